@@ -1,0 +1,315 @@
+//! The plugin configuration: what Envoy hands to the filter, JSON text or a protobuf `Struct`, and what it means.
+//!
+//! A configuration is accepted as a whole or refused as a whole, with every mistake in it named. Unknown fields are
+//! mistakes.
+
+use std::collections::HashMap;
+
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::document::{self, Node, Object, Value, boolean, list, one_of, string, string_map};
+use crate::engine::{Combining, Options};
+use crate::identity::TrustDomains;
+use crate::policy::scope::{GATEWAY_NAME_LABEL, Gateway, ServiceName, Workload};
+use crate::policy::{AuthorizationPolicy, PolicyName, Target, read};
+
+/// What stands in for a namespace that nobody names.
+pub const DEFAULT_NAMESPACE: &str = "default";
+
+const DEFAULT_ROOT_NAMESPACE: &str = "istio-system";
+const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
+
+/// A configuration, valid.
+#[derive(Debug)]
+pub struct PluginConfig {
+    /// Every policy in it, whether it applies or not.
+    pub policies: Vec<AuthorizationPolicy>,
+    /// The workload that the filter protects.
+    pub workload: Workload,
+    /// What else the meaning of the policies depends on.
+    pub options: Options,
+    /// Where the peer's identity comes from.
+    pub principal_from: PrincipalFrom,
+    /// Where the direct peer's address comes from.
+    pub source_ip_from: SourceIpFrom,
+    /// What a refused client gets.
+    pub deny_response: DenyResponse,
+    /// Which decisions are logged.
+    pub decision_log: DecisionLog,
+}
+
+/// What Envoy's bootstrap, or Istio's, says about the workload.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeMetadata {
+    /// `NAMESPACE`.
+    pub namespace: Option<String>,
+    /// `LABELS`.
+    pub labels: Option<Vec<(String, String)>>,
+}
+
+/// Where the peer's identity comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PrincipalFrom {
+    /// The certificate that the peer presented.
+    #[default]
+    PeerCertificate,
+    /// Filter state `io.istio.peer_principal`, as waypoints set it.
+    FilterState,
+}
+
+/// Where the direct peer's address comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SourceIpFrom {
+    /// Filter state `mesh_authz.source_ip`, set by a filter before this one.
+    #[default]
+    FilterState,
+    /// The address that Envoy derives, which a client can choose where X-Forwarded-For is trusted.
+    RemoteAddress,
+}
+
+/// Which decisions are logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DecisionLog {
+    /// None.
+    None,
+    /// Those that refuse a request.
+    #[default]
+    Denied,
+    /// All of them.
+    All,
+}
+
+/// What a refused client gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DenyResponse {
+    /// 400 to 599.
+    pub status: u16,
+    /// The body.
+    pub body: String,
+    /// Further headers.
+    pub headers: Vec<(String, String)>,
+}
+
+impl Default for DenyResponse {
+    fn default() -> Self {
+        Self { status: 403, body: "RBAC: access denied".to_owned(), headers: Vec::new() }
+    }
+}
+
+impl PluginConfig {
+    /// Reads a configuration, as JSON text or as an encoded `Struct`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it. The second part of a success are warnings.
+    pub fn read(bytes: &[u8], node: &NodeMetadata) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
+        let mut diagnostics = Diagnostics::new();
+        let config = document(bytes, &mut diagnostics).and_then(|document| {
+            let mut object = Object::open(&document, &mut diagnostics)?;
+            let config = plugin_config(&mut object, node, &mut diagnostics);
+            object.finish(&mut diagnostics);
+            Some(config)
+        });
+        match config {
+            Some(config) if diagnostics.count_errors() == 0 => Ok((config, diagnostics.into_found())),
+            _ => Err(diagnostics.into_found()),
+        }
+    }
+}
+
+fn document(bytes: &[u8], diagnostics: &mut Diagnostics) -> Option<Node> {
+    if bytes.is_empty() {
+        diagnostics.error_with_hint("the plugin configuration is empty", "give it at least `policies: []`");
+        return None;
+    }
+    // A Struct begins with the tag of its first entry, a line feed; further on it has bytes that JSON cannot hold.
+    if bytes.starts_with(b"\n")
+        && let Ok(node) = document::from_struct(bytes)
+    {
+        return Some(node);
+    }
+    match document::from_json(bytes) {
+        Ok(node) => Some(node),
+        Err(error) => {
+            diagnostics.error_with_hint(
+                format!("the plugin configuration is not JSON: {error}"),
+                "send a google.protobuf.StringValue that holds JSON, or a google.protobuf.Struct",
+            );
+            None
+        }
+    }
+}
+
+fn plugin_config(object: &mut Object<'_>, node: &NodeMetadata, d: &mut Diagnostics) -> PluginConfig {
+    let policies = object.read("policies", d, policies);
+    if policies.is_none() && !object.has("policies") {
+        d.field("policies", |d| d.error_with_hint("is missing", "an empty list, `[]`, allows everything"));
+    }
+    let root_namespace = object.string("rootNamespace", d).unwrap_or_else(|| DEFAULT_ROOT_NAMESPACE.to_owned());
+    let (namespace, labels) = object.read("workload", d, workload).unwrap_or((None, None));
+    let namespace = namespace.or_else(|| node.namespace.clone()).unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+    let labels = labels.or_else(|| node.labels.clone());
+    let gateway = object.read("gateway", d, |node, d| gateway(node, &namespace, d)).flatten().or_else(|| {
+        let label = labels.iter().flatten().find(|(key, _)| key == GATEWAY_NAME_LABEL);
+        label.map(|(_, name)| Gateway { name: name.clone(), ..Gateway::default() })
+    });
+    let domain = object.read("trustDomain", d, trust_domain).flatten();
+    let aliases = object.read("trustDomainAliases", d, |node, d| list(node, d, trust_domain));
+    let combining = [("deny-overrides", Combining::DenyOverrides), ("permit-overrides", Combining::PermitOverrides)];
+    let principal_from =
+        [("peer-certificate", PrincipalFrom::PeerCertificate), ("filter-state", PrincipalFrom::FilterState)];
+    let source_ip_from = [("filter-state", SourceIpFrom::FilterState), ("remote-address", SourceIpFrom::RemoteAddress)];
+    let decision_log = [("none", DecisionLog::None), ("denied", DecisionLog::Denied), ("all", DecisionLog::All)];
+    let config = PluginConfig {
+        policies: policies.unwrap_or_default(),
+        options: Options {
+            trust_domains: TrustDomains::new(
+                domain.unwrap_or_else(|| DEFAULT_TRUST_DOMAIN.to_owned()),
+                aliases.into_iter().flatten().flatten(),
+            ),
+            combining: choice(object, "combining", &combining, d),
+            jwt_payload_key: object.read("jwt", d, jwt).flatten().unwrap_or_else(|| "payload".to_owned()),
+        },
+        workload: Workload { namespace, labels, gateway, root_namespace },
+        principal_from: choice(object, "principalFrom", &principal_from, d),
+        source_ip_from: choice(object, "sourceIpFrom", &source_ip_from, d),
+        deny_response: object.read("denyResponse", d, deny_response).unwrap_or_default(),
+        decision_log: choice(object, "decisionLog", &decision_log, d),
+    };
+    require_labels(&config, d);
+    config
+}
+
+/// Reads a list of policies. Errors about one name it; every policy is read, whatever is wrong with the others.
+pub fn policies(node: &Node, diagnostics: &mut Diagnostics) -> Vec<AuthorizationPolicy> {
+    let policies: Vec<_> = list(node, diagnostics, read::policy);
+    let mut seen: HashMap<PolicyName, usize> = HashMap::new();
+    for (index, policy) in policies.iter().enumerate() {
+        let Some(policy) = policy else { continue };
+        if let Some(first) = seen.insert(policy.name.clone(), index) {
+            diagnostics.index(index, |diagnostics| {
+                diagnostics.policy(policy.name.to_string(), |diagnostics| {
+                    diagnostics.error_with_hint(
+                        format!("another policy, at position {first}, has the same namespace and name"),
+                        "rename or remove one; a cluster cannot hold both",
+                    );
+                });
+            });
+        }
+    }
+    policies.into_iter().flatten().collect()
+}
+
+/// Without labels, a policy with a selector would apply to nothing, and nobody would notice.
+fn require_labels(config: &PluginConfig, diagnostics: &mut Diagnostics) {
+    if config.workload.labels.is_some() {
+        return;
+    }
+    for policy in config.policies.iter().filter(|policy| matches!(policy.target, Target::Labels(_))) {
+        diagnostics.policy(policy.name.to_string(), |diagnostics| {
+            diagnostics.error_with_hint(
+                "has a selector, and the labels of this workload are unknown",
+                "set `workload.labels` in the plugin configuration, or node.metadata.LABELS in Envoy's bootstrap",
+            );
+        });
+    }
+}
+
+fn choice<T: Copy + Default>(
+    object: &mut Object<'_>,
+    name: &'static str,
+    choices: &[(&'static str, T)],
+    diagnostics: &mut Diagnostics,
+) -> T {
+    object.read(name, diagnostics, |node, diagnostics| one_of(node, choices, diagnostics)).flatten().unwrap_or_default()
+}
+
+/// A workload's namespace and labels, as far as they are given.
+pub type WorkloadFields = (Option<String>, Option<Vec<(String, String)>>);
+
+/// Reads `{namespace, labels}`.
+pub fn workload(node: &Node, diagnostics: &mut Diagnostics) -> WorkloadFields {
+    let Some(mut object) = Object::open(node, diagnostics) else { return (None, None) };
+    let fields = (object.string("namespace", diagnostics), object.read("labels", diagnostics, string_map));
+    object.finish(diagnostics);
+    fields
+}
+
+fn gateway(node: &Node, namespace: &str, diagnostics: &mut Diagnostics) -> Option<Gateway> {
+    let mut object = Object::open(node, diagnostics)?;
+    let name = object.string("name", diagnostics);
+    if !object.has("name") {
+        diagnostics.field("name", |diagnostics| diagnostics.error("is missing"));
+    }
+    let waypoint = object.read("waypoint", diagnostics, boolean).flatten().unwrap_or(false);
+    let mut services = |field| {
+        let service = |text: String| match text.split_once('/') {
+            Some((namespace, name)) => ServiceName { namespace: namespace.to_owned(), name: name.to_owned() },
+            None => ServiceName { namespace: namespace.to_owned(), name: text },
+        };
+        object.strings(field, diagnostics).into_iter().map(service).collect()
+    };
+    let (services, service_entries) = (services("services"), services("serviceEntries"));
+    object.finish(diagnostics);
+    Some(Gateway { name: name?, waypoint, services, service_entries })
+}
+
+fn trust_domain(node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
+    let text = string(node, diagnostics)?;
+    if text.is_empty() || text.contains('/') {
+        diagnostics.error_with_hint(
+            format!("`{text}` is not a trust domain"),
+            "write the part between `spiffe://` and the first slash only",
+        );
+        return None;
+    }
+    Some(text)
+}
+
+fn jwt(node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
+    let mut object = Object::open(node, diagnostics)?;
+    let key = object.string("payloadKey", diagnostics);
+    object.finish(diagnostics);
+    key
+}
+
+fn deny_response(node: &Node, diagnostics: &mut Diagnostics) -> DenyResponse {
+    let mut response = DenyResponse::default();
+    let Some(mut object) = Object::open(node, diagnostics) else { return response };
+    if let Some(status) = object.read("status", diagnostics, status).flatten() {
+        response.status = status;
+    }
+    if let Some(body) = object.string("body", diagnostics) {
+        response.body = body;
+    }
+    if let Some(headers) = object.read("headers", diagnostics, response_headers) {
+        response.headers = headers;
+    }
+    object.finish(diagnostics);
+    response
+}
+
+fn status(node: &Node, diagnostics: &mut Diagnostics) -> Option<u16> {
+    let status = match node.value {
+        Value::Number(number) => (400..600).find(|status| f64::from(*status).total_cmp(&number).is_eq()),
+        _ => None,
+    };
+    if status.is_none() {
+        diagnostics.error("must be the status of a refusal, a number from 400 to 599");
+    }
+    status
+}
+
+fn response_headers(node: &Node, diagnostics: &mut Diagnostics) -> Vec<(String, String)> {
+    let headers = string_map(node, diagnostics);
+    for (name, value) in &headers {
+        let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+        diagnostics.field(name, |diagnostics| {
+            if name.is_empty() || !name.bytes().all(is_token) {
+                diagnostics.error("is not the name of a header");
+            }
+            if value.bytes().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
+                diagnostics.error("a header's value has no line breaks and no NUL");
+            }
+        });
+    }
+    headers
+}

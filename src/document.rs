@@ -1,0 +1,398 @@
+//! A JSON-like tree, and a reader of it that reports every mistake instead of stopping at the first.
+//!
+//! Policies and configurations arrive as JSON text, as protobuf `Struct` and, in the command, as YAML; each becomes a
+//! [`Node`]. An [`Object`] hands out the fields of a map by name and then reports the ones that nobody asked for, so
+//! that a mistyped field is an error with a suggestion and never a condition that silently disappears. Keys are kept
+//! as written, twins included: two `action` keys are an error too.
+
+use std::fmt;
+
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+
+use crate::diagnostic::{Diagnostics, Path, Segment, suggestion};
+use crate::wire::{Field, Fields, Malformed, map_entry};
+
+/// A value and where it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// What is there.
+    pub value: Value,
+    /// Line and column, counted from 1, when the source has them.
+    pub position: Option<Position>,
+}
+
+/// A place in a text, counted from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The line.
+    pub line: u32,
+    /// The column, in characters.
+    pub column: u32,
+}
+
+/// What a node holds.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// `null`.
+    Null,
+    /// `true` or `false`.
+    Bool(bool),
+    /// Any number.
+    Number(f64),
+    /// Text.
+    String(String),
+    /// A list.
+    List(Vec<Node>),
+    /// A map, with its keys in the order of the text, twins included.
+    Map(Vec<(String, Node)>),
+}
+
+impl Value {
+    /// What this is, for an error message.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Bool(_) => "a boolean",
+            Self::Number(_) => "a number",
+            Self::String(_) => "a string",
+            Self::List(_) => "a list",
+            Self::Map(_) => "an object",
+        }
+    }
+}
+
+impl From<Value> for Node {
+    fn from(value: Value) -> Self {
+        Self { value, position: None }
+    }
+}
+
+impl Node {
+    /// Whether this is `null`: in YAML, a field with nothing behind its colon.
+    #[must_use]
+    pub fn is_null(&self) -> bool {
+        self.value == Value::Null
+    }
+
+    /// The field of this name, if this is a map that has it.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Node> {
+        match &self.value {
+            Value::Map(entries) => entries.iter().find(|(key, _)| key == name).map(|(_, node)| node),
+            _ => None,
+        }
+    }
+
+    /// The text, if this is a string.
+    #[must_use]
+    pub fn as_str(&self) -> Option<&str> {
+        match &self.value {
+            Value::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Where the field at `path` stands: its own place, or that of the nearest thing around it that has one.
+    #[must_use]
+    pub fn locate(&self, path: &Path) -> Option<Position> {
+        let mut node = self;
+        let mut position = self.position;
+        for segment in &path.0 {
+            let child = match (&node.value, segment) {
+                (Value::List(items), Segment::Index(index)) => items.get(*index),
+                (_, Segment::Field(name)) => node.get(name),
+                _ => None,
+            };
+            let Some(child) = child else { break };
+            position = child.position.or(position);
+            node = child;
+        }
+        position
+    }
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NodeVisitor).map(Node::from)
+    }
+}
+
+struct NodeVisitor;
+
+impl<'de> Visitor<'de> for NodeVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "no field holds a number that large")]
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Number(value as f64))
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "no field holds a number that large")]
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Number(value as f64))
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
+        Ok(Value::Number(value))
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_string<E: de::Error>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = access.next_element()? {
+            items.push(item);
+        }
+        Ok(Value::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = access.next_entry()? {
+            entries.push(entry);
+        }
+        Ok(Value::Map(entries))
+    }
+}
+
+/// Reads JSON text.
+///
+/// # Errors
+/// The text is not JSON, or is nested deeper than 128 levels; says where.
+pub fn from_json(text: &[u8]) -> Result<Node, serde_json::Error> {
+    serde_json::from_slice(text)
+}
+
+/// Deepest nesting, as in `serde_json`.
+const DEEPEST: usize = 128;
+
+/// Reads an encoded `google.protobuf.Struct`.
+///
+/// # Errors
+/// The message is malformed, holds text that is not UTF-8, or is nested deeper than 128 levels.
+pub fn from_struct(message: &[u8]) -> Result<Node, Malformed> {
+    struct_fields(message, DEEPEST).map(Node::from)
+}
+
+fn struct_fields(message: &[u8], depth: usize) -> Result<Value, Malformed> {
+    let depth = depth.checked_sub(1).ok_or(Malformed)?;
+    let mut entries = Vec::new();
+    for field in Fields::of(message) {
+        let (1, Field::Bytes(entry)) = field? else { return Err(Malformed) };
+        let (key, value) = map_entry(entry)?;
+        entries.push((utf8(key)?, struct_value(value, depth)?));
+    }
+    Ok(Value::Map(entries))
+}
+
+fn struct_value(message: &[u8], depth: usize) -> Result<Node, Malformed> {
+    let mut value = Value::Null;
+    for field in Fields::of(message) {
+        value = match field? {
+            (1, Field::Varint(_)) => Value::Null,
+            (2, Field::Fixed64(bytes)) => Value::Number(f64::from_le_bytes(bytes)),
+            (3, Field::Bytes(bytes)) => Value::String(utf8(bytes)?),
+            (4, Field::Varint(flag)) => Value::Bool(flag != 0),
+            (5, Field::Bytes(bytes)) => struct_fields(bytes, depth)?,
+            (6, Field::Bytes(bytes)) => struct_list(bytes, depth)?,
+            _ => return Err(Malformed),
+        };
+    }
+    Ok(value.into())
+}
+
+fn struct_list(message: &[u8], depth: usize) -> Result<Value, Malformed> {
+    let depth = depth.checked_sub(1).ok_or(Malformed)?;
+    let item = |field| match field {
+        Ok((1, Field::Bytes(item))) => struct_value(item, depth),
+        Ok(_) | Err(Malformed) => Err(Malformed),
+    };
+    Ok(Value::List(Fields::of(message).map(item).collect::<Result<_, _>>()?))
+}
+
+fn utf8(bytes: &[u8]) -> Result<String, Malformed> {
+    String::from_utf8(bytes.to_vec()).map_err(|_| Malformed)
+}
+
+/// A map being read: every field that is asked for is known, every other is an error at [`Object::finish`].
+#[derive(Debug)]
+pub struct Object<'n> {
+    entries: &'n [(String, Node)],
+    known: Vec<&'static str>,
+}
+
+impl<'n> Object<'n> {
+    /// Starts reading a map; reports anything else.
+    pub fn open(node: &'n Node, diagnostics: &mut Diagnostics) -> Option<Self> {
+        if let Value::Map(entries) = &node.value {
+            return Some(Self { entries, known: Vec::new() });
+        }
+        diagnostics.error(format!("must be an object, is {}", node.value.kind()));
+        None
+    }
+
+    /// The field of this name, `null` included.
+    pub fn get(&mut self, name: &'static str) -> Option<&'n Node> {
+        self.known.push(name);
+        self.entries.iter().find(|(key, _)| key == name).map(|(_, node)| node)
+    }
+
+    /// Whether the field stands there, whatever it holds.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.entries.iter().any(|(key, _)| key == name)
+    }
+
+    /// Reads a field with `read`, if it is there.
+    ///
+    /// `null` is an error: a cluster drops such a field without a word, and a rule whose `from:` has lost its lines
+    /// would match every source.
+    pub fn read<T>(
+        &mut self,
+        name: &'static str,
+        diagnostics: &mut Diagnostics,
+        read: impl FnOnce(&'n Node, &mut Diagnostics) -> T,
+    ) -> Option<T> {
+        let node = self.get(name)?;
+        diagnostics.field(name, |diagnostics| {
+            if node.is_null() {
+                diagnostics.error_with_hint("has no value", "give it one, or remove the field");
+                return None;
+            }
+            Some(read(node, diagnostics))
+        })
+    }
+
+    /// A field that holds a string.
+    pub fn string(&mut self, name: &'static str, diagnostics: &mut Diagnostics) -> Option<String> {
+        self.read(name, diagnostics, string)?
+    }
+
+    /// A field that holds a list of strings; an absent one is empty.
+    pub fn strings(&mut self, name: &'static str, diagnostics: &mut Diagnostics) -> Vec<String> {
+        let read = |node: &'n Node, diagnostics: &mut Diagnostics| {
+            list(node, diagnostics, string).into_iter().flatten().collect()
+        };
+        self.read(name, diagnostics, read).unwrap_or_default()
+    }
+
+    /// Accepts a field whatever it holds.
+    pub fn ignore(&mut self, name: &'static str) {
+        self.known.push(name);
+    }
+
+    /// Reports the fields that nobody asked for, and the ones that stand there twice.
+    pub fn finish(self, diagnostics: &mut Diagnostics) {
+        for (position, (name, _)) in self.entries.iter().enumerate() {
+            if !self.known.contains(&name.as_str()) {
+                diagnostics.field(name, |diagnostics| match suggestion(name, self.known.iter().copied()) {
+                    Some(near) => diagnostics.error_with_hint("unknown field", format!("did you mean `{near}`?")),
+                    None => {
+                        diagnostics.error_with_hint("unknown field", format!("known here: {}", self.known.join(", ")))
+                    }
+                });
+            }
+            if self.entries.iter().take(position).any(|(earlier, _)| earlier == name) {
+                diagnostics.field(name, |diagnostics| {
+                    diagnostics.error_with_hint("stands here twice", "keep one of the two");
+                });
+            }
+        }
+    }
+}
+
+/// A string; reports anything else, with a hint where YAML has made something else of it.
+pub fn string(node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
+    match &node.value {
+        Value::String(text) => return Some(text.clone()),
+        Value::Number(number) => {
+            diagnostics.error_with_hint("must be a string, is a number", format!("write it in quotes: \"{number}\""))
+        }
+        Value::Bool(value) => {
+            diagnostics.error_with_hint("must be a string, is a boolean", format!("write it in quotes: \"{value}\""))
+        }
+        other => diagnostics.error(format!("must be a string, is {}", other.kind())),
+    }
+    None
+}
+
+/// A boolean; reports anything else.
+pub fn boolean(node: &Node, diagnostics: &mut Diagnostics) -> Option<bool> {
+    if let Value::Bool(value) = node.value {
+        return Some(value);
+    }
+    diagnostics.error_with_hint(format!("must be true or false, is {}", node.value.kind()), "write it without quotes");
+    None
+}
+
+/// One of a few words; reports anything else, with the nearest of them.
+pub fn one_of<T: Copy>(node: &Node, choices: &[(&'static str, T)], diagnostics: &mut Diagnostics) -> Option<T> {
+    let text = string(node, diagnostics)?;
+    let found = choices.iter().find(|(name, _)| *name == text);
+    if found.is_none() {
+        let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+        let hint = match suggestion(&text, names.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("known here: {}", names.join(", ")),
+        };
+        diagnostics.error_with_hint(format!("`{text}` is unknown"), hint);
+    }
+    found.map(|(_, value)| *value)
+}
+
+/// A list, each item read with `read`; reports anything else.
+pub fn list<'n, T>(
+    node: &'n Node,
+    diagnostics: &mut Diagnostics,
+    mut read: impl FnMut(&'n Node, &mut Diagnostics) -> T,
+) -> Vec<T> {
+    let Value::List(items) = &node.value else {
+        let hint = match node.value {
+            Value::Map(_) => "put a dash before it",
+            _ => "put it in brackets: [ … ]",
+        };
+        diagnostics.error_with_hint(format!("must be a list, is {}", node.value.kind()), hint);
+        return Vec::new();
+    };
+    let read_item = |(index, item)| diagnostics.index(index, |diagnostics| read(item, diagnostics));
+    items.iter().enumerate().map(read_item).collect()
+}
+
+/// A map from names to strings, such as labels; reports anything else, and names that stand there twice.
+pub fn string_map(node: &Node, diagnostics: &mut Diagnostics) -> Vec<(String, String)> {
+    let Value::Map(entries) = &node.value else {
+        diagnostics.error(format!("must be an object, is {}", node.value.kind()));
+        return Vec::new();
+    };
+    let mut map: Vec<(String, String)> = Vec::with_capacity(entries.len());
+    for (key, node) in entries {
+        diagnostics.field(key, |diagnostics| {
+            if map.iter().any(|(earlier, _)| earlier == key) {
+                diagnostics.error_with_hint("stands here twice", "keep one of the two");
+            }
+            if let Some(value) = string(node, diagnostics) {
+                map.push((key.clone(), value));
+            }
+        });
+    }
+    map
+}

@@ -1,0 +1,272 @@
+//! The decision: policies compiled into rules, rules held against a request, one answer with its provenance.
+//!
+//! [`compile`] turns each rule into tests whose polarity is fixed, [`index`] finds the rules that a request could match,
+//! [`evaluate`] holds one rule against one request, and [`Engine::decide`] combines what matched. Deciding allocates
+//! nothing, cannot fail and cannot panic.
+
+pub mod compile;
+pub mod evaluate;
+pub mod index;
+
+use std::fmt;
+use std::sync::Arc;
+
+use self::compile::Rule;
+use self::evaluate::Evaluation;
+use self::index::Index;
+use crate::identity::TrustDomains;
+use crate::policy::{Action, AuthorizationPolicy, PolicyName};
+use crate::request::Attributes;
+
+/// How matches become a decision. Both names are XACML's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Combining {
+    /// Istio's: a DENY that matches beats every ALLOW.
+    #[default]
+    DenyOverrides,
+    /// An ALLOW that matches is an exception to every DENY.
+    PermitOverrides,
+}
+
+/// What the meaning of a policy depends on besides its text.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The mesh's trust domain and its aliases.
+    pub trust_domains: TrustDomains,
+    /// The combining algorithm.
+    pub combining: Combining,
+    /// The key under which `jwt_authn` puts a token's payload.
+    pub jwt_payload_key: String,
+}
+
+/// The policies of one workload, compiled.
+#[derive(Debug)]
+pub struct Engine {
+    combining: Combining,
+    custom: RuleSet,
+    deny: RuleSet,
+    allow: RuleSet,
+    audit: RuleSet,
+    dry_run_deny: RuleSet,
+    dry_run_allow: RuleSet,
+}
+
+/// The policies of one action.
+#[derive(Debug, Default)]
+struct RuleSet {
+    /// How many there are; one without rules counts.
+    policies: usize,
+    index: Index,
+}
+
+/// The name of a rule; prints as `ns[NAMESPACE]-policy[NAME]-rule[INDEX]`, as Istio names it in Envoy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleId {
+    /// The policy.
+    pub policy: Arc<PolicyName>,
+    /// The rule's position in `spec.rules`.
+    pub index: usize,
+    text: Box<str>,
+}
+
+impl RuleId {
+    fn new(policy: &Arc<PolicyName>, index: usize) -> Self {
+        let text = format!("ns[{}]-policy[{}]-rule[{index}]", policy.namespace, policy.name);
+        Self { policy: Arc::clone(policy), index, text: text.into() }
+    }
+
+    /// `ns[NAMESPACE]-policy[NAME]-rule[INDEX]`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Display for RuleId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// What happens to the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It passes.
+    Allow,
+    /// It is refused.
+    Deny,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Allow => "ALLOW",
+            Self::Deny => "DENY",
+        })
+    }
+}
+
+/// What a decision rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason<'e> {
+    /// This rule of an ALLOW or a DENY policy matched.
+    Rule(&'e RuleId),
+    /// This rule of a CUSTOM policy matched, and there is no provider to ask.
+    NoProvider(&'e RuleId),
+    /// Policies apply, and none of the ALLOW policies among them matched.
+    NoAllowMatched,
+    /// No ALLOW policy applies, and no DENY policy matched.
+    NothingApplies,
+}
+
+impl<'e> Reason<'e> {
+    /// The rule, if there is one.
+    #[must_use]
+    pub fn rule(&self) -> Option<&'e RuleId> {
+        match self {
+            Self::Rule(rule) | Self::NoProvider(rule) => Some(rule),
+            Self::NoAllowMatched | Self::NothingApplies => None,
+        }
+    }
+}
+
+impl fmt::Display for Reason<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rule(rule) => write!(f, "rule {} of {} matched", rule.index, rule.policy),
+            Self::NoProvider(rule) => {
+                write!(f, "rule {} of {} matched, and CUSTOM has no provider to ask here", rule.index, rule.policy)
+            }
+            Self::NoAllowMatched => f.write_str("no ALLOW policy matched"),
+            Self::NothingApplies => f.write_str("no ALLOW policy applies, and no DENY policy matched"),
+        }
+    }
+}
+
+/// The answer for one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision<'e> {
+    /// Whether the request passes.
+    pub verdict: Verdict,
+    /// Why.
+    pub reason: Reason<'e>,
+    /// What the dry-run policies would have decided.
+    pub dry_run: DryRun<'e>,
+    /// The first AUDIT rule that matched.
+    pub audited: Option<&'e RuleId>,
+    /// The first attribute that a rule needed and the host refused; its test was decided against the request.
+    pub unreadable: Option<&'static str>,
+}
+
+/// What the dry-run policies would have decided; `None`: there are none of that action.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DryRun<'e> {
+    /// The DENY policies among them.
+    pub deny: Option<WouldBe<'e>>,
+    /// The ALLOW policies among them.
+    pub allow: Option<WouldBe<'e>>,
+}
+
+/// A decision that was not enforced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WouldBe<'e> {
+    /// Whether the request would pass.
+    pub verdict: Verdict,
+    /// The rule that matched, if one did.
+    pub rule: Option<&'e RuleId>,
+}
+
+impl Engine {
+    /// Compiles the policies that apply to a workload. Their order does not matter.
+    #[must_use]
+    pub fn new(policies: &[&AuthorizationPolicy], options: &Options) -> Self {
+        let rule_set = |action, dry_run| {
+            let mut set = RuleSet::default();
+            let mut rules = Vec::new();
+            for policy in policies.iter().filter(|policy| policy.action == action && policy.dry_run == dry_run) {
+                set.policies = set.policies.saturating_add(1);
+                rules.extend(compile::policy(policy, options));
+            }
+            set.index = Index::new(rules);
+            set
+        };
+        Self {
+            combining: options.combining,
+            custom: rule_set(Action::Custom, false),
+            deny: rule_set(Action::Deny, false),
+            allow: rule_set(Action::Allow, false),
+            audit: rule_set(Action::Audit, false),
+            dry_run_deny: rule_set(Action::Deny, true),
+            dry_run_allow: rule_set(Action::Allow, true),
+        }
+    }
+
+    /// How many rules there are to match.
+    #[must_use]
+    pub fn rules(&self) -> usize {
+        let Self { combining: _, custom, deny, allow, audit, dry_run_deny, dry_run_allow } = self;
+        [custom, deny, allow, audit, dry_run_deny, dry_run_allow].iter().map(|set| set.index.len()).sum()
+    }
+
+    /// Decides one request.
+    #[must_use]
+    pub fn decide<A: Attributes>(&self, attributes: &A) -> Decision<'_> {
+        let evaluation = Evaluation::new(attributes);
+        let audited = self.audit.first_match(&evaluation);
+        let dry_run = DryRun {
+            deny: self.dry_run_deny.would_be(&evaluation, Verdict::Deny, Verdict::Allow),
+            allow: self.dry_run_allow.would_be(&evaluation, Verdict::Allow, Verdict::Deny),
+        };
+        let (verdict, reason) = self.combine(&evaluation);
+        Decision { verdict, reason, dry_run, audited, unreadable: evaluation.unreadable() }
+    }
+
+    fn combine<A: Attributes>(&self, evaluation: &Evaluation<'_, A>) -> (Verdict, Reason<'_>) {
+        if let Some(rule) = self.custom.first_match(evaluation) {
+            return (Verdict::Deny, Reason::NoProvider(rule));
+        }
+        match self.combining {
+            Combining::DenyOverrides => {
+                if let Some(rule) = self.deny.first_match(evaluation) {
+                    (Verdict::Deny, Reason::Rule(rule))
+                } else if self.allow.policies == 0 {
+                    (Verdict::Allow, Reason::NothingApplies)
+                } else if let Some(rule) = self.allow.first_match(evaluation) {
+                    (Verdict::Allow, Reason::Rule(rule))
+                } else {
+                    (Verdict::Deny, Reason::NoAllowMatched)
+                }
+            }
+            Combining::PermitOverrides => {
+                if let Some(rule) = self.allow.first_match(evaluation) {
+                    (Verdict::Allow, Reason::Rule(rule))
+                } else if self.allow.policies == 0 && self.deny.policies == 0 {
+                    (Verdict::Allow, Reason::NothingApplies)
+                } else {
+                    let denying = self.deny.first_match(evaluation);
+                    (Verdict::Deny, denying.map_or(Reason::NoAllowMatched, Reason::Rule))
+                }
+            }
+        }
+    }
+}
+
+impl RuleSet {
+    /// The first rule, in the order of their ids, that matches the request.
+    fn first_match<A: Attributes>(&self, evaluation: &Evaluation<'_, A>) -> Option<&RuleId> {
+        self.index.candidates(evaluation.attributes()).find(|rule| evaluation.matches(rule)).map(Rule::id)
+    }
+
+    fn would_be<A: Attributes>(
+        &self,
+        evaluation: &Evaluation<'_, A>,
+        on_match: Verdict,
+        otherwise: Verdict,
+    ) -> Option<WouldBe<'_>> {
+        if self.policies == 0 {
+            return None;
+        }
+        let rule = self.first_match(evaluation);
+        Some(WouldBe { verdict: if rule.is_some() { on_match } else { otherwise }, rule })
+    }
+}

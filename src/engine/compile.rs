@@ -1,0 +1,292 @@
+//! From the rules of a policy to tests.
+//!
+//! A field or condition becomes up to two [`Test`]s, one for its values and one for its `not` values. Each test knows
+//! from here on whether a match of its values permits or denies, so that nothing about polarity is left to decide when
+//! a request comes.
+
+use std::sync::Arc;
+
+use super::{Options, RuleId};
+use crate::identity::{IdentityMatcher, TrustDomains};
+use crate::matcher::template::Template;
+use crate::matcher::{Pattern, Polarity, Wildcard};
+use crate::policy::{
+    Action, AllOf, AuthorizationPolicy, Cidr, MetadataValue, PathValue, Predicate, ServiceAccount, Values,
+};
+
+const JWT_FILTER: &str = "envoy.filters.http.jwt_authn";
+
+/// A rule, ready to be held against requests.
+#[derive(Debug)]
+pub struct Rule {
+    id: RuleId,
+    /// Sources; `None`: from anywhere.
+    pub(super) from: Option<AnyOf>,
+    /// Operations; `None`: anything.
+    pub(super) to: Option<AnyOf>,
+    /// Conditions.
+    pub(super) when: Tests,
+}
+
+/// Tests that must all hold.
+pub(super) type Tests = Box<[Test]>;
+
+/// Groups of tests, one of which must hold.
+pub(super) type AnyOf = Box<[Tests]>;
+
+impl Rule {
+    /// The rule's name.
+    #[must_use]
+    pub fn id(&self) -> &RuleId {
+        &self.id
+    }
+}
+
+/// One question about a request: do any of these values match?
+#[derive(Debug)]
+pub(super) struct Test {
+    /// What is compared with what.
+    pub check: Check,
+    /// Whether the test holds when a value matches, or when none does.
+    pub expected: Expected,
+    /// What a match means for the decision.
+    pub polarity: Polarity,
+}
+
+/// The answer that a test is waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// One of the values matches.
+    Match,
+    /// None of the values does: a `not` field.
+    NoMatch,
+}
+
+/// An attribute and the values that it is compared with.
+#[derive(Debug)]
+pub(super) enum Check {
+    Identity(Box<[IdentityMatcher]>),
+    SourceIp(Box<[Cidr]>),
+    RemoteIp(Box<[Cidr]>),
+    DestinationIp(Box<[Cidr]>),
+    DestinationPort(Box<[u16]>),
+    Sni(Box<[Pattern]>),
+    Host(Box<[Pattern]>),
+    Path(Box<[PathMatcher]>),
+    /// Methods too: `:method` is a header.
+    Header(Box<[u8]>, Box<[Pattern]>),
+    /// The keys lead through the dynamic metadata of `jwt_authn`.
+    RequestPrincipal {
+        issuer: [Box<[u8]>; 2],
+        subject: [Box<[u8]>; 2],
+        matchers: Box<[RequestPrincipal]>,
+    },
+    Claim(Box<[Box<[u8]>]>, Box<[Pattern]>),
+    Metadata {
+        filter: Box<[u8]>,
+        key: [Box<[u8]>; 1],
+        matchers: Box<[MetadataMatcher]>,
+    },
+}
+
+/// A value of `paths`, compiled.
+#[derive(Debug)]
+pub(super) enum PathMatcher {
+    Text(Pattern),
+    Template(Template),
+}
+
+/// A value of `requestPrincipals`, compiled: both must match.
+#[derive(Debug)]
+pub(super) struct RequestPrincipal {
+    pub issuer: Pattern,
+    pub subject: Pattern,
+}
+
+/// A value of `experimental.envoy.filters.…`, compiled.
+#[derive(Debug)]
+pub(super) enum MetadataMatcher {
+    Text(Pattern),
+    Element(Pattern),
+}
+
+/// The rules of a policy.
+pub(super) fn policy(policy: &AuthorizationPolicy, options: &Options) -> Vec<Rule> {
+    let name = Arc::new(policy.name.clone());
+    let compiler = Compiler { action: policy.action, namespace: &policy.name.namespace, options };
+    let groups = |groups: &[AllOf<Predicate>]| groups.iter().map(|all| compiler.tests(all)).collect();
+    let rule = |(index, rule): (usize, &crate::policy::Rule)| Rule {
+        id: RuleId::new(&name, index),
+        from: rule.from.as_ref().map(|from| groups(&from.0)),
+        to: rule.to.as_ref().map(|to| groups(&to.0)),
+        when: compiler.tests(&rule.when),
+    };
+    policy.rules.iter().enumerate().map(rule).collect()
+}
+
+/// What a match of a rule's values means, in fields of this action.
+///
+/// CUSTOM counts as DENY: a request that slips past its rules is not shown to the provider.
+fn polarity(action: Action, expected: Expected) -> Polarity {
+    match (action, expected) {
+        (Action::Deny | Action::Custom, Expected::Match) | (Action::Allow, Expected::NoMatch) => Polarity::Denies,
+        (Action::Deny | Action::Custom, Expected::NoMatch) | (Action::Allow, Expected::Match) | (Action::Audit, _) => {
+            Polarity::Permits
+        }
+    }
+}
+
+struct Compiler<'p> {
+    action: Action,
+    namespace: &'p str,
+    options: &'p Options,
+}
+
+impl Compiler<'_> {
+    fn tests(&self, predicates: &AllOf<Predicate>) -> Tests {
+        predicates.0.iter().flat_map(|predicate| self.predicate(predicate)).collect()
+    }
+
+    /// Destructured variant by variant: a new kind of predicate cannot be forgotten here.
+    fn predicate(&self, predicate: &Predicate) -> Vec<Test> {
+        match predicate {
+            Predicate::Principal(values) => self.pair(values, |values, polarity| {
+                identity(expand(values, &self.options.trust_domains), |value| {
+                    IdentityMatcher::principal(&value, polarity.into())
+                })
+            }),
+            Predicate::RequestPrincipal(values) => self.pair(values, |values, polarity| self.jwt(values, polarity)),
+            Predicate::ServiceAccount(values) => self.pair(values, |values, polarity| {
+                identity(values, |ServiceAccount { namespace, name }| {
+                    let namespace = namespace.as_deref().unwrap_or(self.namespace);
+                    IdentityMatcher::service_account(namespace, name, polarity.into())
+                })
+            }),
+            Predicate::TrustDomain(values) => self.pair(values, |values, polarity| {
+                identity(self.options.trust_domains.expand_trust_domains(values), |value| {
+                    IdentityMatcher::trust_domain(&value, polarity.into())
+                })
+            }),
+            Predicate::Namespace(values) => self.pair(values, |values, polarity| {
+                identity(values, |value| IdentityMatcher::namespace(value, polarity.into()))
+            }),
+            Predicate::RemoteIp(values) => self.pair(values, |values, _| Check::RemoteIp(values.into())),
+            Predicate::SourceIp(values) => self.pair(values, |values, _| Check::SourceIp(values.into())),
+            Predicate::DestinationIp(values) => self.pair(values, |values, _| Check::DestinationIp(values.into())),
+            Predicate::DestinationPort(values) => self.pair(values, |values, _| Check::DestinationPort(values.into())),
+            Predicate::Host(values) => self.pair(values, |values, _| Check::Host(patterns(values, &Pattern::Present))),
+            Predicate::Method(values) => {
+                self.pair(values, |values, _| Check::Header(bytes(":method"), patterns(values, &Pattern::Present)))
+            }
+            Predicate::Header { name, values } => {
+                self.pair(values, |values, _| Check::Header(bytes(name), patterns(values, &Pattern::Present)))
+            }
+            Predicate::Path(values) => self.pair(values, |values, polarity| Check::Path(paths(values, polarity))),
+            Predicate::Sni(values) => {
+                self.pair(values, |values, polarity| Check::Sni(patterns(values, &non_empty(polarity))))
+            }
+            Predicate::Claim { path, values } => self.pair(values, |values, polarity| {
+                let keys = std::iter::once(&self.options.jwt_payload_key).chain(path).map(|key| bytes(key)).collect();
+                Check::Claim(keys, patterns(values, &non_empty(polarity)))
+            }),
+            Predicate::Metadata { filter, key, values } => self.pair(values, |values, polarity| Check::Metadata {
+                filter: bytes(filter),
+                key: [bytes(key)],
+                matchers: metadata(values, polarity),
+            }),
+        }
+    }
+
+    /// The tests for the values and for the `not` values, where there are any.
+    fn pair<T>(&self, Values { any, none }: &Values<T>, check: impl Fn(&[T], Polarity) -> Check) -> Vec<Test> {
+        let test = |values: &[T], expected| {
+            let polarity = polarity(self.action, expected);
+            Test { check: check(values, polarity), expected, polarity }
+        };
+        let positive = (!any.is_empty()).then(|| test(any, Expected::Match));
+        let negative = (!none.is_empty()).then(|| test(none, Expected::NoMatch));
+        positive.into_iter().chain(negative).collect()
+    }
+
+    fn jwt(&self, values: &[String], polarity: Polarity) -> Check {
+        let claim = |name| [bytes(&self.options.jwt_payload_key), bytes(name)];
+        Check::RequestPrincipal {
+            issuer: claim("iss"),
+            subject: claim("sub"),
+            matchers: values.iter().map(|value| request_principal(value, polarity)).collect(),
+        }
+    }
+}
+
+fn bytes(text: &str) -> Box<[u8]> {
+    text.as_bytes().into()
+}
+
+fn identity<T>(values: impl IntoIterator<Item = T>, matcher: impl Fn(T) -> IdentityMatcher) -> Check {
+    Check::Identity(values.into_iter().map(matcher).collect())
+}
+
+fn expand(principals: &[String], trust_domains: &TrustDomains) -> Vec<String> {
+    principals.iter().flat_map(|principal| trust_domains.expand_principal(principal)).collect()
+}
+
+fn non_empty(polarity: Polarity) -> Pattern {
+    Pattern::NonEmpty(Wildcard::from(polarity))
+}
+
+fn patterns(values: &[String], presence: &Pattern) -> Box<[Pattern]> {
+    values.iter().map(|value| Pattern::new(value, presence.clone())).collect()
+}
+
+fn paths(values: &[PathValue], polarity: Polarity) -> Box<[PathMatcher]> {
+    let compile = |value: &PathValue| match value {
+        PathValue::Text(text) => PathMatcher::Text(Pattern::new(text, non_empty(polarity))),
+        PathValue::Template(text) => PathMatcher::Template(Template::new(text, polarity)),
+    };
+    values.iter().map(compile).collect()
+}
+
+fn metadata(values: &[MetadataValue], polarity: Polarity) -> Box<[MetadataMatcher]> {
+    let compile = |value: &MetadataValue| match value {
+        MetadataValue::Text(text) => MetadataMatcher::Text(Pattern::new(text, non_empty(polarity))),
+        MetadataValue::Element(text) => MetadataMatcher::Element(Pattern::new(text, non_empty(polarity))),
+    };
+    values.iter().map(compile).collect()
+}
+
+/// Issuer and subject stand left and right of the last slash, since an issuer may be a URL; a wildcard at one end of the
+/// value is one of that end's part, and a value without a slash speaks of one part only.
+fn request_principal(value: &str, polarity: Polarity) -> RequestPrincipal {
+    let any = || non_empty(polarity);
+    let exact = |text: &str| Pattern::Exact(bytes(text));
+    let (issuer, subject) = match value.rsplit_once('/') {
+        _ if value == "*" => (any(), any()),
+        None => {
+            if let Some(suffix) = value.strip_prefix('*') {
+                (any(), Pattern::Suffix(bytes(suffix)))
+            } else if let Some(prefix) = value.strip_suffix('*') {
+                (Pattern::Prefix(bytes(prefix)), any())
+            } else {
+                (exact(value), exact(""))
+            }
+        }
+        Some((issuer, subject)) => {
+            if let Some(suffix) = issuer.strip_prefix('*') {
+                let issuer = if suffix.is_empty() { any() } else { Pattern::Suffix(bytes(suffix)) };
+                (issuer, exact(subject))
+            } else if subject == "*" {
+                (exact(issuer), any())
+            } else if let Some(prefix) = subject.strip_suffix('*') {
+                (exact(issuer), Pattern::Prefix(bytes(prefix)))
+            } else {
+                (exact(issuer), exact(subject))
+            }
+        }
+    };
+    RequestPrincipal { issuer, subject }
+}
+
+/// The name of `jwt_authn` in dynamic metadata.
+pub(super) fn jwt_filter() -> &'static [u8] {
+    JWT_FILTER.as_bytes()
+}

@@ -1,0 +1,221 @@
+//! The filter: a request comes in, a decision goes out.
+//!
+//! [`Plugin`] is one accepted configuration; [`Plugin::on_request`] answers one request through a [`Host`], which is Envoy
+//! in `filter/host.rs` and an ordinary object in tests. Attributes are read when a rule first needs them and kept for
+//! the request; what Envoy refuses to give is unreadable, never absent.
+
+#[cfg(target_arch = "wasm32")]
+mod host;
+pub mod log_line;
+pub mod property;
+
+use std::cell::OnceCell;
+use std::net::IpAddr;
+
+use crate::config::{DecisionLog, DenyResponse, NodeMetadata, PluginConfig, PrincipalFrom, SourceIpFrom};
+use crate::diagnostic::Diagnostic;
+use crate::engine::{Decision, Engine, Verdict};
+use crate::policy::scope::{Scope, scope};
+use crate::request::{Attributes, Headers, Lookup, Metadata, PeerName};
+
+/// What the filter needs from the proxy that it runs in.
+pub trait Host {
+    /// A property, by the parts of its path with a NUL between them.
+    fn property(&self, path: &str) -> Lookup<Vec<u8>>;
+    /// The request headers, in the host's encoding.
+    fn request_headers(&self) -> Lookup<Vec<u8>>;
+    /// Answers the request in the application's place.
+    fn respond(&self, response: &DenyResponse, details: &str);
+}
+
+/// Whether the request goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// To the next filter.
+    Continue,
+    /// It has been answered.
+    Answered,
+}
+
+/// One accepted configuration.
+#[derive(Debug)]
+pub struct Plugin {
+    engine: Engine,
+    principal_from: PrincipalFrom,
+    source_ip_from: SourceIpFrom,
+    deny_response: DenyResponse,
+    decision_log: DecisionLog,
+}
+
+impl Plugin {
+    /// Loads a configuration and logs what becomes of each policy in it.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the configuration. Nothing of it is applied.
+    pub fn load(bytes: &[u8], node: &NodeMetadata) -> Result<Self, Vec<Diagnostic>> {
+        let (config, warnings) = PluginConfig::read(bytes, node)?;
+        for warning in warnings {
+            log::warn!("{warning}");
+        }
+        let mut applying = Vec::new();
+        for policy in &config.policies {
+            let scope = scope(policy, &config.workload);
+            let dry_run = if policy.dry_run { " (dry run)" } else { "" };
+            log::info!("policy {}: {}{dry_run}, {} rules: {scope}", policy.name, policy.action, policy.rules.len());
+            if scope == Scope::Applies {
+                applying.push(policy);
+            }
+        }
+        let engine = Engine::new(&applying, &config.options);
+        log::info!(
+            "{} of {} policies apply to this workload in namespace {}",
+            applying.len(),
+            config.policies.len(),
+            config.workload.namespace
+        );
+        Ok(Self {
+            engine,
+            principal_from: config.principal_from,
+            source_ip_from: config.source_ip_from,
+            deny_response: config.deny_response,
+            decision_log: config.decision_log,
+        })
+    }
+
+    /// Decides one request, and answers it if it is refused.
+    pub fn on_request(&self, host: &impl Host) -> Outcome {
+        let attributes = HostAttributes::new(host, self.principal_from, self.source_ip_from);
+        let decision = self.engine.decide(&attributes);
+        if self.logs(decision.verdict) {
+            log::info!("{}", log_line::decision(&decision, &attributes));
+        }
+        match decision.verdict {
+            Verdict::Allow => Outcome::Continue,
+            Verdict::Deny => {
+                host.respond(&self.deny_response, &response_code_details(&decision));
+                Outcome::Answered
+            }
+        }
+    }
+
+    fn logs(&self, verdict: Verdict) -> bool {
+        match self.decision_log {
+            DecisionLog::None => false,
+            DecisionLog::Denied => verdict == Verdict::Deny,
+            DecisionLog::All => true,
+        }
+    }
+}
+
+/// What Istio users' logs and alerts look for when a request was refused.
+fn response_code_details(decision: &Decision<'_>) -> String {
+    let policy = decision.reason.rule().map_or("none", |rule| rule.as_str());
+    format!("rbac_access_denied_matched_policy[{policy}]")
+}
+
+/// The attributes of the request that the host is processing, each read at most once.
+struct HostAttributes<'h, H> {
+    host: &'h H,
+    principal_from: PrincipalFrom,
+    source_ip_from: SourceIpFrom,
+    uri: OnceCell<Lookup<Vec<u8>>>,
+    dns: OnceCell<Lookup<Vec<u8>>>,
+    subject: OnceCell<Lookup<Vec<u8>>>,
+    sni: OnceCell<Lookup<Vec<u8>>>,
+    headers: OnceCell<Lookup<Vec<u8>>>,
+    metadata: OnceCell<Lookup<Vec<u8>>>,
+    source_ip: OnceCell<Lookup<IpAddr>>,
+    remote_ip: OnceCell<Lookup<IpAddr>>,
+    destination_ip: OnceCell<Lookup<IpAddr>>,
+    destination_port: OnceCell<Lookup<u16>>,
+}
+
+impl<'h, H: Host> HostAttributes<'h, H> {
+    fn new(host: &'h H, principal_from: PrincipalFrom, source_ip_from: SourceIpFrom) -> Self {
+        Self {
+            host,
+            principal_from,
+            source_ip_from,
+            uri: OnceCell::new(),
+            dns: OnceCell::new(),
+            subject: OnceCell::new(),
+            sni: OnceCell::new(),
+            headers: OnceCell::new(),
+            metadata: OnceCell::new(),
+            source_ip: OnceCell::new(),
+            remote_ip: OnceCell::new(),
+            destination_ip: OnceCell::new(),
+            destination_port: OnceCell::new(),
+        }
+    }
+
+    fn bytes<'c>(&self, cell: &'c OnceCell<Lookup<Vec<u8>>>, path: &str) -> Lookup<&'c [u8]> {
+        cell.get_or_init(|| self.host.property(path)).as_slice()
+    }
+
+    fn parsed<T: Copy>(
+        &self,
+        cell: &OnceCell<Lookup<T>>,
+        path: &str,
+        parse: impl FnOnce(&[u8]) -> Lookup<T>,
+    ) -> Lookup<T> {
+        *cell.get_or_init(|| self.host.property(path).and_then(|bytes| parse(&bytes)))
+    }
+}
+
+impl<H: Host> Attributes for HostAttributes<'_, H> {
+    fn peer_name(&self, which: PeerName) -> Lookup<&[u8]> {
+        match (self.principal_from, which) {
+            (PrincipalFrom::FilterState, PeerName::Uri) => {
+                self.bytes(&self.uri, "filter_state\0io.istio.peer_principal")
+            }
+            (PrincipalFrom::FilterState, PeerName::Dns | PeerName::Subject) => Lookup::Absent,
+            (PrincipalFrom::PeerCertificate, PeerName::Uri) => {
+                self.bytes(&self.uri, "connection\0uri_san_peer_certificate")
+            }
+            (PrincipalFrom::PeerCertificate, PeerName::Dns) => {
+                self.bytes(&self.dns, "connection\0dns_san_peer_certificate")
+            }
+            (PrincipalFrom::PeerCertificate, PeerName::Subject) => {
+                self.bytes(&self.subject, "connection\0subject_peer_certificate")
+            }
+        }
+    }
+
+    fn source_ip(&self) -> Lookup<IpAddr> {
+        match self.source_ip_from {
+            SourceIpFrom::RemoteAddress => self.remote_ip(),
+            // Nothing has set it: that is no statement about the peer.
+            SourceIpFrom::FilterState => {
+                match self.parsed(&self.source_ip, "filter_state\0mesh_authz.source_ip", property::ip) {
+                    Lookup::Absent => Lookup::Unreadable,
+                    known => known,
+                }
+            }
+        }
+    }
+
+    fn remote_ip(&self) -> Lookup<IpAddr> {
+        self.parsed(&self.remote_ip, "source\0address", property::ip_of_address)
+    }
+
+    fn destination_ip(&self) -> Lookup<IpAddr> {
+        self.parsed(&self.destination_ip, "destination\0address", property::ip_of_address)
+    }
+
+    fn destination_port(&self) -> Lookup<u16> {
+        self.parsed(&self.destination_port, "destination\0port", property::port)
+    }
+
+    fn sni(&self) -> Lookup<&[u8]> {
+        self.bytes(&self.sni, "connection\0requested_server_name")
+    }
+
+    fn headers(&self) -> Lookup<Headers<'_>> {
+        self.headers.get_or_init(|| self.host.request_headers()).as_slice().and_then(Headers::read)
+    }
+
+    fn metadata(&self) -> Lookup<Metadata<'_>> {
+        self.bytes(&self.metadata, "metadata").map(Metadata::new)
+    }
+}

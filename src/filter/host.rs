@@ -1,0 +1,176 @@
+//! Envoy, as the filter sees it: the only file with host calls.
+//!
+//! The SDK runs the contexts, the log and the configuration's buffer. Three calls are declared here by hand. Reading a
+//! property or the headers through the SDK ends in a panic, and with it in an outage, when Envoy answers with a status
+//! that the SDK does not expect; and its local response has no room for the response code details.
+
+use std::ptr;
+use std::rc::Rc;
+
+use log::error;
+use proxy_wasm::hostcalls;
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::{Action, BufferType, ContextType, LogLevel};
+
+use super::{Host, Outcome, Plugin, property};
+use crate::config::{DenyResponse, NodeMetadata};
+use crate::request::{Headers, Lookup};
+
+proxy_wasm::main! {{
+    proxy_wasm::set_log_level(LogLevel::Info);
+    proxy_wasm::set_root_context(|_| Box::new(Root { plugin: None }));
+}}
+
+#[link(wasm_import_module = "env")]
+unsafe extern "C" {
+    fn proxy_get_property(path: *const u8, path_size: usize, value: *mut *mut u8, value_size: *mut usize) -> u32;
+
+    fn proxy_get_header_map_pairs(map_type: u32, pairs: *mut *mut u8, pairs_size: *mut usize) -> u32;
+
+    fn proxy_send_local_response(
+        status: u32,
+        details: *const u8,
+        details_size: usize,
+        body: *const u8,
+        body_size: usize,
+        headers: *const u8,
+        headers_size: usize,
+        grpc_status: i32,
+    ) -> u32;
+}
+
+const STATUS_OK: u32 = 0;
+const STATUS_NOT_FOUND: u32 = 1;
+const HTTP_REQUEST_HEADERS: u32 = 0;
+/// Lets Envoy derive the gRPC status from the HTTP status.
+const NO_GRPC_STATUS: i32 = -1;
+
+struct Root {
+    plugin: Option<Rc<Plugin>>,
+}
+
+impl Context for Root {}
+
+impl RootContext for Root {
+    fn on_configure(&mut self, _size: usize) -> bool {
+        match configure() {
+            Ok(plugin) => {
+                self.plugin = Some(Rc::new(plugin));
+                true
+            }
+            Err(errors) => {
+                for error in errors {
+                    error!("{error}");
+                }
+                error!("configuration refused: nothing of it is applied");
+                false
+            }
+        }
+    }
+
+    fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(Stream { plugin: self.plugin.clone() }))
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}
+
+struct Stream {
+    plugin: Option<Rc<Plugin>>,
+}
+
+impl Context for Stream {}
+
+impl HttpContext for Stream {
+    fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
+        let outcome = if let Some(plugin) = &self.plugin {
+            plugin.on_request(&Envoy)
+        } else {
+            Envoy.respond(&DenyResponse::default(), "mesh_authz_not_configured");
+            Outcome::Answered
+        };
+        match outcome {
+            Outcome::Continue => Action::Continue,
+            Outcome::Answered => Action::Pause,
+        }
+    }
+}
+
+fn configure() -> Result<Plugin, Vec<String>> {
+    let configuration = hostcalls::get_buffer(BufferType::PluginConfiguration, 0, usize::MAX)
+        .map_err(|status| vec![format!("Envoy does not give the plugin configuration: {status:?}")])?;
+    let node = node_metadata().map_err(|error| vec![error])?;
+    Plugin::load(&configuration.unwrap_or_default(), &node)
+        .map_err(|diagnostics| diagnostics.iter().map(ToString::to_string).collect())
+}
+
+/// Where the workload is described, unless the configuration does it.
+///
+/// # Errors
+/// Envoy has it, in a form that the filter cannot read.
+fn node_metadata() -> Result<NodeMetadata, String> {
+    let namespace = Envoy.property("xds\0node\0metadata\0NAMESPACE").and_then(|bytes| property::text(&bytes));
+    let labels = Envoy.property("xds\0node\0metadata\0LABELS").and_then(|bytes| property::labels(&bytes));
+    Ok(NodeMetadata { namespace: given("NAMESPACE", namespace)?, labels: given("LABELS", labels)? })
+}
+
+fn given<T>(name: &str, lookup: Lookup<T>) -> Result<Option<T>, String> {
+    match lookup {
+        Lookup::Value(value) => Ok(Some(value)),
+        Lookup::Absent => Ok(None),
+        Lookup::Unreadable => Err(format!("node metadata {name} has a form that the filter cannot read")),
+    }
+}
+
+struct Envoy;
+
+impl Host for Envoy {
+    fn property(&self, path: &str) -> Lookup<Vec<u8>> {
+        read(|value, size| {
+            // SAFETY: the path is valid for its length; the results are written before the call returns.
+            unsafe { proxy_get_property(path.as_ptr(), path.len(), value, size) }
+        })
+    }
+
+    fn request_headers(&self) -> Lookup<Vec<u8>> {
+        // SAFETY: the results are written before the call returns.
+        read(|value, size| unsafe { proxy_get_header_map_pairs(HTTP_REQUEST_HEADERS, value, size) })
+    }
+
+    fn respond(&self, response: &DenyResponse, details: &str) {
+        let headers = Headers::encode(&response.headers);
+        // SAFETY: every pointer is valid for the length behind it, and Envoy copies what it keeps.
+        let status = unsafe {
+            proxy_send_local_response(
+                response.status.into(),
+                details.as_ptr(),
+                details.len(),
+                response.body.as_ptr(),
+                response.body.len(),
+                headers.as_ptr(),
+                headers.len(),
+                NO_GRPC_STATUS,
+            )
+        };
+        // The request stays paused, so it does not pass either way.
+        if status != STATUS_OK {
+            error!("Envoy does not send the local response: status {status}");
+        }
+    }
+}
+
+/// Calls the host for bytes that it allocates in this module's memory.
+#[expect(clippy::same_length_and_capacity, reason = "the host allocates exactly as much as it writes")]
+fn read(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Lookup<Vec<u8>> {
+    let (mut value, mut size) = (ptr::null_mut(), 0);
+    match call(&raw mut value, &raw mut size) {
+        STATUS_OK if value.is_null() => Lookup::Value(Vec::new()),
+        // SAFETY: the host has got these bytes from `proxy_on_memory_allocate`, which allocates exactly `size` of them
+        // with the global allocator, and it does not keep them.
+        STATUS_OK => Lookup::Value(unsafe { Vec::from_raw_parts(value, size, size) }),
+        STATUS_NOT_FOUND => Lookup::Absent,
+        _ => Lookup::Unreadable,
+    }
+}

@@ -1,0 +1,63 @@
+//! Decoding of what Envoy returns for a property. What does not have the expected form is unreadable.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::request::{Headers, Lookup};
+
+/// An address without a port: `10.0.0.1`, `2001:db8::1`.
+#[must_use]
+pub fn ip(bytes: &[u8]) -> Lookup<IpAddr> {
+    match std::str::from_utf8(bytes).ok().and_then(parse_ip) {
+        Some(address) => Lookup::Value(address),
+        None => Lookup::Unreadable,
+    }
+}
+
+/// The IP of `10.0.0.1:80` or `[2001:db8::1]:80`. The address of a Unix socket or an internal listener has none.
+#[must_use]
+pub fn ip_of_address(bytes: &[u8]) -> Lookup<IpAddr> {
+    let Ok(text) = std::str::from_utf8(bytes) else { return Lookup::Unreadable };
+    if text.starts_with(['/', '@']) || text.starts_with("envoy://") {
+        return Lookup::Absent;
+    }
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Lookup::Value(address.ip());
+    }
+    // A scope id behind the address is a name on some systems, which the standard library does not read.
+    let scoped = text.strip_prefix('[').and_then(|rest| rest.split_once(']')).and_then(|(ip, _)| parse_ip(ip));
+    scoped.map_or(Lookup::Unreadable, Lookup::Value)
+}
+
+fn parse_ip(text: &str) -> Option<IpAddr> {
+    let without_scope = text.split_once('%').map_or(text, |(address, _)| address);
+    without_scope.parse().ok()
+}
+
+/// A port, as 64 bits, little-endian.
+#[must_use]
+pub fn port(bytes: &[u8]) -> Lookup<u16> {
+    let number = <[u8; 8]>::try_from(bytes).ok().map(i64::from_le_bytes);
+    match number.and_then(|number| u16::try_from(number).ok()) {
+        Some(port) => Lookup::Value(port),
+        None => Lookup::Unreadable,
+    }
+}
+
+/// A text.
+#[must_use]
+pub fn text(bytes: &[u8]) -> Lookup<String> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Lookup::Value(text.to_owned()),
+        Err(_) => Lookup::Unreadable,
+    }
+}
+
+/// Labels: pairs in the encoding of headers.
+#[must_use]
+pub fn labels(bytes: &[u8]) -> Lookup<Vec<(String, String)>> {
+    let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(str::to_owned);
+    Headers::read(bytes).and_then(|pairs| {
+        let labels: Option<Vec<_>> = pairs.iter().map(|(key, value)| Some((text(key)?, text(value)?))).collect();
+        labels.map_or(Lookup::Unreadable, Lookup::Value)
+    })
+}

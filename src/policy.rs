@@ -1,0 +1,231 @@
+//! The `AuthorizationPolicy` resource, typed: `security.istio.io/v1` and `v1beta1`, every field.
+//!
+//! A field of a `source`, a field of an `operation` and a `when` condition are the same thing, a [`Predicate`]: something
+//! to look at, the values of which one must match, and the `not` values of which none may. [`read`] builds these
+//! types and refuses everything they cannot hold; [`validate`] then asks the questions that span several fields;
+//! [`scope`] says which policies a workload has to obey.
+
+pub mod key;
+pub mod read;
+pub mod scope;
+pub mod validate;
+pub mod value;
+
+use std::fmt;
+
+pub use self::value::{Cidr, MetadataValue, PathValue, ServiceAccount};
+
+/// A whole resource.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AuthorizationPolicy {
+    /// `metadata.namespace` and `metadata.name`.
+    pub name: PolicyName,
+    /// The annotation `istio.io/dry-run`: the policy is evaluated and reported, and never decides.
+    pub dry_run: bool,
+    /// What a match means.
+    pub action: Action,
+    /// `spec.selector`, `spec.targetRef` and `spec.targetRefs`: which workloads it is for.
+    pub target: Target,
+    /// `spec.rules`; none: never matches.
+    pub rules: Vec<Rule>,
+    /// `spec.provider.name`, with CUSTOM.
+    pub provider: Option<String>,
+}
+
+/// A policy's full name; prints as `namespace/name`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PolicyName {
+    /// `metadata.namespace`, `default` when absent.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub name: String,
+}
+
+impl fmt::Display for PolicyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// What a match means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Action {
+    /// The request may pass, unless another policy says otherwise.
+    #[default]
+    Allow,
+    /// The request may not pass.
+    Deny,
+    /// The request is recorded.
+    Audit,
+    /// The provider is asked.
+    Custom,
+}
+
+impl Action {
+    /// Every action, as policies write it.
+    pub const NAMES: [(&'static str, Self); 4] =
+        [("ALLOW", Self::Allow), ("DENY", Self::Deny), ("AUDIT", Self::Audit), ("CUSTOM", Self::Custom)];
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Allow => "ALLOW",
+            Self::Deny => "DENY",
+            Self::Audit => "AUDIT",
+            Self::Custom => "CUSTOM",
+        })
+    }
+}
+
+/// Which workloads a policy is for, within its namespace or, from the root namespace, everywhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// All of them.
+    Everything,
+    /// Those that carry all of these labels.
+    Labels(Vec<(String, String)>),
+    /// A gateway or waypoint that one of these names.
+    References(Vec<TargetReference>),
+}
+
+/// One of `targetRefs`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetReference {
+    /// What it names.
+    pub kind: TargetKind,
+    /// Its name, in the policy's namespace.
+    pub name: String,
+}
+
+/// The kinds that a target reference may name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetKind {
+    /// A Kubernetes Service, behind a waypoint.
+    Service,
+    /// An Istio `ServiceEntry`, behind a waypoint.
+    ServiceEntry,
+    /// A Gateway of the Gateway API.
+    Gateway,
+    /// All waypoints, from the root namespace.
+    GatewayClass,
+}
+
+/// One of a policy's rules. It matches if its sources, its operations and its conditions all do.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rule {
+    /// Where the request comes from; `None`: from anywhere.
+    pub from: Option<AnyOf<Source>>,
+    /// What it wants to do; `None`: anything.
+    pub to: Option<AnyOf<Operation>>,
+    /// What else must hold.
+    pub when: AllOf<Predicate>,
+}
+
+/// Matches if one of these does.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AnyOf<T>(pub Vec<T>);
+
+/// Matches if all of these do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AllOf<T>(pub Vec<T>);
+
+impl<T> Default for AllOf<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+/// A `source`: its fields.
+pub type Source = AllOf<Predicate>;
+
+/// An `operation`: its fields.
+pub type Operation = AllOf<Predicate>;
+
+/// The values of a field or a condition, and those of its `not` twin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Values<T> {
+    /// One of these must match, if there are any.
+    pub any: Vec<T>,
+    /// None of these may match.
+    pub none: Vec<T>,
+}
+
+/// A field of a source or an operation, or a condition: what it looks at, and the values it compares that with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Predicate {
+    /// `principals`, `source.principal`.
+    Principal(Values<String>),
+    /// `requestPrincipals`, `request.auth.principal`.
+    RequestPrincipal(Values<String>),
+    /// `serviceAccounts`, `source.serviceAccount`.
+    ServiceAccount(Values<ServiceAccount>),
+    /// `trustDomains`, `source.trustDomain`.
+    TrustDomain(Values<String>),
+    /// `namespaces`, `source.namespace`.
+    Namespace(Values<String>),
+    /// `remoteIpBlocks`, `remote.ip`.
+    RemoteIp(Values<Cidr>),
+    /// `ipBlocks`, `source.ip`.
+    SourceIp(Values<Cidr>),
+    /// `hosts`.
+    Host(Values<String>),
+    /// `methods`.
+    Method(Values<String>),
+    /// `paths`.
+    Path(Values<PathValue>),
+    /// `ports`, `destination.port`.
+    DestinationPort(Values<u16>),
+    /// `destination.ip`.
+    DestinationIp(Values<Cidr>),
+    /// `connection.sni`.
+    Sni(Values<String>),
+    /// `request.headers[NAME]`.
+    Header {
+        /// In lower case; `host` is `:authority`.
+        name: String,
+        /// What one of the header's values is compared with.
+        values: Values<String>,
+    },
+    /// `request.auth.audiences`, `request.auth.presenter` and `request.auth.claims[A][B]`.
+    Claim {
+        /// The keys from the token's payload down: `aud`, `azp`, or those in brackets.
+        path: Vec<String>,
+        /// What the claim, or one of its elements, is compared with.
+        values: Values<String>,
+    },
+    /// `experimental.envoy.filters.FILTER[KEY]`.
+    Metadata {
+        /// The namespace of the dynamic metadata.
+        filter: String,
+        /// The key there.
+        key: String,
+        /// What it is compared with.
+        values: Values<MetadataValue>,
+    },
+}
+
+impl Predicate {
+    /// The attribute, as a condition names it; `hosts`, `methods` and `paths`, which conditions do not have, as fields.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::Principal(_) => "source.principal".to_owned(),
+            Self::RequestPrincipal(_) => "request.auth.principal".to_owned(),
+            Self::ServiceAccount(_) => "source.serviceAccount".to_owned(),
+            Self::TrustDomain(_) => "source.trustDomain".to_owned(),
+            Self::Namespace(_) => "source.namespace".to_owned(),
+            Self::RemoteIp(_) => "remote.ip".to_owned(),
+            Self::SourceIp(_) => "source.ip".to_owned(),
+            Self::Host(_) => "hosts".to_owned(),
+            Self::Method(_) => "methods".to_owned(),
+            Self::Path(_) => "paths".to_owned(),
+            Self::DestinationPort(_) => "destination.port".to_owned(),
+            Self::DestinationIp(_) => "destination.ip".to_owned(),
+            Self::Sni(_) => "connection.sni".to_owned(),
+            Self::Header { name, .. } => format!("request.headers[{name}]"),
+            Self::Claim { path, .. } => format!("request.auth.claims[{}]", path.join("][")),
+            Self::Metadata { filter, key, .. } => format!("experimental.{filter}[{key}]"),
+        }
+    }
+}

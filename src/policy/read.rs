@@ -1,0 +1,371 @@
+//! From a document to the typed resource. Whatever the types cannot hold is reported here, field by field.
+
+use super::key::{ConditionKey, ParseError};
+use super::validate::{self, Draft, Provider};
+use super::value::parse_port;
+use super::{
+    Action, AllOf, AnyOf, AuthorizationPolicy, Cidr, MetadataValue, Operation, PathValue, PolicyName, Predicate, Rule,
+    ServiceAccount, Source, TargetKind, TargetReference, Values,
+};
+use crate::diagnostic::Diagnostics;
+use crate::document::{Node, Object, list, one_of, string, string_map};
+
+/// The kind of resource that this crate is about.
+pub const KIND: &str = "AuthorizationPolicy";
+
+const API_VERSIONS: [&str; 2] = ["security.istio.io/v1", "security.istio.io/v1beta1"];
+const MOST_RULES: usize = 512;
+const MOST_SOURCES: usize = 512;
+const MOST_TARGETS: usize = 16;
+
+/// Reads and validates one resource.
+///
+/// `None` if it is invalid in any way: then at least one error was reported.
+pub fn policy(node: &Node, diagnostics: &mut Diagnostics) -> Option<AuthorizationPolicy> {
+    match name_of(node) {
+        Some(name) => diagnostics.policy(name.to_string(), |diagnostics| resource(node, diagnostics)),
+        None => resource(node, diagnostics),
+    }
+}
+
+/// The name of a resource that may be invalid, for its error messages.
+fn name_of(node: &Node) -> Option<PolicyName> {
+    let metadata = node.get("metadata")?;
+    let name = metadata.get("name")?.as_str()?.to_owned();
+    let namespace = metadata.get("namespace").and_then(Node::as_str).unwrap_or("default").to_owned();
+    Some(PolicyName { namespace, name })
+}
+
+fn resource(node: &Node, diagnostics: &mut Diagnostics) -> Option<AuthorizationPolicy> {
+    let errors_before = diagnostics.count_errors();
+    let mut object = Object::open(node, diagnostics)?;
+
+    match object.string("apiVersion", diagnostics) {
+        Some(version) if API_VERSIONS.contains(&version.as_str()) => {}
+        Some(version) => diagnostics.field("apiVersion", |diagnostics| {
+            diagnostics.error_with_hint(format!("`{version}` is not supported"), format!("use {}", API_VERSIONS[0]));
+        }),
+        None => missing(&object, "apiVersion", diagnostics),
+    }
+    match object.string("kind", diagnostics) {
+        Some(kind) if kind == KIND => {}
+        Some(kind) => diagnostics.field("kind", |diagnostics| {
+            diagnostics.error(format!("must be {KIND}, is `{kind}`"));
+        }),
+        None => missing(&object, "kind", diagnostics),
+    }
+    let metadata = object.read("metadata", diagnostics, metadata).flatten();
+    if metadata.is_none() {
+        missing(&object, "metadata", diagnostics);
+    }
+    let mut draft = object.read("spec", diagnostics, spec).flatten().unwrap_or_default();
+    object.ignore("status");
+    object.finish(diagnostics);
+
+    let metadata = metadata?;
+    draft.dry_run = metadata.dry_run;
+    let policy = validate::policy(metadata.name?, draft, diagnostics);
+    if diagnostics.count_errors() == errors_before { Some(policy) } else { None }
+}
+
+/// Reports a field that must be there, unless it is there and was reported already.
+fn missing(object: &Object<'_>, name: &'static str, diagnostics: &mut Diagnostics) {
+    if !object.has(name) {
+        diagnostics.field(name, |diagnostics| diagnostics.error("is missing"));
+    }
+}
+
+struct Metadata {
+    name: Option<PolicyName>,
+    dry_run: Option<String>,
+}
+
+/// Reads what matters of `metadata`; the rest is the cluster's bookkeeping.
+fn metadata(node: &Node, diagnostics: &mut Diagnostics) -> Option<Metadata> {
+    let mut object = Object::open(node, diagnostics)?;
+    let name = object.string("name", diagnostics);
+    match &name {
+        Some(name) => diagnostics.field("name", |diagnostics| validate::resource_name(name, diagnostics)),
+        None => missing(&object, "name", diagnostics),
+    }
+    let namespace = match object.get("namespace").filter(|node| !node.is_null()) {
+        None => Some("default".to_owned()),
+        Some(node) => diagnostics.field("namespace", |diagnostics| {
+            let namespace = string(node, diagnostics)?;
+            validate::namespace_name(&namespace, diagnostics);
+            Some(namespace)
+        }),
+    };
+    let mut string_map_of = |name| {
+        let node = object.get(name).filter(|node| !node.is_null())?;
+        Some(diagnostics.field(name, |diagnostics| string_map(node, diagnostics)))
+    };
+    string_map_of("labels");
+    let annotations = string_map_of("annotations");
+    let dry_run = annotations.and_then(|all| all.into_iter().find(|(key, _)| key == validate::DRY_RUN));
+    let name = name.zip(namespace).map(|(name, namespace)| PolicyName { namespace, name });
+    Some(Metadata { name, dry_run: dry_run.map(|(_, value)| value) })
+}
+
+fn spec(node: &Node, diagnostics: &mut Diagnostics) -> Option<Draft> {
+    let mut object = Object::open(node, diagnostics)?;
+    let draft = Draft {
+        dry_run: None,
+        selector: object.read("selector", diagnostics, selector),
+        target_ref: object.read("targetRef", diagnostics, |node, diagnostics| {
+            target_reference(node, diagnostics).into_iter().collect()
+        }),
+        target_refs: object.read("targetRefs", diagnostics, target_references),
+        action: object
+            .read("action", diagnostics, |node, diagnostics| one_of(node, &Action::NAMES, diagnostics))
+            .flatten()
+            .unwrap_or_default(),
+        provider: object.read("provider", diagnostics, provider),
+        rules: object.read("rules", diagnostics, |node, diagnostics| at_most(node, MOST_RULES, diagnostics, rule)),
+    };
+    object.finish(diagnostics);
+    Some(draft)
+}
+
+fn selector(node: &Node, diagnostics: &mut Diagnostics) -> Vec<(String, String)> {
+    let Some(mut object) = Object::open(node, diagnostics) else { return Vec::new() };
+    let labels = object.read("matchLabels", diagnostics, string_map).unwrap_or_default();
+    object.finish(diagnostics);
+    labels
+}
+
+fn target_references(node: &Node, diagnostics: &mut Diagnostics) -> Vec<TargetReference> {
+    at_most(node, MOST_TARGETS, diagnostics, target_reference).into_iter().flatten().collect()
+}
+
+fn target_reference(node: &Node, diagnostics: &mut Diagnostics) -> Option<TargetReference> {
+    let mut object = Object::open(node, diagnostics)?;
+    let group = object.string("group", diagnostics).unwrap_or_default();
+    let kind = object.string("kind", diagnostics);
+    let name = object.string("name", diagnostics);
+    let namespace = object.string("namespace", diagnostics);
+    if kind.is_none() {
+        missing(&object, "kind", diagnostics);
+    }
+    if name.is_none() {
+        missing(&object, "name", diagnostics);
+    }
+    object.finish(diagnostics);
+
+    if name.as_deref() == Some("") {
+        diagnostics.field("name", |diagnostics| diagnostics.error("must not be empty"));
+    }
+    if namespace.is_some_and(|namespace| !namespace.is_empty()) {
+        diagnostics.field("namespace", |diagnostics| {
+            diagnostics.error_with_hint("a target in another namespace is not supported", "remove the field");
+        });
+    }
+    let kind = match (group.as_str(), kind?.as_str()) {
+        ("" | "core", "Service") => TargetKind::Service,
+        ("networking.istio.io", "ServiceEntry") => TargetKind::ServiceEntry,
+        ("gateway.networking.k8s.io", "Gateway") => TargetKind::Gateway,
+        ("gateway.networking.k8s.io", "GatewayClass") => TargetKind::GatewayClass,
+        (group, kind) => {
+            diagnostics.error_with_hint(
+                format!("`{kind}` of group `{group}` cannot be a target"),
+                "use Service (no group), ServiceEntry (group networking.istio.io), or Gateway or GatewayClass (group \
+                 gateway.networking.k8s.io)",
+            );
+            return None;
+        }
+    };
+    Some(TargetReference { kind, name: name? })
+}
+
+fn provider(node: &Node, diagnostics: &mut Diagnostics) -> Provider {
+    let Some(mut object) = Object::open(node, diagnostics) else { return Provider { name: None } };
+    let name = object.string("name", diagnostics);
+    object.finish(diagnostics);
+    Provider { name }
+}
+
+fn rule(node: &Node, diagnostics: &mut Diagnostics) -> Rule {
+    let Some(mut object) = Object::open(node, diagnostics) else { return Rule::default() };
+    let rule = Rule {
+        from: object.read("from", diagnostics, |node, diagnostics| {
+            let read = |node, diagnostics: &mut Diagnostics| only_field(node, "source", diagnostics, source);
+            AnyOf(non_empty(at_most(node, MOST_SOURCES, diagnostics, read), "from", diagnostics))
+        }),
+        to: object.read("to", diagnostics, |node, diagnostics| {
+            let read = |node, diagnostics: &mut Diagnostics| only_field(node, "operation", diagnostics, operation);
+            AnyOf(non_empty(list(node, diagnostics, read), "to", diagnostics))
+        }),
+        when: AllOf(
+            object
+                .read("when", diagnostics, |node, diagnostics| list(node, diagnostics, condition))
+                .into_iter()
+                .flatten()
+                .flatten()
+                .collect(),
+        ),
+    };
+    object.finish(diagnostics);
+    rule
+}
+
+fn at_most<'n, T>(
+    node: &'n Node,
+    most: usize,
+    diagnostics: &mut Diagnostics,
+    read: impl FnMut(&'n Node, &mut Diagnostics) -> T,
+) -> Vec<T> {
+    let items = list(node, diagnostics, read);
+    if items.len() > most {
+        let hint = "spread them over several policies";
+        diagnostics.error_with_hint(format!("has {} entries, at most {most} are allowed", items.len()), hint);
+    }
+    items
+}
+
+fn non_empty<T>(items: Vec<T>, name: &str, diagnostics: &mut Diagnostics) -> Vec<T> {
+    if items.is_empty() {
+        diagnostics.error_with_hint("must not be empty", format!("remove `{name}` if anything may match"));
+    }
+    items
+}
+
+/// An entry of `from` or `to`: an object with one field, which must be there.
+fn only_field(
+    node: &Node,
+    name: &'static str,
+    diagnostics: &mut Diagnostics,
+    read: impl FnOnce(&Node, &mut Diagnostics) -> AllOf<Predicate>,
+) -> AllOf<Predicate> {
+    let Some(mut object) = Object::open(node, diagnostics) else { return AllOf::default() };
+    let fields = object.read(name, diagnostics, |node, diagnostics| {
+        let is_object = matches!(node.value, crate::document::Value::Map(_));
+        let errors_before = diagnostics.count_errors();
+        let fields = read(node, diagnostics);
+        if is_object && fields.0.is_empty() && diagnostics.count_errors() == errors_before {
+            diagnostics.error_with_hint("must not be empty", "name at least one field");
+        }
+        fields
+    });
+    if fields.is_none() {
+        missing(&object, name, diagnostics);
+    }
+    object.finish(diagnostics);
+    fields.unwrap_or_default()
+}
+
+/// The fields of a source, in the order in which Istio combines them.
+fn source(node: &Node, diagnostics: &mut Diagnostics) -> Source {
+    let Some(mut o) = Object::open(node, diagnostics) else { return Source::default() };
+    let d = diagnostics;
+    let fields = [
+        pair(&mut o, d, ["principals", "notPrincipals"], text).map(Predicate::Principal),
+        pair(&mut o, d, ["requestPrincipals", "notRequestPrincipals"], text).map(Predicate::RequestPrincipal),
+        pair(&mut o, d, ["serviceAccounts", "notServiceAccounts"], ServiceAccount::parse)
+            .map(Predicate::ServiceAccount),
+        pair(&mut o, d, ["trustDomains", "notTrustDomains"], validate::trust_domain).map(Predicate::TrustDomain),
+        pair(&mut o, d, ["namespaces", "notNamespaces"], text).map(Predicate::Namespace),
+        pair(&mut o, d, ["remoteIpBlocks", "notRemoteIpBlocks"], Cidr::parse).map(Predicate::RemoteIp),
+        pair(&mut o, d, ["ipBlocks", "notIpBlocks"], Cidr::parse).map(Predicate::SourceIp),
+    ];
+    o.finish(d);
+    AllOf(fields.into_iter().flatten().collect())
+}
+
+/// The fields of an operation, in the order in which Istio combines them.
+fn operation(node: &Node, diagnostics: &mut Diagnostics) -> Operation {
+    let Some(mut o) = Object::open(node, diagnostics) else { return Operation::default() };
+    let d = diagnostics;
+    let fields = [
+        pair(&mut o, d, ["hosts", "notHosts"], text).map(Predicate::Host),
+        pair(&mut o, d, ["methods", "notMethods"], text).map(Predicate::Method),
+        pair(&mut o, d, ["paths", "notPaths"], PathValue::parse).map(Predicate::Path),
+        pair(&mut o, d, ["ports", "notPorts"], parse_port).map(Predicate::DestinationPort),
+    ];
+    o.finish(d);
+    AllOf(fields.into_iter().flatten().collect())
+}
+
+fn condition(node: &Node, diagnostics: &mut Diagnostics) -> Option<Predicate> {
+    let mut o = Object::open(node, diagnostics)?;
+    let key = o.string("key", diagnostics);
+    let Some(key) = key else {
+        missing(&o, "key", diagnostics);
+        // Read on, so that the other fields are known and checked for their shape.
+        pair(&mut o, diagnostics, VALUES, text);
+        o.finish(diagnostics);
+        return None;
+    };
+    let d = diagnostics;
+    let errors_before = d.count_errors();
+    let predicate = match ConditionKey::parse(&key) {
+        Err(error) => {
+            d.field("key", |d| d.error_with_hint(error.message, error.hint));
+            pair(&mut o, d, VALUES, text);
+            o.finish(d);
+            return None;
+        }
+        Ok(ConditionKey::SourceIp) => pair(&mut o, d, VALUES, Cidr::parse).map(Predicate::SourceIp),
+        Ok(ConditionKey::RemoteIp) => pair(&mut o, d, VALUES, Cidr::parse).map(Predicate::RemoteIp),
+        Ok(ConditionKey::SourceNamespace) => pair(&mut o, d, VALUES, text).map(Predicate::Namespace),
+        Ok(ConditionKey::SourceServiceAccount) => {
+            pair(&mut o, d, VALUES, ServiceAccount::parse).map(Predicate::ServiceAccount)
+        }
+        Ok(ConditionKey::SourcePrincipal) => pair(&mut o, d, VALUES, text).map(Predicate::Principal),
+        Ok(ConditionKey::SourceTrustDomain) => {
+            pair(&mut o, d, VALUES, validate::trust_domain_condition).map(Predicate::TrustDomain)
+        }
+        Ok(ConditionKey::RequestPrincipal) => pair(&mut o, d, VALUES, text).map(Predicate::RequestPrincipal),
+        Ok(ConditionKey::DestinationIp) => pair(&mut o, d, VALUES, Cidr::parse).map(Predicate::DestinationIp),
+        Ok(ConditionKey::DestinationPort) => pair(&mut o, d, VALUES, parse_port).map(Predicate::DestinationPort),
+        Ok(ConditionKey::Sni) => pair(&mut o, d, VALUES, text).map(Predicate::Sni),
+        Ok(ConditionKey::Header(name)) => {
+            pair(&mut o, d, VALUES, text).map(|values| Predicate::Header { name, values })
+        }
+        Ok(ConditionKey::Claim(path)) => pair(&mut o, d, VALUES, text).map(|values| Predicate::Claim { path, values }),
+        Ok(ConditionKey::Metadata { filter, key }) => pair(&mut o, d, VALUES, |text| Ok(MetadataValue::parse(text)))
+            .map(|values| Predicate::Metadata { filter, key, values }),
+    };
+    if predicate.is_none() && d.count_errors() == errors_before {
+        d.error_with_hint(format!("condition on `{key}` has no values"), "give `values` or `notValues`");
+    }
+    o.finish(d);
+    predicate
+}
+
+const VALUES: [&str; 2] = ["values", "notValues"];
+
+#[expect(clippy::unnecessary_wraps, reason = "has the form of the parsers that can fail")]
+fn text(value: &str) -> Result<String, ParseError> {
+    Ok(value.to_owned())
+}
+
+/// A field and its `not` twin, each a list of values; `None` if neither holds any.
+fn pair<T>(
+    object: &mut Object<'_>,
+    diagnostics: &mut Diagnostics,
+    [name, not_name]: [&'static str; 2],
+    parse: impl Fn(&str) -> Result<T, ParseError>,
+) -> Option<Values<T>> {
+    let mut read = |name| object.read(name, diagnostics, |node, diagnostics| values(node, diagnostics, &parse));
+    let (any, none) = (read(name), read(not_name));
+    let (any, none) = (any.unwrap_or_default(), none.unwrap_or_default());
+    if any.is_empty() && none.is_empty() { None } else { Some(Values { any, none }) }
+}
+
+fn values<T>(node: &Node, diagnostics: &mut Diagnostics, parse: impl Fn(&str) -> Result<T, ParseError>) -> Vec<T> {
+    let read = |node: &Node, diagnostics: &mut Diagnostics| {
+        let text = string(node, diagnostics)?;
+        if text.is_empty() {
+            diagnostics.error_with_hint("must not be empty", "remove it, or write \"*\" for any value");
+            return None;
+        }
+        match parse(&text) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                diagnostics.error_with_hint(error.message, error.hint);
+                None
+            }
+        }
+    };
+    list(node, diagnostics, read).into_iter().flatten().collect()
+}

@@ -1,0 +1,113 @@
+//! Which policies a workload has to obey, and why it does not have to obey the others.
+//!
+//! A policy that applies to nothing is the classic silent hole: [`scope`] gives a reason with every answer, and the
+//! filter logs it for every policy.
+
+use std::fmt;
+
+use super::{AuthorizationPolicy, Target, TargetKind, TargetReference};
+
+/// The label that makes a workload an instance of a gateway.
+pub const GATEWAY_NAME_LABEL: &str = "gateway.networking.k8s.io/gateway-name";
+
+/// The gateway class whose policies are for every waypoint.
+const WAYPOINT_CLASS: &str = "istio-waypoint";
+
+/// The workload that a filter protects.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Workload {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its labels; `None`: unknown.
+    pub labels: Option<Vec<(String, String)>>,
+    /// Set if it is a gateway or a waypoint.
+    pub gateway: Option<Gateway>,
+    /// The namespace whose policies are for every workload.
+    pub root_namespace: String,
+}
+
+/// A workload that target references can name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gateway {
+    /// The name of the Gateway.
+    pub name: String,
+    /// Whether it is a waypoint, which serves services instead of listening for the outside.
+    pub waypoint: bool,
+    /// The Services that a waypoint serves.
+    pub services: Vec<ServiceName>,
+    /// The `ServiceEntries` that a waypoint serves.
+    pub service_entries: Vec<ServiceName>,
+}
+
+/// A Service or `ServiceEntry` behind a waypoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceName {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// Whether a policy applies to a workload; prints as the reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// It does.
+    Applies,
+    /// Its namespace is neither the workload's nor the root namespace.
+    OtherNamespace,
+    /// The workload lacks a label of its selector.
+    OtherLabels,
+    /// It is for gateways and waypoints, and the workload is neither.
+    OnlyForGateways,
+    /// It names another gateway, service or class.
+    OtherTarget,
+    /// A waypoint obeys only policies with a target reference.
+    WaypointNeedsTarget,
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Applies => "applies",
+            Self::OtherNamespace => "does not apply: it is for another namespace",
+            Self::OtherLabels => "does not apply: its selector names labels that this workload does not carry",
+            Self::OnlyForGateways => "does not apply: its target reference is for a gateway or waypoint",
+            Self::OtherTarget => "does not apply: its target reference names something else",
+            Self::WaypointNeedsTarget => "does not apply: a waypoint obeys only policies with a target reference",
+        })
+    }
+}
+
+/// Whether the policy applies to the workload.
+#[must_use]
+pub fn scope(policy: &AuthorizationPolicy, workload: &Workload) -> Scope {
+    let namespace = &policy.name.namespace;
+    match (&policy.target, &workload.gateway) {
+        (Target::References(_), None) => Scope::OnlyForGateways,
+        (Target::References(references), Some(gateway)) => {
+            let names = |reference| targets(reference, namespace, gateway, workload);
+            if references.iter().any(names) { Scope::Applies } else { Scope::OtherTarget }
+        }
+        (_, Some(gateway)) if gateway.waypoint => Scope::WaypointNeedsTarget,
+        _ if *namespace != workload.namespace && *namespace != workload.root_namespace => Scope::OtherNamespace,
+        (Target::Everything, _) => Scope::Applies,
+        (Target::Labels(wanted), _) => {
+            let carried = workload.labels.as_deref().unwrap_or(&[]);
+            if wanted.iter().all(|label| carried.contains(label)) { Scope::Applies } else { Scope::OtherLabels }
+        }
+    }
+}
+
+fn targets(reference: &TargetReference, namespace: &str, gateway: &Gateway, workload: &Workload) -> bool {
+    let serves = |services: &[ServiceName]| {
+        gateway.waypoint && services.iter().any(|s| s.name == reference.name && s.namespace == namespace)
+    };
+    match reference.kind {
+        TargetKind::Service => serves(&gateway.services),
+        TargetKind::ServiceEntry => serves(&gateway.service_entries),
+        TargetKind::Gateway => namespace == workload.namespace && reference.name == gateway.name,
+        TargetKind::GatewayClass => {
+            gateway.waypoint && namespace == workload.root_namespace && reference.name == WAYPOINT_CLASS
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Values that are more than text: addresses, ports, service accounts, paths, metadata.
+//!
+//! Each type parses itself and says in plain words what it refuses; the limits are those of Istio's admission check.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use super::key::ParseError;
+
+/// A network: an address and the number of its bits that count. Bits beyond them are zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cidr {
+    network: IpAddr,
+    prefix: u8,
+}
+
+impl Cidr {
+    /// Reads `10.0.0.1`, `10.0.0.0/8`, `2001:db8::1` or `2001:db8::/32`.
+    ///
+    /// # Errors
+    /// It is none of these.
+    pub fn parse(text: &str) -> Result<Self, ParseError> {
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text, None),
+        };
+        let Ok(address) = address.parse::<IpAddr>() else {
+            let what = if prefix.is_some() { "CIDR range" } else { "IP address" };
+            return Err(ParseError::new(format!("`{text}` is not a valid {what}"), "such as 10.1.2.3 or 10.1.0.0/16"));
+        };
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        let prefix = match prefix {
+            None => bits,
+            Some(digits) => {
+                decimal(digits).and_then(|n| u8::try_from(n).ok()).filter(|n| *n <= bits).ok_or_else(|| {
+                    ParseError::new(
+                        format!("`{text}` is not a valid CIDR range"),
+                        format!("the number behind the slash counts bits, 0 to {bits}"),
+                    )
+                })?
+            }
+        };
+        Ok(Self { network: mask(address, prefix), prefix })
+    }
+
+    /// Whether the address lies in this network. IPv4 and IPv6 never meet, not even as `::ffff:10.0.0.1`.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        mask(address, self.prefix) == self.network
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.network, self.prefix)
+    }
+}
+
+/// The address with everything beyond its first `prefix` bits set to zero.
+fn mask(address: IpAddr, prefix: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => {
+            let host_bits = 32_u32.saturating_sub(prefix.into());
+            IpAddr::V4((v4.to_bits() & u32::MAX.checked_shl(host_bits).unwrap_or(0)).into())
+        }
+        IpAddr::V6(v6) => {
+            let host_bits = 128_u32.saturating_sub(prefix.into());
+            IpAddr::V6((v6.to_bits() & u128::MAX.checked_shl(host_bits).unwrap_or(0)).into())
+        }
+    }
+}
+
+/// Digits only, no leading zero: what Go's `netip` takes for a prefix length.
+fn decimal(digits: &str) -> Option<u32> {
+    let plain = digits.bytes().all(|b| b.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
+    if plain { digits.parse().ok() } else { None }
+}
+
+/// Reads a port, 0 to 65535.
+///
+/// # Errors
+/// It is not one.
+pub fn parse_port(text: &str) -> Result<u16, ParseError> {
+    let digits_only = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    text.parse()
+        .ok()
+        .filter(|_| digits_only)
+        .ok_or_else(|| ParseError::new(format!("`{text}` is not a valid port"), "a number from 0 to 65535"))
+}
+
+/// A service account: `namespace/name`, or `name` in the policy's own namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceAccount {
+    /// `None`: the policy's.
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: String,
+}
+
+impl ServiceAccount {
+    /// Most values in one list.
+    pub const MOST_VALUES: usize = 16;
+
+    /// Reads `namespace/name` or `name`.
+    ///
+    /// # Errors
+    /// A wildcard, an empty part, a second slash, or more than 320 bytes.
+    pub fn parse(text: &str) -> Result<Self, ParseError> {
+        let form = "write `name` or `namespace/name`";
+        if text.contains('*') {
+            return Err(ParseError::new(
+                format!("`{text}`: a service account takes no wildcard"),
+                "list each one, or use `namespaces` or `principals`",
+            ));
+        }
+        if text.len() > 320 {
+            return Err(ParseError::new("is longer than 320 characters", form));
+        }
+        let account = match text.split_once('/') {
+            Some((namespace, name)) => Self { namespace: Some(namespace.to_owned()), name: name.to_owned() },
+            None => Self { namespace: None, name: text.to_owned() },
+        };
+        let empty = account.name.is_empty() || account.namespace.as_deref() == Some("");
+        if empty || account.name.contains('/') {
+            return Err(ParseError::new(format!("`{text}` is not a service account"), form));
+        }
+        Ok(account)
+    }
+}
+
+/// A value of `paths`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathValue {
+    /// Exact, `/prefix*`, `*suffix` or `*`.
+    Text(String),
+    /// A template, with `{*}` or `{**}`, as written and checked.
+    Template(String),
+}
+
+impl PathValue {
+    const ONE: &'static str = "{*}";
+    const ANY: &'static str = "{**}";
+
+    /// Reads a path or a path template.
+    ///
+    /// # Errors
+    /// Braces that are not an operator, an operator after `{**}`, or a template that Envoy would not take.
+    pub fn parse(text: &str) -> Result<Self, ParseError> {
+        let is_template = text.contains(Self::ONE) || text.contains(Self::ANY);
+        if !is_template {
+            if text.contains(['{', '}']) {
+                return Err(ParseError::new(
+                    format!("`{text}`: braces stand for nothing but the operators {{*}} and {{**}}"),
+                    "use {*} for one segment, {**} for any number of them",
+                ));
+            }
+            return Ok(Self::Text(text.to_owned()));
+        }
+        let Some(rest) = text.strip_prefix('/') else {
+            return Err(ParseError::new(format!("`{text}`: a path template starts with a slash"), "add the slash"));
+        };
+        let mut any_seen = false;
+        let mut segments = rest.split('/').peekable();
+        while let Some(segment) = segments.next() {
+            let is_last = segments.peek().is_none();
+            match segment {
+                Self::ONE | Self::ANY if any_seen => {
+                    return Err(ParseError::new(
+                        format!("`{text}`: {{**}} must be the last operator"),
+                        "only literal text may follow it",
+                    ));
+                }
+                Self::ONE => {}
+                Self::ANY => any_seen = true,
+                "" if is_last => {}
+                "" => return Err(ParseError::new(format!("`{text}`: a segment is empty"), "remove a slash")),
+                _ if segment.contains(['{', '}']) => {
+                    return Err(ParseError::new(
+                        format!("`{text}`: segment `{segment}` mixes an operator with text"),
+                        "{*} and {**} stand alone between slashes",
+                    ));
+                }
+                _ if !segment.bytes().all(is_literal_byte) => {
+                    return Err(ParseError::new(
+                        format!("`{text}`: segment `{segment}` has a character that a template cannot hold"),
+                        "letters, digits and -._~%!$&'()+,;:@= are allowed",
+                    ));
+                }
+                _ => {}
+            }
+        }
+        Ok(Self::Template(text.to_owned()))
+    }
+}
+
+fn is_literal_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~%!$&'()+,;:@=".contains(&byte)
+}
+
+/// A value of `experimental.envoy.filters.…`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MetadataValue {
+    /// Compared with a string.
+    Text(String),
+    /// Written `[value]`: compared with each element of a list.
+    Element(String),
+}
+
+impl MetadataValue {
+    /// Reads `value` or `[value]`.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        if text.starts_with('[') && text.ends_with(']') {
+            return Self::Element(text.trim_matches(['[', ']']).to_owned());
+        }
+        Self::Text(text.to_owned())
+    }
+}

@@ -1,0 +1,90 @@
+//! A map as a Proxy-Wasm host serialises it: request headers, and the workload's labels.
+//!
+//! A count, the length of every name and value, then the names and values themselves, each with a NUL behind it; numbers
+//! are 32 bits, little-endian. Repeated names stay apart and values are any bytes.
+
+use super::Lookup;
+
+/// Pairs of names and values, in the host's encoding, checked.
+#[derive(Clone, Copy, Debug)]
+pub struct Headers<'a> {
+    lengths: &'a [u8],
+    data: &'a [u8],
+}
+
+const LENGTHS_OF_A_PAIR: usize = 8;
+
+impl<'a> Headers<'a> {
+    /// Reads the encoding. Unreadable if the lengths do not fit the data.
+    #[must_use]
+    pub fn read(bytes: &'a [u8]) -> Lookup<Self> {
+        Self::parse(bytes).map_or(Lookup::Unreadable, Lookup::Value)
+    }
+
+    fn parse(bytes: &'a [u8]) -> Option<Self> {
+        if bytes.is_empty() {
+            return Some(Self { lengths: &[], data: &[] });
+        }
+        let (count, rest) = bytes.split_first_chunk::<4>()?;
+        let count = usize::try_from(u32::from_le_bytes(*count)).ok()?;
+        let (lengths, data) = rest.split_at_checked(count.checked_mul(LENGTHS_OF_A_PAIR)?)?;
+        let headers = Self { lengths, data };
+        if headers.iter().count() == count { Some(headers) } else { None }
+    }
+
+    /// All pairs, in order.
+    #[must_use]
+    pub fn iter(self) -> Pairs<'a> {
+        Pairs { lengths: self.lengths, data: self.data }
+    }
+
+    /// The values of every header of this name, which is in lower case.
+    pub fn values(self, name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
+        self.iter().filter(move |(key, _)| *key == name).map(|(_, value)| value)
+    }
+
+    /// Encodes pairs as the host does.
+    #[must_use]
+    pub fn encode<N: AsRef<[u8]>, V: AsRef<[u8]>>(pairs: &[(N, V)]) -> Vec<u8> {
+        let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes();
+        let mut encoded = u32::try_from(pairs.len()).unwrap_or(u32::MAX).to_le_bytes().to_vec();
+        for (name, value) in pairs {
+            encoded.extend(length(name.as_ref()));
+            encoded.extend(length(value.as_ref()));
+        }
+        for (name, value) in pairs {
+            encoded.extend([name.as_ref(), b"\0", value.as_ref(), b"\0"].concat());
+        }
+        encoded
+    }
+}
+
+/// An iterator over [`Headers`].
+#[derive(Clone, Debug)]
+pub struct Pairs<'a> {
+    lengths: &'a [u8],
+    data: &'a [u8],
+}
+
+impl<'a> Iterator for Pairs<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (name_length, rest) = self.lengths.split_first_chunk::<4>()?;
+        let (value_length, lengths) = rest.split_first_chunk::<4>()?;
+        let mut data = self.data;
+        let name = take_terminated(&mut data, u32::from_le_bytes(*name_length))?;
+        let value = take_terminated(&mut data, u32::from_le_bytes(*value_length))?;
+        self.lengths = lengths;
+        self.data = data;
+        Some((name, value))
+    }
+}
+
+/// Takes so many bytes, and the NUL behind them.
+fn take_terminated<'a>(data: &mut &'a [u8], length: u32) -> Option<&'a [u8]> {
+    let (taken, rest) = data.split_at_checked(usize::try_from(length).ok()?)?;
+    let ([0], rest) = rest.split_first_chunk::<1>()? else { return None };
+    *data = rest;
+    Some(taken)
+}

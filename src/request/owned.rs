@@ -1,0 +1,223 @@
+//! A request written down: for tests, for the command, and for everything that runs without Envoy.
+
+use std::net::IpAddr;
+
+use prost::encoding::{WireType, encode_key, encode_varint};
+
+use super::{Attributes, Headers, Lookup, Metadata, PeerName};
+use crate::document::{Node, Value};
+
+/// A request with every attribute in memory. The default has no headers, comes in plaintext, and does not know its
+/// addresses: those are unreadable until they are given.
+#[derive(Clone, Debug)]
+pub struct Request {
+    uri: Lookup<Vec<u8>>,
+    dns: Lookup<Vec<u8>>,
+    subject: Lookup<Vec<u8>>,
+    source_ip: Lookup<IpAddr>,
+    remote_ip: Lookup<IpAddr>,
+    destination_ip: Lookup<IpAddr>,
+    destination_port: Lookup<u16>,
+    sni: Lookup<Vec<u8>>,
+    headers: Vec<(Vec<u8>, Vec<u8>)>,
+    encoded_headers: Lookup<Vec<u8>>,
+    metadata: Lookup<Vec<u8>>,
+}
+
+impl Default for Request {
+    fn default() -> Self {
+        Self {
+            uri: Lookup::Absent,
+            dns: Lookup::Absent,
+            subject: Lookup::Absent,
+            source_ip: Lookup::Unreadable,
+            remote_ip: Lookup::Unreadable,
+            destination_ip: Lookup::Unreadable,
+            destination_port: Lookup::Unreadable,
+            sni: Lookup::Absent,
+            headers: Vec::new(),
+            encoded_headers: Lookup::Value(Vec::new()),
+            metadata: Lookup::Value(Vec::new()),
+        }
+    }
+}
+
+impl Request {
+    /// A plaintext request with this method and path.
+    #[must_use]
+    pub fn new(method: &str, path: &str) -> Self {
+        Self::default().header(":method", method).header(":path", path)
+    }
+
+    /// The principal, without `spiffe://`.
+    #[must_use]
+    pub fn principal(self, principal: &str) -> Self {
+        self.peer_name(PeerName::Uri, Lookup::Value(format!("spiffe://{principal}").as_bytes()))
+    }
+
+    /// A name in the peer's certificate.
+    #[must_use]
+    pub fn peer_name(mut self, which: PeerName, name: Lookup<&[u8]>) -> Self {
+        let name = name.map(<[u8]>::to_vec);
+        match which {
+            PeerName::Uri => self.uri = name,
+            PeerName::Dns => self.dns = name,
+            PeerName::Subject => self.subject = name,
+        }
+        self
+    }
+
+    /// The direct peer's address.
+    #[must_use]
+    pub fn source_ip(mut self, address: Lookup<IpAddr>) -> Self {
+        self.source_ip = address;
+        self
+    }
+
+    /// The client's address.
+    #[must_use]
+    pub fn remote_ip(mut self, address: Lookup<IpAddr>) -> Self {
+        self.remote_ip = address;
+        self
+    }
+
+    /// The local address.
+    #[must_use]
+    pub fn destination_ip(mut self, address: Lookup<IpAddr>) -> Self {
+        self.destination_ip = address;
+        self
+    }
+
+    /// The local port.
+    #[must_use]
+    pub fn destination_port(mut self, port: Lookup<u16>) -> Self {
+        self.destination_port = port;
+        self
+    }
+
+    /// The server name of the TLS handshake.
+    #[must_use]
+    pub fn sni(mut self, name: Lookup<&[u8]>) -> Self {
+        self.sni = name.map(<[u8]>::to_vec);
+        self
+    }
+
+    /// One more header; the name is put in lower case, and an earlier one of the same name stays.
+    #[must_use]
+    pub fn header(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
+        self.headers.push((name.as_ref().to_ascii_lowercase(), value.as_ref().to_vec()));
+        self.encoded_headers = Lookup::Value(Headers::encode(&self.headers));
+        self
+    }
+
+    /// The headers as a host might fail to give them.
+    #[must_use]
+    pub fn unreadable_headers(mut self) -> Self {
+        self.encoded_headers = Lookup::Unreadable;
+        self
+    }
+
+    /// Dynamic metadata: what one filter has set under its name. Each filter once.
+    #[must_use]
+    pub fn metadata(mut self, filter: &str, fields: &Node) -> Self {
+        if let (Lookup::Value(message), Value::Map(entries)) = (&mut self.metadata, &fields.value) {
+            encode_entry(filter, &encode_fields(entries), message);
+        }
+        self
+    }
+
+    /// The metadata in Envoy's encoding, whatever it is.
+    #[must_use]
+    pub fn encoded_metadata(mut self, message: Lookup<Vec<u8>>) -> Self {
+        self.metadata = message;
+        self
+    }
+}
+
+impl Attributes for Request {
+    fn peer_name(&self, which: PeerName) -> Lookup<&[u8]> {
+        match which {
+            PeerName::Uri => self.uri.as_slice(),
+            PeerName::Dns => self.dns.as_slice(),
+            PeerName::Subject => self.subject.as_slice(),
+        }
+    }
+
+    fn source_ip(&self) -> Lookup<IpAddr> {
+        self.source_ip
+    }
+
+    fn remote_ip(&self) -> Lookup<IpAddr> {
+        self.remote_ip
+    }
+
+    fn destination_ip(&self) -> Lookup<IpAddr> {
+        self.destination_ip
+    }
+
+    fn destination_port(&self) -> Lookup<u16> {
+        self.destination_port
+    }
+
+    fn sni(&self) -> Lookup<&[u8]> {
+        self.sni.as_slice()
+    }
+
+    fn headers(&self) -> Lookup<Headers<'_>> {
+        self.encoded_headers.as_slice().and_then(Headers::read)
+    }
+
+    fn metadata(&self) -> Lookup<Metadata<'_>> {
+        self.metadata.as_slice().map(Metadata::new)
+    }
+}
+
+/// The entries of a `google.protobuf.Struct`.
+fn encode_fields(entries: &[(String, Node)]) -> Vec<u8> {
+    let mut message = Vec::new();
+    for (key, node) in entries {
+        encode_entry(key, &encode_value(node), &mut message);
+    }
+    message
+}
+
+/// A `google.protobuf.Value`.
+fn encode_value(node: &Node) -> Vec<u8> {
+    let mut message = Vec::new();
+    match &node.value {
+        Value::Null => encode_integer(1, 0, &mut message),
+        Value::Number(number) => {
+            encode_key(2, WireType::SixtyFourBit, &mut message);
+            message.extend(number.to_le_bytes());
+        }
+        Value::String(text) => encode_bytes(3, text.as_bytes(), &mut message),
+        Value::Bool(value) => encode_integer(4, u64::from(*value), &mut message),
+        Value::Map(entries) => encode_bytes(5, &encode_fields(entries), &mut message),
+        Value::List(items) => {
+            let mut list = Vec::new();
+            for item in items {
+                encode_bytes(1, &encode_value(item), &mut list);
+            }
+            encode_bytes(6, &list, &mut message);
+        }
+    }
+    message
+}
+
+fn encode_entry(key: &str, value: &[u8], message: &mut Vec<u8>) {
+    let mut entry = Vec::new();
+    encode_bytes(1, key.as_bytes(), &mut entry);
+    encode_bytes(2, value, &mut entry);
+    encode_bytes(1, &entry, message);
+}
+
+fn encode_bytes(number: u32, bytes: &[u8], message: &mut Vec<u8>) {
+    encode_key(number, WireType::LengthDelimited, message);
+    encode_varint(bytes.len() as u64, message);
+    message.extend_from_slice(bytes);
+}
+
+fn encode_integer(number: u32, value: u64, message: &mut Vec<u8>) {
+    encode_key(number, WireType::Varint, message);
+    encode_varint(value, message);
+}

@@ -1,0 +1,91 @@
+//! The protobuf wire format, read in place: the fields of a message, one after another, without a copy.
+//!
+//! A configuration that arrives as a `Struct` and the dynamic metadata of a request are both read with this. A malformed
+//! message yields an error and then ends; nothing here trusts a length.
+
+use prost::encoding::{WireType, decode_key, decode_varint};
+
+/// One field of a message.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Field<'a> {
+    /// An integer, a boolean or an enumeration.
+    Varint(u64),
+    /// A double, or another 64-bit number.
+    Fixed64([u8; 8]),
+    /// A 32-bit number.
+    Fixed32([u8; 4]),
+    /// A string, bytes or a message.
+    Bytes(&'a [u8]),
+}
+
+/// The message does not follow the wire format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed;
+
+/// The fields of a message, as (field number, value).
+#[derive(Clone, Debug)]
+pub struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    /// The fields of this message.
+    #[must_use]
+    pub fn of(message: &'a [u8]) -> Self {
+        Self(message)
+    }
+
+    fn field(&mut self) -> Result<(u32, Field<'a>), Malformed> {
+        let (number, wire_type) = decode_key(&mut self.0).map_err(|_| Malformed)?;
+        let field = match wire_type {
+            WireType::Varint => Field::Varint(decode_varint(&mut self.0).map_err(|_| Malformed)?),
+            WireType::SixtyFourBit => Field::Fixed64(self.chunk()?),
+            WireType::ThirtyTwoBit => Field::Fixed32(self.chunk()?),
+            WireType::LengthDelimited => {
+                let length = decode_varint(&mut self.0).map_err(|_| Malformed)?;
+                let length = usize::try_from(length).map_err(|_| Malformed)?;
+                let (bytes, rest) = self.0.split_at_checked(length).ok_or(Malformed)?;
+                self.0 = rest;
+                Field::Bytes(bytes)
+            }
+            WireType::StartGroup | WireType::EndGroup => return Err(Malformed),
+        };
+        Ok((number, field))
+    }
+
+    fn chunk<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let (chunk, rest) = self.0.split_first_chunk::<N>().ok_or(Malformed)?;
+        self.0 = rest;
+        Ok(*chunk)
+    }
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Result<(u32, Field<'a>), Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let field = self.field();
+        if field.is_err() {
+            self.0 = &[];
+        }
+        Some(field)
+    }
+}
+
+/// The key and the value of one entry of a `map<string, message>`; what is not there is empty.
+///
+/// # Errors
+/// The entry is malformed.
+pub fn map_entry(entry: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
+    let (mut key, mut value): (&[u8], &[u8]) = (&[], &[]);
+    for field in Fields::of(entry) {
+        match field? {
+            (1, Field::Bytes(bytes)) => key = bytes,
+            (2, Field::Bytes(bytes)) => value = bytes,
+            (1 | 2, _) => return Err(Malformed),
+            _ => {}
+        }
+    }
+    Ok((key, value))
+}
