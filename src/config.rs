@@ -15,8 +15,18 @@ use crate::policy::{AuthorizationPolicy, PolicyName, Target, read};
 /// What stands in for a namespace that nobody names.
 pub const DEFAULT_NAMESPACE: &str = "default";
 
-const DEFAULT_ROOT_NAMESPACE: &str = "istio-system";
-const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
+/// The namespace whose policies are for every workload, unless the mesh says otherwise.
+pub const DEFAULT_ROOT_NAMESPACE: &str = "istio-system";
+
+/// The trust domain of a mesh that does not name one.
+pub const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
+
+/// Where `jwt_authn` puts a token's payload, as Istio configures it.
+pub const DEFAULT_JWT_PAYLOAD_KEY: &str = "payload";
+
+/// The combining algorithms, by name.
+pub const COMBINING: [(&str, Combining); 2] =
+    [("deny-overrides", Combining::DenyOverrides), ("permit-overrides", Combining::PermitOverrides)];
 
 /// A configuration, valid.
 #[derive(Debug)]
@@ -153,7 +163,6 @@ fn plugin_config(object: &mut Object<'_>, node: &NodeMetadata, d: &mut Diagnosti
     });
     let domain = object.read("trustDomain", d, trust_domain).flatten();
     let aliases = object.read("trustDomainAliases", d, |node, d| list(node, d, trust_domain));
-    let combining = [("deny-overrides", Combining::DenyOverrides), ("permit-overrides", Combining::PermitOverrides)];
     let principal_from =
         [("peer-certificate", PrincipalFrom::PeerCertificate), ("filter-state", PrincipalFrom::FilterState)];
     let source_ip_from = [("filter-state", SourceIpFrom::FilterState), ("remote-address", SourceIpFrom::RemoteAddress)];
@@ -165,8 +174,8 @@ fn plugin_config(object: &mut Object<'_>, node: &NodeMetadata, d: &mut Diagnosti
                 domain.unwrap_or_else(|| DEFAULT_TRUST_DOMAIN.to_owned()),
                 aliases.into_iter().flatten().flatten(),
             ),
-            combining: choice(object, "combining", &combining, d),
-            jwt_payload_key: object.read("jwt", d, jwt).flatten().unwrap_or_else(|| "payload".to_owned()),
+            combining: choice(object, "combining", &COMBINING, d),
+            jwt_payload_key: object.read("jwt", d, jwt).flatten().unwrap_or_else(|| DEFAULT_JWT_PAYLOAD_KEY.to_owned()),
         },
         workload: Workload { namespace, labels, gateway, root_namespace },
         principal_from: choice(object, "principalFrom", &principal_from, d),

@@ -327,9 +327,7 @@ pub fn string(node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
         Value::Number(number) => {
             diagnostics.error_with_hint("must be a string, is a number", format!("write it in quotes: \"{number}\""))
         }
-        Value::Bool(value) => {
-            diagnostics.error_with_hint("must be a string, is a boolean", format!("write it in quotes: \"{value}\""))
-        }
+        Value::Bool(_) => diagnostics.error_with_hint("must be a string, is a boolean", "write it in quotes"),
         other => diagnostics.error(format!("must be a string, is {}", other.kind())),
     }
     None
@@ -395,4 +393,27 @@ pub fn string_map(node: &Node, diagnostics: &mut Diagnostics) -> Vec<(String, St
         });
     }
     map
+}
+
+impl serde::Serialize for Node {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.value {
+            Value::Null => serializer.serialize_unit(),
+            Value::Bool(value) => serializer.serialize_bool(*value),
+            Value::Number(number) => match integer(*number) {
+                Some(integer) => serializer.serialize_i64(integer),
+                None => serializer.serialize_f64(*number),
+            },
+            Value::String(text) => serializer.serialize_str(text),
+            Value::List(items) => serializer.collect_seq(items),
+            Value::Map(entries) => serializer.collect_map(entries.iter().map(|(key, node)| (key, node))),
+        }
+    }
+}
+
+/// The integer that this number is, if it is one that a double holds exactly.
+#[expect(clippy::cast_possible_truncation, reason = "the range is checked")]
+fn integer(number: f64) -> Option<i64> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    if number.fract() == 0.0 && number.abs() <= EXACT { Some(number as i64) } else { None }
 }

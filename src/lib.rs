@@ -13,7 +13,8 @@
 //! | what a request is: present, absent, unreadable | [`request`] |
 //! | allow or deny, and by which rule | [`engine`] |
 //! | what a refused client gets, what is logged | [`filter`] |
-//! | test files | [`testfile`] |
+//! | what the command renders from policies | `render` (not in the filter) |
+//! | policies in files; test files | `yaml`, `input`, `testfile` (not in the filter) |
 //!
 //! Everything but [`filter`]'s host calls is pure: it runs natively in the tests and in the command just as it runs
 //! inside Envoy, and the dependency that talks to Envoy exists for `wasm32` only.
@@ -36,6 +37,12 @@ pub mod engine;
 pub mod filter;
 
 #[cfg(not(target_arch = "wasm32"))]
-pub mod testfile;
-#[cfg(not(target_arch = "wasm32"))]
 pub mod yaml;
+
+#[cfg(not(target_arch = "wasm32"))]
+pub mod input;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod testfile;
+
+#[cfg(not(target_arch = "wasm32"))]
+pub mod render;

@@ -1,1 +1,394 @@
-//! t
+//! Test files: policies, a workload, requests, and what is to become of each.
+//!
+//! The same file is run through the engine here and, by the end-to-end tests, through real requests in Envoy; what it
+//! can say about a request is therefore what a client and a bootstrap can bring about.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use crate::config::{self, COMBINING, DEFAULT_NAMESPACE, DEFAULT_ROOT_NAMESPACE, DEFAULT_TRUST_DOMAIN};
+use crate::diagnostic::Diagnostics;
+use crate::document::{Node, Object, Value, list, one_of, string};
+use crate::engine::{Combining, Decision, Engine, Options, Verdict};
+use crate::identity::TrustDomains;
+use crate::input::{self, Finding, InputError, Resources};
+use crate::policy::Target;
+use crate::policy::scope::{Scope, Workload, scope};
+use crate::request::{Lookup, Request};
+
+/// A test file, read, with its policies.
+#[derive(Debug)]
+pub struct TestFile {
+    /// Where it is.
+    pub file: PathBuf,
+    /// Its policies, valid.
+    pub resources: Resources,
+    /// The workload that they protect.
+    pub workload: Workload,
+    /// `mesh`, as written.
+    pub mesh: Mesh,
+    /// The tests.
+    pub tests: Vec<Test>,
+}
+
+/// What is the same for all workloads of a mesh.
+#[derive(Clone, Debug)]
+pub struct Mesh {
+    /// `trustDomain`.
+    pub trust_domain: String,
+    /// `trustDomainAliases`.
+    pub aliases: Vec<String>,
+    /// `rootNamespace`.
+    pub root_namespace: String,
+    /// `combining`.
+    pub combining: Combining,
+}
+
+/// One request and what is to become of it.
+#[derive(Debug)]
+pub struct Test {
+    /// What it shows.
+    pub name: String,
+    /// The request.
+    pub request: RequestFields,
+    /// What is to become of it.
+    pub expect: Expectation,
+}
+
+/// What is to become of a request. Fields that are not given are not compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expectation {
+    /// Whether it passes.
+    pub decision: Verdict,
+    /// `namespace/name` of the policy that decides; `none`: no policy does.
+    pub policy: Option<String>,
+    /// The rule that decides.
+    pub rule: Option<usize>,
+}
+
+impl fmt::Display for Expectation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.decision)?;
+        if let Some(policy) = &self.policy {
+            write!(f, " by {policy}")?;
+        }
+        if let Some(rule) = self.rule {
+            write!(f, " rule {rule}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Expectation {
+    /// Whether this is what was decided.
+    #[must_use]
+    pub fn is_met_by(&self, decision: &Decision<'_>) -> bool {
+        let rule = decision.reason.rule();
+        let policy = rule.map_or_else(|| "none".to_owned(), |rule| rule.policy.to_string());
+        self.decision == decision.verdict
+            && self.policy.as_ref().is_none_or(|expected| *expected == policy)
+            && self.rule.is_none_or(|expected| rule.is_some_and(|rule| rule.index == expected))
+    }
+}
+
+/// A request, as a test file writes it.
+#[derive(Clone, Debug, Default)]
+pub struct RequestFields {
+    /// The peer's SPIFFE id without `spiffe://`; `None`: plaintext.
+    pub principal: Option<String>,
+    /// `GET` when absent.
+    pub method: Option<String>,
+    /// `/` when absent.
+    pub path: Option<String>,
+    /// `localhost` when absent.
+    pub host: Option<String>,
+    /// Names and values; a name may come more than once.
+    pub headers: Vec<(String, String)>,
+    /// The direct peer's address.
+    pub source_ip: Option<IpAddr>,
+    /// The client's address; the direct peer's when absent.
+    pub remote_ip: Option<IpAddr>,
+    /// The local address.
+    pub destination_ip: Option<IpAddr>,
+    /// The local port.
+    pub destination_port: Option<u16>,
+    /// The server name of the TLS handshake.
+    pub sni: Option<String>,
+    /// The claims of a verified token.
+    pub jwt: Option<Node>,
+    /// Dynamic metadata: what each filter has set.
+    pub metadata: Vec<(String, Node)>,
+}
+
+impl RequestFields {
+    /// The method.
+    #[must_use]
+    pub fn method(&self) -> &str {
+        self.method.as_deref().unwrap_or("GET")
+    }
+
+    /// The path, with its query.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.path.as_deref().unwrap_or("/")
+    }
+
+    /// The authority.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.host.as_deref().unwrap_or("localhost")
+    }
+
+    /// The request that the engine is asked about. An address that is not given is unreadable, never absent: a real
+    /// request has one.
+    #[must_use]
+    pub fn to_request(&self) -> Request {
+        let given = |address: Option<IpAddr>| address.map_or(Lookup::Unreadable, Lookup::Value);
+        let mut request = Request::new(self.method(), self.path())
+            .header(":authority", self.host())
+            .source_ip(given(self.source_ip))
+            .remote_ip(given(self.remote_ip.or(self.source_ip)))
+            .destination_ip(given(self.destination_ip))
+            .destination_port(self.destination_port.map_or(Lookup::Unreadable, Lookup::Value))
+            .sni(self.sni.as_ref().map_or(Lookup::Absent, |name| Lookup::Value(name.as_bytes())));
+        if let Some(principal) = &self.principal {
+            request = request.principal(principal);
+        }
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        if let Some(claims) = &self.jwt {
+            let payload = Value::Map(vec![("payload".to_owned(), claims.clone())]).into();
+            request = request.metadata("envoy.filters.http.jwt_authn", &payload);
+        }
+        for (filter, fields) in &self.metadata {
+            request = request.metadata(filter, fields);
+        }
+        request
+    }
+}
+
+impl TestFile {
+    /// Reads a test file and the policies that it names.
+    ///
+    /// # Errors
+    /// It, or one of the policies' files, cannot be read, is not YAML, or is not valid; with everything that is wrong.
+    pub fn read(file: &Path) -> Result<Self, TestFileError> {
+        let mut documents = input::documents(file)?;
+        let node = if documents.len() == 1 { documents.pop() } else { None };
+        let Some(node) = node else {
+            return Err(InputError { file: file.to_owned(), message: "a test file is one document".to_owned() }.into());
+        };
+        let mut diagnostics = Diagnostics::new();
+        let fields = fields(&node, &mut diagnostics);
+        let has_errors = diagnostics.count_errors() > 0;
+        let mut findings = input::findings(file, &node, diagnostics);
+        let Some(Fields { policies, workload, mesh, tests }) = fields.filter(|_| !has_errors) else {
+            return Err(TestFileError::Invalid(findings));
+        };
+        let folder = file.parent().unwrap_or(Path::new(""));
+        let paths: Vec<_> = policies.iter().map(|path| folder.join(path)).collect();
+        let mut resources = Resources::read(&paths)?;
+        if resources.has_errors() {
+            findings.append(&mut resources.findings);
+            return Err(TestFileError::Invalid(findings));
+        }
+        let (namespace, labels) = workload;
+        let selects = |target: &Target| matches!(target, Target::Labels(_));
+        if labels.is_none() && resources.policies.iter().any(|resource| selects(&resource.policy.target)) {
+            let message = "a policy has a selector: give `workload.labels`".to_owned();
+            return Err(InputError { file: file.to_owned(), message }.into());
+        }
+        let workload = Workload {
+            namespace: namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned()),
+            labels,
+            gateway: None,
+            root_namespace: mesh.root_namespace.clone(),
+        };
+        Ok(Self { file: file.to_owned(), resources, workload, mesh, tests })
+    }
+
+    /// The policies that apply to the workload, compiled.
+    #[must_use]
+    pub fn engine(&self) -> Engine {
+        let policies = self.resources.policies.iter().map(|resource| &resource.policy);
+        let applying: Vec<_> = policies.filter(|policy| scope(policy, &self.workload) == Scope::Applies).collect();
+        let options = Options {
+            trust_domains: TrustDomains::new(self.mesh.trust_domain.clone(), self.mesh.aliases.clone()),
+            combining: self.mesh.combining,
+            jwt_payload_key: config::DEFAULT_JWT_PAYLOAD_KEY.to_owned(),
+        };
+        Engine::new(&applying, &options)
+    }
+}
+
+/// A test file could not be used.
+#[derive(Debug)]
+pub enum TestFileError {
+    /// Something could not be read.
+    Input(InputError),
+    /// Something is not valid.
+    Invalid(Vec<Finding>),
+}
+
+impl From<InputError> for TestFileError {
+    fn from(error: InputError) -> Self {
+        Self::Input(error)
+    }
+}
+
+impl fmt::Display for TestFileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Input(error) => error.fmt(f),
+            Self::Invalid(findings) => {
+                let lines: Vec<_> = findings.iter().map(ToString::to_string).collect();
+                f.write_str(&lines.join("\n"))
+            }
+        }
+    }
+}
+
+impl std::error::Error for TestFileError {}
+
+struct Fields {
+    policies: Vec<String>,
+    workload: config::WorkloadFields,
+    mesh: Mesh,
+    tests: Vec<Test>,
+}
+
+fn fields(node: &Node, d: &mut Diagnostics) -> Option<Fields> {
+    let mut object = Object::open(node, d)?;
+    let policies = object.strings("policies", d);
+    let workload = object.read("workload", d, config::workload).unwrap_or((None, None));
+    let mesh = object.read("mesh", d, mesh).unwrap_or_else(|| mesh(&Value::Map(Vec::new()).into(), d));
+    let tests = object.read("tests", d, |node, d| list(node, d, test)).unwrap_or_default();
+    object.finish(d);
+    if tests.is_empty() {
+        d.error("has no tests");
+    }
+    Some(Fields { policies, workload, mesh, tests: tests.into_iter().flatten().collect() })
+}
+
+fn mesh(node: &Node, d: &mut Diagnostics) -> Mesh {
+    let mut mesh = Mesh {
+        trust_domain: DEFAULT_TRUST_DOMAIN.to_owned(),
+        aliases: Vec::new(),
+        root_namespace: DEFAULT_ROOT_NAMESPACE.to_owned(),
+        combining: Combining::default(),
+    };
+    let Some(mut object) = Object::open(node, d) else { return mesh };
+    if let Some(trust_domain) = object.string("trustDomain", d) {
+        mesh.trust_domain = trust_domain;
+    }
+    mesh.aliases = object.strings("trustDomainAliases", d);
+    if let Some(root_namespace) = object.string("rootNamespace", d) {
+        mesh.root_namespace = root_namespace;
+    }
+    if let Some(combining) = object.read("combining", d, |node, d| one_of(node, &COMBINING, d)).flatten() {
+        mesh.combining = combining;
+    }
+    object.finish(d);
+    mesh
+}
+
+fn test(node: &Node, d: &mut Diagnostics) -> Option<Test> {
+    let mut object = Object::open(node, d)?;
+    let name = object.string("name", d);
+    let request = object.read("request", d, request).flatten();
+    let expect = object.read("expect", d, expectation).flatten();
+    for required in ["name", "request", "expect"] {
+        if !object.has(required) {
+            d.field(required, |d| d.error("is missing"));
+        }
+    }
+    object.finish(d);
+    Some(Test { name: name?, request: request?, expect: expect? })
+}
+
+const DECISIONS: [(&str, Verdict); 2] = [("ALLOW", Verdict::Allow), ("DENY", Verdict::Deny)];
+
+fn expectation(node: &Node, d: &mut Diagnostics) -> Option<Expectation> {
+    if matches!(node.value, Value::String(_)) {
+        return Some(Expectation { decision: one_of(node, &DECISIONS, d)?, policy: None, rule: None });
+    }
+    let mut object = Object::open(node, d)?;
+    let decision = object.read("decision", d, |node, d| one_of(node, &DECISIONS, d)).flatten();
+    if !object.has("decision") {
+        d.field("decision", |d| d.error("is missing"));
+    }
+    let policy = object.string("policy", d);
+    let rule = object.read("rule", d, |node, d| whole_number(node, 511, d)).flatten();
+    object.finish(d);
+    Some(Expectation { decision: decision?, policy, rule: rule.map(usize::from) })
+}
+
+fn request(node: &Node, d: &mut Diagnostics) -> Option<RequestFields> {
+    let mut object = Object::open(node, d)?;
+    let request = RequestFields {
+        principal: object.string("principal", d),
+        method: object.string("method", d),
+        path: object.string("path", d),
+        host: object.string("host", d),
+        headers: object.read("headers", d, headers).unwrap_or_default(),
+        source_ip: object.read("sourceIp", d, address).flatten(),
+        remote_ip: object.read("remoteIp", d, address).flatten(),
+        destination_ip: object.read("destinationIp", d, address).flatten(),
+        destination_port: object.read("destinationPort", d, |node, d| whole_number(node, u16::MAX, d)).flatten(),
+        sni: object.string("sni", d),
+        jwt: object.read("jwt", d, map),
+        metadata: object.read("metadata", d, |node, d| entries(node, d).to_vec()).unwrap_or_default(),
+    };
+    object.finish(d);
+    Some(request)
+}
+
+/// A map from header names to a value or a list of values.
+fn headers(node: &Node, d: &mut Diagnostics) -> Vec<(String, String)> {
+    let mut headers = Vec::new();
+    for (name, node) in entries(node, d) {
+        d.field(name, |d| {
+            let values = match &node.value {
+                Value::List(_) => list(node, d, string),
+                _ => vec![string(node, d)],
+            };
+            headers.extend(values.into_iter().flatten().map(|value| (name.clone(), value)));
+        });
+    }
+    headers
+}
+
+fn entries<'n>(node: &'n Node, d: &mut Diagnostics) -> &'n [(String, Node)] {
+    if let Value::Map(entries) = &node.value {
+        return entries;
+    }
+    d.error(format!("must be an object, is {}", node.value.kind()));
+    &[]
+}
+
+fn map(node: &Node, d: &mut Diagnostics) -> Node {
+    entries(node, d);
+    node.clone()
+}
+
+fn address(node: &Node, d: &mut Diagnostics) -> Option<IpAddr> {
+    let text = string(node, d)?;
+    let address = text.parse().ok();
+    if address.is_none() {
+        d.error(format!("`{text}` is not an IP address"));
+    }
+    address
+}
+
+fn whole_number(node: &Node, most: u16, d: &mut Diagnostics) -> Option<u16> {
+    let number = match node.value {
+        Value::Number(number) => (0..=most).find(|n| f64::from(*n).total_cmp(&number).is_eq()),
+        _ => None,
+    };
+    if number.is_none() {
+        d.error(format!("must be a whole number from 0 to {most}"));
+    }
+    number
+}

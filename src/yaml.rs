@@ -1,1 +1,207 @@
-//! t
+//! YAML, with the line and column of every value.
+//!
+//! Scalars are read as Kubernetes reads them, which is YAML 1.1: an unquoted `on` or `no` is a boolean, so that a file
+//! that the cluster refuses is refused here too. JSON is YAML.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
+
+use crate::document::{Node, Position, Value};
+
+/// Deepest nesting, as in `serde_json`.
+const DEEPEST: usize = 128;
+
+/// Most values in one text, aliases expanded.
+const MOST_VALUES: usize = 4_000_000;
+
+/// The text is not YAML, or too much of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct YamlError {
+    /// Where.
+    pub position: Position,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl fmt::Display for YamlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.position.line, self.position.column, self.message)
+    }
+}
+
+impl std::error::Error for YamlError {}
+
+impl From<ScanError> for YamlError {
+    fn from(error: ScanError) -> Self {
+        Self { position: position(Span::empty(*error.marker())), message: error.info().to_owned() }
+    }
+}
+
+/// Reads all documents of a text. Empty ones are left out.
+///
+/// # Errors
+/// The text is not YAML, is nested deeper than 128 levels, or expands to more than four million values.
+pub fn documents(text: &str) -> Result<Vec<Node>, YamlError> {
+    let mut builder = Builder::default();
+    for event in Parser::new_from_str(text) {
+        let (event, span) = event?;
+        builder.event(event, position(span))?;
+    }
+    Ok(builder.documents)
+}
+
+fn position(span: Span) -> Position {
+    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    Position { line: number(span.start.line()), column: number(span.start.col()).saturating_add(1) }
+}
+
+/// A list or a map that is not complete yet.
+struct Open {
+    container: Container,
+    anchor: usize,
+    position: Position,
+}
+
+enum Container {
+    List(Vec<Node>),
+    /// The entries, and a key that waits for its value.
+    Map(Vec<(String, Node)>, Option<(String, Position)>),
+}
+
+#[derive(Default)]
+struct Builder {
+    documents: Vec<Node>,
+    open: Vec<Open>,
+    /// Anchored values, with the number of values in each.
+    anchors: HashMap<usize, (Node, usize)>,
+    values: usize,
+}
+
+impl Builder {
+    fn event(&mut self, event: Event<'_>, position: Position) -> Result<(), YamlError> {
+        match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                let is_text = style != ScalarStyle::Plain
+                    || tag.is_some_and(|tag| tag.is_yaml_core_schema() && tag.suffix == "str");
+                let value = if is_text { Value::String(text.into_owned()) } else { plain(&text) };
+                self.add(Node { value, position: Some(position) }, anchor, 1, position)
+            }
+            Event::SequenceStart(anchor, _) => self.start(Container::List(Vec::new()), anchor, position),
+            Event::MappingStart(anchor, _) => self.start(Container::Map(Vec::new(), None), anchor, position),
+            Event::SequenceEnd | Event::MappingEnd => self.end(),
+            Event::Alias(anchor) => match self.anchors.get(&anchor).cloned() {
+                Some((node, size)) => self.add(node, 0, size, position),
+                None => Err(error(position, "the alias names no anchor that is complete")),
+            },
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) | Event::DocumentEnd => {
+                Ok(())
+            }
+        }
+    }
+
+    fn start(&mut self, container: Container, anchor: usize, position: Position) -> Result<(), YamlError> {
+        if self.open.len() >= DEEPEST {
+            return Err(error(position, "nested too deeply"));
+        }
+        self.open.push(Open { container, anchor, position });
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), YamlError> {
+        let Some(Open { container, anchor, position }) = self.open.pop() else { return Ok(()) };
+        let value = match container {
+            Container::List(items) => Value::List(items),
+            Container::Map(entries, _) => Value::Map(entries),
+        };
+        let node = Node { value, position: Some(position) };
+        let size = if anchor == 0 { 1 } else { size(&node) };
+        self.add(node, anchor, size, position)
+    }
+
+    /// Puts a complete value where it belongs.
+    fn add(&mut self, mut node: Node, anchor: usize, size: usize, position: Position) -> Result<(), YamlError> {
+        self.values = self.values.saturating_add(size);
+        if self.values > MOST_VALUES {
+            return Err(error(position, "too many values"));
+        }
+        if anchor != 0 {
+            self.anchors.insert(anchor, (node.clone(), size));
+        }
+        match self.open.last_mut().map(|open| &mut open.container) {
+            None => {
+                if !node.is_null() {
+                    self.documents.push(node);
+                }
+            }
+            Some(Container::List(items)) => items.push(node),
+            Some(Container::Map(entries, waiting)) => match waiting.take() {
+                None => *waiting = Some((key(&node, position)?, position)),
+                // Whoever reports the value means the line that names it.
+                Some((key, key_position)) => {
+                    node.position = Some(key_position);
+                    entries.push((key, node));
+                }
+            },
+        }
+        Ok(())
+    }
+}
+
+fn error(position: Position, message: &str) -> YamlError {
+    YamlError { position, message: message.to_owned() }
+}
+
+/// How many values there are in a node, itself included.
+fn size(node: &Node) -> usize {
+    let inner: usize = match &node.value {
+        Value::List(items) => items.iter().map(size).sum(),
+        Value::Map(entries) => entries.iter().map(|(_, node)| size(node)).sum(),
+        _ => 0,
+    };
+    inner.saturating_add(1)
+}
+
+/// Keys are strings, whatever they look like.
+fn key(node: &Node, position: Position) -> Result<String, YamlError> {
+    match &node.value {
+        Value::String(text) => Ok(text.clone()),
+        Value::Bool(value) => Ok(value.to_string()),
+        Value::Number(number) => Ok(number.to_string()),
+        Value::Null => Ok("null".to_owned()),
+        Value::List(_) | Value::Map(_) => Err(error(position, "a key must be a string")),
+    }
+}
+
+/// An unquoted scalar.
+fn plain(text: &str) -> Value {
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
+        "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => return Value::Bool(true),
+        "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => {
+            return Value::Bool(false);
+        }
+        _ => {}
+    }
+    number(text).map_or_else(|| Value::String(text.to_owned()), Value::Number)
+}
+
+/// Decimal, hexadecimal, octal or binary, with `_` between digits as YAML 1.1 allows.
+fn number(text: &str) -> Option<f64> {
+    let digits = text.replace('_', "");
+    let unsigned = digits.strip_prefix(['+', '-']).unwrap_or(&digits);
+    let radix =
+        |prefix, radix| unsigned.strip_prefix(prefix).and_then(|digits| u32::from_str_radix(digits, radix).ok());
+    if let Some(number) = radix("0x", 16).or_else(|| radix("0o", 8)).or_else(|| radix("0b", 2)) {
+        return Some(f64::from(number));
+    }
+    if matches!(unsigned, ".inf" | ".Inf" | ".INF") {
+        return Some(f64::INFINITY);
+    }
+    if matches!(text, ".nan" | ".NaN" | ".NAN") {
+        return Some(f64::NAN);
+    }
+    let starts_as_number = unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.');
+    if starts_as_number && unsigned.contains(|c: char| c.is_ascii_digit()) { digits.parse().ok() } else { None }
+}

@@ -1,0 +1,49 @@
+# Everything that can be done here. `make` alone says what that is.
+
+WASM := target/wasm32-wasip1/release/mesh_authz.wasm
+CARGO := cargo
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Say what can be done here
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: dist/mesh_authz.wasm ## Watch a real Envoy allow and refuse requests, from a bare machine
+	$(CARGO) run --quiet --example demo
+
+.PHONY: run
+run: dist/mesh_authz.wasm ## The demo's Envoys, left running, with the curl lines to try
+	$(CARGO) run --quiet --example demo -- --keep-running
+
+.PHONY: test
+test: lint dist/mesh_authz.wasm ## Everything that CI runs: format, lint, unit, property and end-to-end tests
+	$(CARGO) test --workspace
+
+.PHONY: lint
+lint: wasm-target ## Format and clippy, natively and for the filter's target
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- --deny warnings
+	$(CARGO) clippy --lib --target wasm32-wasip1 -- --deny warnings
+
+.PHONY: build
+build: dist/mesh_authz.wasm ## dist/mesh_authz.wasm, the filter, and target/release/mesh-authz, the command
+	$(CARGO) build --release --bin mesh-authz
+
+# Cargo knows what is out of date; the copy changes only when the filter does.
+dist/mesh_authz.wasm: wasm-target FORCE
+	$(CARGO) build --release --lib --target wasm32-wasip1
+	@mkdir -p dist
+	@cmp -s $(WASM) $@ || cp $(WASM) $@
+
+.PHONY: wasm-target
+wasm-target:
+	@test -d "$$(rustc --print sysroot)/lib/rustlib/wasm32-wasip1" || rustup target add wasm32-wasip1
+
+.PHONY: clean
+clean: ## Remove everything that was built
+	$(CARGO) clean
+	rm -rf dist
+
+FORCE:

@@ -1,0 +1,157 @@
+//! Certificates for both sides of mutual TLS, made on the spot.
+//!
+//! The subject alternative names are encoded here, not by the certificate library: a test must be able to present names
+//! that no honest authority issues (a NUL, a newline, bytes from 0x80, two URIs), because a filter reads names, and the
+//! library refuses to write them.
+
+use anyhow::{Context, Result};
+use rcgen::{
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use time::{Duration, OffsetDateTime};
+
+/// A certificate authority.
+///
+/// All authorities bear the same name: what tells a stranger's certificates from one's own is the signature alone.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+/// One subject alternative name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum San {
+    /// A URI, any text.
+    Uri(String),
+    /// A DNS name, any text.
+    Dns(String),
+    /// A URI that is not text.
+    UriBytes(Vec<u8>),
+}
+
+/// A certificate with its private key.
+#[derive(Debug)]
+pub struct Certified {
+    /// The certificate, for an Envoy configuration.
+    pub cert_pem: String,
+    /// The private key (PKCS #8), for an Envoy configuration.
+    pub key_pem: String,
+    pub(crate) cert: CertificateDer<'static>,
+    pub(crate) key: PrivatePkcs8KeyDer<'static>,
+}
+
+impl Clone for Certified {
+    fn clone(&self) -> Self {
+        Self {
+            cert_pem: self.cert_pem.clone(),
+            key_pem: self.key_pem.clone(),
+            cert: self.cert.clone(),
+            key: self.key.clone_key(),
+        }
+    }
+}
+
+impl Certified {
+    pub(crate) fn private_key(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::Pkcs8(self.key.clone_key())
+    }
+}
+
+impl Authority {
+    /// A new authority with a key of its own.
+    pub fn new() -> Result<Self> {
+        let key = new_key()?;
+        let mut params = params(Some("testbed authority"));
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let pem = params.self_signed(&key).context("signing the authority's certificate")?.pem();
+        Ok(Self { issuer: Issuer::new(params, key), pem })
+    }
+
+    /// The authority's certificate, for `trusted_ca` and for [`Tls`](crate::Tls).
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// Issues a certificate, good for a client and for a server, with these names in this order.
+    ///
+    /// No names means no extension: the subject is then all there is.
+    pub fn issue(&self, names: &[San], subject_cn: Option<&str>) -> Result<Certified> {
+        let key = new_key()?;
+        let mut params = params(subject_cn);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+        if !names.is_empty() {
+            params.custom_extensions.push(subject_alternative_names(names));
+        }
+        let certificate = params.signed_by(&key, &self.issuer).context("signing a certificate")?;
+        Ok(Certified {
+            cert_pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+            cert: certificate.der().clone(),
+            key: PrivatePkcs8KeyDer::from(key.serialize_der()),
+        })
+    }
+
+    /// A workload's certificate: one URI, `spiffe://` and `id` (`cluster.local/ns/default/sa/frontend`).
+    pub fn spiffe(&self, id: &str) -> Result<Certified> {
+        self.issue(&[San::Uri(format!("spiffe://{id}"))], None)
+    }
+
+    /// A sidecar's certificate: the DNS name `localhost` and, as [`Authority::spiffe`], an identity.
+    pub fn server(&self, id: &str) -> Result<Certified> {
+        let names = [San::Dns("localhost".into()), San::Uri(format!("spiffe://{id}"))];
+        self.issue(&names, None)
+    }
+}
+
+fn new_key() -> Result<KeyPair> {
+    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).context("generating a key")
+}
+
+/// Valid from yesterday, so that a clock that lags does not matter, to tomorrow.
+fn params(subject_cn: Option<&str>) -> CertificateParams {
+    let now = OffsetDateTime::now_utc();
+    let mut params = CertificateParams::default();
+    params.not_before = now - Duration::days(1);
+    params.not_after = now + Duration::days(1);
+    params.distinguished_name = DistinguishedName::new();
+    if let Some(name) = subject_cn {
+        params.distinguished_name.push(DnType::CommonName, name);
+    }
+    params
+}
+
+/// The extension of RFC 5280, section 4.2.1.6: a DER sequence of names, each with its context tag.
+fn subject_alternative_names(names: &[San]) -> CustomExtension {
+    const OID: &[u64] = &[2, 5, 29, 17];
+    const SEQUENCE: u8 = 0x30;
+    const DNS_NAME: u8 = 0x82;
+    const URI: u8 = 0x86;
+    let encoded: Vec<u8> = names
+        .iter()
+        .flat_map(|name| match name {
+            San::Uri(uri) => der(URI, uri.as_bytes()),
+            San::UriBytes(uri) => der(URI, uri),
+            San::Dns(dns) => der(DNS_NAME, dns.as_bytes()),
+        })
+        .collect();
+    CustomExtension::from_oid_content(OID, der(SEQUENCE, &encoded))
+}
+
+fn der(tag: u8, content: &[u8]) -> Vec<u8> {
+    let mut encoded = vec![tag];
+    match content.len() {
+        short @ 0..=0x7f => encoded.push(short as u8),
+        long => {
+            let length = long.to_be_bytes();
+            let significant = &length[length.iter().take_while(|&&byte| byte == 0).count()..];
+            encoded.push(0x80 | significant.len() as u8);
+            encoded.extend_from_slice(significant);
+        }
+    }
+    encoded.extend_from_slice(content);
+    encoded
+}

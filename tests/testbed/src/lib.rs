@@ -1,0 +1,55 @@
+//! A real Envoy for the end-to-end tests and the demo, with everything around it that a mesh would bring.
+//!
+//! | part of a mesh | here |
+//! | --- | --- |
+//! | the certificate authority | [`Authority`], which also issues what no honest one would |
+//! | the issuer of tokens | [`Issuer`] |
+//! | the sidecar | [`Envoy`]: a process with its log, its statistics and its files |
+//! | the application behind it | [`App`], which tells what reached it |
+//! | its clients, honest and hostile | [`Client`] with [`Request`] and [`Http2Request`], which write bytes as told |
+//!
+//! Nothing here knows what is being tested: an Envoy is started with whatever bootstrap it is given, and [`bootstrap`] has
+//! the parts that every one of them needs. Everything blocks; every wait has an end; every port is chosen by the system, so
+//! tests run side by side.
+//!
+//! ```no_run
+//! use testbed::{App, Authority, Client, Envoy, Request, Tls, bootstrap::*};
+//!
+//! let (authority, app) = (Authority::new()?, App::start()?);
+//! let own = authority.server("cluster.local/ns/default/sa/backend")?;
+//! let tls = mutual_tls(&authority, &own, ClientCertificate::Required);
+//! let manager = http_connection_manager(&[], &[route_to("app")]);
+//! let envoy = Envoy::start(&bootstrap(
+//!     &[listener("inbound", manager, Some(tls))],
+//!     &[cluster("app", app.address())],
+//! ))?;
+//!
+//! let frontend = authority.spiffe("cluster.local/ns/default/sa/frontend")?;
+//! let client = Client::tls(envoy.address("inbound")?, Tls::mutual(authority.pem(), &frontend));
+//! assert_eq!(client.send(&Request::get("/api/v1/data"))?.status, 200);
+//! # anyhow::Ok(())
+//! ```
+
+mod admin;
+mod app;
+pub mod bootstrap;
+mod certs;
+mod client;
+mod envoy;
+mod http1;
+mod http2;
+mod jwt;
+mod message;
+mod process;
+mod transport;
+
+pub use admin::Admin;
+pub use app::{App, SeenRequest};
+pub use certs::{Authority, Certified, San};
+pub use client::{Client, Tls};
+pub use envoy::{Envoy, StartOptions};
+pub use http1::Connection;
+pub use http2::Http2Connection;
+pub use jwt::Issuer;
+pub use message::{Http2Request, Request, Response};
+pub use process::envoy_binary;
