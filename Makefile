@@ -39,7 +39,10 @@ dist/mesh_authz.wasm: wasm-target FORCE
 
 .PHONY: wasm-target
 wasm-target:
-	@test -d "$$(rustc --print sysroot)/lib/rustlib/wasm32-wasip1" || rustup target add wasm32-wasip1
+	@test -d "$$(rustc --print sysroot)/lib/rustlib/wasm32-wasip1" || { \
+		command -v rustup >/dev/null || { \
+			echo "Rust's target wasm32-wasip1 is missing, and so is rustup, which adds it: https://rustup.rs" >&2; exit 1; }; \
+		rustup target add wasm32-wasip1; }
 
 .PHONY: clean
 clean: ## Remove everything that was built

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Checks, tests and renders Istio AuthorizationPolicies offline, with the engine that enforces them in Envoy.
+/// Checks, tests and renders Istio authorization policies offline, with the engine that enforces them in Envoy.
 ///
 /// Exit status: 0 fine; 1 the answer is bad (invalid policies, failed tests); 2 wrong usage or unreadable input.
 #[derive(Debug, Parser)]

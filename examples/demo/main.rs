@@ -1,1 +1,80 @@
-fn main() {}
+//! The demo: a frontend, a backend and a stranger, each behind a real Envoy, with mutual TLS between them and the
+//! tutorial's policies on the backend's side. `make demo` runs it; it fails if one outcome is not the expected one.
+
+#![expect(clippy::indexing_slicing, reason = "JSON values of our own bootstraps: a missing key is null, never a panic")]
+
+mod mesh;
+mod stages;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use self::mesh::{Mesh, Ports};
+use self::stages::{REQUESTS, STAGES, Stage};
+
+fn main() -> ExitCode {
+    let keep_running = std::env::args().any(|argument| argument == "--keep-running");
+    let outcome = if keep_running { run() } else { demo() };
+    match outcome {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(wrong) => {
+            println!("\n{wrong} outcomes are not the expected ones.");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("demo: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs all stages, and counts the outcomes that are wrong.
+fn demo() -> Result<usize> {
+    let mesh = Mesh::start(Ports::Free)?;
+    let mut wrong = 0;
+    for (number, stage) in (1_usize..).zip(&STAGES) {
+        heading(number, stage);
+        let backend = mesh.backend(stage)?;
+        for (request, expected) in REQUESTS.iter().zip(stage.expected) {
+            let answer = mesh.send(&backend, request)?;
+            let ok = answer.status == expected;
+            wrong += usize::from(!ok);
+            let mark = if ok { "  " } else { "!!" };
+            println!("{mark}{:<29} {expected:<9} {:<5} {}", request.to_string(), answer.status, answer.reason);
+        }
+        println!("  {}", stage.lesson);
+    }
+    if wrong == 0 {
+        println!("\nAll outcomes are the expected ones. `make run` leaves the last stage running, to try by hand.");
+    }
+    Ok(wrong)
+}
+
+fn heading(number: usize, stage: &Stage) {
+    println!("\n{number}. {}", stage.title);
+    let policies = if stage.policies.is_empty() { "none".to_owned() } else { stage.policies.join(" + ") };
+    println!("   policies: {policies}");
+    println!("   combining: {}\n", stage.combining);
+    println!("  {:<29} {:<9} {:<5} reason", "request", "expected", "got");
+}
+
+/// Leaves the last stage running, on the ports that the bootstraps name.
+fn run() -> Result<usize> {
+    let mesh = Mesh::start(Ports::AsWritten)?;
+    let stage = &STAGES[STAGES.len() - 1];
+    let backend = mesh.backend(stage)?;
+    println!("\nRunning: {}", stage.title);
+    println!("   policies: {}\n", stage.policies.join(" + "));
+    for (request, expected) in REQUESTS.iter().zip(stage.expected) {
+        println!("   {}   # {expected}", mesh.curl(request)?);
+    }
+    println!("\n   the backend's statistics and log level: http://{}", backend.admin_address());
+    println!("   its log: {}", backend.dir().join("envoy.log").display());
+    println!("\nCtrl-C ends it.");
+    while backend.is_running() {
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    anyhow::bail!("the backend's Envoy has ended:\n{}", backend.log())
+}
