@@ -182,7 +182,7 @@ pub enum Predicate {
     Sni(Values<String>),
     /// `request.headers[NAME]`.
     Header {
-        /// In lower case; `host` is `:authority`.
+        /// As written.
         name: String,
         /// What one of the header's values is compared with.
         values: Values<String>,

@@ -1,5 +1,7 @@
 //! From policies to what runs them.
 
+pub mod rbac;
+
 use crate::config::COMBINING;
 use crate::document::{Node, Value};
 use crate::input::Resources;

@@ -178,9 +178,9 @@ impl Compiler<'_> {
             Predicate::Method(values) => {
                 self.pair(values, |values, _| Check::Header(bytes(":method"), patterns(values, &Pattern::Present)))
             }
-            Predicate::Header { name, values } => {
-                self.pair(values, |values, _| Check::Header(bytes(name), patterns(values, &Pattern::Present)))
-            }
+            Predicate::Header { name, values } => self.pair(values, |values, _| {
+                Check::Header(bytes(&header_name(name)), patterns(values, &Pattern::Present))
+            }),
             Predicate::Path(values) => self.pair(values, |values, polarity| Check::Path(paths(values, polarity))),
             Predicate::Sni(values) => {
                 self.pair(values, |values, polarity| Check::Sni(patterns(values, &non_empty(polarity))))
@@ -216,6 +216,12 @@ impl Compiler<'_> {
             matchers: values.iter().map(|value| request_principal(value, polarity)).collect(),
         }
     }
+}
+
+/// A header's name as Envoy has it.
+fn header_name(name: &str) -> String {
+    let name = name.to_ascii_lowercase();
+    if name == "host" { ":authority".to_owned() } else { name }
 }
 
 fn bytes(text: &str) -> Box<[u8]> {

@@ -40,7 +40,7 @@ pub enum ConditionKey {
     DestinationPort,
     /// `connection.sni`.
     Sni,
-    /// `request.headers[NAME]`, the name in lower case, `:authority` for `host`.
+    /// `request.headers[NAME]`.
     Header(String),
     /// `request.auth.audiences`, `request.auth.presenter`, `request.auth.claims[A][B]`: the path below the payload.
     Claim(Vec<String>),
@@ -97,8 +97,7 @@ impl ConditionKey {
 
     fn parse_bracketed(key: &str) -> Result<Self, ParseError> {
         if let Some(brackets) = key.strip_prefix("request.headers") {
-            let name = in_brackets(key, brackets)?.to_ascii_lowercase();
-            return Ok(Self::Header(if name == "host" { ":authority".to_owned() } else { name }));
+            return Ok(Self::Header(in_brackets(key, brackets)?.to_owned()));
         }
         if let Some(brackets) = key.strip_prefix("request.auth.claims") {
             let whole = in_brackets(key, brackets)?;

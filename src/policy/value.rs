@@ -7,11 +7,13 @@ use std::net::IpAddr;
 
 use super::key::ParseError;
 
-/// A network: an address and the number of its bits that count. Bits beyond them are zero.
+/// A network: an address, and the number of its bits that count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cidr {
-    network: IpAddr,
-    prefix: u8,
+    /// As written: the bits that do not count may be set.
+    pub address: IpAddr,
+    /// How many bits count, from the left.
+    pub prefix: u8,
 }
 
 impl Cidr {
@@ -40,19 +42,19 @@ impl Cidr {
                 })?
             }
         };
-        Ok(Self { network: mask(address, prefix), prefix })
+        Ok(Self { address, prefix })
     }
 
     /// Whether the address lies in this network. IPv4 and IPv6 never meet, not even as `::ffff:10.0.0.1`.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
-        mask(address, self.prefix) == self.network
+        mask(address, self.prefix) == mask(self.address, self.prefix)
     }
 }
 
 impl fmt::Display for Cidr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.network, self.prefix)
+        write!(f, "{}/{}", self.address, self.prefix)
     }
 }
 

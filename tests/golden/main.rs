@@ -1,0 +1,93 @@
+//! `render envoy-rbac` against golden files: Istio's own, where `ISTIO_TESTDATA` names their folder, and the project's.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::allow_attributes,
+    reason = "tests fail by panicking"
+)]
+
+use std::path::{Path, PathBuf};
+
+use mesh_authz::identity::TrustDomains;
+use mesh_authz::input::{self, Resources};
+use mesh_authz::policy::scope::{Scope, Workload, scope};
+use mesh_authz::render::rbac;
+use serde_json::Value;
+
+/// What Istio rendered for proxies older than 1.11, with regular expressions for hosts. Its control plane no longer does,
+/// and its own tests no longer read this file.
+const BEFORE_1_11: &str = "allow-host-before-111";
+
+/// The workload of Istio's golden files.
+fn httpbin() -> Workload {
+    let label = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    Workload {
+        namespace: "foo".to_owned(),
+        labels: Some(vec![label("app", "httpbin"), label("version", "v1")]),
+        gateway: None,
+        root_namespace: "istio-config".to_owned(),
+    }
+}
+
+/// The trust domains that a golden file was made with.
+fn trust_domains(name: &str) -> TrustDomains {
+    let (domain, aliases): (&str, &[&str]) = match name {
+        "simple-policy-td-aliases" => ("td1", &["cluster.local"]),
+        "simple-policy-multiple-td-aliases" => ("td1", &["cluster.local", "some-td"]),
+        "simple-policy-principal-with-wildcard" => ("td1", &["foobar"]),
+        "td-aliases-source-principal" => ("new-td", &["old-td", "some-trustdomain"]),
+        _ => ("cluster.local", &[]),
+    };
+    TrustDomains::new(domain.to_owned(), aliases.iter().map(|alias| (*alias).to_owned()))
+}
+
+/// The documents of a golden file, or of several for several filters.
+fn expected(folder: &Path, name: &str) -> Vec<Value> {
+    let files = [format!("{name}-out.yaml"), format!("{name}-out1.yaml"), format!("{name}-out2.yaml")];
+    let present = files.iter().map(|file| folder.join(file)).filter(|file| file.exists());
+    present.flat_map(|file| input::documents(&file).unwrap()).map(|node| serde_json::to_value(node).unwrap()).collect()
+}
+
+fn rendered(input: &Path, name: &str) -> Vec<Value> {
+    let resources = Resources::read(&[input]).unwrap();
+    assert!(!resources.has_errors(), "{:?}", resources.findings);
+    let policies = resources.policies.iter().map(|resource| &resource.policy);
+    let applying: Vec<_> = policies.filter(|policy| scope(policy, &httpbin()) == Scope::Applies).collect();
+    rbac::http_filters(&applying, &trust_domains(name))
+}
+
+/// Compares every case of a folder; returns the names of those that were compared.
+fn compare(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut inputs: Vec<PathBuf> = entries.filter(|path| path.to_str().unwrap().ends_with("-in.yaml")).collect();
+    inputs.sort();
+    let mut compared = Vec::new();
+    for input in inputs {
+        let name = input.file_name().unwrap().to_str().unwrap().strip_suffix("-in.yaml").unwrap().to_owned();
+        if name.starts_with("custom-") || name == BEFORE_1_11 {
+            continue;
+        }
+        let (rendered, expected) = (rendered(&input, &name), expected(folder, &name));
+        assert_eq!(
+            serde_json::to_string_pretty(&rendered).unwrap(),
+            serde_json::to_string_pretty(&expected).unwrap(),
+            "{name}"
+        );
+        compared.push(name);
+    }
+    compared
+}
+
+#[test]
+fn istio_generates_the_same_filters() {
+    let Some(folder) = std::env::var_os("ISTIO_TESTDATA") else {
+        println!("ISTIO_TESTDATA is not set: `make conformance` sets it");
+        return;
+    };
+    let compared = compare(&Path::new(&folder).join("http"));
+    println!("equal: {}", compared.join(", "));
+    assert!(compared.len() >= 17, "only {compared:?}");
+}
