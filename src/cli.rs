@@ -25,7 +25,7 @@ enum Command {
     Check(check::Arguments),
     /// Run test files.
     Test(test::Arguments),
-    /// Print what runs policies: the plugin configuration.
+    /// Print what runs policies: the plugin configuration, or Envoy's own RBAC filters.
     #[command(subcommand)]
     Render(render::Arguments),
 }

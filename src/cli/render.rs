@@ -5,9 +5,12 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use mesh_authz::config::{DEFAULT_NAMESPACE, DEFAULT_ROOT_NAMESPACE, DEFAULT_TRUST_DOMAIN};
 use mesh_authz::engine::Combining;
+use mesh_authz::identity::TrustDomains;
 use mesh_authz::input::Resources;
-use mesh_authz::policy::scope::Workload;
+use mesh_authz::policy::scope::{Scope, Workload};
+use mesh_authz::policy::{self, Target};
 use mesh_authz::render;
+use mesh_authz::render::rbac::{self, Traffic};
 use mesh_authz::testfile::Mesh;
 
 use super::{Answer, Failure};
@@ -18,11 +21,50 @@ pub enum Arguments {
     /// The filter's plugin configuration, as JSON.
     #[command(after_help = "Example: mesh-authz render plugin-config policies/ --label app=backend")]
     PluginConfig(PluginConfig),
+    /// The RBAC filters that Istio's control plane generates for Envoy from the same policies.
+    ///
+    /// CUSTOM policies are left out: their rendering depends on the mesh's extension providers.
+    #[command(after_help = "Example: mesh-authz render envoy-rbac policies/ --label app=backend")]
+    EnvoyRbac(EnvoyRbac),
 }
 
 /// Arguments of `mesh-authz render plugin-config`.
 #[derive(Debug, clap::Args)]
 pub struct PluginConfig {
+    #[command(flatten)]
+    scope: ScopeArguments,
+
+    /// How matches become a decision.
+    #[arg(long, value_enum, default_value = "deny-overrides")]
+    combining: CombiningName,
+}
+
+/// Arguments of `mesh-authz render envoy-rbac`.
+#[derive(Debug, clap::Args)]
+pub struct EnvoyRbac {
+    #[command(flatten)]
+    scope: ScopeArguments,
+
+    /// For TCP connections instead of HTTP requests.
+    #[arg(long)]
+    tcp: bool,
+
+    /// The form of the output.
+    #[arg(long, value_enum, default_value = "yaml")]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// YAML.
+    Yaml,
+    /// JSON.
+    Json,
+}
+
+/// Which policies, and for which workload.
+#[derive(Debug, clap::Args)]
+struct ScopeArguments {
     /// Files or directories with policies, YAML or JSON; `-` is standard input.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
@@ -46,10 +88,6 @@ pub struct PluginConfig {
     /// The namespace whose policies are for every workload.
     #[arg(long, default_value = DEFAULT_ROOT_NAMESPACE)]
     root_namespace: String,
-
-    /// How matches become a decision.
-    #[arg(long, value_enum, default_value = "deny-overrides")]
-    combining: CombiningName,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -61,33 +99,68 @@ enum CombiningName {
 }
 
 pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
-    let Arguments::PluginConfig(arguments) = arguments;
-    let resources = Resources::read(&arguments.files).map_err(|error| error.to_string())?;
+    let (Arguments::PluginConfig(PluginConfig { scope, .. }) | Arguments::EnvoyRbac(EnvoyRbac { scope, .. })) =
+        arguments;
+    let resources = Resources::read(&scope.files).map_err(|error| error.to_string())?;
     if resources.has_errors() {
         let lines: Vec<_> = resources.findings.iter().map(ToString::to_string).collect();
         out.push_str(&lines.join("\n"));
         out.push('\n');
         return Ok(Answer::Bad);
     }
-    let workload = Workload {
-        namespace: arguments.namespace.clone(),
-        labels: if arguments.labels.is_empty() { None } else { Some(arguments.labels.clone()) },
-        gateway: None,
-        root_namespace: arguments.root_namespace.clone(),
+    *out = match arguments {
+        Arguments::PluginConfig(arguments) => plugin_config(&resources, arguments)?,
+        Arguments::EnvoyRbac(arguments) => envoy_rbac(&resources, arguments)?,
     };
+    Ok(Answer::Good)
+}
+
+fn plugin_config(resources: &Resources, PluginConfig { scope, combining }: &PluginConfig) -> Result<String, Failure> {
     let mesh = Mesh {
-        trust_domain: arguments.trust_domain.clone(),
-        aliases: arguments.aliases.clone(),
-        root_namespace: arguments.root_namespace.clone(),
-        combining: match arguments.combining {
+        trust_domain: scope.trust_domain.clone(),
+        aliases: scope.aliases.clone(),
+        root_namespace: scope.root_namespace.clone(),
+        combining: match combining {
             CombiningName::DenyOverrides => Combining::DenyOverrides,
             CombiningName::PermitOverrides => Combining::PermitOverrides,
         },
     };
-    let config = render::plugin_config(&resources, &workload, &mesh);
-    *out = serde_json::to_string_pretty(&config).map_err(|error| error.to_string())?;
-    out.push('\n');
-    Ok(Answer::Good)
+    json(&render::plugin_config(resources, &scope.workload(), &mesh))
+}
+
+fn envoy_rbac(resources: &Resources, EnvoyRbac { scope, tcp, format }: &EnvoyRbac) -> Result<String, Failure> {
+    let workload = scope.workload();
+    let policies: Vec<_> = resources.policies.iter().map(|resource| &resource.policy).collect();
+    if let Some(policy) = policies.iter().find(|policy| matches!(policy.target, Target::Labels(_)))
+        && workload.labels.is_none()
+    {
+        return Err(format!("{} has a selector: give the workload's labels with --label", policy.name));
+    }
+    let applying: Vec<_> =
+        policies.into_iter().filter(|p| policy::scope::scope(p, &workload) == Scope::Applies).collect();
+    let trust_domains = TrustDomains::new(scope.trust_domain.clone(), scope.aliases.clone());
+    let traffic = if *tcp { Traffic::Tcp } else { Traffic::Http };
+    let filters = rbac::filters(&applying, &trust_domains, traffic);
+    match format {
+        Format::Yaml => serde_saphyr::to_string(&filters).map_err(|error| error.to_string()),
+        Format::Json => json(&filters),
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| error.to_string())?;
+    Ok(text + "\n")
+}
+
+impl ScopeArguments {
+    fn workload(&self) -> Workload {
+        Workload {
+            namespace: self.namespace.clone(),
+            labels: if self.labels.is_empty() { None } else { Some(self.labels.clone()) },
+            gateway: None,
+            root_namespace: self.root_namespace.clone(),
+        }
+    }
 }
 
 fn label(text: &str) -> Result<(String, String), String> {

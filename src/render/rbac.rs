@@ -12,29 +12,52 @@ use crate::policy::{
 
 const SCHEME: &str = "spiffe://";
 
-/// The HTTP filters for these policies, in their order in Envoy: AUDIT, DENY, ALLOW.
+/// What kind of traffic a filter is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Traffic {
+    /// HTTP requests.
+    Http,
+    /// TCP connections. A rule with a field that only HTTP has is left out of ALLOW; of DENY and AUDIT, that field is.
+    Tcp,
+}
+
+/// The filters for these policies, in their order in Envoy: AUDIT, DENY, ALLOW.
 #[must_use]
-pub fn http_filters(policies: &[&AuthorizationPolicy], trust_domains: &TrustDomains) -> Vec<Value> {
-    let filter = |action| filter(policies, action, trust_domains);
+pub fn filters(policies: &[&AuthorizationPolicy], trust_domains: &TrustDomains, traffic: Traffic) -> Vec<Value> {
+    let filter = |action| filter(policies, action, trust_domains, traffic);
     [Action::Audit, Action::Deny, Action::Allow].into_iter().filter_map(filter).collect()
 }
 
 /// The filter for the policies of one action; `None` if there are none.
-fn filter(policies: &[&AuthorizationPolicy], action: Action, trust_domains: &TrustDomains) -> Option<Value> {
-    let rules = |dry_run| rules(policies, action, dry_run, trust_domains);
+fn filter(
+    policies: &[&AuthorizationPolicy],
+    action: Action,
+    trust_domains: &TrustDomains,
+    traffic: Traffic,
+) -> Option<Value> {
+    let rules = |dry_run| rules(policies, action, dry_run, trust_domains, traffic);
     let (enforced, shadow) = (rules(false), rules(true));
     if enforced.is_none() && shadow.is_none() {
         return None;
     }
     let mut config = Map::new();
-    config.insert("@type".to_owned(), "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC".into());
+    let layer = match traffic {
+        Traffic::Http => "http",
+        Traffic::Tcp => "network",
+    };
+    let name = format!("envoy.filters.{layer}.rbac");
+    let type_url = format!("type.googleapis.com/envoy.extensions.filters.{layer}.rbac.v3.RBAC");
+    config.insert("@type".to_owned(), type_url.into());
+    if traffic == Traffic::Tcp {
+        config.insert("statPrefix".to_owned(), "tcp.".into());
+    }
     // Without shadow rules Istio writes the prefix of ALLOW, whatever the action.
     let prefix =
         if shadow.is_some() && action == Action::Deny { "istio_dry_run_deny_" } else { "istio_dry_run_allow_" };
     config.insert("shadowRulesStatPrefix".to_owned(), prefix.into());
     config.extend(enforced.map(|rules| ("rules".to_owned(), rules)));
     config.extend(shadow.map(|rules| ("shadowRules".to_owned(), rules)));
-    Some(json!({ "name": "envoy.filters.http.rbac", "typedConfig": config }))
+    Some(json!({ "name": name, "typedConfig": config }))
 }
 
 fn rules(
@@ -42,15 +65,16 @@ fn rules(
     action: Action,
     dry_run: bool,
     trust_domains: &TrustDomains,
+    traffic: Traffic,
 ) -> Option<Value> {
     let mut rendered = Map::new();
     let mut any = false;
     for policy in policies.iter().filter(|policy| policy.action == action && policy.dry_run == dry_run) {
         any = true;
-        let renderer = Renderer { namespace: &policy.name.namespace, trust_domains };
+        let renderer = Renderer { action, namespace: &policy.name.namespace, trust_domains, traffic };
         let name = |index| format!("ns[{}]-policy[{}]-rule[{index}]", policy.name.namespace, policy.name.name);
         for (index, rule) in policy.rules.iter().enumerate() {
-            rendered.insert(name(index), renderer.rule(rule));
+            rendered.extend(renderer.rule(rule).map(|rule| (name(index), rule)));
         }
         if policy.rules.is_empty() {
             let never = json!({ "permissions": [{ "notRule": { "any": true } }], "principals": [{ "notId": { "any": true } }] });
@@ -63,7 +87,9 @@ fn rules(
         Action::Audit => rules.insert("action".to_owned(), "LOG".into()),
         Action::Allow | Action::Custom => None,
     };
-    rules.insert("policies".to_owned(), rendered.into());
+    if !rendered.is_empty() {
+        rules.insert("policies".to_owned(), rendered.into());
+    }
     any.then(|| rules.into())
 }
 
@@ -95,16 +121,47 @@ impl Side {
 }
 
 struct Renderer<'p> {
+    action: Action,
+    traffic: Traffic,
     namespace: &'p str,
     trust_domains: &'p TrustDomains,
 }
 
 impl Renderer<'_> {
-    fn rule(&self, rule: &Rule) -> Value {
-        json!({
+    fn rule(&self, rule: &Rule) -> Option<Value> {
+        let sources = rule.from.iter().flat_map(|from| &from.0);
+        let operations = rule.to.iter().flat_map(|to| &to.0);
+        let mut predicates = sources.chain(operations).chain([&rule.when]).flat_map(|all| &all.0);
+        if self.action == Action::Allow && predicates.any(|predicate| self.is_foreign(predicate)) {
+            return None;
+        }
+        Some(json!({
             "permissions": self.side(rule.to.as_ref(), &rule.when, PERMISSION),
             "principals": self.side(rule.from.as_ref(), &rule.when, PRINCIPAL),
-        })
+        }))
+    }
+
+    /// Whether this kind of traffic does not have the attribute.
+    fn is_foreign(&self, predicate: &Predicate) -> bool {
+        let http_only = match predicate {
+            Predicate::RequestPrincipal(_)
+            | Predicate::Host(_)
+            | Predicate::Method(_)
+            | Predicate::Path(_)
+            | Predicate::Header { .. }
+            | Predicate::Claim { .. } => true,
+            Predicate::Principal(_)
+            | Predicate::ServiceAccount(_)
+            | Predicate::TrustDomain(_)
+            | Predicate::Namespace(_)
+            | Predicate::RemoteIp(_)
+            | Predicate::SourceIp(_)
+            | Predicate::DestinationPort(_)
+            | Predicate::DestinationIp(_)
+            | Predicate::Sni(_)
+            | Predicate::Metadata { .. } => false,
+        };
+        http_only && self.traffic == Traffic::Tcp
     }
 
     /// Each group of fields with the conditions that look at the same side of the request.
@@ -124,6 +181,9 @@ impl Renderer<'_> {
 
     /// What stands for the values, and what for the `not` values.
     fn predicate(&self, predicate: &Predicate, side: Side) -> Vec<Value> {
+        if self.is_foreign(predicate) {
+            return Vec::new();
+        }
         match predicate {
             Predicate::Principal(values) => {
                 let expand = |values: &[String]| {

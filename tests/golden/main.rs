@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use mesh_authz::identity::TrustDomains;
 use mesh_authz::input::{self, Resources};
 use mesh_authz::policy::scope::{Scope, Workload, scope};
-use mesh_authz::render::rbac;
+use mesh_authz::render::rbac::{self, Traffic};
 use serde_json::Value;
 
 /// What Istio rendered for proxies older than 1.11, with regular expressions for hosts. Its control plane no longer does,
@@ -51,16 +51,16 @@ fn expected(folder: &Path, name: &str) -> Vec<Value> {
     present.flat_map(|file| input::documents(&file).unwrap()).map(|node| serde_json::to_value(node).unwrap()).collect()
 }
 
-fn rendered(input: &Path, name: &str) -> Vec<Value> {
+fn rendered(input: &Path, name: &str, traffic: Traffic) -> Vec<Value> {
     let resources = Resources::read(&[input]).unwrap();
     assert!(!resources.has_errors(), "{:?}", resources.findings);
     let policies = resources.policies.iter().map(|resource| &resource.policy);
     let applying: Vec<_> = policies.filter(|policy| scope(policy, &httpbin()) == Scope::Applies).collect();
-    rbac::http_filters(&applying, &trust_domains(name))
+    rbac::filters(&applying, &trust_domains(name), traffic)
 }
 
 /// Compares every case of a folder; returns the names of those that were compared.
-fn compare(folder: &Path) -> Vec<String> {
+fn compare(folder: &Path, traffic: Traffic) -> Vec<String> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let mut inputs: Vec<PathBuf> = entries.filter(|path| path.to_str().unwrap().ends_with("-in.yaml")).collect();
     inputs.sort();
@@ -70,7 +70,7 @@ fn compare(folder: &Path) -> Vec<String> {
         if name.starts_with("custom-") || name == BEFORE_1_11 {
             continue;
         }
-        let (rendered, expected) = (rendered(&input, &name), expected(folder, &name));
+        let (rendered, expected) = (rendered(&input, &name, traffic), expected(folder, &name));
         assert_eq!(
             serde_json::to_string_pretty(&rendered).unwrap(),
             serde_json::to_string_pretty(&expected).unwrap(),
@@ -87,7 +87,9 @@ fn istio_generates_the_same_filters() {
         println!("ISTIO_TESTDATA is not set: `make conformance` sets it");
         return;
     };
-    let compared = compare(&Path::new(&folder).join("http"));
-    println!("equal: {}", compared.join(", "));
-    assert!(compared.len() >= 17, "only {compared:?}");
+    let http = compare(&Path::new(&folder).join("http"), Traffic::Http);
+    let tcp = compare(&Path::new(&folder).join("tcp"), Traffic::Tcp);
+    println!("equal for HTTP: {}", http.join(", "));
+    println!("equal for TCP: {}", tcp.join(", "));
+    assert!(http.len() >= 17 && tcp.len() >= 5, "only {http:?} and {tcp:?}");
 }
