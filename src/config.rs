@@ -9,8 +9,8 @@ use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::document::{self, Node, Object, Value, boolean, list, one_of, string, string_map};
 use crate::engine::{Combining, Options};
 use crate::identity::TrustDomains;
-use crate::policy::scope::{GATEWAY_NAME_LABEL, Gateway, ServiceName, Workload};
-use crate::policy::{AuthorizationPolicy, PolicyName, Target, read};
+use crate::policy::scope::{GATEWAY_NAME_LABEL, Gateway, MANAGED_LABEL, ServiceName, WAYPOINT_CONTROLLER, Workload};
+use crate::policy::{AuthorizationPolicy, PolicyName, Target, read, validate};
 
 /// What stands in for a namespace that nobody names.
 pub const DEFAULT_NAMESPACE: &str = "default";
@@ -109,8 +109,9 @@ impl PluginConfig {
     /// Reads a configuration, as JSON text or as an encoded `Struct`.
     ///
     /// # Errors
-    /// Everything that is wrong with it. The second part of a success are warnings.
-    pub fn read(bytes: &[u8], node: &NodeMetadata) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
+    /// Everything that is wrong with it. Warnings are for whoever writes policies, not for whoever runs them: the command
+    /// shows them.
+    pub fn read(bytes: &[u8], node: &NodeMetadata) -> Result<Self, Vec<Diagnostic>> {
         let mut diagnostics = Diagnostics::new();
         let config = document(bytes, &mut diagnostics).and_then(|document| {
             let mut object = Object::open(&document, &mut diagnostics)?;
@@ -119,8 +120,8 @@ impl PluginConfig {
             Some(config)
         });
         match config {
-            Some(config) if diagnostics.count_errors() == 0 => Ok((config, diagnostics.into_found())),
-            _ => Err(diagnostics.into_found()),
+            Some(config) if diagnostics.count_errors() == 0 => Ok(config),
+            _ => Err(diagnostics.into_errors()),
         }
     }
 }
@@ -153,18 +154,23 @@ fn plugin_config(object: &mut Object<'_>, node: &NodeMetadata, d: &mut Diagnosti
     if policies.is_none() && !object.has("policies") {
         d.field("policies", |d| d.error_with_hint("is missing", "an empty list, `[]`, allows everything"));
     }
-    let root_namespace = object.string("rootNamespace", d).unwrap_or_else(|| DEFAULT_ROOT_NAMESPACE.to_owned());
+    let root_namespace = object.read("rootNamespace", d, namespace).flatten();
     let (namespace, labels) = object.read("workload", d, workload).unwrap_or((None, None));
     let namespace = namespace.or_else(|| node.namespace.clone()).unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+    validate::namespace_name(&namespace, d);
     let labels = labels.or_else(|| node.labels.clone());
     let gateway = object.read("gateway", d, |node, d| gateway(node, &namespace, d)).flatten().or_else(|| {
-        let label = labels.iter().flatten().find(|(key, _)| key == GATEWAY_NAME_LABEL);
-        label.map(|(_, name)| Gateway { name: name.clone(), ..Gateway::default() })
+        let label = |name| labels.iter().flatten().find(|(key, _)| key == name).map(|(_, value)| value);
+        if label(MANAGED_LABEL).is_some_and(|controller| controller == WAYPOINT_CONTROLLER) {
+            d.error_with_hint(
+                "by its labels this workload is a waypoint",
+                "set `gateway`, with `waypoint: true` and the service that this filter protects",
+            );
+        }
+        label(GATEWAY_NAME_LABEL).map(|name| Gateway { name: name.clone(), ..Gateway::default() })
     });
     let domain = object.read("trustDomain", d, trust_domain).flatten();
     let aliases = object.read("trustDomainAliases", d, |node, d| list(node, d, trust_domain));
-    let principal_from =
-        [("peer-certificate", PrincipalFrom::PeerCertificate), ("filter-state", PrincipalFrom::FilterState)];
     let source_ip_from = [("filter-state", SourceIpFrom::FilterState), ("remote-address", SourceIpFrom::RemoteAddress)];
     let decision_log = [("none", DecisionLog::None), ("denied", DecisionLog::Denied), ("all", DecisionLog::All)];
     let config = PluginConfig {
@@ -177,8 +183,13 @@ fn plugin_config(object: &mut Object<'_>, node: &NodeMetadata, d: &mut Diagnosti
             combining: choice(object, "combining", &COMBINING, d),
             jwt_payload_key: object.read("jwt", d, jwt).flatten().unwrap_or_else(|| DEFAULT_JWT_PAYLOAD_KEY.to_owned()),
         },
-        workload: Workload { namespace, labels, gateway, root_namespace },
-        principal_from: choice(object, "principalFrom", &principal_from, d),
+        principal_from: principal_from(object, gateway.as_ref(), d),
+        workload: Workload {
+            namespace,
+            labels,
+            gateway,
+            root_namespace: root_namespace.unwrap_or_else(|| DEFAULT_ROOT_NAMESPACE.to_owned()),
+        },
         source_ip_from: choice(object, "sourceIpFrom", &source_ip_from, d),
         deny_response: object.read("denyResponse", d, deny_response).unwrap_or_default(),
         decision_log: choice(object, "decisionLog", &decision_log, d),
@@ -207,19 +218,39 @@ pub fn policies(node: &Node, diagnostics: &mut Diagnostics) -> Vec<Authorization
     policies.into_iter().flatten().collect()
 }
 
-/// Without labels, a policy with a selector would apply to nothing, and nobody would notice.
+/// Without labels, a policy with a selector would apply to nothing, and so would one for a gateway; nobody would notice.
 fn require_labels(config: &PluginConfig, diagnostics: &mut Diagnostics) {
     if config.workload.labels.is_some() {
         return;
     }
-    for policy in config.policies.iter().filter(|policy| matches!(policy.target, Target::Labels(_))) {
+    for policy in &config.policies {
+        let what = match policy.target {
+            Target::Labels(_) => "a selector",
+            Target::References(_) if config.workload.gateway.is_none() => "a target reference",
+            Target::References(_) | Target::Everything => continue,
+        };
         diagnostics.policy(policy.name.to_string(), |diagnostics| {
             diagnostics.error_with_hint(
-                "has a selector, and the labels of this workload are unknown",
+                format!("has {what}, and the labels of this workload are unknown"),
                 "set `workload.labels` in the plugin configuration, or node.metadata.LABELS in Envoy's bootstrap",
             );
         });
     }
+}
+
+/// A waypoint's peers come through a tunnel that ends before it: it never sees their certificates.
+fn principal_from(object: &mut Object<'_>, gateway: Option<&Gateway>, diagnostics: &mut Diagnostics) -> PrincipalFrom {
+    let choices = [("peer-certificate", PrincipalFrom::PeerCertificate), ("filter-state", PrincipalFrom::FilterState)];
+    let is_waypoint = gateway.is_some_and(|gateway| gateway.waypoint);
+    let given = object.read("principalFrom", diagnostics, |node, diagnostics| {
+        let choice = one_of(node, &choices, diagnostics);
+        if is_waypoint && choice == Some(PrincipalFrom::PeerCertificate) {
+            diagnostics.error_with_hint("a waypoint does not see its peers' certificates", "use `filter-state`");
+        }
+        choice
+    });
+    let default = if is_waypoint { PrincipalFrom::FilterState } else { PrincipalFrom::PeerCertificate };
+    given.flatten().unwrap_or(default)
 }
 
 fn choice<T: Copy + Default>(
@@ -237,28 +268,59 @@ pub type WorkloadFields = (Option<String>, Option<Vec<(String, String)>>);
 /// Reads `{namespace, labels}`.
 pub fn workload(node: &Node, diagnostics: &mut Diagnostics) -> WorkloadFields {
     let Some(mut object) = Object::open(node, diagnostics) else { return (None, None) };
-    let fields = (object.string("namespace", diagnostics), object.read("labels", diagnostics, string_map));
+    let fields =
+        (object.read("namespace", diagnostics, namespace).flatten(), object.read("labels", diagnostics, string_map));
     object.finish(diagnostics);
     fields
 }
 
+/// A namespace.
+pub fn namespace(node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
+    let name = string(node, diagnostics)?;
+    validate::namespace_name(&name, diagnostics);
+    Some(name)
+}
+
+/// A name that is not empty.
+fn name(node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
+    let name = string(node, diagnostics)?;
+    if name.is_empty() {
+        diagnostics.error("must not be empty");
+    }
+    Some(name)
+}
+
 fn gateway(node: &Node, namespace: &str, diagnostics: &mut Diagnostics) -> Option<Gateway> {
     let mut object = Object::open(node, diagnostics)?;
-    let name = object.string("name", diagnostics);
+    let gateway_name = object.read("name", diagnostics, name).flatten();
     if !object.has("name") {
         diagnostics.field("name", |diagnostics| diagnostics.error("is missing"));
     }
     let waypoint = object.read("waypoint", diagnostics, boolean).flatten().unwrap_or(false);
     let mut services = |field| {
-        let service = |text: String| match text.split_once('/') {
-            Some((namespace, name)) => ServiceName { namespace: namespace.to_owned(), name: name.to_owned() },
-            None => ServiceName { namespace: namespace.to_owned(), name: text },
-        };
-        object.strings(field, diagnostics).into_iter().map(service).collect()
+        let read = |node: &Node, diagnostics: &mut Diagnostics| service(node, namespace, diagnostics);
+        let services = object.read(field, diagnostics, |node, diagnostics| list(node, diagnostics, read));
+        services.into_iter().flatten().flatten().collect::<Vec<_>>()
     };
     let (services, service_entries) = (services("services"), services("serviceEntries"));
+    // With two, what permits one of them would permit the other.
+    if services.len().saturating_add(service_entries.len()) > 1 {
+        diagnostics.error_with_hint(
+            "one filter protects one service of a waypoint",
+            "configure a filter for each service, as Istio does",
+        );
+    }
     object.finish(diagnostics);
-    Some(Gateway { name: name?, waypoint, services, service_entries })
+    Some(Gateway { name: gateway_name?, waypoint, services, service_entries })
+}
+
+/// `namespace/name`, or `name` in the workload's namespace.
+fn service(node: &Node, own_namespace: &str, diagnostics: &mut Diagnostics) -> Option<ServiceName> {
+    let text = name(node, diagnostics)?;
+    let (namespace, name) = text.split_once('/').unwrap_or((own_namespace, &text));
+    validate::namespace_name(namespace, diagnostics);
+    validate::resource_name(name, diagnostics);
+    Some(ServiceName { namespace: namespace.to_owned(), name: name.to_owned() })
 }
 
 fn trust_domain(node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
@@ -275,7 +337,7 @@ fn trust_domain(node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
 
 fn jwt(node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
     let mut object = Object::open(node, diagnostics)?;
-    let key = object.string("payloadKey", diagnostics);
+    let key = object.read("payloadKey", diagnostics, name).flatten();
     object.finish(diagnostics);
     key
 }

@@ -152,6 +152,28 @@ impl Diagnostics {
         self.errors
     }
 
+    /// How many warnings were found so far.
+    #[must_use]
+    pub fn count_warnings(&self) -> usize {
+        self.found.len().saturating_sub(self.errors)
+    }
+
+    /// Drops all warnings but the first `kept`.
+    pub fn forget_warnings(&mut self, kept: usize) {
+        let mut warnings: usize = 0;
+        self.found.retain(|diagnostic| {
+            let is_warning = diagnostic.severity == Severity::Warning;
+            warnings = warnings.saturating_add(usize::from(is_warning));
+            !is_warning || warnings <= kept
+        });
+    }
+
+    /// The errors, in the order of reading.
+    #[must_use]
+    pub fn into_errors(self) -> Vec<Diagnostic> {
+        self.found.into_iter().filter(|diagnostic| diagnostic.severity == Severity::Error).collect()
+    }
+
     /// Everything found, in the order of reading.
     #[must_use]
     pub fn into_found(self) -> Vec<Diagnostic> {
@@ -165,8 +187,11 @@ impl Diagnostics {
 #[must_use]
 pub fn suggestion<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = unknown.to_ascii_lowercase();
+    // Comparing takes as long as both names multiplied; what is much longer is not near.
+    let lengths_are_near = |name: &&str| unknown.len() <= name.len().saturating_mul(2);
     known
         .into_iter()
+        .filter(lengths_are_near)
         .map(|name| (strsim::damerau_levenshtein(&lower, &name.to_ascii_lowercase()), name))
         .filter(|(distance, name)| distance.saturating_mul(3) <= unknown.len().max(name.len()))
         .min_by_key(|(distance, _)| *distance)

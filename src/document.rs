@@ -5,6 +5,7 @@
 //! that a mistyped field is an error with a suggestion and never a condition that silently disappears. Keys are kept
 //! as written, twins included: two `action` keys are an error too.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -302,17 +303,25 @@ impl<'n> Object<'n> {
 
     /// Reports the fields that nobody asked for, and the ones that stand there twice.
     pub fn finish(self, diagnostics: &mut Diagnostics) {
-        for (position, (name, _)) in self.entries.iter().enumerate() {
-            if !self.known.contains(&name.as_str()) {
-                diagnostics.field(name, |diagnostics| match suggestion(name, self.known.iter().copied()) {
-                    Some(near) => diagnostics.error_with_hint("unknown field", format!("did you mean `{near}`?")),
-                    None => {
-                        diagnostics.error_with_hint("unknown field", format!("known here: {}", self.known.join(", ")))
-                    }
-                });
-            }
-            if self.entries.iter().take(position).any(|(earlier, _)| earlier == name) {
-                diagnostics.field(name, |diagnostics| {
+        let is_unknown = |name: &&String| !self.known.contains(&name.as_str());
+        for name in self.entries.iter().map(|(name, _)| name).filter(is_unknown) {
+            diagnostics.field(&shortened(name), |diagnostics| {
+                let hint = match suggestion(name, self.known.iter().copied()) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("known here: {}", self.known.join(", ")),
+                };
+                diagnostics.error_with_hint("unknown field", hint);
+            });
+        }
+        self.finish_open(diagnostics);
+    }
+
+    /// As [`Self::finish`], for a map that may hold anything besides: reports what stands there twice.
+    pub fn finish_open(self, diagnostics: &mut Diagnostics) {
+        let mut seen = HashSet::new();
+        for name in self.entries.iter().map(|(name, _)| name) {
+            if !seen.insert(name) {
+                diagnostics.field(&shortened(name), |diagnostics| {
                     diagnostics.error_with_hint("stands here twice", "keep one of the two");
                 });
             }
@@ -320,13 +329,21 @@ impl<'n> Object<'n> {
     }
 }
 
+/// A name from the input as a message can hold it.
+fn shortened(name: &str) -> String {
+    const LONGEST: usize = 100;
+    let mut shortened: String = name.chars().take(LONGEST).collect();
+    if shortened.len() < name.len() {
+        shortened.push('…');
+    }
+    shortened
+}
+
 /// A string; reports anything else, with a hint where YAML has made something else of it.
 pub fn string(node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
     match &node.value {
         Value::String(text) => return Some(text.clone()),
-        Value::Number(number) => {
-            diagnostics.error_with_hint("must be a string, is a number", format!("write it in quotes: \"{number}\""))
-        }
+        Value::Number(_) => diagnostics.error_with_hint("must be a string, is a number", "write it in quotes"),
         Value::Bool(_) => diagnostics.error_with_hint("must be a string, is a boolean", "write it in quotes"),
         other => diagnostics.error(format!("must be a string, is {}", other.kind())),
     }
@@ -382,9 +399,10 @@ pub fn string_map(node: &Node, diagnostics: &mut Diagnostics) -> Vec<(String, St
         return Vec::new();
     };
     let mut map: Vec<(String, String)> = Vec::with_capacity(entries.len());
+    let mut seen = HashSet::new();
     for (key, node) in entries {
-        diagnostics.field(key, |diagnostics| {
-            if map.iter().any(|(earlier, _)| earlier == key) {
+        diagnostics.field(&shortened(key), |diagnostics| {
+            if !seen.insert(key) {
                 diagnostics.error_with_hint("stands here twice", "keep one of the two");
             }
             if let Some(value) = string(node, diagnostics) {

@@ -11,7 +11,6 @@ pub mod index;
 use std::fmt;
 use std::sync::Arc;
 
-use self::compile::Rule;
 use self::evaluate::Evaluation;
 use self::index::Index;
 use crate::identity::TrustDomains;
@@ -154,7 +153,7 @@ pub struct Decision<'e> {
     pub dry_run: DryRun<'e>,
     /// The first AUDIT rule that matched.
     pub audited: Option<&'e RuleId>,
-    /// The first attribute that a rule needed and the host refused; its test was decided against the request.
+    /// The first attribute that the deciding rule needed and the host refused; where no ALLOW matched, that one of them did.
     pub unreadable: Option<&'static str>,
 }
 
@@ -212,49 +211,68 @@ impl Engine {
     #[must_use]
     pub fn decide<A: Attributes>(&self, attributes: &A) -> Decision<'_> {
         let evaluation = Evaluation::new(attributes);
-        let audited = self.audit.first_match(&evaluation);
+        let audited = self.audit.first_match(&evaluation).rule;
         let dry_run = DryRun {
             deny: self.dry_run_deny.would_be(&evaluation, Verdict::Deny, Verdict::Allow),
             allow: self.dry_run_allow.would_be(&evaluation, Verdict::Allow, Verdict::Deny),
         };
-        let (verdict, reason) = self.combine(&evaluation);
-        Decision { verdict, reason, dry_run, audited, unreadable: evaluation.unreadable() }
+        let (verdict, reason, unreadable) = self.combine(&evaluation);
+        Decision { verdict, reason, dry_run, audited, unreadable }
     }
 
-    fn combine<A: Attributes>(&self, evaluation: &Evaluation<'_, A>) -> (Verdict, Reason<'_>) {
-        if let Some(rule) = self.custom.first_match(evaluation) {
-            return (Verdict::Deny, Reason::NoProvider(rule));
+    fn combine<A: Attributes>(&self, evaluation: &Evaluation<'_, A>) -> (Verdict, Reason<'_>, Option<&'static str>) {
+        let custom = self.custom.first_match(evaluation);
+        if let Some(rule) = custom.rule {
+            return (Verdict::Deny, Reason::NoProvider(rule), custom.unreadable);
         }
         match self.combining {
             Combining::DenyOverrides => {
-                if let Some(rule) = self.deny.first_match(evaluation) {
-                    (Verdict::Deny, Reason::Rule(rule))
-                } else if self.allow.policies == 0 {
-                    (Verdict::Allow, Reason::NothingApplies)
-                } else if let Some(rule) = self.allow.first_match(evaluation) {
-                    (Verdict::Allow, Reason::Rule(rule))
-                } else {
-                    (Verdict::Deny, Reason::NoAllowMatched)
+                let deny = self.deny.first_match(evaluation);
+                if let Some(rule) = deny.rule {
+                    return (Verdict::Deny, Reason::Rule(rule), deny.unreadable);
+                }
+                if self.allow.policies == 0 {
+                    return (Verdict::Allow, Reason::NothingApplies, None);
+                }
+                let allow = self.allow.first_match(evaluation);
+                match allow.rule {
+                    Some(rule) => (Verdict::Allow, Reason::Rule(rule), None),
+                    None => (Verdict::Deny, Reason::NoAllowMatched, allow.unreadable),
                 }
             }
             Combining::PermitOverrides => {
-                if let Some(rule) = self.allow.first_match(evaluation) {
-                    (Verdict::Allow, Reason::Rule(rule))
-                } else if self.allow.policies == 0 && self.deny.policies == 0 {
-                    (Verdict::Allow, Reason::NothingApplies)
-                } else {
-                    let denying = self.deny.first_match(evaluation);
-                    (Verdict::Deny, denying.map_or(Reason::NoAllowMatched, Reason::Rule))
+                let allow = self.allow.first_match(evaluation);
+                if let Some(rule) = allow.rule {
+                    return (Verdict::Allow, Reason::Rule(rule), None);
                 }
+                if self.allow.policies == 0 && self.deny.policies == 0 {
+                    return (Verdict::Allow, Reason::NothingApplies, None);
+                }
+                let denying = self.deny.first_match(evaluation).rule;
+                (Verdict::Deny, denying.map_or(Reason::NoAllowMatched, Reason::Rule), allow.unreadable)
             }
         }
     }
 }
 
+/// What became of looking for a rule that matches.
+struct Found<'e> {
+    rule: Option<&'e RuleId>,
+    /// An attribute that could not be read: by the rule that matched, or, if none did, by the first that needed it.
+    unreadable: Option<&'static str>,
+}
+
 impl RuleSet {
     /// The first rule, in the order of their ids, that matches the request.
-    fn first_match<A: Attributes>(&self, evaluation: &Evaluation<'_, A>) -> Option<&RuleId> {
-        self.index.candidates(evaluation.attributes()).find(|rule| evaluation.matches(rule)).map(Rule::id)
+    fn first_match<A: Attributes>(&self, evaluation: &Evaluation<'_, A>) -> Found<'_> {
+        let mut unreadable = None;
+        for rule in self.index.candidates(evaluation.attributes()) {
+            if evaluation.matches(rule) {
+                return Found { rule: Some(rule.id()), unreadable: evaluation.unreadable() };
+            }
+            unreadable = unreadable.or_else(|| evaluation.unreadable());
+        }
+        Found { rule: None, unreadable }
     }
 
     fn would_be<A: Attributes>(
@@ -266,7 +284,7 @@ impl RuleSet {
         if self.policies == 0 {
             return None;
         }
-        let rule = self.first_match(evaluation);
+        let rule = self.first_match(evaluation).rule;
         Some(WouldBe { verdict: if rule.is_some() { on_match } else { otherwise }, rule })
     }
 }

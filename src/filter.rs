@@ -53,10 +53,7 @@ impl Plugin {
     /// # Errors
     /// Everything that is wrong with the configuration. Nothing of it is applied.
     pub fn load(bytes: &[u8], node: &NodeMetadata) -> Result<Self, Vec<Diagnostic>> {
-        let (config, warnings) = PluginConfig::read(bytes, node)?;
-        for warning in warnings {
-            log::warn!("{warning}");
-        }
+        let config = PluginConfig::read(bytes, node)?;
         let mut applying = Vec::new();
         for policy in &config.policies {
             let scope = scope(policy, &config.workload);
@@ -118,7 +115,7 @@ struct HostAttributes<'h, H> {
     host: &'h H,
     principal_from: PrincipalFrom,
     source_ip_from: SourceIpFrom,
-    uri: OnceCell<Lookup<Vec<u8>>>,
+    uris: OnceCell<Uris>,
     dns: OnceCell<Lookup<Vec<u8>>>,
     subject: OnceCell<Lookup<Vec<u8>>>,
     sni: OnceCell<Lookup<Vec<u8>>>,
@@ -130,13 +127,19 @@ struct HostAttributes<'h, H> {
     destination_port: OnceCell<Lookup<u16>>,
 }
 
+/// The URIs in the peer's certificate.
+struct Uris {
+    first: Lookup<Vec<u8>>,
+    further: Lookup<Vec<u8>>,
+}
+
 impl<'h, H: Host> HostAttributes<'h, H> {
     fn new(host: &'h H, principal_from: PrincipalFrom, source_ip_from: SourceIpFrom) -> Self {
         Self {
             host,
             principal_from,
             source_ip_from,
-            uri: OnceCell::new(),
+            uris: OnceCell::new(),
             dns: OnceCell::new(),
             subject: OnceCell::new(),
             sni: OnceCell::new(),
@@ -147,6 +150,28 @@ impl<'h, H: Host> HostAttributes<'h, H> {
             destination_ip: OnceCell::new(),
             destination_port: OnceCell::new(),
         }
+    }
+
+    /// Envoy's attribute holds the first URI only. Where a filter before this one provides all of them, joined with commas,
+    /// that is enough unless there is a comma: then it is the first URI, or there are more.
+    fn uris(&self) -> &Uris {
+        self.uris.get_or_init(|| {
+            if self.principal_from == PrincipalFrom::FilterState {
+                let first = self.host.property("filter_state\0io.istio.peer_principal");
+                return Uris { first, further: Lookup::Absent };
+            }
+            let all = self.host.property("filter_state\0mesh_authz.peer_uris");
+            if matches!(&all, Lookup::Value(all) if !all.is_empty() && all != b"-" && !all.contains(&b',')) {
+                return Uris { first: all, further: Lookup::Absent };
+            }
+            let first = self.host.property("connection\0uri_san_peer_certificate");
+            let more = match &all {
+                Lookup::Value(joined) => joined.contains(&b',') && all != first,
+                Lookup::Absent => false,
+                Lookup::Unreadable => true,
+            };
+            Uris { first, further: if more { Lookup::Unreadable } else { Lookup::Absent } }
+        })
     }
 
     fn bytes<'c>(&self, cell: &'c OnceCell<Lookup<Vec<u8>>>, path: &str) -> Lookup<&'c [u8]> {
@@ -165,18 +190,14 @@ impl<'h, H: Host> HostAttributes<'h, H> {
 
 impl<H: Host> Attributes for HostAttributes<'_, H> {
     fn peer_name(&self, which: PeerName) -> Lookup<&[u8]> {
-        match (self.principal_from, which) {
-            (PrincipalFrom::FilterState, PeerName::Uri) => {
-                self.bytes(&self.uri, "filter_state\0io.istio.peer_principal")
-            }
-            (PrincipalFrom::FilterState, PeerName::Dns | PeerName::Subject) => Lookup::Absent,
-            (PrincipalFrom::PeerCertificate, PeerName::Uri) => {
-                self.bytes(&self.uri, "connection\0uri_san_peer_certificate")
-            }
-            (PrincipalFrom::PeerCertificate, PeerName::Dns) => {
+        match (which, self.principal_from) {
+            (PeerName::Uri, _) => self.uris().first.as_slice(),
+            (PeerName::FurtherUris, _) => self.uris().further.as_slice(),
+            (PeerName::Dns | PeerName::Subject, PrincipalFrom::FilterState) => Lookup::Absent,
+            (PeerName::Dns, PrincipalFrom::PeerCertificate) => {
                 self.bytes(&self.dns, "connection\0dns_san_peer_certificate")
             }
-            (PrincipalFrom::PeerCertificate, PeerName::Subject) => {
+            (PeerName::Subject, PrincipalFrom::PeerCertificate) => {
                 self.bytes(&self.subject, "connection\0subject_peer_certificate")
             }
         }
@@ -212,7 +233,12 @@ impl<H: Host> Attributes for HostAttributes<'_, H> {
     }
 
     fn headers(&self) -> Lookup<Headers<'_>> {
-        self.headers.get_or_init(|| self.host.request_headers()).as_slice().and_then(Headers::read)
+        let headers = self.headers.get_or_init(|| self.host.request_headers()).as_slice().and_then(Headers::read);
+        // Every request has a method: a map without one is not the request's.
+        headers.and_then(|headers| match headers.values(b":method").next() {
+            Some(_) => Lookup::Value(headers),
+            None => Lookup::Unreadable,
+        })
     }
 
     fn metadata(&self) -> Lookup<Metadata<'_>> {

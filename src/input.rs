@@ -94,24 +94,35 @@ impl Resources {
     }
 
     fn document(&mut self, file: &Path, node: Node) {
-        let kind = node.get("kind").and_then(Node::as_str).map(str::to_owned);
-        match kind.as_deref() {
-            Some(kind) if kind.ends_with("List") => {
-                if let Value::Map(entries) = node.value {
-                    for (_, items) in entries.into_iter().filter(|(key, _)| key == "items") {
-                        if let Value::List(items) = items.value {
-                            for item in items {
-                                self.document(file, item);
-                            }
-                        }
-                    }
-                }
+        let text = |name| node.get(name).and_then(Node::as_str).unwrap_or_default();
+        let (kind, group) = (text("kind"), text("apiVersion").split_once('/').map_or("", |(group, _)| group));
+        if kind.ends_with("List") {
+            self.list(file, node);
+        } else if is_ours(kind, group) {
+            self.policy(file, node);
+        } else {
+            let name = node.get("metadata").and_then(|m| m.get("name")).and_then(Node::as_str).unwrap_or("?");
+            self.skipped.push(format!("{}: {kind} {name} skipped", file.display()));
+        }
+    }
+
+    /// A list of resources, as `kubectl get -o yaml` prints one.
+    fn list(&mut self, file: &Path, node: Node) {
+        let mut diagnostics = Diagnostics::new();
+        match node.get("items").map(|items| &items.value) {
+            Some(Value::List(_)) => {}
+            Some(other) => {
+                diagnostics.field("items", |d| d.error(format!("must be a list, is {}", other.kind())));
             }
-            Some(kind) if kind != read::KIND && !is_near(kind) => {
-                let name = node.get("metadata").and_then(|m| m.get("name")).and_then(Node::as_str).unwrap_or("?");
-                self.skipped.push(format!("{}: {kind} {name} skipped", file.display()));
+            None => diagnostics.field("items", |d| d.error("is missing")),
+        }
+        self.findings.extend(findings(file, &node, diagnostics));
+        let Value::Map(entries) = node.value else { return };
+        for (_, items) in entries.into_iter().filter(|(key, _)| key == "items") {
+            let Value::List(items) = items.value else { continue };
+            for item in items {
+                self.document(file, item);
             }
-            _ => self.policy(file, node),
         }
     }
 
@@ -178,10 +189,16 @@ fn files(input: &Path) -> Result<Vec<PathBuf>, InputError> {
     };
     let mut files: Vec<_> = paths.map_err(error)?.into_iter().filter(is_resource).collect();
     files.sort();
+    if files.is_empty() {
+        let message = "the folder has no .yaml, .yml or .json file (folders in it are not read)".to_owned();
+        return Err(InputError { file: input.to_owned(), message });
+    }
     Ok(files)
 }
 
-/// A mistyped `AuthorizationPolicy` must not be skipped as something else.
-fn is_near(kind: &str) -> bool {
-    diagnostic::suggestion(kind, [read::KIND]).is_some()
+/// Whether a resource is, or is meant to be, an `AuthorizationPolicy` of Istio: a mistyped one must not be skipped as
+/// something else. One of another group's is something else.
+fn is_ours(kind: &str, group: &str) -> bool {
+    let meant = |text: &str, ours| text.is_empty() || diagnostic::suggestion(text, [ours]).is_some();
+    meant(kind, read::KIND) && meant(group, "security.istio.io")
 }

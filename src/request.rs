@@ -68,6 +68,8 @@ impl Lookup<Vec<u8>> {
 pub enum PeerName {
     /// The URI subject alternative name: the SPIFFE id.
     Uri,
+    /// Further URIs, which SPIFFE forbids. Unreadable if there are any: a host tells that there are, not what they are.
+    FurtherUris,
     /// The DNS subject alternative name.
     Dns,
     /// The subject, as RFC 2253 prints it.
@@ -76,7 +78,7 @@ pub enum PeerName {
 
 impl PeerName {
     /// All of them, in order.
-    pub const ALL: [Self; 3] = [Self::Uri, Self::Dns, Self::Subject];
+    pub const ALL: [Self; 4] = [Self::Uri, Self::FurtherUris, Self::Dns, Self::Subject];
 }
 
 /// The attributes of one request. Each is asked for as often as rules need it; an implementation that pays for an

@@ -284,7 +284,7 @@ fn mesh(node: &Node, d: &mut Diagnostics) -> Mesh {
         mesh.trust_domain = trust_domain;
     }
     mesh.aliases = object.strings("trustDomainAliases", d);
-    if let Some(root_namespace) = object.string("rootNamespace", d) {
+    if let Some(root_namespace) = object.read("rootNamespace", d, config::namespace).flatten() {
         mesh.root_namespace = root_namespace;
     }
     if let Some(combining) = object.read("combining", d, |node, d| one_of(node, &COMBINING, d)).flatten() {
@@ -350,6 +350,9 @@ fn headers(node: &Node, d: &mut Diagnostics) -> Vec<(String, String)> {
     let mut headers = Vec::new();
     for (name, node) in entries(node, d) {
         d.field(name, |d| {
+            if name.starts_with(':') || name.eq_ignore_ascii_case("host") {
+                d.error_with_hint("is not an ordinary header", "use the fields `host`, `method` and `path`");
+            }
             let values = match &node.value {
                 Value::List(_) => list(node, d, string),
                 _ => vec![string(node, d)],

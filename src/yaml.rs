@@ -137,7 +137,12 @@ impl Builder {
             }
             Some(Container::List(items)) => items.push(node),
             Some(Container::Map(entries, waiting)) => match waiting.take() {
-                None => *waiting = Some((key(&node, position)?, position)),
+                None => match key(&node, position)? {
+                    merge if merge == "<<" => {
+                        return Err(error(position, "merge keys (`<<`) are not supported: write the fields out"));
+                    }
+                    key => *waiting = Some((key, position)),
+                },
                 // Whoever reports the value means the line that names it.
                 Some((key, key_position)) => {
                     node.position = Some(key_position);

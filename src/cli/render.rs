@@ -1,14 +1,16 @@
 //! `mesh-authz render`: from policies to what runs them.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
 use mesh_authz::config::{DEFAULT_NAMESPACE, DEFAULT_ROOT_NAMESPACE, DEFAULT_TRUST_DOMAIN};
+use mesh_authz::diagnostic::Diagnostics;
 use mesh_authz::engine::Combining;
 use mesh_authz::identity::TrustDomains;
 use mesh_authz::input::Resources;
 use mesh_authz::policy::scope::{Scope, Workload};
-use mesh_authz::policy::{self, Target};
+use mesh_authz::policy::{self, Target, validate};
 use mesh_authz::render;
 use mesh_authz::render::rbac::{self, Traffic};
 use mesh_authz::testfile::Mesh;
@@ -70,7 +72,7 @@ struct ScopeArguments {
     files: Vec<PathBuf>,
 
     /// The workload's namespace.
-    #[arg(long, default_value = DEFAULT_NAMESPACE)]
+    #[arg(long, default_value = DEFAULT_NAMESPACE, value_parser = namespace)]
     namespace: String,
 
     /// A label of the workload; may be repeated. Without any, Envoy's node metadata has to name them.
@@ -86,7 +88,7 @@ struct ScopeArguments {
     aliases: Vec<String>,
 
     /// The namespace whose policies are for every workload.
-    #[arg(long, default_value = DEFAULT_ROOT_NAMESPACE)]
+    #[arg(long, default_value = DEFAULT_ROOT_NAMESPACE, value_parser = namespace)]
     root_namespace: String,
 }
 
@@ -107,6 +109,12 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
         out.push_str(&lines.join("\n"));
         out.push('\n');
         return Ok(Answer::Bad);
+    }
+    for note in resources.findings.iter().map(ToString::to_string).chain(resources.skipped.iter().cloned()) {
+        let _closed_pipe = writeln!(std::io::stderr(), "{note}");
+    }
+    if resources.policies.is_empty() {
+        return Err("there is no AuthorizationPolicy in the input; without any, everything is allowed".to_owned());
     }
     *out = match arguments {
         Arguments::PluginConfig(arguments) => plugin_config(&resources, arguments)?,
@@ -160,6 +168,15 @@ impl ScopeArguments {
             gateway: None,
             root_namespace: self.root_namespace.clone(),
         }
+    }
+}
+
+fn namespace(text: &str) -> Result<String, String> {
+    let mut diagnostics = Diagnostics::new();
+    validate::namespace_name(text, &mut diagnostics);
+    match diagnostics.into_found().first() {
+        None => Ok(text.to_owned()),
+        Some(diagnostic) => Err(diagnostic.to_string()),
     }
 }
 

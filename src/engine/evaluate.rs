@@ -16,6 +16,7 @@ use crate::request::{Attributes, Lookup, PeerName, without_query};
 #[derive(Debug)]
 pub struct Evaluation<'r, A> {
     attributes: &'r A,
+    /// The first attribute that the rule at hand needed and the host refused.
     unreadable: Cell<Option<&'static str>>,
 }
 
@@ -30,13 +31,14 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
         self.attributes
     }
 
-    /// The first attribute that a test needed and the host refused.
+    /// The first attribute that the last rule needed and the host refused.
     pub fn unreadable(&self) -> Option<&'static str> {
         self.unreadable.get()
     }
 
     /// Whether the rule matches.
     pub fn matches(&self, rule: &Rule) -> bool {
+        self.unreadable.set(None);
         let all = |tests: &[Test]| tests.iter().all(|test| self.holds(test));
         let any = |groups: &Option<AnyOf>| groups.as_ref().is_none_or(|groups| groups.iter().any(|tests| all(tests)));
         any(&rule.from) && any(&rule.to) && all(&rule.when)

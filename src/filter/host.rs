@@ -120,7 +120,9 @@ fn given<T>(name: &str, lookup: Lookup<T>) -> Result<Option<T>, String> {
     match lookup {
         Lookup::Value(value) => Ok(Some(value)),
         Lookup::Absent => Ok(None),
-        Lookup::Unreadable => Err(format!("node metadata {name} has a form that the filter cannot read")),
+        Lookup::Unreadable => {
+            Err(format!("node metadata {name} must be strings; write numbers and booleans in quotes"))
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! without its query, and both addresses; never another header, never a token. Bytes that are not UTF-8 are replaced, and
 //! everything is escaped, so that a line stays a line.
 
+use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use serde::Serialize;
@@ -60,7 +61,21 @@ pub fn decision(decision: &Decision<'_>, request: &impl Attributes) -> String {
         dry_run_allow: decision.dry_run.allow.map(shadow),
         dry_run_deny: decision.dry_run.deny.map(shadow),
     };
-    serde_json::to_string(&line).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
+    let json = serde_json::to_string(&line).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"));
+    if json.is_ascii() && !json.contains('\x7f') { json } else { without_controls(&json) }
+}
+
+/// JSON leaves some characters as they are that end a line for some readers, or command a terminal.
+fn without_controls(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character.is_control() || matches!(character, '\u{2028}' | '\u{2029}') {
+            let _infallible = write!(escaped, "\\u{:04x}", u32::from(character));
+        } else {
+            escaped.push(character);
+        }
+    }
+    escaped
 }
 
 fn lossy(bytes: &[u8]) -> String {

@@ -52,12 +52,17 @@ pub fn text(bytes: &[u8]) -> Lookup<String> {
     }
 }
 
-/// Labels: pairs in the encoding of headers.
+/// Labels: pairs in the encoding of headers. A number or a boolean in their place arrives as raw bytes, which no label has.
 #[must_use]
 pub fn labels(bytes: &[u8]) -> Lookup<Vec<(String, String)>> {
-    let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(str::to_owned);
+    let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().filter(|text| is_label_text(text)).map(str::to_owned);
     Headers::read(bytes).and_then(|pairs| {
         let labels: Option<Vec<_>> = pairs.iter().map(|(key, value)| Some((text(key)?, text(value)?))).collect();
         labels.map_or(Lookup::Unreadable, Lookup::Value)
     })
+}
+
+/// The characters that Kubernetes allows in the keys and values of labels.
+fn is_label_text(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b))
 }

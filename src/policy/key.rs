@@ -101,7 +101,11 @@ impl ConditionKey {
         }
         if let Some(brackets) = key.strip_prefix("request.auth.claims") {
             let whole = in_brackets(key, brackets)?;
-            return Ok(Self::Claim(nested(brackets).unwrap_or_else(|| vec![whole.to_owned()])));
+            let path = nested(brackets).unwrap_or_else(|| vec![whole.to_owned()]);
+            if path.iter().any(String::is_empty) {
+                return Err(ParseError::new(format!("`{key}` is not a valid key"), "a claim in brackets needs a name"));
+            }
+            return Ok(Self::Claim(path));
         }
         if let Some(rest) = key.strip_prefix("experimental.envoy.filters.") {
             let (filter, metadata_key) = rest

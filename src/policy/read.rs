@@ -38,6 +38,7 @@ fn name_of(node: &Node) -> Option<PolicyName> {
 
 fn resource(node: &Node, diagnostics: &mut Diagnostics) -> Option<AuthorizationPolicy> {
     let errors_before = diagnostics.count_errors();
+    let warnings_before = diagnostics.count_warnings();
     let mut object = Object::open(node, diagnostics)?;
 
     match object.string("apiVersion", diagnostics) {
@@ -65,7 +66,12 @@ fn resource(node: &Node, diagnostics: &mut Diagnostics) -> Option<AuthorizationP
     let metadata = metadata?;
     draft.dry_run = metadata.dry_run;
     let policy = validate::policy(metadata.name?, draft, diagnostics);
-    if diagnostics.count_errors() == errors_before { Some(policy) } else { None }
+    if diagnostics.count_errors() == errors_before {
+        return Some(policy);
+    }
+    // What is left of an invalid policy may look doubtful only because of what is missing.
+    diagnostics.forget_warnings(warnings_before);
+    None
 }
 
 /// Reports a field that must be there, unless it is there and was reported already.
@@ -102,7 +108,15 @@ fn metadata(node: &Node, diagnostics: &mut Diagnostics) -> Option<Metadata> {
     };
     string_map_of("labels");
     let annotations = string_map_of("annotations");
+    for (key, _) in
+        annotations.iter().flatten().filter(|(key, _)| validate::RESERVED_ANNOTATIONS.contains(&key.as_str()))
+    {
+        diagnostics.field("annotations", |diagnostics| {
+            diagnostics.field(key, |diagnostics| diagnostics.error("is reserved for Istio itself"));
+        });
+    }
     let dry_run = annotations.and_then(|all| all.into_iter().find(|(key, _)| key == validate::DRY_RUN));
+    object.finish_open(diagnostics);
     let name = name.zip(namespace).map(|(name, namespace)| PolicyName { namespace, name });
     Some(Metadata { name, dry_run: dry_run.map(|(_, value)| value) })
 }
@@ -152,8 +166,14 @@ fn target_reference(node: &Node, diagnostics: &mut Diagnostics) -> Option<Target
     }
     object.finish(diagnostics);
 
-    if name.as_deref() == Some("") {
-        diagnostics.field("name", |diagnostics| diagnostics.error("must not be empty"));
+    match &name {
+        Some(name) if name.is_empty() => {
+            diagnostics.field("name", |diagnostics| diagnostics.error("must not be empty"));
+        }
+        Some(name) if name.len() > validate::LONGEST_NAME => diagnostics.field("name", |diagnostics| {
+            diagnostics.error(format!("is longer than {} characters", validate::LONGEST_NAME));
+        }),
+        _ => {}
     }
     if namespace.is_some_and(|namespace| !namespace.is_empty()) {
         diagnostics.field("namespace", |diagnostics| {
@@ -267,6 +287,15 @@ fn source(node: &Node, diagnostics: &mut Diagnostics) -> Source {
         pair(&mut o, d, ["remoteIpBlocks", "notRemoteIpBlocks"], Cidr::parse).map(Predicate::RemoteIp),
         pair(&mut o, d, ["ipBlocks", "notIpBlocks"], Cidr::parse).map(Predicate::SourceIp),
     ];
+    let has = |names: &[&str]| names.iter().any(|name| o.has(name));
+    if has(&["serviceAccounts", "notServiceAccounts"])
+        && has(&["principals", "notPrincipals", "namespaces", "notNamespaces"])
+    {
+        d.error_with_hint(
+            "serviceAccounts cannot stand beside principals or namespaces",
+            "a service account names its namespace already",
+        );
+    }
     o.finish(d);
     AllOf(fields.into_iter().flatten().collect())
 }

@@ -10,6 +10,11 @@ use super::{AuthorizationPolicy, Target, TargetKind, TargetReference};
 /// The label that makes a workload an instance of a gateway.
 pub const GATEWAY_NAME_LABEL: &str = "gateway.networking.k8s.io/gateway-name";
 
+/// The label that says who manages a gateway, and what it says of a waypoint.
+pub const MANAGED_LABEL: &str = "gateway.istio.io/managed";
+/// See [`MANAGED_LABEL`].
+pub const WAYPOINT_CONTROLLER: &str = "istio.io-mesh-controller";
+
 /// The gateway class whose policies are for every waypoint.
 const WAYPOINT_CLASS: &str = "istio-waypoint";
 

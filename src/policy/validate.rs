@@ -12,7 +12,11 @@ use crate::diagnostic::Diagnostics;
 /// The annotation that makes a policy a dry run.
 pub const DRY_RUN: &str = "istio.io/dry-run";
 
-const LONGEST_NAME: usize = 253;
+/// Annotations that Istio sets on what it derives from other resources; a user's resource must not carry them.
+pub(super) const RESERVED_ANNOTATIONS: [&str; 3] =
+    ["internal.istio.io/parents", "internal.istio.io/parent-namespace", "internal.istio.io/webhook-always-reject"];
+
+pub(super) const LONGEST_NAME: usize = 253;
 const LONGEST_LABEL: usize = 63;
 const MOST_LABELS: usize = 4096;
 
@@ -185,15 +189,6 @@ fn rule(rule: &Rule, action: Action, diagnostics: &mut Diagnostics) {
 }
 
 fn source(source: &AllOf<Predicate>, action: Action, diagnostics: &mut Diagnostics) {
-    let has = |wanted: fn(&Predicate) -> bool| source.0.iter().any(wanted);
-    if has(|p| matches!(p, Predicate::ServiceAccount(_)))
-        && has(|p| matches!(p, Predicate::Principal(_) | Predicate::Namespace(_)))
-    {
-        diagnostics.error_with_hint(
-            "serviceAccounts cannot stand beside principals or namespaces",
-            "a service account names its namespace already",
-        );
-    }
     for field in &source.0 {
         predicate(field, diagnostics);
         if action == Action::Custom && not_for_custom(field) {
@@ -281,8 +276,8 @@ pub(super) fn trust_domain_condition(text: &str) -> Result<String, ParseError> {
     Ok(text.to_owned())
 }
 
-/// `metadata.name`: a DNS subdomain, as Kubernetes has it. It ends up in logs and metrics.
-pub(super) fn resource_name(name: &str, diagnostics: &mut Diagnostics) {
+/// A resource's name: a DNS subdomain, as Kubernetes has it. It ends up in logs and metrics.
+pub fn resource_name(name: &str, diagnostics: &mut Diagnostics) {
     if name.len() > LONGEST_NAME || !name.split('.').all(is_dns_label) {
         diagnostics.error_with_hint(
             format!("{name:?} is not a valid name"),
@@ -291,8 +286,8 @@ pub(super) fn resource_name(name: &str, diagnostics: &mut Diagnostics) {
     }
 }
 
-/// `metadata.namespace`: a DNS label.
-pub(super) fn namespace_name(name: &str, diagnostics: &mut Diagnostics) {
+/// A namespace: a DNS label.
+pub fn namespace_name(name: &str, diagnostics: &mut Diagnostics) {
     if name.len() > LONGEST_LABEL || !is_dns_label(name) {
         diagnostics.error_with_hint(
             format!("{name:?} is not a valid namespace"),

@@ -26,7 +26,12 @@ impl Cidr {
             Some((address, prefix)) => (address, Some(prefix)),
             None => (text, None),
         };
-        let Ok(address) = address.parse::<IpAddr>() else {
+        // A single address may name a zone, which says nothing about who is there: Istio drops it too.
+        let without_zone = match address.split_once('%') {
+            Some((address, zone)) if prefix.is_none() && !zone.is_empty() && address.contains(':') => address,
+            _ => address,
+        };
+        let Ok(address) = without_zone.parse::<IpAddr>() else {
             let what = if prefix.is_some() { "CIDR range" } else { "IP address" };
             return Err(ParseError::new(format!("`{text}` is not a valid {what}"), "such as 10.1.2.3 or 10.1.0.0/16"));
         };

@@ -90,7 +90,8 @@ fn kind(value: &[u8]) -> Result<Kind<'_>, Malformed> {
             (3, Field::Bytes(bytes)) => Kind::String(bytes),
             (5, Field::Bytes(bytes)) => Kind::Struct(bytes),
             (6, Field::Bytes(bytes)) => Kind::List(bytes),
-            _ => Kind::Other,
+            (1 | 4, Field::Varint(_)) | (2, Field::Fixed64(_)) => Kind::Other,
+            _ => return Err(Malformed),
         };
     }
     Ok(kind)

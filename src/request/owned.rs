@@ -12,6 +12,7 @@ use crate::document::{Node, Value};
 #[derive(Clone, Debug)]
 pub struct Request {
     uri: Lookup<Vec<u8>>,
+    further_uris: Lookup<Vec<u8>>,
     dns: Lookup<Vec<u8>>,
     subject: Lookup<Vec<u8>>,
     source_ip: Lookup<IpAddr>,
@@ -28,6 +29,7 @@ impl Default for Request {
     fn default() -> Self {
         Self {
             uri: Lookup::Absent,
+            further_uris: Lookup::Absent,
             dns: Lookup::Absent,
             subject: Lookup::Absent,
             source_ip: Lookup::Unreadable,
@@ -61,6 +63,7 @@ impl Request {
         let name = name.map(<[u8]>::to_vec);
         match which {
             PeerName::Uri => self.uri = name,
+            PeerName::FurtherUris => self.further_uris = name,
             PeerName::Dns => self.dns = name,
             PeerName::Subject => self.subject = name,
         }
@@ -138,6 +141,7 @@ impl Attributes for Request {
     fn peer_name(&self, which: PeerName) -> Lookup<&[u8]> {
         match which {
             PeerName::Uri => self.uri.as_slice(),
+            PeerName::FurtherUris => self.further_uris.as_slice(),
             PeerName::Dns => self.dns.as_slice(),
             PeerName::Subject => self.subject.as_slice(),
         }
@@ -181,8 +185,9 @@ fn encode_fields(entries: &[(String, Node)]) -> Vec<u8> {
     message
 }
 
-/// A `google.protobuf.Value`.
-fn encode_value(node: &Node) -> Vec<u8> {
+/// Encodes a `google.protobuf.Value`.
+#[must_use]
+pub fn encode_value(node: &Node) -> Vec<u8> {
     let mut message = Vec::new();
     match &node.value {
         Value::Null => encode_integer(1, 0, &mut message),

@@ -1,0 +1,311 @@
+//! One Envoy in which both engines decide the same requests.
+//!
+//! Each set of policies has a listener. There, Envoy's RBAC filters with Istio's rendering of the policies are shadows:
+//! they write their verdicts into dynamic metadata and stop nothing. The filter behind them decides for real. One response
+//! thus carries both answers.
+
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+use anyhow::{Context as _, Result, ensure};
+use mesh_authz::diagnostic::Diagnostics;
+use mesh_authz::identity::TrustDomains;
+use mesh_authz::policy::scope::{Scope, Workload, scope};
+use mesh_authz::policy::{Action, AuthorizationPolicy, read};
+use mesh_authz::render::rbac::{self, Traffic};
+use serde_json::{Value, json};
+use testbed::bootstrap::{
+    ClientCertificate, bootstrap, direct_response, http_connection_manager, listener, mutual_tls,
+};
+use testbed::{
+    Authority, Certified, Client, Connection, Envoy, Http2Connection, Http2Request, Request, Response, San,
+    StartOptions, Tls,
+};
+
+use crate::policies::{NAMESPACE, PolicySet, ROOT_NAMESPACE};
+use crate::questions::{Link, Peer, Question};
+use crate::vocabulary::METADATA;
+
+/// What one engine says: whether the request passes, and the rule that refuses it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub allowed: bool,
+    /// The DENY rule that matched; `none` if no ALLOW rule did; empty if it passes.
+    pub refused_by: String,
+}
+
+/// What both say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answers {
+    pub native: Verdict,
+    pub filter: Verdict,
+}
+
+pub struct Arena {
+    envoy: Envoy,
+}
+
+/// A connection that is open.
+pub enum Open {
+    Http1(Box<Connection>),
+    Http2(Box<Http2Connection>),
+}
+
+fn authority() -> &'static Authority {
+    static AUTHORITY: OnceLock<Authority> = OnceLock::new();
+    AUTHORITY.get_or_init(|| Authority::new().unwrap())
+}
+
+fn certificate(peer: &Peer) -> Option<Certified> {
+    thread_local! {
+        static ISSUED: std::cell::RefCell<HashMap<Peer, Option<Certified>>> = std::cell::RefCell::default();
+    }
+    ISSUED.with_borrow_mut(|issued| {
+        let issue = |names: &[San], subject| Some(authority().issue(names, subject).unwrap());
+        issued
+            .entry(peer.clone())
+            .or_insert_with(|| match peer {
+                Peer::Spiffe(id) => issue(&[San::Uri(format!("spiffe://{id}"))], None),
+                Peer::Dns(name) => issue(&[San::Dns((*name).to_owned())], None),
+                Peer::Subject(name) => issue(&[], Some(name)),
+                Peer::Odd(uri) => issue(&[San::UriBytes(uri.to_vec())], None),
+                Peer::Anonymous => None,
+            })
+            .clone()
+    })
+}
+
+impl Arena {
+    /// Starts an Envoy with a listener for each set, on 127.0.0.1 and, if asked for, on ::1.
+    pub fn start(sets: &[PolicySet], ipv6: bool) -> Result<Self> {
+        static SERVER: OnceLock<Certified> = OnceLock::new();
+        let server = SERVER.get_or_init(|| authority().server("cluster.local/ns/foo/sa/httpbin").unwrap());
+        let mut listeners = Vec::new();
+        for (index, set) in sets.iter().enumerate() {
+            let filter = connection_manager(set)?;
+            let tls = mutual_tls(authority(), server, ClientCertificate::Optional);
+            let mut on_ipv4 = listener(&name(index, false), filter, Some(tls));
+            let proxy_protocol = json!({
+                "name": "envoy.filters.listener.proxy_protocol",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
+                },
+            });
+            on_ipv4["listener_filters"].as_array_mut().unwrap().insert(0, proxy_protocol);
+            if ipv6 {
+                let mut on_ipv6 = on_ipv4.clone();
+                on_ipv6["name"] = json!(name(index, true));
+                on_ipv6["address"]["socket_address"]["address"] = json!("::1");
+                listeners.push(on_ipv6);
+            }
+            listeners.push(on_ipv4);
+        }
+        let wasm = concat!(env!("CARGO_MANIFEST_DIR"), "/dist/mesh_authz.wasm");
+        let wasm = std::fs::read(wasm).context("dist/mesh_authz.wasm: run `make build`")?;
+        let options = StartOptions { log_level: "error".into(), ..StartOptions::default() };
+        let envoy = Envoy::start_with(&bootstrap(&listeners, &[]), &options.file("mesh_authz.wasm", wasm))?;
+        Ok(Self { envoy })
+    }
+
+    /// Where the listeners are: one question to Envoy for all of them.
+    pub fn addresses(&self) -> Result<HashMap<String, std::net::SocketAddr>> {
+        let json: Value = serde_json::from_str(&self.envoy.admin_get("/listeners?format=json")?)?;
+        let mut addresses = HashMap::new();
+        for status in json["listener_statuses"].as_array().context("no listeners")? {
+            let socket = &status["local_address"]["socket_address"];
+            let ip = socket["address"].as_str().context("no address")?.parse()?;
+            let port = u16::try_from(socket["port_value"].as_u64().context("no port")?)?;
+            let name = status["name"].as_str().context("no name")?.to_owned();
+            addresses.insert(name, std::net::SocketAddr::new(ip, port));
+        }
+        Ok(addresses)
+    }
+
+    pub fn log(&self) -> String {
+        self.envoy.log()
+    }
+}
+
+/// The name of a set's listener.
+pub fn name(set: usize, ipv6: bool) -> String {
+    format!("set-{set}{}", if ipv6 { "-ipv6" } else { "" })
+}
+
+impl Open {
+    pub fn connect(address: std::net::SocketAddr, link: &Link) -> Result<Self> {
+        let tls = Tls {
+            authority_pem: authority().pem().to_owned(),
+            certificate: certificate(&link.peer),
+            server_name: link.sni.map(str::to_owned),
+            alpn: None,
+        };
+        let mut client = Client::tls(address, tls).proxied(link.proxied.0, link.proxied.1);
+        if let Some(last) = link.from {
+            client = client.from_ip([127, 0, 0, last]);
+        }
+        Ok(if link.http2 {
+            Self::Http2(Box::new(client.connect_http2()?))
+        } else {
+            Self::Http1(Box::new(client.connect()?))
+        })
+    }
+
+    pub fn ask(&mut self, question: &Question) -> Result<Answers> {
+        let forwarded = question.forwarded_for.map(|ip| ("x-forwarded-for".to_owned(), ip.as_bytes().to_vec()));
+        let metadata = question.metadata_headers().into_iter().map(|(name, value)| (name, value.into_bytes()));
+        let own = question.headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+        let headers = own.chain(forwarded).chain(metadata);
+        let response = match self {
+            Self::Http1(connection) => {
+                let request = Request::new(question.method, &question.path).host(question.host);
+                connection.send(&headers.fold(request, |request, (name, value)| request.header(name, value)))?
+            }
+            Self::Http2(connection) => {
+                let request = Http2Request::new(question.method, &question.path).replace(":authority", question.host);
+                let add = |request: Http2Request, (name, value): (String, Vec<u8>)| {
+                    request.header(name.to_ascii_lowercase(), trim(&value))
+                };
+                connection.send(&headers.fold(request, add))?
+            }
+        };
+        answers(&response)
+    }
+}
+
+/// HTTP/2 forbids white space around a value, which HTTP/1 takes away by itself.
+fn trim(value: &[u8]) -> &[u8] {
+    value.trim_ascii()
+}
+
+fn answers(response: &Response) -> Result<Answers> {
+    let header = |name: &str| response.header(name).filter(|value| value != "-").unwrap_or_default();
+    let verdict = |allowed, refused_by: String| Verdict { allowed, refused_by };
+    ensure!(matches!(response.status, 200 | 403), "status {}: {}", response.status, response.text());
+    let native = if header("x-native-deny") == "denied" {
+        verdict(false, header("x-native-deny-rule"))
+    } else if header("x-native-allow") == "denied" {
+        verdict(false, "none".to_owned())
+    } else {
+        verdict(true, String::new())
+    };
+    let details = header("x-details");
+    let refused_by = details.strip_prefix("rbac_access_denied_matched_policy[").and_then(|d| d.strip_suffix("]"));
+    let filter = if response.status == 403 {
+        verdict(false, refused_by.with_context(|| format!("refused with details {details:?}"))?.to_owned())
+    } else {
+        verdict(true, String::new())
+    };
+    Ok(Answers { native, filter })
+}
+
+fn connection_manager(set: &PolicySet) -> Result<Value> {
+    let mut filters = vec![header_to_metadata(), source_ip()];
+    filters.extend(shadows(set)?);
+    filters.push(wasm(&set.plugin_config()));
+    let mut manager = http_connection_manager(&filters, &[direct_response(200, "passed")]);
+    let config = &mut manager["typed_config"];
+    config["generate_request_id"] = json!(false);
+    let metadata = |key: &str| format!("%DYNAMIC_METADATA(envoy.filters.http.rbac:{key})%");
+    let add = |name: &str, value: String| json!({ "header": { "key": name, "value": value } });
+    config["local_reply_config"] = json!({ "mappers": [{
+        "filter": { "status_code_filter": { "comparison": {
+            "op": "GE", "value": { "default_value": 100, "runtime_key": "none" },
+        } } },
+        "headers_to_add": [
+            add("x-native-deny", metadata("deny_shadow_engine_result")),
+            add("x-native-deny-rule", metadata("deny_shadow_effective_policy_id")),
+            add("x-native-allow", metadata("allow_shadow_engine_result")),
+            add("x-details", "%RESPONSE_CODE_DETAILS%".to_owned()),
+        ],
+    }] });
+    Ok(manager)
+}
+
+/// Istio's rendering of the enforced ALLOW and DENY policies, as shadows.
+fn shadows(set: &PolicySet) -> Result<Vec<Value>> {
+    let mut diagnostics = Diagnostics::new();
+    let policies: Vec<_> = set.nodes().iter().map(|node| read::policy(node, &mut diagnostics)).collect();
+    ensure!(diagnostics.count_errors() == 0, "{:?}", diagnostics.into_found());
+    let workload = Workload {
+        namespace: NAMESPACE.to_owned(),
+        labels: Some(vec![("app".to_owned(), "httpbin".to_owned())]),
+        gateway: None,
+        root_namespace: ROOT_NAMESPACE.to_owned(),
+    };
+    let decides = |policy: &&AuthorizationPolicy| {
+        scope(policy, &workload) == Scope::Applies
+            && !policy.dry_run
+            && matches!(policy.action, Action::Allow | Action::Deny)
+    };
+    let policies: Vec<_> = policies.iter().flatten().filter(decides).collect();
+    let trust_domains = TrustDomains::new(set.trust_domain.clone(), set.aliases.clone());
+    let mut filters = rbac::filters(&policies, &trust_domains, Traffic::Http);
+    for filter in &mut filters {
+        let config = filter["typedConfig"].as_object_mut().context("a filter has a configuration")?;
+        let rules = config.remove("rules").context("an enforced policy has rules")?;
+        let prefix = if rules["action"] == "DENY" { "deny_" } else { "allow_" };
+        config.insert("shadowRules".to_owned(), rules);
+        config.insert("shadowRulesStatPrefix".to_owned(), json!(prefix));
+    }
+    Ok(filters)
+}
+
+/// Stands in for `jwt_authn` and others: what these headers hold becomes dynamic metadata, typed.
+fn header_to_metadata() -> Value {
+    let rule = |header: &str, filter: &str, key: &str| {
+        json!({
+            "header": header,
+            "on_header_present": {
+                "metadata_namespace": filter, "key": key, "type": "PROTOBUF_VALUE", "encode": "BASE64",
+            },
+            "remove": true,
+        })
+    };
+    let mut rules = vec![rule("x-claims", "envoy.filters.http.jwt_authn", "payload")];
+    for (index, (filter, key)) in METADATA.iter().enumerate() {
+        rules.push(rule(&format!("x-metadata-{index}"), filter, key));
+    }
+    json!({
+        "name": "envoy.filters.http.header_to_metadata",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.header_to_metadata.v3.Config",
+            "request_rules": rules,
+        },
+    })
+}
+
+fn source_ip() -> Value {
+    json!({
+        "name": "envoy.filters.http.set_filter_state",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.set_filter_state.v3.Config",
+            "on_request_headers": [{
+                "object_key": "mesh_authz.source_ip",
+                "factory_key": "envoy.string",
+                "format_string": { "text_format_source": {
+                    "inline_string": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%",
+                } },
+            }],
+        },
+    })
+}
+
+fn wasm(plugin_config: &Value) -> Value {
+    json!({
+        "name": "mesh_authz",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
+            "config": {
+                "failure_policy": "FAIL_CLOSED",
+                "vm_config": {
+                    "runtime": "envoy.wasm.runtime.v8",
+                    "code": { "local": { "filename": "mesh_authz.wasm" } },
+                },
+                "configuration": {
+                    "@type": "type.googleapis.com/google.protobuf.StringValue",
+                    "value": plugin_config.to_string(),
+                },
+            },
+        },
+    })
+}

@@ -1,0 +1,149 @@
+//! The filter against Envoy's own RBAC filter, with the configuration that Istio generates: the same decisions, by the same
+//! rules.
+//!
+//! `make test` asks a few thousand questions; `make differential SECONDS=600 SEED=7` as many as fit into the time. A
+//! difference is shrunk to the smallest policies and request that still show it, and printed with its seed.
+//!
+//! Some differences are meant: each is a request that the generated RBAC lets through although its author meant to stop it
+//! (docs/policies.md, "Stricter than Istio"). They are told by the odd bytes that all of them need, and counted; in
+//! the other direction no difference is meant.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::allow_attributes,
+    clippy::wildcard_imports,
+    missing_docs,
+    reason = "tests fail by panicking"
+)]
+
+mod arena;
+mod policies;
+mod questions;
+mod shrink;
+mod vocabulary;
+
+use std::collections::HashMap;
+use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use fastrand::Rng;
+
+use self::arena::{Answers, Arena, Open, name};
+use self::policies::PolicySet;
+use self::questions::{Link, Question};
+
+const SETS_OF_A_BATCH: usize = 100;
+const LINKS_OF_A_SET: usize = 4;
+const QUESTIONS_OF_A_LINK: usize = 12;
+
+/// What was counted.
+#[derive(Debug, Default)]
+struct Count {
+    sets: usize,
+    decisions: usize,
+    allowed: usize,
+    stricter: usize,
+}
+
+/// A set, and one question to it.
+#[derive(Clone, Debug)]
+pub struct Case {
+    pub set: PolicySet,
+    pub link: Link,
+    pub question: Question,
+}
+
+/// How two answers relate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relation {
+    Equal,
+    /// Native RBAC lets it pass, the filter does not, and there is a byte in it that explains why.
+    Stricter,
+    Different,
+}
+
+pub fn relation(link: &Link, question: &Question, answers: &Answers) -> Relation {
+    let odd = link.is_odd() || question.is_odd();
+    if answers.native == answers.filter {
+        Relation::Equal
+    } else if odd && !answers.filter.allowed {
+        // Refused by both, by a rule that only one of them sees match; or by the filter alone.
+        Relation::Stricter
+    } else {
+        Relation::Different
+    }
+}
+
+#[test]
+fn native_rbac_and_the_filter_decide_alike() {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    let seed = number("SEED").unwrap_or(20_261_122);
+    let deadline = number("SECONDS").map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let ipv6 = TcpListener::bind("[::1]:0").is_ok();
+    let (start, mut count) = (Instant::now(), Count::default());
+    for batch in 0.. {
+        let mut rng = Rng::with_seed(seed.wrapping_add(batch));
+        if let Err(error) = run_batch(&mut rng, ipv6, &mut count) {
+            panic!("seed {seed}, batch {batch}: {error:#}");
+        }
+        match deadline {
+            None => break,
+            Some(deadline) if Instant::now() >= deadline => break,
+            Some(_) => {}
+        }
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    let Count { sets, decisions, allowed, stricter } = count;
+    #[expect(clippy::cast_precision_loss, reason = "for display")]
+    let (rate, share) = (decisions as f64 / seconds, 100.0 * allowed as f64 / decisions as f64);
+    println!(
+        "{decisions} decisions over {sets} sets of policies, {share:.1}% ALLOW, {stricter} stricter than native as meant, \
+         no other difference; {rate:.0} decisions a second, seed {seed}"
+    );
+    assert!(decisions >= 2_000 && allowed > decisions / 20 && decisions - allowed > decisions / 20);
+    assert!(stricter > 0, "the generator no longer reaches the differences that are meant");
+}
+
+fn run_batch(rng: &mut Rng, ipv6: bool, count: &mut Count) -> Result<()> {
+    let sets: Vec<_> = (0..SETS_OF_A_BATCH).map(|_| PolicySet::generate(rng)).collect();
+    let arena = Arena::start(&sets, ipv6)?;
+    let addresses = arena.addresses()?;
+    for (index, set) in sets.iter().enumerate() {
+        count.sets += 1;
+        for _ in 0..LINKS_OF_A_SET {
+            let link = Link::generate(rng, ipv6);
+            let mut open = connect(&addresses, index, &link)?;
+            for _ in 0..QUESTIONS_OF_A_LINK {
+                let question = Question::generate(rng, link.http2);
+                let case = || Case { set: set.clone(), link: link.clone(), question: question.clone() };
+                let answers =
+                    open.ask(&question).with_context(|| format!("{link:#?}\n{question:#?}\n{}", arena.log()))?;
+                count.decisions += 1;
+                count.allowed += usize::from(answers.filter.allowed);
+                match relation(&link, &question, &answers) {
+                    Relation::Equal => {}
+                    Relation::Stricter => count.stricter += 1,
+                    Relation::Different => {
+                        let (case, answers) = shrink::shrink(case(), answers, ipv6);
+                        bail!(
+                            "native RBAC and the filter differ\n{answers:#?}\npolicies: {}\n{:#?}\n{:#?}",
+                            serde_json::to_string_pretty(&case.set.plugin_config())?,
+                            case.link,
+                            case.question
+                        );
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+pub fn connect(addresses: &HashMap<String, SocketAddr>, set: usize, link: &Link) -> Result<Open> {
+    let address = addresses.get(&name(set, link.from.is_none())).context("no such listener")?;
+    Open::connect(*address, link)
+}

@@ -1,0 +1,271 @@
+//! Sets of policies that probe boundaries: every field and condition, every value form, several policies that interact.
+
+use fastrand::Rng;
+use mesh_authz::document::Node;
+use serde_json::{Value, json};
+
+use crate::vocabulary::*;
+
+/// Policies, and what their meaning depends on.
+#[derive(Clone, Debug)]
+pub struct PolicySet {
+    /// As a cluster has them.
+    pub policies: Vec<Value>,
+    pub trust_domain: String,
+    pub aliases: Vec<String>,
+}
+
+/// The workload's namespace and its only label.
+pub const NAMESPACE: &str = "foo";
+pub const ROOT_NAMESPACE: &str = "istio-system";
+
+impl PolicySet {
+    pub fn generate(rng: &mut Rng) -> Self {
+        let (trust_domain, aliases): (&str, &[&str]) = match rng.u8(..6) {
+            0 => ("td1", &["cluster.local"]),
+            1 => ("td1", &["td2"]),
+            2 => ("td2", &["td1", "cluster.local"]),
+            3 => ("td1.example", &["td1"]),
+            _ => ("cluster.local", &[]),
+        };
+        let count = 1 + rng.usize(..4);
+        Self {
+            policies: (0..count).map(|index| policy(rng, index)).collect(),
+            trust_domain: trust_domain.to_owned(),
+            aliases: aliases.iter().map(|alias| (*alias).to_owned()).collect(),
+        }
+    }
+
+    /// The plugin configuration.
+    pub fn plugin_config(&self) -> Value {
+        json!({
+            "policies": self.policies,
+            "workload": { "namespace": NAMESPACE, "labels": { "app": "httpbin" } },
+            "trustDomain": self.trust_domain,
+            "trustDomainAliases": self.aliases,
+            "rootNamespace": ROOT_NAMESPACE,
+            "decisionLog": "none",
+        })
+    }
+
+    /// The policies as the project reads them.
+    pub fn nodes(&self) -> Vec<Node> {
+        self.policies.iter().map(|policy| serde_json::from_value(policy.clone()).unwrap()).collect()
+    }
+}
+
+fn policy(rng: &mut Rng, index: usize) -> Value {
+    let action = pick(rng, &["ALLOW", "ALLOW", "ALLOW", "DENY", "DENY", "AUDIT"]);
+    let dry_run = action != "AUDIT" && rng.u8(..8) == 0;
+    let mut spec = json!({ "action": action });
+    if action != "DENY" && rng.u8(..12) == 0 {
+        // Never matches.
+    } else {
+        let count = if rng.u8(..6) == 0 { 11 } else { 1 + rng.usize(..2) };
+        spec["rules"] = (0..count).map(|_| rule(rng)).collect();
+    }
+    match rng.u8(..8) {
+        0 => spec["selector"] = json!({ "matchLabels": { "app": "httpbin" } }),
+        1 => spec["selector"] = json!({ "matchLabels": { "app": "other" } }),
+        _ => {}
+    }
+    let namespace = pick(rng, &[NAMESPACE, NAMESPACE, NAMESPACE, NAMESPACE, ROOT_NAMESPACE, "bar"]);
+    let mut metadata = json!({ "name": format!("p{index}"), "namespace": namespace });
+    if dry_run {
+        metadata["annotations"] = json!({ "istio.io/dry-run": "true" });
+    }
+    json!({
+        "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "metadata": metadata, "spec": spec,
+    })
+}
+
+fn rule(rng: &mut Rng) -> Value {
+    let mut rule = json!({});
+    if rng.u8(..5) < 3 {
+        let count = 1 + rng.usize(..2);
+        rule["from"] = (0..count).map(|_| json!({ "source": source(rng) })).collect();
+    }
+    if rng.u8(..5) < 3 {
+        let count = 1 + rng.usize(..2);
+        rule["to"] = (0..count).map(|_| json!({ "operation": operation(rng) })).collect();
+    }
+    if rng.u8(..5) < 2 {
+        let count = 1 + rng.usize(..2);
+        rule["when"] = (0..count).map(|_| condition(rng)).collect();
+    }
+    rule
+}
+
+type Word = fn(&mut Rng) -> String;
+
+fn principal(rng: &mut Rng) -> String {
+    let identity = pick(rng, &IDENTITIES);
+    match rng.u8(..10) {
+        0 => format!("*{}", &identity[identity.find('/').unwrap_or(0)..]),
+        1 => "*-td/ns/foo/sa/a".to_owned(),
+        2 => "td*/ns/foo/sa/a".to_owned(),
+        3 => "*1/ns/foo/sa/a".to_owned(),
+        _ => form(rng, identity),
+    }
+}
+
+fn namespace(rng: &mut Rng) -> String {
+    let word = pick(rng, &NAMESPACES);
+    form(rng, word)
+}
+
+fn service_account(rng: &mut Rng) -> String {
+    pick(rng, &SERVICE_ACCOUNTS).to_owned()
+}
+
+fn trust_domain(rng: &mut Rng) -> String {
+    let word = pick(rng, &TRUST_DOMAINS);
+    match rng.u8(..6) {
+        0 => format!("{}*", &word[..2]),
+        1 => format!("*{}", &word[1..]),
+        2 => "*".to_owned(),
+        _ => word.to_owned(),
+    }
+}
+
+fn block(rng: &mut Rng) -> String {
+    pick(rng, &BLOCKS).to_owned()
+}
+
+fn request_principal(rng: &mut Rng) -> String {
+    pick(rng, &REQUEST_PRINCIPALS).to_owned()
+}
+
+fn host(rng: &mut Rng) -> String {
+    let word = pick(rng, &HOSTS);
+    form(rng, word)
+}
+
+fn method(rng: &mut Rng) -> String {
+    let word = pick(rng, &METHODS);
+    form(rng, word)
+}
+
+fn path(rng: &mut Rng) -> String {
+    if rng.u8(..3) == 0 {
+        return pick(rng, &TEMPLATES).to_owned();
+    }
+    let word = pick(rng, &PATHS);
+    form(rng, word)
+}
+
+fn port(rng: &mut Rng) -> String {
+    pick(rng, &PORTS).to_string()
+}
+
+fn header(rng: &mut Rng) -> String {
+    let word = pick(rng, &HEADER_VALUES);
+    form(rng, word.trim())
+}
+
+fn claim(rng: &mut Rng) -> String {
+    let word = pick(rng, &CLAIM_VALUES);
+    form(rng, word)
+}
+
+fn metadata_value(rng: &mut Rng) -> String {
+    let value = claim(rng);
+    if rng.bool() { format!("[{value}]") } else { value }
+}
+
+fn sni(rng: &mut Rng) -> String {
+    let word = pick(rng, &SNIS);
+    form(rng, word)
+}
+
+fn source(rng: &mut Rng) -> Value {
+    // Service accounts stand beside neither principals nor namespaces.
+    let identity: &[(&str, &str, Word)] = if rng.u8(..3) == 0 {
+        &[("serviceAccounts", "notServiceAccounts", service_account)]
+    } else {
+        &[("principals", "notPrincipals", principal), ("namespaces", "notNamespaces", namespace)]
+    };
+    let others: &[(&str, &str, Word)] = &[
+        ("trustDomains", "notTrustDomains", trust_domain),
+        ("ipBlocks", "notIpBlocks", block),
+        ("remoteIpBlocks", "notRemoteIpBlocks", block),
+        ("requestPrincipals", "notRequestPrincipals", request_principal),
+    ];
+    fields(rng, &[identity, others].concat())
+}
+
+fn operation(rng: &mut Rng) -> Value {
+    fields(
+        rng,
+        &[
+            ("hosts", "notHosts", host),
+            ("ports", "notPorts", port),
+            ("methods", "notMethods", method),
+            ("paths", "notPaths", path),
+            ("paths", "notPaths", path),
+        ],
+    )
+}
+
+/// One or two of these fields, or of their `not` twins.
+fn fields(rng: &mut Rng, known: &[(&str, &str, Word)]) -> Value {
+    let mut fields = json!({});
+    for _ in 0..=rng.usize(..2) {
+        let (name, not_name, word) = pick(rng, known);
+        let name = if rng.u8(..4) == 0 { not_name } else { name };
+        fields[name] = values(rng, word);
+    }
+    fields
+}
+
+fn values(rng: &mut Rng, word: Word) -> Value {
+    let count = 1 + rng.usize(..2);
+    (0..count).map(|_| word(rng)).collect()
+}
+
+fn condition(rng: &mut Rng) -> Value {
+    let fixed: [(&str, Word); 12] = [
+        ("source.ip", block),
+        ("remote.ip", block),
+        ("source.namespace", namespace),
+        ("source.serviceAccount", service_account),
+        ("source.principal", principal),
+        ("source.trustDomain", trust_domain),
+        ("request.auth.principal", request_principal),
+        ("request.auth.audiences", claim),
+        ("request.auth.presenter", claim),
+        ("destination.ip", block),
+        ("destination.port", port),
+        ("connection.sni", sni),
+    ];
+    let (key, word): (String, Word) = match rng.u8(..20) {
+        0..=2 => (format!("request.headers[{}]", pick(rng, &HEADERS)), header),
+        3 => ("request.headers[:path]".to_owned(), path_text),
+        4 => ("request.headers[host]".to_owned(), host),
+        5 | 6 => (format!("request.auth.claims[{}]", pick(rng, &CLAIMS)), claim),
+        7 => (format!("request.auth.claims[a][{}]", pick(rng, &["b", "c"])), claim),
+        8 | 9 => {
+            let (filter, key) = pick(rng, &METADATA);
+            (format!("experimental.{filter}[{key}]"), metadata_value)
+        }
+        _ => {
+            let (key, word) = pick(rng, &fixed);
+            (key.to_owned(), word)
+        }
+    };
+    let mut condition = json!({ "key": key });
+    match rng.u8(..5) {
+        0 => condition["notValues"] = values(rng, word),
+        1 => {
+            condition["values"] = values(rng, word);
+            condition["notValues"] = values(rng, word);
+        }
+        _ => condition["values"] = values(rng, word),
+    }
+    condition
+}
+
+fn path_text(rng: &mut Rng) -> String {
+    let word = format!("{}{}", pick(rng, &PATHS), pick(rng, &QUERIES));
+    form(rng, &word)
+}

@@ -1,0 +1,180 @@
+//! Requests: a connection, made as somebody from somewhere, and what is asked over it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use base64::Engine as _;
+use fastrand::Rng;
+use mesh_authz::document::Node;
+use mesh_authz::request::owned::encode_value;
+use serde_json::{Value, json};
+
+use crate::vocabulary::*;
+
+/// Who connects.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Peer {
+    /// A certificate with this URI, without its scheme.
+    Spiffe(&'static str),
+    /// A certificate with no URI.
+    Dns(&'static str),
+    /// A certificate with a subject only.
+    Subject(&'static str),
+    /// A URI of these bytes.
+    Odd(&'static [u8]),
+    /// TLS without a client certificate.
+    Anonymous,
+}
+
+/// A connection.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Link {
+    pub peer: Peer,
+    pub sni: Option<&'static str>,
+    /// The last byte of the direct peer's address, 127.0.0.N; `None`: the listener on `::1`.
+    pub from: Option<u8>,
+    /// The client and the local address that the PROXY protocol claims.
+    pub proxied: (SocketAddr, SocketAddr),
+    pub http2: bool,
+}
+
+/// A request over a connection.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Question {
+    pub method: &'static str,
+    pub path: Vec<u8>,
+    pub host: &'static str,
+    pub headers: Vec<(&'static str, Vec<u8>)>,
+    pub forwarded_for: Option<&'static str>,
+    pub claims: Option<Value>,
+    pub metadata: Vec<(usize, Value)>,
+}
+
+const ODD_URIS: [&[u8]; 3] =
+    [b"spiffe://td1/ns/foo/sa/a\nb", b"spiffe://td1/ns/foo/sa/\xff", b"spiffe://td1/ns/foo/sa/a\0b"];
+
+impl Link {
+    pub fn generate(rng: &mut Rng, ipv6: bool) -> Self {
+        let peer = match rng.u8(..24) {
+            0 => Peer::Dns(pick(rng, &["a.example.com", "localhost"])),
+            1 => Peer::Subject(pick(rng, &["a", "cluster.local/ns/foo/sa/a"])),
+            2 | 3 => Peer::Anonymous,
+            4 => Peer::Odd(pick(rng, &ODD_URIS)),
+            _ => Peer::Spiffe(pick(rng, &IDENTITIES)),
+        };
+        let (client, local) = if rng.bool() { (&IPV4[..], &IPV4[..]) } else { (&IPV6[..], &IPV6[..]) };
+        let address = |rng: &mut Rng, ips: &[&str]| -> SocketAddr {
+            SocketAddr::new(pick(rng, ips).parse::<IpAddr>().unwrap(), pick(rng, &PORTS))
+        };
+        Self {
+            peer,
+            sni: if rng.u8(..3) == 0 { None } else { Some(pick(rng, &SNIS)) },
+            from: if ipv6 && rng.u8(..6) == 0 { None } else { Some(1 + rng.u8(..4)) },
+            proxied: (address(rng, client), address(rng, local)),
+            http2: rng.u8(..4) == 0,
+        }
+    }
+
+    /// Whether Envoy's regular expressions see something else in the identity than bytes.
+    pub fn is_odd(&self) -> bool {
+        matches!(self.peer, Peer::Odd(_))
+    }
+}
+
+impl Question {
+    pub fn generate(rng: &mut Rng, http2: bool) -> Self {
+        let mut headers = Vec::new();
+        for _ in 0..rng.usize(..3) {
+            let value = match rng.u8(..12) {
+                0 => vec![0xff, 0xfe],
+                1 => "admïn".as_bytes().to_vec(),
+                _ => pick(rng, &HEADER_VALUES).as_bytes().to_vec(),
+            };
+            headers.push((pick(rng, &HEADER_NAMES_SENT), value));
+        }
+        let metadata = (0..METADATA.len()).filter(|_| rng.u8(..3) == 0).collect::<Vec<_>>();
+        Self {
+            method: pick(rng, if http2 { &METHODS } else { &METHODS[..4] }),
+            path: path(rng, http2),
+            host: pick(rng, &HOSTS),
+            headers,
+            forwarded_for: match rng.u8(..4) {
+                0 => Some(pick(rng, &IPV4)),
+                1 => Some(pick(rng, &IPV6)),
+                _ => None,
+            },
+            claims: if rng.u8(..5) < 2 { None } else { Some(claims(rng)) },
+            metadata: metadata.into_iter().map(|index| (index, claim(rng))).collect(),
+        }
+    }
+
+    /// Whether there are bytes in it that Envoy's regular expressions and templates do not take as they take others.
+    pub fn is_odd(&self) -> bool {
+        let path = self.path.split(|b| matches!(b, b'?' | b'#')).next().unwrap();
+        let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-._~%!$&'()+,;:@=*/".contains(b);
+        let values = self.claims.iter().chain(self.metadata.iter().map(|(_, value)| value));
+        !path.iter().all(plain) || values.map(Value::to_string).any(|json| json.contains("\\n"))
+    }
+
+    /// The headers that a filter before the two engines turns into dynamic metadata, and removes.
+    pub fn metadata_headers(&self) -> Vec<(String, String)> {
+        let encode = |value: &Value| {
+            let node: Node = serde_json::from_value(value.clone()).unwrap();
+            base64::engine::general_purpose::STANDARD.encode(encode_value(&node))
+        };
+        let claims = self.claims.iter().map(|claims| ("x-claims".to_owned(), encode(claims)));
+        let metadata = self.metadata.iter().map(|(index, value)| (format!("x-metadata-{index}"), encode(value)));
+        claims.chain(metadata).collect()
+    }
+}
+
+fn path(rng: &mut Rng, http2: bool) -> Vec<u8> {
+    let path: Vec<u8> = match rng.u8(..20) {
+        0 if http2 => pick(rng, &ODD_HTTP2_PATHS).to_vec(),
+        1 if http2 => pick(rng, &ODD_PATHS).as_bytes().to_vec(),
+        0 | 1 => b"/a/b[1]".to_vec(),
+        _ => pick(rng, &PATHS).as_bytes().to_vec(),
+    };
+    [&path, pick(rng, &QUERIES).as_bytes()].concat()
+}
+
+/// A token's payload: every type that JSON has, at the places that policies look at.
+fn claims(rng: &mut Rng) -> Value {
+    let mut claims = json!({});
+    if rng.u8(..8) > 0 {
+        claims["iss"] = if rng.u8(..10) == 0 { claim(rng) } else { json!(pick(rng, &ISSUERS)) };
+    }
+    if rng.u8(..8) > 0 {
+        claims["sub"] = match rng.u8(..12) {
+            0 => claim(rng),
+            1 => json!("su\nb"),
+            _ => json!(pick(rng, &SUBJECTS)),
+        };
+    }
+    for name in ["aud", "azp", "groups", "n", "s"] {
+        if rng.u8(..3) == 0 {
+            claims[name] = claim(rng);
+        }
+    }
+    if rng.u8(..3) == 0 {
+        claims["a"] = if rng.bool() { json!({ "b": claim(rng), "c": claim(rng) }) } else { claim(rng) };
+    }
+    claims
+}
+
+/// A value of any type.
+fn claim(rng: &mut Rng) -> Value {
+    let word = |rng: &mut Rng| json!(pick(rng, &CLAIM_VALUES));
+    match rng.u8(..16) {
+        0 => Value::Null,
+        1 => json!(5),
+        2 => json!(true),
+        3 => json!([]),
+        4 => json!(["user", word(rng)]),
+        5 => json!([5, null, word(rng)]),
+        6 => json!([[word(rng)]]),
+        7 => json!({ "b": word(rng) }),
+        8 => json!("ad\nmin"),
+        9 => json!(["ad\nmin"]),
+        _ => word(rng),
+    }
+}
