@@ -44,6 +44,16 @@ wasm-target:
 			echo "Rust's target wasm32-wasip1 is missing, and so is rustup, which adds it: https://rustup.rs" >&2; exit 1; }; \
 		rustup target add wasm32-wasip1; }
 
+.PHONY: conformance
+conformance: ## Compare `render envoy-rbac` with Istio's golden files: ISTIO_TESTDATA=path/to/authz/builder/testdata
+	@test -n "$(ISTIO_TESTDATA)" || { \
+		echo "set ISTIO_TESTDATA to Istio's pilot/pkg/security/authz/builder/testdata" >&2; exit 2; }
+	ISTIO_TESTDATA="$(abspath $(ISTIO_TESTDATA))" $(CARGO) test --test golden -- --include-ignored --nocapture
+
+.PHONY: differential
+differential: dist/mesh_authz.wasm ## Compare the filter with Envoy's own RBAC filter: SECONDS=600 SEED=7
+	SECONDS="$(SECONDS)" SEED="$(SEED)" $(CARGO) test --release --test differential -- --nocapture
+
 .PHONY: clean
 clean: ## Remove everything that was built
 	$(CARGO) clean
