@@ -6,6 +6,7 @@
 //! ([`crate::matcher`]).
 
 use crate::matcher::Wildcard;
+use crate::policy::Form;
 
 const SCHEME: &str = "spiffe://";
 
@@ -112,14 +113,11 @@ impl IdentityMatcher {
     /// A principal, after expansion.
     #[must_use]
     pub fn principal(value: &str, wildcard: Wildcard) -> Self {
-        if value == "*" {
-            Self::Any(wildcard)
-        } else if let Some(suffix) = value.strip_prefix('*') {
-            Self::Suffix(suffix.as_bytes().into(), wildcard)
-        } else if let Some(prefix) = value.strip_suffix('*') {
-            Self::Prefix(format!("{SCHEME}{prefix}").into_bytes().into())
-        } else {
-            Self::Exact(format!("{SCHEME}{value}").into_bytes().into())
+        match Form::of(value) {
+            Form::Any => Self::Any(wildcard),
+            Form::Suffix(suffix) => Self::Suffix(suffix.as_bytes().into(), wildcard),
+            Form::Prefix(prefix) => Self::Prefix(format!("{SCHEME}{prefix}").into_bytes().into()),
+            Form::Exact(exact) => Self::Exact(format!("{SCHEME}{exact}").into_bytes().into()),
         }
     }
 

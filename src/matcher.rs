@@ -8,6 +8,8 @@
 
 pub mod template;
 
+use crate::policy::Form;
+
 /// What it means that a matcher matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Polarity {
@@ -73,17 +75,14 @@ pub enum Pattern {
 }
 
 impl Pattern {
-    /// The pattern of a value whose presence is `presence`. A `*` anywhere but at one end is a character like any other.
+    /// The pattern of a form; `presence` is what presence means for the attribute.
     #[must_use]
-    pub fn new(value: &str, presence: Self) -> Self {
-        if value == "*" {
-            presence
-        } else if let Some(suffix) = value.strip_prefix('*') {
-            Self::Suffix(suffix.as_bytes().into())
-        } else if let Some(prefix) = value.strip_suffix('*') {
-            Self::Prefix(prefix.as_bytes().into())
-        } else {
-            Self::Exact(value.as_bytes().into())
+    pub fn new(form: Form<'_>, presence: &Self) -> Self {
+        match form {
+            Form::Any => presence.clone(),
+            Form::Exact(text) => Self::Exact(text.as_bytes().into()),
+            Form::Prefix(text) => Self::Prefix(text.as_bytes().into()),
+            Form::Suffix(text) => Self::Suffix(text.as_bytes().into()),
         }
     }
 

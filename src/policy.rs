@@ -13,7 +13,7 @@ pub mod value;
 
 use std::fmt;
 
-pub use self::value::{Cidr, MetadataValue, PathValue, ServiceAccount};
+pub use self::value::{Cidr, Form, MetadataValue, PathValue, ServiceAccount};
 
 /// A whole resource.
 #[derive(Clone, Debug, PartialEq)]

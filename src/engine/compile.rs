@@ -11,7 +11,7 @@ use crate::identity::{IdentityMatcher, TrustDomains};
 use crate::matcher::template::Template;
 use crate::matcher::{Pattern, Polarity, Wildcard};
 use crate::policy::{
-    Action, AllOf, AuthorizationPolicy, Cidr, MetadataValue, PathValue, Predicate, ServiceAccount, Values,
+    Action, AllOf, AuthorizationPolicy, Cidr, Form, MetadataValue, PathValue, Predicate, ServiceAccount, Values,
 };
 
 const JWT_FILTER: &str = "envoy.filters.http.jwt_authn";
@@ -241,12 +241,12 @@ fn non_empty(polarity: Polarity) -> Pattern {
 }
 
 fn patterns(values: &[String], presence: &Pattern) -> Box<[Pattern]> {
-    values.iter().map(|value| Pattern::new(value, presence.clone())).collect()
+    values.iter().map(|value| Pattern::new(Form::of(value), presence)).collect()
 }
 
 fn paths(values: &[PathValue], polarity: Polarity) -> Box<[PathMatcher]> {
     let compile = |value: &PathValue| match value {
-        PathValue::Text(text) => PathMatcher::Text(Pattern::new(text, non_empty(polarity))),
+        PathValue::Text(text) => PathMatcher::Text(Pattern::new(Form::of(text), &non_empty(polarity))),
         PathValue::Template(text) => PathMatcher::Template(Template::new(text, polarity)),
     };
     values.iter().map(compile).collect()
@@ -254,42 +254,16 @@ fn paths(values: &[PathValue], polarity: Polarity) -> Box<[PathMatcher]> {
 
 fn metadata(values: &[MetadataValue], polarity: Polarity) -> Box<[MetadataMatcher]> {
     let compile = |value: &MetadataValue| match value {
-        MetadataValue::Text(text) => MetadataMatcher::Text(Pattern::new(text, non_empty(polarity))),
-        MetadataValue::Element(text) => MetadataMatcher::Element(Pattern::new(text, non_empty(polarity))),
+        MetadataValue::Text(text) => MetadataMatcher::Text(Pattern::new(Form::of(text), &non_empty(polarity))),
+        MetadataValue::Element(text) => MetadataMatcher::Element(Pattern::new(Form::of(text), &non_empty(polarity))),
     };
     values.iter().map(compile).collect()
 }
 
-/// Issuer and subject stand left and right of the last slash, since an issuer may be a URL; a wildcard at one end of the
-/// value is one of that end's part, and a value without a slash speaks of one part only.
 fn request_principal(value: &str, polarity: Polarity) -> RequestPrincipal {
-    let any = || non_empty(polarity);
-    let exact = |text: &str| Pattern::Exact(bytes(text));
-    let (issuer, subject) = match value.rsplit_once('/') {
-        _ if value == "*" => (any(), any()),
-        None => {
-            if let Some(suffix) = value.strip_prefix('*') {
-                (any(), Pattern::Suffix(bytes(suffix)))
-            } else if let Some(prefix) = value.strip_suffix('*') {
-                (Pattern::Prefix(bytes(prefix)), any())
-            } else {
-                (exact(value), exact(""))
-            }
-        }
-        Some((issuer, subject)) => {
-            if let Some(suffix) = issuer.strip_prefix('*') {
-                let issuer = if suffix.is_empty() { any() } else { Pattern::Suffix(bytes(suffix)) };
-                (issuer, exact(subject))
-            } else if subject == "*" {
-                (exact(issuer), any())
-            } else if let Some(prefix) = subject.strip_suffix('*') {
-                (exact(issuer), Pattern::Prefix(bytes(prefix)))
-            } else {
-                (exact(issuer), exact(subject))
-            }
-        }
-    };
-    RequestPrincipal { issuer, subject }
+    let (issuer, subject) = Form::of_request_principal(value);
+    let presence = non_empty(polarity);
+    RequestPrincipal { issuer: Pattern::new(issuer, &presence), subject: Pattern::new(subject, &presence) }
 }
 
 /// The name of `jwt_authn` in dynamic metadata.

@@ -223,3 +223,52 @@ impl MetadataValue {
         Self::Text(text.to_owned())
     }
 }
+
+/// The four forms that most values share. A `*` anywhere but at one end is a character like any other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form<'v> {
+    /// `*`: presence.
+    Any,
+    /// `abc`.
+    Exact(&'v str),
+    /// `abc*`.
+    Prefix(&'v str),
+    /// `*abc`.
+    Suffix(&'v str),
+}
+
+impl<'v> Form<'v> {
+    /// The form of a value.
+    #[must_use]
+    pub fn of(value: &'v str) -> Self {
+        if value == "*" {
+            Self::Any
+        } else if let Some(suffix) = value.strip_prefix('*') {
+            Self::Suffix(suffix)
+        } else if let Some(prefix) = value.strip_suffix('*') {
+            Self::Prefix(prefix)
+        } else {
+            Self::Exact(value)
+        }
+    }
+
+    /// The forms of issuer and subject in a value of `requestPrincipals`.
+    ///
+    /// They stand left and right of the last slash, since an issuer may be a URL. A wildcard at one end of the value is one
+    /// of that end's part, where nothing else is; a value without a slash speaks of one part only.
+    #[must_use]
+    pub fn of_request_principal(value: &'v str) -> (Self, Self) {
+        match (value.rsplit_once('/'), Self::of(value)) {
+            (_, Self::Any) => (Self::Any, Self::Any),
+            (None, Self::Suffix(subject)) => (Self::Any, Self::Suffix(subject)),
+            (None, Self::Prefix(issuer)) => (Self::Prefix(issuer), Self::Any),
+            (None, Self::Exact(issuer)) => (Self::Exact(issuer), Self::Exact("")),
+            (Some((issuer, subject)), Self::Suffix(_)) => (Self::of(issuer), Self::Exact(subject)),
+            (Some((issuer, "*")), Self::Prefix(_)) => (Self::Exact(issuer), Self::Any),
+            (Some((issuer, subject)), Self::Prefix(_)) => {
+                (Self::Exact(issuer), Self::Prefix(subject.strip_suffix('*').unwrap_or(subject)))
+            }
+            (Some((issuer, subject)), Self::Exact(_)) => (Self::Exact(issuer), Self::Exact(subject)),
+        }
+    }
+}

@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 
 use crate::identity::TrustDomains;
 use crate::policy::{
-    Action, AllOf, AnyOf, AuthorizationPolicy, Cidr, MetadataValue, PathValue, Predicate, Rule, ServiceAccount, Values,
+    Action, AllOf, AnyOf, AuthorizationPolicy, Cidr, Form, MetadataValue, PathValue, Predicate, Rule, ServiceAccount,
+    Values,
 };
 
 const SCHEME: &str = "spiffe://";
@@ -277,24 +278,26 @@ fn regex(regex: &str) -> Value {
     json!({ "safeRegex": { "regex": regex } })
 }
 
-/// A string matcher for a value of the four common forms.
-fn text(value: &str) -> Value {
-    if value == "*" {
-        regex(".+")
-    } else if let Some(suffix) = value.strip_prefix('*') {
-        json!({ "suffix": suffix })
-    } else if let Some(prefix) = value.strip_suffix('*') {
-        json!({ "prefix": prefix })
-    } else {
-        json!({ "exact": value })
+/// A string matcher for one of the four common forms.
+fn form(form: Form<'_>) -> Value {
+    match form {
+        Form::Any => regex(".+"),
+        Form::Suffix(suffix) => json!({ "suffix": suffix }),
+        Form::Prefix(prefix) => json!({ "prefix": prefix }),
+        Form::Exact(exact) => json!({ "exact": exact }),
     }
 }
 
+fn text(value: &str) -> Value {
+    form(Form::of(value))
+}
+
 fn principal(value: &str) -> Value {
-    match value.strip_prefix('*') {
-        Some("") => regex(".+"),
-        Some(suffix) => regex(&format!("{SCHEME}.*{}", quote(suffix))),
-        None => text(&format!("{SCHEME}{value}")),
+    match Form::of(value) {
+        Form::Any => regex(".+"),
+        Form::Suffix(suffix) => regex(&format!("{SCHEME}.*{}", quote(suffix))),
+        Form::Prefix(prefix) => json!({ "prefix": format!("{SCHEME}{prefix}") }),
+        Form::Exact(exact) => json!({ "exact": format!("{SCHEME}{exact}") }),
     }
 }
 
@@ -367,26 +370,9 @@ fn request_principals(values: &[String]) -> Value {
 }
 
 fn request_principal(value: &str) -> Value {
-    let exact = |value: &str| json!({ "exact": value });
-    let (issuer, subject) = match value.rsplit_once('/') {
-        _ if value == "*" => (regex(".+"), regex(".+")),
-        None if value.starts_with('*') => (regex(".+"), text(value)),
-        None if value.ends_with('*') => (text(value), regex(".+")),
-        None => (exact(value), exact("")),
-        Some((issuer, subject)) if issuer.starts_with('*') => (text(issuer), exact(subject)),
-        Some((issuer, subject)) if subject.ends_with('*') => (exact(issuer), prefix_or_any(subject)),
-        Some((issuer, subject)) => (exact(issuer), exact(subject)),
-    };
-    let string = |name, value| claim(&[name], &json!({ "stringMatch": value }));
+    let (issuer, subject) = Form::of_request_principal(value);
+    let string = |name, value| claim(&[name], &json!({ "stringMatch": form(value) }));
     PRINCIPAL.and(vec![string("iss", issuer), string("sub", subject)])
-}
-
-/// `PREFIX*`, in which a star at the start is a character like any other, or `*`.
-fn prefix_or_any(subject: &str) -> Value {
-    match subject.strip_suffix('*') {
-        Some(prefix) if !prefix.is_empty() => json!({ "prefix": prefix }),
-        _ => regex(".+"),
-    }
 }
 
 /// Escapes what RE2 would read as an operator.
