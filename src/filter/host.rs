@@ -113,16 +113,17 @@ fn configure() -> Result<Plugin, Vec<String>> {
 fn node_metadata() -> Result<NodeMetadata, String> {
     let namespace = Envoy.property("xds\0node\0metadata\0NAMESPACE").and_then(|bytes| property::text(&bytes));
     let labels = Envoy.property("xds\0node\0metadata\0LABELS").and_then(|bytes| property::labels(&bytes));
-    Ok(NodeMetadata { namespace: given("NAMESPACE", namespace)?, labels: given("LABELS", labels)? })
+    Ok(NodeMetadata {
+        namespace: given("NAMESPACE", "write a string", namespace)?,
+        labels: given("LABELS", "write a map of strings, numbers and booleans in quotes", labels)?,
+    })
 }
 
-fn given<T>(name: &str, lookup: Lookup<T>) -> Result<Option<T>, String> {
+fn given<T>(name: &str, form: &str, lookup: Lookup<T>) -> Result<Option<T>, String> {
     match lookup {
         Lookup::Value(value) => Ok(Some(value)),
         Lookup::Absent => Ok(None),
-        Lookup::Unreadable => {
-            Err(format!("node metadata {name} must be strings; write numbers and booleans in quotes"))
-        }
+        Lookup::Unreadable => Err(format!("node metadata {name} is not what it should be; {form}")),
     }
 }
 

@@ -52,13 +52,17 @@ pub fn text(bytes: &[u8]) -> Lookup<String> {
     }
 }
 
-/// Labels: pairs in the encoding of headers. A number or a boolean in their place arrives as raw bytes, which no label has.
+/// Labels: pairs in the encoding of headers.
+///
+/// Envoy encodes other types the same way: a number or a boolean as raw bytes, which no label has, and a list as keys
+/// without values. Labels that have no value at all are too rare to be told from a list.
 #[must_use]
 pub fn labels(bytes: &[u8]) -> Lookup<Vec<(String, String)>> {
     let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().filter(|text| is_label_text(text)).map(str::to_owned);
     Headers::read(bytes).and_then(|pairs| {
         let labels: Option<Vec<_>> = pairs.iter().map(|(key, value)| Some((text(key)?, text(value)?))).collect();
-        labels.map_or(Lookup::Unreadable, Lookup::Value)
+        let is_map = |labels: &Vec<(String, String)>| labels.is_empty() || labels.iter().any(|(_, v)| !v.is_empty());
+        labels.filter(is_map).map_or(Lookup::Unreadable, Lookup::Value)
     })
 }
 
