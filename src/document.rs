@@ -305,12 +305,12 @@ impl<'n> Object<'n> {
     pub fn finish(self, diagnostics: &mut Diagnostics) {
         let is_unknown = |name: &&String| !self.known.contains(&name.as_str());
         for name in self.entries.iter().map(|(name, _)| name).filter(is_unknown) {
-            diagnostics.field(&shortened(name), |diagnostics| {
-                let hint = match suggestion(name, self.known.iter().copied()) {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None => format!("known here: {}", self.known.join(", ")),
-                };
-                diagnostics.error_with_hint("unknown field", hint);
+            diagnostics.field(&shortened(name), |diagnostics| match suggestion(name, self.known.iter().copied()) {
+                Some(near) => diagnostics.error(format!("unknown field, did you mean {near}?")),
+                None => {
+                    let hint = format!("known here: {}", self.known.join(", "));
+                    diagnostics.error_with_hint("unknown field", hint);
+                }
             });
         }
         self.finish_open(diagnostics);

@@ -10,6 +10,23 @@
     clippy::allow_attributes_without_reason,
     reason = "tests fail by panicking"
 )]
+#![allow(clippy::needless_pass_by_value, reason = "`json!(…)` needs no borrow to be read")]
 
+mod addresses;
+mod cases;
+mod configuration;
+mod headers;
+mod identity;
+mod jwt;
+mod metadata;
+mod modes;
+mod module;
+mod protocols;
+mod question;
+mod replies;
+mod requests;
+mod shared;
 mod sidecar;
-mod smoke;
+mod stricter;
+mod unreadable;
+mod updates;

@@ -1,0 +1,286 @@
+//! The project's own test files, each request of each file for real: what `mesh-authz test` promises, Envoy keeps.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use mesh_authz::engine::Verdict;
+use mesh_authz::render;
+use mesh_authz::testfile::{RequestFields, Test, TestFile};
+use serde_json::{Value, json};
+use testbed::{Client, Request, Response, Tls};
+
+use crate::jwt::{issuer, jwt_authn};
+use crate::sidecar::{Blueprint, DENIED_BY_NONE, PATIENCE, Sidecar, authority, filter_lines, project};
+
+/// What carries a token, and the direct peer's address, beside what the request is about.
+const TOKEN: &str = "x-test-token";
+const SOURCE_IP: &str = "x-test-source-ip";
+
+/// The test files of the project.
+fn files() -> Vec<PathBuf> {
+    let examples =
+        folder("examples").into_iter().filter(|path| path.is_dir()).flat_map(|dir| yaml_files(&dir, "tests"));
+    let cases = yaml_files(&project("tests/cases"), "");
+    let own = yaml_files(&project("tests/e2e/every_field"), "tests");
+    let mut files: Vec<_> = examples.chain(cases).chain(own).collect();
+    files.sort();
+    assert!(files.iter().any(|file| file.starts_with(project("examples"))), "no test file in examples/");
+    files
+}
+
+fn folder(path: &str) -> Vec<PathBuf> {
+    fs::read_dir(project(path)).into_iter().flatten().map(|entry| entry.unwrap().path()).collect()
+}
+
+fn yaml_files(folder: &PathBuf, prefix: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
+    let wanted = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        name.starts_with(prefix) && path.extension().is_some_and(|extension| extension == "yaml")
+    };
+    entries.filter(wanted).collect()
+}
+
+/// Why a request cannot be sent as it is written; `None`: it can.
+fn cannot_be_sent(request: &RequestFields) -> Option<&'static str> {
+    let visible = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
+    let families = [request.remote_ip.or(request.source_ip), request.destination_ip];
+    let families: Vec<_> = families.into_iter().flatten().map(|ip| ip.is_ipv4()).collect();
+    if request.path().contains('#') {
+        Some("Envoy refuses a path with a fragment")
+    } else if request.method() == "CONNECT" {
+        Some("a CONNECT has no path")
+    } else if !visible(request.path()) || !visible(request.method()) || !visible(request.host()) {
+        Some("HTTP/1.1 has no way to write it")
+    } else if request.headers.iter().any(|(name, _)| name.starts_with(':') || name.eq_ignore_ascii_case("host")) {
+        Some("a pseudo-header is not a header over HTTP/1.1")
+    } else if families.contains(&true) && families.contains(&false) {
+        Some("a connection has one family of addresses")
+    } else {
+        None
+    }
+}
+
+/// The listener for the tests of a file that have this dynamic metadata.
+fn listener(file: &TestFile, metadata: &[(String, Value)]) -> Value {
+    let config = render::plugin_config(&file.resources, &file.workload, &file.mesh);
+    let mut config = serde_json::to_value(config).unwrap();
+    config["decisionLog"] = json!("all");
+    let mut jwt = jwt_authn();
+    let provider = &mut jwt["typed_config"]["providers"]["test"];
+    provider["from_headers"] = json!([{ "name": TOKEN }]);
+    // Claims as the file has them.
+    provider.as_object_mut().unwrap().remove("normalize_payload_in_metadata");
+    let set: Vec<_> =
+        metadata.iter().map(|(filter, value)| json!({ "metadata_namespace": filter, "value": value })).collect();
+    let mut blueprint = Blueprint::new(&config)
+        .without_source_ip()
+        .filter(source_ip_from_header())
+        .filter(jwt)
+        .filter(json!({
+            "name": "envoy.filters.http.set_metadata",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.set_metadata.v3.Config",
+                "metadata": set,
+            },
+        }))
+        // Paths as the file has them, and addresses as the test claims them.
+        .setting("normalize_path", json!(false))
+        .setting("merge_slashes", json!(false))
+        .setting("path_with_escaped_slashes_action", json!("KEEP_UNCHANGED"))
+        .proxy_protocol()
+        .optional_client_certificate()
+        .answering_by_itself()
+        .telling_details();
+    let chains = blueprint.listener()["filter_chains"].as_array_mut().unwrap();
+    chains[0]["filter_chain_match"] = json!({ "transport_protocol": "tls" });
+    let mut plaintext = chains[0].clone();
+    plaintext["filter_chain_match"] = json!({ "transport_protocol": "raw_buffer" });
+    plaintext.as_object_mut().unwrap().remove("transport_socket");
+    chains.push(plaintext);
+    blueprint.listener().clone()
+}
+
+fn source_ip_from_header() -> Value {
+    json!({
+        "name": "envoy.filters.http.set_filter_state",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.set_filter_state.v3.Config",
+            "on_request_headers": [{
+                "object_key": "mesh_authz.source_ip",
+                "factory_key": "envoy.string",
+                "skip_if_empty": true,
+                "format_string": {
+                    "text_format_source": { "inline_string": format!("%REQ({SOURCE_IP})%") },
+                    "omit_empty_values": true,
+                },
+            }],
+        },
+    })
+}
+
+fn metadata_of(test: &Test) -> Vec<(String, Value)> {
+    let entries = test.request.metadata.iter();
+    entries.map(|(filter, node)| (filter.clone(), serde_json::to_value(node).unwrap())).collect()
+}
+
+fn client(request: &RequestFields, address: SocketAddr) -> Client {
+    let mut client = Client::plain(address);
+    if request.principal.is_some() || request.sni.is_some() {
+        let mut tls = Tls::new(authority().pem());
+        tls.certificate = request.principal.as_deref().map(|id| authority().spiffe(id).unwrap());
+        tls.server_name.clone_from(&request.sni);
+        client.tls = Some(tls);
+    }
+    let remote = request.remote_ip.or(request.source_ip);
+    let like = remote.or(request.destination_ip).unwrap_or(Ipv4Addr::LOCALHOST.into());
+    let unspecified: IpAddr = if like.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
+    client.proxied(
+        SocketAddr::new(remote.unwrap_or(unspecified), 40_000),
+        SocketAddr::new(request.destination_ip.unwrap_or(unspecified), request.destination_port.unwrap_or(1)),
+    )
+}
+
+fn http_request(fields: &RequestFields) -> Request {
+    let mut request = Request::new(fields.method(), fields.path()).host(fields.host());
+    for (name, value) in &fields.headers {
+        request = request.header(name, value);
+    }
+    if let Some(ip) = fields.source_ip {
+        request = request.header(SOURCE_IP, ip.to_string());
+    }
+    if let Some(claims) = &fields.jwt {
+        let claims = serde_json::to_value(claims).unwrap();
+        request = request.header(TOKEN, issuer().token(&claims).unwrap());
+    }
+    request
+}
+
+/// Sends a test's request; `Err`: what is not as expected.
+fn run(sidecar: &Sidecar, address: SocketAddr, test: &Test) -> Result<(), String> {
+    let mark = sidecar.envoy.log_mark();
+    let response = client(&test.request, address).send(&http_request(&test.request)).map_err(|e| e.to_string())?;
+    sidecar.envoy.wait_for_log_since(mark, "{\"decision\"", PATIENCE).map_err(|e| e.to_string())?;
+    let lines = filter_lines(&sidecar.envoy.log_since(mark));
+    let line = lines.iter().find(|line| line.starts_with('{')).unwrap();
+    let line: Value = serde_json::from_str(line).map_err(|e| format!("{e}: {line}"))?;
+    let decided = outcome(&response, &line)?;
+    let policy = line["policy"].as_str().unwrap_or("none");
+    let rule = line["rule"].as_u64().map(|rule| usize::try_from(rule).unwrap());
+    let expect = &test.expect;
+    let as_expected = decided == expect.decision
+        && expect.policy.as_ref().is_none_or(|expected| expected == policy)
+        && expect.rule.is_none_or(|expected| rule == Some(expected));
+    if as_expected { Ok(()) } else { Err(format!("expected {expect}, and Envoy says {line}")) }
+}
+
+/// What became of the request; the status, the response code details and the decision log must agree about it.
+fn outcome(response: &Response, line: &Value) -> Result<Verdict, String> {
+    let details = response.header("x-details").unwrap_or_default();
+    let (verdict, expected) = match (line["policy"].as_str(), line["rule"].as_u64()) {
+        _ if line["decision"] == "ALLOW" => (Verdict::Allow, (200, "direct_response".to_owned())),
+        (Some(policy), Some(rule)) => {
+            let (namespace, name) = policy.split_once('/').unwrap();
+            let details = format!("rbac_access_denied_matched_policy[ns[{namespace}]-policy[{name}]-rule[{rule}]]");
+            (Verdict::Deny, (403, details))
+        }
+        _ => (Verdict::Deny, (403, DENIED_BY_NONE.to_owned())),
+    };
+    let got = (response.status, details);
+    if got == expected { Ok(verdict) } else { Err(format!("{got:?} does not agree with {line}")) }
+}
+
+/// Requests to send, each with the name of its listener and its file; and those that cannot be sent, with the reasons.
+#[derive(Default)]
+struct Plan<'f> {
+    listeners: Vec<Value>,
+    planned: Vec<(String, &'f TestFile, &'f Test)>,
+    skipped: Vec<String>,
+}
+
+impl<'f> Plan<'f> {
+    fn new(files: &'f [TestFile]) -> Self {
+        let mut plan = Self::default();
+        for file in files {
+            // One listener for all tests of the file with the same dynamic metadata.
+            let mut groups: Vec<(Vec<(String, Value)>, String)> = Vec::new();
+            for test in &file.tests {
+                if let Some(reason) = cannot_be_sent(&test.request) {
+                    plan.skipped.push(format!("{}: {}: {reason}", file.file.display(), test.name));
+                    continue;
+                }
+                let metadata = metadata_of(test);
+                let known = groups.iter().find(|(group, _)| *group == metadata).map(|(_, name)| name.clone());
+                let name = known.unwrap_or_else(|| {
+                    let name = plan.add_listener(file, &metadata);
+                    groups.push((metadata, name.clone()));
+                    name
+                });
+                plan.planned.push((name, file, test));
+            }
+        }
+        plan
+    }
+
+    fn add_listener(&mut self, file: &TestFile, metadata: &[(String, Value)]) -> String {
+        let name = format!("listener-{}", self.listeners.len());
+        let mut listener = listener(file, metadata);
+        listener["name"] = json!(name);
+        self.listeners.push(listener);
+        name
+    }
+
+    /// Sends all requests through one Envoy; what is not as expected.
+    fn run(&self) -> Vec<String> {
+        let mut blueprint = Blueprint::new(&json!({ "policies": [] }));
+        blueprint.bootstrap["static_resources"]["listeners"] = json!(self.listeners);
+        let sidecar = blueprint.start();
+        let failure = |(listener, file, test): &(String, &TestFile, &Test)| {
+            let problem = run(&sidecar, sidecar.envoy.address(listener).unwrap(), test).err()?;
+            Some(format!("{}: {}: {problem}", file.file.display(), test.name))
+        };
+        self.planned.iter().filter_map(failure).collect()
+    }
+}
+
+fn read(files: &[PathBuf]) -> Vec<TestFile> {
+    files.iter().map(|file| TestFile::read(file).unwrap_or_else(|error| panic!("{error}"))).collect()
+}
+
+#[test]
+fn every_request_of_every_test_file_meets_its_expectation_in_envoy() {
+    let files = read(&files());
+    let plan = Plan::new(&files);
+    let failures = plan.run();
+    println!("{} requests of {} files sent; not sent:\n{}", plan.planned.len(), files.len(), plan.skipped.join("\n"));
+    assert!(failures.is_empty(), "{} requests end otherwise:\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn hardly_any_request_of_a_test_file_cannot_be_sent() {
+    let files = read(&files());
+    let skipped = Plan::new(&files).skipped;
+    let requests: usize = files.iter().map(|file| file.tests.len()).sum();
+    // Whoever adds one that cannot be sent says so here.
+    assert_eq!(skipped.len(), SKIPPED, "of {requests} requests:\n{}", skipped.join("\n"));
+}
+
+/// How many requests of all files have a form that cannot be sent.
+const SKIPPED: usize = 0;
+
+#[test]
+fn an_expectation_that_is_not_met_is_noticed() {
+    let mut files = read(&[project("examples/tutorial/tests.yaml")]);
+    let tests = &mut files[0].tests;
+    let count = tests.len();
+    for (index, test) in tests.iter_mut().enumerate() {
+        let expect = &mut test.expect;
+        match index {
+            0 => expect.rule = Some(1),
+            1 => expect.policy = Some("default/allow-frontend-get-data".to_owned()),
+            _ => expect.decision = if expect.decision == Verdict::Allow { Verdict::Deny } else { Verdict::Allow },
+        }
+    }
+    assert_eq!(Plan::new(&files).run().len(), count);
+}

@@ -1,0 +1,123 @@
+//! The module that ships: what it asks of the host, and how large it is.
+
+use crate::sidecar::wasm;
+
+/// The host functions of the Proxy-Wasm ABI 0.2.1 that Envoy registers (`exports.h` of proxy-wasm-cpp-host), each with
+/// `proxy_` before its name.
+const PROXY: [&str; 39] = [
+    "add_header_map_value",
+    "call_foreign_function",
+    "close_stream",
+    "continue_stream",
+    "define_metric",
+    "dequeue_shared_queue",
+    "done",
+    "enqueue_shared_queue",
+    "get_buffer_bytes",
+    "get_buffer_status",
+    "get_current_time_nanoseconds",
+    "get_header_map_pairs",
+    "get_header_map_size",
+    "get_header_map_value",
+    "get_log_level",
+    "get_metric",
+    "get_property",
+    "get_shared_data",
+    "get_status",
+    "grpc_call",
+    "grpc_cancel",
+    "grpc_close",
+    "grpc_send",
+    "grpc_stream",
+    "http_call",
+    "increment_metric",
+    "log",
+    "record_metric",
+    "register_shared_queue",
+    "remove_header_map_value",
+    "replace_header_map_value",
+    "resolve_shared_queue",
+    "send_local_response",
+    "set_buffer_bytes",
+    "set_effective_context",
+    "set_header_map_pairs",
+    "set_property",
+    "set_shared_data",
+    "set_tick_period_milliseconds",
+];
+
+/// What Envoy implements of WASI, and the standard library may ask for.
+const WASI: [&str; 7] =
+    ["clock_time_get", "environ_get", "environ_sizes_get", "fd_write", "proc_exit", "random_get", "sched_yield"];
+
+/// A reader of the binary format of WebAssembly, as far as the imports need it.
+struct Reader<'b>(&'b [u8]);
+
+impl<'b> Reader<'b> {
+    fn take(&mut self, length: usize) -> &'b [u8] {
+        let (taken, rest) = self.0.split_at(length);
+        self.0 = rest;
+        taken
+    }
+
+    /// An unsigned number in LEB128.
+    fn number(&mut self) -> usize {
+        let mut number = 0;
+        for shift in (0..).step_by(7) {
+            let byte = self.take(1)[0];
+            number |= usize::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                break;
+            }
+        }
+        number
+    }
+
+    fn name(&mut self) -> &'b str {
+        let length = self.number();
+        std::str::from_utf8(self.take(length)).unwrap()
+    }
+}
+
+/// Module and name of every imported function.
+fn imports(wasm: &[u8]) -> Vec<(String, String)> {
+    const IMPORTS: u8 = 2;
+    let mut module = Reader(wasm);
+    assert_eq!(module.take(8), b"\0asm\x01\0\0\0");
+    while !module.0.is_empty() {
+        let id = module.take(1)[0];
+        let length = module.number();
+        let mut section = Reader(module.take(length));
+        if id == IMPORTS {
+            let count = section.number();
+            let import = |_| {
+                let names = (section.name().to_owned(), section.name().to_owned());
+                assert_eq!(section.take(1), [0], "{names:?} is not a function");
+                section.number();
+                names
+            };
+            return (0..count).map(import).collect();
+        }
+    }
+    Vec::new()
+}
+
+#[test]
+fn the_filter_asks_for_nothing_that_envoy_does_not_offer() {
+    let imports = imports(&wasm());
+    assert!(imports.contains(&("env".to_owned(), "proxy_get_property".to_owned())));
+    for (module, name) in imports {
+        let offered = match module.as_str() {
+            "env" => name.strip_prefix("proxy_").is_some_and(|name| PROXY.contains(&name)),
+            "wasi_snapshot_preview1" => WASI.contains(&name.as_str()),
+            _ => false,
+        };
+        assert!(offered, "{module}.{name}");
+    }
+}
+
+#[test]
+fn the_filter_is_smaller_than_half_a_mebibyte() {
+    let size = wasm().len();
+    assert!(size < 500 * 1024, "{size} bytes");
+}

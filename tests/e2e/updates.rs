@@ -1,0 +1,147 @@
+//! Configurations that come while requests are served, and filters that do not come up at all.
+
+use serde_json::{Value, json};
+use testbed::{Envoy, Request};
+
+use crate::shared::resources;
+use crate::sidecar::{Blueprint, FRONTEND, PATIENCE, Sidecar, client_of, policy, to, wasm};
+
+fn deny(paths: &[&str]) -> Value {
+    json!({ "policies": [policy("deny", "DENY", &[to(json!({ "paths": paths }))])] })
+}
+
+fn status(sidecar: &Sidecar, path: &str) -> u16 {
+    sidecar.client(FRONTEND).send(&Request::get(path)).unwrap().status
+}
+
+/// The listener of the sidecar that ships, with this plugin configuration.
+fn listener(plugin_config: &Value) -> Value {
+    Blueprint::new(plugin_config).listener().clone()
+}
+
+#[test]
+fn a_bad_update_is_rejected_and_the_old_policies_keep_deciding_until_a_good_one_comes() {
+    let mut blueprint = Blueprint::new(&json!({})).with_listeners(&[listener(&deny(&["/old"]))]);
+    blueprint.options.concurrency = 2;
+    let sidecar = blueprint.start();
+    let update = |config: &Value| {
+        sidecar.envoy.write_file_atomically("lds.json", resources(&[listener(config)])).unwrap();
+    };
+    assert_eq!([status(&sidecar, "/old"), status(&sidecar, "/new")], [403, 200]);
+
+    let mut bad = deny(&["/new"]);
+    bad["policies"][0]["spec"]["rulez"] = json!([]);
+    update(&bad);
+    sidecar.envoy.wait_for_stat("listener_manager.lds.update_rejected", |count| count == 1, PATIENCE).unwrap();
+    assert!(sidecar.filter_log().iter().any(|line| line.contains("spec.rulez: unknown field, did you mean rules?")));
+    for _ in 0..3 {
+        assert_eq!([status(&sidecar, "/old"), status(&sidecar, "/new")], [403, 200]);
+    }
+
+    update(&deny(&["/new"]));
+    sidecar.envoy.wait_for_stat("listener_manager.lds.update_success", |count| count == 2, PATIENCE).unwrap();
+    sidecar.envoy.wait_for_stat("listener_manager.total_listeners_warming", |count| count == 0, PATIENCE).unwrap();
+    assert_eq!([status(&sidecar, "/old"), status(&sidecar, "/new")], [200, 403]);
+}
+
+/// Starts a sidecar with another module in the filter's place. It must not start, or answer nothing but errors.
+fn assert_nothing_passes(module: &[u8]) {
+    let mut blueprint = Blueprint::new(&json!({ "policies": [] }));
+    blueprint.replace_module(module.to_vec());
+    match Envoy::start_with(&blueprint.bootstrap, &blueprint.options) {
+        Err(refused) => assert!(refused.to_string().contains("Unable to create Wasm"), "{refused}"),
+        Ok(envoy) => {
+            let address = envoy.address("inbound").unwrap();
+            let client = client_of(address, FRONTEND);
+            let answer = client.send(&Request::get("/")).map(|response| response.status);
+            assert!(answer.as_ref().is_ok_and(|status| *status >= 500), "{answer:?}");
+        }
+    }
+}
+
+#[test]
+fn nothing_passes_if_the_module_is_truncated() {
+    let whole = wasm();
+    assert_nothing_passes(&whole[..whole.len() / 2]);
+}
+
+#[test]
+fn nothing_passes_if_the_module_does_nothing() {
+    assert_nothing_passes(b"\0asm\x01\0\0\0");
+}
+
+#[test]
+fn a_configuration_that_fails_to_load_never_leaves_an_open_listener() {
+    let sidecar = Blueprint::new(&json!({})).with_listeners(&[listener(&json!({ "policies": 5 }))]).start();
+    sidecar.envoy.wait_for_stat("listener_manager.lds.update_rejected", |count| count == 1, PATIENCE).unwrap();
+    let listeners = sidecar.envoy.admin_get("/listeners?format=json").unwrap();
+    assert!(!listeners.contains("inbound"), "{listeners}");
+}
+
+/// A module that Envoy takes for a filter, and that traps on every request.
+fn trapping_module() -> Vec<u8> {
+    let section = |id: u8, entries: &[&[u8]]| {
+        let content = [&[u8::try_from(entries.len()).unwrap()][..], &entries.concat()].concat();
+        // A length in LEB128, of two bytes whatever it is.
+        let length = [content.len() & 0x7f | 0x80, content.len() >> 7].map(|byte| u8::try_from(byte).unwrap());
+        [&[id][..], &length, &content].concat()
+    };
+    let export = |name: &str, kind: u8, index: u8| {
+        [&[u8::try_from(name.len()).unwrap()][..], name.as_bytes(), &[kind, index]].concat()
+    };
+    let (memory, function, i32) = (2, 0, 0x7f);
+    [
+        b"\0asm\x01\0\0\0".to_vec(),
+        // Types: nothing; (i32) -> i32; (i32, i32); (i32, i32) -> i32; (i32, i32, i32) -> i32.
+        section(
+            1,
+            &[
+                &[0x60, 0, 0],
+                &[0x60, 1, i32, 1, i32],
+                &[0x60, 2, i32, i32, 0],
+                &[0x60, 2, i32, i32, 1, i32],
+                &[0x60, 3, i32, i32, i32, 1, i32],
+            ],
+        ),
+        // One function of each type, and one page of memory.
+        section(3, &[&[0], &[1], &[2], &[3], &[4]]),
+        section(5, &[&[0, 1]]),
+        section(
+            7,
+            &[
+                &export("memory", memory, 0),
+                &export("proxy_abi_version_0_2_1", function, 0),
+                &export("proxy_on_memory_allocate", function, 1),
+                &export("proxy_on_context_create", function, 2),
+                &export("proxy_on_vm_start", function, 3),
+                &export("proxy_on_configure", function, 3),
+                &export("proxy_on_request_headers", function, 4),
+            ],
+        ),
+        // Nothing; 1024; nothing; 1; unreachable.
+        section(
+            10,
+            &[
+                &[2, 0, 0x0b],
+                &[5, 0, 0x41, 0x80, 0x08, 0x0b],
+                &[2, 0, 0x0b],
+                &[4, 0, 0x41, 1, 0x0b],
+                &[3, 0, 0x00, 0x0b],
+            ],
+        ),
+    ]
+    .concat()
+}
+
+#[test]
+fn nothing_passes_while_the_vm_fails_on_requests() {
+    let mut blueprint = Blueprint::new(&json!({ "policies": [] }));
+    blueprint.replace_module(trapping_module());
+    let envoy = Envoy::start_with(&blueprint.bootstrap, &blueprint.options).unwrap();
+    let client = client_of(envoy.address("inbound").unwrap(), FRONTEND);
+    for _ in 0..3 {
+        let answer = client.send(&Request::get("/")).unwrap();
+        assert_eq!((answer.status, answer.header("x-app")), (503, None));
+    }
+    assert!(envoy.log().contains("Function: proxy_on_request_headers failed"), "{}", envoy.log());
+}
