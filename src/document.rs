@@ -305,11 +305,11 @@ impl<'n> Object<'n> {
     pub fn finish(self, diagnostics: &mut Diagnostics) {
         let is_unknown = |name: &&String| !self.known.contains(&name.as_str());
         for name in self.entries.iter().map(|(name, _)| name).filter(is_unknown) {
-            diagnostics.field(&shortened(name), |diagnostics| match suggestion(name, self.known.iter().copied()) {
-                Some(near) => diagnostics.error(format!("unknown field, did you mean {near}?")),
-                None => {
-                    let hint = format!("known here: {}", self.known.join(", "));
-                    diagnostics.error_with_hint("unknown field", hint);
+            diagnostics.field(&shortened(name), |diagnostics| {
+                if let Some(near) = suggestion(name, self.known.iter().copied()) {
+                    diagnostics.error(format!("unknown field, did you mean {near}?"));
+                } else {
+                    diagnostics.error_with_hint("unknown field", format!("known here: {}", self.known.join(", ")));
                 }
             });
         }

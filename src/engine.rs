@@ -248,8 +248,11 @@ impl Engine {
                 if self.allow.policies == 0 && self.deny.policies == 0 {
                     return (Verdict::Allow, Reason::NothingApplies, None);
                 }
-                let denying = self.deny.first_match(evaluation).rule;
-                (Verdict::Deny, denying.map_or(Reason::NoAllowMatched, Reason::Rule), allow.unreadable)
+                let deny = self.deny.first_match(evaluation);
+                match deny.rule {
+                    Some(rule) => (Verdict::Deny, Reason::Rule(rule), deny.unreadable.or(allow.unreadable)),
+                    None => (Verdict::Deny, Reason::NoAllowMatched, allow.unreadable),
+                }
             }
         }
     }

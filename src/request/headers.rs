@@ -29,7 +29,9 @@ impl<'a> Headers<'a> {
         let count = usize::try_from(u32::from_le_bytes(*count)).ok()?;
         let (lengths, data) = rest.split_at_checked(count.checked_mul(LENGTHS_OF_A_PAIR)?)?;
         let headers = Self { lengths, data };
-        if headers.iter().count() == count { Some(headers) } else { None }
+        let mut pairs = headers.iter();
+        let complete = pairs.by_ref().count() == count && pairs.data.is_empty();
+        complete.then_some(headers)
     }
 
     /// All pairs, in order.

@@ -76,29 +76,26 @@ fn certificate(peer: &Peer) -> Option<Certified> {
 }
 
 impl Arena {
-    /// Starts an Envoy with a listener for each set, on 127.0.0.1 and, if asked for, on ::1.
-    pub fn start(sets: &[PolicySet], ipv6: bool) -> Result<Self> {
+    /// Starts an Envoy with a listener for each set, on 127.0.0.1 or on `::1`.
+    pub fn start<'s>(sets: impl Iterator<Item = (&'s PolicySet, bool)>) -> Result<Self> {
         static SERVER: OnceLock<Certified> = OnceLock::new();
         let server = SERVER.get_or_init(|| authority().server("cluster.local/ns/foo/sa/httpbin").unwrap());
         let mut listeners = Vec::new();
-        for (index, set) in sets.iter().enumerate() {
+        for (index, (set, on_ipv6)) in sets.enumerate() {
             let filter = connection_manager(set)?;
             let tls = mutual_tls(authority(), server, ClientCertificate::Optional);
-            let mut on_ipv4 = listener(&name(index, false), filter, Some(tls));
+            let mut listener = listener(&name(index), filter, Some(tls));
             let proxy_protocol = json!({
                 "name": "envoy.filters.listener.proxy_protocol",
                 "typed_config": {
                     "@type": "type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
                 },
             });
-            on_ipv4["listener_filters"].as_array_mut().unwrap().insert(0, proxy_protocol);
-            if ipv6 {
-                let mut on_ipv6 = on_ipv4.clone();
-                on_ipv6["name"] = json!(name(index, true));
-                on_ipv6["address"]["socket_address"]["address"] = json!("::1");
-                listeners.push(on_ipv6);
+            listener["listener_filters"].as_array_mut().context("a list")?.insert(0, proxy_protocol);
+            if on_ipv6 {
+                listener["address"]["socket_address"]["address"] = json!("::1");
             }
-            listeners.push(on_ipv4);
+            listeners.push(listener);
         }
         let wasm = concat!(env!("CARGO_MANIFEST_DIR"), "/dist/mesh_authz.wasm");
         let wasm = std::fs::read(wasm).context("dist/mesh_authz.wasm: run `make build`")?;
@@ -127,8 +124,8 @@ impl Arena {
 }
 
 /// The name of a set's listener.
-pub fn name(set: usize, ipv6: bool) -> String {
-    format!("set-{set}{}", if ipv6 { "-ipv6" } else { "" })
+pub fn name(set: usize) -> String {
+    format!("set-{set}")
 }
 
 impl Open {

@@ -30,7 +30,7 @@ pub enum Peer {
 pub struct Link {
     pub peer: Peer,
     pub sni: Option<&'static str>,
-    /// The last byte of the direct peer's address, 127.0.0.N; `None`: the listener on `::1`.
+    /// The last byte of the direct peer's address, 127.0.0.N; `None`: it is `::1`.
     pub from: Option<u8>,
     /// The client and the local address that the PROXY protocol claims.
     pub proxied: (SocketAddr, SocketAddr),
@@ -53,7 +53,7 @@ const ODD_URIS: [&[u8]; 3] =
     [b"spiffe://td1/ns/foo/sa/a\nb", b"spiffe://td1/ns/foo/sa/\xff", b"spiffe://td1/ns/foo/sa/a\0b"];
 
 impl Link {
-    pub fn generate(rng: &mut Rng, ipv6: bool) -> Self {
+    pub fn generate(rng: &mut Rng, on_ipv6: bool) -> Self {
         let peer = match rng.u8(..24) {
             0 => Peer::Dns(pick(rng, &["a.example.com", "localhost"])),
             1 => Peer::Subject(pick(rng, &["a", "cluster.local/ns/foo/sa/a"])),
@@ -68,7 +68,7 @@ impl Link {
         Self {
             peer,
             sni: if rng.u8(..3) == 0 { None } else { Some(pick(rng, &SNIS)) },
-            from: if ipv6 && rng.u8(..6) == 0 { None } else { Some(1 + rng.u8(..4)) },
+            from: if on_ipv6 { None } else { Some(1 + rng.u8(..4)) },
             proxied: (address(rng, client), address(rng, local)),
             http2: rng.u8(..4) == 0,
         }

@@ -12,17 +12,17 @@ const MOST_STEPS: usize = 40;
 const CANDIDATES: usize = 64;
 
 /// Removes one thing after another, as long as the difference stays.
-pub fn shrink(mut case: Case, mut answers: Answers, ipv6: bool) -> (Case, Answers) {
+pub fn shrink(mut case: Case, mut answers: Answers) -> (Case, Answers) {
     for _ in 0..MOST_STEPS {
         let candidates: Vec<_> = smaller(&case).into_iter().take(CANDIDATES).collect();
-        let Some((smaller, its_answers)) = first_different(candidates, ipv6) else { break };
+        let Some((smaller, its_answers)) = first_different(candidates) else { break };
         case = smaller;
         answers = its_answers;
     }
     (case, answers)
 }
 
-fn first_different(mut candidates: Vec<Case>, ipv6: bool) -> Option<(Case, Answers)> {
+fn first_different(mut candidates: Vec<Case>) -> Option<(Case, Answers)> {
     // A candidate that is no valid policy any more would keep Envoy from starting.
     candidates.retain(|case| {
         let mut diagnostics = mesh_authz::diagnostic::Diagnostics::new();
@@ -31,8 +31,7 @@ fn first_different(mut candidates: Vec<Case>, ipv6: bool) -> Option<(Case, Answe
         }
         diagnostics.count_errors() == 0
     });
-    let sets: Vec<_> = candidates.iter().map(|case| case.set.clone()).collect();
-    let arena = Arena::start(&sets, ipv6).ok()?;
+    let arena = Arena::start(candidates.iter().map(|case| (&case.set, case.link.from.is_none()))).ok()?;
     let addresses = arena.addresses().ok()?;
     for (index, case) in candidates.into_iter().enumerate() {
         let answers = connect(&addresses, index, &case.link).and_then(|mut open| open.ask(&case.question));

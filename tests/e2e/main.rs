@@ -13,6 +13,7 @@
 #![allow(clippy::needless_pass_by_value, reason = "`json!(…)` needs no borrow to be read")]
 
 mod addresses;
+mod bypasses;
 mod cases;
 mod configuration;
 mod headers;

@@ -1,0 +1,191 @@
+//! The plugin configuration: every field, its default, both encodings, the node's metadata.
+
+use mesh_authz::config::{DecisionLog, DenyResponse, NodeMetadata, PluginConfig, PrincipalFrom, SourceIpFrom};
+use mesh_authz::document::{Node, Value, from_json, from_struct};
+use mesh_authz::engine::Combining;
+use mesh_authz::policy::scope::{Gateway, ServiceName};
+
+fn read(text: &str) -> PluginConfig {
+    read_on(text.as_bytes(), &NodeMetadata::default())
+}
+
+fn read_on(bytes: &[u8], node: &NodeMetadata) -> PluginConfig {
+    PluginConfig::read(bytes, node).unwrap_or_else(|found| panic!("{found:#?}"))
+}
+
+fn with(field: &str) -> PluginConfig {
+    read(&format!("{{\"policies\":[],{field}}}"))
+}
+
+fn labels(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+pub const POLICY: &str = r#"{"apiVersion":"security.istio.io/v1","kind":"AuthorizationPolicy","metadata":{"name":"p"},
+    "spec":{"selector":{"matchLabels":{"app":"a"}},"action":"DENY","rules":[{}]}}"#;
+
+#[test]
+fn the_defaults_of_every_field() {
+    let config = read(r#"{"policies":[]}"#);
+    assert_eq!(config.policies, []);
+    assert_eq!(config.workload.namespace, "default");
+    assert_eq!(config.workload.labels, None);
+    assert_eq!(config.workload.gateway, None);
+    assert_eq!(config.workload.root_namespace, "istio-system");
+    assert_eq!(config.options.combining, Combining::DenyOverrides);
+    assert_eq!(config.options.jwt_payload_key, "payload");
+    assert_eq!(config.options.trust_domains.expand_principal("cluster.local/ns/a/sa/b"), ["cluster.local/ns/a/sa/b"]);
+    assert_eq!(config.principal_from, PrincipalFrom::PeerCertificate);
+    assert_eq!(config.source_ip_from, SourceIpFrom::FilterState);
+    assert_eq!(config.decision_log, DecisionLog::Denied);
+    let response = DenyResponse { status: 403, body: "RBAC: access denied".to_owned(), headers: Vec::new() };
+    assert_eq!(config.deny_response, response);
+}
+
+#[test]
+fn policies_are_resources_as_kubernetes_prints_them() {
+    let config = read(&format!(r#"{{"policies":[{POLICY}],"workload":{{"labels":{{"app":"a"}}}}}}"#));
+    assert_eq!(config.policies.len(), 1);
+    assert_eq!(config.policies[0].name.to_string(), "default/p");
+}
+
+#[test]
+fn the_workload() {
+    let config = with(r#""workload":{"namespace":"shop","labels":{"app":"a","b":""}}"#);
+    assert_eq!(config.workload.namespace, "shop");
+    assert_eq!(config.workload.labels, Some(labels(&[("app", "a"), ("b", "")])));
+    assert_eq!(with(r#""workload":{"labels":{}}"#).workload.labels, Some(Vec::new()), "known to have none");
+    assert_eq!(with(r#""workload":{}"#).workload.labels, None);
+}
+
+#[test]
+fn the_workload_falls_back_to_the_nodes_metadata_field_by_field() {
+    let node = NodeMetadata { namespace: Some("node-ns".to_owned()), labels: Some(labels(&[("app", "node")])) };
+    let on_node = |text: &str| read_on(text.as_bytes(), &node).workload;
+    let workload = on_node(r#"{"policies":[]}"#);
+    assert_eq!((workload.namespace.as_str(), workload.labels), ("node-ns", Some(labels(&[("app", "node")]))));
+    let workload = on_node(r#"{"policies":[],"workload":{"namespace":"own"}}"#);
+    assert_eq!((workload.namespace.as_str(), workload.labels), ("own", Some(labels(&[("app", "node")]))));
+    let workload = on_node(r#"{"policies":[],"workload":{"labels":{"app":"own"}}}"#);
+    assert_eq!((workload.namespace.as_str(), workload.labels), ("node-ns", Some(labels(&[("app", "own")]))));
+}
+
+#[test]
+fn a_gateway_by_name_or_by_label() {
+    let service = |namespace: &str, name: &str| ServiceName { namespace: namespace.to_owned(), name: name.to_owned() };
+    let config = with(
+        r#""workload":{"namespace":"shop"},
+           "gateway":{"name":"w","waypoint":true,"services":["bank/pay"]}"#,
+    );
+    let expected = Gateway {
+        name: "w".to_owned(),
+        waypoint: true,
+        services: vec![service("bank", "pay")],
+        service_entries: Vec::new(),
+    };
+    assert_eq!(config.workload.gateway, Some(expected));
+    assert_eq!(config.principal_from, PrincipalFrom::FilterState, "a waypoint does not see certificates");
+    let entry =
+        with(r#""workload":{"namespace":"shop"},"gateway":{"name":"w","waypoint":true,"serviceEntries":["x"]}"#);
+    assert_eq!(entry.workload.gateway.unwrap().service_entries, [service("shop", "x")]);
+    let named = |name: &str| Some(Gateway { name: name.to_owned(), ..Gateway::default() });
+    assert_eq!(with(r#""gateway":{"name":"g"}"#).workload.gateway, named("g"));
+    let label = r#""workload":{"labels":{"gateway.networking.k8s.io/gateway-name":"front"}}"#;
+    assert_eq!(with(label).workload.gateway, named("front"));
+    assert_eq!(with(&format!(r#"{label},"gateway":{{"name":"other"}}"#)).workload.gateway, named("other"));
+    let node =
+        NodeMetadata { namespace: None, labels: Some(labels(&[("gateway.networking.k8s.io/gateway-name", "node")])) };
+    assert_eq!(read_on(br#"{"policies":[]}"#, &node).workload.gateway, named("node"));
+}
+
+#[test]
+fn the_mesh() {
+    let config = with(r#""trustDomain":"td1","trustDomainAliases":["td2","td3"],"rootNamespace":"mesh""#);
+    let expanded = config.options.trust_domains.expand_principal("td2/ns/a/sa/b");
+    assert_eq!(expanded, ["td1/ns/a/sa/b", "td2/ns/a/sa/b", "td3/ns/a/sa/b"]);
+    assert_eq!(config.workload.root_namespace, "mesh");
+}
+
+#[test]
+fn every_choice() {
+    assert_eq!(with(r#""combining":"deny-overrides""#).options.combining, Combining::DenyOverrides);
+    assert_eq!(with(r#""combining":"permit-overrides""#).options.combining, Combining::PermitOverrides);
+    assert_eq!(with(r#""principalFrom":"peer-certificate""#).principal_from, PrincipalFrom::PeerCertificate);
+    assert_eq!(with(r#""principalFrom":"filter-state""#).principal_from, PrincipalFrom::FilterState);
+    assert_eq!(with(r#""sourceIpFrom":"filter-state""#).source_ip_from, SourceIpFrom::FilterState);
+    assert_eq!(with(r#""sourceIpFrom":"remote-address""#).source_ip_from, SourceIpFrom::RemoteAddress);
+    assert_eq!(with(r#""decisionLog":"none""#).decision_log, DecisionLog::None);
+    assert_eq!(with(r#""decisionLog":"denied""#).decision_log, DecisionLog::Denied);
+    assert_eq!(with(r#""decisionLog":"all""#).decision_log, DecisionLog::All);
+    assert_eq!(with(r#""jwt":{"payloadKey":"claims"}"#).options.jwt_payload_key, "claims");
+    assert_eq!(with(r#""jwt":{}"#).options.jwt_payload_key, "payload");
+}
+
+#[test]
+fn the_response_to_a_refused_request() {
+    let config = with(r#""denyResponse":{"status":404,"body":"","headers":{"x-why":"policy","x-empty":""}}"#);
+    let headers = labels(&[("x-why", "policy"), ("x-empty", "")]);
+    assert_eq!(config.deny_response, DenyResponse { status: 404, body: String::new(), headers });
+    for status in [400, 499, 500, 599] {
+        assert_eq!(with(&format!(r#""denyResponse":{{"status":{status}}}"#)).deny_response.status, status);
+    }
+    assert_eq!(with(r#""denyResponse":{}"#).deny_response, DenyResponse::default());
+}
+
+/// A `google.protobuf.Struct` by hand: each part behind its tag and its length.
+pub fn encode(node: &Node) -> Vec<u8> {
+    let Value::Map(entries) = &node.value else { panic!("a Struct is an object") };
+    let entry = |(key, node): &(String, Node)| bytes(1, &[bytes(1, key.as_bytes()), bytes(2, &value(node))].concat());
+    entries.iter().flat_map(entry).collect()
+}
+
+fn value(node: &Node) -> Vec<u8> {
+    match &node.value {
+        Value::Null => vec![0x08, 0],
+        Value::Number(number) => [&[0x11][..], &number.to_le_bytes()].concat(),
+        Value::String(text) => bytes(3, text.as_bytes()),
+        Value::Bool(flag) => vec![0x20, u8::from(*flag)],
+        Value::Map(_) => bytes(5, &encode(node)),
+        Value::List(items) => bytes(6, &items.iter().flat_map(|item| bytes(1, &value(item))).collect::<Vec<_>>()),
+    }
+}
+
+fn bytes(field: u8, content: &[u8]) -> Vec<u8> {
+    let mut message = vec![field << 3 | 2];
+    let mut length = content.len();
+    while length >= 0x80 {
+        message.push(u8::try_from(length & 0x7f).unwrap() | 0x80);
+        length >>= 7;
+    }
+    message.push(u8::try_from(length).unwrap());
+    message.extend(content);
+    message
+}
+
+#[test]
+fn a_struct_means_the_same_as_json() {
+    let text = format!(
+        r#"{{"policies":[{POLICY}],"workload":{{"namespace":"shop","labels":{{"app":"a"}}}},"trustDomain":"td",
+            "gateway":{{"name":"g","waypoint":true}},"denyResponse":{{"status":404,"body":"é"}},"decisionLog":"all"}}"#
+    );
+    let node = from_json(text.as_bytes()).unwrap();
+    let encoded = encode(&node);
+    assert_eq!(from_struct(&encoded).unwrap(), node);
+    let (json, message) = (read(&text), read_on(&encoded, &NodeMetadata::default()));
+    assert_eq!(format!("{json:?}"), format!("{message:?}"));
+}
+
+#[test]
+fn a_struct_keeps_every_type() {
+    let node =
+        from_json(br#"{"a":null,"b":true,"c":false,"d":1.5,"e":"","f":[],"g":{},"h":[[null,"x"],{"y":-1}]}"#).unwrap();
+    assert_eq!(from_struct(&encode(&node)).unwrap(), node);
+    assert_eq!(from_struct(b"").unwrap(), Value::Map(Vec::new()).into());
+}
+
+#[test]
+fn json_may_begin_with_white_space() {
+    for text in ["\n{\"policies\":[]}", " \t\r\n{\"policies\":[]}\n\n", "\n\n\n{\"policies\":[]}"] {
+        assert_eq!(read(text).policies, []);
+    }
+}

@@ -1,0 +1,243 @@
+//! What a plugin configuration is refused for: as a whole, with everything that is wrong.
+
+use mesh_authz::config::{NodeMetadata, PluginConfig};
+use mesh_authz::document::{from_json, from_struct};
+
+use crate::configuration::{POLICY, encode};
+
+/// What is wrong with it; nothing of it is accepted.
+fn errors(bytes: &[u8]) -> Vec<String> {
+    let node = NodeMetadata { namespace: None, labels: Some(Vec::new()) };
+    let found = PluginConfig::read(bytes, &node).expect_err("is to be refused");
+    found.iter().map(ToString::to_string).collect()
+}
+
+fn only(field: &str, expected: &str) {
+    let text = format!("{{\"policies\":[],{field}}}");
+    assert_eq!(errors(text.as_bytes()), [expected], "{text}");
+    let as_struct = encode(&from_json(text.as_bytes()).unwrap());
+    assert_eq!(errors(&as_struct), [expected], "{text} as a Struct");
+}
+
+#[test]
+fn an_unknown_field_is_an_error_with_a_suggestion() {
+    only(r#""policys":[]"#, "policys: unknown field, did you mean policies?");
+    only(r#""trustdomain":"x""#, "trustdomain: unknown field, did you mean trustDomain?");
+    only(r#""workload":{"namespaces":"x"}"#, "workload.namespaces: unknown field, did you mean namespace?");
+    only(r#""workload":{"label":{}}"#, "workload.label: unknown field, did you mean labels?");
+    only(r#""gateway":{"name":"g","service":[]}"#, "gateway.service: unknown field, did you mean services?");
+    only(r#""jwt":{"key":"x"}"#, "jwt.key: unknown field; known here: payloadKey");
+    only(r#""denyResponse":{"stauts":403}"#, "denyResponse.stauts: unknown field, did you mean status?");
+    only(
+        r#""zzz":1"#,
+        "zzz: unknown field; known here: policies, rootNamespace, workload, gateway, trustDomain, trustDomainAliases, \
+         combining, jwt, principalFrom, sourceIpFrom, denyResponse, decisionLog",
+    );
+}
+
+#[test]
+fn a_choice_is_one_of_its_words() {
+    only(
+        r#""combining":"first-match""#,
+        "combining: `first-match` is unknown; known here: deny-overrides, permit-overrides",
+    );
+    only(
+        r#""combining":"permit_overrides""#,
+        "combining: `permit_overrides` is unknown; did you mean `permit-overrides`?",
+    );
+    only(r#""principalFrom":"xfcc""#, "principalFrom: `xfcc` is unknown; known here: peer-certificate, filter-state");
+    only(r#""sourceIpFrom":"remote""#, "sourceIpFrom: `remote` is unknown; known here: filter-state, remote-address");
+    only(r#""decisionLog":"DENIED""#, "decisionLog: `DENIED` is unknown; did you mean `denied`?");
+    only(r#""decisionLog":true"#, "decisionLog: must be a string, is a boolean; write it in quotes");
+    only(r#""combining":null"#, "combining: has no value; give it one, or remove the field");
+}
+
+#[test]
+fn a_field_of_the_wrong_type() {
+    only(r#""workload":"x""#, "workload: must be an object, is a string");
+    only(r#""workload":{"labels":["a"]}"#, "workload.labels: must be an object, is a list");
+    only(r#""workload":{"labels":{"a":1}}"#, "workload.labels.a: must be a string, is a number; write it in quotes");
+    only(r#""workload":{"labels":{"a":null}}"#, "workload.labels.a: must be a string, is null");
+    only(r#""workload":{"namespace":1}"#, "workload.namespace: must be a string, is a number; write it in quotes");
+    only(r#""workload":null"#, "workload: has no value; give it one, or remove the field");
+    only(r#""gateway":{"waypoint":true}"#, "gateway.name: is missing");
+    only(
+        r#""gateway":{"name":"g","waypoint":"true"}"#,
+        "gateway.waypoint: must be true or false, is a string; write it without quotes",
+    );
+    only(
+        r#""gateway":{"name":"g","services":"a"}"#,
+        "gateway.services: must be a list, is a string; put it in brackets: [ … ]",
+    );
+    only(r#""rootNamespace":["a"]"#, "rootNamespace: must be a string, is a list");
+    only(r#""trustDomainAliases":"a""#, "trustDomainAliases: must be a list, is a string; put it in brackets: [ … ]");
+    only(r#""jwt":"payload""#, "jwt: must be an object, is a string");
+    only(r#""denyResponse":{"body":403}"#, "denyResponse.body: must be a string, is a number; write it in quotes");
+}
+
+#[test]
+fn a_waypoint_has_one_service_and_sees_no_certificates() {
+    only(
+        r#""gateway":{"name":"w","waypoint":true,"services":["a"],"serviceEntries":["b"]}"#,
+        "gateway: one filter protects one service of a waypoint; configure a filter for each service, as Istio does",
+    );
+    only(
+        r#""gateway":{"name":"w","waypoint":true},"principalFrom":"peer-certificate""#,
+        "principalFrom: a waypoint does not see its peers' certificates; use `filter-state`",
+    );
+    only(
+        r#""workload":{"labels":{"gateway.istio.io/managed":"istio.io-mesh-controller"}}"#,
+        "by its labels this workload is a waypoint; set `gateway`, with `waypoint: true` and the service that this \
+         filter protects",
+    );
+}
+
+#[test]
+fn a_trust_domain_is_what_stands_between_the_scheme_and_the_slash() {
+    let hint = "is not a trust domain; write the part between `spiffe://` and the first slash only";
+    for value in ["", "spiffe://td", "td/", "a/b"] {
+        only(&format!("\"trustDomain\":\"{value}\""), &format!("trustDomain: `{value}` {hint}"));
+        only(
+            &format!("\"trustDomainAliases\":[\"a\",\"{value}\"]"),
+            &format!("trustDomainAliases[1]: `{value}` {hint}"),
+        );
+    }
+}
+
+#[test]
+fn a_response_refuses() {
+    let expected = "denyResponse.status: must be the status of a refusal, a number from 400 to 599";
+    for status in ["200", "302", "399", "600", "403.5", "-403", "\"403\"", "true", "0"] {
+        only(&format!(r#""denyResponse":{{"status":{status}}}"#), expected);
+    }
+    only(r#""denyResponse":{"headers":{"":"x"}}"#, "denyResponse.headers[\"\"]: is not the name of a header");
+    only(r#""denyResponse":{"headers":{"a b":"x"}}"#, "denyResponse.headers[\"a b\"]: is not the name of a header");
+    only(
+        r#""denyResponse":{"headers":{":status":"200"}}"#,
+        "denyResponse.headers[\":status\"]: is not the name of a header",
+    );
+    for value in ["\\r", "\\n", "\\u0000"] {
+        only(
+            &format!(r#""denyResponse":{{"headers":{{"a":"x{value}y"}}}}"#),
+            "denyResponse.headers.a: a header's value has no line breaks and no NUL",
+        );
+    }
+}
+
+#[test]
+fn names_that_nothing_can_have_are_refused() {
+    // An empty namespace, gateway or payload key matches nothing: every policy that needs it would silently be off.
+    for field in [
+        r#""workload":{"namespace":""}"#,
+        r#""gateway":{"name":""}"#,
+        r#""gateway":{"name":"g","waypoint":true,"services":["/a"]}"#,
+        r#""jwt":{"payloadKey":""}"#,
+    ] {
+        let text = format!("{{\"policies\":[],{field}}}");
+        assert!(PluginConfig::read(text.as_bytes(), &NodeMetadata::default()).is_err(), "{text} is accepted");
+    }
+}
+
+#[test]
+fn policies_are_required() {
+    assert_eq!(errors(b"{}"), ["policies: is missing; an empty list, `[]`, allows everything"]);
+    assert_eq!(errors(br#"{"policies":null}"#), ["policies: has no value; give it one, or remove the field"]);
+    assert_eq!(errors(br#"{"policies":{}}"#), ["policies: must be a list, is an object; put a dash before it"]);
+    assert_eq!(errors(b""), ["the plugin configuration is empty; give it at least `policies: []`"]);
+    assert_eq!(errors(b"[]"), ["must be an object, is a list"]);
+    assert_eq!(errors(b"null"), ["must be an object, is null"]);
+}
+
+#[test]
+fn what_is_neither_json_nor_a_struct() {
+    for bytes in [
+        &b"{"[..],
+        b"{}x",
+        b"\xff",
+        b"\n\xff",
+        b"\n",
+        b"policies: []",
+        b"{\"policies\":[]}{",
+        b"{'a':1}",
+        b"{\"a\":\"\xff\"}",
+    ] {
+        let found = errors(bytes);
+        assert_eq!(found.len(), 1);
+        assert!(found[0].starts_with("the plugin configuration is not JSON: "), "{found:?}");
+        assert!(
+            found[0].ends_with("; send a google.protobuf.StringValue that holds JSON, or a google.protobuf.Struct")
+        );
+    }
+    let deep = format!("{{\"policies\":{}1{}}}", "[".repeat(200), "]".repeat(200));
+    assert!(errors(deep.as_bytes())[0].contains("recursion limit exceeded"));
+}
+
+#[test]
+fn a_struct_that_is_malformed_or_too_deep_is_refused() {
+    let good = encode(&from_json(br#"{"policies":[]}"#).unwrap());
+    for cut in 1..good.len() {
+        assert!(from_struct(&good[..cut]).is_err(), "{cut} of {} bytes", good.len());
+        errors(&good[..cut]);
+    }
+    let mut node = from_json(b"{}").unwrap();
+    for _ in 0..200 {
+        node = mesh_authz::document::Value::Map(vec![("a".to_owned(), node)]).into();
+    }
+    assert!(from_struct(&encode(&node)).is_err());
+    let not_utf8 = [0x0a, 0x05, 0x0a, 0x01, 0xff, 0x12, 0x00];
+    assert!(from_struct(&not_utf8).is_err());
+}
+
+#[test]
+fn fields_and_labels_that_stand_there_twice() {
+    only(r#""trustDomain":"a","trustDomain":"b""#, "trustDomain: stands here twice; keep one of the two");
+    only(r#""policies":[]"#, "policies: stands here twice; keep one of the two");
+    only(r#""workload":{"labels":{"a":"b","a":"c"}}"#, "workload.labels.a: stands here twice; keep one of the two");
+}
+
+#[test]
+fn two_policies_of_one_name() {
+    let text = format!(r#"{{"policies":[{POLICY},{},{POLICY}]}}"#, POLICY.replace("\"p\"", "\"q\""));
+    let expected = "policy default/p: policies[2]: another policy, at position 0, has the same namespace and name; \
+                    rename or remove one; a cluster cannot hold both";
+    assert_eq!(errors(text.as_bytes()), [expected]);
+    let explicit = POLICY.replace("\"name\":\"p\"", "\"name\":\"p\",\"namespace\":\"default\"");
+    assert_eq!(errors(format!(r#"{{"policies":[{POLICY},{explicit}]}}"#).as_bytes()).len(), 1);
+    let elsewhere = POLICY.replace("\"name\":\"p\"", "\"name\":\"p\",\"namespace\":\"other\"");
+    let node = NodeMetadata { namespace: None, labels: Some(Vec::new()) };
+    PluginConfig::read(format!(r#"{{"policies":[{POLICY},{elsewhere}]}}"#).as_bytes(), &node).unwrap();
+}
+
+#[test]
+fn everything_wrong_in_all_policies_is_said_at_once() {
+    let wrong = POLICY.replace("DENY", "DENI").replace("\"p\"", "\"q\"");
+    let worse = POLICY.replace("\"rules\":[{}]", "\"rules\":[{\"from\":[]}]").replace("\"p\"", "\"r\"");
+    let text = format!(r#"{{"policies":[{wrong},{POLICY},{worse}],"combining":"x","extra":1}}"#);
+    let mut found = errors(text.as_bytes());
+    found.retain(|finding| !finding.starts_with("warning: "));
+    let starts = [
+        "policy default/q: policies[0].spec.action: ",
+        "policy default/r: policies[2].spec.rules[0].from: ",
+        "combining: ",
+        "extra: ",
+    ];
+    assert_eq!(found.len(), starts.len(), "{found:#?}");
+    for (finding, start) in found.iter().zip(starts) {
+        assert!(finding.starts_with(start), "{finding}");
+    }
+}
+
+#[test]
+fn a_selector_needs_known_labels() {
+    let text = format!(r#"{{"policies":[{POLICY}]}}"#);
+    let found = PluginConfig::read(text.as_bytes(), &NodeMetadata::default()).unwrap_err();
+    let expected = "policy default/p: has a selector, and the labels of this workload are unknown; set \
+                    `workload.labels` in the plugin configuration, or node.metadata.LABELS in Envoy's bootstrap";
+    assert_eq!(found.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
+    let reference =
+        text.replace(r#""selector":{"matchLabels":{"app":"a"}}"#, r#""targetRef":{"kind":"Service","name":"a"}"#);
+    let found = PluginConfig::read(reference.as_bytes(), &NodeMetadata::default()).unwrap_err();
+    assert_eq!(found[0].to_string(), expected.replace("a selector", "a target reference"));
+    let empty = text.replace("{\"app\":\"a\"}", "{}");
+    assert!(PluginConfig::read(empty.as_bytes(), &NodeMetadata::default()).is_ok(), "an empty selector needs no label");
+}

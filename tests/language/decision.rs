@@ -1,0 +1,183 @@
+//! Allow or deny: how the policies that match become one decision, under either combining algorithm.
+
+use mesh_authz::engine::{Decision, Engine, Reason, Verdict};
+use mesh_authz::request::Request;
+
+use crate::support::{
+    Outcome, allowed_by, allowed_by_default, decide, decide_with, denied_by, denied_by_default, engine_with, get,
+    named, options, permit_overrides, policy,
+};
+
+const GET: &str = "[{ to: [{ operation: { methods: [GET] } }] }]";
+const POST: &str = "[{ to: [{ operation: { methods: [POST] } }] }]";
+
+#[test]
+fn the_whole_table_of_deny_overrides() {
+    // Whether there is a matching, a non-matching or no policy of each action.
+    let rule = |action: &str, state| match state {
+        Some(true) => policy(&action.to_lowercase(), action, GET),
+        Some(false) => policy(&action.to_lowercase(), action, POST),
+        None => String::new(),
+    };
+    for deny in [None, Some(false), Some(true)] {
+        for allow in [None, Some(false), Some(true)] {
+            let policies = rule("DENY", deny) + &rule("ALLOW", allow);
+            let expected = match (deny, allow) {
+                (Some(true), _) => denied_by("default/deny", 0),
+                (_, None) => allowed_by_default(),
+                (_, Some(true)) => allowed_by("default/allow", 0),
+                (_, Some(false)) => denied_by_default(),
+            };
+            assert_eq!(decide(&policies, &get("/")), expected, "{policies}");
+            let expected = match (allow, deny) {
+                (Some(true), _) => allowed_by("default/allow", 0),
+                (_, Some(true)) => denied_by("default/deny", 0),
+                (None, None) => allowed_by_default(),
+                _ => denied_by_default(),
+            };
+            assert_eq!(decide_with(&permit_overrides(), &policies, &get("/")), expected, "{policies}");
+        }
+    }
+}
+
+#[test]
+fn an_allow_policy_without_rules_denies_everything() {
+    for spec in ["{}", "{ action: ALLOW }", "{ rules: [] }"] {
+        assert_eq!(decide(&named("default", "nothing", spec), &get("/")), denied_by_default());
+    }
+}
+
+#[test]
+fn an_allow_policy_with_an_empty_rule_allows_everything() {
+    assert_eq!(decide(&policy("all", "ALLOW", "[{}]"), &get("/")), allowed_by("default/all", 0));
+    assert_eq!(decide(&policy("all", "ALLOW", "[{}]"), &Request::default()), allowed_by("default/all", 0));
+}
+
+#[test]
+fn a_deny_policy_with_an_empty_rule_beats_every_allow_policy() {
+    let policies = policy("deny-all", "DENY", "[{}]") + &policy("allow-all", "ALLOW", "[{}]");
+    assert_eq!(decide(&policies, &get("/")), denied_by("default/deny-all", 0));
+    assert_eq!(decide_with(&permit_overrides(), &policies, &get("/")), allowed_by("default/allow-all", 0));
+}
+
+#[test]
+fn the_action_is_allow_unless_it_is_named() {
+    let policies = named("default", "p", &format!("{{ rules: {GET} }}"));
+    assert_eq!(decide(&policies, &get("/")), allowed_by("default/p", 0));
+    assert_eq!(decide(&policies, &Request::new("POST", "/")), denied_by_default());
+}
+
+#[test]
+fn no_policy_is_no_restriction() {
+    assert_eq!(decide("", &get("/")), allowed_by_default());
+    assert_eq!(decide_with(&permit_overrides(), "", &get("/")), allowed_by_default());
+}
+
+#[test]
+fn a_custom_policy_that_matches_denies_while_there_is_no_provider_to_ask() {
+    let custom = named("default", "ask", &format!("{{ action: CUSTOM, provider: {{ name: opa }}, rules: {GET} }}"));
+    let allow = policy("allow", "ALLOW", "[{}]");
+    for options in [options(), permit_overrides()] {
+        let engine = engine_with(&options, &(custom.clone() + &allow));
+        let request = get("/");
+        let decision = engine.decide(&request);
+        assert!(matches!(decision.reason, Reason::NoProvider(_)));
+        assert_eq!(Outcome::from(decision), denied_by("default/ask", 0));
+        let other = Request::new("POST", "/");
+        assert_eq!(Outcome::from(engine.decide(&other)), allowed_by("default/allow", 0));
+    }
+}
+
+#[test]
+fn custom_comes_before_deny() {
+    let custom = named("default", "ask", "{ action: CUSTOM, provider: { name: opa }, rules: [{}] }");
+    let deny = policy("deny", "DENY", "[{}]");
+    assert_eq!(decide(&(deny + &custom), &get("/")), denied_by("default/ask", 0));
+}
+
+#[test]
+fn an_audit_policy_is_recorded_and_decides_nothing() {
+    let audit = policy("audit", "AUDIT", GET);
+    for (others, expected) in [
+        (String::new(), allowed_by_default()),
+        (policy("allow", "ALLOW", GET), allowed_by("default/allow", 0)),
+        (policy("allow", "ALLOW", POST), denied_by_default()),
+        (policy("deny", "DENY", GET), denied_by("default/deny", 0)),
+    ] {
+        for options in [options(), permit_overrides()] {
+            let engine = engine_with(&options, &(audit.clone() + &others));
+            let request = get("/");
+            let decision = engine.decide(&request);
+            let audited = decision.audited.map(mesh_authz::engine::RuleId::as_str);
+            assert_eq!(audited, Some("ns[default]-policy[audit]-rule[0]"));
+            assert_eq!(Outcome::from(decision), expected);
+            assert_eq!(engine.decide(&Request::new("POST", "/")).audited, None);
+        }
+    }
+}
+
+fn dry_run(name: &str, action: &str, rules: &str) -> String {
+    policy(name, action, rules)
+        .replace("namespace: default", "namespace: default, annotations: { istio.io/dry-run: \"true\" }")
+}
+
+fn would_be(engine: &Engine, request: &Request) -> [Option<(Verdict, Option<String>)>; 2] {
+    let Decision { dry_run, .. } = engine.decide(request);
+    [dry_run.deny, dry_run.allow]
+        .map(|would_be| would_be.map(|would_be| (would_be.verdict, would_be.rule.map(ToString::to_string))))
+}
+
+#[test]
+fn a_dry_run_decides_nothing_and_says_what_it_would_have_decided() {
+    let policies = dry_run("d", "DENY", GET) + &dry_run("a", "ALLOW", POST);
+    for options in [options(), permit_overrides()] {
+        let engine = engine_with(&options, &policies);
+        let rule = |name: &str| Some(format!("ns[default]-policy[{name}]-rule[0]"));
+        assert_eq!(Outcome::from(engine.decide(&get("/"))), allowed_by_default());
+        assert_eq!(
+            would_be(&engine, &get("/")),
+            [Some((Verdict::Deny, rule("d"))), Some((Verdict::Deny, None))],
+            "DENY and ALLOW separately"
+        );
+        let post = Request::new("POST", "/");
+        assert_eq!(Outcome::from(engine.decide(&post)), allowed_by_default());
+        assert_eq!(would_be(&engine, &post), [Some((Verdict::Allow, None)), Some((Verdict::Allow, rule("a")))]);
+    }
+}
+
+#[test]
+fn without_a_dry_run_of_an_action_there_is_nothing_to_say_about_it() {
+    let engine = engine_with(&options(), &policy("a", "ALLOW", GET));
+    assert_eq!(would_be(&engine, &get("/")), [None, None]);
+    let engine = engine_with(&options(), &dry_run("a", "ALLOW", GET));
+    assert_eq!(would_be(&engine, &get("/"))[0], None);
+    let engine = engine_with(&options(), &dry_run("d", "DENY", GET));
+    assert_eq!(would_be(&engine, &get("/"))[1], None);
+}
+
+#[test]
+fn a_workload_whose_only_allow_policies_are_dry_runs_has_none() {
+    assert_eq!(decide(&dry_run("a", "ALLOW", POST), &get("/")), allowed_by_default());
+    let with_another = dry_run("a", "ALLOW", GET) + &policy("b", "ALLOW", POST);
+    assert_eq!(decide(&with_another, &get("/")), denied_by_default());
+}
+
+#[test]
+fn a_dry_run_that_is_switched_off_is_none() {
+    let policies = dry_run("d", "DENY", GET).replace("\"true\"", "\"false\"");
+    assert_eq!(decide(&policies, &get("/")), denied_by("default/d", 0));
+}
+
+#[test]
+fn reasons_read_as_sentences() {
+    let custom = "{ action: CUSTOM, provider: { name: opa }, rules: [{}] }";
+    let rows = [
+        (String::new(), "no ALLOW policy applies, and no DENY policy matched"),
+        (policy("a", "ALLOW", POST), "no ALLOW policy matched"),
+        (policy("a", "ALLOW", GET), "rule 0 of default/a matched"),
+        (named("default", "c", custom), "rule 0 of default/c matched, and CUSTOM has no provider to ask here"),
+    ];
+    for (policies, words) in rows {
+        assert_eq!(engine_with(&options(), &policies).decide(&get("/")).reason.to_string(), words);
+    }
+}

@@ -1,0 +1,48 @@
+//! The policy language, sentence by sentence: what applies, what matches, what is decided, what is refused.
+//!
+//! Each module stands for a chapter of the language's definition. Most tests are tables whose rows name a value, a
+//! request and an outcome; [`support`] puts the value of a row into every place where a policy can hold it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::needless_pass_by_value,
+    clippy::too_many_lines,
+    missing_docs,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "tests fail by panicking, and tables are long"
+)]
+
+mod support;
+
+mod decision;
+mod matching;
+mod scope;
+
+mod addresses;
+mod claims;
+mod connection;
+mod headers;
+mod metadata;
+mod paths;
+mod request_line;
+mod values;
+
+mod identity;
+mod jwt;
+mod templates;
+
+mod accepted;
+mod configuration;
+mod configuration_errors;
+mod invalid_values;
+mod shapes;
+mod validation;
+
+mod stricter;
+mod unreadable;
+
+mod yaml;

@@ -1,0 +1,225 @@
+//! Policies from text, decisions as values, and a table row put to every place where a policy can hold it.
+
+use std::fmt::Write as _;
+
+use mesh_authz::diagnostic::{Diagnostic, Diagnostics};
+use mesh_authz::document::{Node, from_json};
+use mesh_authz::engine::{Combining, Decision, Engine, Options, Reason, Verdict};
+use mesh_authz::identity::TrustDomains;
+use mesh_authz::policy::{AuthorizationPolicy, read};
+use mesh_authz::request::{Lookup, Request};
+use mesh_authz::yaml;
+
+/// What became of a request, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub verdict: Verdict,
+    /// `namespace/name` of the policy and the index of the rule.
+    pub by: Option<(String, usize)>,
+}
+
+pub fn allowed_by(policy: &str, rule: usize) -> Outcome {
+    Outcome { verdict: Verdict::Allow, by: Some((policy.to_owned(), rule)) }
+}
+
+pub fn denied_by(policy: &str, rule: usize) -> Outcome {
+    Outcome { verdict: Verdict::Deny, by: Some((policy.to_owned(), rule)) }
+}
+
+/// Policies apply, and none of the ALLOW policies matched.
+pub fn denied_by_default() -> Outcome {
+    Outcome { verdict: Verdict::Deny, by: None }
+}
+
+/// Nothing stands in the way.
+pub fn allowed_by_default() -> Outcome {
+    Outcome { verdict: Verdict::Allow, by: None }
+}
+
+impl From<Decision<'_>> for Outcome {
+    fn from(decision: Decision<'_>) -> Self {
+        let by = decision.reason.rule().map(|rule| (rule.policy.to_string(), rule.index));
+        match decision.reason {
+            Reason::NoAllowMatched => assert_eq!(decision.verdict, Verdict::Deny),
+            Reason::NothingApplies => assert_eq!(decision.verdict, Verdict::Allow),
+            Reason::Rule(_) | Reason::NoProvider(_) => {}
+        }
+        Self { verdict: decision.verdict, by }
+    }
+}
+
+/// The mesh `cluster.local` without aliases, deny-overrides.
+pub fn options() -> Options {
+    mesh(&["cluster.local"])
+}
+
+/// A mesh with this trust domain and these aliases.
+pub fn mesh(domains: &[&str]) -> Options {
+    let mut domains = domains.iter().map(|domain| (*domain).to_owned());
+    Options {
+        trust_domains: TrustDomains::new(domains.next().unwrap(), domains),
+        combining: Combining::DenyOverrides,
+        jwt_payload_key: "payload".to_owned(),
+    }
+}
+
+pub fn permit_overrides() -> Options {
+    Options { combining: Combining::PermitOverrides, ..options() }
+}
+
+/// The policies in a text, all of which must be valid.
+pub fn policies(text: &str) -> Vec<AuthorizationPolicy> {
+    let documents = yaml::documents(text).unwrap_or_else(|error| panic!("{error} in\n{text}"));
+    let read = |node: &Node| {
+        let mut diagnostics = Diagnostics::new();
+        read::policy(node, &mut diagnostics).unwrap_or_else(|| panic!("{:#?} in\n{text}", diagnostics.into_found()))
+    };
+    documents.iter().map(read).collect()
+}
+
+pub fn engine_with(options: &Options, text: &str) -> Engine {
+    Engine::new(&policies(text).iter().collect::<Vec<_>>(), options)
+}
+
+pub fn decide_with(options: &Options, text: &str, request: &Request) -> Outcome {
+    engine_with(options, text).decide(request).into()
+}
+
+pub fn decide(text: &str, request: &Request) -> Outcome {
+    decide_with(&options(), text, request)
+}
+
+/// A policy `default/NAME` with this action and these rules, in YAML's flow style.
+pub fn policy(name: &str, action: &str, rules: &str) -> String {
+    named("default", name, &format!("{{ action: {action}, rules: {rules} }}"))
+}
+
+pub fn named(namespace: &str, name: &str, spec: &str) -> String {
+    format!(
+        "---\n{{ apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {{ name: {name}, namespace: \
+         {namespace} }},\n  spec: {spec} }}\n"
+    )
+}
+
+pub fn get(path: &str) -> Request {
+    Request::new("GET", path).header(":authority", "backend")
+}
+
+/// JSON text as a document.
+pub fn json(text: &str) -> Node {
+    from_json(text.as_bytes()).unwrap()
+}
+
+/// A request with a verified token of these claims.
+pub fn token(claims: &str) -> Request {
+    get("/").metadata("envoy.filters.http.jwt_authn", &json(&format!("{{\"payload\":{claims}}}")))
+}
+
+/// What reading one policy reports, as it is printed.
+pub fn findings(text: &str) -> Vec<String> {
+    let mut diagnostics = Diagnostics::new();
+    for node in yaml::documents(text).unwrap() {
+        read::policy(&node, &mut diagnostics);
+    }
+    diagnostics.into_found().iter().map(Diagnostic::to_string).collect()
+}
+
+/// How a value and a request stand to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Is {
+    /// The value matches.
+    Matched,
+    /// It does not.
+    Unmatched,
+    /// It matches in DENY rules' positive fields and in ALLOW rules' `not` fields only.
+    MatchedWhereItDenies,
+    /// The same, because the attribute cannot be read; and the decision says so.
+    Unreadable,
+}
+pub use Is::{Matched, MatchedWhereItDenies, Unmatched, Unreadable};
+
+/// Where a policy can name an attribute.
+pub struct Attribute {
+    /// `source` or `operation`, the field and its `not` twin.
+    pub field: Option<[&'static str; 3]>,
+    /// The condition's key.
+    pub key: Option<&'static str>,
+}
+
+impl Attribute {
+    pub const fn field(parent: &'static str, name: &'static str, not_name: &'static str) -> Self {
+        Self { field: Some([parent, name, not_name]), key: None }
+    }
+
+    pub const fn condition(key: &'static str) -> Self {
+        Self { field: None, key: Some(key) }
+    }
+
+    pub const fn or_condition(self, key: &'static str) -> Self {
+        Self { key: Some(key), ..self }
+    }
+
+    /// The rules that hold these values: as a field and as a condition, with whether it is the `not` form.
+    pub fn rules(&self, values: &[&str]) -> Vec<(String, bool)> {
+        let values = serde_json::to_string(values).unwrap();
+        let mut rules = Vec::new();
+        if let Some([parent, name, not_name]) = self.field {
+            let list = if parent == "source" { "from" } else { "to" };
+            rules.push((format!("[{{ {list}: [{{ {parent}: {{ {name}: {values} }} }}] }}]"), false));
+            rules.push((format!("[{{ {list}: [{{ {parent}: {{ {not_name}: {values} }} }}] }}]"), true));
+        }
+        if let Some(key) = self.key {
+            let key = serde_json::to_string(key).unwrap();
+            rules.push((format!("[{{ when: [{{ key: {key}, values: {values} }}] }}]"), false));
+            rules.push((format!("[{{ when: [{{ key: {key}, notValues: {values} }}] }}]"), true));
+        }
+        rules
+    }
+
+    /// Holds the values against the request in every place and in both actions.
+    pub fn check_with(&self, options: &Options, values: &[&str], request: &Request, is: Is) {
+        let mut wrong = String::new();
+        for (rules, inverted) in self.rules(values) {
+            for action in ["ALLOW", "DENY"] {
+                let match_denies = (action == "DENY") != inverted;
+                let matched = match is {
+                    Matched => true,
+                    Unmatched => false,
+                    MatchedWhereItDenies | Unreadable => match_denies,
+                };
+                let holds = matched != inverted;
+                let expected = match (action, holds) {
+                    ("ALLOW", true) => allowed_by("default/p", 0),
+                    ("ALLOW", false) => denied_by_default(),
+                    (_, true) => denied_by("default/p", 0),
+                    (_, false) => allowed_by_default(),
+                };
+                let engine = engine_with(options, &policy("p", action, &rules));
+                let decision = engine.decide(request);
+                if decision.unreadable.is_some() != (is == Unreadable) {
+                    writeln!(wrong, "{action} {rules}: unreadable is {:?}", decision.unreadable).unwrap();
+                }
+                let got = Outcome::from(decision);
+                if got != expected {
+                    writeln!(wrong, "{action} {rules}: expected {expected:?}, got {got:?}").unwrap();
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{values:?} is to be {is:?} by {request:?}\n{wrong}");
+    }
+
+    pub fn check(&self, values: &[&str], request: &Request, is: Is) {
+        self.check_with(&options(), values, request, is);
+    }
+}
+
+/// A table of single values and requests, in the order value, request, outcome.
+pub fn check_all(attribute: &Attribute, rows: &[(&str, Request, Is)]) {
+    for (value, request, is) in rows {
+        attribute.check(&[value], request, *is);
+    }
+}
+
+pub fn ip(text: &str) -> Lookup<std::net::IpAddr> {
+    Lookup::Value(text.parse().unwrap())
+}

@@ -1,0 +1,114 @@
+//! Laws of the decision: order does not matter, a DENY only ever denies, `not` is not.
+
+use mesh_authz::engine::Verdict;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::TestRunner;
+use serde_json::{Value, json};
+
+use crate::cases;
+use crate::policies::{BOTH, CONDITIONS, engine, engine_with, named, several, spec};
+use crate::requests::{Facts, answer, partly_readable, readable, verdict};
+
+/// The same document with every list of values turned round.
+fn turned(value: &Value) -> Value {
+    match value {
+        Value::Array(items) if items.iter().all(Value::is_string) => items.iter().rev().cloned().collect(),
+        Value::Array(items) => items.iter().map(turned).collect(),
+        Value::Object(fields) => fields.iter().map(|(name, value)| (name.clone(), turned(value))).collect(),
+        other => other.clone(),
+    }
+}
+
+#[test]
+fn neither_the_order_of_policies_nor_of_values_matters() {
+    let strategy = (several(), partly_readable(), select(&BOTH[..])).prop_flat_map(|(policies, facts, combining)| {
+        (Just(policies.clone()), Just(policies).prop_shuffle(), Just(facts), Just(combining))
+    });
+    TestRunner::new(cases(250))
+        .run(&strategy, |(policies, shuffled, facts, combining)| {
+            let request = facts.request();
+            let expected = answer(&engine_with(combining, &policies), &request);
+            prop_assert_eq!(&answer(&engine_with(combining, &shuffled), &request), &expected);
+            let turned: Vec<_> = policies.iter().map(turned).collect();
+            prop_assert_eq!(&answer(&engine_with(combining, &turned), &request), &expected);
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn a_further_deny_policy_allows_nothing() {
+    let strategy = (several(), spec("DENY"), partly_readable(), select(&BOTH[..]));
+    TestRunner::new(cases(250))
+        .run(&strategy, |(mut policies, deny, facts, combining)| {
+            let before = verdict(&engine_with(combining, &policies), &facts);
+            policies.push(named("further", deny));
+            let after = verdict(&engine_with(combining, &policies), &facts);
+            prop_assert!(before == Verdict::Allow || after == Verdict::Deny);
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn removing_an_allow_policy_allows_nothing_while_another_remains() {
+    let strategy = (several(), spec("ALLOW"), spec("ALLOW"), partly_readable(), select(&BOTH[..]));
+    TestRunner::new(cases(250))
+        .run(&strategy, |(mut policies, one, other, facts, combining)| {
+            policies.push(named("stays", one));
+            let without = verdict(&engine_with(combining, &policies), &facts);
+            policies.push(named("goes", other));
+            let with = verdict(&engine_with(combining, &policies), &facts);
+            prop_assert!(with == Verdict::Allow || without == Verdict::Deny);
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn an_audit_policy_changes_nothing() {
+    let strategy = (several(), spec("AUDIT"), partly_readable(), select(&BOTH[..]));
+    TestRunner::new(cases(150))
+        .run(&strategy, |(mut policies, audit, facts, combining)| {
+            let request = facts.request();
+            let (verdict, rule, _) = answer(&engine_with(combining, &policies), &request);
+            policies.push(named("audit", audit));
+            let (audited, audited_rule, _) = answer(&engine_with(combining, &policies), &request);
+            prop_assert_eq!((audited, audited_rule), (verdict, rule));
+            Ok(())
+        })
+        .unwrap();
+}
+
+/// Whether the condition, alone in a policy of this action, matches.
+fn matches(action: &str, condition: &Value, facts: &Facts) -> bool {
+    let policy = named("p", json!({ "action": action, "rules": [{ "when": [condition] }] }));
+    engine(&[policy]).decide(&facts.request()).reason.rule().is_some()
+}
+
+fn is_plain(facts: &Facts) -> bool {
+    // Line feeds, NULs and brackets in paths are where a match that denies and one that permits may differ.
+    facts.0.iter().all(|fact| fact.known().is_none_or(|text| !text.contains("\\n") && !text.contains(['\n', '\0'])))
+}
+
+#[test]
+fn not_values_match_exactly_when_values_do_not() {
+    let strategy = (select(&CONDITIONS[..]), any::<prop::sample::Index>(), readable());
+    TestRunner::new(cases(3_000))
+        .run(&strategy, |((key, pool), index, facts)| {
+            let value = index.get(pool);
+            let values = json!({ "key": key, "values": [value] });
+            let not_values = json!({ "key": key, "notValues": [value] });
+            let [allowed, allowed_not] = [&values, &not_values].map(|condition| matches("ALLOW", condition, &facts));
+            let [denied, denied_not] = [&values, &not_values].map(|condition| matches("DENY", condition, &facts));
+            prop_assert!(!(allowed && allowed_not), "never both where a match permits");
+            prop_assert!(denied || denied_not, "never neither where a match denies");
+            prop_assert!(!allowed || denied, "what matches where it permits matches where it denies");
+            if is_plain(&facts) {
+                prop_assert!(allowed != allowed_not && denied != denied_not && allowed == denied);
+            }
+            Ok(())
+        })
+        .unwrap();
+}

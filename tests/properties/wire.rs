@@ -1,0 +1,167 @@
+//! What is encoded is read back, and nothing else is.
+
+use mesh_authz::document::{Node, Value, from_struct};
+use mesh_authz::request::metadata::Value as Found;
+use mesh_authz::request::{Attributes, Headers, Lookup, Metadata, Request};
+use mesh_authz::wire::Fields;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+
+use crate::cases;
+
+#[test]
+fn headers_are_read_back_as_they_were() {
+    let pair = (vec(any::<u8>(), 0..20), vec(any::<u8>(), 0..40));
+    TestRunner::new(cases(200))
+        .run(&vec(pair, 0..8), |pairs| {
+            let encoded = Headers::encode(&pairs);
+            let Lookup::Value(headers) = Headers::read(&encoded) else { return Err(TestCaseError::fail("unreadable")) };
+            let read: Vec<_> = headers.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
+            prop_assert_eq!(&read, &pairs);
+            for (name, _) in &pairs {
+                let expected: Vec<_> =
+                    pairs.iter().filter(|(other, _)| other == name).map(|(_, value)| &value[..]).collect();
+                prop_assert_eq!(headers.values(name).collect::<Vec<_>>(), expected);
+            }
+            for cut in 1..encoded.len() {
+                prop_assert!(Headers::read(&encoded[..cut]).known().is_none(), "cut at {}", cut);
+            }
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn headers_with_something_behind_them_are_unreadable() {
+    // The lengths do not fit the data: whatever the rest is, it was not looked at.
+    for pairs in [vec![], vec![("x", "v")]] {
+        let mut encoded = Headers::encode(&pairs);
+        encoded.extend(b"x\0admin\0");
+        assert!(matches!(Headers::read(&encoded), Lookup::Unreadable), "{pairs:?}");
+    }
+}
+
+#[test]
+fn any_bytes_are_a_message_or_malformed() {
+    TestRunner::new(cases(2_000))
+        .run(&vec(prop_oneof![0..0x30_u8, any::<u8>()], 0..60), |bytes| {
+            let fields: Vec<_> = Fields::of(&bytes).collect();
+            prop_assert!(fields.iter().rev().skip(1).all(Result::is_ok), "nothing follows an error");
+            let path: &[&[u8]] = &[b"", b"a"];
+            for filter in [&b""[..], b"a"] {
+                if let Lookup::Value(Found::List(list)) = Metadata::new(&bytes).get(filter, path) {
+                    let _any = list.any_string(|_| false);
+                }
+            }
+            let _structure = from_struct(&bytes);
+            Ok(())
+        })
+        .unwrap();
+}
+
+/// Any document that a `Struct` can hold, without twins.
+fn document() -> impl Strategy<Value = Node> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::Bool),
+        (-1000_i32..1000).prop_map(|number| Value::Number(number.into())),
+        ".{0,10}".prop_map(Value::String),
+        Just(Value::String("[\"a\"]".to_owned())),
+    ];
+    let value = leaf.prop_map(Node::from).prop_recursive(4, 30, 5, |inner| {
+        let list = vec(inner.clone(), 0..5).prop_map(|items| Value::List(items).into());
+        let map = proptest::collection::btree_map("[a-c]{0,3}", inner, 0..5)
+            .prop_map(|fields| Value::Map(fields.into_iter().collect()).into());
+        prop_oneof![list, map]
+    });
+    proptest::collection::btree_map("[a-c]{0,3}", value, 0..6)
+        .prop_map(|fields| Value::Map(fields.into_iter().collect()).into())
+}
+
+/// Every value in the document is found under its path with its type.
+fn check(metadata: &Metadata<'_>, path: &mut Vec<String>, node: &Node) -> Result<(), TestCaseError> {
+    if !path.is_empty() {
+        let found = metadata.get(b"f", path);
+        match (&node.value, found) {
+            (Value::String(text), Lookup::Value(Found::String(bytes))) => prop_assert_eq!(text.as_bytes(), bytes),
+            (Value::List(items), Lookup::Value(Found::List(list))) => {
+                let mut strings = Vec::new();
+                prop_assert_eq!(
+                    list.any_string(|text| {
+                        strings.push(text.to_vec());
+                        false
+                    }),
+                    Lookup::Value(false)
+                );
+                let expected: Vec<_> =
+                    items.iter().filter_map(Node::as_str).map(|text| text.as_bytes().to_vec()).collect();
+                prop_assert_eq!(strings, expected);
+            }
+            (Value::Null | Value::Bool(_) | Value::Number(_) | Value::Map(_), Lookup::Value(Found::Other)) => {}
+            (value, found) => return Err(TestCaseError::fail(format!("{path:?}: {value:?} is found as {found:?}"))),
+        }
+    }
+    if let Value::Map(entries) = &node.value {
+        for (key, inner) in entries {
+            path.push(key.clone());
+            check(metadata, path, inner)?;
+            path.pop();
+        }
+        path.push("absent".to_owned());
+        prop_assert_eq!(metadata.get(b"f", path), Lookup::Absent);
+        path.pop();
+    }
+    Ok(())
+}
+
+#[test]
+fn metadata_is_read_back_with_its_types() {
+    TestRunner::new(cases(300))
+        .run(&document(), |document| {
+            let request = Request::default().metadata("f", &document).metadata("g", &document);
+            let Lookup::Value(metadata) = Attributes::metadata(&request) else {
+                return Err(TestCaseError::fail("unreadable"));
+            };
+            check(&metadata, &mut Vec::new(), &document)?;
+            prop_assert_eq!(metadata.get(b"h", &["a"]), Lookup::Absent);
+            let fields = structure(&document);
+            prop_assert_eq!(from_struct(&fields).unwrap(), document);
+            Ok(())
+        })
+        .unwrap();
+}
+
+fn part(field: u8, content: &[u8]) -> Vec<u8> {
+    let mut message = vec![field << 3 | 2];
+    let mut length = content.len();
+    while length >= 0x80 {
+        message.push(u8::try_from(length & 0x7f).unwrap() | 0x80);
+        length >>= 7;
+    }
+    message.push(u8::try_from(length).unwrap());
+    message.extend(content);
+    message
+}
+
+fn value(node: &Node) -> Vec<u8> {
+    match &node.value {
+        Value::Null => vec![0x08, 0],
+        Value::Number(number) => [&[0x11][..], &number.to_le_bytes()].concat(),
+        Value::String(text) => part(3, text.as_bytes()),
+        Value::Bool(flag) => vec![0x20, u8::from(*flag)],
+        Value::Map(_) => part(5, &structure(node)),
+        Value::List(items) => part(6, &items.iter().flat_map(|item| part(1, &value(item))).collect::<Vec<_>>()),
+    }
+}
+
+/// A `google.protobuf.Struct`, by hand.
+pub fn structure(node: &Node) -> Vec<u8> {
+    let Value::Map(entries) = &node.value else { panic!("a Struct is an object") };
+    entries.iter().flat_map(|(key, node)| part(1, &[part(1, key.as_bytes()), part(2, &value(node))].concat())).collect()
+}
+
+/// A `Metadata` message with what one filter has set.
+pub fn message(filter: &str, fields: &Node) -> Vec<u8> {
+    part(1, &[part(1, filter.as_bytes()), part(2, &structure(fields))].concat())
+}
