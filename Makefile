@@ -2,6 +2,7 @@
 
 WASM := target/wasm32-wasip1/release/mesh_authz.wasm
 CARGO := cargo
+ENVOY_VERSIONS := 1.36.4 1.38.3 1.40.0
 
 .DEFAULT_GOAL := help
 
@@ -53,6 +54,13 @@ conformance: ## Compare `render envoy-rbac` with Istio's golden files: ISTIO_TES
 .PHONY: differential
 differential: dist/mesh_authz.wasm ## Compare the filter with Envoy's own RBAC filter: SECONDS=600 SEED=7
 	SECONDS="$(SECONDS)" SEED="$(SEED)" $(CARGO) test --release --test differential -- --nocapture
+
+.PHONY: compat
+compat: dist/mesh_authz.wasm ## The end-to-end tests on several versions of Envoy: ENVOY_VERSIONS="1.36.4 1.40.0"
+	@for version in $(ENVOY_VERSIONS); do \
+		echo "Envoy $$version"; \
+		ENVOY= ENVOY_VERSION=$$version $(CARGO) test --test e2e || exit 1; \
+	done
 
 .PHONY: clean
 clean: ## Remove everything that was built
