@@ -2,7 +2,7 @@
 
 WASM := target/wasm32-wasip1/release/mesh_authz.wasm
 CARGO := cargo
-ENVOY_VERSIONS := 1.36.4 1.38.3 1.40.0
+ENVOY_VERSIONS := 1.36.4 1.38.2 1.40.0
 
 .DEFAULT_GOAL := help
 
