@@ -158,6 +158,7 @@ fn run_batch(rng: &mut Rng, ipv6: bool, count: &mut Count) -> Result<()> {
                     Relation::Equal => {}
                     Relation::Stricter => count.stricter += 1,
                     Relation::Different => {
+                        println!("a difference; looking for the smallest case that shows it");
                         let (case, answers) = shrink::shrink(case(), answers);
                         bail!(
                             "native RBAC and the filter differ\n{answers:#?}\npolicies: {}\n{:#?}\n{:#?}",

@@ -120,10 +120,12 @@ fn service_account(rng: &mut Rng) -> String {
 
 fn trust_domain(rng: &mut Rng) -> String {
     let word = pick(rng, &TRUST_DOMAINS);
-    match rng.u8(..6) {
+    match rng.u8(..8) {
         0 => format!("{}*", &word[..2]),
         1 => format!("*{}", &word[1..]),
         2 => "*".to_owned(),
+        // The end of another segment of an identity: the wildcard must not get there.
+        3 | 4 => format!("*{}", pick(rng, &["foo", "a", "ns", "td1"])),
         _ => word.to_owned(),
     }
 }

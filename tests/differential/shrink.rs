@@ -1,111 +1,140 @@
 //! From a difference to the smallest policies and request that still show it.
+//!
+//! In each round, one Envoy judges the case with each single thing removed, and a second one how many of the removals that
+//! keep the difference can be made together.
 
 use serde_json::Value;
 
 use crate::arena::{Answers, Arena};
 use crate::{Case, Relation, connect, relation};
 
-/// Most Envoys to start on the way.
-const MOST_STEPS: usize = 40;
+const MOST_ROUNDS: usize = 12;
 
-/// How many candidates one Envoy judges.
-const CANDIDATES: usize = 64;
+/// Something that can be taken out of a case.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Removal {
+    /// A policy, a rule, a field, a value: the path to it through the list of policies.
+    Policy(Vec<Step>),
+    Header(usize),
+    Metadata(usize),
+    Claims,
+    ForwardedFor,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Step {
+    Index(usize),
+    Key(String),
+}
 
 /// Removes one thing after another, as long as the difference stays.
 pub fn shrink(mut case: Case, mut answers: Answers) -> (Case, Answers) {
-    for _ in 0..MOST_STEPS {
-        let candidates: Vec<_> = smaller(&case).into_iter().take(CANDIDATES).collect();
-        let Some((smaller, its_answers)) = first_different(candidates) else { break };
+    for _ in 0..MOST_ROUNDS {
+        let removals = removals(&case);
+        let each = judge(removals.iter().map(|removal| without(&case, std::slice::from_ref(removal))));
+        let keeping: Vec<_> =
+            removals.into_iter().zip(each).filter_map(|(removal, judged)| judged.map(|_| removal)).collect();
+        let together: Vec<_> = (1..=keeping.len()).map(|count| without(&case, &keeping[..count])).collect();
+        let judged = judge(together.iter().cloned());
+        let Some((smaller, its_answers)) = together.into_iter().zip(judged).rev().find_map(|(c, a)| Some((c, a?)))
+        else {
+            break;
+        };
         case = smaller;
         answers = its_answers;
     }
     (case, answers)
 }
 
-fn first_different(mut candidates: Vec<Case>) -> Option<(Case, Answers)> {
-    // A candidate that is no valid policy any more would keep Envoy from starting.
-    candidates.retain(|case| {
-        let mut diagnostics = mesh_authz::diagnostic::Diagnostics::new();
-        for node in case.set.nodes() {
-            mesh_authz::policy::read::policy(&node, &mut diagnostics);
-        }
-        diagnostics.count_errors() == 0
+/// For each case the two answers, if they still differ.
+fn judge(cases: impl Iterator<Item = Case>) -> Vec<Option<Answers>> {
+    let cases: Vec<_> = cases.map(|case| is_valid(&case).then_some(case)).collect();
+    let valid = cases.iter().flatten();
+    let arena = Arena::start(valid.map(|case| (&case.set, case.link.from.is_none())));
+    let Ok((arena, addresses)) = arena.and_then(|arena| arena.addresses().map(|addresses| (arena, addresses))) else {
+        return vec![None; cases.len()];
+    };
+    let mut listener = 0;
+    let judged = cases.into_iter().map(|case| {
+        let case = case?;
+        let answers = connect(&addresses, listener, &case.link).and_then(|mut open| open.ask(&case.question));
+        listener += 1;
+        answers.ok().filter(|answers| relation(&case.link, &case.question, answers) == Relation::Different)
     });
-    let arena = Arena::start(candidates.iter().map(|case| (&case.set, case.link.from.is_none()))).ok()?;
-    let addresses = arena.addresses().ok()?;
-    for (index, case) in candidates.into_iter().enumerate() {
-        let answers = connect(&addresses, index, &case.link).and_then(|mut open| open.ask(&case.question));
-        if let Ok(answers) = answers
-            && relation(&case.link, &case.question, &answers) == Relation::Different
-        {
-            return Some((case, answers));
-        }
-    }
-    None
+    let judged = judged.collect();
+    drop(arena);
+    judged
 }
 
-/// The same with one thing less, the largest things first.
-fn smaller(case: &Case) -> Vec<Case> {
-    let mut smaller = Vec::new();
-    for index in 0..case.set.policies.len() {
-        let mut candidate = case.clone();
-        candidate.set.policies.remove(index);
-        smaller.push(candidate);
+/// Whether the policies are still valid: an invalid one would keep Envoy from starting.
+fn is_valid(case: &Case) -> bool {
+    let mut diagnostics = mesh_authz::diagnostic::Diagnostics::new();
+    for node in case.set.nodes() {
+        mesh_authz::policy::read::policy(&node, &mut diagnostics);
     }
-    let mut pointers = Vec::new();
+    diagnostics.count_errors() == 0
+}
+
+/// Everything that can be taken out, what stands last first: so one removal does not move what another one means.
+fn removals(case: &Case) -> Vec<Removal> {
+    let mut removals = vec![Removal::Claims, Removal::ForwardedFor];
+    removals.extend((0..case.question.headers.len()).map(Removal::Header));
+    removals.extend((0..case.question.metadata.len()).map(Removal::Metadata));
     for (index, policy) in case.set.policies.iter().enumerate() {
-        removable(&policy["spec"], &format!("/{index}/spec"), &mut pointers);
+        let path = vec![Step::Index(index)];
+        removals.push(Removal::Policy(path.clone()));
+        below(&policy["spec"], &[path, vec![Step::Key("spec".to_owned())]].concat(), &mut removals);
     }
-    pointers.sort_by_key(|pointer| pointer.matches('/').count());
-    for pointer in pointers {
-        let mut candidate = case.clone();
-        let mut policies = Value::Array(candidate.set.policies);
-        remove(&mut policies, &pointer);
-        candidate.set.policies = policies.as_array().cloned().unwrap_or_default();
-        smaller.push(candidate);
-    }
-    for index in 0..case.question.headers.len() {
-        let mut candidate = case.clone();
-        candidate.question.headers.remove(index);
-        smaller.push(candidate);
-    }
-    for index in 0..case.question.metadata.len() {
-        let mut candidate = case.clone();
-        candidate.question.metadata.remove(index);
-        smaller.push(candidate);
-    }
-    if case.question.claims.is_some() {
-        let mut candidate = case.clone();
-        candidate.question.claims = None;
-        smaller.push(candidate);
-    }
-    if case.question.forwarded_for.is_some() {
-        let mut candidate = case.clone();
-        candidate.question.forwarded_for = None;
-        smaller.push(candidate);
-    }
-    smaller
+    removals.sort();
+    removals.reverse();
+    removals
 }
 
-/// Pointers to every list item and every field below `value`.
-fn removable(value: &Value, pointer: &str, pointers: &mut Vec<String>) {
-    let mut child = |key: &str, value: &Value| {
-        let pointer = format!("{pointer}/{key}");
-        pointers.push(pointer.clone());
-        removable(value, &pointer, pointers);
+fn below(value: &Value, path: &[Step], removals: &mut Vec<Removal>) {
+    let mut child = |step: Step, value: &Value| {
+        let path = [path, &[step]].concat();
+        below(value, &path, removals);
+        removals.push(Removal::Policy(path));
     };
     match value {
-        Value::Array(items) => items.iter().enumerate().for_each(|(index, item)| child(&index.to_string(), item)),
-        Value::Object(fields) => fields.iter().for_each(|(key, value)| child(key, value)),
+        Value::Array(items) => items.iter().enumerate().for_each(|(index, item)| child(Step::Index(index), item)),
+        Value::Object(fields) => fields.iter().for_each(|(key, value)| child(Step::Key(key.clone()), value)),
         _ => {}
     }
 }
 
-fn remove(root: &mut Value, pointer: &str) {
-    let Some((parent, key)) = pointer.rsplit_once('/') else { return };
-    match root.pointer_mut(parent) {
-        Some(Value::Array(items)) => drop(items.remove(key.parse().unwrap())),
-        Some(Value::Object(fields)) => drop(fields.remove(key)),
+fn without(case: &Case, removals: &[Removal]) -> Case {
+    let mut case = case.clone();
+    let mut policies = Value::Array(std::mem::take(&mut case.set.policies));
+    for removal in removals {
+        match removal {
+            Removal::Policy(path) => remove(&mut policies, path),
+            Removal::Header(index) => drop(case.question.headers.remove(*index)),
+            Removal::Metadata(index) => drop(case.question.metadata.remove(*index)),
+            Removal::Claims => case.question.claims = None,
+            Removal::ForwardedFor => case.question.forwarded_for = None,
+        }
+    }
+    if let Value::Array(policies) = policies {
+        case.set.policies = policies;
+    }
+    case
+}
+
+fn remove(value: &mut Value, path: &[Step]) {
+    match (value, path) {
+        (Value::Array(items), [Step::Index(index)]) if *index < items.len() => drop(items.remove(*index)),
+        (Value::Object(fields), [Step::Key(key)]) => drop(fields.remove(key)),
+        (Value::Array(items), [Step::Index(index), rest @ ..]) => {
+            if let Some(item) = items.get_mut(*index) {
+                remove(item, rest);
+            }
+        }
+        (Value::Object(fields), [Step::Key(key), rest @ ..]) => {
+            if let Some(field) = fields.get_mut(key) {
+                remove(field, rest);
+            }
+        }
         _ => {}
     }
 }
