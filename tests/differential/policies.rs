@@ -28,9 +28,15 @@ impl PolicySet {
             3 => ("td1.example", &["td1"]),
             _ => ("cluster.local", &[]),
         };
-        let count = 1 + rng.usize(..4);
+        // Nothing hides a matcher's mistake in a policy that asks one thing; everything else hides in combinations.
+        let policies = if rng.u8(..5) < 2 {
+            vec![focused(rng)]
+        } else {
+            let count = 1 + rng.usize(..4);
+            (0..count).map(|index| policy(rng, index)).collect()
+        };
         Self {
-            policies: (0..count).map(|index| policy(rng, index)).collect(),
+            policies,
             trust_domain: trust_domain.to_owned(),
             aliases: aliases.iter().map(|alias| (*alias).to_owned()).collect(),
         }
@@ -52,6 +58,28 @@ impl PolicySet {
     pub fn nodes(&self) -> Vec<Node> {
         self.policies.iter().map(|policy| serde_json::from_value(policy.clone()).unwrap()).collect()
     }
+}
+
+/// One rule about one field or one condition.
+fn focused(rng: &mut Rng) -> Value {
+    let mut fields = match rng.u8(..3) {
+        0 => json!({ "from": [{ "source": source(rng) }] }),
+        1 => json!({ "to": [{ "operation": operation(rng) }] }),
+        _ => json!({ "when": [condition(rng)] }),
+    };
+    for group in ["/from/0/source", "/to/0/operation"] {
+        if let Some(Value::Object(group)) = fields.pointer_mut(group) {
+            let kept = rng.usize(..group.len());
+            let mut position = 0..;
+            group.retain(|_, _| position.next() == Some(kept));
+        }
+    }
+    json!({
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": { "name": "focused", "namespace": NAMESPACE },
+        "spec": { "action": pick(rng, &["ALLOW", "DENY"]), "rules": [fields] },
+    })
 }
 
 fn policy(rng: &mut Rng, index: usize) -> Value {

@@ -6,7 +6,8 @@ use testbed::{Client, Http2Request, Request};
 use crate::question::{Answer::*, ask_with, operation};
 use crate::sidecar::{Blueprint, FRONTEND, Sidecar, denied_by, policy, to};
 
-fn start(policies: Value) -> Sidecar {
+/// A sidecar that takes an extended CONNECT.
+pub fn start(policies: Value) -> Sidecar {
     let config = json!({ "policies": policies });
     Blueprint::new(&config)
         .telling_details()
@@ -76,11 +77,22 @@ fn a_websocket_over_http2_is_a_get() {
 }
 
 /// A CONNECT (RFC 9113, section 8.5) of an authority, with nothing else.
-fn connect(authority: &str) -> Http2Request {
+pub fn connect(authority: &str) -> Http2Request {
     let mut request = Http2Request::new("CONNECT", "/");
     request.headers.retain(|(name, _)| !matches!(name.as_slice(), b":path" | b":scheme" | b":authority"));
     request.ends = false;
     request.header(":authority", authority)
+}
+
+/// A sidecar that takes a CONNECT, and answers it with 200.
+pub fn accepting_connect(blueprint: Blueprint) -> Blueprint {
+    let mut blueprint = blueprint
+        .setting("http2_protocol_options", json!({ "allow_connect": true }))
+        .setting("upgrade_configs", json!([{ "upgrade_type": "CONNECT" }, { "upgrade_type": "websocket" }]));
+    let route = json!({ "match": { "connect_matcher": {} }, "direct_response": { "status": 200 } });
+    let routes = &mut blueprint.manager()["route_config"]["virtual_hosts"][0]["routes"];
+    routes.as_array_mut().unwrap().insert(0, route);
+    blueprint
 }
 
 #[test]
@@ -95,15 +107,7 @@ fn a_connect_has_no_path() {
             operation("host", "hosts", &["backend.example:443"]),
         ],
         json!({}),
-        |blueprint| {
-            let mut blueprint = blueprint
-                .setting("http2_protocol_options", json!({ "allow_connect": true }))
-                .setting("upgrade_configs", json!([{ "upgrade_type": "CONNECT" }, { "upgrade_type": "websocket" }]));
-            let route = json!({ "match": { "connect_matcher": {} }, "direct_response": { "status": 200 } });
-            let routes = &mut blueprint.manager()["route_config"]["virtual_hosts"][0]["routes"];
-            routes.as_array_mut().unwrap().insert(0, route);
-            blueprint
-        },
+        accepting_connect,
     );
     let client = asked.client(FRONTEND);
     let http1 = Request::new("CONNECT", "backend.example:443").host("backend.example:443");

@@ -132,6 +132,13 @@ impl Blueprint {
         self
     }
 
+    /// Without Envoy's normalisation: the filter sees paths as the client has written them.
+    pub fn without_normalisation(self) -> Self {
+        self.setting("normalize_path", json!(false))
+            .setting("merge_slashes", json!(false))
+            .setting("path_with_escaped_slashes_action", json!("KEEP_UNCHANGED"))
+    }
+
     /// Without an application, which may be choosier than Envoy: whatever passes is answered with 200.
     pub fn answering_by_itself(mut self) -> Self {
         let route = testbed::bootstrap::direct_response(200, "passed");
@@ -220,6 +227,15 @@ impl Sidecar {
 
     pub fn address(&self) -> SocketAddr {
         self.envoy.address(&self.listener).unwrap()
+    }
+
+    /// Major, minor and patch version of Envoy: for what one version does and another does not.
+    pub fn version(&self) -> (u32, u32, u32) {
+        let info: Value = serde_json::from_str(&self.envoy.admin_get("/server_info").unwrap()).unwrap();
+        // commit/1.40.0/Clean/RELEASE/BoringSSL
+        let version = info["version"].as_str().and_then(|version| version.split('/').nth(1)).unwrap();
+        let numbers: Vec<u32> = version.split('.').map(|number| number.parse().expect(version)).collect();
+        (numbers[0], numbers[1], numbers[2])
     }
 
     /// A client with this certificate.

@@ -8,7 +8,7 @@ use crate::jwt::{issuer, jwt_authn, with_token};
 use crate::sidecar::{Blueprint, FRONTEND, Sidecar, policy, to, when};
 
 /// A sidecar that denies what `policy` says, and one that denies it by Envoy's own RBAC filter.
-fn both(policy: &Value, native: &Value) -> [Sidecar; 2] {
+pub fn both(policy: &Value, native: &Value) -> [Sidecar; 2] {
     let ours = Blueprint::new(&json!({ "policies": [policy] }));
     let mut theirs = Blueprint::new(&json!({ "policies": [] }));
     theirs = theirs.filter(json!({
@@ -24,7 +24,8 @@ fn both(policy: &Value, native: &Value) -> [Sidecar; 2] {
     })
 }
 
-fn statuses(sidecars: &[Sidecar; 2], send: impl Fn(&Sidecar) -> Response) -> [u16; 2] {
+/// What both answer to the same request.
+pub fn statuses(sidecars: &[Sidecar; 2], send: impl Fn(&Sidecar) -> Response) -> [u16; 2] {
     [send(&sidecars[0]).status, send(&sidecars[1]).status]
 }
 

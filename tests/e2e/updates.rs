@@ -6,7 +6,8 @@ use testbed::{Envoy, Request};
 use crate::shared::resources;
 use crate::sidecar::{Blueprint, FRONTEND, PATIENCE, Sidecar, client_of, policy, to, wasm};
 
-fn deny(paths: &[&str]) -> Value {
+/// A plugin configuration that denies these paths.
+pub fn deny(paths: &[&str]) -> Value {
     json!({ "policies": [policy("deny", "DENY", &[to(json!({ "paths": paths }))])] })
 }
 
@@ -15,7 +16,7 @@ fn status(sidecar: &Sidecar, path: &str) -> u16 {
 }
 
 /// The listener of the sidecar that ships, with this plugin configuration.
-fn listener(plugin_config: &Value) -> Value {
+pub fn listener(plugin_config: &Value) -> Value {
     Blueprint::new(plugin_config).listener().clone()
 }
 
@@ -79,7 +80,7 @@ fn a_configuration_that_fails_to_load_never_leaves_an_open_listener() {
 }
 
 /// A module that Envoy takes for a filter, and that traps on every request.
-fn trapping_module() -> Vec<u8> {
+pub fn trapping_module() -> Vec<u8> {
     let section = |id: u8, entries: &[&[u8]]| {
         let content = [&[u8::try_from(entries.len()).unwrap()][..], &entries.concat()].concat();
         // A length in LEB128, of two bytes whatever it is.
