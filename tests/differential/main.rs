@@ -23,6 +23,7 @@
 )]
 
 mod arena;
+mod coverage;
 mod policies;
 mod questions;
 mod shrink;
@@ -37,6 +38,7 @@ use anyhow::{Context as _, Result, bail};
 use fastrand::Rng;
 
 use self::arena::{Answers, Arena, Open, name};
+use self::coverage::Coverage;
 use self::policies::PolicySet;
 use self::questions::{Link, Question};
 
@@ -48,12 +50,13 @@ const QUESTIONS_OF_A_LINK: usize = 25;
 const WORKERS: usize = 2;
 
 /// What was counted.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Count {
     sets: usize,
     decisions: usize,
     allowed: usize,
     stricter: usize,
+    coverage: Coverage,
 }
 
 impl Count {
@@ -63,6 +66,7 @@ impl Count {
             decisions: self.decisions + other.decisions,
             allowed: self.allowed + other.allowed,
             stricter: self.stricter + other.stricter,
+            coverage: self.coverage.plus(other.coverage),
         }
     }
 }
@@ -125,13 +129,14 @@ fn native_rbac_and_the_filter_decide_alike() {
         workers.into_iter().map(|worker| worker.join().expect("see above")).fold(Count::default(), Count::plus)
     });
     let seconds = start.elapsed().as_secs_f64();
-    let Count { sets, decisions, allowed, stricter } = count;
+    let Count { sets, decisions, allowed, stricter, coverage } = count;
     #[expect(clippy::cast_precision_loss, reason = "for display")]
     let (rate, share) = (decisions as f64 / seconds, 100.0 * allowed as f64 / decisions as f64);
     println!(
         "{decisions} decisions over {sets} sets of policies, {share:.1}% ALLOW, {stricter} stricter than native as meant, \
          no other difference; {rate:.0} decisions a second, seed {seed}"
     );
+    println!("{}", coverage.report());
     assert!(decisions >= 2_000 && allowed > decisions / 20 && decisions - allowed > decisions / 20);
     assert!(stricter > 0, "the generator no longer reaches the differences that are meant");
 }
@@ -144,6 +149,7 @@ fn run_batch(rng: &mut Rng, ipv6: bool, count: &mut Count) -> Result<()> {
     let addresses = arena.addresses()?;
     for (index, (set, on_ipv6)) in sets.iter().zip(places).enumerate() {
         count.sets += 1;
+        count.coverage.add(set);
         for _ in 0..LINKS_OF_A_SET {
             let link = Link::generate(rng, on_ipv6);
             let mut open = connect(&addresses, index, &link)?;
