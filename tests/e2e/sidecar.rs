@@ -20,6 +20,9 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 pub const FRONTEND: &str = "cluster.local/ns/default/sa/frontend";
 pub const STRANGER: &str = "cluster.local/ns/elsewhere/sa/stranger";
 
+/// A version of Envoy: major, minor, patch.
+pub type Version = (u32, u32, u32);
+
 /// A sidecar in front of an application. Whatever a test does to it, it must not fall over: see its `Drop`.
 pub struct Sidecar {
     pub envoy: Arc<Envoy>,
@@ -229,13 +232,20 @@ impl Sidecar {
         self.envoy.address(&self.listener).unwrap()
     }
 
-    /// Major, minor and patch version of Envoy: for what one version does and another does not.
-    pub fn version(&self) -> (u32, u32, u32) {
+    /// The version of Envoy.
+    pub fn version(&self) -> Version {
         let info: Value = serde_json::from_str(&self.envoy.admin_get("/server_info").unwrap()).unwrap();
         // commit/1.40.0/Clean/RELEASE/BoringSSL
         let version = info["version"].as_str().and_then(|version| version.split('/').nth(1)).unwrap();
         let numbers: Vec<u32> = version.split('.').map(|number| number.parse().expect(version)).collect();
         (numbers[0], numbers[1], numbers[2])
+    }
+
+    /// Whether this Envoy has what came with these releases: the first of each minor version that had it, in order. Minor
+    /// versions after the last have it from the start.
+    pub fn has_fix(&self, releases: &[Version]) -> bool {
+        let version @ (major, minor, _) = self.version();
+        releases.iter().rfind(|release| (release.0, release.1) <= (major, minor)).is_some_and(|first| version >= *first)
     }
 
     /// A client with this certificate.

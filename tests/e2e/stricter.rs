@@ -9,6 +9,11 @@ use crate::sidecar::{Blueprint, FRONTEND, Sidecar, policy, to, when};
 
 /// A sidecar that denies what `policy` says, and one that denies it by Envoy's own RBAC filter.
 pub fn both(policy: &Value, native: &Value) -> [Sidecar; 2] {
+    both_with(policy, native, |blueprint| blueprint)
+}
+
+/// As [`both`], with something changed in either.
+pub fn both_with(policy: &Value, native: &Value, change: impl Fn(Blueprint) -> Blueprint) -> [Sidecar; 2] {
     let ours = Blueprint::new(&json!({ "policies": [policy] }));
     let mut theirs = Blueprint::new(&json!({ "policies": [] }));
     theirs = theirs.filter(json!({
@@ -20,7 +25,7 @@ pub fn both(policy: &Value, native: &Value) -> [Sidecar; 2] {
     }));
     [ours, theirs].map(|blueprint| {
         let odd_paths_pass = blueprint.setting("normalize_path", json!(false)).answering_by_itself();
-        odd_paths_pass.filter(jwt_authn()).start_shared()
+        change(odd_paths_pass.filter(jwt_authn())).start_shared()
     })
 }
 
