@@ -1,6 +1,6 @@
 # Everything that can be done here. `make` alone says what that is.
 
-WASM := target/wasm32-wasip1/release/mesh_authz.wasm
+WASM := $(or $(CARGO_TARGET_DIR),target)/wasm32-wasip1/release/mesh_authz.wasm
 CARGO := cargo
 ENVOY_VERSIONS := 1.36.4 1.38.2 1.40.0
 
@@ -8,7 +8,7 @@ ENVOY_VERSIONS := 1.36.4 1.38.2 1.40.0
 
 .PHONY: help
 help: ## Say what can be done here
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: dist/mesh_authz.wasm ## Watch a real Envoy allow and refuse requests, from a bare machine

@@ -9,20 +9,16 @@ use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::document::{self, Node, Object, Value, boolean, list, one_of, string, string_map};
 use crate::engine::{Combining, Options};
 use crate::identity::TrustDomains;
-use crate::policy::scope::{GATEWAY_NAME_LABEL, Gateway, MANAGED_LABEL, ServiceName, WAYPOINT_CONTROLLER, Workload};
-use crate::policy::{AuthorizationPolicy, PolicyName, Target, read, validate};
-
-/// What stands in for a namespace that nobody names.
-pub const DEFAULT_NAMESPACE: &str = "default";
+use crate::policy::scope::{Gateway, ServiceName, Workload};
+use crate::policy::{AuthorizationPolicy, DEFAULT_NAMESPACE, PolicyName, read, validate};
+use crate::request::Lookup;
+use crate::request::metadata::DEFAULT_PAYLOAD_KEY;
 
 /// The namespace whose policies are for every workload, unless the mesh says otherwise.
 pub const DEFAULT_ROOT_NAMESPACE: &str = "istio-system";
 
 /// The trust domain of a mesh that does not name one.
 pub const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
-
-/// Where `jwt_authn` puts a token's payload, as Istio configures it.
-pub const DEFAULT_JWT_PAYLOAD_KEY: &str = "payload";
 
 /// The combining algorithms, by name.
 pub const COMBINING: [(&str, Combining); 2] =
@@ -48,12 +44,31 @@ pub struct PluginConfig {
 }
 
 /// What Envoy's bootstrap, or Istio's, says about the workload.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeMetadata {
     /// `NAMESPACE`.
-    pub namespace: Option<String>,
+    pub namespace: Lookup<String>,
     /// `LABELS`.
-    pub labels: Option<Vec<(String, String)>>,
+    pub labels: Lookup<Vec<(String, String)>>,
+}
+
+impl Default for NodeMetadata {
+    fn default() -> Self {
+        Self { namespace: Lookup::Absent, labels: Lookup::Absent }
+    }
+}
+
+/// What is the same for all workloads of a mesh.
+#[derive(Clone, Debug)]
+pub struct Mesh {
+    /// `trustDomain`.
+    pub trust_domain: String,
+    /// `trustDomainAliases`.
+    pub aliases: Vec<String>,
+    /// `rootNamespace`.
+    pub root_namespace: String,
+    /// `combining`.
+    pub combining: Combining,
 }
 
 /// Where the peer's identity comes from.
@@ -156,19 +171,11 @@ fn plugin_config(object: &mut Object<'_>, node: &NodeMetadata, d: &mut Diagnosti
     }
     let root_namespace = object.read("rootNamespace", d, namespace).flatten();
     let (namespace, labels) = object.read("workload", d, workload).unwrap_or((None, None));
-    let namespace = namespace.or_else(|| node.namespace.clone()).unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
-    validate::namespace_name(&namespace, d);
-    let labels = labels.or_else(|| node.labels.clone());
-    let gateway = object.read("gateway", d, |node, d| gateway(node, &namespace, d)).flatten().or_else(|| {
-        let label = |name| labels.iter().flatten().find(|(key, _)| key == name).map(|(_, value)| value);
-        if label(MANAGED_LABEL).is_some_and(|controller| controller == WAYPOINT_CONTROLLER) {
-            d.error_with_hint(
-                "by its labels this workload is a waypoint",
-                "set `gateway`, with `waypoint: true` and the service that this filter protects",
-            );
-        }
-        label(GATEWAY_NAME_LABEL).map(|name| Gateway { name: name.clone(), ..Gateway::default() })
-    });
+    let namespace = namespace.or_else(|| node_namespace(node, d)).unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+    let labels = labels.or_else(|| node_labels(node, d));
+    let gateway = object.read("gateway", d, |node, d| gateway(node, &namespace, d)).flatten();
+    let root_namespace = root_namespace.unwrap_or_else(|| DEFAULT_ROOT_NAMESPACE.to_owned());
+    let workload = Workload::new(namespace, labels, gateway, root_namespace, d);
     let domain = object.read("trustDomain", d, trust_domain).flatten();
     let aliases = object.read("trustDomainAliases", d, |node, d| list(node, d, trust_domain));
     let source_ip_from = [("filter-state", SourceIpFrom::FilterState), ("remote-address", SourceIpFrom::RemoteAddress)];
@@ -181,15 +188,10 @@ fn plugin_config(object: &mut Object<'_>, node: &NodeMetadata, d: &mut Diagnosti
                 aliases.into_iter().flatten().flatten(),
             ),
             combining: choice(object, "combining", &COMBINING, d),
-            jwt_payload_key: object.read("jwt", d, jwt).flatten().unwrap_or_else(|| DEFAULT_JWT_PAYLOAD_KEY.to_owned()),
+            jwt_payload_key: object.read("jwt", d, jwt).flatten().unwrap_or_else(|| DEFAULT_PAYLOAD_KEY.to_owned()),
         },
-        principal_from: principal_from(object, gateway.as_ref(), d),
-        workload: Workload {
-            namespace,
-            labels,
-            gateway,
-            root_namespace: root_namespace.unwrap_or_else(|| DEFAULT_ROOT_NAMESPACE.to_owned()),
-        },
+        principal_from: principal_from(object, workload.gateway.as_ref(), d),
+        workload,
         source_ip_from: choice(object, "sourceIpFrom", &source_ip_from, d),
         deny_response: object.read("denyResponse", d, deny_response).unwrap_or_default(),
         decision_log: choice(object, "decisionLog", &decision_log, d),
@@ -218,17 +220,41 @@ pub fn policies(node: &Node, diagnostics: &mut Diagnostics) -> Vec<Authorization
     policies.into_iter().flatten().collect()
 }
 
-/// Without labels, a policy with a selector would apply to nothing, and so would one for a gateway; nobody would notice.
+fn node_namespace(node: &NodeMetadata, diagnostics: &mut Diagnostics) -> Option<String> {
+    in_node_metadata("NAMESPACE", diagnostics, |diagnostics| match &node.namespace {
+        Lookup::Value(name) => {
+            validate::namespace_name(name, diagnostics);
+            Some(name.clone())
+        }
+        Lookup::Absent => None,
+        Lookup::Unreadable => {
+            diagnostics.error_with_hint("is not a string", "write one, or set `workload.namespace`");
+            None
+        }
+    })
+}
+
+fn node_labels(node: &NodeMetadata, diagnostics: &mut Diagnostics) -> Option<Vec<(String, String)>> {
+    in_node_metadata("LABELS", diagnostics, |diagnostics| match &node.labels {
+        Lookup::Value(labels) => Some(labels.clone()),
+        Lookup::Absent => None,
+        Lookup::Unreadable => {
+            diagnostics.error_with_hint(
+                "is not a map of strings, or has no value in it",
+                "write numbers and booleans in quotes, or set `workload.labels` in the plugin configuration",
+            );
+            None
+        }
+    })
+}
+
+fn in_node_metadata<R>(name: &str, diagnostics: &mut Diagnostics, read: impl FnOnce(&mut Diagnostics) -> R) -> R {
+    diagnostics.field("node", |diagnostics| diagnostics.field("metadata", |diagnostics| diagnostics.field(name, read)))
+}
+
 fn require_labels(config: &PluginConfig, diagnostics: &mut Diagnostics) {
-    if config.workload.labels.is_some() {
-        return;
-    }
     for policy in &config.policies {
-        let what = match policy.target {
-            Target::Labels(_) => "a selector",
-            Target::References(_) if config.workload.gateway.is_none() => "a target reference",
-            Target::References(_) | Target::Everything => continue,
-        };
+        let Some(what) = config.workload.lacks_labels_for(policy) else { continue };
         diagnostics.policy(policy.name.to_string(), |diagnostics| {
             diagnostics.error_with_hint(
                 format!("has {what}, and the labels of this workload are unknown"),
@@ -290,7 +316,8 @@ fn name(node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
     Some(name)
 }
 
-fn gateway(node: &Node, namespace: &str, diagnostics: &mut Diagnostics) -> Option<Gateway> {
+/// Reads `{name, waypoint, services, serviceEntries}`.
+pub fn gateway(node: &Node, namespace: &str, diagnostics: &mut Diagnostics) -> Option<Gateway> {
     let mut object = Object::open(node, diagnostics)?;
     let gateway_name = object.read("name", diagnostics, name).flatten();
     if !object.has("name") {
@@ -303,8 +330,12 @@ fn gateway(node: &Node, namespace: &str, diagnostics: &mut Diagnostics) -> Optio
         services.into_iter().flatten().flatten().collect::<Vec<_>>()
     };
     let (services, service_entries) = (services("services"), services("serviceEntries"));
+    let count = services.len().saturating_add(service_entries.len());
+    if count > 0 && !waypoint {
+        diagnostics.error_with_hint("only a waypoint has services", "set `waypoint: true`");
+    }
     // With two, what permits one of them would permit the other.
-    if services.len().saturating_add(service_entries.len()) > 1 {
+    if count > 1 {
         diagnostics.error_with_hint(
             "one filter protects one service of a waypoint",
             "configure a filter for each service, as Istio does",
@@ -323,7 +354,8 @@ fn service(node: &Node, own_namespace: &str, diagnostics: &mut Diagnostics) -> O
     Some(ServiceName { namespace: namespace.to_owned(), name: name.to_owned() })
 }
 
-fn trust_domain(node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
+/// A trust domain.
+pub fn trust_domain(node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
     let text = string(node, diagnostics)?;
     if text.is_empty() || text.contains('/') {
         diagnostics.error_with_hint(

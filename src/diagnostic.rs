@@ -181,7 +181,7 @@ impl Diagnostics {
     }
 }
 
-/// `, did you mean "x"?` for the known name that is nearest to an unknown one; empty when none is near.
+/// The known name that is nearest to an unknown one, if one is near.
 ///
 /// Near is a third of the longer name's letters or fewer to change, or the same letters in another case.
 #[must_use]

@@ -204,7 +204,7 @@ impl Engine {
     #[must_use]
     pub fn rules(&self) -> usize {
         let Self { combining: _, custom, deny, allow, audit, dry_run_deny, dry_run_allow } = self;
-        [custom, deny, allow, audit, dry_run_deny, dry_run_allow].iter().map(|set| set.index.len()).sum()
+        [custom, deny, allow, audit, dry_run_deny, dry_run_allow].iter().map(|set| set.index.count()).sum()
     }
 
     /// Decides one request.

@@ -65,9 +65,10 @@ impl Plugin {
         }
         let engine = Engine::new(&applying, &config.options);
         log::info!(
-            "{} of {} policies apply to this workload in namespace {}",
+            "{} of {} policies, with {} rules, apply to this workload in namespace {}",
             applying.len(),
             config.policies.len(),
+            engine.rules(),
             config.workload.namespace
         );
         Ok(Self {

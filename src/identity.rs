@@ -8,7 +8,8 @@
 use crate::matcher::Wildcard;
 use crate::policy::Form;
 
-const SCHEME: &str = "spiffe://";
+/// What a SPIFFE id begins with, and policies leave out.
+pub const SCHEME: &str = "spiffe://";
 
 /// What stands for the mesh's own trust domain in every mesh.
 const LOCAL_TRUST_DOMAIN: &str = "cluster.local";

@@ -9,6 +9,8 @@ use crate::document::{Node, Position, Value};
 use crate::policy::{AuthorizationPolicy, PolicyName, read};
 use crate::yaml;
 
+const LIST_KIND: &str = "AuthorizationPolicyList";
+
 /// What was found in some files.
 #[derive(Debug, Default)]
 pub struct Resources {
@@ -77,7 +79,7 @@ impl Resources {
     pub fn read<P: AsRef<Path>>(inputs: &[P]) -> Result<Self, InputError> {
         let mut resources = Self::default();
         for input in inputs {
-            for file in files(input.as_ref())? {
+            for file in files(input.as_ref(), &mut resources.skipped)? {
                 for document in documents(&file)? {
                     resources.document(&file, document);
                 }
@@ -96,13 +98,16 @@ impl Resources {
     fn document(&mut self, file: &Path, node: Node) {
         let text = |name| node.get(name).and_then(Node::as_str).unwrap_or_default();
         let (kind, group) = (text("kind"), text("apiVersion").split_once('/').map_or("", |(group, _)| group));
-        if kind.ends_with("List") {
+        if kind == "List" || kind == LIST_KIND {
             self.list(file, node);
+        } else if kind.is_empty() && group.is_empty() && node.get("spec").is_none() && node.get("metadata").is_none() {
+            self.skipped.push(format!("{}: skipped: a document that is no Kubernetes resource", file.display()));
         } else if is_ours(kind, group) {
             self.policy(file, node);
         } else {
             let name = node.get("metadata").and_then(|m| m.get("name")).and_then(Node::as_str).unwrap_or("?");
-            self.skipped.push(format!("{}: {kind} {name} skipped", file.display()));
+            let version = text("apiVersion");
+            self.skipped.push(format!("{}: skipped: {kind} {name} of {version}", file.display()));
         }
     }
 
@@ -177,17 +182,20 @@ pub fn documents(file: &Path) -> Result<Vec<Node>, InputError> {
     yaml::documents(&text.map_err(|e| error(e.to_string()))?).map_err(|e| error(format!("line {e}")))
 }
 
-fn files(input: &Path) -> Result<Vec<PathBuf>, InputError> {
+fn files(input: &Path, skipped: &mut Vec<String>) -> Result<Vec<PathBuf>, InputError> {
     if !input.is_dir() {
         return Ok(vec![input.to_owned()]);
     }
     let error = |e: std::io::Error| InputError { file: input.to_owned(), message: e.to_string() };
     let entries = std::fs::read_dir(input).map_err(error)?;
     let paths: Result<Vec<_>, _> = entries.map(|entry| entry.map(|entry| entry.path())).collect();
+    let paths = paths.map_err(error)?;
+    let folders = paths.iter().filter(|path| path.is_dir());
+    skipped.extend(folders.map(|folder| format!("{}: skipped: a folder in a folder", folder.display())));
     let is_resource = |path: &PathBuf| {
         path.extension().is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known))
     };
-    let mut files: Vec<_> = paths.map_err(error)?.into_iter().filter(is_resource).collect();
+    let mut files: Vec<_> = paths.into_iter().filter(is_resource).collect();
     files.sort();
     if files.is_empty() {
         let message = "the folder has no .yaml, .yml or .json file (folders in it are not read)".to_owned();
@@ -199,6 +207,8 @@ fn files(input: &Path) -> Result<Vec<PathBuf>, InputError> {
 /// Whether a resource is, or is meant to be, an `AuthorizationPolicy` of Istio: a mistyped one must not be skipped as
 /// something else. One of another group's is something else.
 fn is_ours(kind: &str, group: &str) -> bool {
-    let meant = |text: &str, ours| text.is_empty() || diagnostic::suggestion(text, [ours]).is_some();
-    meant(kind, read::KIND) && meant(group, "security.istio.io")
+    const GROUP: &str = "security.istio.io";
+    let near = |text: &str, ours| text.is_empty() || diagnostic::suggestion(text, [ours]).is_some();
+    let is_sibling = matches!(kind, "PeerAuthentication" | "RequestAuthentication");
+    (near(kind, read::KIND) && (near(group, GROUP) || group.ends_with("istio.io"))) || (group == GROUP && !is_sibling)
 }

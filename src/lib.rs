@@ -1,6 +1,7 @@
 //! Istio's `AuthorizationPolicy`, enforced by a Proxy-Wasm filter in any Envoy.
 //!
-//! The modules stand in the order in which data flows through them, so that they can be read from top to bottom:
+//! The modules stand in the order in which data flows through them and can be read from top to bottom; the configuration
+//! comes first, though it is made of what comes after it. Where a sentence of the documentation is decided:
 //!
 //! | sentence of the documentation | decided in |
 //! | --- | --- |

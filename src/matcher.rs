@@ -19,17 +19,6 @@ pub enum Polarity {
     Denies,
 }
 
-impl Polarity {
-    /// The polarity of the `not` twin.
-    #[must_use]
-    pub fn inverted(self) -> Self {
-        match self {
-            Self::Permits => Self::Denies,
-            Self::Denies => Self::Permits,
-        }
-    }
-}
-
 /// What a wildcard accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wildcard {

@@ -32,6 +32,9 @@ pub struct AuthorizationPolicy {
     pub provider: Option<String>,
 }
 
+/// The namespace of what does not name one, as with kubectl.
+pub const DEFAULT_NAMESPACE: &str = "default";
+
 /// A policy's full name; prints as `namespace/name`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PolicyName {

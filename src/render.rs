@@ -2,35 +2,76 @@
 
 pub mod rbac;
 
-use crate::config::COMBINING;
+use crate::config::{COMBINING, Mesh};
 use crate::document::{Node, Value};
 use crate::input::Resources;
-use crate::policy::scope::Workload;
-use crate::testfile::Mesh;
+use crate::policy::scope::{Gateway, ServiceName, Workload};
+
+/// What a plugin configuration says about the workload; what it does not say, Envoy's node metadata does.
+#[derive(Clone, Debug, Default)]
+pub struct Described {
+    /// Its namespace.
+    pub namespace: Option<String>,
+    /// Its labels.
+    pub labels: Option<Vec<(String, String)>>,
+    /// Set if it is a gateway or a waypoint.
+    pub gateway: Option<Gateway>,
+}
+
+impl From<&Workload> for Described {
+    fn from(workload: &Workload) -> Self {
+        Self {
+            namespace: Some(workload.namespace.clone()),
+            labels: workload.labels.clone(),
+            gateway: workload.gateway.clone(),
+        }
+    }
+}
 
 /// The plugin configuration for these policies and this workload: what Envoy is to hand to the filter.
 ///
 /// Of each policy, what the filter ignores is left out.
 #[must_use]
-pub fn plugin_config(resources: &Resources, workload: &Workload, mesh: &Mesh) -> Node {
+pub fn plugin_config(resources: &Resources, workload: &Described, mesh: &Mesh) -> Node {
     let text = |text: &str| Node::from(Value::String(text.to_owned()));
     let policies = resources.policies.iter().map(|resource| without_bookkeeping(&resource.node)).collect();
-    let mut described = vec![("namespace".to_owned(), text(&workload.namespace))];
-    if let Some(labels) = &workload.labels {
-        let labels = labels.iter().map(|(key, value)| (key.clone(), text(value))).collect();
-        described.push(("labels".to_owned(), Value::Map(labels).into()));
-    }
+    let map = |entries: Vec<(&str, Node)>| {
+        Node::from(Value::Map(entries.into_iter().map(|(name, node)| (name.to_owned(), node)).collect()))
+    };
+    let names = |services: &[ServiceName]| {
+        let name = |service: &ServiceName| text(&format!("{}/{}", service.namespace, service.name));
+        Node::from(Value::List(services.iter().map(name).collect()))
+    };
+    let labels = |labels: &Vec<(String, String)>| {
+        Node::from(Value::Map(labels.iter().map(|(key, value)| (key.clone(), text(value))).collect()))
+    };
+    let gateway = |gateway: &Gateway| {
+        map(vec![
+            ("name", text(&gateway.name)),
+            ("waypoint", Value::Bool(gateway.waypoint).into()),
+            ("services", names(&gateway.services)),
+            ("serviceEntries", names(&gateway.service_entries)),
+        ])
+    };
+    let described = [
+        workload.namespace.as_deref().map(|namespace| ("namespace", text(namespace))),
+        workload.labels.as_ref().map(|given| ("labels", labels(given))),
+    ];
+    let described: Vec<_> = described.into_iter().flatten().collect();
     let combining = COMBINING.iter().find(|(_, combining)| *combining == mesh.combining).map_or("", |(name, _)| *name);
     let aliases = mesh.aliases.iter().map(|alias| text(alias)).collect();
-    let entries = [
-        ("policies", Value::List(policies).into()),
-        ("workload", Value::Map(described).into()),
+    let mut entries = vec![("policies", Value::List(policies).into())];
+    if !described.is_empty() {
+        entries.push(("workload", map(described)));
+    }
+    entries.extend(workload.gateway.as_ref().map(|given| ("gateway", gateway(given))));
+    entries.extend([
         ("trustDomain", text(&mesh.trust_domain)),
         ("trustDomainAliases", Value::List(aliases).into()),
         ("rootNamespace", text(&mesh.root_namespace)),
         ("combining", text(combining)),
-    ];
-    Value::Map(entries.into_iter().map(|(name, node)| (name.to_owned(), node)).collect()).into()
+    ]);
+    map(entries)
 }
 
 /// A resource without its status, and without metadata that says nothing about its meaning.

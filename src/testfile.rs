@@ -7,14 +7,15 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use crate::config::{self, COMBINING, DEFAULT_NAMESPACE, DEFAULT_ROOT_NAMESPACE, DEFAULT_TRUST_DOMAIN};
+use crate::config::{self, COMBINING, DEFAULT_ROOT_NAMESPACE, DEFAULT_TRUST_DOMAIN, Mesh};
 use crate::diagnostic::Diagnostics;
 use crate::document::{Node, Object, Value, list, one_of, string};
 use crate::engine::{Combining, Decision, Engine, Options, Verdict};
 use crate::identity::TrustDomains;
 use crate::input::{self, Finding, InputError, Resources};
-use crate::policy::Target;
 use crate::policy::scope::{Scope, Workload, scope};
+use crate::policy::{DEFAULT_NAMESPACE, PolicyName};
+use crate::request::metadata::{DEFAULT_PAYLOAD_KEY, JWT_AUTHN};
 use crate::request::{Lookup, Request};
 
 /// A test file, read, with its policies.
@@ -30,19 +31,6 @@ pub struct TestFile {
     pub mesh: Mesh,
     /// The tests.
     pub tests: Vec<Test>,
-}
-
-/// What is the same for all workloads of a mesh.
-#[derive(Clone, Debug)]
-pub struct Mesh {
-    /// `trustDomain`.
-    pub trust_domain: String,
-    /// `trustDomainAliases`.
-    pub aliases: Vec<String>,
-    /// `rootNamespace`.
-    pub root_namespace: String,
-    /// `combining`.
-    pub combining: Combining,
 }
 
 /// One request and what is to become of it.
@@ -159,8 +147,8 @@ impl RequestFields {
             request = request.header(name, value);
         }
         if let Some(claims) = &self.jwt {
-            let payload = Value::Map(vec![("payload".to_owned(), claims.clone())]).into();
-            request = request.metadata("envoy.filters.http.jwt_authn", &payload);
+            let payload = Value::Map(vec![(DEFAULT_PAYLOAD_KEY.to_owned(), claims.clone())]).into();
+            request = request.metadata(JWT_AUTHN, &payload);
         }
         for (filter, fields) in &self.metadata {
             request = request.metadata(filter, fields);
@@ -194,19 +182,18 @@ impl TestFile {
             findings.append(&mut resources.findings);
             return Err(TestFileError::Invalid(findings));
         }
-        let (namespace, labels) = workload;
-        let selects = |target: &Target| matches!(target, Target::Labels(_));
-        if labels.is_none() && resources.policies.iter().any(|resource| selects(&resource.policy.target)) {
-            let message = "a policy has a selector: give `workload.labels`".to_owned();
+        let lacking = |policy| workload.lacks_labels_for(policy).map(|what| (policy, what));
+        if let Some((policy, what)) = resources.policies.iter().find_map(|resource| lacking(&resource.policy)) {
+            let message = format!("policy {} has {what}: give `workload.labels`", policy.name);
             return Err(InputError { file: file.to_owned(), message }.into());
         }
-        let workload = Workload {
-            namespace: namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned()),
-            labels,
-            gateway: None,
-            root_namespace: mesh.root_namespace.clone(),
-        };
         Ok(Self { file: file.to_owned(), resources, workload, mesh, tests })
+    }
+
+    /// The policies that do not apply to the workload, and why.
+    pub fn out_of_scope(&self) -> impl Iterator<Item = (&PolicyName, Scope)> {
+        let policies = self.resources.policies.iter().map(|resource| &resource.policy);
+        policies.map(|p| (&p.name, scope(p, &self.workload))).filter(|(_, scope)| *scope != Scope::Applies)
     }
 
     /// The policies that apply to the workload, compiled.
@@ -217,7 +204,7 @@ impl TestFile {
         let options = Options {
             trust_domains: TrustDomains::new(self.mesh.trust_domain.clone(), self.mesh.aliases.clone()),
             combining: self.mesh.combining,
-            jwt_payload_key: config::DEFAULT_JWT_PAYLOAD_KEY.to_owned(),
+            jwt_payload_key: DEFAULT_PAYLOAD_KEY.to_owned(),
         };
         Engine::new(&applying, &options)
     }
@@ -254,7 +241,7 @@ impl std::error::Error for TestFileError {}
 
 struct Fields {
     policies: Vec<String>,
-    workload: config::WorkloadFields,
+    workload: Workload,
     mesh: Mesh,
     tests: Vec<Test>,
 }
@@ -262,8 +249,16 @@ struct Fields {
 fn fields(node: &Node, d: &mut Diagnostics) -> Option<Fields> {
     let mut object = Object::open(node, d)?;
     let policies = object.strings("policies", d);
-    let workload = object.read("workload", d, config::workload).unwrap_or((None, None));
+    if !object.has("policies") {
+        d.field("policies", |d| {
+            d.error_with_hint("is missing", "name the files; without any policy everything passes")
+        });
+    }
+    let (namespace, labels) = object.read("workload", d, config::workload).unwrap_or((None, None));
+    let namespace = namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+    let gateway = object.read("gateway", d, |node, d| config::gateway(node, &namespace, d)).flatten();
     let mesh = object.read("mesh", d, mesh).unwrap_or_else(|| mesh(&Value::Map(Vec::new()).into(), d));
+    let workload = Workload::new(namespace, labels, gateway, mesh.root_namespace.clone(), d);
     let tests = object.read("tests", d, |node, d| list(node, d, test)).unwrap_or_default();
     object.finish(d);
     if tests.is_empty() {
@@ -280,10 +275,11 @@ fn mesh(node: &Node, d: &mut Diagnostics) -> Mesh {
         combining: Combining::default(),
     };
     let Some(mut object) = Object::open(node, d) else { return mesh };
-    if let Some(trust_domain) = object.string("trustDomain", d) {
+    if let Some(trust_domain) = object.read("trustDomain", d, config::trust_domain).flatten() {
         mesh.trust_domain = trust_domain;
     }
-    mesh.aliases = object.strings("trustDomainAliases", d);
+    let aliases = object.read("trustDomainAliases", d, |node, d| list(node, d, config::trust_domain));
+    mesh.aliases = aliases.into_iter().flatten().flatten().collect();
     if let Some(root_namespace) = object.read("rootNamespace", d, config::namespace).flatten() {
         mesh.root_namespace = root_namespace;
     }
@@ -328,7 +324,7 @@ fn expectation(node: &Node, d: &mut Diagnostics) -> Option<Expectation> {
 fn request(node: &Node, d: &mut Diagnostics) -> Option<RequestFields> {
     let mut object = Object::open(node, d)?;
     let request = RequestFields {
-        principal: object.string("principal", d),
+        principal: object.read("principal", d, principal).flatten(),
         method: object.string("method", d),
         path: object.string("path", d),
         host: object.string("host", d),
@@ -343,6 +339,15 @@ fn request(node: &Node, d: &mut Diagnostics) -> Option<RequestFields> {
     };
     object.finish(d);
     Some(request)
+}
+
+/// A SPIFFE id, without its scheme as in policies.
+fn principal(node: &Node, d: &mut Diagnostics) -> Option<String> {
+    let text = string(node, d)?;
+    if text.starts_with("spiffe://") {
+        d.error_with_hint("has the scheme in it", "write it without `spiffe://`, as in policies");
+    }
+    Some(text)
 }
 
 /// A map from header names to a value or a list of values.

@@ -13,8 +13,9 @@ use crate::document::{Node, Position, Value};
 /// Deepest nesting, as in `serde_json`.
 const DEEPEST: usize = 128;
 
-/// Most values in one text, aliases expanded.
-const MOST_VALUES: usize = 4_000_000;
+/// Most that one text may hold, aliases expanded: the bytes of its scalars, and as many for every value.
+const MOST_BYTES: usize = 256 << 20;
+const BYTES_OF_A_VALUE: usize = 64;
 
 /// The text is not YAML, or too much of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +43,7 @@ impl From<ScanError> for YamlError {
 /// Reads all documents of a text. Empty ones are left out.
 ///
 /// # Errors
-/// The text is not YAML, is nested deeper than 128 levels, or expands to more than four million values.
+/// The text is not YAML, is nested deeper than 128 levels, or expands to more than 256 MiB.
 pub fn documents(text: &str) -> Result<Vec<Node>, YamlError> {
     let mut builder = Builder::default();
     for event in Parser::new_from_str(text) {
@@ -74,9 +75,9 @@ enum Container {
 struct Builder {
     documents: Vec<Node>,
     open: Vec<Open>,
-    /// Anchored values, with the number of values in each.
+    /// Anchored values, with the size of each.
     anchors: HashMap<usize, (Node, usize)>,
-    values: usize,
+    size: usize,
 }
 
 impl Builder {
@@ -86,7 +87,9 @@ impl Builder {
                 let is_text = style != ScalarStyle::Plain
                     || tag.is_some_and(|tag| tag.is_yaml_core_schema() && tag.suffix == "str");
                 let value = if is_text { Value::String(text.into_owned()) } else { plain(&text) };
-                self.add(Node { value, position: Some(position) }, anchor, 1, position)
+                let node = Node { value, position: Some(position) };
+                let size = size(&node);
+                self.add(node, anchor, size, position)
             }
             Event::SequenceStart(anchor, _) => self.start(Container::List(Vec::new()), anchor, position),
             Event::MappingStart(anchor, _) => self.start(Container::Map(Vec::new(), None), anchor, position),
@@ -116,15 +119,16 @@ impl Builder {
             Container::Map(entries, _) => Value::Map(entries),
         };
         let node = Node { value, position: Some(position) };
-        let size = if anchor == 0 { 1 } else { size(&node) };
+        // What is in it was counted when it came.
+        let size = if anchor == 0 { BYTES_OF_A_VALUE } else { size(&node) };
         self.add(node, anchor, size, position)
     }
 
     /// Puts a complete value where it belongs.
     fn add(&mut self, mut node: Node, anchor: usize, size: usize, position: Position) -> Result<(), YamlError> {
-        self.values = self.values.saturating_add(size);
-        if self.values > MOST_VALUES {
-            return Err(error(position, "too many values"));
+        self.size = self.size.saturating_add(size);
+        if self.size > MOST_BYTES {
+            return Err(error(position, "too much, with its aliases expanded"));
         }
         if anchor != 0 {
             self.anchors.insert(anchor, (node.clone(), size));
@@ -158,14 +162,15 @@ fn error(position: Position, message: &str) -> YamlError {
     YamlError { position, message: message.to_owned() }
 }
 
-/// How many values there are in a node, itself included.
+/// How much memory a node takes, about.
 fn size(node: &Node) -> usize {
     let inner: usize = match &node.value {
         Value::List(items) => items.iter().map(size).sum(),
         Value::Map(entries) => entries.iter().map(|(_, node)| size(node)).sum(),
-        _ => 0,
+        Value::String(text) => text.len(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
     };
-    inner.saturating_add(1)
+    inner.saturating_add(BYTES_OF_A_VALUE)
 }
 
 /// Keys are strings, whatever they look like.
@@ -197,9 +202,10 @@ fn number(text: &str) -> Option<f64> {
     let digits = text.replace('_', "");
     let unsigned = digits.strip_prefix(['+', '-']).unwrap_or(&digits);
     let radix =
-        |prefix, radix| unsigned.strip_prefix(prefix).and_then(|digits| u32::from_str_radix(digits, radix).ok());
+        |prefix, radix| unsigned.strip_prefix(prefix).and_then(|digits| u64::from_str_radix(digits, radix).ok());
     if let Some(number) = radix("0x", 16).or_else(|| radix("0o", 8)).or_else(|| radix("0b", 2)) {
-        return Some(f64::from(number));
+        #[expect(clippy::cast_precision_loss, reason = "no field holds a number that large")]
+        return Some(number as f64);
     }
     if matches!(unsigned, ".inf" | ".Inf" | ".INF") {
         return Some(f64::INFINITY);

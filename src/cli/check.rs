@@ -29,10 +29,13 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
     for skipped in &resources.skipped {
         let _infallible = writeln!(out, "{skipped}");
     }
+    if resources.policies.is_empty() && !resources.has_errors() {
+        return Err("there is no AuthorizationPolicy in the input".to_owned());
+    }
     let count = |severity| resources.findings.iter().filter(|f| f.diagnostic.severity == severity).count();
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
     let valid = resources.policies.len();
-    let _infallible = writeln!(out, "{valid} valid policies, {errors} errors, {warnings} warnings");
+    let _infallible = writeln!(out, "valid policies: {valid}, errors: {errors}, warnings: {warnings}");
     let bad = errors > 0 || (arguments.deny_warnings && warnings > 0);
     Ok(if bad { Answer::Bad } else { Answer::Good })
 }

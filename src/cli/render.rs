@@ -4,16 +4,16 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use mesh_authz::config::{DEFAULT_NAMESPACE, DEFAULT_ROOT_NAMESPACE, DEFAULT_TRUST_DOMAIN};
+use clap::builder::PossibleValuesParser;
+use mesh_authz::config::{self, COMBINING, DEFAULT_ROOT_NAMESPACE, DEFAULT_TRUST_DOMAIN, Mesh};
 use mesh_authz::diagnostic::Diagnostics;
-use mesh_authz::engine::Combining;
+use mesh_authz::document::{Node, Value};
 use mesh_authz::identity::TrustDomains;
 use mesh_authz::input::Resources;
 use mesh_authz::policy::scope::{Scope, Workload};
-use mesh_authz::policy::{self, Target, validate};
-use mesh_authz::render;
+use mesh_authz::policy::{self, AuthorizationPolicy, DEFAULT_NAMESPACE};
 use mesh_authz::render::rbac::{self, Traffic};
-use mesh_authz::testfile::Mesh;
+use mesh_authz::render::{self, Described};
 
 use super::{Answer, Failure};
 
@@ -37,8 +37,8 @@ pub struct PluginConfig {
     scope: ScopeArguments,
 
     /// How matches become a decision.
-    #[arg(long, value_enum, default_value = "deny-overrides")]
-    combining: CombiningName,
+    #[arg(long, default_value = COMBINING[0].0, value_parser = PossibleValuesParser::new(COMBINING.map(|(name, _)| name)))]
+    combining: String,
 }
 
 /// Arguments of `mesh-authz render envoy-rbac`.
@@ -71,33 +71,26 @@ struct ScopeArguments {
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 
-    /// The workload's namespace.
-    #[arg(long, default_value = DEFAULT_NAMESPACE, value_parser = namespace)]
-    namespace: String,
+    /// The workload's namespace. In a plugin configuration, Envoy's node metadata names it otherwise; elsewhere it is
+    /// `default`.
+    #[arg(long, value_parser = namespace)]
+    namespace: Option<String>,
 
-    /// A label of the workload; may be repeated. Without any, Envoy's node metadata has to name them.
+    /// A label of the workload; may be repeated. In a plugin configuration, Envoy's node metadata names them otherwise.
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     labels: Vec<(String, String)>,
 
     /// The mesh's trust domain.
-    #[arg(long, default_value = DEFAULT_TRUST_DOMAIN)]
+    #[arg(long, default_value = DEFAULT_TRUST_DOMAIN, value_parser = trust_domain)]
     trust_domain: String,
 
     /// Another name of the trust domain; may be repeated.
-    #[arg(long = "trust-domain-alias", value_name = "TRUST_DOMAIN")]
+    #[arg(long = "trust-domain-alias", value_name = "TRUST_DOMAIN", value_parser = trust_domain)]
     aliases: Vec<String>,
 
     /// The namespace whose policies are for every workload.
     #[arg(long, default_value = DEFAULT_ROOT_NAMESPACE, value_parser = namespace)]
     root_namespace: String,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum CombiningName {
-    /// Istio's: a DENY that matches beats every ALLOW.
-    DenyOverrides,
-    /// An ALLOW that matches is an exception to every DENY.
-    PermitOverrides,
 }
 
 pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
@@ -111,7 +104,7 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
         return Ok(Answer::Bad);
     }
     for note in resources.findings.iter().map(ToString::to_string).chain(resources.skipped.iter().cloned()) {
-        let _closed_pipe = writeln!(std::io::stderr(), "{note}");
+        self::note(&note);
     }
     if resources.policies.is_empty() {
         return Err("there is no AuthorizationPolicy in the input; without any, everything is allowed".to_owned());
@@ -128,27 +121,19 @@ fn plugin_config(resources: &Resources, PluginConfig { scope, combining }: &Plug
         trust_domain: scope.trust_domain.clone(),
         aliases: scope.aliases.clone(),
         root_namespace: scope.root_namespace.clone(),
-        combining: match combining {
-            CombiningName::DenyOverrides => Combining::DenyOverrides,
-            CombiningName::PermitOverrides => Combining::PermitOverrides,
-        },
+        combining: COMBINING.iter().find(|(name, _)| name == combining).map(|(_, c)| *c).unwrap_or_default(),
     };
-    json(&render::plugin_config(resources, &scope.workload(), &mesh))
+    if scope.namespace.is_some() && !scope.labels.is_empty() {
+        scope.applying(resources)?;
+    }
+    let described = Described { namespace: scope.namespace.clone(), labels: scope.labels(), gateway: None };
+    json(&render::plugin_config(resources, &described, &mesh))
 }
 
 fn envoy_rbac(resources: &Resources, EnvoyRbac { scope, tcp, format }: &EnvoyRbac) -> Result<String, Failure> {
-    let workload = scope.workload();
-    let policies: Vec<_> = resources.policies.iter().map(|resource| &resource.policy).collect();
-    if let Some(policy) = policies.iter().find(|policy| matches!(policy.target, Target::Labels(_)))
-        && workload.labels.is_none()
-    {
-        return Err(format!("{} has a selector: give the workload's labels with --label", policy.name));
-    }
-    let applying: Vec<_> =
-        policies.into_iter().filter(|p| policy::scope::scope(p, &workload) == Scope::Applies).collect();
     let trust_domains = TrustDomains::new(scope.trust_domain.clone(), scope.aliases.clone());
     let traffic = if *tcp { Traffic::Tcp } else { Traffic::Http };
-    let filters = rbac::filters(&applying, &trust_domains, traffic);
+    let filters = rbac::filters(&scope.applying(resources)?, &trust_domains, traffic);
     match format {
         Format::Yaml => serde_saphyr::to_string(&filters).map_err(|error| error.to_string()),
         Format::Json => json(&filters),
@@ -161,22 +146,52 @@ fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
 }
 
 impl ScopeArguments {
-    fn workload(&self) -> Workload {
-        Workload {
-            namespace: self.namespace.clone(),
-            labels: if self.labels.is_empty() { None } else { Some(self.labels.clone()) },
-            gateway: None,
-            root_namespace: self.root_namespace.clone(),
+    fn labels(&self) -> Option<Vec<(String, String)>> {
+        if self.labels.is_empty() { None } else { Some(self.labels.clone()) }
+    }
+
+    /// The policies that apply to the workload. Says on standard error which do not, and why.
+    fn applying<'r>(&self, resources: &'r Resources) -> Result<Vec<&'r AuthorizationPolicy>, Failure> {
+        let mut diagnostics = Diagnostics::new();
+        let namespace = self.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+        let workload = Workload::new(namespace, self.labels(), None, self.root_namespace.clone(), &mut diagnostics);
+        if let Some(error) = diagnostics.into_found().first() {
+            return Err(error.to_string());
         }
+        let mut applying = Vec::new();
+        for policy in resources.policies.iter().map(|resource| &resource.policy) {
+            if let Some(what) = workload.lacks_labels_for(policy) {
+                return Err(format!("policy {} has {what}: give the workload's labels with --label", policy.name));
+            }
+            match policy::scope::scope(policy, &workload) {
+                Scope::Applies => applying.push(policy),
+                scope => note(&format!("policy {}: {scope}", policy.name)),
+            }
+        }
+        Ok(applying)
     }
 }
 
+/// Says something that is no part of the output.
+fn note(text: &str) {
+    let _closed_pipe = writeln!(std::io::stderr(), "{text}");
+}
+
 fn namespace(text: &str) -> Result<String, String> {
+    read(text, config::namespace)
+}
+
+fn trust_domain(text: &str) -> Result<String, String> {
+    read(text, config::trust_domain)
+}
+
+/// Reads an argument as a plugin configuration's field of the same name is read.
+fn read(text: &str, read: fn(&Node, &mut Diagnostics) -> Option<String>) -> Result<String, String> {
     let mut diagnostics = Diagnostics::new();
-    validate::namespace_name(text, &mut diagnostics);
-    match diagnostics.into_found().first() {
-        None => Ok(text.to_owned()),
-        Some(diagnostic) => Err(diagnostic.to_string()),
+    let value = read(&Value::String(text.to_owned()).into(), &mut diagnostics);
+    match (value, diagnostics.into_found().first()) {
+        (Some(value), None) => Ok(value),
+        (_, error) => Err(error.map(ToString::to_string).unwrap_or_default()),
     }
 }
 

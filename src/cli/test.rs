@@ -28,6 +28,9 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
                 continue;
             }
         };
+        for (policy, scope) in file.out_of_scope() {
+            let _infallible = writeln!(out, "note   {}: policy {policy}: {scope}", path.display());
+        }
         let engine = file.engine();
         for test in &file.tests {
             let request = test.request.to_request();

@@ -14,8 +14,6 @@ use crate::policy::{
     Action, AllOf, AuthorizationPolicy, Cidr, Form, MetadataValue, PathValue, Predicate, ServiceAccount, Values,
 };
 
-const JWT_FILTER: &str = "envoy.filters.http.jwt_authn";
-
 /// A rule, ready to be held against requests.
 #[derive(Debug)]
 pub struct Rule {
@@ -264,9 +262,4 @@ fn request_principal(value: &str, polarity: Polarity) -> RequestPrincipal {
     let (issuer, subject) = Form::of_request_principal(value);
     let presence = non_empty(polarity);
     RequestPrincipal { issuer: Pattern::new(issuer, &presence), subject: Pattern::new(subject, &presence) }
-}
-
-/// The name of `jwt_authn` in dynamic metadata.
-pub(super) fn jwt_filter() -> &'static [u8] {
-    JWT_FILTER.as_bytes()
 }

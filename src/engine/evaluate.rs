@@ -1,15 +1,15 @@
 //! One rule against one request.
 //!
-//! This is the only evaluator: enforcing, testing and explaining all go through it.
+//! This is the only evaluator: enforcing and testing both go through it.
 
 use std::cell::Cell;
 use std::net::IpAddr;
 
-use super::compile::{AnyOf, Check, Expected, MetadataMatcher, PathMatcher, RequestPrincipal, Rule, Test, jwt_filter};
+use super::compile::{AnyOf, Check, Expected, MetadataMatcher, PathMatcher, RequestPrincipal, Rule, Test};
 use crate::identity::IdentityMatcher;
 use crate::matcher::Polarity;
 use crate::policy::Cidr;
-use crate::request::metadata::Value;
+use crate::request::metadata::{JWT_AUTHN, Value};
 use crate::request::{Attributes, Lookup, PeerName, without_query};
 
 /// A request while rules are held against it.
@@ -91,7 +91,7 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
             }),
             Check::Claim(path, patterns) => {
                 let matches = |text: &[u8]| patterns.iter().any(|p| p.matches(text));
-                match self.metadata(jwt_filter(), path) {
+                match self.metadata(JWT_AUTHN.as_bytes(), path) {
                     Lookup::Value(Value::String(text)) => Lookup::Value(matches(text)),
                     Lookup::Value(Value::List(list)) => list.any_string(matches),
                     Lookup::Value(Value::Other) | Lookup::Absent => Lookup::Absent,
@@ -137,7 +137,7 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
 
     /// A claim that must be a string.
     fn claim(&self, path: &[Box<[u8]>]) -> Lookup<&'r [u8]> {
-        self.metadata(jwt_filter(), path).and_then(|value| match value {
+        self.metadata(JWT_AUTHN.as_bytes(), path).and_then(|value| match value {
             Value::String(text) => Lookup::Value(text),
             Value::List(_) | Value::Other => Lookup::Absent,
         })

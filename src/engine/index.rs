@@ -22,14 +22,8 @@ impl Index {
 
     /// How many rules there are.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.rules.len()
-    }
-
-    /// Whether there is no rule.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.rules.is_empty()
     }
 
     /// The rules that the request could match, in order.

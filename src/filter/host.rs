@@ -101,29 +101,15 @@ impl HttpContext for Stream {
 fn configure() -> Result<Plugin, Vec<String>> {
     let configuration = hostcalls::get_buffer(BufferType::PluginConfiguration, 0, usize::MAX)
         .map_err(|status| vec![format!("Envoy does not give the plugin configuration: {status:?}")])?;
-    let node = node_metadata().map_err(|error| vec![error])?;
-    Plugin::load(&configuration.unwrap_or_default(), &node)
+    Plugin::load(&configuration.unwrap_or_default(), &node_metadata())
         .map_err(|diagnostics| diagnostics.iter().map(ToString::to_string).collect())
 }
 
 /// Where the workload is described, unless the configuration does it.
-///
-/// # Errors
-/// Envoy has it, in a form that the filter cannot read.
-fn node_metadata() -> Result<NodeMetadata, String> {
-    let namespace = Envoy.property("xds\0node\0metadata\0NAMESPACE").and_then(|bytes| property::text(&bytes));
-    let labels = Envoy.property("xds\0node\0metadata\0LABELS").and_then(|bytes| property::labels(&bytes));
-    Ok(NodeMetadata {
-        namespace: given("NAMESPACE", "write a string", namespace)?,
-        labels: given("LABELS", "write a map of strings, numbers and booleans in quotes", labels)?,
-    })
-}
-
-fn given<T>(name: &str, form: &str, lookup: Lookup<T>) -> Result<Option<T>, String> {
-    match lookup {
-        Lookup::Value(value) => Ok(Some(value)),
-        Lookup::Absent => Ok(None),
-        Lookup::Unreadable => Err(format!("node metadata {name} is not what it should be; {form}")),
+fn node_metadata() -> NodeMetadata {
+    NodeMetadata {
+        namespace: Envoy.property("xds\0node\0metadata\0NAMESPACE").and_then(|bytes| property::text(&bytes)),
+        labels: Envoy.property("xds\0node\0metadata\0LABELS").and_then(|bytes| property::labels(&bytes)),
     }
 }
 

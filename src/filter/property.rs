@@ -58,6 +58,10 @@ pub fn text(bytes: &[u8]) -> Lookup<String> {
 /// without values. Labels that have no value at all are too rare to be told from a list.
 #[must_use]
 pub fn labels(bytes: &[u8]) -> Lookup<Vec<(String, String)>> {
+    // A map without entries has its count; this is an empty string.
+    if bytes.is_empty() {
+        return Lookup::Unreadable;
+    }
     let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().filter(|text| is_label_text(text)).map(str::to_owned);
     Headers::read(bytes).and_then(|pairs| {
         let labels: Option<Vec<_>> = pairs.iter().map(|(key, value)| Some((text(key)?, text(value)?))).collect();

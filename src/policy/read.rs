@@ -4,16 +4,33 @@ use super::key::{ConditionKey, ParseError};
 use super::validate::{self, Draft, Provider};
 use super::value::parse_port;
 use super::{
-    Action, AllOf, AnyOf, AuthorizationPolicy, Cidr, MetadataValue, Operation, PathValue, PolicyName, Predicate, Rule,
-    ServiceAccount, Source, TargetKind, TargetReference, Values,
+    Action, AllOf, AnyOf, AuthorizationPolicy, Cidr, DEFAULT_NAMESPACE, MetadataValue, Operation, PathValue,
+    PolicyName, Predicate, Rule, ServiceAccount, Source, TargetKind, TargetReference, Values,
 };
 use crate::diagnostic::Diagnostics;
-use crate::document::{Node, Object, list, one_of, string, string_map};
+use crate::document::{Node, Object, Value, list, one_of, string, string_map};
 
 /// The kind of resource that this crate is about.
 pub const KIND: &str = "AuthorizationPolicy";
 
 const API_VERSIONS: [&str; 2] = ["security.istio.io/v1", "security.istio.io/v1beta1"];
+/// The other fields of Kubernetes' `ObjectMeta`.
+const BOOKKEEPING: [&str; 13] = [
+    "clusterName",
+    "creationTimestamp",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "finalizers",
+    "generateName",
+    "generation",
+    "initializers",
+    "managedFields",
+    "ownerReferences",
+    "resourceVersion",
+    "selfLink",
+    "uid",
+];
+
 const MOST_RULES: usize = 512;
 const MOST_SOURCES: usize = 512;
 const MOST_TARGETS: usize = 16;
@@ -32,7 +49,7 @@ pub fn policy(node: &Node, diagnostics: &mut Diagnostics) -> Option<Authorizatio
 fn name_of(node: &Node) -> Option<PolicyName> {
     let metadata = node.get("metadata")?;
     let name = metadata.get("name")?.as_str()?.to_owned();
-    let namespace = metadata.get("namespace").and_then(Node::as_str).unwrap_or("default").to_owned();
+    let namespace = metadata.get("namespace").and_then(Node::as_str).unwrap_or(DEFAULT_NAMESPACE).to_owned();
     Some(PolicyName { namespace, name })
 }
 
@@ -51,7 +68,12 @@ fn resource(node: &Node, diagnostics: &mut Diagnostics) -> Option<AuthorizationP
     match object.string("kind", diagnostics) {
         Some(kind) if kind == KIND => {}
         Some(kind) => diagnostics.field("kind", |diagnostics| {
-            diagnostics.error(format!("must be {KIND}, is `{kind}`"));
+            let message = format!("must be {KIND}, is `{kind}`");
+            if kind.ends_with("List") {
+                diagnostics.error_with_hint(message, "put its items here instead");
+            } else {
+                diagnostics.error(message);
+            }
         }),
         None => missing(&object, "kind", diagnostics),
     }
@@ -95,7 +117,7 @@ fn metadata(node: &Node, diagnostics: &mut Diagnostics) -> Option<Metadata> {
         None => missing(&object, "name", diagnostics),
     }
     let namespace = match object.get("namespace").filter(|node| !node.is_null()) {
-        None => Some("default".to_owned()),
+        None => Some(DEFAULT_NAMESPACE.to_owned()),
         Some(node) => diagnostics.field("namespace", |diagnostics| {
             let namespace = string(node, diagnostics)?;
             validate::namespace_name(&namespace, diagnostics);
@@ -116,7 +138,10 @@ fn metadata(node: &Node, diagnostics: &mut Diagnostics) -> Option<Metadata> {
         });
     }
     let dry_run = annotations.and_then(|all| all.into_iter().find(|(key, _)| key == validate::DRY_RUN));
-    object.finish_open(diagnostics);
+    for bookkeeping in BOOKKEEPING {
+        object.ignore(bookkeeping);
+    }
+    object.finish(diagnostics);
     let name = name.zip(namespace).map(|(name, namespace)| PolicyName { namespace, name });
     Some(Metadata { name, dry_run: dry_run.map(|(_, value)| value) })
 }
@@ -209,11 +234,13 @@ fn rule(node: &Node, diagnostics: &mut Diagnostics) -> Rule {
     let rule = Rule {
         from: object.read("from", diagnostics, |node, diagnostics| {
             let read = |node, diagnostics: &mut Diagnostics| only_field(node, "source", diagnostics, source);
-            AnyOf(non_empty(at_most(node, MOST_SOURCES, diagnostics, read), "from", diagnostics))
+            non_empty(node, "from", diagnostics);
+            AnyOf(at_most(node, MOST_SOURCES, diagnostics, read))
         }),
         to: object.read("to", diagnostics, |node, diagnostics| {
             let read = |node, diagnostics: &mut Diagnostics| only_field(node, "operation", diagnostics, operation);
-            AnyOf(non_empty(list(node, diagnostics, read), "to", diagnostics))
+            non_empty(node, "to", diagnostics);
+            AnyOf(list(node, diagnostics, read))
         }),
         when: AllOf(
             object
@@ -242,11 +269,14 @@ fn at_most<'n, T>(
     items
 }
 
-fn non_empty<T>(items: Vec<T>, name: &str, diagnostics: &mut Diagnostics) -> Vec<T> {
-    if items.is_empty() {
+fn non_empty(node: &Node, name: &str, diagnostics: &mut Diagnostics) {
+    if is_empty_list(node) {
         diagnostics.error_with_hint("must not be empty", format!("remove `{name}` if anything may match"));
     }
-    items
+}
+
+fn is_empty_list(node: &Node) -> bool {
+    matches!(&node.value, Value::List(items) if items.is_empty())
 }
 
 /// An entry of `from` or `to`: an object with one field, which must be there.
@@ -258,7 +288,7 @@ fn only_field(
 ) -> AllOf<Predicate> {
     let Some(mut object) = Object::open(node, diagnostics) else { return AllOf::default() };
     let fields = object.read(name, diagnostics, |node, diagnostics| {
-        let is_object = matches!(node.value, crate::document::Value::Map(_));
+        let is_object = matches!(node.value, Value::Map(_));
         let errors_before = diagnostics.count_errors();
         let fields = read(node, diagnostics);
         if is_object && fields.0.is_empty() && diagnostics.count_errors() == errors_before {
@@ -396,5 +426,8 @@ fn values<T>(node: &Node, diagnostics: &mut Diagnostics, parse: impl Fn(&str) ->
             }
         }
     };
+    if is_empty_list(node) {
+        diagnostics.warning("is empty, which restricts nothing", "remove it, or name a value");
+    }
     list(node, diagnostics, read).into_iter().flatten().collect()
 }

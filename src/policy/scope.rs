@@ -6,14 +6,14 @@
 use std::fmt;
 
 use super::{AuthorizationPolicy, Target, TargetKind, TargetReference};
+use crate::diagnostic::Diagnostics;
 
 /// The label that makes a workload an instance of a gateway.
-pub const GATEWAY_NAME_LABEL: &str = "gateway.networking.k8s.io/gateway-name";
+const GATEWAY_NAME_LABEL: &str = "gateway.networking.k8s.io/gateway-name";
 
 /// The label that says who manages a gateway, and what it says of a waypoint.
-pub const MANAGED_LABEL: &str = "gateway.istio.io/managed";
-/// See [`MANAGED_LABEL`].
-pub const WAYPOINT_CONTROLLER: &str = "istio.io-mesh-controller";
+const MANAGED_LABEL: &str = "gateway.istio.io/managed";
+const WAYPOINT_CONTROLLER: &str = "istio.io-mesh-controller";
 
 /// The gateway class whose policies are for every waypoint.
 const WAYPOINT_CLASS: &str = "istio-waypoint";
@@ -51,6 +51,53 @@ pub struct ServiceName {
     pub namespace: String,
     /// Its name.
     pub name: String,
+}
+
+impl Workload {
+    /// A workload. Its gateway, unless it is given, is the one that its labels name; reports where the two contradict each
+    /// other, since one of them would then silently lose policies.
+    pub fn new(
+        namespace: String,
+        labels: Option<Vec<(String, String)>>,
+        gateway: Option<Gateway>,
+        root_namespace: String,
+        diagnostics: &mut Diagnostics,
+    ) -> Self {
+        let label = |name| labels.iter().flatten().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        let is_waypoint = label(MANAGED_LABEL) == Some(WAYPOINT_CONTROLLER);
+        if is_waypoint && !gateway.as_ref().is_some_and(|gateway| gateway.waypoint) {
+            diagnostics.error_with_hint(
+                "by its labels this workload is a waypoint",
+                "set `gateway`, with `waypoint: true` and the service that this filter protects",
+            );
+        }
+        let labelled = label(GATEWAY_NAME_LABEL);
+        if let (Some(gateway), Some(name)) = (&gateway, labelled)
+            && gateway.name != name
+        {
+            diagnostics.error_with_hint(
+                format!(
+                    "by its labels this workload is the gateway `{name}`, by `gateway.name` it is `{}`",
+                    gateway.name
+                ),
+                "correct one of the two",
+            );
+        }
+        let gateway = gateway.or_else(|| labelled.map(|name| Gateway { name: name.to_owned(), ..Gateway::default() }));
+        Self { namespace, labels, gateway, root_namespace }
+    }
+
+    /// What of a policy cannot be decided about this workload, because its labels are unknown: without them a policy with
+    /// a selector would apply to nothing, and so would one for a gateway, and nobody would notice.
+    #[must_use]
+    pub fn lacks_labels_for(&self, policy: &AuthorizationPolicy) -> Option<&'static str> {
+        match policy.target {
+            _ if self.labels.is_some() => None,
+            Target::Labels(_) => Some("a selector"),
+            Target::References(_) if self.gateway.is_none() => Some("a target reference"),
+            Target::References(_) | Target::Everything => None,
+        }
+    }
 }
 
 /// Whether a policy applies to a workload; prints as the reason.

@@ -5,13 +5,12 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::identity::TrustDomains;
+use crate::identity::{SCHEME, TrustDomains};
 use crate::policy::{
     Action, AllOf, AnyOf, AuthorizationPolicy, Cidr, Form, MetadataValue, PathValue, Predicate, Rule, ServiceAccount,
     Values,
 };
-
-const SCHEME: &str = "spiffe://";
+use crate::request::metadata::{DEFAULT_PAYLOAD_KEY, JWT_AUTHN};
 
 /// What kind of traffic a filter is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -338,8 +337,8 @@ fn range(Cidr { address, prefix }: &Cidr) -> Value {
 }
 
 fn claim<K: AsRef<str>>(path: &[K], value: &Value) -> Value {
-    let keys: Vec<&str> = std::iter::once("payload").chain(path.iter().map(AsRef::as_ref)).collect();
-    metadata("envoy.filters.http.jwt_authn", &keys, value)
+    let keys: Vec<&str> = std::iter::once(DEFAULT_PAYLOAD_KEY).chain(path.iter().map(AsRef::as_ref)).collect();
+    metadata(JWT_AUTHN, &keys, value)
 }
 
 fn metadata<K: AsRef<str>>(filter: &str, keys: &[K], value: &Value) -> Value {

@@ -7,6 +7,12 @@
 use super::Lookup;
 use crate::wire::{Field, Fields, Malformed, map_entry};
 
+/// The filter that verifies tokens, as it names itself in dynamic metadata.
+pub const JWT_AUTHN: &str = "envoy.filters.http.jwt_authn";
+
+/// Where it puts a token's payload, as Istio configures it.
+pub const DEFAULT_PAYLOAD_KEY: &str = "payload";
+
 /// A `Metadata` message.
 #[derive(Clone, Copy, Debug)]
 pub struct Metadata<'a>(&'a [u8]);

@@ -147,7 +147,7 @@ fn policies_apply_by_namespace_and_labels_and_the_log_says_why() {
         "policy default/mine: DENY, 1 rules: applies",
         "policy default/other: DENY, 1 rules: does not apply: its selector names labels",
         "policy default/for-gateway: DENY, 1 rules: does not apply: its target reference is for a gateway",
-        "3 of 6 policies apply to this workload in namespace default",
+        "3 of 6 policies, with 3 rules, apply to this workload in namespace default",
     ] {
         assert_says(&lines, expected);
     }

@@ -4,6 +4,7 @@ use mesh_authz::config::{DecisionLog, DenyResponse, NodeMetadata, PluginConfig, 
 use mesh_authz::document::{Node, Value, from_json, from_struct};
 use mesh_authz::engine::Combining;
 use mesh_authz::policy::scope::{Gateway, ServiceName};
+use mesh_authz::request::Lookup;
 
 fn read(text: &str) -> PluginConfig {
     read_on(text.as_bytes(), &NodeMetadata::default())
@@ -60,7 +61,10 @@ fn the_workload() {
 
 #[test]
 fn the_workload_falls_back_to_the_nodes_metadata_field_by_field() {
-    let node = NodeMetadata { namespace: Some("node-ns".to_owned()), labels: Some(labels(&[("app", "node")])) };
+    let node = NodeMetadata {
+        namespace: Lookup::Value("node-ns".to_owned()),
+        labels: Lookup::Value(labels(&[("app", "node")])),
+    };
     let on_node = |text: &str| read_on(text.as_bytes(), &node).workload;
     let workload = on_node(r#"{"policies":[]}"#);
     assert_eq!((workload.namespace.as_str(), workload.labels), ("node-ns", Some(labels(&[("app", "node")]))));
@@ -92,9 +96,11 @@ fn a_gateway_by_name_or_by_label() {
     assert_eq!(with(r#""gateway":{"name":"g"}"#).workload.gateway, named("g"));
     let label = r#""workload":{"labels":{"gateway.networking.k8s.io/gateway-name":"front"}}"#;
     assert_eq!(with(label).workload.gateway, named("front"));
-    assert_eq!(with(&format!(r#"{label},"gateway":{{"name":"other"}}"#)).workload.gateway, named("other"));
-    let node =
-        NodeMetadata { namespace: None, labels: Some(labels(&[("gateway.networking.k8s.io/gateway-name", "node")])) };
+    assert_eq!(with(&format!(r#"{label},"gateway":{{"name":"front"}}"#)).workload.gateway, named("front"));
+    let node = NodeMetadata {
+        namespace: Lookup::Absent,
+        labels: Lookup::Value(labels(&[("gateway.networking.k8s.io/gateway-name", "node")])),
+    };
     assert_eq!(read_on(br#"{"policies":[]}"#, &node).workload.gateway, named("node"));
 }
 

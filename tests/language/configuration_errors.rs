@@ -2,12 +2,13 @@
 
 use mesh_authz::config::{NodeMetadata, PluginConfig};
 use mesh_authz::document::{from_json, from_struct};
+use mesh_authz::request::Lookup;
 
 use crate::configuration::{POLICY, encode};
 
 /// What is wrong with it; nothing of it is accepted.
 fn errors(bytes: &[u8]) -> Vec<String> {
-    let node = NodeMetadata { namespace: None, labels: Some(Vec::new()) };
+    let node = NodeMetadata { namespace: Lookup::Absent, labels: Lookup::Value(Vec::new()) };
     let found = PluginConfig::read(bytes, &node).expect_err("is to be refused");
     found.iter().map(ToString::to_string).collect()
 }
@@ -204,7 +205,7 @@ fn two_policies_of_one_name() {
     let explicit = POLICY.replace("\"name\":\"p\"", "\"name\":\"p\",\"namespace\":\"default\"");
     assert_eq!(errors(format!(r#"{{"policies":[{POLICY},{explicit}]}}"#).as_bytes()).len(), 1);
     let elsewhere = POLICY.replace("\"name\":\"p\"", "\"name\":\"p\",\"namespace\":\"other\"");
-    let node = NodeMetadata { namespace: None, labels: Some(Vec::new()) };
+    let node = NodeMetadata { namespace: Lookup::Absent, labels: Lookup::Value(Vec::new()) };
     PluginConfig::read(format!(r#"{{"policies":[{POLICY},{elsewhere}]}}"#).as_bytes(), &node).unwrap();
 }
 
@@ -240,4 +241,67 @@ fn a_selector_needs_known_labels() {
     assert_eq!(found[0].to_string(), expected.replace("a selector", "a target reference"));
     let empty = text.replace("{\"app\":\"a\"}", "{}");
     assert!(PluginConfig::read(empty.as_bytes(), &NodeMetadata::default()).is_ok(), "an empty selector needs no label");
+}
+
+const TARGETS: &str = r#"{"apiVersion":"security.istio.io/v1","kind":"AuthorizationPolicy","metadata":{"name":"t"},
+    "spec":{"targetRefs":[{"kind":"Gateway","group":"gateway.networking.k8s.io","name":"g"}]}}"#;
+
+#[test]
+fn what_the_labels_and_the_gateway_say_must_agree() {
+    let label = |key: &str, value: &str| format!(r#""workload":{{"labels":{{"{key}":"{value}"}}}}"#);
+    let named = label("gateway.networking.k8s.io/gateway-name", "a");
+    only(
+        &format!(r#"{named},"gateway":{{"name":"b"}}"#),
+        "by its labels this workload is the gateway `a`, by `gateway.name` it is `b`; correct one of the two",
+    );
+    let waypoint = label("gateway.istio.io/managed", "istio.io-mesh-controller");
+    let expected = "by its labels this workload is a waypoint; set `gateway`, with `waypoint: true` and the service that \
+                    this filter protects";
+    only(&waypoint, expected);
+    only(&format!(r#"{waypoint},"gateway":{{"name":"b"}}"#), expected);
+}
+
+#[test]
+fn only_a_waypoint_has_services() {
+    let expected = "gateway: only a waypoint has services; set `waypoint: true`";
+    only(r#""gateway":{"name":"g","services":["a"]}"#, expected);
+    only(r#""gateway":{"name":"g","serviceEntries":["a"]}"#, expected);
+}
+
+#[test]
+fn node_metadata_that_cannot_be_read_matters_where_it_is_needed() {
+    let node = NodeMetadata { namespace: Lookup::Unreadable, labels: Lookup::Unreadable };
+    let found = PluginConfig::read(br#"{"policies":[]}"#, &node).expect_err("is to be refused");
+    let found: Vec<_> = found.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        found,
+        [
+            "node.metadata.NAMESPACE: is not a string; write one, or set `workload.namespace`",
+            "node.metadata.LABELS: is not a map of strings, or has no value in it; write numbers and booleans in quotes, \
+             or set `workload.labels` in the plugin configuration",
+        ]
+    );
+    PluginConfig::read(br#"{"policies":[],"workload":{"namespace":"a","labels":{}}}"#, &node).unwrap();
+}
+
+#[test]
+fn a_target_reference_needs_labels_or_a_gateway() {
+    let node = NodeMetadata::default();
+    let text = format!(r#"{{"policies":[{TARGETS}]}}"#);
+    let found = PluginConfig::read(text.as_bytes(), &node).expect_err("is to be refused");
+    assert!(found[0].message.contains("has a target reference, and the labels of this workload are unknown"));
+    let text = format!(r#"{{"policies":[{TARGETS}],"gateway":{{"name":"g"}}}}"#);
+    PluginConfig::read(text.as_bytes(), &node).unwrap();
+}
+
+#[test]
+fn an_empty_value_is_no_map_of_labels() {
+    use mesh_authz::filter::property::labels;
+    use mesh_authz::request::Headers;
+    let pairs = |pairs: &[(&str, &str)]| labels(&Headers::encode(pairs));
+    assert_eq!(labels(b""), Lookup::Unreadable);
+    assert_eq!(pairs(&[]), Lookup::Value(Vec::new()));
+    assert_eq!(pairs(&[("app", ""), ("b", "")]), Lookup::Unreadable, "cannot be told from a list");
+    assert_eq!(pairs(&[("app", ""), ("b", "c")]).known().map(|labels| labels.len()), Some(2));
+    assert_eq!(pairs(&[("app", "\0\0\0\0\0\0\0@")]), Lookup::Unreadable, "the number 2");
 }

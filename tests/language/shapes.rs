@@ -1,5 +1,7 @@
 //! The shape of a resource: unknown fields, wrong types, null and twins at every level.
 
+use serde_json::json;
+
 use crate::support::findings;
 
 /// A policy with everything in it, as JSON; each field's place is a path in it.
@@ -267,4 +269,20 @@ fn names_are_those_of_kubernetes() {
     let mut whole: serde_json::Value = serde_json::from_str(WHOLE).unwrap();
     whole["metadata"].as_object_mut().unwrap().remove("name");
     assert_eq!(findings(&whole.to_string()), ["metadata.name: is missing"]);
+}
+
+#[test]
+fn a_mistyped_field_of_the_metadata_is_an_error_and_bookkeeping_is_not() {
+    only("/metadata/namepsace", json!("prod"), "metadata.namepsace: unknown field, did you mean namespace?");
+    for bookkeeping in ["uid", "resourceVersion", "creationTimestamp", "managedFields", "ownerReferences"] {
+        assert_eq!(errors(&with(&format!("/metadata/{bookkeeping}"), json!(null))), [""; 0], "{bookkeeping}");
+    }
+}
+
+#[test]
+fn an_empty_list_of_values_is_doubtful() {
+    let found = findings(&with("/spec/rules/0/to/0/operation/hosts", json!([])));
+    let warning = "warning: policy default/p: spec.rules[0].to[0].operation.hosts: is empty, which restricts nothing; \
+                   remove it, or name a value";
+    assert!(found.contains(&warning.to_owned()), "{found:#?}");
 }

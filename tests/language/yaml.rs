@@ -61,7 +61,7 @@ fn what_is_not_yaml_says_where() {
     let laughs = (1..30).fold("x0: &x0 [a]\n".to_owned(), |text, n| {
         text + &format!("x{n}: &x{n} [*x{0}, *x{0}, *x{0}, *x{0}]\n", n - 1)
     });
-    assert_eq!(documents(&laughs).unwrap_err().message, "too many values");
+    assert_eq!(documents(&laughs).unwrap_err().message, "too much, with its aliases expanded");
 }
 
 #[test]
