@@ -3,12 +3,15 @@
 //! In each round, one Envoy judges the case with each single thing removed, and a second one how many of the removals that
 //! keep the difference can be made together.
 
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 
 use crate::arena::{Answers, Arena};
 use crate::{Case, Relation, connect, relation};
 
-const MOST_ROUNDS: usize = 12;
+/// No round is begun after this. The first rounds remove the most.
+const LONGEST: Duration = Duration::from_secs(12);
 
 /// Something that can be taken out of a case.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,7 +32,8 @@ enum Step {
 
 /// Removes one thing after another, as long as the difference stays.
 pub fn shrink(mut case: Case, mut answers: Answers) -> (Case, Answers) {
-    for _ in 0..MOST_ROUNDS {
+    let start = Instant::now();
+    while start.elapsed() < LONGEST {
         let removals = removals(&case);
         let each = judge(removals.iter().map(|removal| without(&case, std::slice::from_ref(removal))));
         let keeping: Vec<_> =
