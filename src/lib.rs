@@ -5,17 +5,23 @@
 //!
 //! | sentence of the documentation | decided in |
 //! | --- | --- |
-//! | what a resource or a configuration may contain, field by field | [`document`], [`config`], [`policy`] |
-//! | which values a field accepts (addresses, ports, templates, condition keys) | [`policy::value`], [`policy::key`] |
-//! | what Istio's admission check refuses | [`policy::validate`] |
+//! | the plugin configuration, field by field | [`config`] |
+//! | a policy, field by field; what stands there twice or has no value | [`policy::read`], [`document`] |
+//! | addresses and CIDRs, ports, service accounts, the syntax of templates, the four forms of a value | [`policy::value`] |
+//! | condition keys | [`policy::key`] |
+//! | what else Istio's admission check refuses or warns of | [`policy::validate`] |
 //! | which policies apply to a workload, and why not | [`policy::scope`] |
-//! | trust domains, aliases, service accounts, namespaces | [`identity`] |
-//! | `*`, `abc*`, `*abc`, exact; path templates; CIDRs | [`matcher`] |
-//! | what a request is: present, absent, unreadable | [`request`] |
-//! | allow or deny, and by which rule | [`engine`] |
-//! | what a refused client gets, what is logged | [`filter`] |
-//! | what the command renders from policies | `render` (not in the filter) |
-//! | policies in files; test files | `yaml`, `input`, `testfile` (not in the filter) |
+//! | trust domains and aliases; principals, namespaces, service accounts | [`identity`] |
+//! | presence, prefix, suffix, exact, on bytes; what a wildcard takes | [`matcher`] |
+//! | what a template matches | [`matcher::template`] |
+//! | which attributes a request has; absent and unreadable | [`request`] |
+//! | headers, one by one; claims and metadata, typed | [`request::headers`], [`request::metadata`] |
+//! | whether a match permits or denies, and what follows from it | [`engine::compile`] |
+//! | when a rule matches; what becomes of an unreadable attribute | [`engine::evaluate`] |
+//! | the combining algorithms, dry runs, the rule that is reported | [`engine`] |
+//! | which attribute comes from where in Envoy; what a refused client gets | [`filter`], [`filter::property`] |
+//! | the decision log | [`filter::log_line`] |
+//! | policies in files; test files; what the command renders | `yaml`, `input`, `testfile`, `render` (not in the filter) |
 //!
 //! Everything but [`filter`]'s host calls is pure: it runs natively in the tests and in the command just as it runs
 //! inside Envoy, and the dependency that talks to Envoy exists for `wasm32` only.
@@ -45,6 +51,7 @@ pub mod yaml;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub mod input;
+
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testfile;
 
