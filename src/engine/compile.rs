@@ -1,6 +1,6 @@
 //! From the rules of a policy to tests.
 //!
-//! A field or condition becomes up to two [`Test`]s, one for its values and one for its `not` values. Each test knows
+//! A field or condition becomes up to two tests, one for its values and one for its `not` values. Each test knows
 //! from here on whether a match of its values permits or denies, so that nothing about polarity is left to decide when
 //! a request comes.
 
