@@ -189,6 +189,14 @@ impl<'h, H: Host> HostAttributes<'h, H> {
     }
 }
 
+/// The request headers, checked once. Every request has a method: a map without one is not the request's.
+fn request_headers(host: &impl Host) -> Lookup<Vec<u8>> {
+    host.request_headers().and_then(|bytes| match Headers::read(&bytes) {
+        Lookup::Value(headers) if headers.values(b":method").next().is_some() => Lookup::Value(bytes),
+        Lookup::Value(_) | Lookup::Absent | Lookup::Unreadable => Lookup::Unreadable,
+    })
+}
+
 impl<H: Host> Attributes for HostAttributes<'_, H> {
     fn peer_name(&self, which: PeerName) -> Lookup<&[u8]> {
         match (which, self.principal_from) {
@@ -234,12 +242,7 @@ impl<H: Host> Attributes for HostAttributes<'_, H> {
     }
 
     fn headers(&self) -> Lookup<Headers<'_>> {
-        let headers = self.headers.get_or_init(|| self.host.request_headers()).as_slice().and_then(Headers::read);
-        // Every request has a method: a map without one is not the request's.
-        headers.and_then(|headers| match headers.values(b":method").next() {
-            Some(_) => Lookup::Value(headers),
-            None => Lookup::Unreadable,
-        })
+        self.headers.get_or_init(|| request_headers(self.host)).as_slice().and_then(Headers::again)
     }
 
     fn metadata(&self) -> Lookup<Metadata<'_>> {

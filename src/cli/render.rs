@@ -1,5 +1,6 @@
 //! `mesh-authz render`: from policies to what runs them.
 
+use std::collections::HashSet;
 use std::io::Write as _;
 use std::path::PathBuf;
 
@@ -96,6 +97,9 @@ struct ScopeArguments {
 pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
     let (Arguments::PluginConfig(PluginConfig { scope, .. }) | Arguments::EnvoyRbac(EnvoyRbac { scope, .. })) =
         arguments;
+    if let Some(key) = scope.twin_label() {
+        return Err(format!("the label {key} is given twice"));
+    }
     let resources = Resources::read(&scope.files).map_err(|error| error.to_string())?;
     if resources.has_errors() {
         let lines: Vec<_> = resources.findings.iter().map(ToString::to_string).collect();
@@ -146,6 +150,12 @@ fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
 }
 
 impl ScopeArguments {
+    /// A label's key that stands there twice; the filter would refuse the configuration.
+    fn twin_label(&self) -> Option<&str> {
+        let mut seen = HashSet::new();
+        self.labels.iter().map(|(key, _)| key.as_str()).find(|key| !seen.insert(*key))
+    }
+
     fn labels(&self) -> Option<Vec<(String, String)>> {
         if self.labels.is_empty() { None } else { Some(self.labels.clone()) }
     }

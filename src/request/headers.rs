@@ -21,17 +21,29 @@ impl<'a> Headers<'a> {
         Self::parse(bytes).map_or(Lookup::Unreadable, Lookup::Value)
     }
 
+    /// Finds the pairs in bytes that [`Self::read`] has accepted, without looking at every pair again. Of other bytes it
+    /// yields the pairs before the first that does not fit.
+    #[must_use]
+    pub fn again(bytes: &'a [u8]) -> Lookup<Self> {
+        Self::split(bytes).map_or(Lookup::Unreadable, |(headers, _)| Lookup::Value(headers))
+    }
+
     fn parse(bytes: &'a [u8]) -> Option<Self> {
+        let (headers, count) = Self::split(bytes)?;
+        let mut pairs = headers.iter();
+        let complete = pairs.by_ref().count() == count && pairs.data.is_empty();
+        complete.then_some(headers)
+    }
+
+    /// The lengths and the data, and how many pairs there ought to be.
+    fn split(bytes: &'a [u8]) -> Option<(Self, usize)> {
         if bytes.is_empty() {
-            return Some(Self { lengths: &[], data: &[] });
+            return Some((Self { lengths: &[], data: &[] }, 0));
         }
         let (count, rest) = bytes.split_first_chunk::<4>()?;
         let count = usize::try_from(u32::from_le_bytes(*count)).ok()?;
         let (lengths, data) = rest.split_at_checked(count.checked_mul(LENGTHS_OF_A_PAIR)?)?;
-        let headers = Self { lengths, data };
-        let mut pairs = headers.iter();
-        let complete = pairs.by_ref().count() == count && pairs.data.is_empty();
-        complete.then_some(headers)
+        Some((Self { lengths, data }, count))
     }
 
     /// All pairs, in order.

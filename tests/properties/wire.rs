@@ -19,6 +19,8 @@ fn headers_are_read_back_as_they_were() {
             let Lookup::Value(headers) = Headers::read(&encoded) else { return Err(TestCaseError::fail("unreadable")) };
             let read: Vec<_> = headers.iter().map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
             prop_assert_eq!(&read, &pairs);
+            let Lookup::Value(again) = Headers::again(&encoded) else { return Err(TestCaseError::fail("unreadable")) };
+            prop_assert!(again.iter().eq(headers.iter()), "looked at once or twice, the pairs are the same");
             for (name, _) in &pairs {
                 let expected: Vec<_> =
                     pairs.iter().filter(|(other, _)| other == name).map(|(_, value)| &value[..]).collect();
@@ -55,6 +57,7 @@ fn any_bytes_are_a_message_or_malformed() {
                 }
             }
             let _structure = from_struct(&bytes);
+            let _pairs = Headers::again(&bytes).known().map(|headers| headers.iter().count());
             Ok(())
         })
         .unwrap();
