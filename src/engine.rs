@@ -11,7 +11,7 @@ pub mod index;
 use std::fmt;
 use std::sync::Arc;
 
-use self::evaluate::Evaluation;
+use self::compile::Rule;
 use self::index::Index;
 use crate::identity::TrustDomains;
 use crate::policy::{Action, AuthorizationPolicy, PolicyName};
@@ -153,7 +153,8 @@ pub struct Decision<'e> {
     pub dry_run: DryRun<'e>,
     /// The first AUDIT rule that matched.
     pub audited: Option<&'e RuleId>,
-    /// The first attribute that the deciding rule needed and the host refused; where no ALLOW matched, that one of them did.
+    /// An attribute that the host refused and that the decision rests on: the rule that decided matches for want of it,
+    /// or, where no ALLOW matched, one might have.
     pub unreadable: Option<&'static str>,
 }
 
@@ -179,6 +180,16 @@ impl Engine {
     /// Compiles the policies that apply to a workload. Their order does not matter.
     #[must_use]
     pub fn new(policies: &[&AuthorizationPolicy], options: &Options) -> Self {
+        Self::with_index(Index::new, policies, options)
+    }
+
+    /// The same decisions by looking at every rule for every request, to compare with.
+    #[must_use]
+    pub fn without_index(policies: &[&AuthorizationPolicy], options: &Options) -> Self {
+        Self::with_index(Index::plain_scan, policies, options)
+    }
+
+    fn with_index(index: impl Fn(Vec<Rule>) -> Index, policies: &[&AuthorizationPolicy], options: &Options) -> Self {
         let rule_set = |action, dry_run| {
             let mut set = RuleSet::default();
             let mut rules = Vec::new();
@@ -186,7 +197,7 @@ impl Engine {
                 set.policies = set.policies.saturating_add(1);
                 rules.extend(compile::policy(policy, options));
             }
-            set.index = Index::new(rules);
+            set.index = index(rules);
             set
         };
         Self {
@@ -203,52 +214,61 @@ impl Engine {
     /// How many rules there are to match.
     #[must_use]
     pub fn rules(&self) -> usize {
+        self.rule_sets().iter().map(|set| set.index.rules().len()).sum()
+    }
+
+    /// The names of the request headers that rules look at, `:path` and the like among them, each as often as one does.
+    pub fn headers(&self) -> impl Iterator<Item = &[u8]> {
+        let rules = self.rule_sets().into_iter().flat_map(|set| set.index.rules());
+        rules.flat_map(Rule::tests).filter_map(|test| test.check.header())
+    }
+
+    fn rule_sets(&self) -> [&RuleSet; 6] {
         let Self { combining: _, custom, deny, allow, audit, dry_run_deny, dry_run_allow } = self;
-        [custom, deny, allow, audit, dry_run_deny, dry_run_allow].iter().map(|set| set.index.count()).sum()
+        [custom, deny, allow, audit, dry_run_deny, dry_run_allow]
     }
 
     /// Decides one request.
     #[must_use]
     pub fn decide<A: Attributes>(&self, attributes: &A) -> Decision<'_> {
-        let evaluation = Evaluation::new(attributes);
-        let audited = self.audit.first_match(&evaluation).rule;
+        let audited = self.audit.index.first_match(attributes).rule;
         let dry_run = DryRun {
-            deny: self.dry_run_deny.would_be(&evaluation, Verdict::Deny, Verdict::Allow),
-            allow: self.dry_run_allow.would_be(&evaluation, Verdict::Allow, Verdict::Deny),
+            deny: self.dry_run_deny.would_be(attributes, Verdict::Deny, Verdict::Allow),
+            allow: self.dry_run_allow.would_be(attributes, Verdict::Allow, Verdict::Deny),
         };
-        let (verdict, reason, unreadable) = self.combine(&evaluation);
+        let (verdict, reason, unreadable) = self.combine(attributes);
         Decision { verdict, reason, dry_run, audited, unreadable }
     }
 
-    fn combine<A: Attributes>(&self, evaluation: &Evaluation<'_, A>) -> (Verdict, Reason<'_>, Option<&'static str>) {
-        let custom = self.custom.first_match(evaluation);
+    fn combine<A: Attributes>(&self, attributes: &A) -> (Verdict, Reason<'_>, Option<&'static str>) {
+        let custom = self.custom.index.first_match(attributes);
         if let Some(rule) = custom.rule {
             return (Verdict::Deny, Reason::NoProvider(rule), custom.unreadable);
         }
         match self.combining {
             Combining::DenyOverrides => {
-                let deny = self.deny.first_match(evaluation);
+                let deny = self.deny.index.first_match(attributes);
                 if let Some(rule) = deny.rule {
                     return (Verdict::Deny, Reason::Rule(rule), deny.unreadable);
                 }
                 if self.allow.policies == 0 {
                     return (Verdict::Allow, Reason::NothingApplies, None);
                 }
-                let allow = self.allow.first_match(evaluation);
+                let allow = self.allow.index.first_match(attributes);
                 match allow.rule {
                     Some(rule) => (Verdict::Allow, Reason::Rule(rule), None),
                     None => (Verdict::Deny, Reason::NoAllowMatched, allow.unreadable),
                 }
             }
             Combining::PermitOverrides => {
-                let allow = self.allow.first_match(evaluation);
+                let allow = self.allow.index.first_match(attributes);
                 if let Some(rule) = allow.rule {
                     return (Verdict::Allow, Reason::Rule(rule), None);
                 }
                 if self.allow.policies == 0 && self.deny.policies == 0 {
                     return (Verdict::Allow, Reason::NothingApplies, None);
                 }
-                let deny = self.deny.first_match(evaluation);
+                let deny = self.deny.index.first_match(attributes);
                 match deny.rule {
                     Some(rule) => (Verdict::Deny, Reason::Rule(rule), deny.unreadable.or(allow.unreadable)),
                     None => (Verdict::Deny, Reason::NoAllowMatched, allow.unreadable),
@@ -259,35 +279,21 @@ impl Engine {
 }
 
 /// What became of looking for a rule that matches.
-struct Found<'e> {
-    rule: Option<&'e RuleId>,
-    /// An attribute that could not be read: by the rule that matched, or, if none did, by the first that needed it.
-    unreadable: Option<&'static str>,
+#[derive(Debug)]
+pub struct Found<'e> {
+    /// The first rule that matches.
+    pub rule: Option<&'e RuleId>,
+    /// An attribute that could not be read: one that the rule's match rests on, or, if no rule matches, one for want of
+    /// which the first of those that might does not.
+    pub unreadable: Option<&'static str>,
 }
 
 impl RuleSet {
-    /// The first rule, in the order of their ids, that matches the request.
-    fn first_match<A: Attributes>(&self, evaluation: &Evaluation<'_, A>) -> Found<'_> {
-        let mut unreadable = None;
-        for rule in self.index.candidates(evaluation.attributes()) {
-            if evaluation.matches(rule) {
-                return Found { rule: Some(rule.id()), unreadable: evaluation.unreadable() };
-            }
-            unreadable = unreadable.or_else(|| evaluation.unreadable());
-        }
-        Found { rule: None, unreadable }
-    }
-
-    fn would_be<A: Attributes>(
-        &self,
-        evaluation: &Evaluation<'_, A>,
-        on_match: Verdict,
-        otherwise: Verdict,
-    ) -> Option<WouldBe<'_>> {
+    fn would_be<A: Attributes>(&self, attributes: &A, on_match: Verdict, otherwise: Verdict) -> Option<WouldBe<'_>> {
         if self.policies == 0 {
             return None;
         }
-        let rule = self.first_match(evaluation).rule;
+        let rule = self.index.first_match(attributes).rule;
         Some(WouldBe { verdict: if rule.is_some() { on_match } else { otherwise }, rule })
     }
 }

@@ -16,14 +16,16 @@ use crate::config::{DecisionLog, DenyResponse, NodeMetadata, PluginConfig, Princ
 use crate::diagnostic::Diagnostic;
 use crate::engine::{Decision, Engine, Verdict};
 use crate::policy::scope::{Scope, scope};
-use crate::request::{Attributes, Headers, Lookup, Metadata, PeerName};
+use crate::request::{Attributes, HeaderValues, Headers, Lookup, Metadata, PeerName};
 
 /// What the filter needs from the proxy that it runs in.
 pub trait Host {
     /// A property, by the parts of its path with a NUL between them.
     fn property(&self, path: &str) -> Lookup<Vec<u8>>;
-    /// The request headers, in the host's encoding.
+    /// All request headers, in the host's encoding.
     fn request_headers(&self) -> Lookup<Vec<u8>>;
+    /// One value of a request header. There may be more, unless the name begins with a colon.
+    fn request_header(&self, name: &[u8]) -> Lookup<Vec<u8>>;
     /// Answers the request in the application's place.
     fn respond(&self, response: &DenyResponse, details: &str);
 }
@@ -41,10 +43,35 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Plugin {
     engine: Engine,
+    headers_from: HeadersFrom,
     principal_from: PrincipalFrom,
     source_ip_from: SourceIpFrom,
     deny_response: DenyResponse,
     decision_log: DecisionLog,
+}
+
+/// How the request line is read. A host call for one value costs less than one for all headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HeadersFrom {
+    /// One call for each part that is needed.
+    EachByItself,
+    /// One call for all headers, since some rule needs others too.
+    Map,
+}
+
+impl HeadersFrom {
+    fn of(engine: &Engine) -> Self {
+        let (mut method, mut path, mut authority) = (false, false, false);
+        for name in engine.headers() {
+            match name {
+                b":method" => method = true,
+                b":path" => path = true,
+                b":authority" => authority = true,
+                _ => return Self::Map,
+            }
+        }
+        if method && path && authority { Self::Map } else { Self::EachByItself }
+    }
 }
 
 impl Plugin {
@@ -72,6 +99,7 @@ impl Plugin {
             config.workload.namespace
         );
         Ok(Self {
+            headers_from: HeadersFrom::of(&engine),
             engine,
             principal_from: config.principal_from,
             source_ip_from: config.source_ip_from,
@@ -82,7 +110,7 @@ impl Plugin {
 
     /// Decides one request, and answers it if it is refused.
     pub fn on_request(&self, host: &impl Host) -> Outcome {
-        let attributes = HostAttributes::new(host, self.principal_from, self.source_ip_from);
+        let attributes = HostAttributes::new(host, self);
         let decision = self.engine.decide(&attributes);
         if self.logs(decision.verdict) {
             log::info!("{}", log_line::decision(&decision, &attributes));
@@ -111,11 +139,15 @@ fn response_code_details(decision: &Decision<'_>) -> String {
     format!("rbac_access_denied_matched_policy[{policy}]")
 }
 
-/// The attributes of the request that the host is processing, each read at most once.
+/// The attributes of the request that the host is processing, each read at most once, and only when a rule needs it.
 struct HostAttributes<'h, H> {
     host: &'h H,
     principal_from: PrincipalFrom,
     source_ip_from: SourceIpFrom,
+    headers_from: HeadersFrom,
+    method: OnceCell<Lookup<Vec<u8>>>,
+    path: OnceCell<Lookup<Vec<u8>>>,
+    authority: OnceCell<Lookup<Vec<u8>>>,
     uris: OnceCell<Uris>,
     dns: OnceCell<Lookup<Vec<u8>>>,
     subject: OnceCell<Lookup<Vec<u8>>>,
@@ -135,11 +167,15 @@ struct Uris {
 }
 
 impl<'h, H: Host> HostAttributes<'h, H> {
-    fn new(host: &'h H, principal_from: PrincipalFrom, source_ip_from: SourceIpFrom) -> Self {
+    fn new(host: &'h H, plugin: &Plugin) -> Self {
         Self {
             host,
-            principal_from,
-            source_ip_from,
+            principal_from: plugin.principal_from,
+            source_ip_from: plugin.source_ip_from,
+            headers_from: plugin.headers_from,
+            method: OnceCell::new(),
+            path: OnceCell::new(),
+            authority: OnceCell::new(),
             uris: OnceCell::new(),
             dns: OnceCell::new(),
             subject: OnceCell::new(),
@@ -241,8 +277,18 @@ impl<H: Host> Attributes for HostAttributes<'_, H> {
         self.bytes(&self.sni, "connection\0requested_server_name")
     }
 
-    fn headers(&self) -> Lookup<Headers<'_>> {
-        self.headers.get_or_init(|| request_headers(self.host)).as_slice().and_then(Headers::again)
+    fn header<'a>(&'a self, name: &'a [u8]) -> Lookup<HeaderValues<'a>> {
+        let single = match name {
+            b":method" => Some(&self.method),
+            b":path" => Some(&self.path),
+            b":authority" => Some(&self.authority),
+            _ => None,
+        };
+        if let (Some(cell), HeadersFrom::EachByItself) = (single, self.headers_from) {
+            return cell.get_or_init(|| self.host.request_header(name)).as_slice().map(HeaderValues::only);
+        }
+        let all = self.headers.get_or_init(|| request_headers(self.host));
+        all.as_slice().and_then(Headers::again).map(|headers| headers.values(name))
     }
 
     fn metadata(&self) -> Lookup<Metadata<'_>> {

@@ -155,6 +155,20 @@ impl IdentityMatcher {
         }
     }
 
+    /// Whether a certificate's subject could match. All others ask for a name that begins with the scheme, and a subject
+    /// begins with the type of its first attribute.
+    #[must_use]
+    pub fn takes_subjects(&self) -> bool {
+        match self {
+            Self::Any(_) | Self::Namespace(..) => true,
+            Self::Exact(_)
+            | Self::Prefix(_)
+            | Self::Suffix(..)
+            | Self::ServiceAccount { .. }
+            | Self::TrustDomain { .. } => false,
+        }
+    }
+
     /// Whether a name of the peer matches.
     #[must_use]
     pub fn matches(&self, name: &[u8]) -> bool {

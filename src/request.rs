@@ -10,7 +10,7 @@ pub mod owned;
 
 use std::net::IpAddr;
 
-pub use self::headers::Headers;
+pub use self::headers::{HeaderValues, Headers};
 pub use self::metadata::Metadata;
 pub use self::owned::Request;
 
@@ -96,8 +96,8 @@ pub trait Attributes {
     fn destination_port(&self) -> Lookup<u16>;
     /// The server name that the client asked for in its TLS handshake.
     fn sni(&self) -> Lookup<&[u8]>;
-    /// All request headers, `:method`, `:path` and `:authority` among them.
-    fn headers(&self) -> Lookup<Headers<'_>>;
+    /// The values of a request header, in order; `:method`, `:path` and `:authority` are headers. The name is in lower case.
+    fn header<'a>(&'a self, name: &'a [u8]) -> Lookup<HeaderValues<'a>>;
     /// The dynamic metadata that other filters have set, the claims of a verified token among it.
     fn metadata(&self) -> Lookup<Metadata<'_>>;
 }

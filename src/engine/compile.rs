@@ -13,6 +13,7 @@ use crate::matcher::{Pattern, Polarity, Wildcard};
 use crate::policy::{
     Action, AllOf, AuthorizationPolicy, Cidr, Form, MetadataValue, PathValue, Predicate, ServiceAccount, Values,
 };
+use crate::request::metadata::JWT_AUTHN;
 
 /// A rule, ready to be held against requests.
 #[derive(Debug)]
@@ -37,6 +38,11 @@ impl Rule {
     #[must_use]
     pub fn id(&self) -> &RuleId {
         &self.id
+    }
+
+    /// Every test, wherever it stands.
+    pub(super) fn tests(&self) -> impl Iterator<Item = &Test> {
+        self.from.iter().chain(&self.to).flatten().chain(std::iter::once(&self.when)).flatten()
     }
 }
 
@@ -72,19 +78,23 @@ pub(super) enum Check {
     Host(Box<[Pattern]>),
     Path(Box<[PathMatcher]>),
     /// Methods too: `:method` is a header.
-    Header(Box<[u8]>, Box<[Pattern]>),
-    /// The keys lead through the dynamic metadata of `jwt_authn`.
+    Header(Arc<[u8]>, Box<[Pattern]>),
     RequestPrincipal {
-        issuer: [Box<[u8]>; 2],
-        subject: [Box<[u8]>; 2],
+        issuer: Arc<MetadataPath>,
+        subject: Arc<MetadataPath>,
         matchers: Box<[RequestPrincipal]>,
     },
-    Claim(Box<[Box<[u8]>]>, Box<[Pattern]>),
-    Metadata {
-        filter: Box<[u8]>,
-        key: [Box<[u8]>; 1],
-        matchers: Box<[MetadataMatcher]>,
-    },
+    Claim(Arc<MetadataPath>, Box<[Pattern]>),
+    Metadata(Arc<MetadataPath>, Box<[MetadataMatcher]>),
+}
+
+/// Where a value stands in dynamic metadata.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct MetadataPath {
+    /// The filter that has set it.
+    pub filter: Box<[u8]>,
+    /// The keys that lead to it, outermost first.
+    pub keys: Box<[Box<[u8]>]>,
 }
 
 /// A value of `paths`, compiled.
@@ -106,6 +116,15 @@ pub(super) struct RequestPrincipal {
 pub(super) enum MetadataMatcher {
     Text(Pattern),
     Element(Pattern),
+}
+
+impl MetadataMatcher {
+    /// What a string or an element of a list is compared with.
+    pub(super) fn pattern(&self) -> &Pattern {
+        match self {
+            Self::Text(pattern) | Self::Element(pattern) => pattern,
+        }
+    }
 }
 
 /// The rules of a policy.
@@ -134,6 +153,41 @@ fn polarity(action: Action, expected: Expected) -> Polarity {
     }
 }
 
+impl Check {
+    /// How much it takes to answer, compared with other checks: the path settles most and is one short value, the rest of
+    /// the request line is as near, and a certificate or a token costs the host the most.
+    fn cost(&self) -> u8 {
+        match self {
+            Self::Path(_) => 0,
+            Self::Header(..) | Self::Host(_) => 1,
+            Self::DestinationPort(_) | Self::DestinationIp(_) | Self::RemoteIp(_) => 2,
+            Self::SourceIp(_) | Self::Sni(_) => 3,
+            Self::Identity(_) => 4,
+            Self::RequestPrincipal { .. } | Self::Claim(..) | Self::Metadata(..) => 5,
+        }
+    }
+}
+
+impl Check {
+    /// The request header that it looks at.
+    pub(super) fn header(&self) -> Option<&[u8]> {
+        match self {
+            Self::Path(_) => Some(b":path"),
+            Self::Host(_) => Some(b":authority"),
+            Self::Header(name, _) => Some(name),
+            Self::Identity(_)
+            | Self::SourceIp(_)
+            | Self::RemoteIp(_)
+            | Self::DestinationIp(_)
+            | Self::DestinationPort(_)
+            | Self::Sni(_)
+            | Self::RequestPrincipal { .. }
+            | Self::Claim(..)
+            | Self::Metadata(..) => None,
+        }
+    }
+}
+
 struct Compiler<'p> {
     action: Action,
     namespace: &'p str,
@@ -141,8 +195,15 @@ struct Compiler<'p> {
 }
 
 impl Compiler<'_> {
+    /// The cheapest first; the order does not change the answer.
     fn tests(&self, predicates: &AllOf<Predicate>) -> Tests {
-        predicates.0.iter().flat_map(|predicate| self.predicate(predicate)).collect()
+        let mut tests = Vec::new();
+        for test in predicates.0.iter().flat_map(|predicate| self.predicate(predicate)) {
+            let cost = test.check.cost();
+            let at = tests.partition_point(|other: &Test| other.check.cost() <= cost);
+            tests.insert(at, test);
+        }
+        tests.into()
     }
 
     /// Destructured variant by variant: a new kind of predicate cannot be forgotten here.
@@ -173,24 +234,22 @@ impl Compiler<'_> {
             Predicate::DestinationIp(values) => self.pair(values, |values, _| Check::DestinationIp(values.into())),
             Predicate::DestinationPort(values) => self.pair(values, |values, _| Check::DestinationPort(values.into())),
             Predicate::Host(values) => self.pair(values, |values, _| Check::Host(patterns(values, &Pattern::Present))),
-            Predicate::Method(values) => {
-                self.pair(values, |values, _| Check::Header(bytes(":method"), patterns(values, &Pattern::Present)))
-            }
+            Predicate::Method(values) => self.pair(values, |values, _| {
+                Check::Header(":method".as_bytes().into(), patterns(values, &Pattern::Present))
+            }),
             Predicate::Header { name, values } => self.pair(values, |values, _| {
-                Check::Header(bytes(&header_name(name)), patterns(values, &Pattern::Present))
+                Check::Header(header_name(name).as_bytes().into(), patterns(values, &Pattern::Present))
             }),
             Predicate::Path(values) => self.pair(values, |values, polarity| Check::Path(paths(values, polarity))),
             Predicate::Sni(values) => {
                 self.pair(values, |values, polarity| Check::Sni(patterns(values, &non_empty(polarity))))
             }
             Predicate::Claim { path, values } => self.pair(values, |values, polarity| {
-                let keys = std::iter::once(&self.options.jwt_payload_key).chain(path).map(|key| bytes(key)).collect();
-                Check::Claim(keys, patterns(values, &non_empty(polarity)))
+                Check::Claim(self.claim(path), patterns(values, &non_empty(polarity)))
             }),
-            Predicate::Metadata { filter, key, values } => self.pair(values, |values, polarity| Check::Metadata {
-                filter: bytes(filter),
-                key: [bytes(key)],
-                matchers: metadata(values, polarity),
+            Predicate::Metadata { filter, key, values } => self.pair(values, |values, polarity| {
+                let path = MetadataPath { filter: bytes(filter), keys: [bytes(key)].into() };
+                Check::Metadata(Arc::new(path), metadata(values, polarity))
             }),
         }
     }
@@ -207,12 +266,18 @@ impl Compiler<'_> {
     }
 
     fn jwt(&self, values: &[String], polarity: Polarity) -> Check {
-        let claim = |name| [bytes(&self.options.jwt_payload_key), bytes(name)];
         Check::RequestPrincipal {
-            issuer: claim("iss"),
-            subject: claim("sub"),
+            issuer: self.claim(&["iss"]),
+            subject: self.claim(&["sub"]),
             matchers: values.iter().map(|value| request_principal(value, polarity)).collect(),
         }
+    }
+
+    /// Where `jwt_authn` puts a claim.
+    fn claim<K: AsRef<str>>(&self, path: &[K]) -> Arc<MetadataPath> {
+        let payload = std::iter::once(self.options.jwt_payload_key.as_str());
+        let keys = payload.chain(path.iter().map(AsRef::as_ref)).map(bytes).collect();
+        Arc::new(MetadataPath { filter: bytes(JWT_AUTHN), keys })
     }
 }
 

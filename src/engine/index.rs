@@ -1,33 +1,289 @@
-//! Which rules a request could match, in the order in which they are reported.
+//! Which rules a request could match, without looking at the others.
 //!
-//! A plain scan: every rule is a candidate. Whatever replaces it must yield the candidates in the same order and leave
-//! out no rule that matches; confirming a candidate stays the evaluator's task.
+//! Each rule is filed under its *access predicate*: a set of values of which a request that matches the rule must have
+//! one ([`access`]). Values are kept in one table for each attribute ([`table`]), and a request is looked up by its own
+//! values, so that what it costs depends on the request and not on how many rules there are. Of the predicates that a
+//! rule offers, the one is taken that the fewest other rules share. Where many share even that, they are filed once
+//! more among themselves, by another attribute. Rules that offer nothing, such as one that consists of `not` fields,
+//! are looked at for every request.
+//!
+//! The index only leaves rules out; whether a rule matches is the evaluator's answer, and the answer of the whole is that
+//! of asking about every rule in order. Where an attribute that rules are filed by cannot be read, every rule is asked.
 
+mod access;
+mod table;
+
+use self::access::{Attribute, Key, Unreadable};
+use self::table::Table;
 use super::compile::Rule;
+use super::evaluate::{self, Truth};
+use super::{Found, RuleId};
 use crate::request::Attributes;
+
+/// A rule's position in the order in which rules are reported.
+type Number = u32;
+
+/// So many rules are looked at as they are: filing them would cost more.
+const FEW: usize = 4;
 
 /// Rules, sorted by id as strings: `rule[10]` comes before `rule[2]`, as in Envoy's own RBAC filter.
 #[derive(Debug, Default)]
 pub struct Index {
-    rules: Vec<Rule>,
+    rules: Box<[Rule]>,
+    root: Node,
+}
+
+/// Rules, filed.
+#[derive(Debug, Default)]
+struct Node {
+    /// In the order in which attributes are asked for: the cheapest first.
+    filed: Box<[Filed]>,
+    /// Rules without a useful access predicate, in order.
+    always: Box<[Number]>,
+}
+
+/// The rules that are found by the values of one attribute.
+#[derive(Debug)]
+struct Filed {
+    attribute: Attribute,
+    /// The first rule among them: none of them can come before it.
+    first: Number,
+    table: Table,
+    /// What is filed, slot by slot.
+    postings: Box<[Postings]>,
+}
+
+/// What is filed under one value.
+#[derive(Debug)]
+enum Postings {
+    /// Rules, in order.
+    Rules(Box<[Number]>),
+    /// Too many to look at each, filed among themselves.
+    Node(Box<Node>),
 }
 
 impl Index {
-    /// Puts the rules in order.
+    /// Puts the rules in order and files them.
     #[must_use]
     pub fn new(mut rules: Vec<Rule>) -> Self {
-        rules.sort_by(|a, b| a.id().as_str().cmp(b.id().as_str()));
-        Self { rules }
+        rules.sort_unstable_by(|a, b| a.id().as_str().cmp(b.id().as_str()));
+        let rules = rules.into_boxed_slice();
+        let numbers: Vec<Number> = (0..).take(rules.len()).collect();
+        let root = Builder::new(&rules).node(&numbers, &[]);
+        Self { rules, root }
     }
 
-    /// How many rules there are.
+    /// The same rules, none of them filed: what an index must agree with.
     #[must_use]
-    pub fn count(&self) -> usize {
-        self.rules.len()
+    pub fn plain_scan(mut rules: Vec<Rule>) -> Self {
+        rules.sort_unstable_by(|a, b| a.id().as_str().cmp(b.id().as_str()));
+        let always = (0..).take(rules.len()).collect();
+        Self { rules: rules.into(), root: Node { filed: Box::default(), always } }
     }
 
-    /// The rules that the request could match, in order.
-    pub fn candidates<A: Attributes>(&self, _attributes: &A) -> impl Iterator<Item = &Rule> {
-        self.rules.iter()
+    /// The rules, in order.
+    #[must_use]
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// The first rule, in order, that matches the request.
+    pub fn first_match<A: Attributes>(&self, request: &A) -> Found<'_> {
+        let mut search = Search { rules: &self.rules, request, matched: None, not_shown: None };
+        if search.node(&self.root).is_err() {
+            search = Search { rules: &self.rules, request, matched: None, not_shown: None };
+            for number in (0..).take(self.rules.len()) {
+                search.look_at(number);
+            }
+        }
+        search.found()
+    }
+}
+
+/// A search for the first rule that matches.
+struct Search<'i, 'r, A> {
+    rules: &'i [Rule],
+    request: &'r A,
+    /// The first rule so far that matches, and what that rests on.
+    matched: Option<(Number, &'i RuleId, Option<&'static str>)>,
+    /// The first rule so far that might match, were this attribute readable.
+    not_shown: Option<(Number, &'static str)>,
+}
+
+impl<'i, A: Attributes> Search<'i, '_, A> {
+    /// Whether a rule of this number could still be the first.
+    fn matters(&self, number: Number) -> bool {
+        self.matched.is_none_or(|(first, ..)| number < first)
+    }
+
+    fn node(&mut self, node: &'i Node) -> Result<(), Unreadable> {
+        for Filed { attribute, first, table, postings } in &node.filed {
+            if self.matters(*first) {
+                attribute.look_up(table, self.request, &mut |slot| match postings.get(slot) {
+                    Some(Postings::Rules(numbers)) => {
+                        self.in_order(numbers);
+                        Ok(())
+                    }
+                    Some(Postings::Node(node)) => self.node(node),
+                    None => Ok(()),
+                })?;
+            }
+        }
+        self.in_order(&node.always);
+        Ok(())
+    }
+
+    fn in_order(&mut self, numbers: &[Number]) {
+        for number in numbers {
+            if !self.matters(*number) {
+                break;
+            }
+            self.look_at(*number);
+        }
+    }
+
+    fn look_at(&mut self, number: Number) {
+        let Some(rule) = usize::try_from(number).ok().and_then(|number| self.rules.get(number)) else { return };
+        if !self.matters(number) {
+            return;
+        }
+        match evaluate::rule(rule, self.request) {
+            Truth::No => {}
+            Truth::NotShown(attribute) => {
+                if self.not_shown.is_none_or(|(first, _)| number < first) {
+                    self.not_shown = Some((number, attribute));
+                }
+            }
+            Truth::Assumed(attribute) => self.matched = Some((number, rule.id(), Some(attribute))),
+            Truth::Yes => self.matched = Some((number, rule.id(), None)),
+        }
+    }
+
+    fn found(self) -> Found<'i> {
+        match self.matched {
+            Some((_, rule, unreadable)) => Found { rule: Some(rule), unreadable },
+            None => Found { rule: None, unreadable: self.not_shown.map(|(_, attribute)| attribute) },
+        }
+    }
+}
+
+/// Files rules.
+struct Builder<'r> {
+    rules: &'r [Rule],
+    /// How many more keys may be filed. It keeps the index within a multiple of what the policies hold, whatever they are:
+    /// rules that are filed under many values, and under each of them again, stay together when it is used up.
+    keys_left: usize,
+}
+
+impl<'r> Builder<'r> {
+    fn new(rules: &'r [Rule]) -> Self {
+        let keys: usize = rules.iter().map(|rule| access::keys(rule, &[])).sum();
+        Self { rules, keys_left: keys.saturating_mul(8) }
+    }
+
+    fn node(&mut self, numbers: &[Number], used: &[Attribute]) -> Node {
+        if numbers.len() <= FEW {
+            return Node { filed: Box::default(), always: numbers.into() };
+        }
+        let rules: Vec<_> = numbers.iter().filter_map(|number| Some((*number, self.rule(*number)?))).collect();
+        let mut shares = Cabinet::<usize>::default();
+        for (_, rule) in &rules {
+            access::each_key(rule, used, &mut |attribute, key| {
+                shares.change(attribute, key, &mut |count| *count = count.saturating_add(1));
+            });
+        }
+        let mut always = Vec::new();
+        let mut cabinet = Cabinet::<Vec<Number>>::default();
+        for (number, rule) in &rules {
+            match access::narrowest(rule, used, &|attribute, key| shares.share(attribute, key)) {
+                // Half of the rules share it: looking at each costs no more.
+                Some((share, keys)) if share <= rules.len() / 2 => {
+                    for (attribute, key) in keys {
+                        cabinet.change(&attribute, &key, &mut |numbers| {
+                            if numbers.last() != Some(number) {
+                                numbers.push(*number);
+                            }
+                        });
+                    }
+                }
+                _ => always.push(*number),
+            }
+        }
+        drop(shares);
+        let filed = cabinet.0.into_iter().map(|Drawer { attribute, table, contents }| {
+            let used = [used, std::slice::from_ref(&attribute)].concat();
+            let first = contents.iter().filter_map(|numbers| numbers.first().copied()).min().unwrap_or_default();
+            let postings = contents.into_iter().map(|numbers| self.postings(numbers, &used)).collect();
+            Filed { attribute, first, table, postings }
+        });
+        Node { filed: filed.collect(), always: always.into() }
+    }
+
+    fn postings(&mut self, numbers: Vec<Number>, used: &[Attribute]) -> Postings {
+        if numbers.len() > FEW {
+            let rules = numbers.iter().filter_map(|number| self.rule(*number));
+            let keys: usize = rules.map(|rule| access::keys(rule, used)).sum();
+            if let Some(left) = self.keys_left.checked_sub(keys) {
+                self.keys_left = left;
+                let node = self.node(&numbers, used);
+                if !node.filed.is_empty() {
+                    return Postings::Node(Box::new(node));
+                }
+            }
+        }
+        Postings::Rules(numbers.into())
+    }
+
+    fn rule(&self, number: Number) -> Option<&'r Rule> {
+        self.rules.get(usize::try_from(number).ok()?)
+    }
+}
+
+/// Something for each key of each attribute, while rules are filed.
+struct Cabinet<T>(Vec<Drawer<T>>);
+
+struct Drawer<T> {
+    attribute: Attribute,
+    table: Table,
+    /// Slot by slot.
+    contents: Vec<T>,
+}
+
+impl<T> Default for Cabinet<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T: Default> Cabinet<T> {
+    /// Changes what is filed under a key.
+    fn change(&mut self, attribute: &Attribute, key: &Key<'_>, change: &mut dyn FnMut(&mut T)) {
+        let at = self.0.binary_search_by(|drawer| drawer.attribute.cmp(attribute)).unwrap_or_else(|at| {
+            self.0.insert(at, Drawer { attribute: attribute.clone(), table: Table::default(), contents: Vec::new() });
+            at
+        });
+        let Some(Drawer { table, contents, .. }) = self.0.get_mut(at) else { return };
+        let slot = table.slot(attribute, key);
+        if slot == contents.len() {
+            contents.push(T::default());
+        }
+        if let Some(content) = contents.get_mut(slot) {
+            change(content);
+        }
+    }
+}
+
+impl Cabinet<usize> {
+    /// How many have been counted under the keys that a request finds together with this one.
+    fn share(&self, attribute: &Attribute, key: &Key<'_>) -> usize {
+        let mut sum: usize = 0;
+        let at = self.0.binary_search_by(|drawer| drawer.attribute.cmp(attribute));
+        if let Some(Drawer { table, contents, .. }) = at.ok().and_then(|at| self.0.get(at)) {
+            let _nothing_is_read_here = table.together_with(attribute, key, &mut |slot| {
+                sum = sum.saturating_add(contents.get(slot).copied().unwrap_or_default());
+                Ok(())
+            });
+        }
+        sum
     }
 }

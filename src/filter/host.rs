@@ -1,7 +1,7 @@
 //! Envoy, as the filter sees it: the only file with host calls.
 //!
-//! The SDK runs the contexts, the log and the configuration's buffer. Three calls are declared here by hand. Reading a
-//! property or the headers through the SDK ends in a panic, and with it in an outage, when Envoy answers with a status
+//! The SDK runs the contexts, the log and the configuration's buffer. Four calls are declared here by hand. Reading a
+//! property or a header through the SDK ends in a panic, and with it in an outage, when Envoy answers with a status
 //! that the SDK does not expect; and its local response has no room for the response code details.
 
 use std::ptr;
@@ -24,6 +24,14 @@ proxy_wasm::main! {{
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
     fn proxy_get_property(path: *const u8, path_size: usize, value: *mut *mut u8, value_size: *mut usize) -> u32;
+
+    fn proxy_get_header_map_value(
+        map_type: u32,
+        key: *const u8,
+        key_size: usize,
+        value: *mut *mut u8,
+        value_size: *mut usize,
+    ) -> u32;
 
     fn proxy_get_header_map_pairs(map_type: u32, pairs: *mut *mut u8, pairs_size: *mut usize) -> u32;
 
@@ -126,6 +134,13 @@ impl Host for Envoy {
     fn request_headers(&self) -> Lookup<Vec<u8>> {
         // SAFETY: the results are written before the call returns.
         read(|value, size| unsafe { proxy_get_header_map_pairs(HTTP_REQUEST_HEADERS, value, size) })
+    }
+
+    fn request_header(&self, name: &[u8]) -> Lookup<Vec<u8>> {
+        read(|value, size| {
+            // SAFETY: the name is valid for its length; the results are written before the call returns.
+            unsafe { proxy_get_header_map_value(HTTP_REQUEST_HEADERS, name.as_ptr(), name.len(), value, size) }
+        })
     }
 
     fn respond(&self, response: &DenyResponse, details: &str) {

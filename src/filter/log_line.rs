@@ -45,7 +45,7 @@ struct Shadow<'d> {
 #[must_use]
 pub fn decision(decision: &Decision<'_>, request: &impl Attributes) -> String {
     let rule = decision.reason.rule();
-    let header = |name: &[u8]| request.headers().known()?.values(name).next();
+    let header = |name| request.header(name).known()?.next();
     let line = Line {
         decision: decision.verdict.to_string(),
         policy: rule.map(|rule| rule.policy.to_string()),

@@ -17,8 +17,9 @@ pub struct Template {
     polarity: Polarity,
 }
 
+/// The end of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Tail {
+pub enum Tail {
     /// Nothing but this text.
     Literal(Box<[u8]>),
     /// This text, a `{**}`, and this text.
@@ -40,6 +41,12 @@ impl Template {
             None => Tail::Literal(rest.as_bytes().into()),
         };
         Self { segments: segments.into(), tail, polarity }
+    }
+
+    /// Its parts: literal texts, each followed by one `{*}`, and what follows the last of these.
+    #[must_use]
+    pub fn parts(&self) -> (&[Box<[u8]>], &Tail) {
+        (&self.segments, &self.tail)
     }
 
     /// Whether a path, without query and fragment, matches as a whole.

@@ -64,7 +64,7 @@ impl fmt::Display for Cidr {
 }
 
 /// The address with everything beyond its first `prefix` bits set to zero.
-fn mask(address: IpAddr, prefix: u8) -> IpAddr {
+pub(crate) fn mask(address: IpAddr, prefix: u8) -> IpAddr {
     match address {
         IpAddr::V4(v4) => {
             let host_bits = 32_u32.saturating_sub(prefix.into());

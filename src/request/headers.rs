@@ -53,8 +53,9 @@ impl<'a> Headers<'a> {
     }
 
     /// The values of every header of this name, which is in lower case.
-    pub fn values(self, name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
-        self.iter().filter(move |(key, _)| *key == name).map(|(_, value)| value)
+    #[must_use]
+    pub fn values(self, name: &'a [u8]) -> HeaderValues<'a> {
+        HeaderValues { only: None, others: self.iter(), name }
     }
 
     /// Encodes pairs as the host does.
@@ -92,6 +93,30 @@ impl<'a> Iterator for Pairs<'a> {
         self.lengths = lengths;
         self.data = data;
         Some((name, value))
+    }
+}
+
+/// The values of one header.
+#[derive(Clone, Debug)]
+pub struct HeaderValues<'a> {
+    only: Option<&'a [u8]>,
+    others: Pairs<'a>,
+    name: &'a [u8],
+}
+
+impl<'a> HeaderValues<'a> {
+    /// The only value of a header that cannot stand there twice.
+    #[must_use]
+    pub fn only(value: &'a [u8]) -> Self {
+        Self { only: Some(value), others: Pairs { lengths: &[], data: &[] }, name: &[] }
+    }
+}
+
+impl<'a> Iterator for HeaderValues<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.only.take().or_else(|| Some(self.others.find(|(name, _)| *name == self.name)?.1))
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use prost::encoding::{WireType, encode_key, encode_varint};
 
-use super::{Attributes, Headers, Lookup, Metadata, PeerName};
+use super::{Attributes, HeaderValues, Headers, Lookup, Metadata, PeerName};
 use crate::document::{Node, Value};
 
 /// A request with every attribute in memory. The default has no headers, comes in plaintext, and does not know its
@@ -167,8 +167,8 @@ impl Attributes for Request {
         self.sni.as_slice()
     }
 
-    fn headers(&self) -> Lookup<Headers<'_>> {
-        self.encoded_headers.as_slice().and_then(Headers::read)
+    fn header<'a>(&'a self, name: &'a [u8]) -> Lookup<HeaderValues<'a>> {
+        self.encoded_headers.as_slice().and_then(Headers::again).map(|headers| headers.values(name))
     }
 
     fn metadata(&self) -> Lookup<Metadata<'_>> {

@@ -19,6 +19,7 @@ mod policies;
 mod requests;
 
 mod documents;
+mod index;
 mod laws;
 mod mutations;
 mod robustness;

@@ -1,0 +1,175 @@
+//! The index decides as looking at every rule does: verdict, rule, audit, dry run, and what was unreadable.
+
+use std::cell::Cell;
+
+use mesh_authz::engine::{Engine, Verdict};
+use mesh_authz::request::{Lookup, PeerName, Request};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::TestRunner;
+use serde_json::{Value, json};
+
+use crate::cases;
+use crate::policies::{BOTH, named, options, read, spec};
+use crate::requests::partly_readable;
+
+/// Both engines of these policies.
+fn engines(combining: mesh_authz::engine::Combining, policies: &[Value]) -> (Engine, Engine) {
+    let policies: Vec<_> = policies.iter().map(read).collect();
+    let policies: Vec<_> = policies.iter().collect();
+    let options = options(combining);
+    (Engine::new(&policies, &options), Engine::without_index(&policies, &options))
+}
+
+/// Policies of every action, dry runs among them; enough for several rules to share whatever they can share.
+fn many() -> impl Strategy<Value = Vec<Value>> {
+    const ACTIONS: [&str; 6] = ["ALLOW", "ALLOW", "ALLOW", "DENY", "DENY", "AUDIT"];
+    let one = (select(&ACTIONS[..]), proptest::bool::weighted(0.1)).prop_flat_map(|(action, dry_run)| {
+        let dry_run = dry_run && matches!(action, "ALLOW" | "DENY");
+        (spec(action), Just(dry_run))
+    });
+    vec(one, 1..60).prop_map(|all| {
+        let policy = |(number, (spec, dry_run)): (usize, (Value, bool))| {
+            let mut policy = named(&format!("p{number}"), spec);
+            if dry_run {
+                policy["metadata"]["annotations"] = json!({ "istio.io/dry-run": "true" });
+            }
+            policy
+        };
+        all.into_iter().enumerate().map(policy).collect()
+    })
+}
+
+#[test]
+fn the_index_decides_as_a_scan_does() {
+    let strategy = (many(), vec(partly_readable(), 30), select(&BOTH[..]));
+    let [allowed, by_rule, unreadable] = [0, 0, 0].map(Cell::new);
+    TestRunner::new(cases(300))
+        .run(&strategy, |(policies, requests, combining)| {
+            let (index, scan) = engines(combining, &policies);
+            for facts in requests {
+                let request = facts.request();
+                let decision = index.decide(&request);
+                prop_assert_eq!(&decision, &scan.decide(&request), "{:?}", facts);
+                let count = |cell: &Cell<u32>, is: bool| cell.set(cell.get() + u32::from(is));
+                count(&allowed, decision.verdict == Verdict::Allow);
+                count(&by_rule, decision.reason.rule().is_some());
+                count(&unreadable, decision.unreadable.is_some());
+            }
+            Ok(())
+        })
+        .unwrap();
+    for seen in [allowed, by_rule, unreadable] {
+        assert!((200..8_900).contains(&seen.get()), "every kind of decision occurs: {}", seen.get());
+    }
+}
+
+/// Texts of a few letters, so that they are each other's beginnings and ends.
+fn short(letters: &'static [&'static str], most: usize) -> impl Strategy<Value = String> {
+    vec(select(letters), 0..=most).prop_map(|letters| letters.concat())
+}
+
+/// A path that a policy can hold: exact, a prefix, a suffix or a template.
+fn path_value() -> impl Strategy<Value = String> {
+    let template =
+        (vec(select(&["a", "b", "{*}", "{*}"][..]), 0..5), select(&["", "/", "/{**}", "/{**}/b", "/{**}/"][..]));
+    prop_oneof![
+        short(&["/", "a", "b"], 4).prop_map(|text| format!("/{text}")),
+        short(&["/", "a", "b"], 4).prop_map(|text| format!("/{text}*")),
+        short(&["/", "a", "b"], 3).prop_map(|text| format!("*{text}")),
+        template.prop_map(|(segments, tail)| {
+            let segments = if segments.is_empty() { String::new() } else { format!("/{}", segments.join("/")) };
+            let path = format!("{segments}{tail}");
+            if path.contains('{') { path } else { format!("/{{*}}{path}") }
+        }),
+    ]
+}
+
+/// A path that a request can have, odd bytes included.
+fn path() -> impl Strategy<Value = Vec<u8>> {
+    const PIECES: [&[u8]; 8] = [b"/", b"/", b"/a", b"/b", b"a", b"b", b"\xff", b"["];
+    vec(select(&PIECES[..]).prop_map(<[u8]>::to_vec), 0..8).prop_map(|pieces| [b"/".to_vec(), pieces.concat()].concat())
+}
+
+/// Policies of one rule each, whose operations have these paths; only now and then a method.
+fn path_policies(action: &'static str) -> impl Strategy<Value = Vec<Value>> {
+    let rule = (vec(path_value(), 1..3), proptest::bool::weighted(0.2), proptest::bool::weighted(0.1));
+    vec(rule, 1..40).prop_map(move |rules| {
+        let policy = |(number, (paths, method, not)): (usize, (Vec<String>, bool, bool))| {
+            let mut operation = json!({ if not { "notPaths" } else { "paths" }: paths });
+            if method {
+                operation["methods"] = json!(["POST"]);
+            }
+            let spec = json!({ "action": action, "rules": [{ "to": [{ "operation": operation }] }] });
+            named(&format!("p{number}"), spec)
+        };
+        rules.into_iter().enumerate().map(policy).collect()
+    })
+}
+
+#[test]
+fn paths_are_found_whatever_form_they_are_filed_in() {
+    let strategy = (select(&["ALLOW", "DENY"][..]).prop_flat_map(path_policies), vec(path(), 40));
+    TestRunner::new(cases(400))
+        .run(&strategy, |(policies, paths)| {
+            let (index, scan) = engines(BOTH[0], &policies);
+            for path in paths {
+                for method in ["GET", "POST"] {
+                    let request = Request::default().header(":method", method).header(":path", &path);
+                    prop_assert_eq!(index.decide(&request), scan.decide(&request), "{:?}", path);
+                }
+            }
+            Ok(())
+        })
+        .unwrap();
+}
+
+/// Peers whose names share parts.
+fn name() -> impl Strategy<Value = String> {
+    let domain = select(&["td", "alias", "t", "other", "td/ns/a"][..]);
+    let namespace = select(&["a", "b", "ab", "", "a/ns/b"][..]);
+    let account = select(&["x", "y", "xy", "x/sa/y", "sa/x", ""][..]);
+    let scheme = select(&["spiffe://", "spiffe://", "https://", "CN="][..]);
+    (scheme, domain, namespace, account)
+        .prop_map(|(scheme, domain, namespace, account)| format!("{scheme}{domain}/ns/{namespace}/sa/{account}"))
+}
+
+fn source() -> impl Strategy<Value = Value> {
+    let of = |field: &'static str, values: &'static [&'static str]| {
+        proptest::sample::subsequence(values, 1..3).prop_map(move |values| json!({ field: values }))
+    };
+    prop_oneof![
+        of("principals", &["td/ns/a/sa/x", "cluster.local/ns/a/sa/y", "td/*", "*/sa/x", "*", "td/ns/ab*", "*x"]),
+        of("namespaces", &["a", "b", "a*", "*b", "*", "a/ns/b", "ab"]),
+        of("serviceAccounts", &["a/x", "b/x", "x", "ab/xy", "y", "ab/y"]),
+        of("trustDomains", &["td", "t*", "*", "alias", "*d", "o*"]),
+    ]
+}
+
+#[test]
+fn peers_are_found_by_any_of_their_names() {
+    let rule = vec(source(), 1..3).prop_map(|sources| {
+        let from: Vec<_> = sources.into_iter().map(|source| json!({ "source": source })).collect();
+        json!({ "from": from })
+    });
+    let policies = (select(&["ALLOW", "DENY"][..]), vec(rule, 1..40)).prop_map(|(action, rules)| {
+        let policy = |(number, rule)| named(&format!("p{number}"), json!({ "action": action, "rules": [rule] }));
+        rules.into_iter().enumerate().map(policy).collect::<Vec<_>>()
+    });
+    let peer = vec(proptest::option::of(name()), 3);
+    TestRunner::new(cases(300))
+        .run(&(policies, vec(peer, 40)), |(policies, peers)| {
+            let (index, scan) = engines(BOTH[0], &policies);
+            for names in peers {
+                let which = [PeerName::Uri, PeerName::Dns, PeerName::Subject];
+                let request = which.into_iter().zip(&names).fold(Request::default(), |request, (which, name)| {
+                    request
+                        .peer_name(which, name.as_ref().map_or(Lookup::Absent, |name| Lookup::Value(name.as_bytes())))
+                });
+                prop_assert_eq!(index.decide(&request), scan.decide(&request), "{:?}", names);
+            }
+            Ok(())
+        })
+        .unwrap();
+}
