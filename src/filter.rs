@@ -9,7 +9,7 @@ mod host;
 pub mod log_line;
 pub mod property;
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::net::IpAddr;
 
 use crate::config::{DecisionLog, DenyResponse, NodeMetadata, PluginConfig, PrincipalFrom, SourceIpFrom};
@@ -27,7 +27,24 @@ pub trait Host {
     /// One value of a request header. There may be more, unless the name begins with a colon.
     fn request_header(&self, name: &[u8]) -> Lookup<Vec<u8>>;
     /// Answers the request in the application's place.
-    fn respond(&self, response: &DenyResponse, details: &str);
+    fn respond(&self, reply: &Reply, details: &str);
+}
+
+/// An answer, ready to be given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The status.
+    pub status: u16,
+    /// The body.
+    pub body: String,
+    /// Further headers, in the host's encoding.
+    pub headers: Vec<u8>,
+}
+
+impl From<DenyResponse> for Reply {
+    fn from(DenyResponse { status, body, headers }: DenyResponse) -> Self {
+        Self { status, body, headers: Headers::encode(&headers) }
+    }
 }
 
 /// Whether the request goes on.
@@ -46,7 +63,9 @@ pub struct Plugin {
     headers_from: HeadersFrom,
     principal_from: PrincipalFrom,
     source_ip_from: SourceIpFrom,
-    deny_response: DenyResponse,
+    refusal: Reply,
+    /// Room for the response code details, so that a refusal allocates nothing.
+    details: RefCell<String>,
     decision_log: DecisionLog,
 }
 
@@ -103,7 +122,8 @@ impl Plugin {
             engine,
             principal_from: config.principal_from,
             source_ip_from: config.source_ip_from,
-            deny_response: config.deny_response,
+            refusal: config.deny_response.into(),
+            details: RefCell::default(),
             decision_log: config.decision_log,
         })
     }
@@ -118,7 +138,11 @@ impl Plugin {
         match decision.verdict {
             Verdict::Allow => Outcome::Continue,
             Verdict::Deny => {
-                host.respond(&self.deny_response, &response_code_details(&decision));
+                let mut details = self.details.take();
+                details.clear();
+                write_response_code_details(&decision, &mut details);
+                host.respond(&self.refusal, &details);
+                self.details.replace(details);
                 Outcome::Answered
             }
         }
@@ -134,9 +158,10 @@ impl Plugin {
 }
 
 /// What Istio users' logs and alerts look for when a request was refused.
-fn response_code_details(decision: &Decision<'_>) -> String {
-    let policy = decision.reason.rule().map_or("none", |rule| rule.as_str());
-    format!("rbac_access_denied_matched_policy[{policy}]")
+fn write_response_code_details(decision: &Decision<'_>, details: &mut String) {
+    details.push_str("rbac_access_denied_matched_policy[");
+    details.push_str(decision.reason.rule().map_or("none", |rule| rule.as_str()));
+    details.push(']');
 }
 
 /// The attributes of the request that the host is processing, each read at most once, and only when a rule needs it.

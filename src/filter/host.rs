@@ -12,9 +12,9 @@ use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, BufferType, ContextType, LogLevel};
 
-use super::{Host, Outcome, Plugin, property};
+use super::{Host, Outcome, Plugin, Reply, property};
 use crate::config::{DenyResponse, NodeMetadata};
-use crate::request::{Headers, Lookup};
+use crate::request::Lookup;
 
 proxy_wasm::main! {{
     proxy_wasm::set_log_level(LogLevel::Info);
@@ -96,7 +96,7 @@ impl HttpContext for Stream {
         let outcome = if let Some(plugin) = &self.plugin {
             plugin.on_request(&Envoy)
         } else {
-            Envoy.respond(&DenyResponse::default(), "mesh_authz_not_configured");
+            Envoy.respond(&DenyResponse::default().into(), "mesh_authz_not_configured");
             Outcome::Answered
         };
         match outcome {
@@ -143,18 +143,17 @@ impl Host for Envoy {
         })
     }
 
-    fn respond(&self, response: &DenyResponse, details: &str) {
-        let headers = Headers::encode(&response.headers);
+    fn respond(&self, reply: &Reply, details: &str) {
         // SAFETY: every pointer is valid for the length behind it, and Envoy copies what it keeps.
         let status = unsafe {
             proxy_send_local_response(
-                response.status.into(),
+                reply.status.into(),
                 details.as_ptr(),
                 details.len(),
-                response.body.as_ptr(),
-                response.body.len(),
-                headers.as_ptr(),
-                headers.len(),
+                reply.body.as_ptr(),
+                reply.body.len(),
+                reply.headers.as_ptr(),
+                reply.headers.len(),
                 NO_GRPC_STATUS,
             )
         };

@@ -81,6 +81,30 @@ pub struct Pairs<'a> {
     data: &'a [u8],
 }
 
+impl<'a> Pairs<'a> {
+    /// The value of the next header of this name. Pairs whose name has another length are passed over unseen.
+    fn next_value_of(&mut self, name: &[u8]) -> Option<&'a [u8]> {
+        let mut start: usize = 0;
+        let (pairs, _) = self.lengths.as_chunks::<LENGTHS_OF_A_PAIR>();
+        for (number, lengths) in (1..).zip(pairs) {
+            let [n0, n1, n2, n3, v0, v1, v2, v3] = *lengths;
+            let name_length = usize::try_from(u32::from_le_bytes([n0, n1, n2, n3])).ok()?;
+            let value_length = usize::try_from(u32::from_le_bytes([v0, v1, v2, v3])).ok()?;
+            let value = start.checked_add(name_length)?.checked_add(1)?;
+            let end = value.checked_add(value_length)?;
+            if name_length == name.len() && self.data.get(start..)?.starts_with(name) {
+                let found = self.data.get(value..end)?;
+                self.lengths = self.lengths.get(LENGTHS_OF_A_PAIR.checked_mul(number)?..)?;
+                self.data = self.data.get(end.checked_add(1)?..)?;
+                return Some(found);
+            }
+            start = end.checked_add(1)?;
+        }
+        self.lengths = &[];
+        None
+    }
+}
+
 impl<'a> Iterator for Pairs<'a> {
     type Item = (&'a [u8], &'a [u8]);
 
@@ -116,7 +140,7 @@ impl<'a> Iterator for HeaderValues<'a> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.only.take().or_else(|| Some(self.others.find(|(name, _)| *name == self.name)?.1))
+        self.only.take().or_else(|| self.others.next_value_of(self.name))
     }
 }
 

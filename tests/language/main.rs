@@ -42,6 +42,7 @@ mod invalid_values;
 mod shapes;
 mod validation;
 
+mod host_calls;
 mod stricter;
 mod unreadable;
 

@@ -1,0 +1,144 @@
+//! What the filter asks the host for: only what rules need, each thing once, and nothing once the answer is settled.
+
+use std::cell::RefCell;
+
+use mesh_authz::config::NodeMetadata;
+use mesh_authz::filter::{Host, Outcome, Plugin, Reply};
+use mesh_authz::request::{Headers, Lookup};
+use serde_json::{Value, json};
+
+/// `GET /a` from `spiffe://td/ns/shop/sa/cart`, and what has been asked about it.
+#[derive(Default)]
+struct Recorder {
+    calls: RefCell<Vec<String>>,
+}
+
+const URIS: &str = "filter_state mesh_authz.peer_uris";
+const DNS: &str = "connection dns_san_peer_certificate";
+const SOURCE_IP: &str = "filter_state mesh_authz.source_ip";
+
+impl Host for Recorder {
+    fn property(&self, path: &str) -> Lookup<Vec<u8>> {
+        let path = path.replace('\0', " ");
+        let value: &[u8] = match path.as_str() {
+            URIS => b"spiffe://td/ns/shop/sa/cart",
+            SOURCE_IP => b"10.0.0.1",
+            "metadata" => b"",
+            _ => &[],
+        };
+        let known = matches!(path.as_str(), URIS | SOURCE_IP | "metadata");
+        self.calls.borrow_mut().push(path);
+        if known { Lookup::Value(value.to_vec()) } else { Lookup::Absent }
+    }
+
+    fn request_headers(&self) -> Lookup<Vec<u8>> {
+        self.calls.borrow_mut().push("headers".to_owned());
+        let headers = [(":authority", "shop"), (":path", "/a"), (":method", "GET"), ("x-tenant", "t")];
+        Lookup::Value(Headers::encode(&headers))
+    }
+
+    fn request_header(&self, name: &[u8]) -> Lookup<Vec<u8>> {
+        let name = String::from_utf8(name.to_vec()).unwrap();
+        let value = match name.as_str() {
+            ":authority" => "shop",
+            ":path" => "/a",
+            ":method" => "GET",
+            _ => panic!("{name} could stand there twice"),
+        };
+        self.calls.borrow_mut().push(name);
+        Lookup::Value(value.as_bytes().to_vec())
+    }
+
+    fn respond(&self, _: &Reply, _: &str) {}
+}
+
+fn policy(number: usize, action: &str, rule: &Value) -> Value {
+    json!({
+        "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
+        "metadata": { "name": format!("p{number:05}") }, "spec": { "action": action, "rules": [rule] },
+    })
+}
+
+/// The outcome of the request, and what was asked for on the way.
+fn asked(policies: &[Value]) -> (Outcome, Vec<String>) {
+    let config = json!({ "policies": policies, "trustDomain": "td", "decisionLog": "none" });
+    let plugin = Plugin::load(config.to_string().as_bytes(), &NodeMetadata::default()).unwrap();
+    let recorder = Recorder::default();
+    let outcome = plugin.on_request(&recorder);
+    (outcome, recorder.calls.into_inner())
+}
+
+fn principal_and_path(path: &str) -> Value {
+    json!({
+        "from": [{ "source": { "principals": ["td/ns/shop/sa/cart"] } }],
+        "to": [{ "operation": { "methods": ["GET"], "paths": [path] } }],
+    })
+}
+
+#[test]
+fn without_policies_nothing_is_asked() {
+    assert_eq!(asked(&[]), (Outcome::Continue, vec![]));
+    let elsewhere = json!({
+        "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
+        "metadata": { "name": "elsewhere", "namespace": "elsewhere" }, "spec": {},
+    });
+    assert_eq!(asked(&[elsewhere]), (Outcome::Continue, vec![]), "with policies for other workloads only");
+    assert_eq!(asked(&[policy(0, "DENY", &json!({}))]), (Outcome::Answered, vec![]), "a rule that asks for nothing");
+}
+
+#[test]
+fn a_request_line_that_does_not_match_settles_it() {
+    assert_eq!(asked(&[policy(0, "ALLOW", &principal_and_path("/b"))]), (Outcome::Answered, vec![":path".to_owned()]));
+}
+
+#[test]
+fn what_matches_is_asked_for_once_each() {
+    let rules: Vec<_> = ["/b", "/a", "/a", "/*"].map(principal_and_path).into();
+    let policies: Vec<_> = rules.iter().enumerate().map(|(number, rule)| policy(number, "ALLOW", rule)).collect();
+    let (outcome, calls) = asked(&policies);
+    assert_eq!((outcome, calls), (Outcome::Continue, [":path", ":method", URIS].map(str::to_owned).into()));
+}
+
+#[test]
+fn a_thousand_rules_ask_for_no_more_than_one() {
+    let rules = (0..1_000).map(|number| principal_and_path(&format!("/{number}")));
+    let mut policies: Vec<_> = rules.enumerate().map(|(number, rule)| policy(number, "ALLOW", &rule)).collect();
+    assert_eq!(asked(&policies), (Outcome::Answered, vec![":path".to_owned()]));
+    policies.push(policy(1_000, "ALLOW", &principal_and_path("/a")));
+    assert_eq!(asked(&policies).1, [":path", ":method", URIS]);
+}
+
+#[test]
+fn headers_that_may_repeat_are_read_in_one_call_with_all_others() {
+    let rule = json!({
+        "to": [{ "operation": { "methods": ["GET"], "paths": ["/a"] } }],
+        "when": [{ "key": "request.headers[x-tenant]", "values": ["t"] }],
+    });
+    assert_eq!(asked(&[policy(0, "ALLOW", &rule)]), (Outcome::Continue, vec!["headers".to_owned()]));
+    let line = json!({ "to": [{ "operation": { "methods": ["GET"], "paths": ["/a"], "hosts": ["shop"] } }] });
+    assert_eq!(asked(&[policy(0, "ALLOW", &line)]).1, ["headers"], "so are three parts of the request line");
+}
+
+#[test]
+fn further_names_of_the_peer_are_read_only_where_the_first_does_not_match() {
+    let from = |field: &str, value: &str| policy(0, "ALLOW", &json!({ "from": [{ "source": { field: [value] } }] }));
+    assert_eq!(asked(&[from("principals", "td/ns/shop/sa/cart")]).1, [URIS]);
+    assert_eq!(asked(&[from("principals", "td/ns/shop/sa/pay")]).1, [URIS, DNS], "a subject is never a principal");
+    assert_eq!(
+        asked(&[from("namespaces", "warehouse")]).1,
+        [URIS, DNS, "connection subject_peer_certificate"],
+        "anything may hold a namespace"
+    );
+}
+
+#[test]
+fn rules_that_come_too_late_to_be_the_first_are_not_looked_up() {
+    let by_address = |number| {
+        policy(number, "ALLOW", &json!({ "from": [{ "source": { "ipBlocks": [format!("10.0.{number}.0/24")] } }] }))
+    };
+    let mut policies: Vec<_> = (1..20).map(by_address).collect();
+    assert_eq!(asked(&policies), (Outcome::Answered, vec![SOURCE_IP.to_owned()]));
+    policies.push(policy(0, "ALLOW", &json!({ "to": [{ "operation": { "paths": ["/a"] } }] })));
+    policies.extend((20..40).map(|n| policy(n, "ALLOW", &principal_and_path(&format!("/{n}")))));
+    assert_eq!(asked(&policies), (Outcome::Continue, vec![":path".to_owned()]));
+}
