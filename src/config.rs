@@ -127,10 +127,10 @@ impl PluginConfig {
     /// Everything that is wrong with it. Warnings are for whoever writes policies, not for whoever runs them: the command
     /// shows them.
     pub fn read(bytes: &[u8], node: &NodeMetadata) -> Result<Self, Vec<Diagnostic>> {
-        let mut diagnostics = Diagnostics::new();
-        let config = document(bytes, &mut diagnostics).and_then(|document| {
+        let mut diagnostics = Diagnostics::of_errors();
+        let config = document(bytes, &mut diagnostics).and_then(|(document, policies)| {
             let mut object = Object::open(&document, &mut diagnostics)?;
-            let config = plugin_config(&mut object, node, &mut diagnostics);
+            let config = plugin_config(&mut object, policies, node, &mut diagnostics);
             object.finish(&mut diagnostics);
             Some(config)
         });
@@ -141,19 +141,34 @@ impl PluginConfig {
     }
 }
 
-fn document(bytes: &[u8], diagnostics: &mut Diagnostics) -> Option<Node> {
+/// The field that is read apart: it can hold thousands of policies.
+const POLICIES: &str = "policies";
+
+/// The policies that were read so far, and what is wrong with them.
+#[derive(Debug)]
+struct Policies {
+    /// By position; `None` where there is no valid one.
+    read: Vec<Option<AuthorizationPolicy>>,
+    diagnostics: Diagnostics,
+}
+
+/// Reads a document, and the policies in it. Errors about a policy name it; every policy is read, whatever is wrong with
+/// the others.
+fn document(bytes: &[u8], diagnostics: &mut Diagnostics) -> Option<(Node, Policies)> {
     if bytes.is_empty() {
         diagnostics.error_with_hint("the plugin configuration is empty", "give it at least `policies: []`");
         return None;
     }
     // A Struct begins with the tag of its first entry, a line feed; further on it has bytes that JSON cannot hold.
-    if bytes.starts_with(b"\n")
-        && let Ok(node) = document::from_struct(bytes)
-    {
-        return Some(node);
+    if bytes.starts_with(b"\n") {
+        let mut policies = Policies::new();
+        if let Ok(node) = document::from_struct_apart(bytes, POLICIES, |node| policies.add(&node)) {
+            return Some((node, policies));
+        }
     }
-    match document::from_json(bytes) {
-        Ok(node) => Some(node),
+    let mut policies = Policies::new();
+    match document::from_json_apart(bytes, POLICIES, |node| policies.add(&node)) {
+        Ok(node) => Some((node, policies)),
         Err(error) => {
             diagnostics.error_with_hint(
                 format!("the plugin configuration is not JSON: {error}"),
@@ -164,10 +179,19 @@ fn document(bytes: &[u8], diagnostics: &mut Diagnostics) -> Option<Node> {
     }
 }
 
-fn plugin_config(object: &mut Object<'_>, node: &NodeMetadata, d: &mut Diagnostics) -> PluginConfig {
-    let policies = object.read("policies", d, policies);
-    if policies.is_none() && !object.has("policies") {
-        d.field("policies", |d| d.error_with_hint("is missing", "an empty list, `[]`, allows everything"));
+fn plugin_config(
+    object: &mut Object<'_>,
+    policies: Policies,
+    node: &NodeMetadata,
+    d: &mut Diagnostics,
+) -> PluginConfig {
+    let policies = object.read(POLICIES, d, |node, d| {
+        // Empty by now, if it is a list; or something else, which is an error.
+        list(node, d, |_, _| ());
+        policies.finish(d)
+    });
+    if policies.is_none() && !object.has(POLICIES) {
+        d.field(POLICIES, |d| d.error_with_hint("is missing", "an empty list, `[]`, allows everything"));
     }
     let root_namespace = object.read("rootNamespace", d, namespace).flatten();
     let (namespace, labels) = object.read("workload", d, workload).unwrap_or((None, None));
@@ -200,24 +224,38 @@ fn plugin_config(object: &mut Object<'_>, node: &NodeMetadata, d: &mut Diagnosti
     config
 }
 
-/// Reads a list of policies. Errors about one name it; every policy is read, whatever is wrong with the others.
-pub fn policies(node: &Node, diagnostics: &mut Diagnostics) -> Vec<AuthorizationPolicy> {
-    let policies: Vec<_> = list(node, diagnostics, read::policy);
-    let mut seen: HashMap<PolicyName, usize> = HashMap::new();
-    for (index, policy) in policies.iter().enumerate() {
-        let Some(policy) = policy else { continue };
-        if let Some(first) = seen.insert(policy.name.clone(), index) {
-            diagnostics.index(index, |diagnostics| {
-                diagnostics.policy(policy.name.to_string(), |diagnostics| {
-                    diagnostics.error_with_hint(
-                        format!("another policy, at position {first}, has the same namespace and name"),
-                        "rename or remove one; a cluster cannot hold both",
+impl Policies {
+    fn new() -> Self {
+        Self { read: Vec::new(), diagnostics: Diagnostics::of_errors() }
+    }
+
+    fn add(&mut self, node: &Node) {
+        let index = self.read.len();
+        self.read.push(self.diagnostics.index(index, |diagnostics| read::policy(node, diagnostics)));
+    }
+
+    /// The valid ones; reports the others, and those whose name another one has.
+    fn finish(self, diagnostics: &mut Diagnostics) -> Vec<AuthorizationPolicy> {
+        diagnostics.append(self.diagnostics);
+        let mut seen: HashMap<&PolicyName, usize> = HashMap::with_capacity(self.read.len());
+        for (index, policy) in self.read.iter().enumerate() {
+            let Some(name) = policy.as_ref().map(|policy| &policy.name) else { continue };
+            if let Some(first) = seen.insert(name, index) {
+                diagnostics.index(index, |diagnostics| {
+                    diagnostics.policy(
+                        || Some(name.to_string()),
+                        |diagnostics| {
+                            diagnostics.error_with_hint(
+                                format!("another policy, at position {first}, has the same namespace and name"),
+                                "rename or remove one; a cluster cannot hold both",
+                            );
+                        },
                     );
                 });
-            });
+            }
         }
+        self.read.into_iter().flatten().collect()
     }
-    policies.into_iter().flatten().collect()
 }
 
 fn node_namespace(node: &NodeMetadata, diagnostics: &mut Diagnostics) -> Option<String> {
@@ -255,12 +293,13 @@ fn in_node_metadata<R>(name: &str, diagnostics: &mut Diagnostics, read: impl FnO
 fn require_labels(config: &PluginConfig, diagnostics: &mut Diagnostics) {
     for policy in &config.policies {
         let Some(what) = config.workload.lacks_labels_for(policy) else { continue };
-        diagnostics.policy(policy.name.to_string(), |diagnostics| {
+        let report = |diagnostics: &mut Diagnostics| {
             diagnostics.error_with_hint(
                 format!("has {what}, and the labels of this workload are unknown"),
                 "set `workload.labels` in the plugin configuration, or node.metadata.LABELS in Envoy's bootstrap",
             );
-        });
+        };
+        diagnostics.policy(|| Some(policy.name.to_string()), report);
     }
 }
 
@@ -303,8 +342,8 @@ pub fn workload(node: &Node, diagnostics: &mut Diagnostics) -> WorkloadFields {
 /// A namespace.
 pub fn namespace(node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
     let name = string(node, diagnostics)?;
-    validate::namespace_name(&name, diagnostics);
-    Some(name)
+    validate::namespace_name(name, diagnostics);
+    Some(name.to_owned())
 }
 
 /// A name that is not empty.
@@ -313,7 +352,7 @@ fn name(node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
     if name.is_empty() {
         diagnostics.error("must not be empty");
     }
-    Some(name)
+    Some(name.to_owned())
 }
 
 /// Reads `{name, waypoint, services, serviceEntries}`.
@@ -364,7 +403,7 @@ pub fn trust_domain(node: &Node, diagnostics: &mut Diagnostics) -> Option<String
         );
         return None;
     }
-    Some(text)
+    Some(text.to_owned())
 }
 
 fn jwt(node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {

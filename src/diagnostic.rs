@@ -82,13 +82,23 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// Collects findings, and knows which policy and which field is being read.
+/// What a finding can be in.
+#[derive(Clone, Copy)]
+enum Around<'n> {
+    Field(&'n str),
+    Index(usize),
+    Policy(&'n str),
+}
+
+/// Collects findings.
+///
+/// Where one is, it learns on the way out: every field and policy around it adds its name to what was found within. Most
+/// fields hold no mistake, and then no name is copied.
 #[derive(Debug, Default)]
 pub struct Diagnostics {
-    policy: Option<String>,
-    path: Path,
     found: Vec<Diagnostic>,
     errors: usize,
+    ignores_warnings: bool,
 }
 
 impl Diagnostics {
@@ -98,52 +108,83 @@ impl Diagnostics {
         Self::default()
     }
 
-    /// Reads something below the current field.
-    pub fn within<R>(&mut self, segment: Segment, read: impl FnOnce(&mut Self) -> R) -> R {
-        self.path.0.push(segment);
-        let result = read(self);
-        self.path.0.pop();
-        result
+    /// As [`Self::new`], for whoever does not want to know of warnings.
+    #[must_use]
+    pub fn of_errors() -> Self {
+        Self { ignores_warnings: true, ..Self::default() }
     }
 
-    /// As [`Self::within`], for a key of a map.
+    /// Reads what stands behind a key of a map.
     pub fn field<R>(&mut self, name: &str, read: impl FnOnce(&mut Self) -> R) -> R {
-        self.within(Segment::Field(name.to_owned()), read)
-    }
-
-    /// As [`Self::within`], for a position in a list.
-    pub fn index<R>(&mut self, index: usize, read: impl FnOnce(&mut Self) -> R) -> R {
-        self.within(Segment::Index(index), read)
-    }
-
-    /// Reads something that belongs to the policy of this name.
-    pub fn policy<R>(&mut self, name: String, read: impl FnOnce(&mut Self) -> R) -> R {
-        let outer = self.policy.replace(name);
+        let before = self.found.len();
         let result = read(self);
-        self.policy = outer;
+        self.add(before, Around::Field(name));
         result
+    }
+
+    /// Reads what stands at a position in a list.
+    pub fn index<R>(&mut self, index: usize, read: impl FnOnce(&mut Self) -> R) -> R {
+        let before = self.found.len();
+        let result = read(self);
+        self.add(before, Around::Index(index));
+        result
+    }
+
+    /// Reads something that belongs to the policy of this name, if it has one.
+    pub fn policy<R>(&mut self, name: impl FnOnce() -> Option<String>, read: impl FnOnce(&mut Self) -> R) -> R {
+        let before = self.found.len();
+        let result = read(self);
+        if self.found.len() > before
+            && let Some(name) = name()
+        {
+            self.add(before, Around::Policy(&name));
+        }
+        result
+    }
+
+    /// Adds to everything found since then what is around it.
+    #[inline(never)]
+    fn add(&mut self, before: usize, around: Around<'_>) {
+        for diagnostic in self.found.iter_mut().skip(before) {
+            match around {
+                Around::Field(name) => diagnostic.path.0.insert(0, Segment::Field(name.to_owned())),
+                Around::Index(index) => diagnostic.path.0.insert(0, Segment::Index(index)),
+                Around::Policy(name) if diagnostic.policy.is_none() => diagnostic.policy = Some(name.to_owned()),
+                Around::Policy(_) => {}
+            }
+        }
     }
 
     /// The current field is wrong.
-    pub fn error(&mut self, message: impl Into<String>) {
-        self.push(Severity::Error, message.into(), None);
+    pub fn error(&mut self, message: impl AsRef<str>) {
+        self.push(Severity::Error, message.as_ref(), None);
     }
 
     /// The current field is wrong, and this is what to do about it.
-    pub fn error_with_hint(&mut self, message: impl Into<String>, hint: impl Into<String>) {
-        self.push(Severity::Error, message.into(), Some(hint.into()));
+    pub fn error_with_hint(&mut self, message: impl AsRef<str>, hint: impl AsRef<str>) {
+        self.push(Severity::Error, message.as_ref(), Some(hint.as_ref()));
     }
 
     /// The current field is probably not what its author meant.
-    pub fn warning(&mut self, message: impl Into<String>, hint: impl Into<String>) {
-        self.push(Severity::Warning, message.into(), Some(hint.into()));
+    pub fn warning(&mut self, message: impl AsRef<str>, hint: impl AsRef<str>) {
+        if !self.ignores_warnings {
+            self.push(Severity::Warning, message.as_ref(), Some(hint.as_ref()));
+        }
     }
 
-    fn push(&mut self, severity: Severity, message: String, hint: Option<String>) {
+    /// Adds what was found elsewhere, as if it had been found in the current field.
+    pub fn append(&mut self, other: Self) {
+        self.errors = self.errors.saturating_add(other.errors);
+        self.found.extend(other.found);
+    }
+
+    #[cold]
+    fn push(&mut self, severity: Severity, message: &str, hint: Option<&str>) {
         if severity == Severity::Error {
             self.errors = self.errors.saturating_add(1);
         }
-        self.found.push(Diagnostic { severity, policy: self.policy.clone(), path: self.path.clone(), message, hint });
+        let (message, hint) = (message.to_owned(), hint.map(str::to_owned));
+        self.found.push(Diagnostic { severity, policy: None, path: Path::default(), message, hint });
     }
 
     /// How many findings so far make the input unusable.

@@ -4,11 +4,14 @@
 //! [`Node`]. An [`Object`] hands out the fields of a map by name and then reports the ones that nobody asked for, so
 //! that a mistyped field is an error with a suggestion and never a condition that silently disappears. Keys are kept
 //! as written, twins included: two `action` keys are an error too.
+//!
+//! A node is several times as large as its text. Of a list of thousands, [`from_json_apart`] and [`from_struct_apart`] keep one item at a time.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
-use std::fmt;
+use std::{fmt, mem};
 
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::diagnostic::{Diagnostics, Path, Segment, suggestion};
 use crate::wire::{Field, Fields, Malformed, map_entry};
@@ -113,15 +116,44 @@ impl Node {
     }
 }
 
-impl<'de> Deserialize<'de> for Node {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(NodeVisitor).map(Node::from)
+/// What becomes of a value while it is read.
+enum Role<'t> {
+    /// A node, whole.
+    Plain,
+    /// The document. If it is a map, its first field of this name is to be read apart.
+    Root(&'static str, &'t mut dyn FnMut(Node)),
+    /// If it is a list, its items are handed over one after another, and it stays empty.
+    Apart(&'t mut dyn FnMut(Node)),
+}
+
+impl<'t> Role<'t> {
+    /// The role of the value behind a key of the map that has this role.
+    fn of_field(&mut self, key: &str) -> Role<'t> {
+        match mem::replace(self, Role::Plain) {
+            Role::Root(name, take) if name == key => Role::Apart(take),
+            other => {
+                *self = other;
+                Role::Plain
+            }
+        }
     }
 }
 
-struct NodeVisitor;
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Role::Plain.deserialize(deserializer)
+    }
+}
 
-impl<'de> Visitor<'de> for NodeVisitor {
+impl<'de> DeserializeSeed<'de> for Role<'_> {
+    type Value = Node;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
+        deserializer.deserialize_any(self).map(Node::from)
+    }
+}
+
+impl<'de> Visitor<'de> for Role<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -160,16 +192,23 @@ impl<'de> Visitor<'de> for NodeVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         let mut items = Vec::new();
-        while let Some(item) = access.next_element()? {
-            items.push(item);
+        if let Role::Apart(take) = self {
+            while let Some(item) = access.next_element()? {
+                take(item);
+            }
+        } else {
+            while let Some(item) = access.next_element()? {
+                items.push(item);
+            }
         }
         Ok(Value::List(items))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(mut self, mut access: A) -> Result<Value, A::Error> {
         let mut entries = Vec::new();
-        while let Some(entry) = access.next_entry()? {
-            entries.push(entry);
+        while let Some(key) = access.next_key::<String>()? {
+            let node = access.next_value_seed(self.of_field(&key))?;
+            entries.push((key, node));
         }
         Ok(Value::Map(entries))
     }
@@ -180,7 +219,23 @@ impl<'de> Visitor<'de> for NodeVisitor {
 /// # Errors
 /// The text is not JSON, or is nested deeper than 128 levels; says where.
 pub fn from_json(text: &[u8]) -> Result<Node, serde_json::Error> {
-    serde_json::from_slice(text)
+    json(text, Role::Plain)
+}
+
+/// As [`from_json`], with the items of the list under this name in the map at the root handed over one after another, as
+/// soon as each is read. The list itself is left empty.
+///
+/// # Errors
+/// As [`from_json`]; by then items may have been handed over.
+pub fn from_json_apart(text: &[u8], name: &'static str, mut take: impl FnMut(Node)) -> Result<Node, serde_json::Error> {
+    json(text, Role::Root(name, &mut take))
+}
+
+fn json(text: &[u8], role: Role<'_>) -> Result<Node, serde_json::Error> {
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    let node = role.deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(node)
 }
 
 /// Deepest nesting, as in `serde_json`.
@@ -191,48 +246,70 @@ const DEEPEST: usize = 128;
 /// # Errors
 /// The message is malformed, holds text that is not UTF-8, or is nested deeper than 128 levels.
 pub fn from_struct(message: &[u8]) -> Result<Node, Malformed> {
-    struct_fields(message, DEEPEST).map(Node::from)
+    struct_fields(message, DEEPEST, Role::Plain).map(Node::from)
 }
 
-fn struct_fields(message: &[u8], depth: usize) -> Result<Value, Malformed> {
+/// As [`from_json_apart`], for an encoded `google.protobuf.Struct`.
+///
+/// # Errors
+/// As [`from_struct`]; by then items may have been handed over.
+pub fn from_struct_apart(message: &[u8], name: &'static str, mut take: impl FnMut(Node)) -> Result<Node, Malformed> {
+    struct_fields(message, DEEPEST, Role::Root(name, &mut take)).map(Node::from)
+}
+
+fn struct_fields(message: &[u8], depth: usize, mut role: Role<'_>) -> Result<Value, Malformed> {
     let depth = depth.checked_sub(1).ok_or(Malformed)?;
     let mut entries = Vec::new();
     for field in Fields::of(message) {
         let (1, Field::Bytes(entry)) = field? else { return Err(Malformed) };
         let (key, value) = map_entry(entry)?;
-        entries.push((utf8(key)?, struct_value(value, depth)?));
+        let key = utf8(key)?;
+        let node = struct_value(value, depth, role.of_field(&key))?;
+        entries.push((key, node));
     }
     Ok(Value::Map(entries))
 }
 
-fn struct_value(message: &[u8], depth: usize) -> Result<Node, Malformed> {
+fn struct_value(message: &[u8], depth: usize, mut role: Role<'_>) -> Result<Node, Malformed> {
     let mut value = Value::Null;
-    for field in Fields::of(message) {
+    let mut fields = Fields::of(message).peekable();
+    while let Some(field) = fields.next() {
+        // Of several values the last one counts.
+        let is_last = fields.peek().is_none();
+        let role = if is_last { mem::replace(&mut role, Role::Plain) } else { Role::Plain };
         value = match field? {
             (1, Field::Varint(_)) => Value::Null,
             (2, Field::Fixed64(bytes)) => Value::Number(f64::from_le_bytes(bytes)),
             (3, Field::Bytes(bytes)) => Value::String(utf8(bytes)?),
             (4, Field::Varint(flag)) => Value::Bool(flag != 0),
-            (5, Field::Bytes(bytes)) => struct_fields(bytes, depth)?,
-            (6, Field::Bytes(bytes)) => struct_list(bytes, depth)?,
+            (5, Field::Bytes(bytes)) => struct_fields(bytes, depth, Role::Plain)?,
+            (6, Field::Bytes(bytes)) => struct_list(bytes, depth, role)?,
             _ => return Err(Malformed),
         };
     }
     Ok(value.into())
 }
 
-fn struct_list(message: &[u8], depth: usize) -> Result<Value, Malformed> {
+fn struct_list(message: &[u8], depth: usize, role: Role<'_>) -> Result<Value, Malformed> {
     let depth = depth.checked_sub(1).ok_or(Malformed)?;
     let item = |field| match field {
-        Ok((1, Field::Bytes(item))) => struct_value(item, depth),
+        Ok((1, Field::Bytes(item))) => struct_value(item, depth, Role::Plain),
         Ok(_) | Err(Malformed) => Err(Malformed),
     };
-    Ok(Value::List(Fields::of(message).map(item).collect::<Result<_, _>>()?))
+    let mut items = Fields::of(message).map(item);
+    if let Role::Apart(take) = role {
+        items.try_for_each(|item| item.map(&mut *take))?;
+        return Ok(Value::List(Vec::new()));
+    }
+    Ok(Value::List(items.collect::<Result<_, _>>()?))
 }
 
 fn utf8(bytes: &[u8]) -> Result<String, Malformed> {
     String::from_utf8(bytes.to_vec()).map_err(|_| Malformed)
 }
+
+/// More fields than nearly every kind of map has: a guess that saves growing.
+const MOST_FIELDS: usize = 16;
 
 /// A map being read: every field that is asked for is known, every other is an error at [`Object::finish`].
 #[derive(Debug)]
@@ -245,7 +322,7 @@ impl<'n> Object<'n> {
     /// Starts reading a map; reports anything else.
     pub fn open(node: &'n Node, diagnostics: &mut Diagnostics) -> Option<Self> {
         if let Value::Map(entries) = &node.value {
-            return Some(Self { entries, known: Vec::new() });
+            return Some(Self { entries, known: Vec::with_capacity(MOST_FIELDS) });
         }
         diagnostics.error(format!("must be an object, is {}", node.value.kind()));
         None
@@ -273,27 +350,30 @@ impl<'n> Object<'n> {
         diagnostics: &mut Diagnostics,
         read: impl FnOnce(&'n Node, &mut Diagnostics) -> T,
     ) -> Option<T> {
+        let node = self.present(name, diagnostics)?;
+        Some(diagnostics.field(name, |diagnostics| read(node, diagnostics)))
+    }
+
+    /// The field of this name; reports `null`.
+    #[inline(never)]
+    fn present(&mut self, name: &'static str, diagnostics: &mut Diagnostics) -> Option<&'n Node> {
         let node = self.get(name)?;
-        diagnostics.field(name, |diagnostics| {
-            if node.is_null() {
-                diagnostics.error_with_hint("has no value", "give it one, or remove the field");
-                return None;
-            }
-            Some(read(node, diagnostics))
-        })
+        if node.is_null() {
+            diagnostics.field(name, |d| d.error_with_hint("has no value", "give it one, or remove the field"));
+            return None;
+        }
+        Some(node)
     }
 
     /// A field that holds a string.
     pub fn string(&mut self, name: &'static str, diagnostics: &mut Diagnostics) -> Option<String> {
-        self.read(name, diagnostics, string)?
+        self.read(name, diagnostics, string)?.map(str::to_owned)
     }
 
     /// A field that holds a list of strings; an absent one is empty.
     pub fn strings(&mut self, name: &'static str, diagnostics: &mut Diagnostics) -> Vec<String> {
-        let read = |node: &'n Node, diagnostics: &mut Diagnostics| {
-            list(node, diagnostics, string).into_iter().flatten().collect()
-        };
-        self.read(name, diagnostics, read).unwrap_or_default()
+        let item = |node: &'n Node, diagnostics: &mut Diagnostics| string(node, diagnostics).map(str::to_owned);
+        self.read(name, diagnostics, |node, diagnostics| list_of_some(node, diagnostics, item)).unwrap_or_default()
     }
 
     /// Accepts a field whatever it holds.
@@ -305,7 +385,7 @@ impl<'n> Object<'n> {
     pub fn finish(self, diagnostics: &mut Diagnostics) {
         let is_unknown = |name: &&String| !self.known.contains(&name.as_str());
         for name in self.entries.iter().map(|(name, _)| name).filter(is_unknown) {
-            diagnostics.field(&shortened(name), |diagnostics| {
+            key(name, diagnostics, |diagnostics| {
                 if let Some(near) = suggestion(name, self.known.iter().copied()) {
                     diagnostics.error(format!("unknown field, did you mean {near}?"));
                 } else {
@@ -318,31 +398,45 @@ impl<'n> Object<'n> {
 
     /// As [`Self::finish`], for a map that may hold anything besides: reports what stands there twice.
     pub fn finish_open(self, diagnostics: &mut Diagnostics) {
-        let mut seen = HashSet::new();
-        for name in self.entries.iter().map(|(name, _)| name) {
-            if !seen.insert(name) {
-                diagnostics.field(&shortened(name), |diagnostics| {
-                    diagnostics.error_with_hint("stands here twice", "keep one of the two");
-                });
-            }
+        for name in twins(self.entries) {
+            key(name, diagnostics, |diagnostics| {
+                diagnostics.error_with_hint("stands here twice", "keep one of the two");
+            });
         }
     }
 }
 
-/// A name from the input as a message can hold it.
-fn shortened(name: &str) -> String {
-    const LONGEST: usize = 100;
-    let mut shortened: String = name.chars().take(LONGEST).collect();
-    if shortened.len() < name.len() {
-        shortened.push('…');
+/// The keys that stand in the map before.
+fn twins(entries: &[(String, Node)]) -> Vec<&str> {
+    const FEW: usize = 16;
+    let keys = || entries.iter().map(|(key, _)| key.as_str());
+    // Comparing a few with one another is quicker than hashing them.
+    if entries.len() <= FEW {
+        let is_twin = |(index, key): &(usize, &str)| keys().take(*index).any(|before| before == *key);
+        return keys().enumerate().filter(is_twin).map(|(_, key)| key).collect();
     }
-    shortened
+    let mut seen = HashSet::new();
+    keys().filter(|key| !seen.insert(*key)).collect()
+}
+
+/// Reads what stands behind a key of the input's choice.
+fn key<R>(key: &str, diagnostics: &mut Diagnostics, read: impl FnOnce(&mut Diagnostics) -> R) -> R {
+    diagnostics.field(&shortened(key), read)
+}
+
+/// A name from the input as a message can hold it.
+fn shortened(name: &str) -> Cow<'_, str> {
+    const LONGEST: usize = 100;
+    match name.char_indices().nth(LONGEST) {
+        Some((end, _)) => Cow::Owned(format!("{}…", name.get(..end).unwrap_or_default())),
+        None => Cow::Borrowed(name),
+    }
 }
 
 /// A string; reports anything else, with a hint where YAML has made something else of it.
-pub fn string(node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
+pub fn string<'n>(node: &'n Node, diagnostics: &mut Diagnostics) -> Option<&'n str> {
     match &node.value {
-        Value::String(text) => return Some(text.clone()),
+        Value::String(text) => return Some(text),
         Value::Number(_) => diagnostics.error_with_hint("must be a string, is a number", "write it in quotes"),
         Value::Bool(_) => diagnostics.error_with_hint("must be a string, is a boolean", "write it in quotes"),
         other => diagnostics.error(format!("must be a string, is {}", other.kind())),
@@ -365,7 +459,7 @@ pub fn one_of<T: Copy>(node: &Node, choices: &[(&'static str, T)], diagnostics: 
     let found = choices.iter().find(|(name, _)| *name == text);
     if found.is_none() {
         let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
-        let hint = match suggestion(&text, names.iter().copied()) {
+        let hint = match suggestion(text, names.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("known here: {}", names.join(", ")),
         };
@@ -380,6 +474,15 @@ pub fn list<'n, T>(
     diagnostics: &mut Diagnostics,
     mut read: impl FnMut(&'n Node, &mut Diagnostics) -> T,
 ) -> Vec<T> {
+    list_of_some(node, diagnostics, |item, diagnostics| Some(read(item, diagnostics)))
+}
+
+/// As [`list`], without the items of which `read` makes nothing.
+pub fn list_of_some<'n, T>(
+    node: &'n Node,
+    diagnostics: &mut Diagnostics,
+    mut read: impl FnMut(&'n Node, &mut Diagnostics) -> Option<T>,
+) -> Vec<T> {
     let Value::List(items) = &node.value else {
         let hint = match node.value {
             Value::Map(_) => "put a dash before it",
@@ -388,28 +491,24 @@ pub fn list<'n, T>(
         diagnostics.error_with_hint(format!("must be a list, is {}", node.value.kind()), hint);
         return Vec::new();
     };
-    let read_item = |(index, item)| diagnostics.index(index, |diagnostics| read(item, diagnostics));
-    items.iter().enumerate().map(read_item).collect()
+    // Collecting what is left of an iterator would take memory for four.
+    let mut list = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        list.extend(diagnostics.index(index, |diagnostics| read(item, diagnostics)));
+    }
+    list
 }
 
 /// A map from names to strings, such as labels; reports anything else, and names that stand there twice.
 pub fn string_map(node: &Node, diagnostics: &mut Diagnostics) -> Vec<(String, String)> {
-    let Value::Map(entries) = &node.value else {
-        diagnostics.error(format!("must be an object, is {}", node.value.kind()));
-        return Vec::new();
-    };
-    let mut map: Vec<(String, String)> = Vec::with_capacity(entries.len());
-    let mut seen = HashSet::new();
-    for (key, node) in entries {
-        diagnostics.field(&shortened(key), |diagnostics| {
-            if !seen.insert(key) {
-                diagnostics.error_with_hint("stands here twice", "keep one of the two");
-            }
-            if let Some(value) = string(node, diagnostics) {
-                map.push((key.clone(), value));
-            }
-        });
+    let Some(object) = Object::open(node, diagnostics) else { return Vec::new() };
+    let mut map = Vec::with_capacity(object.entries.len());
+    for (name, node) in object.entries {
+        if let Some(value) = key(name, diagnostics, |diagnostics| string(node, diagnostics)) {
+            map.push((name.clone(), value.to_owned()));
+        }
     }
+    object.finish_open(diagnostics);
     map
 }
 

@@ -347,7 +347,7 @@ fn principal(node: &Node, d: &mut Diagnostics) -> Option<String> {
     if text.starts_with("spiffe://") {
         d.error_with_hint("has the scheme in it", "write it without `spiffe://`, as in policies");
     }
-    Some(text)
+    Some(text.to_owned())
 }
 
 /// A map from header names to a value or a list of values.
@@ -362,7 +362,7 @@ fn headers(node: &Node, d: &mut Diagnostics) -> Vec<(String, String)> {
                 Value::List(_) => list(node, d, string),
                 _ => vec![string(node, d)],
             };
-            headers.extend(values.into_iter().flatten().map(|value| (name.clone(), value)));
+            headers.extend(values.into_iter().flatten().map(|value| (name.clone(), value.to_owned())));
         });
     }
     headers

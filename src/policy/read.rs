@@ -8,7 +8,7 @@ use super::{
     PolicyName, Predicate, Rule, ServiceAccount, Source, TargetKind, TargetReference, Values,
 };
 use crate::diagnostic::Diagnostics;
-use crate::document::{Node, Object, Value, list, one_of, string, string_map};
+use crate::document::{Node, Object, Value, list, list_of_some, one_of, string, string_map};
 
 /// The kind of resource that this crate is about.
 pub const KIND: &str = "AuthorizationPolicy";
@@ -39,18 +39,15 @@ const MOST_TARGETS: usize = 16;
 ///
 /// `None` if it is invalid in any way: then at least one error was reported.
 pub fn policy(node: &Node, diagnostics: &mut Diagnostics) -> Option<AuthorizationPolicy> {
-    match name_of(node) {
-        Some(name) => diagnostics.policy(name.to_string(), |diagnostics| resource(node, diagnostics)),
-        None => resource(node, diagnostics),
-    }
+    diagnostics.policy(|| name_of(node), |diagnostics| resource(node, diagnostics))
 }
 
 /// The name of a resource that may be invalid, for its error messages.
-fn name_of(node: &Node) -> Option<PolicyName> {
+fn name_of(node: &Node) -> Option<String> {
     let metadata = node.get("metadata")?;
-    let name = metadata.get("name")?.as_str()?.to_owned();
-    let namespace = metadata.get("namespace").and_then(Node::as_str).unwrap_or(DEFAULT_NAMESPACE).to_owned();
-    Some(PolicyName { namespace, name })
+    let name = metadata.get("name")?.as_str()?;
+    let namespace = metadata.get("namespace").and_then(Node::as_str).unwrap_or(DEFAULT_NAMESPACE);
+    Some(format!("{namespace}/{name}"))
 }
 
 fn resource(node: &Node, diagnostics: &mut Diagnostics) -> Option<AuthorizationPolicy> {
@@ -58,14 +55,14 @@ fn resource(node: &Node, diagnostics: &mut Diagnostics) -> Option<AuthorizationP
     let warnings_before = diagnostics.count_warnings();
     let mut object = Object::open(node, diagnostics)?;
 
-    match object.string("apiVersion", diagnostics) {
-        Some(version) if API_VERSIONS.contains(&version.as_str()) => {}
+    match object.read("apiVersion", diagnostics, string).flatten() {
+        Some(version) if API_VERSIONS.contains(&version) => {}
         Some(version) => diagnostics.field("apiVersion", |diagnostics| {
             diagnostics.error_with_hint(format!("`{version}` is not supported"), format!("use {}", API_VERSIONS[0]));
         }),
         None => missing(&object, "apiVersion", diagnostics),
     }
-    match object.string("kind", diagnostics) {
+    match object.read("kind", diagnostics, string).flatten() {
         Some(kind) if kind == KIND => {}
         Some(kind) => diagnostics.field("kind", |diagnostics| {
             let message = format!("must be {KIND}, is `{kind}`");
@@ -120,8 +117,8 @@ fn metadata(node: &Node, diagnostics: &mut Diagnostics) -> Option<Metadata> {
         None => Some(DEFAULT_NAMESPACE.to_owned()),
         Some(node) => diagnostics.field("namespace", |diagnostics| {
             let namespace = string(node, diagnostics)?;
-            validate::namespace_name(&namespace, diagnostics);
-            Some(namespace)
+            validate::namespace_name(namespace, diagnostics);
+            Some(namespace.to_owned())
         }),
     };
     let mut string_map_of = |name| {
@@ -244,11 +241,8 @@ fn rule(node: &Node, diagnostics: &mut Diagnostics) -> Rule {
         }),
         when: AllOf(
             object
-                .read("when", diagnostics, |node, diagnostics| list(node, diagnostics, condition))
-                .into_iter()
-                .flatten()
-                .flatten()
-                .collect(),
+                .read("when", diagnostics, |node, diagnostics| list_of_some(node, diagnostics, condition))
+                .unwrap_or_default(),
         ),
     };
     object.finish(diagnostics);
@@ -327,7 +321,7 @@ fn source(node: &Node, diagnostics: &mut Diagnostics) -> Source {
         );
     }
     o.finish(d);
-    AllOf(fields.into_iter().flatten().collect())
+    all_of(fields)
 }
 
 /// The fields of an operation, in the order in which Istio combines them.
@@ -341,7 +335,14 @@ fn operation(node: &Node, diagnostics: &mut Diagnostics) -> Operation {
         pair(&mut o, d, ["ports", "notPorts"], parse_port).map(Predicate::DestinationPort),
     ];
     o.finish(d);
-    AllOf(fields.into_iter().flatten().collect())
+    all_of(fields)
+}
+
+/// The fields that are there.
+fn all_of<const N: usize>(fields: [Option<Predicate>; N]) -> AllOf<Predicate> {
+    let mut there = Vec::with_capacity(fields.iter().flatten().count());
+    there.extend(fields.into_iter().flatten());
+    AllOf(there)
 }
 
 fn condition(node: &Node, diagnostics: &mut Diagnostics) -> Option<Predicate> {
@@ -418,7 +419,7 @@ fn values<T>(node: &Node, diagnostics: &mut Diagnostics, parse: impl Fn(&str) ->
             diagnostics.error_with_hint("must not be empty", "remove it, or write \"*\" for any value");
             return None;
         }
-        match parse(&text) {
+        match parse(text) {
             Ok(value) => Some(value),
             Err(error) => {
                 diagnostics.error_with_hint(error.message, error.hint);
@@ -429,5 +430,5 @@ fn values<T>(node: &Node, diagnostics: &mut Diagnostics, parse: impl Fn(&str) ->
     if is_empty_list(node) {
         diagnostics.warning("is empty, which restricts nothing", "remove it, or name a value");
     }
-    list(node, diagnostics, read).into_iter().flatten().collect()
+    list_of_some(node, diagnostics, read)
 }
