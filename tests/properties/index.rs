@@ -2,7 +2,9 @@
 
 use std::cell::Cell;
 
+use mesh_authz::document::from_json;
 use mesh_authz::engine::{Engine, Verdict};
+use mesh_authz::request::owned::encode_value;
 use mesh_authz::request::{Lookup, PeerName, Request};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -172,4 +174,105 @@ fn peers_are_found_by_any_of_their_names() {
             Ok(())
         })
         .unwrap();
+}
+
+/// A rule for one of a few paths, with a condition that many requests of [`dark`] leave open.
+fn half_known() -> impl Strategy<Value = Value> {
+    let condition = select(
+        &[
+            ("source.ip", "10.0.0.1"),
+            ("remote.ip", "10.0.0.1"),
+            ("destination.ip", "10.0.0.1"),
+            ("destination.port", "80"),
+            ("connection.sni", "v"),
+            ("source.principal", "td/ns/a/sa/x"),
+            ("request.auth.claims[role]", "v"),
+        ][..],
+    );
+    let path = select(&["/a", "/b", "/*", "/{*}", "*b"][..]);
+    (path, condition, any::<bool>()).prop_map(|(path, (key, value), not)| {
+        let values = if not { "notValues" } else { "values" };
+        json!({ "to": [{ "operation": { "paths": [path] } }], "when": [{ "key": key, values: [value] }] })
+    })
+}
+
+/// A request with a path, of which little else is known.
+fn dark() -> impl Strategy<Value = Request> {
+    (select(&["/a", "/b", "/ab"][..]), vec(0..3_u8, 7)).prop_map(|(path, known)| {
+        let bytes = |known, text: &'static str| match known {
+            0 => Lookup::Value(text.as_bytes()),
+            _ => Lookup::Unreadable,
+        };
+        let address = |known| match known {
+            0 => Lookup::Value([10, 0, 0, 1].into()),
+            _ => Lookup::Unreadable,
+        };
+        let request = Request::new("GET", path)
+            .source_ip(address(known[0]))
+            .remote_ip(address(known[1]))
+            .destination_ip(address(known[2]))
+            .sni(bytes(known[4], "v"))
+            .peer_name(PeerName::Uri, bytes(known[5], "spiffe://td/ns/a/sa/x"));
+        let request = if known[3] == 0 { request.destination_port(Lookup::Value(80)) } else { request };
+        if known[6] == 0 { request } else { request.encoded_metadata(Lookup::Unreadable) }
+    })
+}
+
+#[test]
+fn the_first_rule_that_is_left_open_is_named_in_whatever_order_rules_are_found() {
+    let policies = (select(&["ALLOW", "DENY"][..]), vec(half_known(), 1..30)).prop_map(|(action, rules)| {
+        let policy = |(number, rule)| named(&format!("p{number}"), json!({ "action": action, "rules": [rule] }));
+        rules.into_iter().enumerate().map(policy).collect::<Vec<_>>()
+    });
+    let open = Cell::new(0);
+    TestRunner::new(cases(200))
+        .run(&(policies, vec(dark(), 20)), |(policies, requests)| {
+            let (index, scan) = engines(BOTH[0], &policies);
+            for request in requests {
+                let decision = index.decide(&request);
+                prop_assert_eq!(&decision, &scan.decide(&request), "{:?}", request);
+                open.set(open.get() + u32::from(decision.unreadable.is_some()));
+            }
+            Ok(())
+        })
+        .unwrap();
+    assert!(open.get() > 1_000, "{}", open.get());
+}
+
+/// A field of a protobuf message, shorter than 128 bytes.
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(bytes.len()).ok().filter(|length| *length < 128).unwrap();
+    [&[(number << 3) | 2, length], bytes].concat()
+}
+
+#[test]
+fn a_broken_message_is_as_unreadable_to_the_index() {
+    let condition = |number: usize| {
+        let key = ["request.auth.claims[groups]", "request.auth.claims[groups]", "request.auth.principal"][number % 3];
+        let value = ["b", "c", "i/s", "b*", "*c", "i/*"][number % 6];
+        json!({ "when": [{ "key": key, "values": [value] }] })
+    };
+    let claims = br#"{"payload":{"iss":"i","sub":"s","groups":["a","b"]}}"#;
+    // Of a `Value` that holds a struct, what follows the tag and the length is the struct.
+    let claims = encode_value(&from_json(claims).unwrap()).split_off(2);
+    let entry = [field(1, b"envoy.filters.http.jwt_authn"), field(2, &claims)].concat();
+    let message = field(1, &entry);
+    for action in ["ALLOW", "DENY"] {
+        let policy =
+            |number: usize| named(&format!("p{number}"), json!({ "action": action, "rules": [condition(number)] }));
+        let (index, scan) = engines(BOTH[0], &(0..24).map(policy).collect::<Vec<_>>());
+        let short = (0..message.len()).map(|length| message[..length].to_vec());
+        let flipped = (0..message.len()).flat_map(|at| {
+            let flip = |bit: u32| {
+                let mut message = message.clone();
+                message[at] ^= 1 << bit;
+                message
+            };
+            (0..8).map(flip).collect::<Vec<_>>()
+        });
+        for message in short.chain(flipped) {
+            let request = Request::new("GET", "/").encoded_metadata(Lookup::Value(message.clone()));
+            assert_eq!(index.decide(&request), scan.decide(&request), "{action} {message:?}");
+        }
+    }
 }
