@@ -8,6 +8,7 @@ pub mod compile;
 pub mod evaluate;
 pub mod index;
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -51,7 +52,7 @@ pub struct Engine {
 }
 
 /// The policies of one action.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct RuleSet {
     /// How many there are; one without rules counts.
     policies: usize,
@@ -177,37 +178,50 @@ pub struct WouldBe<'e> {
 }
 
 impl Engine {
-    /// Compiles the policies that apply to a workload. Their order does not matter.
-    #[must_use]
-    pub fn new(policies: &[&AuthorizationPolicy], options: &Options) -> Self {
+    /// Compiles the policies that apply to a workload. Their order does not matter; what is given away is dropped policy by
+    /// policy.
+    pub fn new<P: Borrow<AuthorizationPolicy>>(policies: impl IntoIterator<Item = P>, options: &Options) -> Self {
         Self::with_index(Index::new, policies, options)
     }
 
     /// The same decisions by looking at every rule for every request, to compare with.
-    #[must_use]
-    pub fn without_index(policies: &[&AuthorizationPolicy], options: &Options) -> Self {
+    pub fn without_index<P: Borrow<AuthorizationPolicy>>(
+        policies: impl IntoIterator<Item = P>,
+        options: &Options,
+    ) -> Self {
         Self::with_index(Index::plain_scan, policies, options)
     }
 
-    fn with_index(index: impl Fn(Vec<Rule>) -> Index, policies: &[&AuthorizationPolicy], options: &Options) -> Self {
-        let rule_set = |action, dry_run| {
-            let mut set = RuleSet::default();
-            let mut rules = Vec::new();
-            for policy in policies.iter().filter(|policy| policy.action == action && policy.dry_run == dry_run) {
-                set.policies = set.policies.saturating_add(1);
-                rules.extend(compile::policy(policy, options));
-            }
-            set.index = index(rules);
-            set
-        };
+    fn with_index<P: Borrow<AuthorizationPolicy>>(
+        index: impl Fn(Vec<Rule>) -> Index,
+        policies: impl IntoIterator<Item = P>,
+        options: &Options,
+    ) -> Self {
+        let (mut custom, mut deny, mut allow, mut audit, mut dry_run_deny, mut dry_run_allow) = Default::default();
+        for policy in policies {
+            let policy = policy.borrow();
+            let (policies, rules): &mut (usize, Vec<Rule>) = match (policy.action, policy.dry_run) {
+                (Action::Custom, false) => &mut custom,
+                (Action::Deny, false) => &mut deny,
+                (Action::Allow, false) => &mut allow,
+                (Action::Audit, false) => &mut audit,
+                (Action::Deny, true) => &mut dry_run_deny,
+                (Action::Allow, true) => &mut dry_run_allow,
+                // Neither decides anything, and there is nothing to record of a trial.
+                (Action::Custom | Action::Audit, true) => continue,
+            };
+            *policies = policies.saturating_add(1);
+            rules.extend(compile::policy(policy, options));
+        }
+        let rule_set = |(policies, rules)| RuleSet { policies, index: index(rules) };
         Self {
             combining: options.combining,
-            custom: rule_set(Action::Custom, false),
-            deny: rule_set(Action::Deny, false),
-            allow: rule_set(Action::Allow, false),
-            audit: rule_set(Action::Audit, false),
-            dry_run_deny: rule_set(Action::Deny, true),
-            dry_run_allow: rule_set(Action::Allow, true),
+            custom: rule_set(custom),
+            deny: rule_set(deny),
+            allow: rule_set(allow),
+            audit: rule_set(audit),
+            dry_run_deny: rule_set(dry_run_deny),
+            dry_run_allow: rule_set(dry_run_allow),
         }
     }
 

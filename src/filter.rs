@@ -26,6 +26,8 @@ pub trait Host {
     fn request_headers(&self) -> Lookup<Vec<u8>>;
     /// One value of a request header. There may be more, unless the name begins with a colon.
     fn request_header(&self, name: &[u8]) -> Lookup<Vec<u8>>;
+    /// Whether anybody reads lines at info level.
+    fn logs_info(&self) -> bool;
     /// Answers the request in the application's place.
     fn respond(&self, reply: &Reply, details: &str);
 }
@@ -94,37 +96,45 @@ impl HeadersFrom {
 }
 
 impl Plugin {
-    /// Loads a configuration and logs what becomes of each policy in it.
+    /// Loads a configuration and logs what becomes of the policies in it.
     ///
     /// # Errors
     /// Everything that is wrong with the configuration. Nothing of it is applied.
-    pub fn load(bytes: &[u8], node: &NodeMetadata) -> Result<Self, Vec<Diagnostic>> {
-        let config = PluginConfig::read(bytes, node)?;
-        let mut applying = Vec::new();
-        for policy in &config.policies {
-            let scope = scope(policy, &config.workload);
+    pub fn load(bytes: Vec<u8>, node: &NodeMetadata) -> Result<Self, Vec<Diagnostic>> {
+        let PluginConfig {
+            mut policies,
+            workload,
+            options,
+            principal_from,
+            source_ip_from,
+            deny_response,
+            decision_log,
+        } = PluginConfig::read(&bytes, node)?;
+        // What a VM has once taken it keeps: whatever is not needed any more goes before the next thing is made of it.
+        drop(bytes);
+        let given = policies.len();
+        policies.retain(|policy| {
+            let scope = scope(policy, &workload);
             let dry_run = if policy.dry_run { " (dry run)" } else { "" };
-            log::info!("policy {}: {}{dry_run}, {} rules: {scope}", policy.name, policy.action, policy.rules.len());
-            if scope == Scope::Applies {
-                applying.push(policy);
-            }
-        }
-        let engine = Engine::new(&applying, &config.options);
+            log::debug!("policy {}: {}{dry_run}, {} rules: {scope}", policy.name, policy.action, policy.rules.len());
+            scope == Scope::Applies
+        });
+        let applying = policies.len();
+        let engine = Engine::new(policies, &options);
         log::info!(
-            "{} of {} policies, with {} rules, apply to this workload in namespace {}",
-            applying.len(),
-            config.policies.len(),
+            "{applying} of {given} policies, with {} rules, apply to this workload in namespace {} (log level debug \
+             says of each why)",
             engine.rules(),
-            config.workload.namespace
+            workload.namespace
         );
         Ok(Self {
             headers_from: HeadersFrom::of(&engine),
             engine,
-            principal_from: config.principal_from,
-            source_ip_from: config.source_ip_from,
-            refusal: config.deny_response.into(),
+            principal_from,
+            source_ip_from,
+            refusal: deny_response.into(),
             details: RefCell::default(),
-            decision_log: config.decision_log,
+            decision_log,
         })
     }
 
@@ -132,7 +142,7 @@ impl Plugin {
     pub fn on_request(&self, host: &impl Host) -> Outcome {
         let attributes = HostAttributes::new(host, self);
         let decision = self.engine.decide(&attributes);
-        if self.logs(decision.verdict) {
+        if self.logs(decision.verdict) && host.logs_info() {
             log::info!("{}", log_line::decision(&decision, &attributes));
         }
         match decision.verdict {

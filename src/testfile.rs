@@ -200,13 +200,13 @@ impl TestFile {
     #[must_use]
     pub fn engine(&self) -> Engine {
         let policies = self.resources.policies.iter().map(|resource| &resource.policy);
-        let applying: Vec<_> = policies.filter(|policy| scope(policy, &self.workload) == Scope::Applies).collect();
+        let applying = policies.filter(|policy| scope(policy, &self.workload) == Scope::Applies);
         let options = Options {
             trust_domains: TrustDomains::new(self.mesh.trust_domain.clone(), self.mesh.aliases.clone()),
             combining: self.mesh.combining,
             jwt_payload_key: DEFAULT_PAYLOAD_KEY.to_owned(),
         };
-        Engine::new(&applying, &options)
+        Engine::new(applying, &options)
     }
 }
 

@@ -1,8 +1,9 @@
 //! Envoy, as the filter sees it: the only file with host calls.
 //!
-//! The SDK runs the contexts, the log and the configuration's buffer. Four calls are declared here by hand. Reading a
+//! The SDK runs the contexts, the log and the configuration's buffer. Some calls are declared here by hand. Reading a
 //! property or a header through the SDK ends in a panic, and with it in an outage, when Envoy answers with a status
-//! that the SDK does not expect; and its local response has no room for the response code details.
+//! that the SDK does not expect; its local response has no room for the response code details; and it does not know all
+//! of Envoy's log levels.
 
 use std::ptr;
 use std::rc::Rc;
@@ -24,6 +25,8 @@ proxy_wasm::main! {{
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
     fn proxy_get_property(path: *const u8, path_size: usize, value: *mut *mut u8, value_size: *mut usize) -> u32;
+
+    fn proxy_get_log_level(level: *mut u32) -> u32;
 
     fn proxy_get_header_map_value(
         map_type: u32,
@@ -50,6 +53,8 @@ unsafe extern "C" {
 const STATUS_OK: u32 = 0;
 const STATUS_NOT_FOUND: u32 = 1;
 const HTTP_REQUEST_HEADERS: u32 = 0;
+const DEBUG: u32 = 1;
+const INFO: u32 = 2;
 /// Lets Envoy derive the gRPC status from the HTTP status.
 const NO_GRPC_STATUS: i32 = -1;
 
@@ -107,9 +112,11 @@ impl HttpContext for Stream {
 }
 
 fn configure() -> Result<Plugin, Vec<String>> {
+    // Lines that Envoy would throw away are not written; whatever the level is now, it may be info later.
+    proxy_wasm::set_log_level(if log_level() <= DEBUG { LogLevel::Debug } else { LogLevel::Info });
     let configuration = hostcalls::get_buffer(BufferType::PluginConfiguration, 0, usize::MAX)
         .map_err(|status| vec![format!("Envoy does not give the plugin configuration: {status:?}")])?;
-    Plugin::load(&configuration.unwrap_or_default(), &node_metadata())
+    Plugin::load(configuration.unwrap_or_default(), &node_metadata())
         .map_err(|diagnostics| diagnostics.iter().map(ToString::to_string).collect())
 }
 
@@ -119,6 +126,14 @@ fn node_metadata() -> NodeMetadata {
         namespace: Envoy.property("xds\0node\0metadata\0NAMESPACE").and_then(|bytes| property::text(&bytes)),
         labels: Envoy.property("xds\0node\0metadata\0LABELS").and_then(|bytes| property::labels(&bytes)),
     }
+}
+
+/// As Envoy numbers them: trace is 0, and what is off is beyond critical.
+fn log_level() -> u32 {
+    let mut level = DEBUG;
+    // SAFETY: the result is written before the call returns.
+    let status = unsafe { proxy_get_log_level(&raw mut level) };
+    if status == STATUS_OK { level } else { INFO }
 }
 
 struct Envoy;
@@ -141,6 +156,10 @@ impl Host for Envoy {
             // SAFETY: the name is valid for its length; the results are written before the call returns.
             unsafe { proxy_get_header_map_value(HTTP_REQUEST_HEADERS, name.as_ptr(), name.len(), value, size) }
         })
+    }
+
+    fn logs_info(&self) -> bool {
+        log_level() <= INFO
     }
 
     fn respond(&self, reply: &Reply, details: &str) {

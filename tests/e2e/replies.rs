@@ -115,6 +115,23 @@ fn the_decision_log_holds_what_the_configuration_asks_for() {
 }
 
 #[test]
+fn decisions_are_logged_as_soon_as_envoy_logs_at_info_level() {
+    let mut blueprint = Blueprint::new(&json!({ "policies": [deny_admin()] }));
+    blueprint.options.component_log_level = "main:warning,wasm:warning".to_owned();
+    let sidecar = blueprint.start();
+    let refuse = |path: &str| {
+        let response = sidecar.client(FRONTEND).send(&Request::get(path)).unwrap();
+        assert_eq!(response.status, 403, "{path}");
+    };
+    refuse("/admin/quiet");
+    sidecar.envoy.admin_post("/logging?wasm=info").unwrap();
+    refuse("/admin/loud");
+    let decisions = sidecar.decisions();
+    let paths: Vec<_> = decisions.iter().map(|line| &line["path"]).collect();
+    assert_eq!(paths, ["/admin/loud"]);
+}
+
+#[test]
 fn a_line_of_the_decision_log_says_who_what_and_why() {
     let sidecar = Sidecar::start(&json!({ "policies": [deny_admin()] }));
     sidecar.client(FRONTEND).send(&Request::new("PUT", "/admin/1?x").header("content-length", "0")).unwrap();

@@ -49,6 +49,10 @@ impl Host for Recorder {
         Lookup::Value(value.as_bytes().to_vec())
     }
 
+    fn logs_info(&self) -> bool {
+        true
+    }
+
     fn respond(&self, _: &Reply, _: &str) {}
 }
 
@@ -62,7 +66,7 @@ fn policy(number: usize, action: &str, rule: &Value) -> Value {
 /// The outcome of the request, and what was asked for on the way.
 fn asked(policies: &[Value]) -> (Outcome, Vec<String>) {
     let config = json!({ "policies": policies, "trustDomain": "td", "decisionLog": "none" });
-    let plugin = Plugin::load(config.to_string().as_bytes(), &NodeMetadata::default()).unwrap();
+    let plugin = Plugin::load(config.to_string().into_bytes(), &NodeMetadata::default()).unwrap();
     let recorder = Recorder::default();
     let outcome = plugin.on_request(&recorder);
     (outcome, recorder.calls.into_inner())

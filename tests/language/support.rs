@@ -78,7 +78,7 @@ pub fn policies(text: &str) -> Vec<AuthorizationPolicy> {
 }
 
 pub fn engine_with(options: &Options, text: &str) -> Engine {
-    Engine::new(&policies(text).iter().collect::<Vec<_>>(), options)
+    Engine::new(policies(text), options)
 }
 
 pub fn decide_with(options: &Options, text: &str, request: &Request) -> Outcome {

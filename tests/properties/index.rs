@@ -19,7 +19,6 @@ use crate::requests::partly_readable;
 /// Both engines of these policies.
 fn engines(combining: mesh_authz::engine::Combining, policies: &[Value]) -> (Engine, Engine) {
     let policies: Vec<_> = policies.iter().map(read).collect();
-    let policies: Vec<_> = policies.iter().collect();
     let options = options(combining);
     (Engine::new(&policies, &options), Engine::without_index(&policies, &options))
 }

@@ -54,9 +54,8 @@ fn base() -> Value {
 /// An accepted configuration's engine.
 fn accepted(text: &[u8]) -> Option<Engine> {
     let config = PluginConfig::read(text, &NodeMetadata::default()).ok()?;
-    let applying: Vec<_> =
-        config.policies.iter().filter(|policy| scope(policy, &config.workload) == Scope::Applies).collect();
-    Some(Engine::new(&applying, &config.options))
+    let applying = config.policies.iter().filter(|policy| scope(policy, &config.workload) == Scope::Applies);
+    Some(Engine::new(applying, &config.options))
 }
 
 fn decisions(engine: &Engine) -> Vec<(Verdict, Option<String>)> {

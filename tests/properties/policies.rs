@@ -140,7 +140,7 @@ pub fn options(combining: Combining) -> Options {
 
 pub fn engine_with(combining: Combining, policies: &[Value]) -> Engine {
     let policies: Vec<_> = policies.iter().map(read).collect();
-    Engine::new(&policies.iter().collect::<Vec<_>>(), &options(combining))
+    Engine::new(policies, &options(combining))
 }
 
 pub fn engine(policies: &[Value]) -> Engine {
