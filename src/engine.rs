@@ -13,6 +13,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use self::compile::Rule;
+use self::evaluate::{Evaluation, Unread};
 use self::index::Index;
 use crate::identity::TrustDomains;
 use crate::policy::{Action, AuthorizationPolicy, PolicyName};
@@ -245,44 +246,45 @@ impl Engine {
     /// Decides one request.
     #[must_use]
     pub fn decide<A: Attributes>(&self, attributes: &A) -> Decision<'_> {
-        let audited = self.audit.index.first_match(attributes).rule;
+        let evaluation = &Evaluation::new(attributes);
+        let audited = self.audit.index.first_match(evaluation).rule;
         let dry_run = DryRun {
-            deny: self.dry_run_deny.would_be(attributes, Verdict::Deny, Verdict::Allow),
-            allow: self.dry_run_allow.would_be(attributes, Verdict::Allow, Verdict::Deny),
+            deny: self.dry_run_deny.would_be(evaluation, Verdict::Deny, Verdict::Allow),
+            allow: self.dry_run_allow.would_be(evaluation, Verdict::Allow, Verdict::Deny),
         };
-        let (verdict, reason, unreadable) = self.combine(attributes);
-        Decision { verdict, reason, dry_run, audited, unreadable }
+        let (verdict, reason, unreadable) = self.combine(evaluation);
+        Decision { verdict, reason, dry_run, audited, unreadable: unreadable.map(Unread::name) }
     }
 
-    fn combine<A: Attributes>(&self, attributes: &A) -> (Verdict, Reason<'_>, Option<&'static str>) {
-        let custom = self.custom.index.first_match(attributes);
+    fn combine<A: Attributes>(&self, evaluation: &Evaluation<'_, A>) -> (Verdict, Reason<'_>, Option<Unread>) {
+        let custom = self.custom.index.first_match(evaluation);
         if let Some(rule) = custom.rule {
             return (Verdict::Deny, Reason::NoProvider(rule), custom.unreadable);
         }
         match self.combining {
             Combining::DenyOverrides => {
-                let deny = self.deny.index.first_match(attributes);
+                let deny = self.deny.index.first_match(evaluation);
                 if let Some(rule) = deny.rule {
                     return (Verdict::Deny, Reason::Rule(rule), deny.unreadable);
                 }
                 if self.allow.policies == 0 {
                     return (Verdict::Allow, Reason::NothingApplies, None);
                 }
-                let allow = self.allow.index.first_match(attributes);
+                let allow = self.allow.index.first_match(evaluation);
                 match allow.rule {
                     Some(rule) => (Verdict::Allow, Reason::Rule(rule), None),
                     None => (Verdict::Deny, Reason::NoAllowMatched, allow.unreadable),
                 }
             }
             Combining::PermitOverrides => {
-                let allow = self.allow.index.first_match(attributes);
+                let allow = self.allow.index.first_match(evaluation);
                 if let Some(rule) = allow.rule {
                     return (Verdict::Allow, Reason::Rule(rule), None);
                 }
                 if self.allow.policies == 0 && self.deny.policies == 0 {
                     return (Verdict::Allow, Reason::NothingApplies, None);
                 }
-                let deny = self.deny.index.first_match(attributes);
+                let deny = self.deny.index.first_match(evaluation);
                 match deny.rule {
                     Some(rule) => (Verdict::Deny, Reason::Rule(rule), deny.unreadable.or(allow.unreadable)),
                     None => (Verdict::Deny, Reason::NoAllowMatched, allow.unreadable),
@@ -299,15 +301,20 @@ pub struct Found<'e> {
     pub rule: Option<&'e RuleId>,
     /// An attribute that could not be read: one that the rule's match rests on, or, if no rule matches, one for want of
     /// which the first of those that might does not.
-    pub unreadable: Option<&'static str>,
+    pub unreadable: Option<Unread>,
 }
 
 impl RuleSet {
-    fn would_be<A: Attributes>(&self, attributes: &A, on_match: Verdict, otherwise: Verdict) -> Option<WouldBe<'_>> {
+    fn would_be<A: Attributes>(
+        &self,
+        evaluation: &Evaluation<'_, A>,
+        on_match: Verdict,
+        otherwise: Verdict,
+    ) -> Option<WouldBe<'_>> {
         if self.policies == 0 {
             return None;
         }
-        let rule = self.index.first_match(attributes).rule;
+        let rule = self.index.first_match(evaluation).rule;
         Some(WouldBe { verdict: if rule.is_some() { on_match } else { otherwise }, rule })
     }
 }

@@ -4,10 +4,11 @@
 //! attribute could not be read, the answer says besides that it rests on that. Operations come first, since they look
 //! at the request line, which costs a host least and settles most; no order changes the answer.
 
+use std::cell::OnceCell;
 use std::net::IpAddr;
 
 use super::compile::{
-    AnyOf, Check, Expected, MetadataMatcher, MetadataPath, PathMatcher, RequestPrincipal, Rule, Test, Tests,
+    AnyOf, Check, Expected, MetadataMatcher, MetadataPath, PathMatcher, RequestPrincipal, Rule, Test,
 };
 use crate::identity::IdentityMatcher;
 use crate::matcher::Polarity;
@@ -15,17 +16,63 @@ use crate::policy::Cidr;
 use crate::request::metadata::Value;
 use crate::request::{Attributes, Lookup, PeerName, without_query};
 
+/// A request while rules are held against it.
+#[derive(Debug)]
+pub struct Evaluation<'r, A> {
+    attributes: &'r A,
+    /// Nearly every rule looks at it.
+    path: OnceCell<Lookup<&'r [u8]>>,
+}
+
 /// Whether a test, a group of tests or a rule holds; from the least to the most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Truth {
     /// It does not, whatever is unreadable.
     No,
     /// It does not, but it might, were this attribute readable.
-    NotShown(&'static str),
+    NotShown(Unread),
     /// It does, unless this attribute, which is unreadable, says otherwise.
-    Assumed(&'static str),
+    Assumed(Unread),
     /// It does, whatever is unreadable.
     Yes,
+}
+
+/// An attribute that could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// The identity of the peer.
+    Principal,
+    /// The direct peer's address.
+    SourceIp,
+    /// The client's address.
+    RemoteIp,
+    /// The local address.
+    DestinationIp,
+    /// The local port.
+    DestinationPort,
+    /// The server name of the TLS handshake.
+    Sni,
+    /// The request headers.
+    Headers,
+    /// The dynamic metadata.
+    Metadata,
+}
+
+impl Unread {
+    /// The attribute's name, as conditions have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Principal => "source.principal",
+            Self::SourceIp => "source.ip",
+            Self::RemoteIp => "remote.ip",
+            Self::DestinationIp => "destination.ip",
+            Self::DestinationPort => "destination.port",
+            Self::Sni => "connection.sni",
+            Self::Headers => "request.headers",
+            Self::Metadata => "metadata",
+        }
+    }
 }
 
 impl Truth {
@@ -67,122 +114,165 @@ impl Truth {
     }
 }
 
-/// Whether the rule matches the request.
-pub fn rule<A: Attributes>(rule: &Rule, request: &A) -> Truth {
-    let group = |tests: &Tests| Truth::all(tests.iter().map(|test| holds(test, request)));
-    let clause = |groups: &Option<AnyOf>| match groups {
-        Some(groups) => Truth::any(groups.iter().map(group)),
-        None => Truth::Yes,
-    };
-    let clauses = [&rule.to, &rule.from].into_iter().map(clause);
-    Truth::all(clauses.chain(std::iter::once_with(|| group(&rule.when))))
-}
-
-fn holds<A: Attributes>(test: &Test, request: &A) -> Truth {
-    match (check(&test.check, request), test.expected, test.polarity) {
-        (Lookup::Value(true), Expected::Match, _) | (Lookup::Value(false) | Lookup::Absent, Expected::NoMatch, _) => {
-            Truth::Yes
-        }
-        (Lookup::Value(true), Expected::NoMatch, _) | (Lookup::Value(false) | Lookup::Absent, Expected::Match, _) => {
-            Truth::No
-        }
-        // Against the request, whichever way the test points.
-        (Lookup::Unreadable, Expected::Match, Polarity::Denies)
-        | (Lookup::Unreadable, Expected::NoMatch, Polarity::Permits) => Truth::Assumed(test.check.attribute()),
-        (Lookup::Unreadable, Expected::Match, Polarity::Permits)
-        | (Lookup::Unreadable, Expected::NoMatch, Polarity::Denies) => Truth::NotShown(test.check.attribute()),
+impl<'r, A: Attributes> Evaluation<'r, A> {
+    /// Starts with a request.
+    pub fn new(attributes: &'r A) -> Self {
+        Self { attributes, path: OnceCell::new() }
     }
-}
 
-/// Whether one of the check's values matches the request.
-fn check<A: Attributes>(check: &Check, request: &A) -> Lookup<bool> {
-    match check {
-        Check::Identity(matchers) => identity(matchers, request),
-        Check::SourceIp(blocks) => in_one_of(request.source_ip(), blocks),
-        Check::RemoteIp(blocks) => in_one_of(request.remote_ip(), blocks),
-        Check::DestinationIp(blocks) => in_one_of(request.destination_ip(), blocks),
-        Check::DestinationPort(ports) => request.destination_port().map(|port| ports.contains(&port)),
-        Check::Sni(patterns) => request.sni().map(|name| patterns.iter().any(|p| p.matches(name))),
-        Check::Host(patterns) => {
-            header(request, b":authority", |host| patterns.iter().any(|p| p.matches_ignoring_case(host)))
+    /// Whether the rule matches.
+    pub fn rule(&self, rule: &Rule) -> Truth {
+        let to = self.clause(rule.to.as_ref());
+        if to == Truth::No {
+            return to;
         }
-        Check::Path(matchers) => header(request, b":path", |path| {
-            let path = without_query(path);
-            matchers.iter().any(|matcher| match matcher {
-                PathMatcher::Text(pattern) => pattern.matches(path),
-                PathMatcher::Template(template) => template.matches(path),
-            })
-        }),
-        Check::Header(name, patterns) => header(request, name, |value| patterns.iter().any(|p| p.matches(value))),
-        Check::RequestPrincipal { issuer, subject, matchers } => string(request, issuer).and_then(|issuer| {
-            string(request, subject).map(|subject| {
-                let matches = |m: &RequestPrincipal| m.issuer.matches(issuer) && m.subject.matches(subject);
-                matchers.iter().any(matches)
-            })
-        }),
-        Check::Claim(path, patterns) => {
-            let matches = |text: &[u8]| patterns.iter().any(|p| p.matches(text));
-            match metadata(request, path) {
-                Lookup::Value(Value::String(text)) => Lookup::Value(matches(text)),
-                Lookup::Value(Value::List(list)) => list.any_string(matches),
-                Lookup::Value(Value::Other) | Lookup::Absent => Lookup::Absent,
-                Lookup::Unreadable => Lookup::Unreadable,
+        let from = self.clause(rule.from.as_ref());
+        if from == Truth::No {
+            return from;
+        }
+        Truth::all([to, from, self.group(&rule.when)])
+    }
+
+    fn clause(&self, groups: Option<&AnyOf>) -> Truth {
+        groups.map_or(Truth::Yes, |groups| Truth::any(groups.iter().map(|tests| self.group(tests))))
+    }
+
+    fn group(&self, tests: &[Test]) -> Truth {
+        Truth::all(tests.iter().map(|test| self.holds(test)))
+    }
+
+    fn holds(&self, test: &Test) -> Truth {
+        let matched = match self.check(&test.check) {
+            Lookup::Value(matched) => matched,
+            Lookup::Absent => false,
+            // Against the request, whichever way the test points.
+            Lookup::Unreadable => {
+                let unread = test.check.attribute();
+                return match (test.expected, test.polarity) {
+                    (Expected::Match, Polarity::Denies) | (Expected::NoMatch, Polarity::Permits) => {
+                        Truth::Assumed(unread)
+                    }
+                    (Expected::Match, Polarity::Permits) | (Expected::NoMatch, Polarity::Denies) => {
+                        Truth::NotShown(unread)
+                    }
+                };
             }
-        }
-        Check::Metadata(path, matchers) => match metadata(request, path) {
-            Lookup::Value(Value::String(text)) => Lookup::Value(matchers.iter().any(|matcher| match matcher {
-                MetadataMatcher::Text(pattern) => pattern.matches(text),
-                MetadataMatcher::Element(_) => false,
-            })),
-            Lookup::Value(Value::List(list)) => list.any_string(|element| {
+        };
+        let holds = match test.expected {
+            Expected::Match => matched,
+            Expected::NoMatch => !matched,
+        };
+        if holds { Truth::Yes } else { Truth::No }
+    }
+
+    /// Whether one of the check's values matches the request.
+    fn check(&self, check: &Check) -> Lookup<bool> {
+        let request = self.attributes;
+        match check {
+            Check::Identity(matchers) => self.identity(matchers),
+            Check::SourceIp(blocks) => in_one_of(request.source_ip(), blocks),
+            Check::RemoteIp(blocks) => in_one_of(request.remote_ip(), blocks),
+            Check::DestinationIp(blocks) => in_one_of(request.destination_ip(), blocks),
+            Check::DestinationPort(ports) => request.destination_port().map(|port| ports.contains(&port)),
+            Check::Sni(patterns) => request.sni().map(|name| patterns.iter().any(|p| p.matches(name))),
+            Check::Host(patterns) => {
+                self.header(b":authority", |host| patterns.iter().any(|p| p.matches_ignoring_case(host)))
+            }
+            Check::Path(matchers) => self.path().map(|path| {
                 matchers.iter().any(|matcher| match matcher {
-                    MetadataMatcher::Text(_) => false,
-                    MetadataMatcher::Element(pattern) => pattern.matches(element),
+                    PathMatcher::Text(pattern) => pattern.matches(path),
+                    PathMatcher::Template(template) => template.matches(path),
                 })
             }),
-            Lookup::Value(Value::Other) | Lookup::Absent => Lookup::Absent,
-            Lookup::Unreadable => Lookup::Unreadable,
-        },
-    }
-}
-
-/// Each name of the peer in turn, until one matches.
-fn identity<A: Attributes>(matchers: &[IdentityMatcher], request: &A) -> Lookup<bool> {
-    let mut answer = Lookup::Absent;
-    for which in PeerName::ALL {
-        if which == PeerName::Subject && !matchers.iter().any(IdentityMatcher::takes_subjects) {
-            continue;
+            Check::Header(name, patterns) => self.header(name, |value| patterns.iter().any(|p| p.matches(value))),
+            Check::RequestPrincipal { issuer, subject, matchers } => self.string(issuer).and_then(|issuer| {
+                self.string(subject).map(|subject| {
+                    let matches = |m: &RequestPrincipal| m.issuer.matches(issuer) && m.subject.matches(subject);
+                    matchers.iter().any(matches)
+                })
+            }),
+            Check::Claim(path, patterns) => {
+                let matches = |text: &[u8]| patterns.iter().any(|p| p.matches(text));
+                match self.metadata(path) {
+                    Lookup::Value(Value::String(text)) => Lookup::Value(matches(text)),
+                    Lookup::Value(Value::List(list)) => list.any_string(matches),
+                    Lookup::Value(Value::Other) | Lookup::Absent => Lookup::Absent,
+                    Lookup::Unreadable => Lookup::Unreadable,
+                }
+            }
+            Check::Metadata(path, matchers) => match self.metadata(path) {
+                Lookup::Value(Value::String(text)) => Lookup::Value(matchers.iter().any(|matcher| match matcher {
+                    MetadataMatcher::Text(pattern) => pattern.matches(text),
+                    MetadataMatcher::Element(_) => false,
+                })),
+                Lookup::Value(Value::List(list)) => list.any_string(|element| {
+                    matchers.iter().any(|matcher| match matcher {
+                        MetadataMatcher::Text(_) => false,
+                        MetadataMatcher::Element(pattern) => pattern.matches(element),
+                    })
+                }),
+                Lookup::Value(Value::Other) | Lookup::Absent => Lookup::Absent,
+                Lookup::Unreadable => Lookup::Unreadable,
+            },
         }
-        match peer_name(request, which) {
-            Lookup::Value(name) if matchers.iter().any(|m| m.matches(name)) => return Lookup::Value(true),
-            Lookup::Value(_) | Lookup::Absent => {}
-            Lookup::Unreadable => answer = Lookup::Unreadable,
-        }
     }
-    answer
-}
 
-/// A name of the peer. One with a NUL, which certificates should not have and which programs cut off there, is
-/// unreadable.
-pub(super) fn peer_name<A: Attributes>(request: &A, which: PeerName) -> Lookup<&[u8]> {
-    request.peer_name(which).and_then(|name| if name.contains(&0) { Lookup::Unreadable } else { Lookup::Value(name) })
-}
+    /// Each name of the peer in turn, until one matches.
+    fn identity(&self, matchers: &[IdentityMatcher]) -> Lookup<bool> {
+        let mut answer = Lookup::Absent;
+        for which in PeerName::ALL {
+            if which == PeerName::Subject && !matchers.iter().any(IdentityMatcher::takes_subjects) {
+                continue;
+            }
+            match self.peer_name(which) {
+                Lookup::Value(name) if matchers.iter().any(|m| m.matches(name)) => return Lookup::Value(true),
+                Lookup::Value(_) | Lookup::Absent => {}
+                Lookup::Unreadable => answer = Lookup::Unreadable,
+            }
+        }
+        answer
+    }
 
-/// Whether one of a header's values matches.
-fn header<A: Attributes>(request: &A, name: &[u8], matches: impl Fn(&[u8]) -> bool) -> Lookup<bool> {
-    request.header(name).map(|mut values| values.any(matches))
-}
+    /// Whether one of a header's values matches.
+    fn header(&self, name: &[u8], matches: impl Fn(&[u8]) -> bool) -> Lookup<bool> {
+        self.attributes.header(name).map(|mut values| values.any(matches))
+    }
 
-/// A value of metadata that must be a string.
-fn string<'r, A: Attributes>(request: &'r A, path: &MetadataPath) -> Lookup<&'r [u8]> {
-    metadata(request, path).and_then(|value| match value {
-        Value::String(text) => Lookup::Value(text),
-        Value::List(_) | Value::Other => Lookup::Absent,
-    })
-}
+    /// A value of metadata that must be a string.
+    fn string(&self, path: &MetadataPath) -> Lookup<&'r [u8]> {
+        self.metadata(path).and_then(|value| match value {
+            Value::String(text) => Lookup::Value(text),
+            Value::List(_) | Value::Other => Lookup::Absent,
+        })
+    }
 
-pub(super) fn metadata<'r, A: Attributes>(request: &'r A, path: &MetadataPath) -> Lookup<Value<'r>> {
-    request.metadata().and_then(|metadata| metadata.get(&path.filter, &path.keys))
+    /// The path, without query and fragment. There is one, if any: a request with two would be a broken one.
+    pub(super) fn path(&self) -> Lookup<&'r [u8]> {
+        *self.path.get_or_init(|| {
+            self.attributes.header(b":path").and_then(|mut values| match (values.next(), values.next()) {
+                (Some(path), None) => Lookup::Value(without_query(path)),
+                (None, _) => Lookup::Absent,
+                (Some(_), Some(_)) => Lookup::Unreadable,
+            })
+        })
+    }
+
+    /// A name of the peer. One with a NUL, which certificates should not have and which programs cut off there, is
+    /// unreadable.
+    pub(super) fn peer_name(&self, which: PeerName) -> Lookup<&'r [u8]> {
+        let name = self.attributes.peer_name(which);
+        name.and_then(|name| if name.contains(&0) { Lookup::Unreadable } else { Lookup::Value(name) })
+    }
+
+    /// A value of metadata.
+    pub(super) fn metadata(&self, path: &MetadataPath) -> Lookup<Value<'r>> {
+        self.attributes.metadata().and_then(|metadata| metadata.get(&path.filter, &path.keys))
+    }
+
+    /// The request.
+    pub(super) fn attributes(&self) -> &'r A {
+        self.attributes
+    }
 }
 
 fn in_one_of(address: Lookup<IpAddr>, blocks: &[Cidr]) -> Lookup<bool> {
@@ -191,16 +281,16 @@ fn in_one_of(address: Lookup<IpAddr>, blocks: &[Cidr]) -> Lookup<bool> {
 
 impl Check {
     /// The attribute, for the decision to say which one was unreadable.
-    fn attribute(&self) -> &'static str {
+    fn attribute(&self) -> Unread {
         match self {
-            Self::Identity(_) => "source.principal",
-            Self::SourceIp(_) => "source.ip",
-            Self::RemoteIp(_) => "remote.ip",
-            Self::DestinationIp(_) => "destination.ip",
-            Self::DestinationPort(_) => "destination.port",
-            Self::Sni(_) => "connection.sni",
-            Self::Host(_) | Self::Path(_) | Self::Header(..) => "request.headers",
-            Self::RequestPrincipal { .. } | Self::Claim(..) | Self::Metadata(..) => "metadata",
+            Self::Identity(_) => Unread::Principal,
+            Self::SourceIp(_) => Unread::SourceIp,
+            Self::RemoteIp(_) => Unread::RemoteIp,
+            Self::DestinationIp(_) => Unread::DestinationIp,
+            Self::DestinationPort(_) => Unread::DestinationPort,
+            Self::Sni(_) => Unread::Sni,
+            Self::Host(_) | Self::Path(_) | Self::Header(..) => Unread::Headers,
+            Self::RequestPrincipal { .. } | Self::Claim(..) | Self::Metadata(..) => Unread::Metadata,
         }
     }
 }

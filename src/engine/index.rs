@@ -16,7 +16,7 @@ mod table;
 use self::access::{Attribute, Key, Unreadable};
 use self::table::Table;
 use super::compile::Rule;
-use super::evaluate::{self, Truth};
+use super::evaluate::{Evaluation, Truth, Unread};
 use super::{Found, RuleId};
 use crate::request::Attributes;
 
@@ -88,7 +88,7 @@ impl Index {
     }
 
     /// The first rule, in order, that matches the request.
-    pub fn first_match<A: Attributes>(&self, request: &A) -> Found<'_> {
+    pub fn first_match<A: Attributes>(&self, request: &Evaluation<'_, A>) -> Found<'_> {
         let mut search = Search { rules: &self.rules, request, matched: None, not_shown: None };
         if search.node(&self.root).is_err() {
             search = Search { rules: &self.rules, request, matched: None, not_shown: None };
@@ -101,16 +101,16 @@ impl Index {
 }
 
 /// A search for the first rule that matches.
-struct Search<'i, 'r, A> {
+struct Search<'i, 's, 'r, A> {
     rules: &'i [Rule],
-    request: &'r A,
+    request: &'s Evaluation<'r, A>,
     /// The first rule so far that matches, and what that rests on.
-    matched: Option<(Number, &'i RuleId, Option<&'static str>)>,
+    matched: Option<(Number, &'i RuleId, Option<Unread>)>,
     /// The first rule so far that might match, were this attribute readable.
-    not_shown: Option<(Number, &'static str)>,
+    not_shown: Option<(Number, Unread)>,
 }
 
-impl<'i, A: Attributes> Search<'i, '_, A> {
+impl<'i, A: Attributes> Search<'i, '_, '_, A> {
     /// Whether a rule of this number could still be the first.
     fn matters(&self, number: Number) -> bool {
         self.matched.is_none_or(|(first, ..)| number < first)
@@ -147,7 +147,7 @@ impl<'i, A: Attributes> Search<'i, '_, A> {
         if !self.matters(number) {
             return;
         }
-        match evaluate::rule(rule, self.request) {
+        match self.request.rule(rule) {
             Truth::No => {}
             Truth::NotShown(attribute) => {
                 if self.not_shown.is_none_or(|(first, _)| number < first) {

@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 use super::table::{Found, Table};
 use crate::engine::compile::{Check, Expected, MetadataPath, PathMatcher, RequestPrincipal, Rule, Test, Tests};
-use crate::engine::evaluate::{metadata, peer_name};
+use crate::engine::evaluate::Evaluation;
 use crate::identity::IdentityMatcher;
 use crate::matcher::Pattern;
 use crate::matcher::template::Template;
 use crate::policy::Cidr;
 use crate::request::metadata::Value;
-use crate::request::{Attributes, Lookup, PeerName, without_query};
+use crate::request::{Attributes, Lookup, PeerName};
 
 /// What requests are looked up by; the cheapest to ask for come first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -242,11 +242,15 @@ fn segments<'n>(name: &'n [u8], marker: &[u8]) -> impl Iterator<Item = &'n [u8]>
 
 impl Attribute {
     /// Hands out what is filed under the values that the request has.
-    pub(super) fn look_up<A: Attributes>(&self, table: &Table, request: &A, found: Found<'_>) -> Looked {
+    pub(super) fn look_up<A: Attributes>(
+        &self,
+        table: &Table,
+        evaluation: &Evaluation<'_, A>,
+        found: Found<'_>,
+    ) -> Looked {
+        let request = evaluation.attributes();
         match self {
-            Self::Path => each(request.header(b":path"), |values| {
-                values.map(without_query).try_for_each(|v| table.path(v, found))
-            }),
+            Self::Path => each(evaluation.path(), |path| table.path(path, found)),
             Self::Host => each(request.header(b":authority"), |mut values| {
                 values.try_for_each(|value| table.text_ignoring_case(value, found))
             }),
@@ -258,14 +262,14 @@ impl Attribute {
             Self::RemoteIp => each(request.remote_ip(), |address| table.address(address, found)),
             Self::SourceIp => each(request.source_ip(), |address| table.address(address, found)),
             Self::Sni => each(request.sni(), |name| table.text(name, found)),
-            Self::PeerName => each_name(request, &BEFORE_SUBJECT, |name| table.text(name, found)),
-            Self::PeerNamespace => each_name(request, &PeerName::ALL, |name| {
+            Self::PeerName => each_name(evaluation, &BEFORE_SUBJECT, |name| table.text(name, found)),
+            Self::PeerNamespace => each_name(evaluation, &PeerName::ALL, |name| {
                 segments(name, NAMESPACE).try_for_each(|segment| table.text(segment, found))
             }),
-            Self::PeerAccount => each_name(request, &BEFORE_SUBJECT, |name| {
+            Self::PeerAccount => each_name(evaluation, &BEFORE_SUBJECT, |name| {
                 segments(name, ACCOUNT).try_for_each(|segment| table.text(segment, found))
             }),
-            Self::Metadata(path) => each(metadata(request, path), |value| match value {
+            Self::Metadata(path) => each(evaluation.metadata(path), |value| match value {
                 Value::String(text) => table.text(text, found),
                 Value::List(list) => {
                     let mut result = Ok(());
@@ -290,9 +294,9 @@ fn each<T>(value: Lookup<T>, look_up: impl FnOnce(T) -> Looked) -> Looked {
 }
 
 fn each_name<'r, A: Attributes>(
-    request: &'r A,
+    evaluation: &Evaluation<'r, A>,
     names: &[PeerName],
     mut look_up: impl FnMut(&'r [u8]) -> Looked,
 ) -> Looked {
-    names.iter().try_for_each(|which| each(peer_name(request, *which), &mut look_up))
+    names.iter().try_for_each(|which| each(evaluation.peer_name(*which), &mut look_up))
 }

@@ -9,6 +9,7 @@
 //! in the same segments can only match the same path if they are the same; so each such shape has a router of its own,
 //! in which the best route is the only one.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -97,7 +98,7 @@ impl Table {
         self.text(path, found)?;
         if !self.routers.is_empty() {
             // Only wildcards take what is not UTF-8, and they take what stands in its place as well.
-            let path = String::from_utf8_lossy(path);
+            let path = str::from_utf8(path).map_or_else(|_| String::from_utf8_lossy(path), Cow::Borrowed);
             for (_, router) in &self.routers {
                 if let Ok(route) = router.at(&path) {
                     found(*route.value)?;
