@@ -18,6 +18,7 @@
 //! | headers, one by one; claims and metadata, typed | [`request::headers`], [`request::metadata`] |
 //! | whether a match permits or denies, and what follows from it | [`engine::compile`] |
 //! | when a rule matches; what becomes of an unreadable attribute | [`engine::evaluate`] |
+//! | which rules are asked at all | [`engine::index`] |
 //! | the combining algorithms, dry runs, the rule that is reported | [`engine`] |
 //! | which attribute comes from where in Envoy; what a refused client gets | [`filter`], [`filter::property`] |
 //! | the decision log | [`filter::log_line`] |
