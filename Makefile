@@ -1,6 +1,8 @@
 # Everything that can be done here. `make` alone says what that is.
 
-WASM := $(or $(CARGO_TARGET_DIR),target)/wasm32-wasip1/release/mesh_authz.wasm
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+WASM := $(TARGET)/wasm32-wasip1/release/mesh_authz.wasm
+NOOP := $(TARGET)/bench/noop.wasm
 CARGO := cargo
 ENVOY_VERSIONS := 1.36.4 1.38.2 1.40.0
 
@@ -54,6 +56,17 @@ conformance: ## Compare `render envoy-rbac` with Istio's golden files: ISTIO_TES
 .PHONY: differential
 differential: dist/mesh_authz.wasm ## Compare the filter with Envoy's own RBAC filter: SECONDS=600 SEED=7
 	SECONDS="$(SECONDS)" SEED="$(SEED)" $(CARGO) test --release --test differential -- --nocapture
+
+.PHONY: bench
+bench: dist/mesh_authz.wasm $(NOOP) ## What a request costs, next to Envoy's own RBAC filter: QUICK=1 ADVERSARIAL=1
+	QUICK="$(QUICK)" ADVERSARIAL="$(ADVERSARIAL)" $(CARGO) bench --bench envoy
+	QUICK="$(QUICK)" $(CARGO) bench --bench engine -- --quiet
+
+# The floor: a filter that does nothing, built and stripped as the filter is.
+$(NOOP): wasm-target FORCE
+	$(CARGO) build --release --target wasm32-wasip1 --manifest-path benches/noop/Cargo.toml --target-dir $(TARGET)
+	@mkdir -p $(@D)
+	$(CARGO) run --quiet --package strip-exports -- $(TARGET)/wasm32-wasip1/release/noop.wasm $@
 
 .PHONY: compat
 compat: dist/mesh_authz.wasm ## The end-to-end tests on several versions of Envoy: ENVOY_VERSIONS="1.36.4 1.40.0"

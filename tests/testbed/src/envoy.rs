@@ -112,6 +112,20 @@ impl Envoy {
         self.process.child().id()
     }
 
+    /// How long its threads have been on a processor so far, in user and in kernel space, as the kernel's scheduler
+    /// counts it (on Linux). A thread that is running is counted up to its last tick only: let Envoy go idle first.
+    pub fn cpu_time(&self) -> Result<Duration> {
+        let tasks = PathBuf::from(format!("/proc/{}/task", self.pid()));
+        let mut total = Duration::ZERO;
+        for task in fs::read_dir(&tasks).with_context(|| format!("listing {}", tasks.display()))? {
+            // A thread that has just ended is no error.
+            let Ok(line) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
+            let on_cpu = line.split(' ').next().unwrap_or_default();
+            total += Duration::from_nanos(on_cpu.parse().with_context(|| format!("schedstat of Envoy: {line}"))?);
+        }
+        Ok(total)
+    }
+
     /// Whether it still runs: a crash is an answer to some tests.
     pub fn is_running(&self) -> bool {
         matches!(self.process.exit_status(), Ok(None))

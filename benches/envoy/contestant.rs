@@ -1,0 +1,149 @@
+//! Which filters a listener has: the contestants, and what stands before each of them.
+
+use std::fmt;
+
+use anyhow::{Result, anyhow};
+use mesh_authz::config::{NodeMetadata, PluginConfig};
+use mesh_authz::render::rbac::{self, Traffic};
+use serde_json::{Value, json};
+
+use crate::mix::Set;
+
+/// What one listener is measured with.
+pub struct Case {
+    /// The policies and requests.
+    pub set: Set,
+    /// How many policies there are.
+    pub rules: usize,
+    /// Which filter decides.
+    pub contestant: Contestant,
+}
+
+/// Which filter decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contestant {
+    /// None. Compared with itself, it shows how exact the measurement is.
+    NoFilter,
+    /// None, and not even the filters that set what this project's needs.
+    Bare,
+    /// A Wasm filter that does nothing.
+    NoOp,
+    /// Envoy's own RBAC filter, configured as Istio does it.
+    Native,
+    /// This project's.
+    Ours,
+    /// This project's, with a line in Envoy's log for every request that it refuses.
+    Logging,
+}
+
+/// The module with this project's filter, in Envoy's directory.
+pub const FILTER: &str = "mesh_authz.wasm";
+/// The module with the filter that does nothing.
+pub const NO_OP: &str = "noop.wasm";
+
+impl fmt::Display for Contestant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::NoFilter => "no filter, again",
+            Self::Bare => "no set_filter_state",
+            Self::NoOp => "no-op Wasm",
+            Self::Native => "native RBAC",
+            Self::Ours => "mesh-authz",
+            Self::Logging => "mesh-authz, logging",
+        })
+    }
+}
+
+impl Contestant {
+    /// The status of the response to a request that no policy allows.
+    pub fn status_of_denied(self) -> u16 {
+        match self {
+            Self::NoFilter | Self::Bare | Self::NoOp => 200,
+            Self::Native | Self::Ours | Self::Logging => 403,
+        }
+    }
+}
+
+impl Case {
+    /// The filters of its listener, in order; `listener` becomes the name of the Wasm VM, so that none is shared.
+    pub fn filters(&self, listener: &str) -> Result<Vec<Value>> {
+        let mut filters = match self.contestant {
+            Contestant::Bare => vec![claims()],
+            _ => helpers(),
+        };
+        match self.contestant {
+            Contestant::NoFilter | Contestant::Bare => {}
+            Contestant::NoOp => filters.push(wasm(listener, NO_OP, "")),
+            Contestant::Native => filters.extend(self.native()?),
+            Contestant::Ours => filters.push(wasm(listener, FILTER, &self.plugin_config("none"))),
+            Contestant::Logging => filters.push(wasm(listener, FILTER, &self.plugin_config("denied"))),
+        }
+        Ok(filters)
+    }
+
+    fn plugin_config(&self, decision_log: &str) -> String {
+        json!({
+            "policies": self.set.policies,
+            "workload": { "namespace": "default", "labels": { "app": "backend" } },
+            "decisionLog": decision_log,
+        })
+        .to_string()
+    }
+
+    fn native(&self) -> Result<Vec<Value>> {
+        let config = PluginConfig::read(self.plugin_config("none").as_bytes(), &NodeMetadata::default())
+            .map_err(|errors| anyhow!("the policies are not valid: {errors:?}"))?;
+        let policies: Vec<_> = config.policies.iter().collect();
+        Ok(rbac::filters(&policies, &config.options.trust_domains, Traffic::Http))
+    }
+}
+
+/// What every listener has before the filter that decides: the difference between two listeners is then the decision.
+pub fn helpers() -> Vec<Value> {
+    let set = |key: &str, format: &str| {
+        json!({
+            "object_key": key,
+            "factory_key": "envoy.string",
+            "skip_if_empty": true,
+            "format_string": { "omit_empty_values": true, "text_format_source": { "inline_string": format } },
+        })
+    };
+    let filter_state = json!({ "on_request_headers": [
+        set("mesh_authz.source_ip", "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"),
+        set("mesh_authz.peer_uris", "%DOWNSTREAM_PEER_URI_SAN%"),
+    ] });
+    vec![claims(), http_filter("set_filter_state", "set_filter_state.v3.Config", filter_state)]
+}
+
+/// Stands in for `jwt_authn`: claims out of a header, without a signature to verify.
+fn claims() -> Value {
+    let rule = json!({
+        "header": "x-claims",
+        "on_header_present": {
+            "metadata_namespace": "envoy.filters.http.jwt_authn",
+            "key": "payload",
+            "type": "PROTOBUF_VALUE",
+            "encode": "BASE64",
+        },
+        "remove": true,
+    });
+    http_filter("header_to_metadata", "header_to_metadata.v3.Config", json!({ "request_rules": [rule] }))
+}
+
+fn wasm(vm: &str, module: &str, configuration: &str) -> Value {
+    let config = json!({
+        "name": vm,
+        "failure_policy": "FAIL_CLOSED",
+        "vm_config": { "vm_id": vm, "runtime": "envoy.wasm.runtime.v8", "code": { "local": { "filename": module } } },
+        "configuration": { "@type": "type.googleapis.com/google.protobuf.StringValue", "value": configuration },
+    });
+    http_filter("wasm", "wasm.v3.Wasm", json!({ "config": config }))
+}
+
+fn http_filter(name: &str, type_name: &str, mut config: Value) -> Value {
+    let type_url = format!("type.googleapis.com/envoy.extensions.filters.http.{type_name}");
+    if let Value::Object(fields) = &mut config {
+        fields.insert("@type".to_owned(), type_url.into());
+    }
+    json!({ "name": format!("envoy.filters.http.{name}"), "typed_config": config })
+}

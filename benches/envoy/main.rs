@@ -1,0 +1,127 @@
+//! What a request costs: with no filter, with a Wasm filter that does nothing, with Envoy's own RBAC filter and with this
+//! one, side by side in one Envoy.
+//!
+//! `make bench` runs it, and docs/performance.md says how it measures. It reports and judges nothing, except that every
+//! request must be answered as its policies say: a wrong answer ends it with an error.
+//!
+//! [`contestant`] says which filters a listener has and [`mix`] which requests it gets; [`station`] starts Envoy and keeps
+//! the connections; [`rounds`] measures; [`report`] and [`plot`] tell.
+
+#[path = "../mix/mod.rs"]
+mod mix;
+
+mod contestant;
+mod lanes;
+mod machine;
+mod plot;
+mod report;
+mod rounds;
+mod station;
+mod statistics;
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use self::contestant::{Case, Contestant};
+use self::lanes::Connections;
+use self::machine::Machine;
+use self::report::Report;
+use self::station::Rig;
+
+/// How much there is to measure, and for how long.
+struct Plan {
+    rules: &'static [usize],
+    comparison: Duration,
+    /// Rules of the adversarial sets; none leaves them out.
+    adversarial_rules: &'static [usize],
+    adversarial: Duration,
+}
+
+impl Plan {
+    /// `QUICK=1` leaves out every other number of rules and the adversarial sets, which `ADVERSARIAL=1` brings back.
+    fn from_environment() -> Self {
+        let is_set = |name| env::var(name).is_ok_and(|value| !matches!(value.as_str(), "" | "0"));
+        let (quick, adversarial) = (is_set("QUICK"), is_set("ADVERSARIAL"));
+        let mut plan = Self {
+            rules: &[1, 10, 100, 1_000, 10_000],
+            comparison: Duration::from_secs(240),
+            adversarial_rules: &[1_000, 10_000],
+            adversarial: Duration::from_secs(90),
+        };
+        if quick {
+            plan.rules = &[1, 100, 10_000];
+            plan.comparison = Duration::from_secs(50);
+            plan.adversarial = Duration::from_secs(30);
+        }
+        if quick && !adversarial {
+            plan.adversarial_rules = &[];
+        }
+        plan
+    }
+
+    fn comparison_cases(&self) -> Vec<Case> {
+        let mut cases = Vec::new();
+        for &rules in self.rules {
+            let case = |contestant| Case { set: mix::realistic::realistic(rules), rules, contestant };
+            if rules == 1 {
+                cases.extend([Contestant::NoFilter, Contestant::Bare, Contestant::NoOp].map(case));
+            }
+            cases.extend([Contestant::Native, Contestant::Ours].map(case));
+            if rules == 100 {
+                cases.push(case(Contestant::Logging));
+            }
+        }
+        cases
+    }
+
+    /// Set by set; within a set, what is to be compared stands together.
+    fn adversarial_cases(&self) -> Vec<Case> {
+        let mut cases = Vec::new();
+        for &rules in self.adversarial_rules {
+            for contestant in [Contestant::Native, Contestant::Ours] {
+                let sets = mix::adversarial::adversarial(rules).into_iter();
+                cases.extend(sets.map(|set| Case { set, rules, contestant }));
+            }
+        }
+        cases.sort_by_key(|case| case.set.name);
+        cases
+    }
+}
+
+fn main() -> Result<()> {
+    let plan = Plan::from_environment();
+    let measure = |cases: Vec<Case>, connections, time| {
+        if cases.is_empty() {
+            return Ok(rounds::Outcome::default());
+        }
+        let rig = Rig::start(&cases, connections)?;
+        rounds::measure(rig, cases, time)
+    };
+    eprintln!("measuring for about {} s", (plan.comparison + plan.adversarial).as_secs());
+    let report = Report {
+        machine: Machine::describe()?,
+        comparison: measure(plan.comparison_cases(), Connections::MANY, plan.comparison)?,
+        adversarial: measure(plan.adversarial_cases(), Connections::FEW, plan.adversarial)?,
+    };
+    print!("{}", report.text());
+
+    let folder = target().join("bench");
+    fs::create_dir_all(&folder)?;
+    let save = |name: &str, content: String| {
+        let path = folder.join(name);
+        fs::write(&path, content).with_context(|| format!("writing {}", path.display()))?;
+        println!("{}", path.display());
+        anyhow::Ok(())
+    };
+    save("envoy.json", format!("{:#}\n", report.json()))?;
+    save("envoy.svg", plot::svg(&report))
+}
+
+/// Where cargo builds, and where the results go.
+fn target() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target"), PathBuf::from)
+}

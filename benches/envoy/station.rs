@@ -1,0 +1,114 @@
+//! One Envoy with a listener for each case, and the connections to them.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use fastrand::Rng;
+use serde_json::{Value, json};
+use testbed::bootstrap::{
+    ClientCertificate, bootstrap, direct_response, http_connection_manager, listener, mutual_tls,
+};
+use testbed::{Certified, Envoy, StartOptions};
+
+use crate::contestant::{Case, FILTER, NO_OP, helpers};
+use crate::lanes::{Callers, Connections, Lanes, Prepared};
+use crate::mix::Call;
+
+/// The listener that the others are compared with: nothing decides there.
+const BASELINE: &str = "baseline";
+
+/// A running Envoy, and those who send requests to it.
+pub struct Rig {
+    /// Envoy.
+    pub envoy: Envoy,
+    callers: Callers,
+    connections: Connections,
+}
+
+/// A case with its requests and its connections.
+pub struct Station {
+    /// What is measured here.
+    pub case: Case,
+    /// Requests that a policy allows.
+    pub allowed: Vec<Prepared>,
+    /// Requests that none does.
+    pub denied: Vec<Prepared>,
+    /// To the case's listener.
+    pub with: Lanes,
+    /// To the baseline, for the same requests.
+    pub without: Lanes,
+}
+
+impl Rig {
+    /// Starts Envoy with a listener for each case, and with the baseline.
+    pub fn start(cases: &[Case], connections: Connections) -> Result<Self> {
+        let callers = Callers::new()?;
+        let own = callers.authority().server("cluster.local/ns/default/sa/backend")?;
+        let mut listeners = vec![inbound(BASELINE, &helpers(), &callers, &own)];
+        for (index, case) in cases.iter().enumerate() {
+            let name = name(index);
+            listeners.push(inbound(&name, &case.filters(&name)?, &callers, &own));
+        }
+        let options = StartOptions {
+            // Refused requests are logged at this level, which is Envoy's default.
+            component_log_level: "wasm:info".into(),
+            log_level: "warning".into(),
+            ..StartOptions::default()
+        };
+        let options = options.file(FILTER, module(&checkout().join("dist/mesh_authz.wasm"))?);
+        let options = options.file(NO_OP, module(&crate::target().join("bench/noop.wasm"))?);
+        Ok(Self { envoy: Envoy::start_with(&bootstrap(&listeners, &[]), &options)?, callers, connections })
+    }
+
+    /// Opens the connections for each case.
+    pub fn stations(&mut self, cases: Vec<Case>, rng: &mut Rng) -> Result<Vec<Station>> {
+        let baseline = self.envoy.address(BASELINE)?;
+        cases.into_iter().enumerate().map(|(index, case)| self.station(index, case, baseline, rng)).collect()
+    }
+
+    fn station(&mut self, index: usize, case: Case, baseline: SocketAddr, rng: &mut Rng) -> Result<Station> {
+        let mut prepare = |calls: &[Call]| {
+            let mut prepared = calls.iter().map(Prepared::new).collect::<Result<Vec<_>>>()?;
+            rng.shuffle(&mut prepared);
+            anyhow::Ok(prepared)
+        };
+        let (mut allowed, denied) = (prepare(&case.set.allowed)?, prepare(&case.set.denied)?);
+        let count = allowed.len();
+        allowed.extend(denied);
+        let with = Lanes::open(self.envoy.address(&name(index))?, &allowed, self.connections, &mut self.callers)?;
+        let without = Lanes::open(baseline, &allowed, self.connections, &mut self.callers)?;
+        let denied = allowed.split_off(count);
+        Ok(Station { case, allowed, denied, with, without })
+    }
+}
+
+fn name(index: usize) -> String {
+    format!("case-{index}")
+}
+
+/// A listener as a sidecar has it: see envoy/backend.yaml. It answers every request that passes by itself, with as many
+/// bytes as a refusal has.
+fn inbound(name: &str, filters: &[Value], callers: &Callers, own: &Certified) -> Value {
+    let mut manager = http_connection_manager(filters, &[direct_response(200, "RBAC: access passed")]);
+    if let Some(Value::Object(config)) = manager.get_mut("typed_config") {
+        let settings = [
+            ("normalize_path", json!(true)),
+            ("merge_slashes", json!(true)),
+            ("path_with_escaped_slashes_action", json!("UNESCAPE_AND_FORWARD")),
+            ("use_remote_address", json!(true)),
+            ("forward_client_cert_details", json!("SANITIZE")),
+        ];
+        config.extend(settings.map(|(name, value)| (name.to_owned(), value)));
+    }
+    listener(name, manager, Some(mutual_tls(callers.authority(), own, ClientCertificate::Required)))
+}
+
+fn checkout() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn module(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("{}: `make bench` builds it", path.display()))
+}
