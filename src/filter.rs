@@ -116,14 +116,13 @@ impl Plugin {
         policies.retain(|policy| {
             let scope = scope(policy, &workload);
             let dry_run = if policy.dry_run { " (dry run)" } else { "" };
-            log::debug!("policy {}: {}{dry_run}, {} rules: {scope}", policy.name, policy.action, policy.rules.len());
+            log::info!("policy {}: {}{dry_run}, {} rules: {scope}", policy.name, policy.action, policy.rules.len());
             scope == Scope::Applies
         });
         let applying = policies.len();
         let engine = Engine::new(policies, &options);
         log::info!(
-            "{applying} of {given} policies, with {} rules, apply to this workload in namespace {} (log level debug \
-             says of each why)",
+            "{applying} of {given} policies, with {} rules, apply to this workload in namespace {}",
             engine.rules(),
             workload.namespace
         );

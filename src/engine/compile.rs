@@ -154,6 +154,8 @@ fn polarity(action: Action, expected: Expected) -> Polarity {
 }
 
 impl Check {
+    const DEAREST: u8 = 5;
+
     /// How much it takes to answer, compared with other checks: the path settles most and is one short value, the rest of
     /// the request line is as near, and a certificate or a token costs the host the most.
     fn cost(&self) -> u8 {
@@ -163,7 +165,7 @@ impl Check {
             Self::DestinationPort(_) | Self::DestinationIp(_) | Self::RemoteIp(_) => 2,
             Self::SourceIp(_) | Self::Sni(_) => 3,
             Self::Identity(_) => 4,
-            Self::RequestPrincipal { .. } | Self::Claim(..) | Self::Metadata(..) => 5,
+            Self::RequestPrincipal { .. } | Self::Claim(..) | Self::Metadata(..) => Self::DEAREST,
         }
     }
 }
@@ -197,13 +199,12 @@ struct Compiler<'p> {
 impl Compiler<'_> {
     /// The cheapest first; the order does not change the answer.
     fn tests(&self, predicates: &AllOf<Predicate>) -> Tests {
-        let mut tests = Vec::new();
-        for test in predicates.0.iter().flat_map(|predicate| self.predicate(predicate)) {
-            let cost = test.check.cost();
-            let at = tests.partition_point(|other: &Test| other.check.cost() <= cost);
-            tests.insert(at, test);
+        let mut tests: Vec<_> = predicates.0.iter().flat_map(|predicate| self.predicate(predicate)).collect();
+        let mut ordered = Vec::with_capacity(tests.len());
+        for cost in 0..=Check::DEAREST {
+            ordered.extend(tests.extract_if(.., |test| test.check.cost() == cost));
         }
-        tests.into()
+        ordered.into()
     }
 
     /// Destructured variant by variant: a new kind of predicate cannot be forgotten here.

@@ -239,7 +239,7 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
     }
 
     /// A value of metadata that must be a string.
-    fn string(&self, path: &MetadataPath) -> Lookup<&'r [u8]> {
+    pub(super) fn string(&self, path: &MetadataPath) -> Lookup<&'r [u8]> {
         self.metadata(path).and_then(|value| match value {
             Value::String(text) => Lookup::Value(text),
             Value::List(_) | Value::Other => Lookup::Absent,

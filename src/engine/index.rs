@@ -8,12 +8,18 @@
 //! are looked at for every request.
 //!
 //! The index only leaves rules out; whether a rule matches is the evaluator's answer, and the answer of the whole is that
-//! of asking about every rule in order. Where an attribute that rules are filed by cannot be read, every rule is asked.
+//! of asking about every rule in order. That is also what is done where the index does not help: where an attribute that
+//! rules are filed by cannot be read, and where a request has so many values that more rules have been found than there are.
 
 mod access;
+#[cfg(test)]
+mod collisions;
 mod table;
 
-use self::access::{Attribute, Key, Unreadable};
+use std::collections::BTreeMap;
+use std::mem;
+
+use self::access::{Attribute, Key, Looked, NoHelp};
 use self::table::Table;
 use super::compile::Rule;
 use super::evaluate::{Evaluation, Truth, Unread};
@@ -89,9 +95,10 @@ impl Index {
 
     /// The first rule, in order, that matches the request.
     pub fn first_match<A: Attributes>(&self, request: &Evaluation<'_, A>) -> Found<'_> {
-        let mut search = Search { rules: &self.rules, request, matched: None, not_shown: None };
+        let start = || Search { rules: &self.rules, request, matched: None, not_shown: None, left: self.rules.len() };
+        let mut search = start();
         if search.node(&self.root).is_err() {
-            search = Search { rules: &self.rules, request, matched: None, not_shown: None };
+            search = start();
             for number in (0..).take(self.rules.len()) {
                 search.look_at(number);
             }
@@ -108,6 +115,9 @@ struct Search<'i, 's, 'r, A> {
     matched: Option<(Number, &'i RuleId, Option<Unread>)>,
     /// The first rule so far that might match, were this attribute readable.
     not_shown: Option<(Number, Unread)>,
+    /// How many times more something may be found. A header or a claim may have thousands of values that find the same
+    /// rules again and again.
+    left: usize,
 }
 
 impl<'i, A: Attributes> Search<'i, '_, '_, A> {
@@ -116,30 +126,36 @@ impl<'i, A: Attributes> Search<'i, '_, '_, A> {
         self.matched.is_none_or(|(first, ..)| number < first)
     }
 
-    fn node(&mut self, node: &'i Node) -> Result<(), Unreadable> {
+    fn node(&mut self, node: &'i Node) -> Looked {
         for Filed { attribute, first, table, postings } in &node.filed {
             if self.matters(*first) {
                 attribute.look_up(table, self.request, &mut |slot| match postings.get(slot) {
-                    Some(Postings::Rules(numbers)) => {
-                        self.in_order(numbers);
-                        Ok(())
+                    Some(Postings::Rules(numbers)) => self.in_order(numbers),
+                    Some(Postings::Node(node)) => {
+                        self.spend_one()?;
+                        self.node(node)
                     }
-                    Some(Postings::Node(node)) => self.node(node),
                     None => Ok(()),
                 })?;
             }
         }
-        self.in_order(&node.always);
-        Ok(())
+        self.in_order(&node.always)
     }
 
-    fn in_order(&mut self, numbers: &[Number]) {
+    fn in_order(&mut self, numbers: &[Number]) -> Looked {
         for number in numbers {
             if !self.matters(*number) {
                 break;
             }
+            self.spend_one()?;
             self.look_at(*number);
         }
+        Ok(())
+    }
+
+    fn spend_one(&mut self) -> Looked {
+        self.left = self.left.checked_sub(1).ok_or(NoHelp)?;
+        Ok(())
     }
 
     fn look_at(&mut self, number: Number) {
@@ -210,11 +226,13 @@ impl<'r> Builder<'r> {
             }
         }
         drop(shares);
-        let filed = cabinet.0.into_iter().map(|Drawer { attribute, table, contents }| {
+        let Cabinet { mut drawers, of } = cabinet;
+        let filed = of.into_iter().filter_map(|(attribute, at)| {
+            let Drawer { table, contents } = drawers.get_mut(at).map(mem::take)?;
             let used = [used, std::slice::from_ref(&attribute)].concat();
             let first = contents.iter().filter_map(|numbers| numbers.first().copied()).min().unwrap_or_default();
             let postings = contents.into_iter().map(|numbers| self.postings(numbers, &used)).collect();
-            Filed { attribute, first, table, postings }
+            Some(Filed { attribute, first, table, postings })
         });
         Node { filed: filed.collect(), always: always.into() }
     }
@@ -240,29 +258,29 @@ impl<'r> Builder<'r> {
 }
 
 /// Something for each key of each attribute, while rules are filed.
-struct Cabinet<T>(Vec<Drawer<T>>);
+#[derive(Default)]
+struct Cabinet<T> {
+    drawers: Vec<Drawer<T>>,
+    /// Which drawer is an attribute's.
+    of: BTreeMap<Attribute, usize>,
+}
 
+#[derive(Default)]
 struct Drawer<T> {
-    attribute: Attribute,
     table: Table,
     /// Slot by slot.
     contents: Vec<T>,
 }
 
-impl<T> Default for Cabinet<T> {
-    fn default() -> Self {
-        Self(Vec::new())
-    }
-}
-
 impl<T: Default> Cabinet<T> {
     /// Changes what is filed under a key.
     fn change(&mut self, attribute: &Attribute, key: &Key<'_>, change: &mut dyn FnMut(&mut T)) {
-        let at = self.0.binary_search_by(|drawer| drawer.attribute.cmp(attribute)).unwrap_or_else(|at| {
-            self.0.insert(at, Drawer { attribute: attribute.clone(), table: Table::default(), contents: Vec::new() });
-            at
-        });
-        let Some(Drawer { table, contents, .. }) = self.0.get_mut(at) else { return };
+        let next = self.drawers.len();
+        let at = *self.of.entry(attribute.clone()).or_insert(next);
+        if at == next {
+            self.drawers.push(Drawer::default());
+        }
+        let Some(Drawer { table, contents }) = self.drawers.get_mut(at) else { return };
         let slot = table.slot(attribute, key);
         if slot == contents.len() {
             contents.push(T::default());
@@ -277,8 +295,7 @@ impl Cabinet<usize> {
     /// How many have been counted under the keys that a request finds together with this one.
     fn share(&self, attribute: &Attribute, key: &Key<'_>) -> usize {
         let mut sum: usize = 0;
-        let at = self.0.binary_search_by(|drawer| drawer.attribute.cmp(attribute));
-        if let Some(Drawer { table, contents, .. }) = at.ok().and_then(|at| self.0.get(at)) {
+        if let Some(Drawer { table, contents }) = self.of.get(attribute).and_then(|at| self.drawers.get(*at)) {
             let _nothing_is_read_here = table.together_with(attribute, key, &mut |slot| {
                 sum = sum.saturating_add(contents.get(slot).copied().unwrap_or_default());
                 Ok(())

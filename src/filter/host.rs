@@ -53,7 +53,6 @@ unsafe extern "C" {
 const STATUS_OK: u32 = 0;
 const STATUS_NOT_FOUND: u32 = 1;
 const HTTP_REQUEST_HEADERS: u32 = 0;
-const DEBUG: u32 = 1;
 const INFO: u32 = 2;
 /// Lets Envoy derive the gRPC status from the HTTP status.
 const NO_GRPC_STATUS: i32 = -1;
@@ -112,8 +111,6 @@ impl HttpContext for Stream {
 }
 
 fn configure() -> Result<Plugin, Vec<String>> {
-    // Lines that Envoy would throw away are not written; whatever the level is now, it may be info later.
-    proxy_wasm::set_log_level(if log_level() <= DEBUG { LogLevel::Debug } else { LogLevel::Info });
     let configuration = hostcalls::get_buffer(BufferType::PluginConfiguration, 0, usize::MAX)
         .map_err(|status| vec![format!("Envoy does not give the plugin configuration: {status:?}")])?;
     Plugin::load(configuration.unwrap_or_default(), &node_metadata())
@@ -130,7 +127,7 @@ fn node_metadata() -> NodeMetadata {
 
 /// As Envoy numbers them: trace is 0, and what is off is beyond critical.
 fn log_level() -> u32 {
-    let mut level = DEBUG;
+    let mut level = INFO;
     // SAFETY: the result is written before the call returns.
     let status = unsafe { proxy_get_log_level(&raw mut level) };
     if status == STATUS_OK { level } else { INFO }

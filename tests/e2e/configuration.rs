@@ -125,7 +125,7 @@ fn policies_apply_by_namespace_and_labels_and_the_log_says_why() {
     gateway["spec"]["targetRefs"] =
         json!([{ "group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "entrance" }]);
     // Namespace and labels as the node metadata of `envoy/backend.yaml` has them: default, app=backend.
-    let mut blueprint = Blueprint::new(&json!({ "policies": [
+    let sidecar = Sidecar::start(&json!({ "policies": [
         in_namespace("default"),
         in_namespace("istio-system"),
         in_namespace("shop"),
@@ -133,8 +133,6 @@ fn policies_apply_by_namespace_and_labels_and_the_log_says_why() {
         for_label("other", "frontend"),
         gateway,
     ] }));
-    blueprint.options.component_log_level = "main:warning,wasm:debug".to_owned();
-    let sidecar = blueprint.start();
     for path in ["/default", "/istio-system", "/mine"] {
         assert_eq!(status(&sidecar, path), 403, "{path}");
     }

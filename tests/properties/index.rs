@@ -1,11 +1,12 @@
 //! The index decides as looking at every rule does: verdict, rule, audit, dry run, and what was unreadable.
 
 use std::cell::Cell;
+use std::net::IpAddr;
 
 use mesh_authz::document::from_json;
 use mesh_authz::engine::{Engine, Verdict};
 use mesh_authz::request::owned::encode_value;
-use mesh_authz::request::{Lookup, PeerName, Request};
+use mesh_authz::request::{Attributes, HeaderValues, Lookup, Metadata, PeerName, Request};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -246,17 +247,21 @@ fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn a_broken_message_is_as_unreadable_to_the_index() {
-    let condition = |number: usize| {
-        let key = ["request.auth.claims[groups]", "request.auth.claims[groups]", "request.auth.principal"][number % 3];
-        let value = ["b", "c", "i/s", "b*", "*c", "i/*"][number % 6];
-        json!({ "when": [{ "key": key, "values": [value] }] })
+    let group = |number: usize| {
+        let value = ["b", "c", "x", "b*", "*c", "*x"][number % 6];
+        json!({ "when": [{ "key": "request.auth.claims[groups]", "values": [value] }] })
     };
+    let principal = |number: usize| {
+        let value = ["i/s".to_owned(), format!("i{number}/s{number}"), format!("i/{number}")][number % 3].clone();
+        json!({ "when": [{ "key": "request.auth.principal", "values": [value] }] })
+    };
+    let conditions: [&dyn Fn(usize) -> Value; 2] = [&group, &principal];
     let claims = br#"{"payload":{"iss":"i","sub":"s","groups":["a","b"]}}"#;
     // Of a `Value` that holds a struct, what follows the tag and the length is the struct.
     let claims = encode_value(&from_json(claims).unwrap()).split_off(2);
     let entry = [field(1, b"envoy.filters.http.jwt_authn"), field(2, &claims)].concat();
     let message = field(1, &entry);
-    for action in ["ALLOW", "DENY"] {
+    for (action, condition) in ["ALLOW", "DENY"].into_iter().flat_map(|action| conditions.map(|c| (action, c))) {
         let policy =
             |number: usize| named(&format!("p{number}"), json!({ "action": action, "rules": [condition(number)] }));
         let (index, scan) = engines(BOTH[0], &(0..24).map(policy).collect::<Vec<_>>());
@@ -274,4 +279,78 @@ fn a_broken_message_is_as_unreadable_to_the_index() {
             assert_eq!(index.decide(&request), scan.decide(&request), "{action} {message:?}");
         }
     }
+}
+
+/// The first path has the hash that the prefix has: the rule of a tenant must not hide the administrator's.
+#[test]
+fn a_path_that_was_made_to_have_the_hash_of_another_hides_nothing() {
+    let made = "/x9\u{1}\u{1e}\u{6}:\u{1}\u{1}\u{4}\u{4}\u{e}>\u{3}\u{1}\u{1}\u{e}\u{1}\u{7}\u{5}\u{6}\u{c}\u{e}";
+    let paths = [made, "/1", "/2", "/3", "/4", "/admin*"];
+    let policy = |(number, path): (usize, &str)| {
+        let rule = json!({ "to": [{ "operation": { "paths": [path] } }] });
+        named(&format!("p{number}"), json!({ "action": "DENY", "rules": [rule] }))
+    };
+    let (index, scan) = engines(BOTH[0], &(0..).zip(paths).map(policy).collect::<Vec<_>>());
+    for path in ["/admin/users", made, "/1", "/5"] {
+        let request = Request::new("GET", path);
+        assert_eq!(index.decide(&request), scan.decide(&request), "{path:?}");
+    }
+    assert_eq!(index.decide(&Request::new("GET", "/admin/users")).verdict, Verdict::Deny);
+}
+
+/// A request that counts how often its headers are asked for.
+struct Counted(Request, Cell<usize>);
+
+impl Attributes for Counted {
+    fn header<'a>(&'a self, name: &'a [u8]) -> Lookup<HeaderValues<'a>> {
+        self.1.set(self.1.get() + 1);
+        Attributes::header(&self.0, name)
+    }
+
+    fn peer_name(&self, which: PeerName) -> Lookup<&[u8]> {
+        Attributes::peer_name(&self.0, which)
+    }
+
+    fn source_ip(&self) -> Lookup<IpAddr> {
+        Attributes::source_ip(&self.0)
+    }
+
+    fn remote_ip(&self) -> Lookup<IpAddr> {
+        Attributes::remote_ip(&self.0)
+    }
+
+    fn destination_ip(&self) -> Lookup<IpAddr> {
+        Attributes::destination_ip(&self.0)
+    }
+
+    fn destination_port(&self) -> Lookup<u16> {
+        Attributes::destination_port(&self.0)
+    }
+
+    fn sni(&self) -> Lookup<&[u8]> {
+        Attributes::sni(&self.0)
+    }
+
+    fn metadata(&self) -> Lookup<Metadata<'_>> {
+        Attributes::metadata(&self.0)
+    }
+}
+
+#[test]
+fn a_header_of_many_values_costs_no_more_than_a_few_looks_at_every_rule() {
+    let policy = |number: usize| {
+        let value = if number.is_multiple_of(3) { "a".to_owned() } else { format!("g{number}") };
+        let rule = json!({ "when": [
+            { "key": "request.headers[x]", "values": [value] }, { "key": "request.headers[y]", "notValues": ["t"] },
+        ] });
+        named(&format!("p{number}"), json!({ "action": "ALLOW", "rules": [rule] }))
+    };
+    let (index, scan) = engines(BOTH[0], &(0..300).map(policy).collect::<Vec<_>>());
+    let request = (0..500).fold(Request::new("GET", "/").header("y", "t"), |request, _| request.header("x", "a"));
+    let request = Counted(request, Cell::new(0));
+    assert_eq!(scan.decide(&request).verdict, Verdict::Deny);
+    let scanned = request.1.replace(0);
+    assert_eq!(index.decide(&request).verdict, Verdict::Deny);
+    let asked = request.1.get();
+    assert!(asked > scanned && asked <= scanned * 3, "{asked} instead of {scanned}");
 }

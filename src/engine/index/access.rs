@@ -37,6 +37,9 @@ pub(super) enum Attribute {
     /// What stands behind `/sa/` in a name, up to the next slash.
     PeerAccount,
     Metadata(Arc<MetadataPath>),
+    /// The request principal, by one of its two claims: the first, while the second can be read as well. What is known of
+    /// one says nothing while the other is unreadable.
+    RequestPrincipal(Arc<MetadataPath>, Arc<MetadataPath>),
 }
 
 /// A value, or the values of one form, of an attribute.
@@ -50,12 +53,12 @@ pub(super) enum Key<'r> {
     Block(&'r Cidr),
 }
 
-/// An attribute could not be read.
+/// The index cannot tell which rules to look at: an attribute could not be read, or it has found too many.
 #[derive(Debug)]
-pub(super) struct Unreadable;
+pub(super) struct NoHelp;
 
 /// What comes of looking something up.
-pub(super) type Looked = Result<(), Unreadable>;
+pub(super) type Looked = Result<(), NoHelp>;
 
 /// The keys of one test.
 type Keys<'r> = (Attribute, Vec<Key<'r>>);
@@ -138,8 +141,8 @@ fn of_check(check: &Check) -> Vec<Keys<'_>> {
         Check::RequestPrincipal { issuer, subject, matchers } => {
             let of_issuer = keyed(matchers, |matcher: &RequestPrincipal| pattern(&matcher.issuer));
             let of_subject = keyed(matchers, |matcher: &RequestPrincipal| pattern(&matcher.subject));
-            let mut keys = one(Attribute::Metadata(Arc::clone(subject)), of_subject);
-            keys.extend(one(Attribute::Metadata(Arc::clone(issuer)), of_issuer));
+            let mut keys = one(Attribute::RequestPrincipal(Arc::clone(subject), Arc::clone(issuer)), of_subject);
+            keys.extend(one(Attribute::RequestPrincipal(Arc::clone(issuer), Arc::clone(subject)), of_issuer));
             keys
         }
         Check::Claim(path, values) => patterns(Attribute::Metadata(Arc::clone(path)), values),
@@ -277,10 +280,14 @@ impl Attribute {
                         result = table.text(text, found);
                         result.is_err()
                     });
-                    if complete == Lookup::Unreadable { Err(Unreadable) } else { result }
+                    if complete == Lookup::Unreadable { Err(NoHelp) } else { result }
                 }
                 Value::Other => Ok(()),
             }),
+            Self::RequestPrincipal(by, with) => {
+                each(evaluation.string(with), |_| Ok(()))?;
+                each(evaluation.string(by), |text| table.text(text, found))
+            }
         }
     }
 }
@@ -289,7 +296,7 @@ fn each<T>(value: Lookup<T>, look_up: impl FnOnce(T) -> Looked) -> Looked {
     match value {
         Lookup::Value(value) => look_up(value),
         Lookup::Absent => Ok(()),
-        Lookup::Unreadable => Err(Unreadable),
+        Lookup::Unreadable => Err(NoHelp),
     }
 }
 

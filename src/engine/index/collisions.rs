@@ -1,0 +1,77 @@
+//! What is filed stays found when keys share their hashes: in unit tests, there are seven of these.
+
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+use serde_json::{Value, json};
+
+use super::access::{Attribute, Key};
+use super::table::Table;
+use crate::diagnostic::Diagnostics;
+use crate::document::from_json;
+use crate::engine::{Combining, Engine, Options};
+use crate::identity::TrustDomains;
+use crate::matcher::Polarity;
+use crate::matcher::template::Template;
+use crate::policy::{AuthorizationPolicy, read};
+use crate::request::{Lookup, Request};
+
+fn policy(number: usize, action: &str, rule: &Value) -> AuthorizationPolicy {
+    let policy = json!({
+        "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
+        "metadata": { "name": format!("p{number}") }, "spec": { "action": action, "rules": [rule] },
+    });
+    read::policy(&from_json(policy.to_string().as_bytes()).unwrap(), &mut Diagnostics::new()).unwrap()
+}
+
+fn engines(policies: &[AuthorizationPolicy]) -> [Engine; 2] {
+    let options = Options {
+        trust_domains: TrustDomains::new("td".to_owned(), []),
+        combining: Combining::DenyOverrides,
+        jwt_payload_key: "payload".to_owned(),
+    };
+    [Engine::new(policies, &options), Engine::without_index(policies, &options)]
+}
+
+fn pick<'t>(random: &mut fastrand::Rng, of: &[&'t str]) -> &'t str {
+    random.choice(of).unwrap()
+}
+
+#[test]
+fn rules_are_found_though_their_keys_share_hashes() {
+    const PATHS: [&str; 12] =
+        ["/a", "/a*", "*a", "/a/b", "/a/b*", "*/b", "/{*}", "/{**}", "/a/{*}", "/{*}/b", "/a/{**}", "/a/{*}/c/{*}/e"];
+    const BLOCKS: [&str; 6] = ["10.0.0.0/8", "10.0.0.0/9", "10.0.0.1", "::/0", "0.0.0.0/0", "::1"];
+    const REQUESTS: [&str; 8] = ["/a", "/b", "/a/b", "/a/bb", "/b/b", "/ba", "/", "/a/x/c/x/e"];
+    let mut random = fastrand::Rng::with_seed(7);
+    for _ in 0..300 {
+        let action = if random.bool() { "ALLOW" } else { "DENY" };
+        let rule = |random: &mut fastrand::Rng| match random.u8(0..4) {
+            0 => json!({ "to": [{ "operation": { "ports": [random.u16(0..5).to_string()] } }] }),
+            1 => json!({ "from": [{ "source": { "ipBlocks": [pick(random, &BLOCKS)] } }] }),
+            _ => json!({ "to": [{ "operation": { "paths": [pick(random, &PATHS)] } }] }),
+        };
+        let policies: Vec<_> = (0..random.usize(5..40)).map(|n| policy(n, action, &rule(&mut random))).collect();
+        let [index, scan] = engines(&policies);
+        for path in REQUESTS {
+            let address = pick(&mut random, &["10.0.0.1", "10.200.0.1", "192.0.2.1", "::1"]);
+            let request = Request::new("GET", path)
+                .source_ip(Lookup::Value(address.parse().unwrap()))
+                .destination_port(Lookup::Value(random.u16(0..8)));
+            assert_eq!(index.decide(&request), scan.decide(&request), "{action} {path} {address}: {policies:#?}");
+        }
+    }
+}
+
+#[test]
+fn every_template_has_a_route_of_its_own() {
+    let mut table = Table::default();
+    for _ in 0..2 {
+        for text in
+            ["/a/{*}", "/a/{**}", "/{*}/a", "/{*}/a/", "/{**}", "/{*}/{*}/{*}/{*}", "/{*}/{*}/{*}/{**}", "/a/{*}/{*}"]
+        {
+            let template = Template::new(text, Polarity::Denies);
+            table.slot(&Attribute::Path, &Key::Template(&template));
+        }
+    }
+    assert_eq!(table.unrouted(), 0, "{table:?}");
+}
