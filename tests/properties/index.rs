@@ -31,7 +31,7 @@ fn many() -> impl Strategy<Value = Vec<Value>> {
         let dry_run = dry_run && matches!(action, "ALLOW" | "DENY");
         (spec(action), Just(dry_run))
     });
-    vec(one, 1..60).prop_map(|all| {
+    vec(one, 1..120).prop_map(|all| {
         let policy = |(number, (spec, dry_run)): (usize, (Value, bool))| {
             let mut policy = named(&format!("p{number}"), spec);
             if dry_run {
@@ -47,7 +47,7 @@ fn many() -> impl Strategy<Value = Vec<Value>> {
 fn the_index_decides_as_a_scan_does() {
     let strategy = (many(), vec(partly_readable(), 30), select(&BOTH[..]));
     let [allowed, by_rule, unreadable] = [0, 0, 0].map(Cell::new);
-    TestRunner::new(cases(300))
+    TestRunner::new(cases(150))
         .run(&strategy, |(policies, requests, combining)| {
             let (index, scan) = engines(combining, &policies);
             for facts in requests {
@@ -63,7 +63,7 @@ fn the_index_decides_as_a_scan_does() {
         })
         .unwrap();
     for seen in [allowed, by_rule, unreadable] {
-        assert!((200..8_900).contains(&seen.get()), "every kind of decision occurs: {}", seen.get());
+        assert!((100..4_450).contains(&seen.get()), "every kind of decision occurs: {}", seen.get());
     }
 }
 
@@ -97,7 +97,7 @@ fn path() -> impl Strategy<Value = Vec<u8>> {
 /// Policies of one rule each, whose operations have these paths; only now and then a method.
 fn path_policies(action: &'static str) -> impl Strategy<Value = Vec<Value>> {
     let rule = (vec(path_value(), 1..3), proptest::bool::weighted(0.2), proptest::bool::weighted(0.1));
-    vec(rule, 1..40).prop_map(move |rules| {
+    vec(rule, 1..80).prop_map(move |rules| {
         let policy = |(number, (paths, method, not)): (usize, (Vec<String>, bool, bool))| {
             let mut operation = json!({ if not { "notPaths" } else { "paths" }: paths });
             if method {
@@ -155,7 +155,7 @@ fn peers_are_found_by_any_of_their_names() {
         let from: Vec<_> = sources.into_iter().map(|source| json!({ "source": source })).collect();
         json!({ "from": from })
     });
-    let policies = (select(&["ALLOW", "DENY"][..]), vec(rule, 1..40)).prop_map(|(action, rules)| {
+    let policies = (select(&["ALLOW", "DENY"][..]), vec(rule, 1..80)).prop_map(|(action, rules)| {
         let policy = |(number, rule)| named(&format!("p{number}"), json!({ "action": action, "rules": [rule] }));
         rules.into_iter().enumerate().map(policy).collect::<Vec<_>>()
     });
@@ -220,7 +220,7 @@ fn dark() -> impl Strategy<Value = Request> {
 
 #[test]
 fn the_first_rule_that_is_left_open_is_named_in_whatever_order_rules_are_found() {
-    let policies = (select(&["ALLOW", "DENY"][..]), vec(half_known(), 1..30)).prop_map(|(action, rules)| {
+    let policies = (select(&["ALLOW", "DENY"][..]), vec(half_known(), 1..60)).prop_map(|(action, rules)| {
         let policy = |(number, rule)| named(&format!("p{number}"), json!({ "action": action, "rules": [rule] }));
         rules.into_iter().enumerate().map(policy).collect::<Vec<_>>()
     });
@@ -264,7 +264,7 @@ fn a_broken_message_is_as_unreadable_to_the_index() {
     for (action, condition) in ["ALLOW", "DENY"].into_iter().flat_map(|action| conditions.map(|c| (action, c))) {
         let policy =
             |number: usize| named(&format!("p{number}"), json!({ "action": action, "rules": [condition(number)] }));
-        let (index, scan) = engines(BOTH[0], &(0..24).map(policy).collect::<Vec<_>>());
+        let (index, scan) = engines(BOTH[0], &(0..60).map(policy).collect::<Vec<_>>());
         let short = (0..message.len()).map(|length| message[..length].to_vec());
         let flipped = (0..message.len()).flat_map(|at| {
             let flip = |bit: u32| {
@@ -285,12 +285,13 @@ fn a_broken_message_is_as_unreadable_to_the_index() {
 #[test]
 fn a_path_that_was_made_to_have_the_hash_of_another_hides_nothing() {
     let made = "/x9\u{1}\u{1e}\u{6}:\u{1}\u{1}\u{4}\u{4}\u{e}>\u{3}\u{1}\u{1}\u{e}\u{1}\u{7}\u{5}\u{6}\u{c}\u{e}";
-    let paths = [made, "/1", "/2", "/3", "/4", "/admin*"];
-    let policy = |(number, path): (usize, &str)| {
+    let others = (0..40).map(|number| format!("/{number}"));
+    let paths: Vec<_> = std::iter::once(made.to_owned()).chain(others).chain(["/admin*".to_owned()]).collect();
+    let policy = |(number, path): (usize, &String)| {
         let rule = json!({ "to": [{ "operation": { "paths": [path] } }] });
-        named(&format!("p{number}"), json!({ "action": "DENY", "rules": [rule] }))
+        named(&format!("p{number:02}"), json!({ "action": "DENY", "rules": [rule] }))
     };
-    let (index, scan) = engines(BOTH[0], &(0..).zip(paths).map(policy).collect::<Vec<_>>());
+    let (index, scan) = engines(BOTH[0], &(0..).zip(&paths).map(policy).collect::<Vec<_>>());
     for path in ["/admin/users", made, "/1", "/5"] {
         let request = Request::new("GET", path);
         assert_eq!(index.decide(&request), scan.decide(&request), "{path:?}");

@@ -80,10 +80,12 @@ pub(super) fn each_key<'r>(rule: &'r Rule, used: &[Attribute], each: &mut dyn Fn
 }
 
 /// The rule's narrowest access predicate, and its share: how many rules a request may find by one of its keys, of which
-/// the largest counts. `share` says that of a key.
+/// the largest counts. `share` says that of a key. Shares of `few` and less are alike: then the attribute that costs less to
+/// ask for is taken.
 pub(super) fn narrowest<'r>(
     rule: &'r Rule,
     used: &[Attribute],
+    few: usize,
     share: &dyn Fn(&Attribute, &Key<'r>) -> usize,
 ) -> Option<(usize, Vec<(Attribute, Key<'r>)>)> {
     let of_keys = |(attribute, keys): Keys<'r>| {
@@ -92,7 +94,7 @@ pub(super) fn narrowest<'r>(
     };
     let of_group = |tests: &'r [Test]| {
         let all = tests.iter().flat_map(|test| of_test(test, used)).map(of_keys);
-        all.min_by(|(one, first, _), (other, second, _)| (one, first).cmp(&(other, second)))
+        all.min_by(|(one, first, _), (other, second, _)| (few.max(*one), first).cmp(&(few.max(*other), second)))
     };
     let of_clause = |groups: &'r [Tests]| {
         let mut largest = 0;
@@ -106,7 +108,7 @@ pub(super) fn narrowest<'r>(
     };
     let clauses = rule.to.iter().chain(&rule.from).map(|groups| &**groups);
     let conditions = std::slice::from_ref(&rule.when);
-    clauses.chain(std::iter::once(conditions)).filter_map(of_clause).min_by_key(|(share, _)| *share)
+    clauses.chain(std::iter::once(conditions)).filter_map(of_clause).min_by_key(|(share, _)| few.max(*share))
 }
 
 /// What a test can be filed under: nothing, one attribute, or a choice of two.
