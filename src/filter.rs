@@ -71,12 +71,12 @@ pub struct Plugin {
     decision_log: DecisionLog,
 }
 
-/// How the request line is read. A host call for one value costs less than one for all headers.
+/// How the request line is read. A host call for all headers costs what two for single values do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum HeadersFrom {
     /// One call for each part that is needed.
     EachByItself,
-    /// One call for all headers, since some rule needs others too.
+    /// One call for all headers, since some rule looks at others too, or rules look at every part of the line.
     Map,
 }
 

@@ -137,6 +137,7 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
         groups.map_or(Truth::Yes, |groups| Truth::any(groups.iter().map(|tests| self.group(tests))))
     }
 
+    #[inline(never)]
     fn group(&self, tests: &[Test]) -> Truth {
         Truth::all(tests.iter().map(|test| self.holds(test)))
     }

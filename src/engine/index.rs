@@ -72,11 +72,9 @@ enum Postings {
 impl Index {
     /// Puts the rules in order and files them.
     #[must_use]
-    pub fn new(mut rules: Vec<Rule>) -> Self {
-        rules.sort_unstable_by(|a, b| a.id().as_str().cmp(b.id().as_str()));
-        let rules = rules.into_boxed_slice();
-        let numbers: Vec<Number> = (0..).take(rules.len()).collect();
-        let root = Builder::new(&rules).node(&numbers, &[]);
+    pub fn new(rules: Vec<Rule>) -> Self {
+        let Self { rules, root } = Self::plain_scan(rules);
+        let root = Builder::new(&rules).node(&root.always, &[]);
         Self { rules, root }
     }
 
@@ -95,12 +93,17 @@ impl Index {
     }
 
     /// The first rule, in order, that matches the request.
+    // A decision calls it in eight places, and each copy would be part of the module.
+    #[inline(never)]
     pub fn first_match<A: Attributes>(&self, request: &Evaluation<'_, A>) -> Found<'_> {
         let start = || Search { rules: &self.rules, request, matched: None, not_shown: None, left: self.rules.len() };
         let mut search = start();
         if search.node(&self.root).is_err() {
             search = start();
             for number in (0..).take(self.rules.len()) {
+                if !search.matters(number) {
+                    break;
+                }
                 search.look_at(number);
             }
         }
@@ -161,9 +164,6 @@ impl<'i, A: Attributes> Search<'i, '_, '_, A> {
 
     fn look_at(&mut self, number: Number) {
         let Some(rule) = usize::try_from(number).ok().and_then(|number| self.rules.get(number)) else { return };
-        if !self.matters(number) {
-            return;
-        }
         match self.request.rule(rule) {
             Truth::No => {}
             Truth::NotShown(attribute) => {
@@ -187,6 +187,8 @@ impl<'i, A: Attributes> Search<'i, '_, '_, A> {
 /// Files rules.
 struct Builder<'r> {
     rules: &'r [Rule],
+    /// How many keys each has.
+    keys: Box<[usize]>,
     /// How many more keys may be filed. It keeps the index within a multiple of what the policies hold, whatever they are:
     /// rules that are filed under many values, and under each of them again, stay together when it is used up.
     keys_left: usize,
@@ -194,8 +196,9 @@ struct Builder<'r> {
 
 impl<'r> Builder<'r> {
     fn new(rules: &'r [Rule]) -> Self {
-        let keys: usize = rules.iter().map(|rule| access::keys(rule, &[])).sum();
-        Self { rules, keys_left: keys.saturating_mul(8) }
+        let keys: Box<[_]> = rules.iter().map(access::keys).collect();
+        let keys_left = keys.iter().sum::<usize>().saturating_mul(8);
+        Self { rules, keys, keys_left }
     }
 
     fn node(&mut self, numbers: &[Number], used: &[Attribute]) -> Node {
@@ -213,7 +216,7 @@ impl<'r> Builder<'r> {
         let mut cabinet = Cabinet::<Vec<Number>>::default();
         for (number, rule) in &rules {
             match access::narrowest(rule, used, FEW, &|attribute, key| shares.share(attribute, key)) {
-                // Half of the rules share it: looking at each costs no more.
+                // Where more than half of the rules share it, looking at each costs no more.
                 Some((share, keys)) if share <= rules.len() / 2 => {
                     for (attribute, key) in keys {
                         cabinet.change(&attribute, &key, &mut |numbers| {
@@ -240,8 +243,7 @@ impl<'r> Builder<'r> {
 
     fn postings(&mut self, numbers: Vec<Number>, used: &[Attribute]) -> Postings {
         if numbers.len() > FEW {
-            let rules = numbers.iter().filter_map(|number| self.rule(*number));
-            let keys: usize = rules.map(|rule| access::keys(rule, used)).sum();
+            let keys: usize = numbers.iter().filter_map(|number| self.keys.get(usize::try_from(*number).ok()?)).sum();
             if let Some(left) = self.keys_left.checked_sub(keys) {
                 self.keys_left = left;
                 let node = self.node(&numbers, used);

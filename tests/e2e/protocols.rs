@@ -43,6 +43,41 @@ fn many_requests_of_one_connection_are_decided_one_by_one() {
     }
 }
 
+/// The filter reads each part of the request line by itself where no policy looks at other headers, and takes it for the
+/// only one.
+#[test]
+fn no_part_of_the_request_line_stands_there_twice() {
+    let line = to(json!({ "methods": ["GET"], "paths": ["/public"] }));
+    let mut with_header = line.clone();
+    with_header["when"] = json!([{ "key": "request.headers[x-other]", "notValues": ["y"] }]);
+    for rule in [line, with_header] {
+        let sidecar = start(json!([policy("allow-public", "ALLOW", &[rule])]));
+        assert_eq!(sidecar.client(FRONTEND).send_http2(&Http2Request::get("/public")).unwrap().status, 200);
+        for (name, value) in [(":path", "/admin"), (":method", "POST"), (":authority", "elsewhere.example")] {
+            let twice = Http2Request::get("/public").header(name, value);
+            // Envoy resets the stream, or answers by itself.
+            if let Ok(response) = sidecar.client(FRONTEND).send_http2(&twice) {
+                assert_eq!((response.status, response.header("x-app")), (400, None), "{name}");
+            }
+        }
+    }
+}
+
+/// Of two hosts in HTTP/1 nobody can tell which is meant: what Envoy makes of them, no single one's ALLOW takes.
+#[test]
+fn two_hosts_are_not_the_first_of_them() {
+    let operation = json!({ "hosts": ["public.example"] });
+    let mut with_header = to(operation.clone());
+    with_header["when"] = json!([{ "key": "request.headers[x-other]", "notValues": ["y"] }]);
+    for rule in [to(operation), with_header] {
+        let sidecar = start(json!([policy("allow-public", "ALLOW", &[rule])]));
+        let once = Request::get("/").host("public.example");
+        assert_eq!(sidecar.client(FRONTEND).send(&once).unwrap().status, 200);
+        let response = sidecar.client(FRONTEND).send(&once.header("host", "admin.example")).unwrap();
+        assert!([400, 403].contains(&response.status) && response.header("x-app").is_none(), "{}", response.status);
+    }
+}
+
 #[test]
 fn a_websocket_over_http1_opens_unless_it_is_refused() {
     let get_only = json!([policy("get-socket", "ALLOW", &[to(json!({ "methods": ["GET"], "paths": ["/socket"] }))])]);

@@ -64,9 +64,9 @@ pub(super) type Looked = Result<(), NoHelp>;
 type Keys<'r> = (Attribute, Vec<Key<'r>>);
 
 /// How many keys a rule has in all.
-pub(super) fn keys(rule: &Rule, used: &[Attribute]) -> usize {
+pub(super) fn keys(rule: &Rule) -> usize {
     let mut keys: usize = 0;
-    each_key(rule, used, &mut |_, _| keys = keys.saturating_add(1));
+    each_key(rule, &[], &mut |_, _| keys = keys.saturating_add(1));
     keys
 }
 
@@ -122,7 +122,8 @@ fn of_test<'r>(test: &'r Test, used: &[Attribute]) -> Vec<Keys<'r>> {
 }
 
 fn of_check(check: &Check) -> Vec<Keys<'_>> {
-    let patterns = |attribute: Attribute, patterns| one(attribute, keyed(patterns, pattern));
+    let patterns = |attribute, patterns| one(attribute, keyed(patterns, pattern));
+    let blocks = |attribute, blocks| one(attribute, keyed(blocks, |block| Some(Key::Block(block))));
     match check {
         Check::Identity(matchers) => [
             (Attribute::PeerName, keyed(matchers, name)),
@@ -132,9 +133,9 @@ fn of_check(check: &Check) -> Vec<Keys<'_>> {
         .into_iter()
         .flat_map(|(attribute, keys)| one(attribute, keys))
         .collect(),
-        Check::SourceIp(blocks) => one(Attribute::SourceIp, keyed(blocks, block)),
-        Check::RemoteIp(blocks) => one(Attribute::RemoteIp, keyed(blocks, block)),
-        Check::DestinationIp(blocks) => one(Attribute::DestinationIp, keyed(blocks, block)),
+        Check::SourceIp(values) => blocks(Attribute::SourceIp, values),
+        Check::RemoteIp(values) => blocks(Attribute::RemoteIp, values),
+        Check::DestinationIp(values) => blocks(Attribute::DestinationIp, values),
         Check::DestinationPort(ports) => one(Attribute::DestinationPort, keyed(ports, |port| Some(Key::Port(*port)))),
         Check::Sni(values) => patterns(Attribute::Sni, values),
         Check::Host(values) => patterns(Attribute::Host, values),
@@ -177,11 +178,6 @@ fn path(matcher: &PathMatcher) -> Option<Key<'_>> {
         PathMatcher::Text(text) => pattern(text),
         PathMatcher::Template(template) => Some(Key::Template(template)),
     }
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "one of several ways to have a key")]
-fn block(block: &Cidr) -> Option<Key<'_>> {
-    Some(Key::Block(block))
 }
 
 fn name(matcher: &IdentityMatcher) -> Option<Key<'_>> {
