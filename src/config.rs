@@ -124,10 +124,9 @@ impl PluginConfig {
     /// Reads a configuration, as JSON text or as an encoded `Struct`.
     ///
     /// # Errors
-    /// Everything that is wrong with it. Warnings are for whoever writes policies, not for whoever runs them: the command
-    /// shows them.
+    /// Everything that is wrong with it.
     pub fn read(bytes: &[u8], node: &NodeMetadata) -> Result<Self, Vec<Diagnostic>> {
-        let mut diagnostics = Diagnostics::of_errors();
+        let mut diagnostics = Diagnostics::new();
         let config = document(bytes, &mut diagnostics).and_then(|(document, policies)| {
             let mut object = Object::open(&document, &mut diagnostics)?;
             let config = plugin_config(&mut object, policies, node, &mut diagnostics);
@@ -135,8 +134,8 @@ impl PluginConfig {
             Some(config)
         });
         match config {
-            Some(config) if diagnostics.count_errors() == 0 => Ok(config),
-            _ => Err(diagnostics.into_errors()),
+            Some(config) if diagnostics.count() == 0 => Ok(config),
+            _ => Err(diagnostics.into_found()),
         }
     }
 }
@@ -226,7 +225,7 @@ fn plugin_config(
 
 impl Policies {
     fn new() -> Self {
-        Self { read: Vec::new(), diagnostics: Diagnostics::of_errors() }
+        Self { read: Vec::new(), diagnostics: Diagnostics::new() }
     }
 
     fn add(&mut self, node: &Node) {

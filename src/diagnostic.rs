@@ -39,24 +39,25 @@ fn is_plain(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
-/// Whether a finding makes the input unusable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// The input is refused as a whole.
-    Error,
-    /// The input is accepted and probably not what its author meant.
-    Warning,
+/// Which part of a field is meant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Part {
+    /// Its name.
+    Key,
+    /// What it holds.
+    #[default]
+    Value,
 }
 
-/// One finding.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One mistake.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// Error or warning.
-    pub severity: Severity,
     /// `namespace/name` of the policy it is about, where there is one.
     pub policy: Option<String>,
     /// The field it is about, from the document's root.
     pub path: Path,
+    /// Which part of the field.
+    pub part: Part,
     /// What is wrong: a lower-case sentence without a full stop.
     pub message: String,
     /// What to do about it.
@@ -65,9 +66,6 @@ pub struct Diagnostic {
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.severity == Severity::Warning {
-            write!(f, "warning: ")?;
-        }
         if let Some(policy) = &self.policy {
             write!(f, "policy {policy}: ")?;
         }
@@ -90,15 +88,13 @@ enum Around<'n> {
     Policy(&'n str),
 }
 
-/// Collects findings.
+/// Collects mistakes.
 ///
 /// Where one is, it learns on the way out: every field and policy around it adds its name to what was found within. Most
 /// fields hold no mistake, and then no name is copied.
 #[derive(Debug, Default)]
 pub struct Diagnostics {
     found: Vec<Diagnostic>,
-    errors: usize,
-    ignores_warnings: bool,
 }
 
 impl Diagnostics {
@@ -106,12 +102,6 @@ impl Diagnostics {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
-    }
-
-    /// As [`Self::new`], for whoever does not want to know of warnings.
-    #[must_use]
-    pub fn of_errors() -> Self {
-        Self { ignores_warnings: true, ..Self::default() }
     }
 
     /// Reads what stands behind a key of a map.
@@ -157,62 +147,34 @@ impl Diagnostics {
 
     /// The current field is wrong.
     pub fn error(&mut self, message: impl AsRef<str>) {
-        self.push(Severity::Error, message.as_ref(), None);
+        self.push(Part::Value, message.as_ref(), None);
     }
 
     /// The current field is wrong, and this is what to do about it.
     pub fn error_with_hint(&mut self, message: impl AsRef<str>, hint: impl AsRef<str>) {
-        self.push(Severity::Error, message.as_ref(), Some(hint.as_ref()));
+        self.push(Part::Value, message.as_ref(), Some(hint.as_ref()));
     }
 
-    /// The current field is probably not what its author meant.
-    pub fn warning(&mut self, message: impl AsRef<str>, hint: impl AsRef<str>) {
-        if !self.ignores_warnings {
-            self.push(Severity::Warning, message.as_ref(), Some(hint.as_ref()));
-        }
+    /// The current field should not be there, at least not under this name.
+    pub fn key_error(&mut self, message: impl AsRef<str>, hint: Option<&str>) {
+        self.push(Part::Key, message.as_ref(), hint);
     }
 
     /// Adds what was found elsewhere, as if it had been found in the current field.
     pub fn append(&mut self, other: Self) {
-        self.errors = self.errors.saturating_add(other.errors);
         self.found.extend(other.found);
     }
 
     #[cold]
-    fn push(&mut self, severity: Severity, message: &str, hint: Option<&str>) {
-        if severity == Severity::Error {
-            self.errors = self.errors.saturating_add(1);
-        }
+    fn push(&mut self, part: Part, message: &str, hint: Option<&str>) {
         let (message, hint) = (message.to_owned(), hint.map(str::to_owned));
-        self.found.push(Diagnostic { severity, policy: None, path: Path::default(), message, hint });
+        self.found.push(Diagnostic { policy: None, path: Path::default(), part, message, hint });
     }
 
-    /// How many findings so far make the input unusable.
+    /// How many mistakes were found so far.
     #[must_use]
-    pub fn count_errors(&self) -> usize {
-        self.errors
-    }
-
-    /// How many warnings were found so far.
-    #[must_use]
-    pub fn count_warnings(&self) -> usize {
-        self.found.len().saturating_sub(self.errors)
-    }
-
-    /// Drops all warnings but the first `kept`.
-    pub fn forget_warnings(&mut self, kept: usize) {
-        let mut warnings: usize = 0;
-        self.found.retain(|diagnostic| {
-            let is_warning = diagnostic.severity == Severity::Warning;
-            warnings = warnings.saturating_add(usize::from(is_warning));
-            !is_warning || warnings <= kept
-        });
-    }
-
-    /// The errors, in the order of reading.
-    #[must_use]
-    pub fn into_errors(self) -> Vec<Diagnostic> {
-        self.found.into_iter().filter(|diagnostic| diagnostic.severity == Severity::Error).collect()
+    pub fn count(&self) -> usize {
+        self.found.len()
     }
 
     /// Everything found, in the order of reading.

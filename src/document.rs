@@ -13,7 +13,7 @@ use std::{fmt, mem};
 
 use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use crate::diagnostic::{Diagnostics, Path, Segment, suggestion};
+use crate::diagnostic::{Diagnostics, Part, Path, Segment, suggestion};
 use crate::wire::{Field, Fields, Malformed, map_entry};
 
 /// A value and where it stands.
@@ -21,17 +21,48 @@ use crate::wire::{Field, Fields, Malformed, map_entry};
 pub struct Node {
     /// What is there.
     pub value: Value,
-    /// Line and column, counted from 1, when the source has them.
-    pub position: Option<Position>,
+    /// Where, when the source has lines.
+    pub place: Option<Box<Place>>,
 }
 
-/// A place in a text, counted from 1.
+/// Where a value stands in a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The key before it, in a map.
+    pub key: Option<Span>,
+    /// The value.
+    pub value: Span,
+}
+
+/// A stretch of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Its first character.
+    pub start: Position,
+    /// What follows its last character.
+    pub end: Position,
+}
+
+/// A position in a text, counted from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     /// The line.
     pub line: u32,
     /// The column, in characters.
     pub column: u32,
+}
+
+impl Place {
+    /// What to show of it: the key or the value, as asked for; of a value that goes on for several lines, its key, or where
+    /// it begins.
+    fn shown(&self, part: Part) -> Span {
+        let Self { key, value } = *self;
+        match (part, key) {
+            (Part::Key, Some(key)) => key,
+            (_, Some(key)) if value.start.line < value.end.line => key,
+            _ => value,
+        }
+    }
 }
 
 /// What a node holds.
@@ -68,7 +99,7 @@ impl Value {
 
 impl From<Value> for Node {
     fn from(value: Value) -> Self {
-        Self { value, position: None }
+        Self { value, place: None }
     }
 }
 
@@ -97,22 +128,34 @@ impl Node {
         }
     }
 
-    /// Where the field at `path` stands: its own place, or that of the nearest thing around it that has one.
+    /// The value at `path`, if it is there.
     #[must_use]
-    pub fn locate(&self, path: &Path) -> Option<Position> {
+    pub fn at(&self, path: &Path) -> Option<&Node> {
+        path.0.iter().try_fold(self, Self::child)
+    }
+
+    /// Where the field at `path` stands; of one that is missing, the nearest thing around it.
+    #[must_use]
+    pub fn locate(&self, path: &Path, part: Part) -> Option<Span> {
         let mut node = self;
-        let mut position = self.position;
+        let mut shown = self.place.as_deref().map(|place| place.shown(part));
         for segment in &path.0 {
-            let child = match (&node.value, segment) {
-                (Value::List(items), Segment::Index(index)) => items.get(*index),
-                (_, Segment::Field(name)) => node.get(name),
-                _ => None,
+            let Some(child) = node.child(segment) else {
+                // What lacks something is named by its key.
+                return node.place.as_deref().map(|place| place.shown(Part::Key)).or(shown);
             };
-            let Some(child) = child else { break };
-            position = child.position.or(position);
+            shown = child.place.as_deref().map(|place| place.shown(part)).or(shown);
             node = child;
         }
-        position
+        shown
+    }
+
+    fn child(&self, segment: &Segment) -> Option<&Node> {
+        match (&self.value, segment) {
+            (Value::List(items), Segment::Index(index)) => items.get(*index),
+            (_, Segment::Field(name)) => self.get(name),
+            _ => None,
+        }
     }
 }
 
@@ -387,9 +430,9 @@ impl<'n> Object<'n> {
         for name in self.entries.iter().map(|(name, _)| name).filter(is_unknown) {
             key(name, diagnostics, |diagnostics| {
                 if let Some(near) = suggestion(name, self.known.iter().copied()) {
-                    diagnostics.error(format!("unknown field, did you mean {near}?"));
+                    diagnostics.key_error(format!("unknown field, did you mean {near}?"), None);
                 } else {
-                    diagnostics.error_with_hint("unknown field", format!("known here: {}", self.known.join(", ")));
+                    diagnostics.key_error("unknown field", Some(&format!("known here: {}", self.known.join(", "))));
                 }
             });
         }
@@ -400,7 +443,7 @@ impl<'n> Object<'n> {
     pub fn finish_open(self, diagnostics: &mut Diagnostics) {
         for name in twins(self.entries) {
             key(name, diagnostics, |diagnostics| {
-                diagnostics.error_with_hint("stands here twice", "keep one of the two");
+                diagnostics.key_error("stands here twice", Some("keep one of the two"));
             });
         }
     }

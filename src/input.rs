@@ -1,57 +1,53 @@
-//! Policies from files, for the command and the tests: YAML or JSON, several documents, lists, directories.
+//! Policies from files, for the command and the tests: YAML or JSON, several documents, lists, directories, patterns.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::diagnostic::{self, Diagnostic, Diagnostics, Severity};
-use crate::document::{Node, Position, Value};
+use rayon::prelude::*;
+
+use crate::diagnostic::{self, Diagnostic, Diagnostics, Segment};
+use crate::document::{Node, Span, Value};
+use crate::finding::{Finding, Related, Severity, Source};
 use crate::policy::{AuthorizationPolicy, PolicyName, read};
-use crate::yaml;
+use crate::yaml::{self, YamlError};
 
 const LIST_KIND: &str = "AuthorizationPolicyList";
+
+/// The code of the error that two policies have one name.
+pub const DUPLICATE_NAME: &str = "MA001";
 
 /// What was found in some files.
 #[derive(Debug, Default)]
 pub struct Resources {
     /// The valid policies, in the order of the input.
     pub policies: Vec<Resource>,
-    /// Everything that is wrong or doubtful.
+    /// Everything else, in the order of the input.
+    pub others: Vec<Other>,
+    /// Everything that is wrong.
     pub findings: Vec<Finding>,
-    /// Resources of other kinds, which were skipped.
-    pub skipped: Vec<String>,
 }
 
 /// A valid policy and where it came from.
 #[derive(Debug)]
 pub struct Resource {
-    /// The file; `-` for standard input.
-    pub file: PathBuf,
+    /// The text that it stands in.
+    pub source: Arc<Source>,
     /// As written.
     pub node: Node,
     /// As read.
     pub policy: AuthorizationPolicy,
 }
 
-/// Something wrong or doubtful in a file; prints as `FILE:LINE: …`.
+/// A document that is no `AuthorizationPolicy`.
 #[derive(Debug)]
-pub struct Finding {
-    /// The file.
-    pub file: PathBuf,
-    /// Where in it.
-    pub position: Option<Position>,
-    /// What.
-    pub diagnostic: Diagnostic,
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", self.file.display())?;
-        if let Some(position) = self.position {
-            write!(f, "{}:", position.line)?;
-        }
-        write!(f, " {}", self.diagnostic)
-    }
+pub struct Other {
+    /// The text that it stands in.
+    pub source: Arc<Source>,
+    /// As written.
+    pub node: Node,
 }
 
 /// An input could not be read at all.
@@ -71,18 +67,55 @@ impl fmt::Display for InputError {
 
 impl std::error::Error for InputError {}
 
+impl Other {
+    /// The text of a field at the root: `kind`, `apiVersion`.
+    #[must_use]
+    pub fn text(&self, field: &str) -> &str {
+        self.node.get(field).and_then(Node::as_str).unwrap_or_default()
+    }
+
+    /// `metadata.name`.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.node.get("metadata")?.get("name")?.as_str()
+    }
+}
+
+/// Says what it is.
+impl fmt::Display for Other {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.source.file.display())?;
+        if self.text("kind").is_empty() && self.text("apiVersion").is_empty() {
+            return f.write_str("a document that is no Kubernetes resource");
+        }
+        write!(f, "{} {} of {}", self.text("kind"), self.name().unwrap_or("?"), self.text("apiVersion"))
+    }
+}
+
 impl Resources {
-    /// Reads files, directories (their `.yaml`, `.yml` and `.json` files, not deeper) and `-`, standard input.
+    /// Reads files, directories (all `.yaml`, `.yml` and `.json` files in them, hidden ones left out), patterns such as
+    /// `policies/**/*.yaml`, and `-`, standard input. A file that is named in several ways is read once.
     ///
     /// # Errors
-    /// A file cannot be read or is not YAML. What is wrong with a policy is a finding, not an error.
+    /// A file cannot be read. What is wrong with what it holds is a finding, not an error.
     pub fn read<P: AsRef<Path>>(inputs: &[P]) -> Result<Self, InputError> {
-        let mut resources = Self::default();
+        let mut seen = HashSet::new();
+        let mut files = Vec::new();
         for input in inputs {
-            for file in files(input.as_ref(), &mut resources.skipped)? {
-                for document in documents(&file)? {
-                    resources.document(&file, document);
-                }
+            let found = self::files(input.as_ref())?;
+            files.extend(found.into_iter().filter(|file| seen.insert(file.canonicalize().unwrap_or(file.clone()))));
+        }
+        let read = |file: &PathBuf| {
+            let source = Source::read(file)?;
+            let documents = yaml::documents(&source.text);
+            Ok((Arc::new(source), documents))
+        };
+        let texts: Vec<_> = files.par_iter().map(read).collect::<Result<_, _>>()?;
+        let mut resources = Self::default();
+        for (source, documents) in texts {
+            match documents {
+                Ok(documents) => documents.into_iter().for_each(|node| resources.document(&source, node)),
+                Err(error) => resources.findings.push(not_yaml(&source, &error)),
             }
         }
         resources.find_twins();
@@ -92,27 +125,30 @@ impl Resources {
     /// Whether anything found makes the input unusable.
     #[must_use]
     pub fn has_errors(&self) -> bool {
-        self.findings.iter().any(|finding| finding.diagnostic.severity == Severity::Error)
+        !self.findings.is_empty()
     }
 
-    fn document(&mut self, file: &Path, node: Node) {
+    /// The resources of this kind that are not policies.
+    pub fn of_kind(&self, kind: &str) -> impl Iterator<Item = &Other> {
+        self.others.iter().filter(move |other| other.text("kind") == kind)
+    }
+
+    fn document(&mut self, source: &Arc<Source>, node: Node) {
         let text = |name| node.get(name).and_then(Node::as_str).unwrap_or_default();
         let (kind, group) = (text("kind"), text("apiVersion").split_once('/').map_or("", |(group, _)| group));
+        let is_resource = !kind.is_empty() || !group.is_empty();
         if kind == "List" || kind == LIST_KIND {
-            self.list(file, node);
-        } else if kind.is_empty() && group.is_empty() && node.get("spec").is_none() && node.get("metadata").is_none() {
-            self.skipped.push(format!("{}: skipped: a document that is no Kubernetes resource", file.display()));
-        } else if is_ours(kind, group) {
-            self.policy(file, node);
+            self.list(source, node);
+        } else if is_ours(kind, group) && (is_resource || node.get("spec").is_some() || node.get("metadata").is_some())
+        {
+            self.policy(source, node);
         } else {
-            let name = node.get("metadata").and_then(|m| m.get("name")).and_then(Node::as_str).unwrap_or("?");
-            let version = text("apiVersion");
-            self.skipped.push(format!("{}: skipped: {kind} {name} of {version}", file.display()));
+            self.others.push(Other { source: Arc::clone(source), node });
         }
     }
 
     /// A list of resources, as `kubectl get -o yaml` prints one.
-    fn list(&mut self, file: &Path, node: Node) {
+    fn list(&mut self, source: &Arc<Source>, node: Node) {
         let mut diagnostics = Diagnostics::new();
         match node.get("items").map(|items| &items.value) {
             Some(Value::List(_)) => {}
@@ -121,87 +157,133 @@ impl Resources {
             }
             None => diagnostics.field("items", |d| d.error("is missing")),
         }
-        self.findings.extend(findings(file, &node, diagnostics));
+        self.findings.extend(findings(source, &node, diagnostics));
         let Value::Map(entries) = node.value else { return };
         for (_, items) in entries.into_iter().filter(|(key, _)| key == "items") {
             let Value::List(items) = items.value else { continue };
             for item in items {
-                self.document(file, item);
+                self.document(source, item);
             }
         }
     }
 
-    fn policy(&mut self, file: &Path, node: Node) {
+    fn policy(&mut self, source: &Arc<Source>, node: Node) {
         let mut diagnostics = Diagnostics::new();
         let policy = read::policy(&node, &mut diagnostics);
-        self.findings.extend(findings(file, &node, diagnostics));
+        self.findings.extend(findings(source, &node, diagnostics));
         if let Some(policy) = policy {
-            self.policies.push(Resource { file: file.to_owned(), node, policy });
+            self.policies.push(Resource { source: Arc::clone(source), node, policy });
         }
     }
 
     /// Two policies of one namespace and name: a cluster would keep the last.
     fn find_twins(&mut self) {
-        let mut seen: std::collections::HashMap<&PolicyName, &Path> = std::collections::HashMap::new();
+        let mut seen: HashMap<&PolicyName, &Resource> = HashMap::with_capacity(self.policies.len());
         for resource in &self.policies {
-            if let Some(first) = seen.insert(&resource.policy.name, &resource.file) {
-                let diagnostic = Diagnostic {
-                    severity: Severity::Error,
-                    policy: Some(resource.policy.name.to_string()),
-                    path: diagnostic::Path::default(),
-                    message: format!("another policy, in {}, has the same namespace and name", first.display()),
-                    hint: Some("rename or remove one; a cluster cannot hold both".to_owned()),
-                };
-                let position = resource.node.position;
-                self.findings.push(Finding { file: resource.file.clone(), position, diagnostic });
-            }
+            let Some(first) = seen.insert(&resource.policy.name, resource) else { continue };
+            let message =
+                format!("another policy, in {}, has the same namespace and name", first.source.file.display());
+            let diagnostic = Diagnostic {
+                policy: Some(resource.policy.name.to_string()),
+                path: name_path(),
+                message,
+                hint: Some("rename or remove one; a cluster cannot hold both".to_owned()),
+                ..Diagnostic::default()
+            };
+            let related = Related {
+                source: Arc::clone(&first.source),
+                span: first.node.locate(&name_path(), diagnostic.part),
+                message: "the other one".to_owned(),
+            };
+            let finding = Finding::error(&resource.source, &resource.node, diagnostic);
+            self.findings.push(Finding { code: Some(DUPLICATE_NAME), related: vec![related], ..finding });
         }
     }
 }
 
-/// Gives each diagnostic its place in the file.
-#[must_use]
-pub fn findings(file: &Path, node: &Node, diagnostics: Diagnostics) -> Vec<Finding> {
-    let place =
-        |diagnostic: Diagnostic| Finding { file: file.to_owned(), position: node.locate(&diagnostic.path), diagnostic };
-    diagnostics.into_found().into_iter().map(place).collect()
+/// `metadata.name`.
+fn name_path() -> diagnostic::Path {
+    diagnostic::Path(["metadata", "name"].map(|name| Segment::Field(name.to_owned())).into())
 }
 
-/// The documents of one file, or of standard input for `-`.
+impl Source {
+    /// Reads a file, or standard input for `-`.
+    ///
+    /// # Errors
+    /// It cannot be read, or is not UTF-8.
+    pub fn read(file: &Path) -> Result<Self, InputError> {
+        let text = if file == Path::new("-") {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).map(|_| text)
+        } else {
+            std::fs::read_to_string(file)
+        };
+        let text = text.map_err(|error| InputError { file: file.to_owned(), message: error.to_string() })?;
+        Ok(Self { file: file.to_owned(), text })
+    }
+}
+
+/// The documents of one file.
 ///
 /// # Errors
 /// It cannot be read, or is not YAML.
 pub fn documents(file: &Path) -> Result<Vec<Node>, InputError> {
-    let error = |message: String| InputError { file: file.to_owned(), message };
-    let text = if file == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map(|_| text)
-    } else {
-        std::fs::read_to_string(file)
-    };
-    yaml::documents(&text.map_err(|e| error(e.to_string()))?).map_err(|e| error(format!("line {e}")))
+    let source = Source::read(file)?;
+    let not_yaml = |error: YamlError| InputError { file: source.file.clone(), message: error.to_string() };
+    yaml::documents(&source.text).map_err(not_yaml)
 }
 
-fn files(input: &Path, skipped: &mut Vec<String>) -> Result<Vec<PathBuf>, InputError> {
-    if !input.is_dir() {
-        return Ok(vec![input.to_owned()]);
+/// Gives each diagnostic its place in the file.
+pub fn findings(source: &Arc<Source>, node: &Node, diagnostics: Diagnostics) -> impl Iterator<Item = Finding> {
+    diagnostics.into_found().into_iter().map(|diagnostic| Finding::error(source, node, diagnostic))
+}
+
+/// The finding that a text is not YAML.
+#[must_use]
+pub fn not_yaml(source: &Arc<Source>, error: &YamlError) -> Finding {
+    let message = format!("this is not YAML: {}", error.message);
+    Finding {
+        source: Arc::clone(source),
+        span: Some(Span { start: error.position, end: error.position }),
+        severity: Severity::Error,
+        code: None,
+        diagnostic: Diagnostic { message, hint: error.hint.map(str::to_owned), ..Diagnostic::default() },
+        related: Vec::new(),
     }
-    let error = |e: std::io::Error| InputError { file: input.to_owned(), message: e.to_string() };
-    let entries = std::fs::read_dir(input).map_err(error)?;
-    let paths: Result<Vec<_>, _> = entries.map(|entry| entry.map(|entry| entry.path())).collect();
-    let paths = paths.map_err(error)?;
-    let folders = paths.iter().filter(|path| path.is_dir());
-    skipped.extend(folders.map(|folder| format!("{}: skipped: a folder in a folder", folder.display())));
-    let is_resource = |path: &PathBuf| {
-        path.extension().is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known))
-    };
-    let mut files: Vec<_> = paths.into_iter().filter(is_resource).collect();
-    files.sort();
+}
+
+/// The files that an argument names.
+fn files(input: &Path) -> Result<Vec<PathBuf>, InputError> {
+    let error = |message: String| InputError { file: input.to_owned(), message };
+    if input.is_dir() {
+        let files = in_folder(input).map_err(|e| error(e.to_string()))?;
+        if files.is_empty() {
+            return Err(error("the folder has no .yaml, .yml or .json file in it".to_owned()));
+        }
+        return Ok(files);
+    }
+    let pattern = input.to_str().filter(|text| !input.exists() && text.contains(['*', '?', '[']));
+    let Some(pattern) = pattern else { return Ok(vec![input.to_owned()]) };
+    let paths = glob::glob(pattern).map_err(|e| error(e.to_string()))?;
+    let files: Vec<_> = paths.collect::<Result<_, _>>().map_err(|e| error(e.to_string()))?;
+    let files: Vec<_> = files.into_iter().filter(|path| path.is_file()).collect();
     if files.is_empty() {
-        let message = "the folder has no .yaml, .yml or .json file (folders in it are not read)".to_owned();
-        return Err(InputError { file: input.to_owned(), message });
+        return Err(error("the pattern matches no file".to_owned()));
     }
     Ok(files)
+}
+
+/// The files with resources in a folder, and in the folders in it, in the order of their names.
+fn in_folder(folder: &Path) -> Result<Vec<PathBuf>, walkdir::Error> {
+    let is_hidden =
+        |entry: &walkdir::DirEntry| entry.depth() > 0 && entry.file_name().as_encoded_bytes().starts_with(b".");
+    let is_resource = |path: &Path| {
+        path.extension().is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known))
+    };
+    let entries = walkdir::WalkDir::new(folder).follow_links(true).sort_by_file_name();
+    let paths = entries.into_iter().filter_entry(|entry| !is_hidden(entry)).map(|entry| Ok(entry?.into_path()));
+    let paths: Vec<PathBuf> = paths.collect::<Result<_, walkdir::Error>>()?;
+    Ok(paths.into_iter().filter(|path| is_resource(path) && path.is_file()).collect())
 }
 
 /// Whether a resource is, or is meant to be, an `AuthorizationPolicy` of Istio: a mistyped one must not be skipped as

@@ -51,6 +51,9 @@ pub mod filter;
 pub mod yaml;
 
 #[cfg(not(target_arch = "wasm32"))]
+pub mod finding;
+
+#[cfg(not(target_arch = "wasm32"))]
 pub mod input;
 
 #[cfg(not(target_arch = "wasm32"))]

@@ -5,24 +5,27 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use crate::config::{self, COMBINING, DEFAULT_ROOT_NAMESPACE, DEFAULT_TRUST_DOMAIN, Mesh};
 use crate::diagnostic::Diagnostics;
-use crate::document::{Node, Object, Value, list, one_of, string};
+use crate::document::{Node, Object, Position, Value, list, one_of, string};
 use crate::engine::{Combining, Decision, Engine, Options, Verdict};
+use crate::finding::{Finding, Source};
 use crate::identity::TrustDomains;
-use crate::input::{self, Finding, InputError, Resources};
+use crate::input::{self, InputError, Resources};
 use crate::policy::scope::{Scope, Workload, scope};
 use crate::policy::{DEFAULT_NAMESPACE, PolicyName};
 use crate::request::metadata::{DEFAULT_PAYLOAD_KEY, JWT_AUTHN};
 use crate::request::{Lookup, Request};
+use crate::yaml;
 
 /// A test file, read, with its policies.
 #[derive(Debug)]
 pub struct TestFile {
-    /// Where it is.
-    pub file: PathBuf,
+    /// Its text.
+    pub source: Arc<Source>,
     /// Its policies, valid.
     pub resources: Resources,
     /// The workload that they protect.
@@ -38,6 +41,8 @@ pub struct TestFile {
 pub struct Test {
     /// What it shows.
     pub name: String,
+    /// Where it stands in the file.
+    pub position: Option<Position>,
     /// The request.
     pub request: RequestFields,
     /// What is to become of it.
@@ -163,15 +168,19 @@ impl TestFile {
     /// # Errors
     /// It, or one of the policies' files, cannot be read, is not YAML, or is not valid; with everything that is wrong.
     pub fn read(file: &Path) -> Result<Self, TestFileError> {
-        let mut documents = input::documents(file)?;
+        let source = Arc::new(Source::read(file)?);
+        let mut documents = match yaml::documents(&source.text) {
+            Ok(documents) => documents,
+            Err(error) => return Err(TestFileError::Invalid(vec![input::not_yaml(&source, &error)])),
+        };
         let node = if documents.len() == 1 { documents.pop() } else { None };
         let Some(node) = node else {
             return Err(InputError { file: file.to_owned(), message: "a test file is one document".to_owned() }.into());
         };
         let mut diagnostics = Diagnostics::new();
         let fields = fields(&node, &mut diagnostics);
-        let has_errors = diagnostics.count_errors() > 0;
-        let mut findings = input::findings(file, &node, diagnostics);
+        let has_errors = diagnostics.count() > 0;
+        let mut findings: Vec<_> = input::findings(&source, &node, diagnostics).collect();
         let Some(Fields { policies, workload, mesh, tests }) = fields.filter(|_| !has_errors) else {
             return Err(TestFileError::Invalid(findings));
         };
@@ -187,7 +196,7 @@ impl TestFile {
             let message = format!("policy {} has {what}: give `workload.labels`", policy.name);
             return Err(InputError { file: file.to_owned(), message }.into());
         }
-        Ok(Self { file: file.to_owned(), resources, workload, mesh, tests })
+        Ok(Self { source, resources, workload, mesh, tests })
     }
 
     /// The policies that do not apply to the workload, and why.
@@ -301,7 +310,8 @@ fn test(node: &Node, d: &mut Diagnostics) -> Option<Test> {
         }
     }
     object.finish(d);
-    Some(Test { name: name?, request: request?, expect: expect? })
+    let position = node.place.as_deref().map(|place| place.value.start);
+    Some(Test { name: name?, position, request: request?, expect: expect? })
 }
 
 const DECISIONS: [(&str, Verdict); 2] = [("ALLOW", Verdict::Allow), ("DENY", Verdict::Deny)];

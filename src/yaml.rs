@@ -6,9 +6,9 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError};
 
-use crate::document::{Node, Position, Value};
+use crate::document::{Node, Place, Position, Span, Value};
 
 /// Deepest nesting, as in `serde_json`.
 const DEEPEST: usize = 128;
@@ -24,11 +24,13 @@ pub struct YamlError {
     pub position: Position,
     /// What is wrong.
     pub message: String,
+    /// What to do about it.
+    pub hint: Option<&'static str>,
 }
 
 impl fmt::Display for YamlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.position.line, self.position.column, self.message)
+        write!(f, "line {}:{}: {}", self.position.line, self.position.column, self.message)
     }
 }
 
@@ -36,7 +38,7 @@ impl std::error::Error for YamlError {}
 
 impl From<ScanError> for YamlError {
     fn from(error: ScanError) -> Self {
-        Self { position: position(Span::empty(*error.marker())), message: error.info().to_owned() }
+        Self { position: position(*error.marker()), message: error.info().to_owned(), hint: None }
     }
 }
 
@@ -48,27 +50,27 @@ pub fn documents(text: &str) -> Result<Vec<Node>, YamlError> {
     let mut builder = Builder::default();
     for event in Parser::new_from_str(text) {
         let (event, span) = event?;
-        builder.event(event, position(span))?;
+        builder.event(event, Span { start: position(span.start), end: position(span.end) })?;
     }
     Ok(builder.documents)
 }
 
-fn position(span: Span) -> Position {
+fn position(marker: Marker) -> Position {
     let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    Position { line: number(span.start.line()), column: number(span.start.col()).saturating_add(1) }
+    Position { line: number(marker.line()), column: number(marker.col()).saturating_add(1) }
 }
 
 /// A list or a map that is not complete yet.
 struct Open {
     container: Container,
     anchor: usize,
-    position: Position,
+    start: Position,
 }
 
 enum Container {
     List(Vec<Node>),
     /// The entries, and a key that waits for its value.
-    Map(Vec<(String, Node)>, Option<(String, Position)>),
+    Map(Vec<(String, Node)>, Option<(String, Span)>),
 }
 
 #[derive(Default)]
@@ -76,27 +78,26 @@ struct Builder {
     documents: Vec<Node>,
     open: Vec<Open>,
     /// Anchored values, with the size of each.
-    anchors: HashMap<usize, (Node, usize)>,
+    anchors: HashMap<usize, (Value, usize)>,
     size: usize,
 }
 
 impl Builder {
-    fn event(&mut self, event: Event<'_>, position: Position) -> Result<(), YamlError> {
+    fn event(&mut self, event: Event<'_>, span: Span) -> Result<(), YamlError> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let is_text = style != ScalarStyle::Plain
                     || tag.is_some_and(|tag| tag.is_yaml_core_schema() && tag.suffix == "str");
                 let value = if is_text { Value::String(text.into_owned()) } else { plain(&text) };
-                let node = Node { value, position: Some(position) };
-                let size = size(&node);
-                self.add(node, anchor, size, position)
+                let size = size(&value);
+                self.add(value, anchor, size, span)
             }
-            Event::SequenceStart(anchor, _) => self.start(Container::List(Vec::new()), anchor, position),
-            Event::MappingStart(anchor, _) => self.start(Container::Map(Vec::new(), None), anchor, position),
-            Event::SequenceEnd | Event::MappingEnd => self.end(),
+            Event::SequenceStart(anchor, _) => self.start(Container::List(Vec::new()), anchor, span.start),
+            Event::MappingStart(anchor, _) => self.start(Container::Map(Vec::new(), None), anchor, span.start),
+            Event::SequenceEnd | Event::MappingEnd => self.end(span.end),
             Event::Alias(anchor) => match self.anchors.get(&anchor).cloned() {
-                Some((node, size)) => self.add(node, 0, size, position),
-                None => Err(error(position, "the alias names no anchor that is complete")),
+                Some((value, size)) => self.add(value, 0, size, span),
+                None => Err(error(span.start, "the alias names no anchor that is complete")),
             },
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) | Event::DocumentEnd => {
                 Ok(())
@@ -104,54 +105,51 @@ impl Builder {
         }
     }
 
-    fn start(&mut self, container: Container, anchor: usize, position: Position) -> Result<(), YamlError> {
+    fn start(&mut self, container: Container, anchor: usize, start: Position) -> Result<(), YamlError> {
         if self.open.len() >= DEEPEST {
-            return Err(error(position, "nested too deeply"));
+            return Err(error(start, "nested too deeply"));
         }
-        self.open.push(Open { container, anchor, position });
+        self.open.push(Open { container, anchor, start });
         Ok(())
     }
 
-    fn end(&mut self) -> Result<(), YamlError> {
-        let Some(Open { container, anchor, position }) = self.open.pop() else { return Ok(()) };
+    fn end(&mut self, end: Position) -> Result<(), YamlError> {
+        let Some(Open { container, anchor, start }) = self.open.pop() else { return Ok(()) };
         let value = match container {
             Container::List(items) => Value::List(items),
             Container::Map(entries, _) => Value::Map(entries),
         };
-        let node = Node { value, position: Some(position) };
         // What is in it was counted when it came.
-        let size = if anchor == 0 { BYTES_OF_A_VALUE } else { size(&node) };
-        self.add(node, anchor, size, position)
+        let size = if anchor == 0 { BYTES_OF_A_VALUE } else { size(&value) };
+        self.add(value, anchor, size, Span { start, end })
     }
 
     /// Puts a complete value where it belongs.
-    fn add(&mut self, mut node: Node, anchor: usize, size: usize, position: Position) -> Result<(), YamlError> {
+    fn add(&mut self, value: Value, anchor: usize, size: usize, span: Span) -> Result<(), YamlError> {
         self.size = self.size.saturating_add(size);
         if self.size > MOST_BYTES {
-            return Err(error(position, "too much, with its aliases expanded"));
+            return Err(error(span.start, "too much, with its aliases expanded"));
         }
         if anchor != 0 {
-            self.anchors.insert(anchor, (node.clone(), size));
+            self.anchors.insert(anchor, (value.clone(), size));
         }
+        let place = |key| Some(Box::new(Place { key, value: span }));
         match self.open.last_mut().map(|open| &mut open.container) {
             None => {
-                if !node.is_null() {
-                    self.documents.push(node);
+                if value != Value::Null {
+                    self.documents.push(Node { value, place: place(None) });
                 }
             }
-            Some(Container::List(items)) => items.push(node),
+            Some(Container::List(items)) => items.push(Node { value, place: place(None) }),
             Some(Container::Map(entries, waiting)) => match waiting.take() {
-                None => match key(&node, position)? {
+                None => match key(value, span.start)? {
                     merge if merge == "<<" => {
-                        return Err(error(position, "merge keys (`<<`) are not supported: write the fields out"));
+                        let message = "merge keys (`<<`) are not supported";
+                        return Err(YamlError { hint: Some("write the fields out"), ..error(span.start, message) });
                     }
-                    key => *waiting = Some((key, position)),
+                    key => *waiting = Some((key, span)),
                 },
-                // Whoever reports the value means the line that names it.
-                Some((key, key_position)) => {
-                    node.position = Some(key_position);
-                    entries.push((key, node));
-                }
+                Some((key, key_span)) => entries.push((key, Node { value, place: place(Some(key_span)) })),
             },
         }
         Ok(())
@@ -159,14 +157,14 @@ impl Builder {
 }
 
 fn error(position: Position, message: &str) -> YamlError {
-    YamlError { position, message: message.to_owned() }
+    YamlError { position, message: message.to_owned(), hint: None }
 }
 
-/// How much memory a node takes, about.
-fn size(node: &Node) -> usize {
-    let inner: usize = match &node.value {
-        Value::List(items) => items.iter().map(size).sum(),
-        Value::Map(entries) => entries.iter().map(|(_, node)| size(node)).sum(),
+/// How much memory a value takes, about.
+fn size(value: &Value) -> usize {
+    let inner: usize = match value {
+        Value::List(items) => items.iter().map(|item| size(&item.value)).sum(),
+        Value::Map(entries) => entries.iter().map(|(_, node)| size(&node.value)).sum(),
         Value::String(text) => text.len(),
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,
     };
@@ -174,9 +172,9 @@ fn size(node: &Node) -> usize {
 }
 
 /// Keys are strings, whatever they look like.
-fn key(node: &Node, position: Position) -> Result<String, YamlError> {
-    match &node.value {
-        Value::String(text) => Ok(text.clone()),
+fn key(value: Value, position: Position) -> Result<String, YamlError> {
+    match value {
+        Value::String(text) => Ok(text),
         Value::Bool(value) => Ok(value.to_string()),
         Value::Number(number) => Ok(number.to_string()),
         Value::Null => Ok("null".to_owned()),

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use mesh_authz::diagnostic::Severity;
+use mesh_authz::finding::Severity;
 use mesh_authz::input::Resources;
 
 use super::{Answer, Failure};
@@ -26,13 +26,13 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
     for finding in &resources.findings {
         let _infallible = writeln!(out, "{finding}");
     }
-    for skipped in &resources.skipped {
-        let _infallible = writeln!(out, "{skipped}");
+    for other in &resources.others {
+        let _infallible = writeln!(out, "{other}: skipped");
     }
     if resources.policies.is_empty() && !resources.has_errors() {
         return Err("there is no AuthorizationPolicy in the input".to_owned());
     }
-    let count = |severity| resources.findings.iter().filter(|f| f.diagnostic.severity == severity).count();
+    let count = |severity| resources.findings.iter().filter(|f| f.severity == severity).count();
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
     let valid = resources.policies.len();
     let _infallible = writeln!(out, "valid policies: {valid}, errors: {errors}, warnings: {warnings}");

@@ -107,8 +107,8 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
         out.push('\n');
         return Ok(Answer::Bad);
     }
-    for note in resources.findings.iter().map(ToString::to_string).chain(resources.skipped.iter().cloned()) {
-        self::note(&note);
+    for other in &resources.others {
+        note(&format!("{other}: skipped"));
     }
     if resources.policies.is_empty() {
         return Err("there is no AuthorizationPolicy in the input; without any, everything is allowed".to_owned());

@@ -51,8 +51,7 @@ fn name_of(node: &Node) -> Option<String> {
 }
 
 fn resource(node: &Node, diagnostics: &mut Diagnostics) -> Option<AuthorizationPolicy> {
-    let errors_before = diagnostics.count_errors();
-    let warnings_before = diagnostics.count_warnings();
+    let errors_before = diagnostics.count();
     let mut object = Object::open(node, diagnostics)?;
 
     match object.read("apiVersion", diagnostics, string).flatten() {
@@ -85,12 +84,7 @@ fn resource(node: &Node, diagnostics: &mut Diagnostics) -> Option<AuthorizationP
     let metadata = metadata?;
     draft.dry_run = metadata.dry_run;
     let policy = validate::policy(metadata.name?, draft, diagnostics);
-    if diagnostics.count_errors() == errors_before {
-        return Some(policy);
-    }
-    // What is left of an invalid policy may look doubtful only because of what is missing.
-    diagnostics.forget_warnings(warnings_before);
-    None
+    if diagnostics.count() == errors_before { Some(policy) } else { None }
 }
 
 /// Reports a field that must be there, unless it is there and was reported already.
@@ -283,9 +277,9 @@ fn only_field(
     let Some(mut object) = Object::open(node, diagnostics) else { return AllOf::default() };
     let fields = object.read(name, diagnostics, |node, diagnostics| {
         let is_object = matches!(node.value, Value::Map(_));
-        let errors_before = diagnostics.count_errors();
+        let errors_before = diagnostics.count();
         let fields = read(node, diagnostics);
-        if is_object && fields.0.is_empty() && diagnostics.count_errors() == errors_before {
+        if is_object && fields.0.is_empty() && diagnostics.count() == errors_before {
             diagnostics.error_with_hint("must not be empty", "name at least one field");
         }
         fields
@@ -356,7 +350,7 @@ fn condition(node: &Node, diagnostics: &mut Diagnostics) -> Option<Predicate> {
         return None;
     };
     let d = diagnostics;
-    let errors_before = d.count_errors();
+    let errors_before = d.count();
     let predicate = match ConditionKey::parse(&key) {
         Err(error) => {
             d.field("key", |d| d.error_with_hint(error.message, error.hint));
@@ -385,7 +379,7 @@ fn condition(node: &Node, diagnostics: &mut Diagnostics) -> Option<Predicate> {
         Ok(ConditionKey::Metadata { filter, key }) => pair(&mut o, d, VALUES, |text| Ok(MetadataValue::parse(text)))
             .map(|values| Predicate::Metadata { filter, key, values }),
     };
-    if predicate.is_none() && d.count_errors() == errors_before {
+    if predicate.is_none() && d.count() == errors_before {
         d.error_with_hint(format!("condition on `{key}` has no values"), "give `values` or `notValues`");
     }
     o.finish(d);
@@ -427,8 +421,5 @@ fn values<T>(node: &Node, diagnostics: &mut Diagnostics, parse: impl Fn(&str) ->
             }
         }
     };
-    if is_empty_list(node) {
-        diagnostics.warning("is empty, which restricts nothing", "remove it, or name a value");
-    }
     list_of_some(node, diagnostics, read)
 }

@@ -1,4 +1,4 @@
-//! What Istio's admission check refuses, beyond the form of a single value; and what it warns about.
+//! What Istio's admission check refuses, beyond the form of a single value.
 //!
 //! [`super::read`] hands over a [`Draft`], whose every value is well-formed; here the fields have to make sense
 //! together. The filter and the command accept exactly the policies that pass, so an invalid one is never half-applied.
@@ -116,9 +116,6 @@ fn target(
 }
 
 fn match_labels(labels: &[(String, String)], diagnostics: &mut Diagnostics) {
-    if labels.is_empty() {
-        diagnostics.warning("selects every workload", "remove the selector, or name a label");
-    }
     diagnostics.field("matchLabels", |diagnostics| {
         if labels.len() > MOST_LABELS {
             diagnostics.error(format!("has {} labels, at most {MOST_LABELS} are allowed", labels.len()));
@@ -180,12 +177,6 @@ fn rule(rule: &Rule, action: Action, diagnostics: &mut Diagnostics) {
             });
         }
     });
-    if action == Action::Deny && stops_all_tcp(rule) {
-        diagnostics.warning(
-            "a DENY rule with HTTP fields only also denies all traffic on TCP ports",
-            "name the ports that it is for",
-        );
-    }
 }
 
 fn source(source: &AllOf<Predicate>, action: Action, diagnostics: &mut Diagnostics) {
@@ -231,25 +222,6 @@ fn not_for_custom(predicate: &Predicate) -> bool {
 fn refuse_in_custom(predicate: &Predicate, diagnostics: &mut Diagnostics) {
     let name = predicate.name();
     diagnostics.error_with_hint(format!("CUSTOM cannot use {name}"), "let the provider look at the identity");
-}
-
-/// On a TCP port a DENY rule is applied without its HTTP fields; without any other field it matches everything.
-fn stops_all_tcp(rule: &Rule) -> bool {
-    let any = |fields: &Option<super::AnyOf<AllOf<Predicate>>>, wanted: fn(&Predicate) -> bool| {
-        fields.iter().flat_map(|any| any.0.iter()).flat_map(|all| all.0.iter()).any(wanted)
-    };
-    let tcp_from = any(&rule.from, |p| {
-        matches!(
-            p,
-            Predicate::Principal(_)
-                | Predicate::Namespace(_)
-                | Predicate::ServiceAccount(_)
-                | Predicate::SourceIp(_)
-                | Predicate::RemoteIp(_)
-        )
-    });
-    let tcp_to = any(&rule.to, |p| matches!(p, Predicate::DestinationPort(_)));
-    (rule.from.is_some() && rule.to.is_none() && !tcp_from) || (rule.to.is_some() && !tcp_to)
 }
 
 /// A value of `trustDomains`.

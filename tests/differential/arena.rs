@@ -222,7 +222,7 @@ fn connection_manager(set: &PolicySet) -> Result<Value> {
 fn shadows(set: &PolicySet) -> Result<Vec<Value>> {
     let mut diagnostics = Diagnostics::new();
     let policies: Vec<_> = set.nodes().iter().map(|node| read::policy(node, &mut diagnostics)).collect();
-    ensure!(diagnostics.count_errors() == 0, "{:?}", diagnostics.into_found());
+    ensure!(diagnostics.count() == 0, "{:?}", diagnostics.into_found());
     let workload = Workload {
         namespace: NAMESPACE.to_owned(),
         labels: Some(vec![("app".to_owned(), "httpbin".to_owned())]),

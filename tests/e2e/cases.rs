@@ -207,7 +207,7 @@ impl<'f> Plan<'f> {
             let mut groups: Vec<(Vec<(String, Value)>, String)> = Vec::new();
             for test in &file.tests {
                 if let Some(reason) = cannot_be_sent(&test.request) {
-                    plan.skipped.push(format!("{}: {}: {reason}", file.file.display(), test.name));
+                    plan.skipped.push(format!("{}: {}: {reason}", file.source.file.display(), test.name));
                     continue;
                 }
                 let metadata = metadata_of(test);
@@ -238,7 +238,7 @@ impl<'f> Plan<'f> {
         let sidecar = blueprint.start();
         let failure = |(listener, file, test): &(String, &TestFile, &Test)| {
             let problem = run(&sidecar, sidecar.envoy.address(listener).unwrap(), test).err()?;
-            Some(format!("{}: {}: {problem}", file.file.display(), test.name))
+            Some(format!("{}: {}: {problem}", file.source.file.display(), test.name))
         };
         self.planned.iter().filter_map(failure).collect()
     }

@@ -1,7 +1,7 @@
 //! Documents of any shape: read without a panic, and accepted only without an error.
 
 use mesh_authz::config::{NodeMetadata, PluginConfig};
-use mesh_authz::diagnostic::{Diagnostics, Severity};
+use mesh_authz::diagnostic::Diagnostics;
 use mesh_authz::document::{from_json, from_struct};
 use mesh_authz::policy::read;
 use mesh_authz::yaml;
@@ -111,10 +111,10 @@ fn nearly_valid() -> impl Strategy<Value = Value> {
 fn check_policy(value: &Value) -> Result<(), TestCaseError> {
     let mut diagnostics = Diagnostics::new();
     let policy = read::policy(&node(value), &mut diagnostics);
-    let errors = diagnostics.count_errors();
+    let errors = diagnostics.count();
     prop_assert_eq!(policy.is_some(), errors == 0, "{}", value);
     let found = diagnostics.into_found();
-    prop_assert_eq!(found.iter().filter(|found| found.severity == Severity::Error).count(), errors);
+    prop_assert_eq!(found.len(), errors);
     for found in found {
         prop_assert!(!found.to_string().is_empty());
     }
@@ -125,7 +125,7 @@ fn check_config(bytes: &[u8]) -> Result<(), TestCaseError> {
     match PluginConfig::read(bytes, &NodeMetadata::default()) {
         Ok(_) => {}
         Err(found) => {
-            prop_assert!(!found.is_empty() && found.iter().all(|found| found.severity == Severity::Error));
+            prop_assert!(!found.is_empty());
         }
     }
     Ok(())

@@ -1,0 +1,108 @@
+//! What was found in files: mistakes, and what is probably not meant, each with its place.
+//!
+//! A [`Diagnostic`] knows the field; a [`Finding`] knows the file and the line too, how bad it is, and which other places
+//! have to do with it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::diagnostic::Diagnostic;
+use crate::document::{Node, Position, Span};
+
+/// A text that was read.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The file; `-` for standard input.
+    pub file: PathBuf,
+    /// What it holds.
+    pub text: String,
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// The input is refused as a whole.
+    Error,
+    /// The input is accepted and probably not what its author meant.
+    Warning,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        })
+    }
+}
+
+/// Something wrong or doubtful in a file; prints as `FILE:LINE:COLUMN: …`.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// The file.
+    pub source: Arc<Source>,
+    /// Where in it.
+    pub span: Option<Span>,
+    /// How bad.
+    pub severity: Severity,
+    /// The code of the lint, if one found it.
+    pub code: Option<&'static str>,
+    /// What.
+    pub diagnostic: Diagnostic,
+    /// Other places that have to do with it.
+    pub related: Vec<Related>,
+}
+
+/// A place that a finding speaks of.
+#[derive(Clone, Debug)]
+pub struct Related {
+    /// The file.
+    pub source: Arc<Source>,
+    /// Where in it.
+    pub span: Option<Span>,
+    /// What is there.
+    pub message: String,
+}
+
+impl Finding {
+    /// A mistake in a document of this source.
+    #[must_use]
+    pub fn error(source: &Arc<Source>, node: &Node, diagnostic: Diagnostic) -> Self {
+        Self {
+            source: Arc::clone(source),
+            span: node.locate(&diagnostic.path, diagnostic.part),
+            severity: Severity::Error,
+            code: None,
+            diagnostic,
+            related: Vec::new(),
+        }
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.source.file
+    }
+
+    /// What findings are sorted by: the file, the place, then what is said.
+    #[must_use]
+    pub fn order(&self) -> impl Ord + '_ {
+        (self.file(), self.span.map(|span| span.start), self.severity, self.code, &self.diagnostic.message)
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.file().display())?;
+        if let Some(Span { start: Position { line, column }, .. }) = self.span {
+            write!(f, "{line}:{column}:")?;
+        }
+        match (self.severity, self.code) {
+            (Severity::Error, None) => {}
+            (severity, None) => write!(f, " {severity}:")?,
+            (severity, Some(code)) => write!(f, " {severity} {code}:")?,
+        }
+        write!(f, " {}", self.diagnostic)
+    }
+}
