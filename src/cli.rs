@@ -1,7 +1,10 @@
 //! What the command's subcommands share: their arguments' types, and the way from an answer to an exit status.
 
 mod check;
+mod options;
 mod render;
+mod sarif;
+mod snippet;
 mod test;
 
 use std::io::Write as _;
@@ -42,6 +45,12 @@ enum Answer {
 /// Why a subcommand could not answer; the text says it all.
 type Failure = String;
 
+/// As JSON, for scripts.
+fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| error.to_string())?;
+    Ok(text + "\n")
+}
+
 /// Runs the command, and turns its answer into an exit status.
 pub fn run(arguments: &Arguments) -> ExitCode {
     let mut out = String::new();
@@ -50,8 +59,9 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         Command::Test(arguments) => test::run(arguments, &mut out),
         Command::Render(arguments) => render::run(arguments, &mut out),
     };
-    // A reader that closes the pipe early, such as `head`, is no failure.
-    let _closed_pipe = std::io::stdout().write_all(out.as_bytes());
+    // Colours are for terminals, unless NO_COLOR says otherwise. A reader that closes the pipe early, such as `head`, is no
+    // failure.
+    let _closed_pipe = anstream::stdout().write_all(out.as_bytes());
     match answer {
         Ok(Answer::Good) => ExitCode::SUCCESS,
         Ok(Answer::Bad) => ExitCode::from(1),

@@ -71,6 +71,29 @@ pub struct Mesh {
     pub combining: Combining,
 }
 
+impl Default for Mesh {
+    fn default() -> Self {
+        Self {
+            trust_domain: DEFAULT_TRUST_DOMAIN.to_owned(),
+            aliases: Vec::new(),
+            root_namespace: DEFAULT_ROOT_NAMESPACE.to_owned(),
+            combining: Combining::default(),
+        }
+    }
+}
+
+impl Mesh {
+    /// What the meaning of the mesh's policies depends on.
+    #[must_use]
+    pub fn options(&self) -> Options {
+        Options {
+            trust_domains: TrustDomains::new(self.trust_domain.clone(), self.aliases.clone()),
+            combining: self.combining,
+            jwt_payload_key: DEFAULT_PAYLOAD_KEY.to_owned(),
+        }
+    }
+}
+
 /// Where the peer's identity comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PrincipalFrom {

@@ -19,6 +19,14 @@ pub enum Segment {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Path(pub Vec<Segment>);
 
+impl Path {
+    /// The path through these fields.
+    #[must_use]
+    pub fn of<const N: usize>(fields: [&str; N]) -> Self {
+        Self(fields.map(|name| Segment::Field(name.to_owned())).into())
+    }
+}
+
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (position, segment) in self.0.iter().enumerate() {

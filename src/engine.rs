@@ -2,11 +2,15 @@
 //!
 //! [`compile`] turns each rule into tests whose polarity is fixed, [`index`] finds the rules that a request could match,
 //! [`evaluate`] holds one rule against one request, and [`Engine::decide`] combines what matched. Deciding allocates
-//! nothing, cannot fail and cannot panic.
+//! nothing, cannot fail and cannot panic. [`explain`] says of every rule what became of it.
+//! [`cover`] compares rules with each other, without a request.
 
 pub mod compile;
+pub mod cover;
 pub mod evaluate;
+pub mod explain;
 pub mod index;
+pub mod witness;
 
 use std::borrow::Borrow;
 use std::fmt;

@@ -5,18 +5,39 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::diagnostic::Diagnostic;
 use crate::document::{Node, Position, Span};
 
 /// A text that was read.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Source {
     /// The file; `-` for standard input.
     pub file: PathBuf,
     /// What it holds.
     pub text: String,
+    /// Where each line begins, once somebody has asked.
+    lines: OnceLock<Vec<usize>>,
+}
+
+impl Source {
+    /// This text of this file.
+    #[must_use]
+    pub fn new(file: PathBuf, text: String) -> Self {
+        Self { file, text, lines: OnceLock::new() }
+    }
+
+    /// A line of it, counted from 1, without its end.
+    #[must_use]
+    pub fn line(&self, number: u32) -> Option<&str> {
+        let lines = self.lines.get_or_init(|| {
+            let behind = self.text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(at, _)| at.saturating_add(1));
+            std::iter::once(0).chain(behind).collect()
+        });
+        let start = *lines.get(usize::try_from(number).ok()?.checked_sub(1)?)?;
+        self.text.get(start..)?.lines().next()
+    }
 }
 
 /// How bad a finding is.
@@ -77,6 +98,12 @@ impl Finding {
             diagnostic,
             related: Vec::new(),
         }
+    }
+
+    /// What is wrong, without what to do about it: `POLICY: PATH: MESSAGE`.
+    #[must_use]
+    pub fn statement(&self) -> Diagnostic {
+        Diagnostic { hint: None, ..self.diagnostic.clone() }
     }
 
     /// The file.

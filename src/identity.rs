@@ -12,7 +12,7 @@ use crate::policy::Form;
 pub const SCHEME: &str = "spiffe://";
 
 /// What stands for the mesh's own trust domain in every mesh.
-const LOCAL_TRUST_DOMAIN: &str = "cluster.local";
+pub const LOCAL_TRUST_DOMAIN: &str = "cluster.local";
 
 /// The trust domain of a mesh, followed by its aliases: a workload is the same whichever of them its identity names.
 #[derive(Clone, Debug, PartialEq, Eq)]

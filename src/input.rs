@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use crate::diagnostic::{self, Diagnostic, Diagnostics, Segment};
+use crate::diagnostic::{self, Diagnostic, Diagnostics};
 use crate::document::{Node, Span, Value};
 use crate::finding::{Finding, Related, Severity, Source};
 use crate::policy::{AuthorizationPolicy, PolicyName, read};
@@ -17,7 +17,7 @@ use crate::yaml::{self, YamlError};
 const LIST_KIND: &str = "AuthorizationPolicyList";
 
 /// The code of the error that two policies have one name.
-pub const DUPLICATE_NAME: &str = "MA001";
+pub const DUPLICATE_NAME: &str = "MA011";
 
 /// What was found in some files.
 #[derive(Debug, Default)]
@@ -185,25 +185,20 @@ impl Resources {
                 format!("another policy, in {}, has the same namespace and name", first.source.file.display());
             let diagnostic = Diagnostic {
                 policy: Some(resource.policy.name.to_string()),
-                path: name_path(),
+                path: diagnostic::Path::of(["metadata", "name"]),
                 message,
                 hint: Some("rename or remove one; a cluster cannot hold both".to_owned()),
                 ..Diagnostic::default()
             };
             let related = Related {
                 source: Arc::clone(&first.source),
-                span: first.node.locate(&name_path(), diagnostic.part),
+                span: first.node.locate(&diagnostic::Path::of(["metadata", "name"]), diagnostic.part),
                 message: "the other one".to_owned(),
             };
             let finding = Finding::error(&resource.source, &resource.node, diagnostic);
             self.findings.push(Finding { code: Some(DUPLICATE_NAME), related: vec![related], ..finding });
         }
     }
-}
-
-/// `metadata.name`.
-fn name_path() -> diagnostic::Path {
-    diagnostic::Path(["metadata", "name"].map(|name| Segment::Field(name.to_owned())).into())
 }
 
 impl Source {
@@ -219,7 +214,7 @@ impl Source {
             std::fs::read_to_string(file)
         };
         let text = text.map_err(|error| InputError { file: file.to_owned(), message: error.to_string() })?;
-        Ok(Self { file: file.to_owned(), text })
+        Ok(Self::new(file.to_owned(), text))
     }
 }
 

@@ -57,7 +57,13 @@ pub mod finding;
 pub mod input;
 
 #[cfg(not(target_arch = "wasm32"))]
+pub mod policy_set;
+
+#[cfg(not(target_arch = "wasm32"))]
 pub mod testfile;
+
+#[cfg(not(target_arch = "wasm32"))]
+pub mod lint;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub mod render;

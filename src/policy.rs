@@ -13,6 +13,8 @@ pub mod value;
 
 use std::fmt;
 
+use crate::diagnostic::{Path, Segment};
+
 pub use self::value::{Cidr, Form, MetadataValue, PathValue, ServiceAccount};
 
 /// A whole resource.
@@ -125,6 +127,62 @@ pub struct Rule {
     pub when: AllOf<Predicate>,
 }
 
+/// A part of a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Clause {
+    /// This source of `from`.
+    From(usize),
+    /// This operation of `to`.
+    To(usize),
+    /// `when`.
+    When,
+}
+
+impl Rule {
+    /// Its sources, its operations and its conditions, each with what it asks for.
+    pub fn clauses(&self) -> impl Iterator<Item = (Clause, &AllOf<Predicate>)> {
+        let from =
+            self.from.iter().flat_map(|from| from.0.iter().enumerate().map(|(n, source)| (Clause::From(n), source)));
+        let to = self.to.iter().flat_map(|to| to.0.iter().enumerate().map(|(n, operation)| (Clause::To(n), operation)));
+        from.chain(to).chain(std::iter::once((Clause::When, &self.when)))
+    }
+
+    /// What one of its clauses asks for.
+    #[must_use]
+    pub fn clause(&self, clause: Clause) -> Option<&AllOf<Predicate>> {
+        match clause {
+            Clause::From(index) => self.from.as_ref()?.0.get(index),
+            Clause::To(index) => self.to.as_ref()?.0.get(index),
+            Clause::When => Some(&self.when),
+        }
+    }
+}
+
+impl Clause {
+    /// Where it stands in a policy, as part of the rule of this index.
+    #[must_use]
+    pub fn path(self, rule: usize) -> Path {
+        let mut path = rule_path(rule);
+        let (list, item) = match self {
+            Self::From(index) => ("from", Some((index, "source"))),
+            Self::To(index) => ("to", Some((index, "operation"))),
+            Self::When => ("when", None),
+        };
+        path.0.push(Segment::Field(list.to_owned()));
+        path.0.extend(item.map(|(index, _)| Segment::Index(index)));
+        path.0.extend(item.map(|(_, name)| Segment::Field(name.to_owned())));
+        path
+    }
+}
+
+/// `spec.rules[INDEX]`.
+#[must_use]
+pub fn rule_path(index: usize) -> Path {
+    let mut path = Path::of(["spec", "rules"]);
+    path.0.push(Segment::Index(index));
+    path
+}
+
 /// Matches if one of these does.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AnyOf<T>(pub Vec<T>);
@@ -209,6 +267,49 @@ pub enum Predicate {
 }
 
 impl Predicate {
+    /// The field of a source or an operation and its `not` twin; `None` for what only conditions have.
+    #[must_use]
+    pub fn fields(&self) -> Option<[&'static str; 2]> {
+        Some(match self {
+            Self::Principal(_) => ["principals", "notPrincipals"],
+            Self::RequestPrincipal(_) => ["requestPrincipals", "notRequestPrincipals"],
+            Self::ServiceAccount(_) => ["serviceAccounts", "notServiceAccounts"],
+            Self::TrustDomain(_) => ["trustDomains", "notTrustDomains"],
+            Self::Namespace(_) => ["namespaces", "notNamespaces"],
+            Self::RemoteIp(_) => ["remoteIpBlocks", "notRemoteIpBlocks"],
+            Self::SourceIp(_) => ["ipBlocks", "notIpBlocks"],
+            Self::Host(_) => ["hosts", "notHosts"],
+            Self::Method(_) => ["methods", "notMethods"],
+            Self::Path(_) => ["paths", "notPaths"],
+            Self::DestinationPort(_) => ["ports", "notPorts"],
+            Self::DestinationIp(_)
+            | Self::Sni(_)
+            | Self::Header { .. }
+            | Self::Claim { .. }
+            | Self::Metadata { .. } => {
+                return None;
+            }
+        })
+    }
+
+    /// Where its values, or its `not` values, stand: it is the one at position `field` of a clause of a rule.
+    #[must_use]
+    pub fn path(&self, rule: usize, clause: Clause, field: usize, is_not: bool) -> Path {
+        let mut path = clause.path(rule);
+        let name = match clause {
+            Clause::When => {
+                path.0.push(Segment::Index(field));
+                if is_not { "notValues" } else { "values" }
+            }
+            Clause::From(_) | Clause::To(_) => {
+                let [name, not_name] = self.fields().unwrap_or_default();
+                if is_not { not_name } else { name }
+            }
+        };
+        path.0.push(Segment::Field(name.to_owned()));
+        path
+    }
+
     /// The attribute, as a condition names it; `hosts`, `methods` and `paths`, which conditions do not have, as fields.
     #[must_use]
     pub fn name(&self) -> String {

@@ -8,15 +8,15 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::{self, COMBINING, DEFAULT_ROOT_NAMESPACE, DEFAULT_TRUST_DOMAIN, Mesh};
+use crate::config::{self, COMBINING, Mesh};
 use crate::diagnostic::Diagnostics;
 use crate::document::{Node, Object, Position, Value, list, one_of, string};
-use crate::engine::{Combining, Decision, Engine, Options, Verdict};
+use crate::engine::{Decision, Verdict};
 use crate::finding::{Finding, Source};
-use crate::identity::TrustDomains;
 use crate::input::{self, InputError, Resources};
-use crate::policy::scope::{Scope, Workload, scope};
-use crate::policy::{DEFAULT_NAMESPACE, PolicyName};
+use crate::policy::DEFAULT_NAMESPACE;
+use crate::policy::scope::Workload;
+use crate::policy_set::PolicySet;
 use crate::request::metadata::{DEFAULT_PAYLOAD_KEY, JWT_AUTHN};
 use crate::request::{Lookup, Request};
 use crate::yaml;
@@ -26,12 +26,8 @@ use crate::yaml;
 pub struct TestFile {
     /// Its text.
     pub source: Arc<Source>,
-    /// Its policies, valid.
-    pub resources: Resources,
-    /// The workload that they protect.
-    pub workload: Workload,
-    /// `mesh`, as written.
-    pub mesh: Mesh,
+    /// Its policies, valid; its workload and its mesh.
+    pub set: PolicySet,
     /// The tests.
     pub tests: Vec<Test>,
 }
@@ -191,31 +187,12 @@ impl TestFile {
             findings.append(&mut resources.findings);
             return Err(TestFileError::Invalid(findings));
         }
-        let lacking = |policy| workload.lacks_labels_for(policy).map(|what| (policy, what));
-        if let Some((policy, what)) = resources.policies.iter().find_map(|resource| lacking(&resource.policy)) {
-            let message = format!("policy {} has {what}: give `workload.labels`", policy.name);
+        let set = PolicySet { resources, workload, mesh };
+        if let Some((resource, what)) = set.lacks_labels() {
+            let message = format!("policy {} has {what}: give `workload.labels`", resource.policy.name);
             return Err(InputError { file: file.to_owned(), message }.into());
         }
-        Ok(Self { source, resources, workload, mesh, tests })
-    }
-
-    /// The policies that do not apply to the workload, and why.
-    pub fn out_of_scope(&self) -> impl Iterator<Item = (&PolicyName, Scope)> {
-        let policies = self.resources.policies.iter().map(|resource| &resource.policy);
-        policies.map(|p| (&p.name, scope(p, &self.workload))).filter(|(_, scope)| *scope != Scope::Applies)
-    }
-
-    /// The policies that apply to the workload, compiled.
-    #[must_use]
-    pub fn engine(&self) -> Engine {
-        let policies = self.resources.policies.iter().map(|resource| &resource.policy);
-        let applying = policies.filter(|policy| scope(policy, &self.workload) == Scope::Applies);
-        let options = Options {
-            trust_domains: TrustDomains::new(self.mesh.trust_domain.clone(), self.mesh.aliases.clone()),
-            combining: self.mesh.combining,
-            jwt_payload_key: DEFAULT_PAYLOAD_KEY.to_owned(),
-        };
-        Engine::new(applying, &options)
+        Ok(Self { source, set, tests })
     }
 }
 
@@ -266,7 +243,7 @@ fn fields(node: &Node, d: &mut Diagnostics) -> Option<Fields> {
     let (namespace, labels) = object.read("workload", d, config::workload).unwrap_or((None, None));
     let namespace = namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
     let gateway = object.read("gateway", d, |node, d| config::gateway(node, &namespace, d)).flatten();
-    let mesh = object.read("mesh", d, mesh).unwrap_or_else(|| mesh(&Value::Map(Vec::new()).into(), d));
+    let mesh = object.read("mesh", d, mesh).unwrap_or_default();
     let workload = Workload::new(namespace, labels, gateway, mesh.root_namespace.clone(), d);
     let tests = object.read("tests", d, |node, d| list(node, d, test)).unwrap_or_default();
     object.finish(d);
@@ -277,12 +254,7 @@ fn fields(node: &Node, d: &mut Diagnostics) -> Option<Fields> {
 }
 
 fn mesh(node: &Node, d: &mut Diagnostics) -> Mesh {
-    let mut mesh = Mesh {
-        trust_domain: DEFAULT_TRUST_DOMAIN.to_owned(),
-        aliases: Vec::new(),
-        root_namespace: DEFAULT_ROOT_NAMESPACE.to_owned(),
-        combining: Combining::default(),
-    };
+    let mut mesh = Mesh::default();
     let Some(mut object) = Object::open(node, d) else { return mesh };
     if let Some(trust_domain) = object.read("trustDomain", d, config::trust_domain).flatten() {
         mesh.trust_domain = trust_domain;

@@ -21,7 +21,7 @@ fn run(path: &Path) -> (Vec<String>, usize) {
         Ok(file) => file,
         Err(error) => return (vec![format!("{}: {error}", path.display())], 0),
     };
-    let engine = file.engine();
+    let engine = file.set.engine();
     let failed = file.tests.iter().filter_map(|test| {
         let request = test.request.to_request();
         let decision = engine.decide(&request);
@@ -64,7 +64,7 @@ fn the_test_files_of_every_attribute() {
 fn every_attribute_that_a_policy_of_the_cases_looks_at_is_given() {
     for path in files(&root().join("tests/cases"), |name| Path::new(name).extension().is_some_and(|e| e == "yaml")) {
         let file = TestFile::read(&path).unwrap();
-        let engine = file.engine();
+        let engine = file.set.engine();
         for test in &file.tests {
             let request = test.request.to_request();
             assert_eq!(engine.decide(&request).unreadable, None, "{}: {}", path.display(), test.name);

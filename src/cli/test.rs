@@ -28,10 +28,12 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
                 continue;
             }
         };
-        for (policy, scope) in file.out_of_scope() {
-            let _infallible = writeln!(out, "note   {}: policy {policy}: {scope}", path.display());
+        for (policy, scope) in
+            file.set.scopes().filter(|(_, scope)| *scope != mesh_authz::policy::scope::Scope::Applies)
+        {
+            let _infallible = writeln!(out, "note   {}: policy {}: {scope}", path.display(), policy.policy.name);
         }
-        let engine = file.engine();
+        let engine = file.set.engine();
         for test in &file.tests {
             let request = test.request.to_request();
             let decision = engine.decide(&request);

@@ -55,6 +55,9 @@ pub(super) struct Test {
     pub expected: Expected,
     /// What a match means for the decision.
     pub polarity: Polarity,
+    /// The position, among the fields or conditions that it stands with, of the one that it was made from. Only to say so:
+    /// the last position that fits stands for all beyond.
+    pub field: u16,
 }
 
 /// The answer that a test is waiting for.
@@ -128,7 +131,8 @@ impl MetadataMatcher {
 }
 
 /// The rules of a policy.
-pub(super) fn policy(policy: &AuthorizationPolicy, options: &Options) -> Vec<Rule> {
+#[must_use]
+pub fn policy(policy: &AuthorizationPolicy, options: &Options) -> Vec<Rule> {
     let name = Arc::new(policy.name.clone());
     let compiler = Compiler { action: policy.action, namespace: &policy.name.namespace, options };
     let groups = |groups: &[AllOf<Predicate>]| groups.iter().map(|all| compiler.tests(all)).collect();
@@ -199,7 +203,10 @@ struct Compiler<'p> {
 impl Compiler<'_> {
     /// The cheapest first; the order does not change the answer.
     fn tests(&self, predicates: &AllOf<Predicate>) -> Tests {
-        let mut tests: Vec<_> = predicates.0.iter().flat_map(|predicate| self.predicate(predicate)).collect();
+        let mut tests = Vec::with_capacity(predicates.0.len());
+        for (field, predicate) in (0..=u16::MAX).chain(std::iter::repeat(u16::MAX)).zip(&predicates.0) {
+            tests.extend(self.predicate(predicate).into_iter().map(|test| Test { field, ..test }));
+        }
         let mut ordered = Vec::with_capacity(tests.len());
         for cost in 0..=Check::DEAREST {
             ordered.extend(tests.extract_if(.., |test| test.check.cost() == cost));
@@ -259,7 +266,7 @@ impl Compiler<'_> {
     fn pair<T>(&self, Values { any, none }: &Values<T>, check: impl Fn(&[T], Polarity) -> Check) -> Vec<Test> {
         let test = |values: &[T], expected| {
             let polarity = polarity(self.action, expected);
-            Test { check: check(values, polarity), expected, polarity }
+            Test { check: check(values, polarity), expected, polarity, field: 0 }
         };
         let positive = (!any.is_empty()).then(|| test(any, Expected::Match));
         let negative = (!none.is_empty()).then(|| test(none, Expected::NoMatch));

@@ -76,6 +76,15 @@ impl Unread {
 }
 
 impl Truth {
+    /// Whether it holds as far as the decision is concerned.
+    #[must_use]
+    pub fn counts(self) -> bool {
+        match self {
+            Self::Yes | Self::Assumed(_) => true,
+            Self::No | Self::NotShown(_) => false,
+        }
+    }
+
     fn rank(self) -> u8 {
         match self {
             Self::No => 0,
@@ -142,7 +151,7 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
         Truth::all(tests.iter().map(|test| self.holds(test)))
     }
 
-    fn holds(&self, test: &Test) -> Truth {
+    pub(super) fn holds(&self, test: &Test) -> Truth {
         let matched = match self.check(&test.check) {
             Lookup::Value(matched) => matched,
             Lookup::Absent => false,

@@ -109,6 +109,34 @@ impl Index {
         }
         search.found()
     }
+
+    /// The rules that this request could match: all that do, and others. For whoever compares rules.
+    pub fn candidates<A: Attributes>(&self, request: &Evaluation<'_, A>) -> Vec<&Rule> {
+        let mut found = Vec::new();
+        if self.root.find(request, &mut found).is_err() {
+            return self.rules.iter().collect();
+        }
+        found.sort_unstable();
+        found.dedup();
+        found.into_iter().filter_map(|number| self.rules.get(usize::try_from(number).ok()?)).collect()
+    }
+}
+
+impl Node {
+    fn find<A: Attributes>(&self, request: &Evaluation<'_, A>, found: &mut Vec<Number>) -> Looked {
+        for Filed { attribute, table, postings, .. } in &self.filed {
+            attribute.look_up(table, request, &mut |slot| match postings.get(slot) {
+                Some(Postings::Rules(numbers)) => {
+                    found.extend(numbers);
+                    Ok(())
+                }
+                Some(Postings::Node(node)) => node.find(request, found),
+                None => Ok(()),
+            })?;
+        }
+        found.extend(&self.always);
+        Ok(())
+    }
 }
 
 /// A search for the first rule that matches.

@@ -49,6 +49,12 @@ impl Template {
         (&self.segments, &self.tail)
     }
 
+    /// What it means that it matches.
+    #[must_use]
+    pub fn polarity(&self) -> Polarity {
+        self.polarity
+    }
+
     /// Whether a path, without query and fragment, matches as a whole.
     #[must_use]
     pub fn matches(&self, path: &[u8]) -> bool {

@@ -150,6 +150,36 @@ pub fn scope(policy: &AuthorizationPolicy, workload: &Workload) -> Scope {
     }
 }
 
+/// Whether the first policy applies to every workload to which the second one does.
+#[must_use]
+pub fn covers(wider: &AuthorizationPolicy, policy: &AuthorizationPolicy, root_namespace: &str) -> bool {
+    let same_namespace = wider.name.namespace == policy.name.namespace;
+    match (&wider.target, &policy.target) {
+        // A waypoint obeys only policies with a target reference.
+        (Target::References(wider), Target::References(references)) => {
+            same_namespace && references.iter().all(|reference| wider.contains(reference))
+        }
+        (Target::References(_), _) | (_, Target::References(_)) => false,
+        _ if !same_namespace && wider.name.namespace != root_namespace => false,
+        (Target::Everything, _) => true,
+        (Target::Labels(_), Target::Everything) => false,
+        (Target::Labels(wider), Target::Labels(labels)) => wider.iter().all(|label| labels.contains(label)),
+    }
+}
+
+/// Whether there can be a workload to which both policies apply.
+#[must_use]
+pub fn may_meet(one: &AuthorizationPolicy, other: &AuthorizationPolicy, root_namespace: &str) -> bool {
+    let namespaces = [&one.name.namespace, &other.name.namespace];
+    let near = namespaces[0] == namespaces[1] || namespaces.into_iter().any(|namespace| namespace == root_namespace);
+    near && match (&one.target, &other.target) {
+        (Target::Labels(labels), Target::Labels(others)) => {
+            !labels.iter().any(|(key, value)| others.iter().any(|(other, with)| key == other && value != with))
+        }
+        _ => true,
+    }
+}
+
 fn targets(reference: &TargetReference, namespace: &str, gateway: &Gateway, workload: &Workload) -> bool {
     let serves = |services: &[ServiceName]| {
         gateway.waypoint && services.iter().any(|s| s.name == reference.name && s.namespace == namespace)

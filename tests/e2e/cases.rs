@@ -64,7 +64,7 @@ fn cannot_be_sent(request: &RequestFields) -> Option<&'static str> {
 
 /// The listener for the tests of a file that have this dynamic metadata.
 fn listener(file: &TestFile, metadata: &[(String, Value)]) -> Value {
-    let config = render::plugin_config(&file.resources, &(&file.workload).into(), &file.mesh);
+    let config = render::plugin_config(&file.set.resources, &(&file.set.workload).into(), &file.set.mesh);
     let mut config = serde_json::to_value(config).unwrap();
     config["decisionLog"] = json!("all");
     let mut jwt = jwt_authn();

@@ -1,0 +1,107 @@
+//! Options that several subcommands share: the workload, the mesh, and how both are read from arguments.
+
+use std::collections::HashSet;
+
+use clap::builder::PossibleValuesParser;
+use mesh_authz::config::{self, COMBINING, DEFAULT_ROOT_NAMESPACE, DEFAULT_TRUST_DOMAIN, Mesh};
+use mesh_authz::diagnostic::Diagnostics;
+use mesh_authz::document::{Node, Value};
+use mesh_authz::policy::DEFAULT_NAMESPACE;
+use mesh_authz::policy::scope::Workload;
+
+use super::Failure;
+
+/// The workload that policies protect.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Workload and mesh")]
+pub struct WorkloadOptions {
+    /// The workload's namespace; `default` unless it is given.
+    #[arg(long, value_parser = namespace)]
+    pub namespace: Option<String>,
+
+    /// A label of the workload; may be repeated.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub labels: Vec<(String, String)>,
+}
+
+/// The mesh that the workload is part of.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Workload and mesh")]
+pub struct MeshOptions {
+    /// The mesh's trust domain.
+    #[arg(long, default_value = DEFAULT_TRUST_DOMAIN, value_parser = trust_domain)]
+    trust_domain: String,
+
+    /// Another name of the trust domain; may be repeated.
+    #[arg(long = "trust-domain-alias", value_name = "TRUST_DOMAIN", value_parser = trust_domain)]
+    aliases: Vec<String>,
+
+    /// The namespace whose policies are for every workload.
+    #[arg(long, default_value = DEFAULT_ROOT_NAMESPACE, value_parser = namespace)]
+    root_namespace: String,
+
+    /// How matches become a decision.
+    #[arg(long, default_value = COMBINING[0].0, value_parser = PossibleValuesParser::new(COMBINING.map(|(name, _)| name)))]
+    combining: String,
+}
+
+impl MeshOptions {
+    pub fn mesh(&self) -> Mesh {
+        Mesh {
+            trust_domain: self.trust_domain.clone(),
+            aliases: self.aliases.clone(),
+            root_namespace: self.root_namespace.clone(),
+            combining: COMBINING.iter().find(|(name, _)| *name == self.combining).map(|(_, c)| *c).unwrap_or_default(),
+        }
+    }
+}
+
+impl WorkloadOptions {
+    pub fn namespace(&self) -> String {
+        self.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())
+    }
+
+    /// The labels, if any are given: otherwise they are unknown, not none.
+    pub fn labels(&self) -> Result<Option<Vec<(String, String)>>, Failure> {
+        let mut seen = HashSet::new();
+        match self.labels.iter().find(|(key, _)| !seen.insert(key)) {
+            Some((key, _)) => Err(format!("the label {key} is given twice")),
+            None if self.labels.is_empty() => Ok(None),
+            None => Ok(Some(self.labels.clone())),
+        }
+    }
+
+    pub fn workload(&self, mesh: &Mesh) -> Result<Workload, Failure> {
+        let mut diagnostics = Diagnostics::new();
+        let root_namespace = mesh.root_namespace.clone();
+        let workload = Workload::new(self.namespace(), self.labels()?, None, root_namespace, &mut diagnostics);
+        match diagnostics.into_found().first() {
+            Some(error) => Err(error.to_string()),
+            None => Ok(workload),
+        }
+    }
+}
+
+fn namespace(text: &str) -> Result<String, String> {
+    read(text, config::namespace)
+}
+
+fn trust_domain(text: &str) -> Result<String, String> {
+    read(text, config::trust_domain)
+}
+
+/// Reads an argument as a plugin configuration's field of the same name is read.
+fn read(text: &str, read: fn(&Node, &mut Diagnostics) -> Option<String>) -> Result<String, String> {
+    let mut diagnostics = Diagnostics::new();
+    let value = read(&Value::String(text.to_owned()).into(), &mut diagnostics);
+    match (value, diagnostics.into_found().first()) {
+        (Some(value), None) => Ok(value),
+        (_, error) => Err(error.map(ToString::to_string).unwrap_or_default()),
+    }
+}
+
+/// Reads `KEY=VALUE`.
+pub fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}

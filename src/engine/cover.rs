@@ -1,0 +1,297 @@
+//! What can be said about rules without a request: whether one matches whatever another one matches, and whether one
+//! can match at all.
+//!
+//! A rule is a set of alternatives: one source, one operation, and all conditions. Whatever these functions claim holds for
+//! every request; where they do not see that it does, they do not claim it. One thing they let pass: a wildcard in ALLOW
+//! stands for text ([`crate::matcher::Wildcard`]), and is taken here to cover prefixes and suffixes as if it stood for every
+//! byte. A request for which that makes a difference has a line feed, or bytes that are not UTF-8, in a place where nobody
+//! means to allow them.
+
+use super::compile::{AnyOf, Check, Expected, MetadataMatcher, PathMatcher, RequestPrincipal, Rule, Test};
+use crate::identity::IdentityMatcher;
+use crate::matcher::template::{Tail, Template};
+use crate::matcher::{Pattern, Polarity};
+use crate::policy::Cidr;
+
+/// One way to match a rule: the tests of a source, of an operation, and of all conditions.
+#[derive(Clone, Copy, Debug)]
+pub struct Alternative<'r>([&'r [Test]; 3]);
+
+impl<'r> Alternative<'r> {
+    pub(super) fn tests(self) -> impl Iterator<Item = &'r Test> + Clone {
+        self.0.into_iter().flatten()
+    }
+
+    /// Whether whatever matches the other matches this one.
+    fn covers(self, other: Self) -> bool {
+        self.tests().all(|test| other.tests().any(|stronger| implies(stronger, test)))
+    }
+
+    /// Whether nothing matches.
+    fn is_contradictory(self) -> bool {
+        self.tests().any(|one| self.tests().any(|other| exclude_each_other(one, other)))
+    }
+
+    /// Whether it asks who the peer is: with a value that must match, or only with values that must not.
+    fn identity(self, expected: Expected) -> bool {
+        self.tests().any(|test| matches!(test.check, Check::Identity(_)) && test.expected == expected)
+    }
+}
+
+impl Rule {
+    /// All ways to match the rule.
+    pub fn alternatives(&self) -> impl Iterator<Item = Alternative<'_>> {
+        let operations = groups(self.to.as_ref());
+        groups(self.from.as_ref()).into_iter().flat_map(move |source| {
+            let with = move |operation| Alternative([source, operation, &*self.when]);
+            operations.clone().into_iter().map(with)
+        })
+    }
+
+    /// Whether every request that the other rule matches is one that this rule matches.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        other.alternatives().all(|theirs| self.alternatives().any(|ours| ours.covers(theirs)))
+    }
+
+    /// Whether it matches every request.
+    #[must_use]
+    pub fn is_unconditional(&self) -> bool {
+        self.alternatives().any(|alternative| alternative.tests().next().is_none())
+    }
+
+    /// Whether no request can match it.
+    #[must_use]
+    pub fn never_matches(&self) -> bool {
+        self.alternatives().all(Alternative::is_contradictory)
+    }
+
+    /// Whether it asks, in each alternative, for a peer with a certain identity, so that no peer without one matches.
+    #[must_use]
+    pub fn needs_identity(&self) -> bool {
+        self.alternatives().all(|alternative| alternative.identity(Expected::Match))
+    }
+
+    /// Whether it matches every peer without an identity, whatever the request.
+    #[must_use]
+    pub fn takes_all_plaintext(&self) -> bool {
+        let holds = |test: &Test| matches!(test.check, Check::Identity(_)) && test.expected == Expected::NoMatch;
+        self.alternatives().any(|alternative| alternative.tests().all(holds))
+    }
+
+    /// Whether some alternative looks at identities only to leave some out, which a peer without one is not.
+    #[must_use]
+    pub fn only_excludes_identities(&self) -> bool {
+        let is_such = |alternative: Alternative<'_>| {
+            alternative.identity(Expected::NoMatch) && !alternative.identity(Expected::Match)
+        };
+        self.alternatives().any(is_such)
+    }
+}
+
+/// The choices of a clause; of one that is absent, a single one that asks for nothing.
+fn groups(any_of: Option<&AnyOf>) -> Vec<&[Test]> {
+    any_of.map_or_else(|| vec![&[][..]], |groups| groups.iter().map(|tests| &**tests).collect())
+}
+
+/// Whether `test` holds whenever `stronger` does.
+fn implies(stronger: &Test, test: &Test) -> bool {
+    match (stronger.expected, test.expected) {
+        (Expected::Match, Expected::Match) => covers(&test.check, &stronger.check),
+        (Expected::NoMatch, Expected::NoMatch) => covers(&stronger.check, &test.check),
+        // One of these values is the attribute's only one, and none of those is among them.
+        (Expected::Match, Expected::NoMatch) => has_one_value(&test.check) && disjoint(&stronger.check, &test.check),
+        // Nothing says that the attribute is there.
+        (Expected::NoMatch, Expected::Match) => false,
+    }
+}
+
+/// Whether the two cannot both hold.
+fn exclude_each_other(one: &Test, other: &Test) -> bool {
+    match (one.expected, other.expected) {
+        (Expected::Match, Expected::NoMatch) => covers(&other.check, &one.check),
+        (Expected::Match, Expected::Match) => has_one_value(&one.check) && disjoint(&one.check, &other.check),
+        (Expected::NoMatch, _) => false,
+    }
+}
+
+/// Whether a request has at most one value of what this looks at.
+fn has_one_value(check: &Check) -> bool {
+    match check {
+        Check::Header(name, _) => matches!(&**name, b":method" | b":path" | b":authority"),
+        Check::SourceIp(_)
+        | Check::RemoteIp(_)
+        | Check::DestinationIp(_)
+        | Check::DestinationPort(_)
+        | Check::Sni(_)
+        | Check::Host(_)
+        | Check::Path(_)
+        | Check::RequestPrincipal { .. } => true,
+        Check::Identity(_) | Check::Claim(..) | Check::Metadata(..) => false,
+    }
+}
+
+/// Whether both look at the same thing and what a value of `narrow` matches, a value of `wide` matches.
+fn covers(wide: &Check, narrow: &Check) -> bool {
+    fn all<T>(wide: &[T], narrow: &[T], covers: impl Fn(&T, &T) -> bool) -> bool {
+        narrow.iter().all(|narrow| wide.iter().any(|wide| covers(wide, narrow)))
+    }
+    match (wide, narrow) {
+        (Check::Identity(wide), Check::Identity(narrow)) => all(wide, narrow, identity_covers),
+        (Check::SourceIp(wide), Check::SourceIp(narrow))
+        | (Check::RemoteIp(wide), Check::RemoteIp(narrow))
+        | (Check::DestinationIp(wide), Check::DestinationIp(narrow)) => all(wide, narrow, block_covers),
+        (Check::DestinationPort(wide), Check::DestinationPort(narrow)) => all(wide, narrow, |a, b| a == b),
+        (Check::Sni(wide), Check::Sni(narrow)) => all(wide, narrow, pattern_covers),
+        (Check::Host(wide), Check::Host(narrow)) => {
+            all(wide, narrow, |wide, narrow| pattern_covers(&lower_case(wide), &lower_case(narrow)))
+        }
+        (Check::Path(wide), Check::Path(narrow)) => all(wide, narrow, path_covers),
+        (Check::Header(name, wide), Check::Header(other, narrow)) => name == other && all(wide, narrow, pattern_covers),
+        (
+            Check::RequestPrincipal { issuer, subject, matchers: wide },
+            Check::RequestPrincipal { issuer: other_issuer, subject: other_subject, matchers: narrow },
+        ) => {
+            let both = |wide: &RequestPrincipal, narrow: &RequestPrincipal| {
+                pattern_covers(&wide.issuer, &narrow.issuer) && pattern_covers(&wide.subject, &narrow.subject)
+            };
+            issuer == other_issuer && subject == other_subject && all(wide, narrow, both)
+        }
+        (Check::Claim(path, wide), Check::Claim(other, narrow)) => path == other && all(wide, narrow, pattern_covers),
+        (Check::Metadata(path, wide), Check::Metadata(other, narrow)) => {
+            let same_kind = |wide: &MetadataMatcher, narrow: &MetadataMatcher| match (wide, narrow) {
+                (MetadataMatcher::Text(wide), MetadataMatcher::Text(narrow))
+                | (MetadataMatcher::Element(wide), MetadataMatcher::Element(narrow)) => pattern_covers(wide, narrow),
+                (MetadataMatcher::Text(_), MetadataMatcher::Element(_))
+                | (MetadataMatcher::Element(_), MetadataMatcher::Text(_)) => false,
+            };
+            path == other && all(wide, narrow, same_kind)
+        }
+        _ => false,
+    }
+}
+
+/// Whether both look at the same thing and no text matches a value of each. Seen only where the values of one are exact.
+fn disjoint(one: &Check, other: &Check) -> bool {
+    fn none<T>(ones: &[T], others: &[T], disjoint: impl Fn(&T, &T) -> bool) -> bool {
+        ones.iter().all(|one| others.iter().all(|other| disjoint(one, other)))
+    }
+    match (one, other) {
+        (Check::SourceIp(ones), Check::SourceIp(others))
+        | (Check::RemoteIp(ones), Check::RemoteIp(others))
+        | (Check::DestinationIp(ones), Check::DestinationIp(others)) => {
+            none(ones, others, |a, b| !block_covers(a, b) && !block_covers(b, a))
+        }
+        (Check::DestinationPort(ones), Check::DestinationPort(others)) => none(ones, others, |a, b| a != b),
+        (Check::Sni(ones), Check::Sni(others)) => none(ones, others, pattern_excludes),
+        (Check::Host(ones), Check::Host(others)) => {
+            none(ones, others, |one, other| pattern_excludes(&lower_case(one), &lower_case(other)))
+        }
+        (Check::Path(ones), Check::Path(others)) => none(ones, others, path_excludes),
+        (Check::Header(name, ones), Check::Header(other, others)) if name == other => {
+            none(ones, others, pattern_excludes)
+        }
+        _ => false,
+    }
+}
+
+fn block_covers(wide: &Cidr, narrow: &Cidr) -> bool {
+    wide.address.is_ipv4() == narrow.address.is_ipv4() && wide.prefix <= narrow.prefix && wide.contains(narrow.address)
+}
+
+fn pattern_covers(wide: &Pattern, narrow: &Pattern) -> bool {
+    match (wide, narrow) {
+        (Pattern::Present, _) | (Pattern::NonEmpty(_), Pattern::NonEmpty(_)) => true,
+        (Pattern::NonEmpty(_), Pattern::Exact(text) | Pattern::Prefix(text) | Pattern::Suffix(text)) => {
+            !text.is_empty()
+        }
+        (Pattern::Exact(wide), Pattern::Exact(narrow)) => wide == narrow,
+        (Pattern::Prefix(wide), Pattern::Exact(narrow) | Pattern::Prefix(narrow)) => narrow.starts_with(wide),
+        (Pattern::Suffix(wide), Pattern::Exact(narrow) | Pattern::Suffix(narrow)) => narrow.ends_with(wide),
+        _ => false,
+    }
+}
+
+fn pattern_excludes(one: &Pattern, other: &Pattern) -> bool {
+    match (one, other) {
+        (Pattern::Exact(text), pattern) | (pattern, Pattern::Exact(text)) => !pattern.matches(text),
+        (Pattern::Prefix(one), Pattern::Prefix(other)) => !one.starts_with(other) && !other.starts_with(one),
+        (Pattern::Suffix(one), Pattern::Suffix(other)) => !one.ends_with(other) && !other.ends_with(one),
+        _ => false,
+    }
+}
+
+/// The pattern of a host, which is compared without regard to case.
+fn lower_case(pattern: &Pattern) -> Pattern {
+    match pattern {
+        Pattern::Present | Pattern::NonEmpty(_) => pattern.clone(),
+        Pattern::Exact(text) => Pattern::Exact(text.to_ascii_lowercase().into()),
+        Pattern::Prefix(text) => Pattern::Prefix(text.to_ascii_lowercase().into()),
+        Pattern::Suffix(text) => Pattern::Suffix(text.to_ascii_lowercase().into()),
+    }
+}
+
+fn path_covers(wide: &PathMatcher, narrow: &PathMatcher) -> bool {
+    match (wide, narrow) {
+        (PathMatcher::Text(wide), PathMatcher::Text(narrow)) => pattern_covers(wide, narrow),
+        (PathMatcher::Text(wide), PathMatcher::Template(narrow)) => {
+            pattern_covers(wide, &Pattern::Prefix(head(narrow).into()))
+        }
+        (PathMatcher::Template(wide), PathMatcher::Text(Pattern::Exact(text))) => wide.matches(text),
+        (PathMatcher::Template(wide), PathMatcher::Text(Pattern::Prefix(text))) => {
+            prefix(wide).is_some_and(|wide| text.starts_with(wide))
+        }
+        (PathMatcher::Template(wide), PathMatcher::Template(narrow)) => {
+            wide.parts() == narrow.parts() || prefix(wide).is_some_and(|wide| head(narrow).starts_with(wide))
+        }
+        (PathMatcher::Template(_), PathMatcher::Text(_)) => false,
+    }
+}
+
+fn path_excludes(one: &PathMatcher, other: &PathMatcher) -> bool {
+    match (one, other) {
+        (PathMatcher::Text(one), PathMatcher::Text(other)) => pattern_excludes(one, other),
+        (PathMatcher::Template(template), PathMatcher::Text(Pattern::Exact(text)))
+        | (PathMatcher::Text(Pattern::Exact(text)), PathMatcher::Template(template)) => !template.matches(text),
+        _ => false,
+    }
+}
+
+/// The text that every path begins with that a template matches.
+fn head(template: &Template) -> &[u8] {
+    match template.parts() {
+        ([first, ..], _) | ([], Tail::Literal(first) | Tail::Any(first, _)) => first,
+    }
+}
+
+/// The text of a template that matches every path that begins with it.
+fn prefix(template: &Template) -> Option<&[u8]> {
+    match template.parts() {
+        ([], Tail::Any(before, behind)) if behind.is_empty() && template.polarity() == Polarity::Denies => Some(before),
+        _ => None,
+    }
+}
+
+fn identity_covers(wide: &IdentityMatcher, narrow: &IdentityMatcher) -> bool {
+    match (wide, narrow) {
+        // Whatever another matcher matches is not empty.
+        (IdentityMatcher::Any(_), _) => true,
+        (_, IdentityMatcher::Exact(name)) => wide.matches(name),
+        (IdentityMatcher::Prefix(wide), IdentityMatcher::Prefix(narrow)) => narrow.starts_with(wide),
+        (IdentityMatcher::Prefix(wide), IdentityMatcher::TrustDomain { before, .. }) => before.starts_with(wide),
+        (IdentityMatcher::Suffix(wide, _), IdentityMatcher::Suffix(narrow, _)) => narrow.ends_with(wide),
+        (IdentityMatcher::Namespace(wide, _), IdentityMatcher::Namespace(narrow, _)) => wide == narrow,
+        (IdentityMatcher::Namespace(pieces, _), IdentityMatcher::ServiceAccount { namespace, .. }) => {
+            matches!(&**pieces, [whole] if whole == namespace)
+        }
+        (
+            IdentityMatcher::ServiceAccount { namespace, account, .. },
+            IdentityMatcher::ServiceAccount { namespace: other_namespace, account: other_account, .. },
+        ) => namespace == other_namespace && account == other_account,
+        (
+            IdentityMatcher::TrustDomain { before, after, .. },
+            IdentityMatcher::TrustDomain { before: other_before, after: other_after, .. },
+        ) => before == other_before && after == other_after,
+        _ => false,
+    }
+}

@@ -1,0 +1,114 @@
+//! One policy at a time: its rules, and what its metadata says.
+
+use super::{Linter, sites};
+use crate::diagnostic::{Path, Segment};
+use crate::document::{Node, Value};
+use crate::engine::compile;
+use crate::input::Resource;
+use crate::policy::validate::DRY_RUN;
+use crate::policy::{Action, AllOf, AnyOf, Predicate, Rule, Target, rule_path};
+
+pub(super) fn policy<'r>(linter: &mut Linter<'r>, resource: &'r Resource) {
+    let policy = &resource.policy;
+    for (index, rule) in policy.rules.iter().enumerate() {
+        if policy.action == Action::Deny && stops_all_tcp(rule) {
+            linter.report(
+                "MA013",
+                resource,
+                rule_path(index),
+                "on TCP ports this rule is applied without its HTTP fields, and refuses every connection".to_owned(),
+                "name the ports that it is for: `ports: [\"8080\"]` in each operation".to_owned(),
+            );
+        }
+    }
+    for rule in compile::policy(policy, &linter.surroundings.mesh.options()) {
+        if rule.never_matches() {
+            linter.report(
+                "MA002",
+                resource,
+                rule_path(rule.id().index),
+                "no request can match this rule: two of its conditions exclude each other".to_owned(),
+                "remove the one that is not meant, or the rule".to_owned(),
+            );
+        }
+    }
+    if policy.dry_run {
+        linter.report(
+            "MA024",
+            resource,
+            Path::of(["metadata", "annotations", DRY_RUN]),
+            "this policy is only tried out: it decides nothing".to_owned(),
+            "remove the annotation once the trial is over".to_owned(),
+        );
+    }
+    let selector = Path::of(["spec", "selector"]);
+    if policy.target == Target::Everything && resource.node.at(&selector).is_some() {
+        linter.report(
+            "MA025",
+            resource,
+            selector,
+            "selects every workload of the namespace".to_owned(),
+            "remove the selector, or name a label".to_owned(),
+        );
+    }
+    if policy.target == Target::Everything && policy.name.namespace == linter.surroundings.mesh.root_namespace {
+        linter.report(
+            "MA023",
+            resource,
+            Path::of(["metadata", "namespace"]),
+            format!(
+                "in the root namespace and without a selector, this {} is for every workload of the mesh",
+                policy.action
+            ),
+            "add a selector, or say that it is meant with the annotation `mesh-authz/allow: MA023`".to_owned(),
+        );
+    }
+    empty_lists(linter, resource);
+}
+
+/// Lists without a value. Where the whole field holds none, nothing of it is left in the policy as read.
+fn empty_lists<'r>(linter: &mut Linter<'r>, resource: &'r Resource) {
+    let sites = sites(resource);
+    let mut lists: Vec<Path> = sites.into_iter().filter(|site| site.values.is_empty()).map(|site| site.path).collect();
+    for (index, rule) in resource.policy.rules.iter().enumerate() {
+        for (clause, _) in rule.clauses() {
+            let path = clause.path(index);
+            let Some(Value::Map(entries)) = resource.node.at(&path).map(|node: &Node| &node.value) else { continue };
+            for (name, _) in entries.iter().filter(|(_, node)| node.value == Value::List(Vec::new())) {
+                let mut path = path.clone();
+                path.0.push(Segment::Field(name.clone()));
+                if !lists.contains(&path) {
+                    lists.push(path);
+                }
+            }
+        }
+    }
+    for path in lists {
+        linter.report(
+            "MA026",
+            resource,
+            path,
+            "is empty, which restricts nothing".to_owned(),
+            "remove it, or name a value".to_owned(),
+        );
+    }
+}
+
+/// On a TCP port a DENY rule is applied without its HTTP fields; without any other field it matches everything.
+fn stops_all_tcp(rule: &Rule) -> bool {
+    let any = |fields: &Option<AnyOf<AllOf<Predicate>>>, wanted: fn(&Predicate) -> bool| {
+        fields.iter().flat_map(|any| any.0.iter()).flat_map(|all| all.0.iter()).any(wanted)
+    };
+    let tcp_from = any(&rule.from, |p| {
+        matches!(
+            p,
+            Predicate::Principal(_)
+                | Predicate::Namespace(_)
+                | Predicate::ServiceAccount(_)
+                | Predicate::SourceIp(_)
+                | Predicate::RemoteIp(_)
+        )
+    });
+    let tcp_to = any(&rule.to, |p| matches!(p, Predicate::DestinationPort(_)));
+    (rule.from.is_some() && rule.to.is_none() && !tcp_from) || (rule.to.is_some() && !tcp_to)
+}

@@ -1,0 +1,159 @@
+//! Policies held against what else is in the input: the workloads that they are for, and what verifies peers and tokens.
+
+use super::{Linter, each_predicate};
+use crate::diagnostic::{Path, Segment, suggestion};
+use crate::document::{Node, Value};
+use crate::input::{Other, Resource};
+use crate::policy::{AuthorizationPolicy, DEFAULT_NAMESPACE, Predicate, Target};
+
+pub(super) fn policies(linter: &mut Linter<'_>) {
+    let workloads = workloads(linter);
+    let resources = linter.resources;
+    for resource in &resources.policies {
+        if !workloads.is_empty() {
+            selector(linter, resource, &workloads);
+        }
+        request_authentication(linter, resource);
+    }
+}
+
+/// A workload, as far as selectors care.
+struct Workload {
+    namespace: String,
+    labels: Vec<(String, String)>,
+}
+
+/// The workloads in the input, and the one named by hand.
+fn workloads(linter: &Linter<'_>) -> Vec<Workload> {
+    let given = linter.surroundings.workload.iter();
+    let given = given.map(|(namespace, labels)| Workload { namespace: namespace.clone(), labels: labels.clone() });
+    let in_input = linter.resources.others.iter().filter_map(|other| {
+        let labels = labels_of_workload(other.text("kind"))?;
+        Some(Workload { namespace: namespace(&other.node).to_owned(), labels: self::labels(&other.node, &labels) })
+    });
+    given.chain(in_input).collect()
+}
+
+/// Where a resource of this kind has the labels of the workload that it makes; `None` if it makes none.
+fn labels_of_workload(kind: &str) -> Option<Path> {
+    Some(match kind {
+        "Pod" => Path::of(["metadata", "labels"]),
+        "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "Job" => {
+            Path::of(["spec", "template", "metadata", "labels"])
+        }
+        "CronJob" => Path::of(["spec", "jobTemplate", "spec", "template", "metadata", "labels"]),
+        "WorkloadEntry" => Path::of(["spec", "labels"]),
+        "WorkloadGroup" => Path::of(["spec", "metadata", "labels"]),
+        _ => return None,
+    })
+}
+
+/// Whether a resource of this kind says something about policies.
+pub(super) fn reads(kind: &str) -> bool {
+    matches!(kind, "RequestAuthentication" | "PeerAuthentication") || labels_of_workload(kind).is_some()
+}
+
+fn namespace(node: &Node) -> &str {
+    node.at(&Path::of(["metadata", "namespace"])).and_then(Node::as_str).unwrap_or(DEFAULT_NAMESPACE)
+}
+
+/// The labels at a place of a resource.
+fn labels(node: &Node, path: &Path) -> Vec<(String, String)> {
+    match node.at(path).map(|node| &node.value) {
+        Some(Value::Map(entries)) => {
+            entries.iter().filter_map(|(key, node)| Some((key.clone(), node.as_str()?.to_owned()))).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn selector<'r>(linter: &mut Linter<'r>, resource: &'r Resource, workloads: &[Workload]) {
+    let policy = &resource.policy;
+    let Target::Labels(wanted) = &policy.target else { return };
+    let root = &linter.surroundings.mesh.root_namespace;
+    let near = |workload: &&Workload| policy.name.namespace == workload.namespace || policy.name.namespace == *root;
+    let in_reach = workloads.iter().filter(near);
+    if in_reach.clone().any(|workload| wanted.iter().all(|label| workload.labels.contains(label))) {
+        return;
+    }
+    let lacking = |(key, value): &&(String, String)| {
+        !in_reach.clone().any(|workload| workload.labels.iter().any(|(k, v)| k == key && v == value))
+    };
+    let mut path = Path::of(["spec", "selector", "matchLabels"]);
+    let Some((key, value)) = wanted.iter().find(lacking) else {
+        let message = "no workload in reach carries all of these labels".to_owned();
+        linter.report("MA010", resource, path, message, "split the policy, or correct a label".to_owned());
+        return;
+    };
+    let carried = || in_reach.clone().flat_map(|workload| &workload.labels);
+    let values = carried().filter(|(other, _)| other == key).map(|(_, value)| value.as_str());
+    let keys = carried().map(|(key, _)| key.as_str());
+    let hint = match (suggestion(value, values.clone()), suggestion(key, keys)) {
+        (Some(near), _) => format!("did you mean `{near}`?"),
+        (None, Some(near)) if near != key => format!("did you mean the label `{near}`?"),
+        _ => match values.clone().next() {
+            Some(other) => format!("a workload in reach has `{key}: {other}`"),
+            None => format!("no workload in namespace `{}` has a label `{key}`", policy.name.namespace),
+        },
+    };
+    path.0.push(Segment::Field(key.clone()));
+    linter.report("MA010", resource, path, format!("no workload in the input carries `{key}: {value}`"), hint);
+}
+
+/// Whether a resource of the given selector may apply to a workload that the policy applies to.
+fn may_apply(other: &Other, selector: &Path, policy: &AuthorizationPolicy, root_namespace: &str) -> bool {
+    let namespace = namespace(&other.node);
+    let namespaces = [policy.name.namespace.as_str(), namespace];
+    let near = namespaces[0] == namespaces[1] || namespaces.contains(&root_namespace);
+    let labels = labels(&other.node, selector);
+    let contradicts = match &policy.target {
+        Target::Labels(wanted) => {
+            labels.iter().any(|(key, value)| wanted.iter().any(|(other, with)| other == key && with != value))
+        }
+        Target::Everything | Target::References(_) => false,
+    };
+    near && !contradicts
+}
+
+fn request_authentication<'r>(linter: &mut Linter<'r>, resource: &'r Resource) {
+    let root = &linter.surroundings.mesh.root_namespace;
+    let selector = Path::of(["spec", "selector", "matchLabels"]);
+    let mut verified = linter.resources.of_kind("RequestAuthentication");
+    if verified.any(|other| may_apply(other, &selector, &resource.policy, root)) {
+        return;
+    }
+    let mut first = None;
+    each_predicate(resource, |rule, clause, field, predicate| {
+        let is_not = match predicate {
+            Predicate::RequestPrincipal(values) | Predicate::Claim { values, .. } => values.any.is_empty(),
+            _ => return,
+        };
+        first.get_or_insert_with(|| predicate.path(rule, clause, field, is_not));
+    });
+    let Some(path) = first else { return };
+    linter.report(
+        "MA021",
+        resource,
+        path,
+        "nothing in the input verifies tokens for this policy's workloads, and without that no request has claims"
+            .to_owned(),
+        "give `check` the RequestAuthentication too, or create one".to_owned(),
+    );
+}
+
+/// Whether the input says that the policy's workloads take no plaintext.
+pub(super) fn is_strict(linter: &Linter<'_>, policy: &AuthorizationPolicy) -> bool {
+    let root = &linter.surroundings.mesh.root_namespace;
+    let mode = Path::of(["spec", "mtls", "mode"]);
+    let selector = Path::of(["spec", "selector", "matchLabels"]);
+    let in_reach = || {
+        let all = linter.resources.of_kind("PeerAuthentication");
+        all.filter(|other| may_apply(other, &selector, policy, root))
+    };
+    let is_strict = |other: &Other| other.node.at(&mode).and_then(Node::as_str) == Some("STRICT");
+    let is_wide = |other: &Other| labels(&other.node, &selector).is_empty();
+    // One for a single workload, or for a single port, may take plaintext after all.
+    let has_exceptions = |other: &Other| other.node.at(&Path::of(["spec", "portLevelMtls"])).is_some();
+    in_reach().any(|other| is_strict(other) && is_wide(other))
+        && in_reach().all(|other| is_strict(other) && !has_exceptions(other))
+}

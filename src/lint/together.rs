@@ -1,0 +1,228 @@
+//! Rules held against each other: what a wider rule makes pointless, and what a peer without an identity gets past.
+//!
+//! Comparing every rule with every other would take a hundred million comparisons for ten thousand of them. The engine's
+//! index finds the few that can cover a rule: those that the request described by that rule's own values leads to.
+
+use std::collections::HashMap;
+
+use super::{Linter, surroundings};
+use crate::engine::compile::{self, Rule};
+use crate::engine::cover::Alternative;
+use crate::engine::evaluate::Evaluation;
+use crate::engine::index::Index;
+use crate::engine::{Combining, RuleId};
+use crate::input::Resource;
+use crate::policy::scope::{covers, may_meet};
+use crate::policy::{Action, PolicyName, Predicate, rule_path};
+
+/// The rules of the policies of one action.
+struct Rules<'m, 'r> {
+    action: Action,
+    index: Index,
+    resources: &'m HashMap<&'r PolicyName, (usize, &'r Resource)>,
+}
+
+pub(super) fn policies<'r>(linter: &mut Linter<'r>) {
+    let resources = linter.resources;
+    let by_name: HashMap<&'r PolicyName, (usize, &'r Resource)> =
+        resources.policies.iter().enumerate().map(|(order, r)| (&r.policy.name, (order, r))).collect();
+    let options = linter.surroundings.mesh.options();
+    let rules = |action, dry_run| {
+        let policies = by_name.values().map(|(_, resource)| &resource.policy);
+        let of_kind = policies.filter(|policy| policy.action == action && policy.dry_run == dry_run);
+        let rules = of_kind.flat_map(|policy| compile::policy(policy, &options)).collect();
+        Rules { action, index: Index::new(rules), resources: &by_name }
+    };
+    let enforced = [Action::Allow, Action::Deny, Action::Audit, Action::Custom].map(|action| rules(action, false));
+    let tried = [Action::Allow, Action::Deny].map(|action| rules(action, true));
+    for rules in enforced.iter().chain(&tried) {
+        shadowed(linter, rules);
+    }
+    let [allow, deny, _, _] = &enforced;
+    if linter.surroundings.mesh.combining == Combining::DenyOverrides {
+        unreachable(linter, allow, deny);
+    }
+    plaintext(linter, allow, deny);
+}
+
+impl<'r> Rules<'_, 'r> {
+    fn resource(&self, rule: &RuleId) -> Option<(usize, &'r Resource)> {
+        self.resources.get(&*rule.policy).copied()
+    }
+
+    /// The rules that match whatever this one matches, wherever its policy applies.
+    fn wider<'s>(
+        &'s self,
+        rule: &'s Rule,
+        resource: &'s Resource,
+        root_namespace: &'s str,
+    ) -> impl Iterator<Item = (&'s Rule, usize, &'r Resource)> {
+        let witness = rule.alternatives().next().map(Alternative::witness);
+        let candidates = witness.map(|witness| self.index.candidates(&Evaluation::new(&witness))).unwrap_or_default();
+        candidates.into_iter().filter_map(move |wider| {
+            let (order, wider_resource) = self.resource(wider.id())?;
+            let is_wider = covers(&wider_resource.policy, &resource.policy, root_namespace) && wider.covers(rule);
+            is_wider.then_some((wider, order, wider_resource))
+        })
+    }
+}
+
+/// Rules that another one of the same action makes pointless.
+fn shadowed<'r>(linter: &mut Linter<'r>, rules: &Rules<'_, 'r>) {
+    let root = &linter.surroundings.mesh.root_namespace;
+    for rule in rules.index.rules() {
+        let Some((order, resource)) = rules.resource(rule.id()) else { continue };
+        // What never matches is covered by everything, and reported as such.
+        if rule.never_matches() {
+            continue;
+        }
+        let place = (order, rule.id().index);
+        // Of two that cover each other, the later one is left over.
+        let is_first = |wider: &Rule, wider_resource: &Resource, wider_order: usize| {
+            (wider_order, wider.id().index) < place
+                || !(rule.covers(wider) && covers(&resource.policy, &wider_resource.policy, root))
+        };
+        let others = rules.wider(rule, resource, root).filter(|(wider, ..)| wider.id() != rule.id());
+        let first = others
+            .filter(|(wider, order, resource)| is_first(wider, resource, *order))
+            .min_by_key(|(wider, order, _)| (*order, wider.id().index));
+        let Some((wider, _, wider_resource)) = first else { continue };
+        let already = match rules.action {
+            Action::Allow => "allows",
+            Action::Deny => "refuses",
+            Action::Audit => "records",
+            Action::Custom => "asks the provider about",
+        };
+        let name = name(wider);
+        linter.report_related(
+            "MA012",
+            resource,
+            rule_path(rule.id().index),
+            format!("{name} {already} whatever this rule does, and more; this one changes no decision"),
+            format!("remove this rule, or narrow {name}"),
+            Some((wider_resource, rule_path(wider.id().index), "the wider rule".to_owned())),
+        );
+    }
+}
+
+fn name(rule: &Rule) -> String {
+    format!("rule {} of {}", rule.id().index, rule.id().policy)
+}
+
+/// ALLOW rules that a DENY rule makes pointless.
+fn unreachable<'r>(linter: &mut Linter<'r>, allow: &Rules<'_, 'r>, deny: &Rules<'_, 'r>) {
+    let root = &linter.surroundings.mesh.root_namespace;
+    for rule in allow.index.rules() {
+        let Some((_, resource)) = allow.resource(rule.id()) else { continue };
+        if rule.never_matches() {
+            continue;
+        }
+        let wider = deny
+            .wider(rule, resource, root)
+            .min_by_key(|(wider, order, _)| (!wider.is_unconditional(), *order, wider.id().index));
+        let Some((wider, _, wider_resource)) = wider else { continue };
+        let name = name(wider);
+        let (what, hint) = if wider.is_unconditional() {
+            (
+                format!(
+                    "{name}, a DENY, matches every request, and a DENY beats every ALLOW: this rule never allows anything"
+                ),
+                "to deny by default, replace the DENY by an ALLOW policy with the same selector and without rules",
+            )
+        } else {
+            (
+                format!(
+                    "{name}, a DENY, matches whatever this rule matches, and a DENY beats every ALLOW: this rule never allows anything"
+                ),
+                "narrow the DENY, or remove this rule",
+            )
+        };
+        linter.report_related(
+            "MA001",
+            resource,
+            rule_path(rule.id().index),
+            what,
+            hint.to_owned(),
+            Some((wider_resource, rule_path(wider.id().index), "the DENY rule".to_owned())),
+        );
+    }
+}
+
+/// Rules about identities that are wrong about peers that have none.
+fn plaintext<'r>(linter: &mut Linter<'r>, allow: &Rules<'_, 'r>, deny: &Rules<'_, 'r>) {
+    for rule in deny.index.rules() {
+        let Some((_, resource)) = deny.resource(rule.id()) else { continue };
+        let asks = rule.needs_identity() && !rule.never_matches();
+        if asks && !refuses_plaintext(linter, resource, allow, deny) {
+            report_plaintext(
+                linter,
+                "MA003",
+                resource,
+                rule,
+                "a peer in plaintext has no identity, so this DENY does not match it and its request passes",
+                "refuse peers without an identity too, with a rule `from: [{source: {notPrincipals: [\"*\"]}}]`",
+            );
+        }
+    }
+    for rule in allow.index.rules() {
+        let Some((_, resource)) = allow.resource(rule.id()) else { continue };
+        if rule.only_excludes_identities() && !refuses_plaintext(linter, resource, allow, deny) {
+            report_plaintext(
+                linter,
+                "MA004",
+                resource,
+                rule,
+                "a peer in plaintext has no identity, so this `not` field holds for it and its request passes",
+                "ask for an identity besides: `principals: [\"*\"]`",
+            );
+        }
+    }
+}
+
+fn report_plaintext<'r>(
+    linter: &mut Linter<'r>,
+    code: &'static str,
+    resource: &'r Resource,
+    rule: &Rule,
+    message: &str,
+    hint: &str,
+) {
+    let index = rule.id().index;
+    let mut place = rule_path(index);
+    super::each_predicate(resource, |of, clause, field, predicate| {
+        let is_identity = matches!(
+            predicate,
+            Predicate::Principal(_)
+                | Predicate::Namespace(_)
+                | Predicate::ServiceAccount(_)
+                | Predicate::TrustDomain(_)
+        );
+        if of == index && is_identity && place == rule_path(index) {
+            place = predicate.path(index, clause, field, code == "MA004");
+        }
+    });
+    linter.report(code, resource, place, message.to_owned(), hint.to_owned());
+}
+
+/// Whether something else refuses every peer without an identity, at every workload that the policy applies to.
+fn refuses_plaintext(linter: &Linter<'_>, resource: &Resource, allow: &Rules<'_, '_>, deny: &Rules<'_, '_>) -> bool {
+    let root = &linter.surroundings.mesh.root_namespace;
+    let covering = |rules: &Rules<'_, '_>, rule: &Rule| {
+        rules.resource(rule.id()).is_some_and(|(_, other)| covers(&other.policy, &resource.policy, root))
+    };
+    if linter.surroundings.mesh.combining == Combining::DenyOverrides
+        && deny.index.rules().iter().any(|rule| rule.takes_all_plaintext() && covering(deny, rule))
+    {
+        return true;
+    }
+    // Where an ALLOW policy applies, only what one of them permits passes.
+    let policies = linter.resources.policies.iter().map(|resource| &resource.policy);
+    let some_allow = policies
+        .filter(|policy| policy.action == Action::Allow && !policy.dry_run)
+        .any(|policy| covers(policy, &resource.policy, root));
+    let meets = |rule: &Rule| {
+        allow.resource(rule.id()).is_some_and(|(_, other)| may_meet(&other.policy, &resource.policy, root))
+    };
+    let all_need_identity = || allow.index.rules().iter().filter(|rule| meets(rule)).all(Rule::needs_identity);
+    (some_allow && all_need_identity()) || surroundings::is_strict(linter, &resource.policy)
+}
