@@ -1,6 +1,7 @@
 //! What the command's subcommands share: their arguments' types, and the way from an answer to an exit status.
 
 mod check;
+mod explain;
 mod options;
 mod render;
 mod sarif;
@@ -8,9 +9,13 @@ mod snippet;
 mod test;
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use mesh_authz::input::Resources;
+use mesh_authz::lint;
+use mesh_authz::policy::AuthorizationPolicy;
 
 /// Checks, tests and renders Istio authorization policies offline, with the engine that enforces them in Envoy.
 ///
@@ -26,6 +31,8 @@ pub struct Arguments {
 enum Command {
     /// Say what is wrong with policies.
     Check(check::Arguments),
+    /// Say what is decided about a request, and why.
+    Explain(Box<explain::Arguments>),
     /// Run test files.
     Test(test::Arguments),
     /// Print what runs policies: the plugin configuration, or Envoy's own RBAC filters.
@@ -45,6 +52,32 @@ enum Answer {
 /// Why a subcommand could not answer; the text says it all.
 type Failure = String;
 
+/// The resources in files whose policies are all valid; says what is wrong where they are not.
+fn valid_resources(files: &[PathBuf], out: &mut String) -> Result<Option<Resources>, Failure> {
+    let resources = Resources::read(files).map_err(|error| error.to_string())?;
+    if resources.has_errors() {
+        resources.findings.iter().for_each(|finding| snippet::finding(finding, out));
+        return Ok(None);
+    }
+    if resources.policies.is_empty() {
+        return Err("there is no AuthorizationPolicy in the input; without any, everything is allowed".to_owned());
+    }
+    for other in resources.others.iter().filter(|other| !lint::reads(other)) {
+        note(&format!("{other}: skipped"));
+    }
+    Ok(Some(resources))
+}
+
+/// Why a policy cannot be held against a workload whose labels are unknown.
+fn needs_labels(policy: &AuthorizationPolicy, what: &str) -> Failure {
+    format!("policy {} has {what}: give the workload's labels with --label", policy.name)
+}
+
+/// Says something that is no part of the output.
+fn note(text: &str) {
+    let _closed_pipe = writeln!(anstream::stderr(), "{}", snippet::printable(text));
+}
+
 /// As JSON, for scripts.
 fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
     let text = serde_json::to_string_pretty(value).map_err(|error| error.to_string())?;
@@ -56,6 +89,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     let mut out = String::new();
     let answer = match &arguments.command {
         Command::Check(arguments) => check::run(arguments, &mut out),
+        Command::Explain(arguments) => explain::run(arguments, &mut out),
         Command::Test(arguments) => test::run(arguments, &mut out),
         Command::Render(arguments) => render::run(arguments, &mut out),
     };

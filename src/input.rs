@@ -99,12 +99,7 @@ impl Resources {
     /// # Errors
     /// A file cannot be read. What is wrong with what it holds is a finding, not an error.
     pub fn read<P: AsRef<Path>>(inputs: &[P]) -> Result<Self, InputError> {
-        let mut seen = HashSet::new();
-        let mut files = Vec::new();
-        for input in inputs {
-            let found = self::files(input.as_ref())?;
-            files.extend(found.into_iter().filter(|file| seen.insert(file.canonicalize().unwrap_or(file.clone()))));
-        }
+        let files = all_files(inputs)?;
         let read = |file: &PathBuf| {
             let source = Source::read(file)?;
             let documents = yaml::documents(&source.text);
@@ -245,6 +240,21 @@ pub fn not_yaml(source: &Arc<Source>, error: &YamlError) -> Finding {
         diagnostic: Diagnostic { message, hint: error.hint.map(str::to_owned), ..Diagnostic::default() },
         related: Vec::new(),
     }
+}
+
+/// The files that arguments name, each once: files as they are, the files with resources in directories, and what a pattern
+/// matches.
+///
+/// # Errors
+/// A directory cannot be read or has no such file, or a pattern matches none.
+pub fn all_files<P: AsRef<Path>>(inputs: &[P]) -> Result<Vec<PathBuf>, InputError> {
+    let mut seen = HashSet::new();
+    let mut all = Vec::new();
+    for input in inputs {
+        let found = files(input.as_ref())?;
+        all.extend(found.into_iter().filter(|file| seen.insert(file.canonicalize().unwrap_or(file.clone()))));
+    }
+    Ok(all)
 }
 
 /// The files that an argument names.

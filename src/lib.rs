@@ -63,6 +63,9 @@ pub mod policy_set;
 pub mod testfile;
 
 #[cfg(not(target_arch = "wasm32"))]
+pub mod explain;
+
+#[cfg(not(target_arch = "wasm32"))]
 pub mod lint;
 
 #[cfg(not(target_arch = "wasm32"))]

@@ -111,6 +111,27 @@ pub struct RequestFields {
 }
 
 impl RequestFields {
+    /// Reads a request, in the form that test files have.
+    pub fn read(node: &Node, d: &mut Diagnostics) -> Option<Self> {
+        let mut object = Object::open(node, d)?;
+        let request = Self {
+            principal: object.read("principal", d, principal).flatten(),
+            method: object.string("method", d),
+            path: object.string("path", d),
+            host: object.string("host", d),
+            headers: object.read("headers", d, headers).unwrap_or_default(),
+            source_ip: object.read("sourceIp", d, address).flatten(),
+            remote_ip: object.read("remoteIp", d, address).flatten(),
+            destination_ip: object.read("destinationIp", d, address).flatten(),
+            destination_port: object.read("destinationPort", d, |node, d| whole_number(node, u16::MAX, d)).flatten(),
+            sni: object.string("sni", d),
+            jwt: object.read("jwt", d, map),
+            metadata: object.read("metadata", d, |node, d| entries(node, d).to_vec()).unwrap_or_default(),
+        };
+        object.finish(d);
+        Some(request)
+    }
+
     /// The method.
     #[must_use]
     pub fn method(&self) -> &str {
@@ -159,6 +180,12 @@ impl RequestFields {
 }
 
 impl TestFile {
+    /// Whether a document is, or is meant to be, a test file.
+    #[must_use]
+    pub fn is_one(node: &Node) -> bool {
+        node.get("tests").is_some() && node.get("kind").is_none()
+    }
+
     /// Reads a test file and the policies that it names.
     ///
     /// # Errors
@@ -274,7 +301,7 @@ fn mesh(node: &Node, d: &mut Diagnostics) -> Mesh {
 fn test(node: &Node, d: &mut Diagnostics) -> Option<Test> {
     let mut object = Object::open(node, d)?;
     let name = object.string("name", d);
-    let request = object.read("request", d, request).flatten();
+    let request = object.read("request", d, RequestFields::read).flatten();
     let expect = object.read("expect", d, expectation).flatten();
     for required in ["name", "request", "expect"] {
         if !object.has(required) {
@@ -301,26 +328,6 @@ fn expectation(node: &Node, d: &mut Diagnostics) -> Option<Expectation> {
     let rule = object.read("rule", d, |node, d| whole_number(node, 511, d)).flatten();
     object.finish(d);
     Some(Expectation { decision: decision?, policy, rule: rule.map(usize::from) })
-}
-
-fn request(node: &Node, d: &mut Diagnostics) -> Option<RequestFields> {
-    let mut object = Object::open(node, d)?;
-    let request = RequestFields {
-        principal: object.read("principal", d, principal).flatten(),
-        method: object.string("method", d),
-        path: object.string("path", d),
-        host: object.string("host", d),
-        headers: object.read("headers", d, headers).unwrap_or_default(),
-        source_ip: object.read("sourceIp", d, address).flatten(),
-        remote_ip: object.read("remoteIp", d, address).flatten(),
-        destination_ip: object.read("destinationIp", d, address).flatten(),
-        destination_port: object.read("destinationPort", d, |node, d| whole_number(node, u16::MAX, d)).flatten(),
-        sni: object.string("sni", d),
-        jwt: object.read("jwt", d, map),
-        metadata: object.read("metadata", d, |node, d| entries(node, d).to_vec()).unwrap_or_default(),
-    };
-    object.finish(d);
-    Some(request)
 }
 
 /// A SPIFFE id, without its scheme as in policies.

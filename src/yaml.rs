@@ -94,6 +94,11 @@ impl Builder {
             }
             Event::SequenceStart(anchor, _) => self.start(Container::List(Vec::new()), anchor, span.start),
             Event::MappingStart(anchor, _) => self.start(Container::Map(Vec::new(), None), anchor, span.start),
+            // A closing bracket comes with what follows it on its line.
+            Event::SequenceEnd | Event::MappingEnd if span.start < span.end => {
+                let column = span.start.column.saturating_add(1);
+                self.end(Position { column, ..span.start })
+            }
             Event::SequenceEnd | Event::MappingEnd => self.end(span.end),
             Event::Alias(anchor) => match self.anchors.get(&anchor).cloned() {
                 Some((value, size)) => self.add(value, 0, size, span),
