@@ -108,13 +108,26 @@ impl Resources {
         let texts: Vec<_> = files.par_iter().map(read).collect::<Result<_, _>>()?;
         let mut resources = Self::default();
         for (source, documents) in texts {
-            match documents {
-                Ok(documents) => documents.into_iter().for_each(|node| resources.document(&source, node)),
-                Err(error) => resources.findings.push(not_yaml(&source, &error)),
-            }
+            resources.add_documents(&source, documents);
         }
         resources.find_twins();
         Ok(resources)
+    }
+
+    /// What is in a text.
+    #[must_use]
+    pub fn of(source: &Arc<Source>) -> Self {
+        let mut resources = Self::default();
+        resources.add_documents(source, yaml::documents(&source.text));
+        resources.find_twins();
+        resources
+    }
+
+    fn add_documents(&mut self, source: &Arc<Source>, documents: Result<Vec<Node>, YamlError>) {
+        match documents {
+            Ok(documents) => documents.into_iter().for_each(|node| self.document(source, node)),
+            Err(error) => self.findings.push(not_yaml(source, &error)),
+        }
     }
 
     /// Whether anything found makes the input unusable.

@@ -28,6 +28,37 @@ pub fn find(code: &str) -> Option<&'static Lint> {
     CATALOGUE.iter().find(|lint| lint.code.eq_ignore_ascii_case(code))
 }
 
+/// The page of the documentation that has them all.
+#[must_use]
+pub fn page() -> String {
+    let mut page = String::from(INTRODUCTION);
+    for Lint { code, name, summary, .. } in &CATALOGUE {
+        page.push_str(&format!("| [{code}](#{}-{name}) | {name} | {summary} |\n", code.to_lowercase()));
+    }
+    for Lint { code, name, explanation, bad, good, trust_domain, .. } in &CATALOGUE {
+        let explanation = textwrap::fill(explanation, textwrap::Options::new(120).break_words(false));
+        let flags = trust_domain.map_or_else(String::new, |domain| format!(" with `--trust-domain {domain}`"));
+        page.push_str(&format!(
+            "\n## {code} {name}\n\n{explanation}\n\nIt fires{flags} on\n\n```yaml\n{}\n```\n\nand not on\n\n```yaml\n{}\n```\n",
+            bad.trim(),
+            good.trim()
+        ));
+    }
+    page
+}
+
+const INTRODUCTION: &str = "\
+# Lints
+
+What `mesh-authz check` asks about valid policies. A code never changes its meaning. `mesh-authz check --explain CODE` prints
+what stands here; `--allow CODE` leaves a lint out, and the annotation `mesh-authz/allow: CODE,…` does so for one policy.
+
+This page is made from the code.
+
+| code | name | finds |
+| --- | --- | --- |
+";
+
 /// All lints, by code.
 pub static CATALOGUE: [Lint; 27] = [
     Lint {

@@ -1,0 +1,83 @@
+//! Lints: each fires on what it is about, on nothing else, and where it should.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "tests fail by panicking"
+)]
+
+mod catalogue;
+mod rules;
+mod surroundings;
+mod together;
+mod values;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mesh_authz::finding::{Finding, Source};
+use mesh_authz::input::Resources;
+use mesh_authz::lint::{PathNormalization, Surroundings, lint};
+
+/// An Envoy that spells paths in one way, so that only one lint speaks of spellings.
+fn one_spelling() -> Surroundings {
+    Surroundings { path_normalization: PathNormalization::DecodeAndMergeSlashes, ..Surroundings::default() }
+}
+
+/// A mesh of this trust domain, with these aliases.
+fn mesh(domain: &str, aliases: &[&str]) -> Surroundings {
+    let mut surroundings = one_spelling();
+    surroundings.mesh.trust_domain = domain.to_owned();
+    surroundings.mesh.aliases = aliases.iter().map(|alias| (*alias).to_owned()).collect();
+    surroundings
+}
+
+/// The policies in a text, all of them valid.
+fn resources(text: &str) -> Resources {
+    Resources::of(&Arc::new(Source::new(PathBuf::from("p.yaml"), text.to_owned())))
+}
+
+/// What is found in a text.
+fn findings(text: &str, surroundings: &Surroundings) -> Vec<Finding> {
+    let mut resources = resources(text);
+    let mut findings = std::mem::take(&mut resources.findings);
+    assert!(findings.iter().all(|finding| finding.code.is_some()), "{findings:#?}");
+    findings.extend(lint(&resources, surroundings));
+    findings.sort_by(|one, other| one.order().cmp(&other.order()));
+    findings
+}
+
+/// The codes and paths of what is found.
+fn found(text: &str, surroundings: &Surroundings) -> Vec<(&'static str, String)> {
+    let of = |finding: Finding| (finding.code.unwrap(), finding.diagnostic.path.to_string());
+    findings(text, surroundings).into_iter().map(of).collect()
+}
+
+/// The paths at which a lint fires.
+fn paths(code: &str, text: &str, surroundings: &Surroundings) -> Vec<String> {
+    found(text, surroundings).into_iter().filter(|(found, _)| *found == code).map(|(_, path)| path).collect()
+}
+
+/// A policy `namespace/name` with this spec.
+fn policy(name: &str, spec: &str) -> String {
+    let (namespace, name) = name.split_once('/').unwrap_or(("default", name));
+    format!(
+        "---\n{{ apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {{ name: {name}, namespace: \
+         {namespace} }}, spec: {spec} }}\n"
+    )
+}
+
+/// A policy of one operation.
+fn operation(action: &str, fields: &str) -> String {
+    policy("p", &format!("{{ action: {action}, rules: [{{ to: [{{ operation: {{ {fields} }} }}] }}] }}"))
+}
+
+/// A policy of one source.
+fn source(action: &str, fields: &str) -> String {
+    policy("p", &format!("{{ action: {action}, rules: [{{ from: [{{ source: {{ {fields} }} }}] }}] }}"))
+}

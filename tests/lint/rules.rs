@@ -1,0 +1,116 @@
+//! One policy at a time.
+
+use crate::{found, one_spelling, operation, paths, policy, source};
+
+fn rules(action: &str, rules: &str) -> String {
+    policy("p", &format!("{{ action: {action}, rules: {rules} }}"))
+}
+
+#[test]
+fn a_deny_rule_that_stops_all_tcp_traffic() {
+    for rule in [
+        "to: [{ operation: { methods: [GET] } }]",
+        "to: [{ operation: { paths: [/a*] } }, { operation: { hosts: [b*] } }]",
+        "from: [{ source: { requestPrincipals: ['*'] } }]",
+        "from: [{ source: { principals: [a/b] } }], to: [{ operation: { methods: [GET] } }]",
+    ] {
+        assert_eq!(
+            paths("MA013", &rules("DENY", &format!("[{{ {rule} }}]")), &one_spelling()),
+            ["spec.rules[0]"],
+            "{rule}"
+        );
+        assert_eq!(paths("MA013", &rules("ALLOW", &format!("[{{ {rule} }}]")), &one_spelling()), [""; 0], "{rule}");
+    }
+    for rule in [
+        "",
+        "from: [{ source: { principals: [a/b] } }]",
+        "from: [{ source: { notIpBlocks: [10.0.0.0/8] } }]",
+        "to: [{ operation: { methods: [GET], ports: ['80'] } }]",
+        "to: [{ operation: { notPorts: ['80'] } }]",
+        "when: [{ key: 'request.headers[a]', values: [b] }]",
+    ] {
+        assert_eq!(paths("MA013", &rules("DENY", &format!("[{{ {rule} }}]")), &one_spelling()), [""; 0], "{rule}");
+    }
+}
+
+#[test]
+fn rules_that_no_request_can_match() {
+    let when = |conditions: &str| rules("AUDIT", &format!("[{{ when: [{conditions}] }}]"));
+    for conditions in [
+        "{ key: 'request.headers[x]', values: [a, b], notValues: ['*'] }",
+        "{ key: 'request.headers[x]', values: [ab], notValues: ['a*'] }",
+        "{ key: source.ip, values: [10.1.0.0/16], notValues: [10.0.0.0/8] }",
+        "{ key: source.ip, values: [10.1.0.0/16] }, { key: source.ip, values: [10.2.0.0/16] }",
+        "{ key: destination.port, values: ['1', '2'] }, { key: destination.port, values: ['3'] }",
+        "{ key: connection.sni, values: ['a*'] }, { key: connection.sni, values: ['b*'] }",
+        "{ key: source.principal, values: ['td/ns/a/sa/b'], notValues: ['td/*'] }",
+    ] {
+        assert_eq!(paths("MA002", &when(conditions), &one_spelling()), ["spec.rules[0]"], "{conditions}");
+    }
+    for conditions in [
+        "{ key: 'request.headers[x]', values: [a], notValues: [b] }",
+        // A header, or a list in a token, may have both.
+        "{ key: 'request.headers[x]', values: [a] }, { key: 'request.headers[x]', values: [b] }",
+        "{ key: 'request.auth.claims[x]', values: [a] }, { key: 'request.auth.claims[x]', values: [b] }",
+        "{ key: source.ip, values: [10.0.0.0/8], notValues: [10.1.0.0/16] }",
+        "{ key: source.ip, values: [10.0.0.0/8] }, { key: source.ip, values: [10.1.0.0/16] }",
+        "{ key: source.ip, values: [10.0.0.0/8] }, { key: remote.ip, values: [11.0.0.0/8] }",
+        "{ key: connection.sni, values: ['a*'] }, { key: connection.sni, values: ['*b'] }",
+        "{ key: source.namespace, values: [a] }, { key: source.namespace, values: [b] }",
+    ] {
+        assert_eq!(paths("MA002", &when(conditions), &one_spelling()), [""; 0], "{conditions}");
+    }
+    let half = "[{ to: [{ operation: { methods: [GET], notMethods: [GET] } }, { operation: { methods: [PUT] } }] }]";
+    assert_eq!(paths("MA002", &rules("ALLOW", half), &one_spelling()), [""; 0], "another operation can match");
+}
+
+#[test]
+fn metadata_and_selectors() {
+    let dry_run = "{ apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: { name: p, annotations: { \
+                   istio.io/dry-run: 'true' } } }";
+    assert_eq!(found(dry_run, &one_spelling()), [("MA024", "metadata.annotations[\"istio.io/dry-run\"]".to_owned())]);
+    assert_eq!(paths("MA024", &dry_run.replace("true", "false"), &one_spelling()), [""; 0]);
+    for selector in ["{}", "{ matchLabels: {} }"] {
+        let text = policy("p", &format!("{{ selector: {selector} }}"));
+        assert_eq!(found(&text, &one_spelling()), [("MA025", "spec.selector".to_owned())], "{selector}");
+    }
+    assert_eq!(found(&policy("istio-system/p", "{}"), &one_spelling()), [("MA023", "metadata.namespace".to_owned())]);
+    let selected = policy("istio-system/p", "{ selector: { matchLabels: { a: b } } }");
+    assert_eq!(found(&selected, &one_spelling()), []);
+}
+
+#[test]
+fn lists_without_a_value() {
+    for (text, path) in [
+        (operation("ALLOW", "methods: [GET], paths: []"), "spec.rules[0].to[0].operation.paths"),
+        (operation("ALLOW", "methods: [GET], notMethods: []"), "spec.rules[0].to[0].operation.notMethods"),
+        (source("ALLOW", "namespaces: [a], ipBlocks: []"), "spec.rules[0].from[0].source.ipBlocks"),
+        (
+            rules("ALLOW", "[{ when: [{ key: source.ip, values: [], notValues: [10.0.0.1] }] }]"),
+            "spec.rules[0].when[0].values",
+        ),
+    ] {
+        assert_eq!(found(&text, &one_spelling()), [("MA026", path.to_owned())], "{text}");
+    }
+}
+
+#[test]
+fn an_author_who_knows_better_says_so() {
+    let with = |codes: &str| {
+        format!(
+            "{{ apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {{ name: p, annotations: {{ \
+             mesh-authz/allow: '{codes}' }} }}, spec: {{ rules: [{{ to: [{{ operation: {{ methods: [get], paths: [a] \
+             }} }}] }}] }} }}"
+        )
+    };
+    let codes = |text: &str| found(text, &one_spelling()).into_iter().map(|(code, _)| code).collect::<Vec<_>>();
+    assert_eq!(codes(&with("")), ["MA006", "MA009"]);
+    assert_eq!(codes(&with("MA006")), ["MA009"]);
+    assert_eq!(codes(&with(" ma009 ,MA006")), [""; 0]);
+    let mut resources = crate::resources(&with("MA006, MA999"));
+    resources.findings.extend(mesh_authz::lint::lint(&resources, &one_spelling()));
+    let errors: Vec<_> =
+        resources.findings.iter().filter(|finding| finding.code.is_none()).map(ToString::to_string).collect();
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(errors[0].contains("`MA999` is no lint"), "{errors:?}");
+}

@@ -1,0 +1,115 @@
+//! Policies held against what else is in the input.
+
+use crate::{found, one_spelling, paths, policy, source};
+
+fn deployment(namespace: &str, labels: &str) -> String {
+    format!(
+        "---\n{{ apiVersion: apps/v1, kind: Deployment, metadata: {{ name: d, namespace: {namespace} }}, spec: {{ \
+         template: {{ metadata: {{ labels: {labels} }} }} }} }}\n"
+    )
+}
+
+fn selecting(namespace: &str, labels: &str) -> String {
+    policy(&format!("{namespace}/p"), &format!("{{ selector: {{ matchLabels: {labels} }} }}"))
+}
+
+#[test]
+fn selectors_are_held_against_workloads() {
+    let fires = |policy: String, workload: String| paths("MA010", &(policy + &workload), &one_spelling());
+    let at = |key: &str| vec![format!("spec.selector.matchLabels.{key}")];
+    assert_eq!(fires(selecting("shop", "{ app: a }"), deployment("shop", "{ app: a, v: x }")), [""; 0]);
+    assert_eq!(fires(selecting("shop", "{ app: a }"), deployment("other", "{ app: a }")), at("app"));
+    assert_eq!(fires(selecting("istio-system", "{ app: a }"), deployment("other", "{ app: a }")), [""; 0]);
+    assert_eq!(fires(selecting("shop", "{ app: a, v: z }"), deployment("shop", "{ app: a, v: x }")), at("v"));
+    assert_eq!(fires(selecting("shop", "{ app: a }"), String::new()), [""; 0], "no workload is known");
+    let apart = deployment("shop", "{ app: a }") + &deployment("shop", "{ v: x }");
+    assert_eq!(fires(selecting("shop", "{ app: a, v: x }"), apart), ["spec.selector.matchLabels"]);
+    for (kind, spec) in [
+        ("Pod", "metadata: { name: d, namespace: shop, labels: { app: a } }"),
+        ("WorkloadEntry", "metadata: { name: d, namespace: shop }, spec: { labels: { app: a } }"),
+        ("WorkloadGroup", "metadata: { name: d, namespace: shop }, spec: { metadata: { labels: { app: a } } }"),
+        (
+            "CronJob",
+            "metadata: { name: d, namespace: shop }, spec: { jobTemplate: { spec: { template: { metadata: { labels: { \
+             app: a } } } } } }",
+        ),
+    ] {
+        let workload = format!("---\n{{ apiVersion: v1, kind: {kind}, {spec} }}\n");
+        assert_eq!(fires(selecting("shop", "{ app: a }"), workload.clone()), [""; 0], "{kind}");
+        assert_eq!(fires(selecting("shop", "{ app: b }"), workload), at("app"), "{kind}");
+    }
+    let mut given = one_spelling();
+    given.workload = Some(("shop".to_owned(), vec![("app".to_owned(), "a".to_owned())]));
+    assert_eq!(paths("MA010", &selecting("shop", "{ app: a }"), &given), [""; 0]);
+    assert_eq!(paths("MA010", &selecting("shop", "{ app: b }"), &given), at("app"));
+}
+
+#[test]
+fn the_hint_names_the_label_that_is_near() {
+    let hint = |policy: &str, labels: &str| {
+        let text = selecting("shop", policy) + &deployment("shop", labels);
+        crate::findings(&text, &one_spelling())[0].diagnostic.hint.clone().unwrap()
+    };
+    assert_eq!(hint("{ app: bakend }", "{ app: backend }"), "did you mean `backend`?");
+    assert_eq!(hint("{ ap: backend }", "{ app: backend }"), "did you mean the label `app`?");
+    assert_eq!(hint("{ app: cart }", "{ app: backend }"), "a workload in reach has `app: backend`");
+    assert_eq!(hint("{ tier: x }", "{ app: backend }"), "no workload in namespace `shop` has a label `tier`");
+}
+
+fn request_authentication(namespace: &str, selector: &str) -> String {
+    format!(
+        "---\n{{ apiVersion: security.istio.io/v1, kind: RequestAuthentication, metadata: {{ name: r, namespace: \
+         {namespace} }}, spec: {{ {selector} jwtRules: [{{ issuer: i, jwksUri: 'https://i/jwks' }}] }} }}\n"
+    )
+}
+
+#[test]
+fn policies_about_tokens_need_something_that_verifies_them() {
+    let source = source("ALLOW", "requestPrincipals: ['i/*']");
+    let path = "spec.rules[0].from[0].source.requestPrincipals";
+    assert_eq!(found(&source, &one_spelling()), [("MA021", path.to_owned())]);
+    for (authentication, silent) in [
+        (request_authentication("default", ""), true),
+        (request_authentication("istio-system", ""), true),
+        (request_authentication("other", ""), false),
+        (request_authentication("default", "selector: { matchLabels: { a: b } },"), true),
+    ] {
+        let fires = paths("MA021", &(source.clone() + &authentication), &one_spelling());
+        assert_eq!(fires.is_empty(), silent, "{authentication}");
+    }
+    let selected = policy(
+        "p",
+        "{ selector: { matchLabels: { a: c } }, action: DENY, rules: [{ when: [{ key: 'request.auth.claims[x]', notValues: [z] }] }] }",
+    );
+    let elsewhere = request_authentication("default", "selector: { matchLabels: { a: b } },");
+    assert_eq!(paths("MA021", &(selected + &elsewhere), &one_spelling()), ["spec.rules[0].when[0].notValues"]);
+}
+
+fn peer_authentication(namespace: &str, spec: &str) -> String {
+    format!(
+        "---\n{{ apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {{ name: s, namespace: \
+         {namespace} }}, spec: {{ {spec} }} }}\n"
+    )
+}
+
+#[test]
+fn where_plaintext_is_refused_nobody_slips_past() {
+    let deny = source("DENY", "namespaces: [dev]");
+    let allow = source("ALLOW", "notNamespaces: [dev]");
+    let path = |field: &str| vec![format!("spec.rules[0].from[0].source.{field}")];
+    assert_eq!(paths("MA003", &deny, &one_spelling()), path("namespaces"));
+    assert_eq!(paths("MA004", &allow, &one_spelling()), path("notNamespaces"));
+    for (authentication, silent) in [
+        (peer_authentication("default", "mtls: { mode: STRICT }"), true),
+        (peer_authentication("istio-system", "mtls: { mode: STRICT }"), true),
+        (peer_authentication("default", "mtls: { mode: PERMISSIVE }"), false),
+        (peer_authentication("other", "mtls: { mode: STRICT }"), false),
+        (peer_authentication("default", "selector: { matchLabels: { a: b } }, mtls: { mode: STRICT }"), false),
+        (peer_authentication("default", "mtls: { mode: STRICT }, portLevelMtls: { 80: { mode: DISABLE } }"), false),
+    ] {
+        for (code, policy) in [("MA003", &deny), ("MA004", &allow)] {
+            let fires = paths(code, &(policy.clone() + &authentication), &one_spelling());
+            assert_eq!(fires.is_empty(), silent, "{code} {authentication}");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Rules held against each other.
+
+use mesh_authz::engine::Combining;
+
+use crate::{findings, one_spelling, paths, policy};
+
+const GET: &str = "to: [{ operation: { methods: [GET], ports: ['80'] } }]";
+const ANY: &str = "";
+
+fn rules(action: &str, selector: &str, rules: &[&str]) -> String {
+    let rules: Vec<_> = rules.iter().map(|rule| format!("{{ {rule} }}")).collect();
+    format!("{{ action: {action}, {selector} rules: [{}] }}", rules.join(", "))
+}
+
+#[test]
+fn an_allow_behind_a_deny_that_matches_as_much() {
+    let fires = |deny: &str, allow: &str| {
+        let text = policy("deny", &rules("DENY", "", &[deny])) + &policy("allow", &rules("ALLOW", "", &[allow]));
+        !paths("MA001", &text, &one_spelling()).is_empty()
+    };
+    assert!(fires(ANY, GET));
+    assert!(fires(ANY, ANY));
+    assert!(fires(GET, GET));
+    assert!(fires("to: [{ operation: { paths: ['/a*'] } }]", "to: [{ operation: { paths: ['/ab', '/ac/{*}'] } }]"));
+    assert!(!fires("to: [{ operation: { paths: ['/a*'] } }]", "to: [{ operation: { paths: ['/ab', '/b'] } }]"));
+    assert!(!fires(GET, ANY));
+    assert!(!fires(GET, "to: [{ operation: { methods: [POST] } }]"));
+    assert!(!fires("from: [{ source: { notPrincipals: ['*'] } }]", GET));
+    assert!(fires(
+        "from: [{ source: { notPrincipals: ['td/ns/a/sa/b'] } }]",
+        "from: [{ source: { notPrincipals: ['td/*', '*/x'] } }], to: [{ operation: { methods: [GET] } }]"
+    ));
+}
+
+#[test]
+fn only_where_the_deny_applies_to_all_of_the_allows_workloads() {
+    let allow = rules("ALLOW", "selector: { matchLabels: { app: a, v: x } },", &[GET]);
+    let fires = |deny_name: &str, selector: &str| {
+        let text = policy(deny_name, &rules("DENY", selector, &[ANY])) + &policy("shop/allow", &allow);
+        !paths("MA001", &text, &one_spelling()).is_empty()
+    };
+    assert!(fires("shop/deny", ""));
+    assert!(fires("istio-system/deny", ""));
+    assert!(!fires("other/deny", ""));
+    assert!(fires("shop/deny", "selector: { matchLabels: { app: a } },"));
+    assert!(fires("istio-system/deny", "selector: { matchLabels: { v: x } },"));
+    assert!(!fires("shop/deny", "selector: { matchLabels: { app: b } },"));
+    assert!(!fires("shop/deny", "selector: { matchLabels: { app: a, v: x, w: z } },"));
+    assert!(!fires("shop/deny", "targetRef: { kind: Service, name: s },"));
+}
+
+#[test]
+fn a_dry_run_and_the_other_combining_algorithm_make_nothing_unreachable() {
+    let deny = policy("deny", &rules("DENY", "", &[ANY]));
+    let allow = policy("allow", &rules("ALLOW", "", &[GET]));
+    let tried = deny.replace("namespace: default", "namespace: default, annotations: { istio.io/dry-run: 'true' }");
+    assert_eq!(paths("MA001", &(tried + &allow), &one_spelling()), [""; 0]);
+    let mut permit = one_spelling();
+    permit.mesh.combining = Combining::PermitOverrides;
+    assert_eq!(paths("MA001", &(deny + &allow), &permit), [""; 0]);
+}
+
+#[test]
+fn the_finding_points_at_the_deny() {
+    let text = policy("deny", &rules("DENY", "", &[ANY])) + &policy("allow", &rules("ALLOW", "", &[GET]));
+    let finding = &findings(&text, &one_spelling())[0];
+    assert_eq!(finding.diagnostic.policy.as_deref(), Some("default/allow"));
+    assert_eq!(finding.span.unwrap().start.line, 4);
+    assert_eq!(finding.related[0].span.unwrap().start.line, 2);
+}
+
+/// The rules of one policy that are reported as shadowed.
+fn shadowed(action: &str, all: &[&str]) -> Vec<String> {
+    paths("MA012", &policy("p", &rules(action, "", all)), &one_spelling())
+}
+
+#[test]
+fn rules_that_another_one_makes_pointless() {
+    let wide = "to: [{ operation: { paths: ['/api*'] } }]";
+    let narrow = "to: [{ operation: { paths: ['/api/x'], methods: [GET] } }]";
+    assert_eq!(shadowed("ALLOW", &[wide, narrow]), ["spec.rules[1]"]);
+    assert_eq!(shadowed("ALLOW", &[narrow, wide]), ["spec.rules[0]"], "order does not matter: the wider one wins");
+    assert_eq!(shadowed("DENY", &[wide, narrow]), ["spec.rules[1]"]);
+    assert_eq!(shadowed("AUDIT", &[wide, narrow]), ["spec.rules[1]"]);
+    assert_eq!(shadowed("ALLOW", &[narrow, narrow]), ["spec.rules[1]"], "of twins, the second");
+    assert_eq!(shadowed("ALLOW", &[ANY, narrow, wide]), ["spec.rules[1]", "spec.rules[2]"]);
+    let other = "to: [{ operation: { paths: ['/other'] } }]";
+    assert_eq!(shadowed("ALLOW", &[wide, other]), [""; 0]);
+}
+
+#[test]
+fn every_kind_of_value_can_be_wider_than_another() {
+    let source = |fields: &str| format!("from: [{{ source: {{ {fields} }} }}]");
+    let operation = |fields: &str| format!("to: [{{ operation: {{ {fields} }} }}]");
+    let when = |key: &str, values: &str| format!("when: [{{ key: '{key}', values: [{values}] }}]");
+    for (wide, narrow) in [
+        (source("principals: ['*']"), source("namespaces: [a]")),
+        (source("principals: ['td/*']"), source("principals: ['td/ns/a/sa/b']")),
+        (source("principals: ['*/sa/b']"), source("principals: ['td/ns/a/sa/b']")),
+        (source("namespaces: [a]"), source("principals: ['td/ns/a/sa/b']")),
+        (source("namespaces: [a]"), source("serviceAccounts: ['a/b']")),
+        (source("serviceAccounts: ['a/b']"), source("principals: ['td/ns/a/sa/b', 'other/ns/a/sa/b']")),
+        (source("trustDomains: ['td']"), source("principals: ['td/ns/a/sa/b']")),
+        (source("trustDomains: ['t*']"), source("principals: ['td/ns/a/sa/b']")),
+        (source("ipBlocks: ['10.0.0.0/8']"), source("ipBlocks: ['10.1.0.0/16', '10.2.3.4']")),
+        (source("remoteIpBlocks: ['::/0']"), source("remoteIpBlocks: ['2001:db8::/32']")),
+        (source("requestPrincipals: ['i/*']"), source("requestPrincipals: ['i/s']")),
+        (source("requestPrincipals: ['*']"), source("requestPrincipals: ['i/*']")),
+        (operation("hosts: ['*.EXAMPLE']"), operation("hosts: ['a.example']")),
+        (operation("ports: ['80', '81']"), operation("ports: ['80']")),
+        (operation("paths: ['/a/{*}']"), operation("paths: ['/a/b']")),
+        (operation("paths: ['/a/*']"), operation("paths: ['/a/{*}/b']")),
+        (operation("notPaths: ['/a']"), operation("notPaths: ['/a*']")),
+        (operation("notPaths: ['/a']"), operation("paths: ['/b']")),
+        (operation("notMethods: [GET]"), operation("methods: [PUT, POST]")),
+        (when("request.headers[x]", "'a*'"), when("request.headers[X]", "ab")),
+        (when("request.auth.claims[x]", "'*'"), when("request.auth.claims[x]", "ab")),
+        (when("connection.sni", "'*.b'"), when("connection.sni", "a.b")),
+        (when("destination.ip", "10.0.0.0/8"), when("destination.ip", "10.0.0.1")),
+        (when("experimental.envoy.filters.f[k]", "'[a*]'"), when("experimental.envoy.filters.f[k]", "'[ab]'")),
+    ] {
+        assert_eq!(shadowed("AUDIT", &[&wide, &narrow]), ["spec.rules[1]"], "{wide} is wider than {narrow}");
+    }
+    for (one, other) in [
+        (source("principals: ['td/*']"), source("principals: ['td2/ns/a/sa/b']")),
+        (source("namespaces: [a]"), source("namespaces: [b]")),
+        (source("namespaces: [a]"), source("principals: ['td/ns/ab/sa/b']")),
+        (source("trustDomains: ['td']"), source("principals: ['td2/ns/a/sa/b']")),
+        (source("ipBlocks: ['10.0.0.0/16']"), source("ipBlocks: ['10.1.0.0/16']")),
+        (source("ipBlocks: ['10.0.0.0/8']"), source("remoteIpBlocks: ['10.1.0.0/16']")),
+        (source("ipBlocks: ['0.0.0.0/0']"), source("ipBlocks: ['2001:db8::/32']")),
+        (operation("hosts: [a]"), operation("hosts: ['a:80']")),
+        (operation("paths: ['/a/{*}']"), operation("paths: ['/a/b/c']")),
+        (operation("paths: ['/a/*']"), operation("paths: ['/a']")),
+        // A header may have both values, so that none of the second is none of the first.
+        ("when: [{ key: 'request.headers[x]', notValues: [a] }]".to_owned(), when("request.headers[x]", "b")),
+        (when("request.headers[x]", "'*'"), when("request.headers[y]", "b")),
+        (when("request.auth.claims[x]", "'*'"), when("request.auth.claims[x][y]", "b")),
+        (when("experimental.envoy.filters.f[k]", "'a*'"), when("experimental.envoy.filters.f[k]", "'[ab]'")),
+    ] {
+        assert_eq!(shadowed("AUDIT", &[&one, &other]), [""; 0], "{one} and {other}");
+    }
+}
+
+#[test]
+fn plaintext_that_something_else_refuses() {
+    let deny = policy("deny", &rules("DENY", "", &["from: [{ source: { namespaces: [dev] } }]"]));
+    let fires = |other: &str| !paths("MA003", &(deny.clone() + other), &one_spelling()).is_empty();
+    assert!(fires(""));
+    let identity = "from: [{ source: { principals: ['*'] } }]";
+    assert!(!fires(&policy("other", &rules("ALLOW", "", &[identity]))), "only identities are allowed");
+    assert!(fires(&policy("other", &rules("ALLOW", "", &[identity, GET]))), "plaintext may GET");
+    assert!(!fires(&policy("other", "{}")), "nothing is allowed");
+    assert!(fires(&policy("elsewhere/other", "{}")));
+    assert!(fires(&policy("other", &rules("ALLOW", "selector: { matchLabels: { a: b } },", &[identity]))));
+    let refuse = "from: [{ source: { notPrincipals: ['*'] } }]";
+    assert!(!fires(&policy("other", &rules("DENY", "", &[refuse]))));
+    assert!(fires(&policy("other", &rules("DENY", "", &[&format!("{refuse}, {GET}")]))), "only for GET");
+}
