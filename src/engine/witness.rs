@@ -4,6 +4,8 @@
 //! [index](super::index): each of its values that must match is there in literal form, so a wider prefix begins it, a wider
 //! network holds it, and a rule that asks for something else is left out.
 
+use std::mem::discriminant;
+
 use super::compile::{Check, Expected, MetadataMatcher, MetadataPath, PathMatcher};
 use super::cover::Alternative;
 use crate::document::{Node, Value};
@@ -16,72 +18,70 @@ use crate::request::{Lookup, PeerName, Request};
 const ANYTHING: &[u8] = b"x";
 
 impl Alternative<'_> {
-    /// The request that has the first value of each of its tests.
+    /// The request that has the first value of each of its tests; `None` where two of them ask for what a request has only
+    /// once.
     #[must_use]
-    pub fn witness(self) -> Request {
+    pub fn witness(self) -> Option<Request> {
         let mut request = Request::default()
             .source_ip(Lookup::Absent)
             .remote_ip(Lookup::Absent)
             .destination_ip(Lookup::Absent)
             .destination_port(Lookup::Absent);
+        let mut names = [PeerName::Uri, PeerName::FurtherUris, PeerName::Dns].into_iter();
         let mut metadata: Vec<(String, Node)> = Vec::new();
-        for check in self.tests().filter(|test| test.expected == Expected::Match).map(|test| &test.check) {
+        let matches = self.tests().filter(|test| test.expected == Expected::Match);
+        let checks: Vec<_> = matches.map(|test| &test.check).collect();
+        let mut seen = Vec::new();
+        for check in checks.iter().filter(|check| is_single(check)).map(|check| discriminant(*check)) {
+            if seen.contains(&check) {
+                return None;
+            }
+            seen.push(check);
+        }
+        for check in checks {
             request = match check {
-                Check::Identity(matchers) => match matchers.first() {
-                    Some(matcher) => request.peer_name(PeerName::Uri, Lookup::Value(&name(matcher))),
-                    None => request,
+                Check::Identity(matchers) => request.peer_name(names.next()?, Lookup::Value(&name(matchers.first()?))),
+                Check::SourceIp(blocks) => request.source_ip(Lookup::Value(blocks.first()?.address)),
+                Check::RemoteIp(blocks) => request.remote_ip(Lookup::Value(blocks.first()?.address)),
+                Check::DestinationIp(blocks) => request.destination_ip(Lookup::Value(blocks.first()?.address)),
+                Check::DestinationPort(ports) => request.destination_port(Lookup::Value(*ports.first()?)),
+                Check::Sni(patterns) => request.sni(Lookup::Value(text(patterns.first()?))),
+                Check::Host(patterns) => request.header(":authority", text(patterns.first()?)),
+                Check::Path(matchers) => match matchers.first()? {
+                    PathMatcher::Text(pattern) => request.header(":path", text(pattern)),
+                    PathMatcher::Template(template) => request.header(":path", path(template)),
                 },
-                Check::SourceIp(blocks) => match blocks.first() {
-                    Some(block) => request.source_ip(Lookup::Value(block.address)),
-                    None => request,
-                },
-                Check::RemoteIp(blocks) => match blocks.first() {
-                    Some(block) => request.remote_ip(Lookup::Value(block.address)),
-                    None => request,
-                },
-                Check::DestinationIp(blocks) => match blocks.first() {
-                    Some(block) => request.destination_ip(Lookup::Value(block.address)),
-                    None => request,
-                },
-                Check::DestinationPort(ports) => match ports.first() {
-                    Some(port) => request.destination_port(Lookup::Value(*port)),
-                    None => request,
-                },
-                Check::Sni(patterns) => request.sni(Lookup::Value(first(patterns))),
-                Check::Host(patterns) => request.header(":authority", first(patterns)),
-                Check::Path(matchers) => match matchers.first() {
-                    Some(PathMatcher::Text(pattern)) => request.header(":path", text(pattern)),
-                    Some(PathMatcher::Template(template)) => request.header(":path", path(template)),
-                    None => request,
-                },
-                Check::Header(name, patterns) => request.header(name, first(patterns)),
+                Check::Header(name, patterns) => request.header(name, text(patterns.first()?)),
                 Check::RequestPrincipal { issuer, subject, matchers } => {
-                    if let Some(matcher) = matchers.first() {
-                        insert(&mut metadata, issuer, string(text(&matcher.issuer)));
-                        insert(&mut metadata, subject, string(text(&matcher.subject)));
-                    }
+                    let matcher = matchers.first()?;
+                    insert(&mut metadata, issuer, string(text(&matcher.issuer)))?;
+                    insert(&mut metadata, subject, string(text(&matcher.subject)))?;
                     request
                 }
                 Check::Claim(path, patterns) => {
-                    insert(&mut metadata, path, string(first(patterns)));
+                    insert(&mut metadata, path, string(text(patterns.first()?)))?;
                     request
                 }
                 Check::Metadata(path, matchers) => {
-                    let value = matchers.first().map(|matcher| match matcher {
+                    let value = match matchers.first()? {
                         MetadataMatcher::Text(pattern) => string(text(pattern)),
                         MetadataMatcher::Element(pattern) => Value::List(vec![string(text(pattern)).into()]),
-                    });
-                    insert(&mut metadata, path, value.unwrap_or(Value::Null));
+                    };
+                    insert(&mut metadata, path, value)?;
                     request
                 }
             };
         }
-        metadata.iter().fold(request, |request, (filter, fields)| request.metadata(filter, fields))
+        Some(metadata.iter().fold(request, |request, (filter, fields)| request.metadata(filter, fields)))
     }
 }
 
-fn first(patterns: &[Pattern]) -> &[u8] {
-    patterns.first().map_or(ANYTHING, text)
+/// Whether this is something of which a request has one, and a witness could not have two.
+fn is_single(check: &Check) -> bool {
+    matches!(
+        check,
+        Check::SourceIp(_) | Check::RemoteIp(_) | Check::DestinationIp(_) | Check::DestinationPort(_) | Check::Sni(_)
+    )
 }
 
 fn text(pattern: &Pattern) -> &[u8] {
@@ -121,22 +121,25 @@ fn string(bytes: &[u8]) -> Value {
     Value::String(String::from_utf8_lossy(bytes).into_owned())
 }
 
-/// Puts a value under a path, with what leads to it.
-fn insert(metadata: &mut Vec<(String, Node)>, path: &MetadataPath, value: Value) {
+/// Puts a value under a path, with what leads to it; `None` if something else is there.
+fn insert(metadata: &mut Vec<(String, Node)>, path: &MetadataPath, value: Value) -> Option<()> {
     let keys = std::iter::once(&path.filter).chain(&path.keys);
     let mut keys: Vec<_> = keys.map(|key| String::from_utf8_lossy(key).into_owned()).collect();
-    let Some(last) = keys.pop() else { return };
+    let last = keys.pop()?;
     let mut entries = metadata;
     for key in keys {
         let at = entries.iter().position(|(name, _)| *name == key).unwrap_or_else(|| {
             entries.push((key, Value::Map(Vec::new()).into()));
             entries.len().saturating_sub(1)
         });
-        match entries.get_mut(at).map(|(_, node)| &mut node.value) {
-            Some(Value::Map(inner)) => entries = inner,
-            // A claim cannot both be a text and have claims in it.
-            _ => return,
-        }
+        entries = match entries.get_mut(at).map(|(_, node)| &mut node.value) {
+            Some(Value::Map(inner)) => inner,
+            _ => return None,
+        };
+    }
+    if entries.iter().any(|(name, _)| *name == last) {
+        return None;
     }
     entries.push((last, value.into()));
+    Some(())
 }

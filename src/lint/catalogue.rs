@@ -3,6 +3,8 @@
 //! The texts are what `mesh-authz check --explain CODE` prints and what docs/lints.md is generated from; the examples are
 //! run by the tests.
 
+use std::fmt::Write as _;
+
 /// A question about policies, and why it is asked.
 #[derive(Debug)]
 pub struct Lint {
@@ -33,16 +35,17 @@ pub fn find(code: &str) -> Option<&'static Lint> {
 pub fn page() -> String {
     let mut page = String::from(INTRODUCTION);
     for Lint { code, name, summary, .. } in &CATALOGUE {
-        page.push_str(&format!("| [{code}](#{}-{name}) | {name} | {summary} |\n", code.to_lowercase()));
+        let _infallible = writeln!(page, "| [{code}](#{}-{name}) | {name} | {summary} |", code.to_lowercase());
     }
     for Lint { code, name, explanation, bad, good, trust_domain, .. } in &CATALOGUE {
         let explanation = textwrap::fill(explanation, textwrap::Options::new(120).break_words(false));
         let flags = trust_domain.map_or_else(String::new, |domain| format!(" with `--trust-domain {domain}`"));
-        page.push_str(&format!(
+        let _infallible = write!(
+            page,
             "\n## {code} {name}\n\n{explanation}\n\nIt fires{flags} on\n\n```yaml\n{}\n```\n\nand not on\n\n```yaml\n{}\n```\n",
             bad.trim(),
             good.trim()
-        ));
+        );
     }
     page
 }

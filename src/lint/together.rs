@@ -57,8 +57,11 @@ impl<'r> Rules<'_, 'r> {
         resource: &'s Resource,
         root_namespace: &'s str,
     ) -> impl Iterator<Item = (&'s Rule, usize, &'r Resource)> {
-        let witness = rule.alternatives().next().map(Alternative::witness);
-        let candidates = witness.map(|witness| self.index.candidates(&Evaluation::new(&witness))).unwrap_or_default();
+        let witness = rule.alternatives().next().and_then(Alternative::witness);
+        let candidates = match &witness {
+            Some(witness) => self.index.candidates(&Evaluation::new(witness)),
+            None => self.index.rules().iter().collect(),
+        };
         candidates.into_iter().filter_map(move |wider| {
             let (order, wider_resource) = self.resource(wider.id())?;
             let is_wider = covers(&wider_resource.policy, &resource.policy, root_namespace) && wider.covers(rule);

@@ -32,7 +32,7 @@ fn one_spelling() -> Surroundings {
 /// A mesh of this trust domain, with these aliases.
 fn mesh(domain: &str, aliases: &[&str]) -> Surroundings {
     let mut surroundings = one_spelling();
-    surroundings.mesh.trust_domain = domain.to_owned();
+    domain.clone_into(&mut surroundings.mesh.trust_domain);
     surroundings.mesh.aliases = aliases.iter().map(|alias| (*alias).to_owned()).collect();
     surroundings
 }

@@ -18,7 +18,9 @@
 mod policies;
 mod requests;
 
+mod cover;
 mod documents;
+mod explain;
 mod index;
 mod laws;
 mod mutations;
