@@ -25,6 +25,14 @@ impl Path {
     pub fn of<const N: usize>(fields: [&str; N]) -> Self {
         Self(fields.map(|name| Segment::Field(name.to_owned())).into())
     }
+
+    /// The path to a field of what this leads to.
+    #[must_use]
+    pub fn with(&self, field: &str) -> Self {
+        let mut path = self.clone();
+        path.0.push(Segment::Field(field.to_owned()));
+        path
+    }
 }
 
 impl fmt::Display for Path {
@@ -194,7 +202,7 @@ impl Diagnostics {
 
 /// The known name that is nearest to an unknown one, if one is near.
 ///
-/// Near is a third of the longer name's letters or fewer to change, or the same letters in another case.
+/// Near is a third of the longer name's letters or fewer to change, a single one, or the same letters in another case.
 #[must_use]
 pub fn suggestion<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = unknown.to_ascii_lowercase();
@@ -204,7 +212,8 @@ pub fn suggestion<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -
         .into_iter()
         .filter(lengths_are_near)
         .map(|name| (strsim::damerau_levenshtein(&lower, &name.to_ascii_lowercase()), name))
-        .filter(|(distance, name)| distance.saturating_mul(3) <= unknown.len().max(name.len()))
+        .filter(|(distance, name)| *distance <= 1 || distance.saturating_mul(3) <= unknown.len().max(name.len()))
+        .filter(|(distance, name)| *distance < unknown.len().max(name.len()))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)
 }

@@ -245,13 +245,18 @@ pub fn findings(source: &Arc<Source>, node: &Node, diagnostics: Diagnostics) -> 
 #[must_use]
 pub fn not_yaml(source: &Arc<Source>, error: &YamlError) -> Finding {
     let message = format!("this is not YAML: {}", error.message);
+    let within = error.within.map(|start| Related {
+        source: Arc::clone(source),
+        span: Some(Span { start, end: start }),
+        message: format!("it was read as part of what begins here, in column {}", start.column),
+    });
     Finding {
         source: Arc::clone(source),
         span: Some(Span { start: error.position, end: error.position }),
         severity: Severity::Error,
         code: None,
         diagnostic: Diagnostic { message, hint: error.hint.map(str::to_owned), ..Diagnostic::default() },
-        related: Vec::new(),
+        related: within.into_iter().collect(),
     }
 }
 

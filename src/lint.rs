@@ -13,6 +13,8 @@ mod values;
 
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
 use crate::config::Mesh;
 use crate::diagnostic::{Diagnostic, Part, Path};
 use crate::document::{Node, Value};
@@ -63,14 +65,19 @@ impl PathNormalization {
 /// Asks every question about every policy. What is found is in no particular order.
 #[must_use]
 pub fn lint(resources: &Resources, surroundings: &Surroundings) -> Vec<Finding> {
-    let mut linter = Linter { resources, surroundings, found: Vec::new() };
-    for resource in &resources.policies {
+    let linter = || Linter { resources, surroundings, found: Vec::new() };
+    let alone = |resource| {
+        let mut linter = linter();
         linter.allowances(resource);
-        rules::policy(&mut linter, resource);
-        for site in sites(resource) {
-            values::site(&mut linter, &site);
+        let sites = sites(resource);
+        rules::policy(&mut linter, resource, &sites);
+        for site in &sites {
+            values::site(&mut linter, site);
         }
-    }
+        linter.found
+    };
+    let found = resources.policies.par_iter().flat_map_iter(alone).collect();
+    let mut linter = Linter { found, ..linter() };
     together::policies(&mut linter);
     surroundings::policies(&mut linter);
     linter.found

@@ -26,6 +26,8 @@ pub struct YamlError {
     pub message: String,
     /// What to do about it.
     pub hint: Option<&'static str>,
+    /// Where the list or map begins that the text does not fit.
+    pub within: Option<Position>,
 }
 
 impl fmt::Display for YamlError {
@@ -36,12 +38,6 @@ impl fmt::Display for YamlError {
 
 impl std::error::Error for YamlError {}
 
-impl From<ScanError> for YamlError {
-    fn from(error: ScanError) -> Self {
-        Self { position: position(*error.marker()), message: error.info().to_owned(), hint: None }
-    }
-}
-
 /// Reads all documents of a text. Empty ones are left out.
 ///
 /// # Errors
@@ -49,7 +45,7 @@ impl From<ScanError> for YamlError {
 pub fn documents(text: &str) -> Result<Vec<Node>, YamlError> {
     let mut builder = Builder::default();
     for event in Parser::new_from_str(text) {
-        let (event, span) = event?;
+        let (event, span) = event.map_err(|error| builder.not_yaml(&error))?;
         builder.event(event, Span { start: position(span.start), end: position(span.end) })?;
     }
     Ok(builder.documents)
@@ -77,6 +73,8 @@ enum Container {
 struct Builder {
     documents: Vec<Node>,
     open: Vec<Open>,
+    /// Where the list or map that was completed last begins and ends.
+    ended: Option<(Position, Position)>,
     /// Anchored values, with the size of each.
     anchors: HashMap<usize, (Value, usize)>,
     size: usize,
@@ -110,6 +108,22 @@ impl Builder {
         }
     }
 
+    /// What the scanner does not understand, with the list or map that it does not fit: the outermost one that begins further
+    /// right, whether it was read to its end or not, or else the one that it stands in. Where that begins is often the mistake.
+    fn not_yaml(&self, error: &ScanError) -> YamlError {
+        let position = position(*error.marker());
+        let ended = self.ended.filter(|(start, end)| *end == position && start.column > position.column);
+        // A list may begin in the same column, and lack the dash of its next item.
+        let is_right = |open: &&Open| match open.container {
+            Container::List(_) => open.start.column >= position.column,
+            Container::Map(..) => open.start.column > position.column,
+        };
+        let outermost = self.open.iter().find(is_right).map(|open| open.start);
+        let within = outermost.or(ended.map(|(start, _)| start)).or(self.open.last().map(|open| open.start));
+        let hint = within.map(|_| "what belongs together begins in the same column");
+        YamlError { position, message: error.info().to_owned(), hint, within }
+    }
+
     fn start(&mut self, container: Container, anchor: usize, start: Position) -> Result<(), YamlError> {
         if self.open.len() >= DEEPEST {
             return Err(error(start, "nested too deeply"));
@@ -120,6 +134,7 @@ impl Builder {
 
     fn end(&mut self, end: Position) -> Result<(), YamlError> {
         let Some(Open { container, anchor, start }) = self.open.pop() else { return Ok(()) };
+        self.ended = Some((start, end));
         let value = match container {
             Container::List(items) => Value::List(items),
             Container::Map(entries, _) => Value::Map(entries),
@@ -162,7 +177,7 @@ impl Builder {
 }
 
 fn error(position: Position, message: &str) -> YamlError {
-    YamlError { position, message: message.to_owned(), hint: None }
+    YamlError { position, message: message.to_owned(), hint: None, within: None }
 }
 
 /// How much memory a value takes, about.

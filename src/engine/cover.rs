@@ -41,10 +41,13 @@ impl<'r> Alternative<'r> {
 impl Rule {
     /// All ways to match the rule.
     pub fn alternatives(&self) -> impl Iterator<Item = Alternative<'_>> {
-        let operations = groups(self.to.as_ref());
-        groups(self.from.as_ref()).into_iter().flat_map(move |source| {
-            let with = move |operation| Alternative([source, operation, &*self.when]);
-            operations.clone().into_iter().map(with)
+        let sources = 0..self.from.as_ref().map_or(1, |groups| groups.len());
+        let operations = 0..self.to.as_ref().map_or(1, |groups| groups.len());
+        sources.flat_map(move |source| {
+            let with = move |operation| {
+                Alternative([group(self.from.as_ref(), source), group(self.to.as_ref(), operation), &self.when])
+            };
+            operations.clone().map(with)
         })
     }
 
@@ -89,9 +92,9 @@ impl Rule {
     }
 }
 
-/// The choices of a clause; of one that is absent, a single one that asks for nothing.
-fn groups(any_of: Option<&AnyOf>) -> Vec<&[Test]> {
-    any_of.map_or_else(|| vec![&[][..]], |groups| groups.iter().map(|tests| &**tests).collect())
+/// One of the choices of a clause; the only one of a clause that is absent asks for nothing.
+fn group(groups: Option<&AnyOf>, index: usize) -> &[Test] {
+    groups.and_then(|groups| groups.get(index)).map_or(&[], |tests| tests)
 }
 
 /// Whether `test` holds whenever `stronger` does.

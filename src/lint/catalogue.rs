@@ -63,7 +63,7 @@ This page is made from the code.
 ";
 
 /// All lints, by code.
-pub static CATALOGUE: [Lint; 27] = [
+pub static CATALOGUE: [Lint; 29] = [
     Lint {
         code: "MA001",
         name: "unreachable-allow",
@@ -822,6 +822,52 @@ spec:
     - operation:
         hosts: ["shop.example.com", "shop.example.com:*"]
 "#,
+        trust_domain: None,
+    },
+    Lint {
+        code: "MA028",
+        name: "field-among-labels",
+        summary: "a label of the selector that has the name of a field",
+        explanation: "A line that is indented too far becomes a label: the policy is valid, asks for a label that no workload \
+            carries, and has lost the field. A DENY that loses its action is an ALLOW.",
+        bad: r"
+spec:
+  selector:
+    matchLabels:
+      app: backend
+      action: DENY
+",
+        good: r"
+spec:
+  selector:
+    matchLabels:
+      app: backend
+  action: ALLOW
+",
+        trust_domain: None,
+    },
+    Lint {
+        code: "MA029",
+        name: "nearly-dry-run",
+        summary: "an annotation that is nearly `istio.io/dry-run`",
+        explanation: "Annotations are free, so that a mistyped one is valid and means nothing: the policy is not tried out, it \
+            decides.",
+        bad: r#"
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata:
+  name: allow-nothing
+  annotations:
+    istio.io/dryrun: "true"
+spec: {}
+"#,
+        good: r"
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata:
+  name: allow-nothing
+spec: {}
+",
         trust_domain: None,
     },
 ];

@@ -1,14 +1,14 @@
 //! One policy at a time: its rules, and what its metadata says.
 
-use super::{Linter, sites};
-use crate::diagnostic::{Path, Segment};
+use super::{Linter, Site};
+use crate::diagnostic::{Path, suggestion};
 use crate::document::{Node, Value};
 use crate::engine::compile;
 use crate::input::Resource;
 use crate::policy::validate::DRY_RUN;
 use crate::policy::{Action, AllOf, AnyOf, Predicate, Rule, Target, rule_path};
 
-pub(super) fn policy<'r>(linter: &mut Linter<'r>, resource: &'r Resource) {
+pub(super) fn policy<'r>(linter: &mut Linter<'r>, resource: &'r Resource, sites: &[Site<'r>]) {
     let policy = &resource.policy;
     for (index, rule) in policy.rules.iter().enumerate() {
         if policy.action == Action::Deny && stops_all_tcp(rule) {
@@ -63,20 +63,53 @@ pub(super) fn policy<'r>(linter: &mut Linter<'r>, resource: &'r Resource) {
             "add a selector, or say that it is meant with the annotation `mesh-authz/allow: MA023`".to_owned(),
         );
     }
-    empty_lists(linter, resource);
+    empty_lists(linter, resource, sites);
+    misplaced(linter, resource);
+}
+
+/// What stands among names that are the author's, and was probably meant to be one of ours.
+fn misplaced<'r>(linter: &mut Linter<'r>, resource: &'r Resource) {
+    const FIELDS: [&str; 7] = ["action", "rules", "provider", "selector", "targetRef", "targetRefs", "matchLabels"];
+    let labels = Path::of(["spec", "selector", "matchLabels"]);
+    let annotations = Path::of(["metadata", "annotations"]);
+    for key in keys(resource, &labels).filter(|key| FIELDS.contains(key)) {
+        linter.report(
+            "MA028",
+            resource,
+            labels.with(key),
+            format!("`{key}` is a label here, that workloads must carry, and not the field of that name"),
+            "correct the indentation of the line".to_owned(),
+        );
+    }
+    for key in keys(resource, &annotations).filter(|key| *key != DRY_RUN && suggestion(key, [DRY_RUN]).is_some()) {
+        linter.report(
+            "MA029",
+            resource,
+            annotations.with(key),
+            format!("`{key}` means nothing: the policy decides"),
+            format!("did you mean `{DRY_RUN}`?"),
+        );
+    }
+}
+
+fn keys<'r>(resource: &'r Resource, path: &Path) -> impl Iterator<Item = &'r str> {
+    let entries = match resource.node.at(path).map(|node| &node.value) {
+        Some(Value::Map(entries)) => entries.as_slice(),
+        _ => &[],
+    };
+    entries.iter().map(|(key, _)| key.as_str())
 }
 
 /// Lists without a value. Where the whole field holds none, nothing of it is left in the policy as read.
-fn empty_lists<'r>(linter: &mut Linter<'r>, resource: &'r Resource) {
-    let sites = sites(resource);
-    let mut lists: Vec<Path> = sites.into_iter().filter(|site| site.values.is_empty()).map(|site| site.path).collect();
+fn empty_lists<'r>(linter: &mut Linter<'r>, resource: &'r Resource, sites: &[Site<'r>]) {
+    let empty = sites.iter().filter(|site| site.values.is_empty());
+    let mut lists: Vec<Path> = empty.map(|site| site.path.clone()).collect();
     for (index, rule) in resource.policy.rules.iter().enumerate() {
         for (clause, _) in rule.clauses() {
             let path = clause.path(index);
             let Some(Value::Map(entries)) = resource.node.at(&path).map(|node: &Node| &node.value) else { continue };
             for (name, _) in entries.iter().filter(|(_, node)| node.value == Value::List(Vec::new())) {
-                let mut path = path.clone();
-                path.0.push(Segment::Field(name.clone()));
+                let path = path.with(name);
                 if !lists.contains(&path) {
                     lists.push(path);
                 }

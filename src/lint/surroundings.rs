@@ -1,6 +1,8 @@
 //! Policies held against what else is in the input: the workloads that they are for, and what verifies peers and tokens.
 
 use super::{Linter, each_predicate};
+use std::collections::BTreeMap;
+
 use crate::diagnostic::{Path, Segment, suggestion};
 use crate::document::{Node, Value};
 use crate::input::{Other, Resource};
@@ -17,21 +19,24 @@ pub(super) fn policies(linter: &mut Linter<'_>) {
     }
 }
 
-/// A workload, as far as selectors care.
-struct Workload {
-    namespace: String,
-    labels: Vec<(String, String)>,
-}
+/// The workloads of each namespace.
+type Workloads = BTreeMap<String, Vec<Labels>>;
+
+/// What a workload carries, as far as selectors care.
+type Labels = Vec<(String, String)>;
 
 /// The workloads in the input, and the one named by hand.
-fn workloads(linter: &Linter<'_>) -> Vec<Workload> {
-    let given = linter.surroundings.workload.iter();
-    let given = given.map(|(namespace, labels)| Workload { namespace: namespace.clone(), labels: labels.clone() });
+fn workloads(linter: &Linter<'_>) -> Workloads {
+    let given = linter.surroundings.workload.iter().cloned();
     let in_input = linter.resources.others.iter().filter_map(|other| {
         let labels = labels_of_workload(other.text("kind"))?;
-        Some(Workload { namespace: namespace(&other.node).to_owned(), labels: self::labels(&other.node, &labels) })
+        Some((namespace(&other.node).to_owned(), self::labels(&other.node, &labels)))
     });
-    given.chain(in_input).collect()
+    let mut workloads = Workloads::new();
+    for (namespace, labels) in given.chain(in_input) {
+        workloads.entry(namespace).or_default().push(labels);
+    }
+    workloads
 }
 
 /// Where a resource of this kind has the labels of the workload that it makes; `None` if it makes none.
@@ -58,7 +63,7 @@ fn namespace(node: &Node) -> &str {
 }
 
 /// The labels at a place of a resource.
-fn labels(node: &Node, path: &Path) -> Vec<(String, String)> {
+fn labels(node: &Node, path: &Path) -> Labels {
     match node.at(path).map(|node| &node.value) {
         Some(Value::Map(entries)) => {
             entries.iter().filter_map(|(key, node)| Some((key.clone(), node.as_str()?.to_owned()))).collect()
@@ -67,25 +72,26 @@ fn labels(node: &Node, path: &Path) -> Vec<(String, String)> {
     }
 }
 
-fn selector<'r>(linter: &mut Linter<'r>, resource: &'r Resource, workloads: &[Workload]) {
+fn selector<'r>(linter: &mut Linter<'r>, resource: &'r Resource, workloads: &Workloads) {
     let policy = &resource.policy;
     let Target::Labels(wanted) = &policy.target else { return };
-    let root = &linter.surroundings.mesh.root_namespace;
-    let near = |workload: &&Workload| policy.name.namespace == workload.namespace || policy.name.namespace == *root;
-    let in_reach = workloads.iter().filter(near);
-    if in_reach.clone().any(|workload| wanted.iter().all(|label| workload.labels.contains(label))) {
+    let namespace = &policy.name.namespace;
+    let everywhere = *namespace == linter.surroundings.mesh.root_namespace;
+    let in_reach = || {
+        let of_others = workloads.iter().filter(move |(other, _)| everywhere && *other != namespace);
+        workloads.get(namespace).into_iter().chain(of_others.map(|(_, all)| all)).flatten()
+    };
+    if in_reach().any(|labels| wanted.iter().all(|label| labels.contains(label))) {
         return;
     }
-    let lacking = |(key, value): &&(String, String)| {
-        !in_reach.clone().any(|workload| workload.labels.iter().any(|(k, v)| k == key && v == value))
-    };
+    let lacking = |label: &&(String, String)| !in_reach().any(|labels| labels.contains(label));
     let mut path = Path::of(["spec", "selector", "matchLabels"]);
     let Some((key, value)) = wanted.iter().find(lacking) else {
         let message = "no workload in reach carries all of these labels".to_owned();
         linter.report("MA010", resource, path, message, "split the policy, or correct a label".to_owned());
         return;
     };
-    let carried = || in_reach.clone().flat_map(|workload| &workload.labels);
+    let carried = || in_reach().flatten();
     let values = carried().filter(|(other, _)| other == key).map(|(_, value)| value.as_str());
     let keys = carried().map(|(key, _)| key.as_str());
     let hint = match (suggestion(value, values.clone()), suggestion(key, keys)) {

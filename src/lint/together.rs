@@ -3,7 +3,7 @@
 //! Comparing every rule with every other would take a hundred million comparisons for ten thousand of them. The engine's
 //! index finds the few that can cover a rule: those that the request described by that rule's own values leads to.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{Linter, surroundings};
 use crate::engine::compile::{self, Rule};
@@ -13,7 +13,7 @@ use crate::engine::index::Index;
 use crate::engine::{Combining, RuleId};
 use crate::input::Resource;
 use crate::policy::scope::{covers, may_meet};
-use crate::policy::{Action, PolicyName, Predicate, rule_path};
+use crate::policy::{Action, AuthorizationPolicy, PolicyName, Predicate, rule_path};
 
 /// The rules of the policies of one action.
 struct Rules<'m, 'r> {
@@ -153,10 +153,11 @@ fn unreachable<'r>(linter: &mut Linter<'r>, allow: &Rules<'_, 'r>, deny: &Rules<
 
 /// Rules about identities that are wrong about peers that have none.
 fn plaintext<'r>(linter: &mut Linter<'r>, allow: &Rules<'_, 'r>, deny: &Rules<'_, 'r>) {
+    let mut plaintext = Plaintext::new(linter, allow, deny);
     for rule in deny.index.rules() {
         let Some((_, resource)) = deny.resource(rule.id()) else { continue };
         let asks = rule.needs_identity() && !rule.never_matches();
-        if asks && !refuses_plaintext(linter, resource, allow, deny) {
+        if asks && !plaintext.is_refused(linter, resource) {
             report_plaintext(
                 linter,
                 "MA003",
@@ -169,7 +170,7 @@ fn plaintext<'r>(linter: &mut Linter<'r>, allow: &Rules<'_, 'r>, deny: &Rules<'_
     }
     for rule in allow.index.rules() {
         let Some((_, resource)) = allow.resource(rule.id()) else { continue };
-        if rule.only_excludes_identities() && !refuses_plaintext(linter, resource, allow, deny) {
+        if rule.only_excludes_identities() && !plaintext.is_refused(linter, resource) {
             report_plaintext(
                 linter,
                 "MA004",
@@ -207,25 +208,48 @@ fn report_plaintext<'r>(
     linter.report(code, resource, place, message.to_owned(), hint.to_owned());
 }
 
-/// Whether something else refuses every peer without an identity, at every workload that the policy applies to.
-fn refuses_plaintext(linter: &Linter<'_>, resource: &Resource, allow: &Rules<'_, '_>, deny: &Rules<'_, '_>) -> bool {
-    let root = &linter.surroundings.mesh.root_namespace;
-    let covering = |rules: &Rules<'_, '_>, rule: &Rule| {
-        rules.resource(rule.id()).is_some_and(|(_, other)| covers(&other.policy, &resource.policy, root))
-    };
-    if linter.surroundings.mesh.combining == Combining::DenyOverrides
-        && deny.index.rules().iter().any(|rule| rule.takes_all_plaintext() && covering(deny, rule))
-    {
-        return true;
+/// What refuses peers without an identity.
+struct Plaintext<'r> {
+    /// DENY policies with a rule that matches all of them.
+    deny: Vec<&'r AuthorizationPolicy>,
+    /// ALLOW policies, and whether each of their rules asks for an identity.
+    allow: Vec<(&'r AuthorizationPolicy, bool)>,
+    /// What was found out about a namespace and a target.
+    known: HashMap<(&'r str, String), bool>,
+}
+
+impl<'r> Plaintext<'r> {
+    fn new(linter: &Linter<'r>, allow: &Rules<'_, 'r>, deny: &Rules<'_, 'r>) -> Self {
+        let policies = |rules: &Rules<'_, 'r>, wanted: fn(&Rule) -> bool| -> HashSet<&'r PolicyName> {
+            let wanted = rules.index.rules().iter().filter(|rule| wanted(rule));
+            wanted.filter_map(|rule| Some(&rules.resource(rule.id())?.1.policy.name)).collect()
+        };
+        let takes_all = policies(deny, Rule::takes_all_plaintext);
+        let is_open = policies(allow, |rule| !rule.needs_identity());
+        let overrides = linter.surroundings.mesh.combining == Combining::DenyOverrides;
+        let all = || linter.resources.policies.iter().map(|resource| &resource.policy);
+        let allow = all().filter(|policy| policy.action == Action::Allow && !policy.dry_run);
+        Self {
+            deny: all().filter(|policy| overrides && takes_all.contains(&policy.name)).collect(),
+            allow: allow.map(|policy| (policy, !is_open.contains(&policy.name))).collect(),
+            known: HashMap::new(),
+        }
     }
-    // Where an ALLOW policy applies, only what one of them permits passes.
-    let policies = linter.resources.policies.iter().map(|resource| &resource.policy);
-    let some_allow = policies
-        .filter(|policy| policy.action == Action::Allow && !policy.dry_run)
-        .any(|policy| covers(policy, &resource.policy, root));
-    let meets = |rule: &Rule| {
-        allow.resource(rule.id()).is_some_and(|(_, other)| may_meet(&other.policy, &resource.policy, root))
-    };
-    let all_need_identity = || allow.index.rules().iter().filter(|rule| meets(rule)).all(Rule::needs_identity);
-    (some_allow && all_need_identity()) || surroundings::is_strict(linter, &resource.policy)
+
+    /// Whether every peer without an identity is refused, at every workload that the policy applies to.
+    fn is_refused(&mut self, linter: &Linter<'r>, resource: &'r Resource) -> bool {
+        let policy = &resource.policy;
+        let root = &linter.surroundings.mesh.root_namespace;
+        let key = (policy.name.namespace.as_str(), format!("{:?}", policy.target));
+        let Self { deny, allow, known } = self;
+        *known.entry(key).or_insert_with(|| {
+            let by_deny = || deny.iter().any(|other| covers(other, policy, root));
+            // Where an ALLOW policy applies, only what one of them permits passes.
+            let by_allow = || {
+                allow.iter().any(|(other, _)| covers(other, policy, root))
+                    && allow.iter().all(|(other, needs_identity)| *needs_identity || !may_meet(other, policy, root))
+            };
+            by_deny() || by_allow() || surroundings::is_strict(linter, policy)
+        })
+    }
 }

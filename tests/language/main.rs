@@ -27,6 +27,7 @@ mod claims;
 mod connection;
 mod headers;
 mod metadata;
+mod mistakes;
 mod paths;
 mod request_line;
 mod values;
