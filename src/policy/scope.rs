@@ -9,14 +9,14 @@ use super::{AuthorizationPolicy, Target, TargetKind, TargetReference};
 use crate::diagnostic::Diagnostics;
 
 /// The label that makes a workload an instance of a gateway.
-const GATEWAY_NAME_LABEL: &str = "gateway.networking.k8s.io/gateway-name";
+pub const GATEWAY_NAME_LABEL: &str = "gateway.networking.k8s.io/gateway-name";
 
 /// The label that says who manages a gateway, and what it says of a waypoint.
-const MANAGED_LABEL: &str = "gateway.istio.io/managed";
+pub const MANAGED_LABEL: &str = "gateway.istio.io/managed";
 const WAYPOINT_CONTROLLER: &str = "istio.io-mesh-controller";
 
 /// The gateway class whose policies are for every waypoint.
-const WAYPOINT_CLASS: &str = "istio-waypoint";
+pub const WAYPOINT_CLASS: &str = "istio-waypoint";
 
 /// The workload that a filter protects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -91,7 +91,13 @@ impl Workload {
     /// a selector would apply to nothing, and so would one for a gateway, and nobody would notice.
     #[must_use]
     pub fn lacks_labels_for(&self, policy: &AuthorizationPolicy) -> Option<&'static str> {
-        match policy.target {
+        self.lacks_labels_for_target(&policy.target)
+    }
+
+    /// As [`Self::lacks_labels_for`], for whatever has this target.
+    #[must_use]
+    pub fn lacks_labels_for_target(&self, target: &Target) -> Option<&'static str> {
+        match target {
             _ if self.labels.is_some() => None,
             Target::Labels(_) => Some("a selector"),
             Target::References(_) if self.gateway.is_none() => Some("a target reference"),
@@ -133,15 +139,20 @@ impl fmt::Display for Scope {
 /// Whether the policy applies to the workload.
 #[must_use]
 pub fn scope(policy: &AuthorizationPolicy, workload: &Workload) -> Scope {
-    let namespace = &policy.name.namespace;
-    match (&policy.target, &workload.gateway) {
+    scope_of(&policy.name.namespace, &policy.target, workload)
+}
+
+/// Whether a resource of this namespace with this target applies to the workload.
+#[must_use]
+pub fn scope_of(namespace: &str, target: &Target, workload: &Workload) -> Scope {
+    match (target, &workload.gateway) {
         (Target::References(_), None) => Scope::OnlyForGateways,
         (Target::References(references), Some(gateway)) => {
             let names = |reference| targets(reference, namespace, gateway, workload);
             if references.iter().any(names) { Scope::Applies } else { Scope::OtherTarget }
         }
         (_, Some(gateway)) if gateway.waypoint => Scope::WaypointNeedsTarget,
-        _ if *namespace != workload.namespace && *namespace != workload.root_namespace => Scope::OtherNamespace,
+        _ if namespace != workload.namespace && namespace != workload.root_namespace => Scope::OtherNamespace,
         (Target::Everything, _) => Scope::Applies,
         (Target::Labels(wanted), _) => {
             let carried = workload.labels.as_deref().unwrap_or(&[]);
