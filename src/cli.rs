@@ -25,9 +25,9 @@ enum Command {
     Check(check::Arguments),
     /// Run test files.
     Test(test::Arguments),
-    /// Print what runs policies: the plugin configuration, or Envoy's own RBAC filters.
+    /// Print what runs policies: plugin configuration, Envoy bootstrap, Istio resources, or Envoy's own RBAC filters.
     #[command(subcommand)]
-    Render(render::Arguments),
+    Render(Box<render::Arguments>),
 }
 
 /// What a subcommand found.

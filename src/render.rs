@@ -1,5 +1,9 @@
 //! From policies to what runs them.
 
+pub mod envoy;
+pub mod instances;
+pub mod jwt;
+pub mod kubernetes;
 pub mod rbac;
 
 use crate::config::{COMBINING, Mesh};
@@ -33,8 +37,13 @@ impl From<&Workload> for Described {
 /// Of each policy, what the filter ignores is left out.
 #[must_use]
 pub fn plugin_config(resources: &Resources, workload: &Described, mesh: &Mesh) -> Node {
+    plugin_config_of(resources.policies.iter().map(|resource| &resource.node), workload, mesh)
+}
+
+/// As [`plugin_config`], for these policies, as they are written.
+pub fn plugin_config_of<'n>(policies: impl Iterator<Item = &'n Node>, workload: &Described, mesh: &Mesh) -> Node {
     let text = |text: &str| Node::from(Value::String(text.to_owned()));
-    let policies = resources.policies.iter().map(|resource| without_bookkeeping(&resource.node)).collect();
+    let policies = policies.map(without_bookkeeping).collect();
     let map = |entries: Vec<(&str, Node)>| {
         Node::from(Value::Map(entries.into_iter().map(|(name, node)| (name.to_owned(), node)).collect()))
     };

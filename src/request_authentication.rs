@@ -8,7 +8,7 @@ mod read;
 mod uri;
 
 pub use self::read::{KIND, request_authentication};
-pub use self::uri::KeysUri;
+pub use self::uri::{KeysUri, host_and_port};
 
 use std::time::Duration;
 
