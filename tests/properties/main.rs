@@ -20,6 +20,7 @@ mod requests;
 
 mod documents;
 mod index;
+mod instances;
 mod laws;
 mod mutations;
 mod robustness;
