@@ -138,15 +138,22 @@ pub fn set_filter_state() -> Result<Value, Misfit> {
 /// A cluster of one endpoint: a name is asked for over DNS.
 #[must_use]
 pub fn cluster(name: &str, host: &str, port: u16) -> Value {
-    let kind = if host.parse::<IpAddr>().is_ok() { "STATIC" } else { "STRICT_DNS" };
-    json!({
+    let mut cluster = json!({
         "name": name,
-        "type": kind,
+        "type": "STATIC",
         "load_assignment": {
             "cluster_name": name,
             "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": socket_address(host, port) } }] }],
         },
-    })
+    });
+    if host.parse::<IpAddr>().is_err()
+        && let Some(fields) = cluster.as_object_mut()
+    {
+        fields.insert("type".to_owned(), json!("STRICT_DNS"));
+        // `localhost` has two addresses, and most servers listen at the older one.
+        fields.insert("dns_lookup_family".to_owned(), json!("V4_PREFERRED"));
+    }
+    cluster
 }
 
 fn socket_address(host: &str, port: u16) -> Value {
