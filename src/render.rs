@@ -86,12 +86,24 @@ pub fn plugin_config_of<'n>(policies: impl Iterator<Item = &'n Node>, workload: 
 /// A resource without its status, and without metadata that says nothing about its meaning.
 fn without_bookkeeping(resource: &Node) -> Node {
     const METADATA: [&str; 4] = ["name", "namespace", "labels", "annotations"];
+    // The whole resource once more, as kubectl had it.
+    const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+    let without_last_applied = |node: &Node| match &node.value {
+        Value::Map(entries) => {
+            Value::Map(entries.iter().filter(|(key, _)| key != LAST_APPLIED).cloned().collect()).into()
+        }
+        _ => node.clone(),
+    };
     let Value::Map(entries) = &resource.value else { return resource.clone() };
     let trim = |(name, node): &(String, Node)| match (name.as_str(), &node.value) {
         ("status", _) => None,
         ("metadata", Value::Map(fields)) => {
-            let kept = fields.iter().filter(|(field, _)| METADATA.contains(&field.as_str())).cloned().collect();
-            Some((name.clone(), Value::Map(kept).into()))
+            let kept = fields.iter().filter(|(field, _)| METADATA.contains(&field.as_str()));
+            let kept = kept.map(|(field, node)| match field.as_str() {
+                "annotations" => (field.clone(), without_last_applied(node)),
+                _ => (field.clone(), node.clone()),
+            });
+            Some((name.clone(), Value::Map(kept.collect()).into()))
         }
         _ => Some((name.clone(), node.clone())),
     };

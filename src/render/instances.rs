@@ -241,19 +241,17 @@ pub fn plan<'r>(resources: &'r [Resource], topology: &Topology<'_>) -> Plan<'r> 
         if meanings.iter().all(|meaning| matches!(meaning, Meaning::Nothing)) {
             plan.idle.push(resource);
         }
-        for meaning in meanings {
-            match meaning {
-                Meaning::Gateway(name) => {
-                    named.insert((namespace.clone(), name));
-                }
-                Meaning::NoWaypointGiven => plan.refused.push(refusal(
-                    resource,
-                    "is for a waypoint, and the filter has to know which",
-                    "name it with --waypoint NAMESPACE/NAME",
-                )),
-                Meaning::Waypoint | Meaning::Service(_) | Meaning::Nothing => {}
-            }
+        if meanings.iter().any(|meaning| matches!(meaning, Meaning::NoWaypointGiven)) {
+            plan.refused.push(refusal(
+                resource,
+                "is for a waypoint, and the filter has to know which",
+                "name it with --waypoint NAMESPACE/NAME",
+            ));
         }
+        named.extend(meanings.into_iter().filter_map(|meaning| match meaning {
+            Meaning::Gateway(name) => Some((namespace.clone(), name)),
+            _ => None,
+        }));
     }
     for (namespace, name) in named {
         let reach = Reach::of_gateway(&namespace, &name);

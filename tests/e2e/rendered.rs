@@ -103,9 +103,7 @@ fn token(claims: Value) -> Request {
 
 /// The same with another request line.
 fn of(request: &Request, method: &str, path: &str) -> Request {
-    let mut other = Request::new(method, path);
-    other.headers = request.headers.clone();
-    other
+    Request { headers: request.headers.clone(), ..Request::new(method, path) }
 }
 
 fn customer() -> Request {

@@ -41,8 +41,8 @@ pub struct Arguments {
     #[arg(long, value_name = "SECRET")]
     image_pull_secret: Option<String>,
 
-    /// A label that gateways carry; may be repeated. Without it: istio=ingressgateway, istio=egressgateway and
-    /// gateway.istio.io/managed=istio.io-gateway-controller.
+    /// A label that gateways carry, beside istio=ingressgateway, istio=egressgateway and
+    /// gateway.istio.io/managed=istio.io-gateway-controller; may be repeated.
     #[arg(long = "gateway-label", value_name = "KEY=VALUE", value_parser = label)]
     gateway_labels: Vec<(String, String)>,
 
@@ -90,11 +90,9 @@ fn waypoint(text: &str) -> Result<Waypoint, String> {
 
 pub fn render(resources: &Resources, kind: Kind, arguments: &Arguments) -> Result<String, Stop> {
     let Arguments { mesh, url, sha256, image_pull_secret, .. } = arguments;
-    let gateways = match arguments.gateway_labels.as_slice() {
-        _ if arguments.no_gateways => Vec::new(),
-        [] => GATEWAY_LABELS.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
-        given => given.to_vec(),
-    };
+    let known = GATEWAY_LABELS.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let gateways =
+        if arguments.no_gateways { Vec::new() } else { [&known, arguments.gateway_labels.as_slice()].concat() };
     let topology =
         Topology { root_namespace: &mesh.root_namespace, gateways: &gateways, waypoint: arguments.waypoint.as_ref() };
     let plan = instances::plan(&resources.policies, &topology);
