@@ -32,19 +32,24 @@ use crate::input::Resource;
 use crate::policy::scope::{GATEWAY_NAME_LABEL, Gateway, ServiceName, WAYPOINT_CLASS};
 use crate::policy::{AuthorizationPolicy, Target, TargetKind, TargetReference};
 
-/// Labels that gateways carry: Istio's own, and those it deploys for the Gateway API.
-pub const GATEWAY_LABELS: [(&str, &str); 3] = [
+/// Labels that gateways carry: those of Istio's installers, and those it deploys for the Gateway API.
+pub const GATEWAY_LABELS: [(&str, &str); 5] = [
     ("istio", "ingressgateway"),
     ("istio", "egressgateway"),
+    ("istio", "ingress"),
+    ("istio", "egress"),
     ("gateway.istio.io/managed", "istio.io-gateway-controller"),
 ];
+
+/// The key of the label by which Istio's parts are known; of those with a proxy, all are gateways.
+const ISTIO_LABEL: &str = "istio";
 
 /// What is known of the topology.
 #[derive(Clone, Debug)]
 pub struct Topology<'m> {
     /// The namespace whose policies are for every workload.
     pub root_namespace: &'m str,
-    /// Whoever carries one of these labels is a gateway.
+    /// Whoever carries one of these labels is a gateway; none: nobody that policies select is.
     pub gateways: &'m [(String, String)],
     /// The waypoint to render for.
     pub waypoint: Option<&'m Waypoint>,
@@ -182,6 +187,14 @@ impl Topology<'_> {
         }
     }
 
+    /// The label by which everything in this reach is a gateway.
+    fn gateway_label<'l>(&self, reach: &'l Reach) -> Option<&'l (String, String)> {
+        let is_gateways = |label: &&(String, String)| {
+            self.gateways.contains(label) || (label.0 == ISTIO_LABEL && !self.gateways.is_empty())
+        };
+        reach.labels.iter().find(is_gateways)
+    }
+
     fn meanings(&self, policy: &AuthorizationPolicy) -> Vec<Meaning> {
         let Target::References(references) = &policy.target else { return Vec::new() };
         references.iter().map(|reference| self.meaning(reference, &policy.name.namespace)).collect()
@@ -226,7 +239,7 @@ pub fn plan<'r>(resources: &'r [Resource], topology: &Topology<'_>) -> Plan<'r> 
     for reach in &widest {
         let place = reach.place(topology.root_namespace);
         plan.helped.push(place.clone());
-        if !topology.gateways.iter().any(|label| reach.labels.contains(label)) {
+        if topology.gateway_label(reach).is_none() {
             plan.instances.push(instance(place, Traffic::Inbound, carried(reach)));
         }
     }
@@ -281,7 +294,7 @@ fn gateways(selected: &[Reach], topology: &Topology<'_>) -> Vec<Reach> {
             labels: BTreeSet::from([label.clone()]),
         };
         // Whoever carries one of the labels is found by that one.
-        match topology.gateways.iter().find(|label| reach.labels.contains(label)) {
+        match topology.gateway_label(reach) {
             Some(label) => reaches.extend([of(label)]),
             None => reaches.extend(topology.gateways.iter().map(of).filter(|gateways| gateways.meets(reach))),
         }

@@ -30,7 +30,7 @@ const LABELS: [(&str, &str); 6] = [
     ("app", "y"),
     ("version", "v1"),
     ("istio", "ingressgateway"),
-    ("istio", "other"),
+    ("role", "edge"),
     ("gateway.networking.k8s.io/gateway-name", "g"),
 ];
 const GATEWAY: &str = "gateway.networking.k8s.io";
@@ -150,7 +150,7 @@ fn proxies() -> impl Strategy<Value = Proxy> {
     // A gateway of the Gateway API also has the label of whoever deployed it.
     let managed = |mut labels: Vec<_>| {
         if labels.iter().any(|(key, _)| *key == LABELS[5].0) {
-            labels.push(GATEWAY_LABELS[2]);
+            labels.push(GATEWAY_LABELS[4]);
         }
         labels
     };
@@ -279,6 +279,20 @@ fn resources_do_not_depend_on_the_order_of_policies_and_have_names_of_their_own(
             Ok(())
         })
         .unwrap();
+}
+
+#[test]
+fn whatever_is_selected_by_its_label_istio_is_a_gateway() {
+    let mut policy = crate::policies::named("p", json!({ "rules": [{}] }));
+    policy["spec"]["selector"] = json!({ "matchLabels": { "istio": "entrance", "app": "x" } });
+    let resources = resources(&[policy]);
+    let gateways = gateways();
+    let plan = planned(&resources, &gateways);
+    let rendered = rendered(&plan, Kind::WasmPlugin, Combining::DenyOverrides);
+    let proxy = Proxy { namespace: "a", labels: vec![("istio", "entrance"), ("app", "x")], service: None };
+    assert_eq!(rendered.len(), 1);
+    assert_eq!(rendered[0]["spec"].get("match"), None, "{rendered:#?}");
+    assert!(loads(&rendered[0], &proxy, false));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use mesh_authz::input::Resources;
 use mesh_authz::policy::Predicate;
 use mesh_authz::policy::scope::GATEWAY_NAME_LABEL;
-use mesh_authz::render::instances::{self, Attachment, GATEWAY_LABELS, Instance, Topology, Waypoint};
+use mesh_authz::render::instances::{self, Attachment, GATEWAY_LABELS, Instance, Topology, Traffic, Waypoint};
 use mesh_authz::render::kubernetes::{self, Image, Kind};
 use serde_json::{Value, json};
 
@@ -41,8 +41,8 @@ pub struct Arguments {
     #[arg(long, value_name = "SECRET")]
     image_pull_secret: Option<String>,
 
-    /// A label that gateways carry, beside istio=ingressgateway, istio=egressgateway and
-    /// gateway.istio.io/managed=istio.io-gateway-controller; may be repeated.
+    /// A label that gateways carry; may be repeated. Always among them: istio=ingressgateway, =egressgateway, =ingress and
+    /// =egress, any label `istio` that a selector names, and gateway.istio.io/managed=istio.io-gateway-controller.
     #[arg(long = "gateway-label", value_name = "KEY=VALUE", value_parser = label)]
     gateway_labels: Vec<(String, String)>,
 
@@ -107,6 +107,13 @@ pub fn render(resources: &Resources, kind: Kind, arguments: &Arguments) -> Resul
     }
     for resource in &plan.for_one_waypoint {
         note(&format!("policy {}: is for every waypoint; render it with --waypoint for each", resource.policy.name));
+    }
+    let selects = |instance: &Instance<'_>| instance.traffic == Traffic::Inbound;
+    if !arguments.no_gateways && arguments.gateway_labels.is_empty() && plan.instances.iter().any(selects) {
+        note(
+            "gateways are told from sidecars by the labels that Istio's installers give them: if policies select gateways with \
+             others, name those with --gateway-label; if they select none, --no-gateways leaves out what is only for gateways",
+        );
     }
     let image = Image { url: url.clone(), sha256: sha256.clone(), pull_secret: image_pull_secret.clone() };
     let config_mesh = mesh.to_mesh(&arguments.combining);
