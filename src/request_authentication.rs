@@ -1,8 +1,8 @@
 //! The `RequestAuthentication` resource, typed: `security.istio.io/v1` and `v1beta1`, every field.
 //!
 //! It says which tokens a workload verifies. The filter never sees it: in a cluster Istio makes of it the filter that
-//! verifies tokens, and of a standalone Envoy's bootstrap the command does ([`crate::render::jwt`]). What Istio's admission
-//! check refuses is refused here.
+//! verifies tokens, and of a standalone Envoy's bootstrap the command does ([`crate::render::jwt`]). What Istio's
+//! admission check refuses is refused here.
 
 mod read;
 mod uri;

@@ -1,28 +1,29 @@
 //! Which instances of the filter a cluster needs, and which policies each has to carry.
 //!
-//! Each `WasmPlugin` or `TrafficExtension` of Istio is a filter of its own on every workload that it selects, and a request
-//! must pass all of them; but policies are combined per workload, where ALLOW policies are a union: an instance that has
-//! one of two ALLOW policies refuses what the other allows, and one that lacks a DENY policy allows what that refuses. So
-//! the resources are made such that every instance decides alone what all policies together decide:
+//! Each `WasmPlugin` or `TrafficExtension` of Istio is a filter of its own on every workload that it selects, and a
+//! request must pass all of them; but policies are combined per workload, where ALLOW policies are a union: an instance
+//! that has one of two ALLOW policies refuses what the other allows, and one that lacks a DENY policy allows what that
+//! refuses. So the resources are made such that every instance decides alone what all policies together decide:
 //!
-//! 1. **An instance carries every policy that can apply to any workload it is loaded on.** Which of them do, it decides when
-//!    it is loaded, from the namespace and the labels in the node's metadata. A policy is left out only if it provably
-//!    applies to none of these workloads: both are bound to namespaces, and those differ; or both name a value of one
-//!    label, and those differ. Carrying too much is never wrong.
-//! 2. **Where a policy applies, an instance is loaded.** There is one for every namespace and selector that policies have;
-//!    one whose workloads another selects as well is left out, since that one carries what it would.
+//! 1. **An instance carries every policy that can apply to any workload it is loaded on.** Which of them do, it decides
+//!    when it is loaded, from the namespace and the labels in the node's metadata. A policy is left out only if it
+//!    provably applies to none of these workloads: both are bound to namespaces, and those differ; or both name a value
+//!    of one label, and those differ. Carrying too much is never wrong.
+//! 2. **Where a policy applies, an instance is loaded.** There is one for every namespace and selector that policies
+//!    have; one whose workloads another selects as well is left out, since that one carries what it would.
 //!
-//! By 1, every instance on a workload decides as the policies that apply to the workload do, so all of them together decide the
-//! same. By 2, there is at least one. Overlapping selectors therefore do no harm, and neither does order.
+//! By 1, every instance on a workload decides as the policies that apply to the workload do, so all of them together
+//! decide the same. By 2, there is at least one. Overlapping selectors therefore do no harm, and neither does order.
 //!
-//! **Directions.** Without `match`, Istio loads such a filter on a sidecar's outgoing listeners too, and an ALLOW policy would
-//! refuse what its workload asks of others. `match: [{mode: SERVER}]` says incoming; but to Istio a gateway is a client, and
-//! that leaves it out. So what selects workloads is rendered for sidecars, with the `match`; and gateways, known by their
-//! labels, get instances of their own without one.
+//! **Directions.** Without `match`, Istio loads such a filter on a sidecar's outgoing listeners too, and an ALLOW
+//! policy would refuse what its workload asks of others. `match: [{mode: SERVER}]` says incoming; but to Istio a
+//! gateway is a client, and that leaves it out. So what selects workloads is rendered for sidecars, with the `match`;
+//! and gateways, known by their labels, get instances of their own without one.
 //!
-//! **Gateways and waypoints.** A policy with `targetRefs` to a Gateway gets an instance with the same target. A waypoint's
-//! filter protects one service and has to be told which, and is told the waypoint's name: hence [`Waypoint`]. Since one filter
-//! cannot serve a whole waypoint and know each request's service, policies for both at once are refused.
+//! **Gateways and waypoints.** A policy with `targetRefs` to a Gateway gets an instance with the same target. A
+//! waypoint's filter protects one service and has to be told which, and is told the waypoint's name: hence
+//! [`Waypoint`]. Since one filter cannot serve a whole waypoint and know each request's service, policies for both at
+//! once are refused.
 
 use std::collections::BTreeSet;
 
@@ -284,8 +285,8 @@ fn widest(reaches: &BTreeSet<Reach>) -> Vec<Reach> {
     reaches.iter().filter(|reach| !is_covered(reach)).cloned().collect()
 }
 
-/// The gateways among the workloads that policies select: by namespace, since the resource cannot be bound to fewer without
-/// becoming many, and one that carries what does not apply is not wrong.
+/// The gateways among the workloads that policies select: by namespace, since the resource cannot be bound to fewer
+/// without becoming many, and one that carries what does not apply is not wrong.
 fn gateways(selected: &[Reach], topology: &Topology<'_>) -> Vec<Reach> {
     let mut reaches = BTreeSet::new();
     for reach in selected {

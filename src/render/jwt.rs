@@ -1,5 +1,6 @@
 //! The filter that verifies tokens, `envoy.filters.http.jwt_authn`, as Istio's control plane makes it of
-//! `RequestAuthentications`; and, since a standalone Envoy fetches keys by itself, the clusters that it fetches them from.
+//! `RequestAuthentications`; and, since a standalone Envoy fetches keys by itself, the clusters that it fetches them
+//! from.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -21,9 +22,9 @@ const SPACE_DELIMITED: [&str; 2] = ["permission", "scope"];
 
 /// The filter for these rules, and its clusters; without rules there is none.
 ///
-/// A request without a token passes, and so does one with valid tokens; one with a token that is not valid does not. Routes
-/// are chosen anew after verification on gateways only, as in Istio. `authorities` is the file of the certificate
-/// authorities that may vouch for whoever hands out the keys.
+/// A request without a token passes, and so does one with valid tokens; one with a token that is not valid does not.
+/// Routes are chosen anew after verification on gateways only, as in Istio. `authorities` is the file of the
+/// certificate authorities that may vouch for whoever hands out the keys.
 ///
 /// Keys that Istio would ask the issuer for ([`Keys::Discovered`]) are none: no token can be valid.
 #[must_use]
@@ -57,8 +58,8 @@ pub fn filter(rules: &[&JwtRule], is_gateway: bool, authorities: &str) -> Option
     Some((filter, clusters.into_values().collect()))
 }
 
-/// A token of each, if there is one. Where several have their tokens in one place, each refuses the tokens of the others,
-/// so that a token that one of them accepts is enough.
+/// A token of each, if there is one. Where several have their tokens in one place, each refuses the tokens of the
+/// others, so that a token that one of them accepts is enough.
 fn requirement(names: &[String]) -> Value {
     let optional = |name: &String| any(vec![json!({ "provider_name": name }), json!({ "allow_missing": {} })]);
     if let [only] = names {
@@ -96,7 +97,11 @@ fn provider(rule: &JwtRule, is_gateway: bool) -> Value {
         Keys::Remote(uri) => set(
             "remote_jwks",
             json!({
-                "http_uri": { "uri": uri.text, "cluster": cluster_name(uri), "timeout": seconds(timeout.unwrap_or(PATIENCE)) },
+                "http_uri": {
+                    "uri": uri.text,
+                    "cluster": cluster_name(uri),
+                    "timeout": seconds(timeout.unwrap_or(PATIENCE)),
+                },
                 "cache_duration": KEPT,
                 // Fetched before the first request comes, and again before they are too old.
                 "async_fetch": {},

@@ -1,5 +1,5 @@
-//! The Kubernetes resources that make Istio load the filter: `WasmPlugin` or `TrafficExtension`, and the `EnvoyFilter` that
-//! tells the filter what it cannot see by itself.
+//! The Kubernetes resources that make Istio load the filter: `WasmPlugin` or `TrafficExtension`, and the `EnvoyFilter`
+//! that tells the filter what it cannot see by itself.
 
 use serde_json::{Map, Value, json};
 
@@ -75,12 +75,13 @@ pub fn extension(kind: Kind, instance: &Instance<'_>, image: &Image, mesh: &Mesh
 /// See [`envoy::set_filter_state`].
 pub fn envoy_filter(place: &Place) -> Result<Value, Misfit> {
     let filter = envoy::set_filter_state()?;
+    let manager = "envoy.filters.network.http_connection_manager";
     let patch = |context: &&str| {
         json!({
             "applyTo": "HTTP_FILTER",
             "match": {
                 "context": context,
-                "listener": { "filterChain": { "filter": { "name": "envoy.filters.network.http_connection_manager" } } },
+                "listener": { "filterChain": { "filter": { "name": manager } } },
             },
             "patch": { "operation": "INSERT_FIRST", "value": filter },
         })

@@ -1,4 +1,5 @@
-//! What `mesh-authz render` prints, to the letter: standard output in `rendered/NAME.out`, the notes in `rendered/NAME.err`.
+//! What `mesh-authz render` prints, to the letter: standard output in `rendered/NAME.out`, the notes in
+//! `rendered/NAME.err`.
 //!
 //! `UPDATE=1 cargo test --test golden` writes the files anew; then look at the difference.
 

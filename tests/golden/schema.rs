@@ -1,7 +1,7 @@
 //! Everything that the command renders for a cluster, against the schemas of Istio's own resources.
 //!
-//! A cluster drops what a schema does not know; here that is an error too. The conditions in a schema are run as far as their
-//! functions are known; the others are counted.
+//! A cluster drops what a schema does not know; here that is an error too. The conditions in a schema are run as far as
+//! their functions are known; the others are counted.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! Resources for Istio: whatever of them a workload loads decides, together, what all policies decide.
 //!
-//! Which resources Istio loads on a workload is written down here a second time, from its documentation: [`loads`] looks at
-//! the rendered resource and at nothing else.
+//! Which resources Istio loads on a workload is written down here a second time, from its documentation: [`loads`]
+//! looks at the rendered resource and at nothing else.
 
 use std::sync::Arc;
 
@@ -304,10 +304,8 @@ fn a_policy_for_a_service_needs_to_know_the_waypoint() {
     let said: Vec<_> = plan.refused.iter().map(ToString::to_string).collect();
     assert_eq!(
         said,
-        [
-            "policies.yaml: policy a/p: spec.targetRefs: is for a waypoint, and the filter has to know which; name it with \
-          --waypoint NAMESPACE/NAME"
-        ]
+        ["policies.yaml: policy a/p: spec.targetRefs: is for a waypoint, and the filter has to know which; name it \
+             with --waypoint NAMESPACE/NAME"]
     );
 }
 

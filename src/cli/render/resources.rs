@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use super::Stop;
 use super::arguments::{Files, Format, MeshArguments, combining, label, namespace, note};
 
-pub const WASM_PLUGIN_EXAMPLE: &str = "Example: mesh-authz render wasm-plugin policies/ --url oci://registry.example/mesh-authz:0.1.0 | kubectl apply -f -";
+pub const WASM_PLUGIN_EXAMPLE: &str = "Example: mesh-authz render wasm-plugin policies/ \
+                                       --url oci://registry.example/mesh-authz:0.1.0 | kubectl apply -f -";
 pub const TRAFFIC_EXTENSION_EXAMPLE: &str =
     "Example: mesh-authz render traffic-extension policies/ --url oci://registry.example/mesh-authz:0.1.0";
 
@@ -41,12 +42,13 @@ pub struct Arguments {
     #[arg(long, value_name = "SECRET")]
     image_pull_secret: Option<String>,
 
-    /// A label that gateways carry; may be repeated. Always among them: istio=ingressgateway, =egressgateway, =ingress and
-    /// =egress, any label `istio` that a selector names, and gateway.istio.io/managed=istio.io-gateway-controller.
+    /// A label that gateways carry; may be repeated. Always among them: istio=ingressgateway, =egressgateway, =ingress
+    /// and =egress, any label `istio` that a selector names, and gateway.istio.io/managed=istio.io-gateway-controller.
     #[arg(long = "gateway-label", value_name = "KEY=VALUE", value_parser = label)]
     gateway_labels: Vec<(String, String)>,
 
-    /// No gateway is among the workloads that policies select: render nothing for gateways beside those that targetRefs name.
+    /// No gateway is among the workloads that policies select: render nothing for gateways beside those that targetRefs
+    /// name.
     #[arg(long, conflicts_with = "gateway_labels")]
     no_gateways: bool,
 
@@ -54,8 +56,8 @@ pub struct Arguments {
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = waypoint)]
     waypoint: Option<Waypoint>,
 
-    /// Leave out the `EnvoyFilters`: then ipBlocks and source.ip count against every request, and a certificate's further URIs
-    /// are not seen.
+    /// Leave out the `EnvoyFilters`: then ipBlocks and source.ip count against every request, and a certificate's
+    /// further URIs are not seen.
     #[arg(long)]
     no_envoy_filter: bool,
 
@@ -111,8 +113,9 @@ pub fn render(resources: &Resources, kind: Kind, arguments: &Arguments) -> Resul
     let selects = |instance: &Instance<'_>| instance.traffic == Traffic::Inbound;
     if !arguments.no_gateways && arguments.gateway_labels.is_empty() && plan.instances.iter().any(selects) {
         note(
-            "gateways are told from sidecars by the labels that Istio's installers give them: if policies select gateways with \
-             others, name those with --gateway-label; if they select none, --no-gateways leaves out what is only for gateways",
+            "gateways are told from sidecars by the labels that Istio's installers give them: if policies select \
+             gateways with others, name those with --gateway-label; if they select none, --no-gateways leaves out what \
+             is only for gateways",
         );
     }
     let image = Image { url: url.clone(), sha256: sha256.clone(), pull_secret: image_pull_secret.clone() };
@@ -127,7 +130,8 @@ pub fn render(resources: &Resources, kind: Kind, arguments: &Arguments) -> Resul
         for resource in &resources.policies {
             if resource.policy.predicates().any(|predicate| matches!(predicate, Predicate::SourceIp(_))) {
                 note(&format!(
-                    "policy {}: looks at the peer's address, which nothing tells the filter: it counts against every request",
+                    "policy {}: looks at the peer's address, which nothing tells the filter: it counts against every \
+                     request",
                     resource.policy.name
                 ));
             }
