@@ -70,7 +70,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/rendered")
 }
 
-fn run((name, status, arguments): &Case) -> (String, String) {
+fn run((name, status, arguments): &(&str, i32, Vec<&str>)) -> (String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_mesh-authz"))
         .current_dir(folder())
         .arg("render")
@@ -96,6 +96,97 @@ fn the_command_prints_what_it_printed_before() {
             let expected = std::fs::read_to_string(&file).unwrap_or_default();
             assert!(printed == expected, "{name}.{extension} is now:\n{printed}");
         }
+    }
+}
+
+#[test]
+fn yaml_and_json_say_the_same_whatever_is_in_a_policy() {
+    // What YAML, the older version as well, reads as something else unless it is in quotes.
+    let odd = [
+        "on",
+        "y",
+        "N",
+        "yes",
+        "Off",
+        "1_000",
+        "0777",
+        "0o17",
+        "0x1F",
+        "0b1",
+        "+1",
+        ".5",
+        "1e3",
+        "12:30",
+        "190:20:30",
+        "~",
+        "null",
+        "Null",
+        ".inf",
+        "-.INF",
+        ".nan",
+        "<<",
+        "=",
+        "2001-01-01",
+        "a: b",
+        "a:",
+        "#x",
+        "a #b",
+        "- x",
+        "-",
+        "&a",
+        "!c",
+        "%d",
+        "@e",
+        "`f",
+        "{g",
+        "[h",
+        "]",
+        "'q'",
+        "\"dq\"",
+        "a\nb",
+        "\n",
+        "a\n\n",
+        " a",
+        "a ",
+        "\t",
+        "\u{7}",
+        "\u{85}",
+        "\u{2028}",
+        "\u{feff}x",
+        "--- x",
+        "...",
+        "?",
+        "? x",
+        ":",
+        "é",
+        "\\",
+        "|",
+        ">",
+        "true",
+        "1.",
+        "1,0",
+    ];
+    let policy = serde_json::json!({
+        "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
+        "metadata": { "name": "odd", "labels": { "on": "off" } },
+        "spec": { "rules": [{ "when": [{ "key": "request.headers[x]", "values": odd.as_slice() }] }] },
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("odd.json");
+    std::fs::write(&file, policy.to_string()).unwrap();
+    for command in [&["envoy"][..], &["wasm-plugin", "--url=x"], &["traffic-extension", "--url=x"]] {
+        let [yaml, json] = ["yaml", "json"].map(|format| {
+            let arguments = [command, &[file.to_str().unwrap(), "--format", format]].concat();
+            let (out, _) = run(&("odd", 0, arguments));
+            let documents = mesh_authz::yaml::documents(&out).unwrap();
+            let documents: Vec<_> = documents.into_iter().map(|node| serde_json::to_value(node).unwrap()).collect();
+            match documents.first().map(|first| &first["items"]) {
+                Some(Value::Array(items)) => items.clone(),
+                _ => documents,
+            }
+        });
+        assert_eq!(yaml, json, "{command:?}");
+        assert!(json[0].to_string().contains("request.headers[x]"));
     }
 }
 

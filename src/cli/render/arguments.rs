@@ -9,8 +9,8 @@ use mesh_authz::config::{self, COMBINING, DEFAULT_ROOT_NAMESPACE, DEFAULT_TRUST_
 use mesh_authz::diagnostic::Diagnostics;
 use mesh_authz::document::{Node, Value};
 use mesh_authz::input::{Resource, Resources};
-use mesh_authz::policy::DEFAULT_NAMESPACE;
 use mesh_authz::policy::scope::{Scope, Workload, scope};
+use mesh_authz::policy::{Action, AuthorizationPolicy, DEFAULT_NAMESPACE};
 
 use super::Stop;
 use crate::cli::Failure;
@@ -157,6 +157,13 @@ impl Format {
 /// Says something that is no part of the output.
 pub fn note(text: &str) {
     let _closed_pipe = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Says on standard error what becomes of a CUSTOM policy.
+pub fn say_custom(policy: &AuthorizationPolicy) {
+    if policy.action == Action::Custom {
+        note(&format!("policy {}: its provider cannot be asked yet; what it matches is refused", policy.name));
+    }
 }
 
 pub fn namespace(text: &str) -> Result<String, String> {

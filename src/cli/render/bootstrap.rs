@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use mesh_authz::diagnostic::{Diagnostic, Path, Segment};
 use mesh_authz::finding::Finding;
 use mesh_authz::input::{Authentication, Resource, Resources};
+use mesh_authz::policy::Predicate;
 use mesh_authz::policy::scope::{Scope, Workload, scope_of};
-use mesh_authz::policy::{Action, Predicate};
 use mesh_authz::render::envoy::{self, Settings, Tls};
 use mesh_authz::render::{Described, jwt};
 use mesh_authz::request_authentication::{Keys, host_and_port};
 
 use super::Stop;
-use super::arguments::{Files, Format, MeshArguments, WorkloadArguments, combining, note};
+use super::arguments::{Files, Format, MeshArguments, WorkloadArguments, combining, note, say_custom};
 
 pub const EXAMPLE: &str = "Example: mesh-authz render envoy policies/ --label app=backend --upstream localhost:8080 \
                            --wasm dist/mesh_authz.wasm --plaintext > envoy.yaml";
@@ -147,9 +147,7 @@ fn say(policies: &[&Resource], authentications: &[&Authentication], plaintext: b
         if plaintext && uses(is_of_peer) {
             note(&format!("policy {}: looks at the peer's identity, which no peer has without TLS", policy.name));
         }
-        if policy.action == Action::Custom {
-            note(&format!("policy {}: its provider cannot be asked yet; what it matches is refused", policy.name));
-        }
+        say_custom(policy);
     }
 }
 

@@ -8,7 +8,7 @@ use mesh_authz::render::kubernetes::{self, Image, Kind};
 use serde_json::{Value, json};
 
 use super::Stop;
-use super::arguments::{Files, Format, MeshArguments, combining, label, namespace, note};
+use super::arguments::{Files, Format, MeshArguments, combining, label, namespace, note, say_custom};
 
 pub const WASM_PLUGIN_EXAMPLE: &str = "Example: mesh-authz render wasm-plugin policies/ \
                                        --url oci://registry.example/mesh-authz:0.1.0 | kubectl apply -f -";
@@ -110,6 +110,7 @@ pub fn render(resources: &Resources, kind: Kind, arguments: &Arguments) -> Resul
     for resource in &plan.for_one_waypoint {
         note(&format!("policy {}: is for every waypoint; render it with --waypoint for each", resource.policy.name));
     }
+    resources.policies.iter().for_each(|resource| say_custom(&resource.policy));
     let selects = |instance: &Instance<'_>| instance.traffic == Traffic::Inbound;
     if !arguments.no_gateways && arguments.gateway_labels.is_empty() && plan.instances.iter().any(selects) {
         note(
