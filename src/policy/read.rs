@@ -14,7 +14,7 @@ use crate::document::{Node, Object, Value, list, list_of_some, one_of, string, s
 pub const KIND: &str = "AuthorizationPolicy";
 
 /// The versions of the resources of Istio's group `security.istio.io`.
-pub(crate) const API_VERSIONS: [&str; 2] = ["security.istio.io/v1", "security.istio.io/v1beta1"];
+const API_VERSIONS: [&str; 2] = ["security.istio.io/v1", "security.istio.io/v1beta1"];
 /// The other fields of Kubernetes' `ObjectMeta`.
 const BOOKKEEPING: [&str; 13] = [
     "clusterName",

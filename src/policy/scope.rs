@@ -12,7 +12,7 @@ use crate::diagnostic::Diagnostics;
 pub const GATEWAY_NAME_LABEL: &str = "gateway.networking.k8s.io/gateway-name";
 
 /// The label that says who manages a gateway, and what it says of a waypoint.
-pub const MANAGED_LABEL: &str = "gateway.istio.io/managed";
+const MANAGED_LABEL: &str = "gateway.istio.io/managed";
 const WAYPOINT_CONTROLLER: &str = "istio.io-mesh-controller";
 
 /// The gateway class whose policies are for every waypoint.

@@ -41,7 +41,7 @@ fn text(path: &Path) -> &str {
 /// An Envoy with a rendered bootstrap, on a port of the system's choice, in front of an application.
 struct Standalone {
     envoy: Envoy,
-    _app: App,
+    app: App,
 }
 
 impl Standalone {
@@ -56,7 +56,7 @@ impl Standalone {
             .file("ca.pem", authority().pem())
             .file("own.pem", &backend.cert_pem)
             .file("own.key", &backend.key_pem);
-        (Self { envoy: Envoy::start_with(&bootstrap, &options).unwrap(), _app: app }, notes)
+        (Self { envoy: Envoy::start_with(&bootstrap, &options).unwrap(), app }, notes)
     }
 
     fn address(&self) -> SocketAddr {
@@ -126,6 +126,50 @@ fn a_bootstrap_verifies_tokens_and_decides_by_their_claims() {
     orders.assert_answers(&of(&forged, "GET", "/healthz"), 401);
     orders.assert_answers(&of(&token(json!({ "iss": "elsewhere", "sub": "alice" })), "GET", "/healthz"), 401);
     orders.assert_answers(&Request::get("/healthz").header("authorization", "Bearer nonsense"), 401);
+}
+
+#[test]
+fn every_field_of_a_rule_does_what_it_says() {
+    let orders = start_orders(
+        &json!({
+            "jwks": issuer().jwks(),
+            "audiences": ["orders"],
+            "fromHeaders": [{ "name": "x-token", "prefix": "Token " }, { "name": "x-raw" }],
+            "fromParams": ["token"],
+            "fromCookies": ["session"],
+            "outputPayloadToHeader": "x-payload",
+            "outputClaimToHeaders": [{ "header": "x-user", "claim": "sub" }],
+            "forwardOriginalToken": true,
+            "spaceDelimitedClaims": ["groups"],
+            "timeout": "0.5s",
+        }),
+        &[],
+    );
+    let claims = json!({ "iss": "https://accounts.example.com", "sub": "alice", "aud": ["orders"], "groups": "a b" });
+    let token = issuer().token(&claims).unwrap();
+    let get = || Request::get("/orders/7");
+    for request in [
+        get().header("x-token", format!("Token {token}")),
+        get().header("x-raw", &token),
+        Request::get(format!("/orders/7?token={token}")),
+        get().header("cookie", format!("a=b; session={token}")),
+    ] {
+        orders.assert_answers(&request, 200);
+        let seen = orders.app.last_request().unwrap();
+        assert_eq!(seen.header_values("x-user"), [b"alice"]);
+        assert_eq!(seen.header_values("x-payload").len(), 1);
+    }
+    orders.assert_answers(&get().header("x-raw", &token), 200);
+    assert_eq!(orders.app.last_request().unwrap().header_values("x-raw"), [token.as_bytes()]);
+    // Nobody looks for a token here any more.
+    orders.assert_answers(&get().header("authorization", format!("Bearer {token}")), 403);
+    // What a client says of itself is no claim.
+    orders.assert_answers(&Request::get("/healthz").header("x-user", "mallory"), 200);
+    assert_eq!(orders.app.last_request().unwrap().header_values("x-user"), Vec::<&[u8]>::new());
+    let other_audience = issuer().token(&json!({ "iss": "https://accounts.example.com", "sub": "alice", "aud": "x" }));
+    let refused = orders.envoy.log_mark();
+    orders.assert_answers(&Request::get("/healthz").header("x-raw", other_audience.unwrap()), 403);
+    orders.envoy.wait_for_log_since(refused, "jwt_authn_access_denied", PATIENCE).unwrap();
 }
 
 /// A server of keys, with a certificate of this name.
