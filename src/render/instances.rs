@@ -42,6 +42,13 @@ pub const GATEWAY_LABELS: [(&str, &str); 5] = [
     ("gateway.istio.io/managed", "istio.io-gateway-controller"),
 ];
 
+/// Whether all workloads that a policy selects are gateways, by what is known of their labels.
+#[must_use]
+pub fn selects_gateways(policy: &AuthorizationPolicy) -> bool {
+    let Target::Labels(labels) = &policy.target else { return false };
+    labels.iter().any(|(key, value)| key == ISTIO_LABEL || GATEWAY_LABELS.contains(&(key, value)))
+}
+
 /// The key of the label by which Istio's parts are known; of those with a proxy, all are gateways.
 const ISTIO_LABEL: &str = "istio";
 

@@ -53,7 +53,12 @@ fn cases() -> Vec<Case> {
             let more = ["--no-gateways", "--format=json", "--sha256", SHA256, "--image-pull-secret=registry"];
             plugin("selectors.yaml", &more)
         }),
-        ("wasm-plugin-gateways", 0, plugin("selectors.yaml", &["--gateway-label=app=entrance", "--no-envoy-filter"])),
+        (
+            "wasm-plugin-gateways",
+            0,
+            plugin("selectors.yaml", &["ingress.yaml", "--gateway-label=app=entrance", "--no-envoy-filter"]),
+        ),
+        ("wasm-plugin-contradiction", 2, plugin("ingress.yaml", &["--no-gateways"])),
         ("wasm-plugin-unhelped", 0, plugin("shop.yaml", &["--no-gateways", "--no-envoy-filter"])),
         ("wasm-plugin-services", 0, plugin("waypoint.yaml", &["--waypoint=shop/waypoint"])),
         ("wasm-plugin-waypoint", 0, plugin("whole-waypoint.yaml", &["--waypoint=shop/waypoint"])),

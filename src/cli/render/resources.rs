@@ -3,7 +3,9 @@
 use mesh_authz::input::Resources;
 use mesh_authz::policy::Predicate;
 use mesh_authz::policy::scope::GATEWAY_NAME_LABEL;
-use mesh_authz::render::instances::{self, Attachment, GATEWAY_LABELS, Instance, Topology, Traffic, Waypoint};
+use mesh_authz::render::instances::{
+    self, Attachment, GATEWAY_LABELS, Instance, Topology, Traffic, Waypoint, selects_gateways,
+};
 use mesh_authz::render::kubernetes::{self, Image, Kind};
 use serde_json::{Value, json};
 
@@ -92,6 +94,11 @@ fn waypoint(text: &str) -> Result<Waypoint, String> {
 
 pub fn render(resources: &Resources, kind: Kind, arguments: &Arguments) -> Result<String, Stop> {
     let Arguments { mesh, url, sha256, image_pull_secret, .. } = arguments;
+    let of_gateways = resources.policies.iter().find(|resource| selects_gateways(&resource.policy));
+    if let (true, Some(resource)) = (arguments.no_gateways, of_gateways) {
+        let name = &resource.policy.name;
+        return Err(Stop::Failure(format!("policy {name} selects a gateway by its label: leave out --no-gateways")));
+    }
     let known = GATEWAY_LABELS.map(|(key, value)| (key.to_owned(), value.to_owned()));
     let gateways =
         if arguments.no_gateways { Vec::new() } else { [&known, arguments.gateway_labels.as_slice()].concat() };
