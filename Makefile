@@ -48,10 +48,12 @@ wasm-target:
 		rustup target add wasm32-wasip1; }
 
 .PHONY: conformance
-conformance: ## Compare `render envoy-rbac` with Istio's golden files: ISTIO_TESTDATA=path/to/authz/builder/testdata
-	@test -n "$(ISTIO_TESTDATA)" || { \
-		echo "set ISTIO_TESTDATA to Istio's pilot/pkg/security/authz/builder/testdata" >&2; exit 2; }
-	ISTIO_TESTDATA="$(abspath $(ISTIO_TESTDATA))" $(CARGO) test --test golden -- --include-ignored --nocapture
+conformance: ## Compare with Istio's own files: ISTIO_TESTDATA=path/to/authz/builder/testdata ISTIO_CRDS=path/to/crds.yaml
+	@test -n "$(ISTIO_TESTDATA)$(ISTIO_CRDS)" || { \
+		echo "set ISTIO_TESTDATA to Istio's pilot/pkg/security/authz/builder/testdata, for its golden files," >&2; \
+		echo "or ISTIO_CRDS to its manifests/charts/base/files/crd-all.gen.yaml, for its schemas" >&2; exit 2; }
+	ISTIO_TESTDATA="$(abspath $(ISTIO_TESTDATA))" ISTIO_CRDS="$(abspath $(ISTIO_CRDS))" $(CARGO) test --test golden -- \
+		--include-ignored --nocapture $(if $(ISTIO_TESTDATA),,--skip istio_) $(if $(ISTIO_CRDS),,--skip schema::)
 
 .PHONY: differential
 differential: dist/mesh_authz.wasm ## Compare the filter with Envoy's own RBAC filter: SECONDS=600 SEED=7

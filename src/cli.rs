@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use mesh_authz::finding::Finding;
 use mesh_authz::input::Resources;
 use mesh_authz::lint;
 use mesh_authz::policy::AuthorizationPolicy;
@@ -30,14 +31,14 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Say what is wrong with policies.
-    Check(check::Arguments),
+    Check(Box<check::Arguments>),
     /// Say what is decided about a request, and why.
     Explain(Box<explain::Arguments>),
     /// Run test files.
     Test(test::Arguments),
-    /// Print what runs policies: the plugin configuration, or Envoy's own RBAC filters.
+    /// Print what runs policies: plugin configuration, Envoy bootstrap, Istio resources, or Envoy's own RBAC filters.
     #[command(subcommand)]
-    Render(render::Arguments),
+    Render(Box<render::Arguments>),
 }
 
 /// What a subcommand found.
@@ -52,11 +53,11 @@ enum Answer {
 /// Why a subcommand could not answer; the text says it all.
 type Failure = String;
 
-/// The resources in files whose policies are all valid; says what is wrong where they are not.
-fn valid_resources(files: &[PathBuf], out: &mut String) -> Result<Option<Resources>, Failure> {
+/// The resources in files, all of them valid; where they are not, says on standard error what is wrong.
+fn valid_resources(files: &[PathBuf]) -> Result<Option<Resources>, Failure> {
     let resources = Resources::read(files).map_err(|error| error.to_string())?;
     if resources.has_errors() {
-        resources.findings.iter().for_each(|finding| snippet::finding(finding, out));
+        complain(&resources.findings);
         return Ok(None);
     }
     if resources.policies.is_empty() {
@@ -71,6 +72,15 @@ fn valid_resources(files: &[PathBuf], out: &mut String) -> Result<Option<Resourc
 /// Why a policy cannot be held against a workload whose labels are unknown.
 fn needs_labels(policy: &AuthorizationPolicy, what: &str) -> Failure {
     format!("policy {} has {what}: give the workload's labels with --label", policy.name)
+}
+
+/// Says on standard error what is wrong with an input that was to be made into something else.
+fn complain(findings: &[Finding]) {
+    let mut text = String::new();
+    for finding in findings {
+        snippet::finding(finding, &mut text);
+    }
+    let _closed_pipe = write!(anstream::stderr(), "{text}");
 }
 
 /// Says something that is no part of the output.

@@ -12,9 +12,10 @@ use crate::diagnostic::{self, Diagnostic, Diagnostics};
 use crate::document::{Node, Span, Value};
 use crate::finding::{Finding, Related, Severity, Source};
 use crate::policy::{AuthorizationPolicy, PolicyName, read};
+use crate::request_authentication::{self, RequestAuthentication};
 use crate::yaml::{self, YamlError};
 
-const LIST_KIND: &str = "AuthorizationPolicyList";
+const LIST_KINDS: [&str; 3] = ["List", "AuthorizationPolicyList", "RequestAuthenticationList"];
 
 /// The code of the error that two policies have one name.
 pub const DUPLICATE_NAME: &str = "MA011";
@@ -24,6 +25,8 @@ pub const DUPLICATE_NAME: &str = "MA011";
 pub struct Resources {
     /// The valid policies, in the order of the input.
     pub policies: Vec<Resource>,
+    /// The valid `RequestAuthentications`, in the order of the input.
+    pub request_authentications: Vec<Authentication>,
     /// Everything else, in the order of the input.
     pub others: Vec<Other>,
     /// Everything that is wrong.
@@ -41,7 +44,18 @@ pub struct Resource {
     pub policy: AuthorizationPolicy,
 }
 
-/// A document that is no `AuthorizationPolicy`.
+/// A valid `RequestAuthentication` and where it came from.
+#[derive(Debug)]
+pub struct Authentication {
+    /// The text that it stands in.
+    pub source: Arc<Source>,
+    /// As written.
+    pub node: Node,
+    /// As read.
+    pub authentication: RequestAuthentication,
+}
+
+/// A document that is neither.
 #[derive(Debug)]
 pub struct Other {
     /// The text that it stands in.
@@ -145,13 +159,15 @@ impl Resources {
         let text = |name| node.get(name).and_then(Node::as_str).unwrap_or_default();
         let (kind, group) = (text("kind"), text("apiVersion").split_once('/').map_or("", |(group, _)| group));
         let is_resource = !kind.is_empty() || !group.is_empty();
-        if kind == "List" || kind == LIST_KIND {
+        let is_meant = is_resource || node.get("spec").is_some() || node.get("metadata").is_some();
+        if LIST_KINDS.contains(&kind) {
             self.list(source, node);
-        } else if is_ours(kind, group) && (is_resource || node.get("spec").is_some() || node.get("metadata").is_some())
-        {
-            self.policy(source, node);
-        } else {
-            self.others.push(Other { source: Arc::clone(source), node });
+            return;
+        }
+        match Ours::of(kind, group).filter(|_| is_meant) {
+            Some(Ours::Policy) => self.policy(source, node),
+            Some(Ours::RequestAuthentication) => self.request_authentication(source, node),
+            None => self.others.push(Other { source: Arc::clone(source), node }),
         }
     }
 
@@ -184,29 +200,48 @@ impl Resources {
         }
     }
 
-    /// Two policies of one namespace and name: a cluster would keep the last.
-    fn find_twins(&mut self) {
-        let mut seen: HashMap<&PolicyName, &Resource> = HashMap::with_capacity(self.policies.len());
-        for resource in &self.policies {
-            let Some(first) = seen.insert(&resource.policy.name, resource) else { continue };
-            let message =
-                format!("another policy, in {}, has the same namespace and name", first.source.file.display());
-            let diagnostic = Diagnostic {
-                policy: Some(resource.policy.name.to_string()),
-                path: diagnostic::Path::of(["metadata", "name"]),
-                message,
-                hint: Some("rename or remove one; a cluster cannot hold both".to_owned()),
-                ..Diagnostic::default()
-            };
-            let related = Related {
-                source: Arc::clone(&first.source),
-                span: first.node.locate(&diagnostic::Path::of(["metadata", "name"]), diagnostic.part),
-                message: "the other one".to_owned(),
-            };
-            let finding = Finding::error(&resource.source, &resource.node, diagnostic);
-            self.findings.push(Finding { code: Some(DUPLICATE_NAME), related: vec![related], ..finding });
+    fn request_authentication(&mut self, source: &Arc<Source>, node: Node) {
+        let mut diagnostics = Diagnostics::new();
+        let authentication = request_authentication::request_authentication(&node, &mut diagnostics);
+        self.findings.extend(findings(source, &node, diagnostics));
+        if let Some(authentication) = authentication {
+            self.request_authentications.push(Authentication { source: Arc::clone(source), node, authentication });
         }
     }
+
+    fn find_twins(&mut self) {
+        let policies = self.policies.iter().map(|found| (&found.policy.name, &found.source, &found.node));
+        let mut twins = self::twins(policies);
+        let authentications = self.request_authentications.iter();
+        twins
+            .extend(self::twins(authentications.map(|found| (&found.authentication.name, &found.source, &found.node))));
+        self.findings.extend(twins);
+    }
+}
+
+/// Two resources of one kind, namespace and name: a cluster would keep the last.
+fn twins<'r>(resources: impl Iterator<Item = (&'r PolicyName, &'r Arc<Source>, &'r Node)>) -> Vec<Finding> {
+    let mut seen = HashMap::new();
+    let mut found = Vec::new();
+    for (name, source, node) in resources {
+        let Some((first_source, first_node)) = seen.insert(name, (source, node)) else { continue };
+        let message = format!("another policy, in {}, has the same namespace and name", first_source.file.display());
+        let diagnostic = Diagnostic {
+            policy: Some(name.to_string()),
+            path: diagnostic::Path::of(["metadata", "name"]),
+            message,
+            hint: Some("rename or remove one; a cluster cannot hold both".to_owned()),
+            ..Diagnostic::default()
+        };
+        let related = Related {
+            source: Arc::clone(first_source),
+            span: first_node.locate(&diagnostic::Path::of(["metadata", "name"]), diagnostic.part),
+            message: "the other one".to_owned(),
+        };
+        let finding = Finding::error(source, node, diagnostic);
+        found.push(Finding { code: Some(DUPLICATE_NAME), related: vec![related], ..finding });
+    }
+    found
 }
 
 impl Source {
@@ -309,11 +344,27 @@ fn in_folder(folder: &Path) -> Result<Vec<PathBuf>, walkdir::Error> {
     Ok(paths.into_iter().filter(|path| is_resource(path) && path.is_file()).collect())
 }
 
-/// Whether a resource is, or is meant to be, an `AuthorizationPolicy` of Istio: a mistyped one must not be skipped as
-/// something else. One of another group's is something else.
-fn is_ours(kind: &str, group: &str) -> bool {
-    const GROUP: &str = "security.istio.io";
-    let near = |text: &str, ours| text.is_empty() || diagnostic::suggestion(text, [ours]).is_some();
-    let is_sibling = matches!(kind, "PeerAuthentication" | "RequestAuthentication");
-    (near(kind, read::KIND) && (near(group, GROUP) || group.ends_with("istio.io"))) || (group == GROUP && !is_sibling)
+/// What a resource is, or is meant to be: a mistyped one must not be skipped as something else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ours {
+    Policy,
+    RequestAuthentication,
+}
+
+impl Ours {
+    /// A resource of another group is something else.
+    fn of(kind: &str, group: &str) -> Option<Self> {
+        const GROUP: &str = "security.istio.io";
+        let is_group =
+            group.is_empty() || group.ends_with("istio.io") || diagnostic::suggestion(group, [GROUP]).is_some();
+        let is_sibling = kind == "PeerAuthentication";
+        // `PeerAuthentication` is nearer to one of them than many a mistyped name.
+        match diagnostic::suggestion(kind, [read::KIND, request_authentication::KIND]) {
+            _ if is_sibling || !is_group => None,
+            Some(request_authentication::KIND) => Some(Self::RequestAuthentication),
+            Some(_) => Some(Self::Policy),
+            None if kind.is_empty() || group == GROUP => Some(Self::Policy),
+            None => None,
+        }
+    }
 }

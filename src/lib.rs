@@ -22,7 +22,8 @@
 //! | the combining algorithms, dry runs, the rule that is reported | [`engine`] |
 //! | which attribute comes from where in Envoy; what a refused client gets | [`filter`], [`filter::property`] |
 //! | the decision log | [`filter::log_line`] |
-//! | policies in files; test files; what the command renders | `yaml`, `input`, `testfile`, `render` (not in the filter) |
+//! | policies in files; test files | `yaml`, `input`, `testfile` (not in the filter) |
+//! | which tokens are verified; what the command renders | `request_authentication`, `render` (not in the filter) |
 //!
 //! Everything but [`filter`]'s host calls is pure: it runs natively in the tests and in the command just as it runs
 //! inside Envoy, and the dependency that talks to Envoy exists for `wasm32` only.
@@ -52,6 +53,9 @@ pub mod yaml;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub mod finding;
+
+#[cfg(not(target_arch = "wasm32"))]
+pub mod request_authentication;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub mod input;

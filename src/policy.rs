@@ -83,6 +83,17 @@ impl fmt::Display for Action {
     }
 }
 
+impl AuthorizationPolicy {
+    /// Every field and condition of every rule.
+    pub fn predicates(&self) -> impl Iterator<Item = &Predicate> {
+        self.rules.iter().flat_map(|rule| {
+            let sources = rule.from.iter().flat_map(|from| &from.0);
+            let operations = rule.to.iter().flat_map(|to| &to.0);
+            sources.chain(operations).chain([&rule.when]).flat_map(|all| &all.0)
+        })
+    }
+}
+
 /// Which workloads a policy is for, within its namespace or, from the root namespace, everywhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {

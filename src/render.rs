@@ -1,5 +1,9 @@
 //! From policies to what runs them.
 
+pub mod envoy;
+pub mod instances;
+pub mod jwt;
+pub mod kubernetes;
 pub mod rbac;
 
 use crate::config::{COMBINING, Mesh};
@@ -33,8 +37,13 @@ impl From<&Workload> for Described {
 /// Of each policy, what the filter ignores is left out.
 #[must_use]
 pub fn plugin_config(resources: &Resources, workload: &Described, mesh: &Mesh) -> Node {
+    plugin_config_of(resources.policies.iter().map(|resource| &resource.node), workload, mesh)
+}
+
+/// As [`plugin_config`], for these policies, as they are written.
+pub fn plugin_config_of<'n>(policies: impl Iterator<Item = &'n Node>, workload: &Described, mesh: &Mesh) -> Node {
     let text = |text: &str| Node::from(Value::String(text.to_owned()));
-    let policies = resources.policies.iter().map(|resource| without_bookkeeping(&resource.node)).collect();
+    let policies = policies.map(without_bookkeeping).collect();
     let map = |entries: Vec<(&str, Node)>| {
         Node::from(Value::Map(entries.into_iter().map(|(name, node)| (name.to_owned(), node)).collect()))
     };
@@ -77,12 +86,24 @@ pub fn plugin_config(resources: &Resources, workload: &Described, mesh: &Mesh) -
 /// A resource without its status, and without metadata that says nothing about its meaning.
 fn without_bookkeeping(resource: &Node) -> Node {
     const METADATA: [&str; 4] = ["name", "namespace", "labels", "annotations"];
+    // The whole resource once more, as kubectl had it.
+    const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+    let without_last_applied = |node: &Node| match &node.value {
+        Value::Map(entries) => {
+            Value::Map(entries.iter().filter(|(key, _)| key != LAST_APPLIED).cloned().collect()).into()
+        }
+        _ => node.clone(),
+    };
     let Value::Map(entries) = &resource.value else { return resource.clone() };
     let trim = |(name, node): &(String, Node)| match (name.as_str(), &node.value) {
         ("status", _) => None,
         ("metadata", Value::Map(fields)) => {
-            let kept = fields.iter().filter(|(field, _)| METADATA.contains(&field.as_str())).cloned().collect();
-            Some((name.clone(), Value::Map(kept).into()))
+            let kept = fields.iter().filter(|(field, _)| METADATA.contains(&field.as_str()));
+            let kept = kept.map(|(field, node)| match field.as_str() {
+                "annotations" => (field.clone(), without_last_applied(node)),
+                _ => (field.clone(), node.clone()),
+            });
+            Some((name.clone(), Value::Map(kept.collect()).into()))
         }
         _ => Some((name.clone(), node.clone())),
     };

@@ -11,7 +11,7 @@ use mesh_authz::input::Resources;
 use mesh_authz::lint::{self, CATALOGUE, Lint, PathNormalization, Surroundings, catalogue};
 use serde::Serialize;
 
-use super::options::{MeshOptions, WorkloadOptions};
+use super::options::{CombiningOption, MeshOptions, WorkloadOptions};
 use super::{Answer, Failure, sarif, snippet};
 
 /// Arguments of `mesh-authz check`.
@@ -55,6 +55,9 @@ pub struct Arguments {
 
     #[command(flatten)]
     mesh: MeshOptions,
+
+    #[command(flatten)]
+    combining: CombiningOption,
 
     /// How Envoy spells paths before policies see them; the names are Istio's.
     #[arg(
@@ -118,7 +121,7 @@ impl Arguments {
         let labels = self.workload.labels()?;
         let normalization = PathNormalization::NAMES.iter().find(|(name, _)| *name == self.path_normalization);
         Ok(Surroundings {
-            mesh: self.mesh.mesh(),
+            mesh: self.mesh.combining(&self.combining),
             workload: labels.map(|labels| (self.workload.namespace(), labels)),
             path_normalization: normalization.map(|(_, normalization)| *normalization).unwrap_or_default(),
         })

@@ -17,7 +17,7 @@ use mesh_authz::testfile::RequestFields;
 use mesh_authz::yaml;
 use serde::Serialize;
 
-use super::options::{MeshOptions, WorkloadOptions, key_value};
+use super::options::{CombiningOption, MeshOptions, WorkloadOptions, key_value};
 use super::{Answer, Failure, snippet};
 
 /// Arguments of `mesh-authz explain`.
@@ -41,6 +41,9 @@ pub struct Arguments {
 
     #[command(flatten)]
     mesh: MeshOptions,
+
+    #[command(flatten)]
+    combining: CombiningOption,
 
     /// The form of the output.
     #[arg(long, value_enum, default_value = "human")]
@@ -115,9 +118,9 @@ struct RequestOptions {
 }
 
 pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
-    let mesh = arguments.mesh.mesh();
+    let mesh = arguments.mesh.combining(&arguments.combining);
     let workload = arguments.workload.workload(&mesh)?;
-    let Some(resources) = super::valid_resources(&arguments.files, out)? else { return Ok(Answer::Bad) };
+    let Some(resources) = super::valid_resources(&arguments.files)? else { return Ok(Answer::Bad) };
     let set = PolicySet { resources, workload, mesh };
     if let Some((resource, what)) = set.lacks_labels() {
         return Err(super::needs_labels(&resource.policy, what));

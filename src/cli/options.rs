@@ -39,20 +39,32 @@ pub struct MeshOptions {
     /// The namespace whose policies are for every workload.
     #[arg(long, default_value = DEFAULT_ROOT_NAMESPACE, value_parser = namespace)]
     root_namespace: String,
+}
 
-    /// How matches become a decision.
+/// How matches become a decision.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Workload and mesh")]
+pub struct CombiningOption {
+    /// How matches become a decision; `deny-overrides` is Istio's way.
     #[arg(long, default_value = COMBINING[0].0, value_parser = PossibleValuesParser::new(COMBINING.map(|(name, _)| name)))]
     combining: String,
 }
 
 impl MeshOptions {
+    /// The mesh, with Istio's combining algorithm.
     pub fn mesh(&self) -> Mesh {
         Mesh {
             trust_domain: self.trust_domain.clone(),
             aliases: self.aliases.clone(),
             root_namespace: self.root_namespace.clone(),
-            combining: COMBINING.iter().find(|(name, _)| *name == self.combining).map(|(_, c)| *c).unwrap_or_default(),
+            ..Mesh::default()
         }
+    }
+
+    /// The mesh, with the combining algorithm that is asked for.
+    pub fn combining(&self, option: &CombiningOption) -> Mesh {
+        let found = COMBINING.iter().find(|(name, _)| *name == option.combining);
+        Mesh { combining: found.map(|(_, combining)| *combining).unwrap_or_default(), ..self.mesh() }
     }
 }
 
@@ -82,7 +94,7 @@ impl WorkloadOptions {
     }
 }
 
-fn namespace(text: &str) -> Result<String, String> {
+pub fn namespace(text: &str) -> Result<String, String> {
     read(text, config::namespace)
 }
 

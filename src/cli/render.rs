@@ -1,27 +1,26 @@
 //! `mesh-authz render`: from policies to what runs them.
 
-use std::collections::HashSet;
-use std::io::Write as _;
+mod bootstrap;
+mod resources;
+mod shared;
+
 use std::path::PathBuf;
 
-use clap::ValueEnum;
-use clap::builder::PossibleValuesParser;
-use mesh_authz::config::{self, COMBINING, DEFAULT_ROOT_NAMESPACE, DEFAULT_TRUST_DOMAIN, Mesh};
-use mesh_authz::diagnostic::Diagnostics;
-use mesh_authz::document::{Node, Value};
-use mesh_authz::identity::TrustDomains;
+use mesh_authz::finding::Finding;
 use mesh_authz::input::Resources;
-use mesh_authz::policy::scope::{Scope, Workload};
-use mesh_authz::policy::{self, AuthorizationPolicy, DEFAULT_NAMESPACE};
 use mesh_authz::render::rbac::{self, Traffic};
 use mesh_authz::render::{self, Described};
 
-use super::{Answer, Failure};
+use self::shared::{Format, applying};
+use super::options::{CombiningOption, MeshOptions, WorkloadOptions};
+use super::{Answer, Failure, note};
 
 /// What to render.
 #[derive(Debug, clap::Subcommand)]
 pub enum Arguments {
     /// The filter's plugin configuration, as JSON.
+    ///
+    /// A namespace and labels that are not given are left out: Envoy's node metadata has them then.
     #[command(after_help = "Example: mesh-authz render plugin-config policies/ --label app=backend")]
     PluginConfig(PluginConfig),
     /// The RBAC filters that Istio's control plane generates for Envoy from the same policies.
@@ -29,24 +28,50 @@ pub enum Arguments {
     /// CUSTOM policies are left out: their rendering depends on the mesh's extension providers.
     #[command(after_help = "Example: mesh-authz render envoy-rbac policies/ --label app=backend")]
     EnvoyRbac(EnvoyRbac),
+    /// A whole bootstrap for a standalone Envoy that enforces the policies.
+    ///
+    /// It is the project's envoy/backend.yaml with the workload, the addresses and the files given here. Of
+    /// `RequestAuthentications` that apply to the workload it gets a filter that verifies tokens, as in Istio.
+    #[command(after_help = bootstrap::EXAMPLE)]
+    Envoy(bootstrap::Arguments),
+    /// Istio `WasmPlugins` that load the filter, and the `EnvoyFilters` that help it.
+    ///
+    /// Each carries every policy that can apply where it is loaded, so that however many are loaded on a workload, each
+    /// decides what all policies together decide.
+    #[command(after_help = resources::WASM_PLUGIN_EXAMPLE)]
+    WasmPlugin(resources::Arguments),
+    /// As wasm-plugin, with `TrafficExtensions`, which newer versions of Istio have in place of `WasmPlugins`.
+    #[command(after_help = resources::TRAFFIC_EXTENSION_EXAMPLE)]
+    TrafficExtension(resources::Arguments),
 }
 
 /// Arguments of `mesh-authz render plugin-config`.
 #[derive(Debug, clap::Args)]
 pub struct PluginConfig {
-    #[command(flatten)]
-    scope: ScopeArguments,
+    /// Files, directories or patterns with policies, YAML or JSON; `-` is standard input.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
 
-    /// How matches become a decision.
-    #[arg(long, default_value = COMBINING[0].0, value_parser = PossibleValuesParser::new(COMBINING.map(|(name, _)| name)))]
-    combining: String,
+    #[command(flatten)]
+    workload: WorkloadOptions,
+    #[command(flatten)]
+    mesh: MeshOptions,
+
+    #[command(flatten)]
+    combining: CombiningOption,
 }
 
 /// Arguments of `mesh-authz render envoy-rbac`.
 #[derive(Debug, clap::Args)]
 pub struct EnvoyRbac {
+    /// Files, directories or patterns with policies, YAML or JSON; `-` is standard input.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+
     #[command(flatten)]
-    scope: ScopeArguments,
+    workload: WorkloadOptions,
+    #[command(flatten)]
+    mesh: MeshOptions,
 
     /// For TCP connections instead of HTTP requests.
     #[arg(long)]
@@ -57,155 +82,79 @@ pub struct EnvoyRbac {
     format: Format,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Format {
-    /// YAML.
-    Yaml,
-    /// JSON.
-    Json,
+/// Why there is nothing to print.
+pub enum Stop {
+    /// The question cannot be answered.
+    Failure(Failure),
+    /// The policies are wrong.
+    Findings(Vec<Finding>),
 }
 
-/// Which policies, and for which workload.
-#[derive(Debug, clap::Args)]
-struct ScopeArguments {
-    /// Files or directories with policies, YAML or JSON; `-` is standard input.
-    #[arg(required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
-
-    /// The workload's namespace. In a plugin configuration, Envoy's node metadata names it otherwise; elsewhere it is
-    /// `default`.
-    #[arg(long, value_parser = namespace)]
-    namespace: Option<String>,
-
-    /// A label of the workload; may be repeated. In a plugin configuration, Envoy's node metadata names them otherwise.
-    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
-    labels: Vec<(String, String)>,
-
-    /// The mesh's trust domain.
-    #[arg(long, default_value = DEFAULT_TRUST_DOMAIN, value_parser = trust_domain)]
-    trust_domain: String,
-
-    /// Another name of the trust domain; may be repeated.
-    #[arg(long = "trust-domain-alias", value_name = "TRUST_DOMAIN", value_parser = trust_domain)]
-    aliases: Vec<String>,
-
-    /// The namespace whose policies are for every workload.
-    #[arg(long, default_value = DEFAULT_ROOT_NAMESPACE, value_parser = namespace)]
-    root_namespace: String,
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
 }
 
 pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
-    let (Arguments::PluginConfig(PluginConfig { scope, .. }) | Arguments::EnvoyRbac(EnvoyRbac { scope, .. })) =
-        arguments;
-    if let Some(key) = scope.twin_label() {
-        return Err(format!("the label {key} is given twice"));
-    }
-    let resources = Resources::read(&scope.files).map_err(|error| error.to_string())?;
-    if resources.has_errors() {
-        let lines: Vec<_> = resources.findings.iter().map(ToString::to_string).collect();
-        out.push_str(&lines.join("\n"));
-        out.push('\n');
-        return Ok(Answer::Bad);
-    }
-    for other in &resources.others {
-        note(&format!("{other}: skipped"));
-    }
-    if resources.policies.is_empty() {
-        return Err("there is no AuthorizationPolicy in the input; without any, everything is allowed".to_owned());
-    }
-    *out = match arguments {
-        Arguments::PluginConfig(arguments) => plugin_config(&resources, arguments)?,
-        Arguments::EnvoyRbac(arguments) => envoy_rbac(&resources, arguments)?,
+    let files = match arguments {
+        Arguments::PluginConfig(PluginConfig { files, .. }) | Arguments::EnvoyRbac(EnvoyRbac { files, .. }) => files,
+        Arguments::Envoy(arguments) => &arguments.files,
+        Arguments::WasmPlugin(arguments) | Arguments::TrafficExtension(arguments) => &arguments.files,
     };
-    Ok(Answer::Good)
+    let Some(resources) = super::valid_resources(files)? else { return Ok(Answer::Bad) };
+    let rendered = match arguments {
+        Arguments::PluginConfig(arguments) => {
+            say_skipped(&resources);
+            plugin_config(&resources, arguments).map_err(Stop::Failure)
+        }
+        Arguments::EnvoyRbac(arguments) => {
+            say_skipped(&resources);
+            envoy_rbac(&resources, arguments).map_err(Stop::Failure)
+        }
+        Arguments::Envoy(arguments) => bootstrap::render(&resources, arguments),
+        Arguments::WasmPlugin(arguments) => {
+            resources::render(&resources, render::kubernetes::Kind::WasmPlugin, arguments)
+        }
+        Arguments::TrafficExtension(arguments) => {
+            resources::render(&resources, render::kubernetes::Kind::TrafficExtension, arguments)
+        }
+    };
+    match rendered {
+        Ok(rendered) => {
+            *out = rendered;
+            Ok(Answer::Good)
+        }
+        Err(Stop::Failure(failure)) => Err(failure),
+        Err(Stop::Findings(findings)) => {
+            super::complain(&findings);
+            Ok(Answer::Bad)
+        }
+    }
 }
 
-fn plugin_config(resources: &Resources, PluginConfig { scope, combining }: &PluginConfig) -> Result<String, Failure> {
-    let mesh = Mesh {
-        trust_domain: scope.trust_domain.clone(),
-        aliases: scope.aliases.clone(),
-        root_namespace: scope.root_namespace.clone(),
-        combining: COMBINING.iter().find(|(name, _)| name == combining).map(|(_, c)| *c).unwrap_or_default(),
-    };
-    if scope.namespace.is_some() && !scope.labels.is_empty() {
-        scope.applying(resources)?;
+/// Verifying tokens is another filter's part.
+fn say_skipped(resources: &Resources) {
+    for found in &resources.request_authentications {
+        note(&format!("{}: RequestAuthentication {}: skipped", found.source.file.display(), found.authentication.name));
     }
-    let described = Described { namespace: scope.namespace.clone(), labels: scope.labels(), gateway: None };
-    json(&render::plugin_config(resources, &described, &mesh))
 }
 
-fn envoy_rbac(resources: &Resources, EnvoyRbac { scope, tcp, format }: &EnvoyRbac) -> Result<String, Failure> {
-    let trust_domains = TrustDomains::new(scope.trust_domain.clone(), scope.aliases.clone());
+fn plugin_config(resources: &Resources, arguments: &PluginConfig) -> Result<String, Failure> {
+    let PluginConfig { workload, mesh, combining, .. } = arguments;
+    let (labels, mesh) = (workload.labels()?, mesh.combining(combining));
+    if workload.namespace.is_some() && labels.is_some() {
+        applying(resources, &workload.workload(&mesh)?)?;
+    }
+    let described = Described { namespace: workload.namespace.clone(), labels, gateway: None };
+    Format::Json.print(&render::plugin_config(resources, &described, &mesh))
+}
+
+fn envoy_rbac(resources: &Resources, arguments: &EnvoyRbac) -> Result<String, Failure> {
+    let EnvoyRbac { workload, mesh, tcp, format, .. } = arguments;
+    let mesh = mesh.mesh();
     let traffic = if *tcp { Traffic::Tcp } else { Traffic::Http };
-    let filters = rbac::filters(&scope.applying(resources)?, &trust_domains, traffic);
-    match format {
-        Format::Yaml => serde_saphyr::to_string(&filters).map_err(|error| error.to_string()),
-        Format::Json => json(&filters),
-    }
-}
-
-fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| error.to_string())?;
-    Ok(text + "\n")
-}
-
-impl ScopeArguments {
-    /// A label's key that stands there twice; the filter would refuse the configuration.
-    fn twin_label(&self) -> Option<&str> {
-        let mut seen = HashSet::new();
-        self.labels.iter().map(|(key, _)| key.as_str()).find(|key| !seen.insert(*key))
-    }
-
-    fn labels(&self) -> Option<Vec<(String, String)>> {
-        if self.labels.is_empty() { None } else { Some(self.labels.clone()) }
-    }
-
-    /// The policies that apply to the workload. Says on standard error which do not, and why.
-    fn applying<'r>(&self, resources: &'r Resources) -> Result<Vec<&'r AuthorizationPolicy>, Failure> {
-        let mut diagnostics = Diagnostics::new();
-        let namespace = self.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
-        let workload = Workload::new(namespace, self.labels(), None, self.root_namespace.clone(), &mut diagnostics);
-        if let Some(error) = diagnostics.into_found().first() {
-            return Err(error.to_string());
-        }
-        let mut applying = Vec::new();
-        for policy in resources.policies.iter().map(|resource| &resource.policy) {
-            if let Some(what) = workload.lacks_labels_for(policy) {
-                return Err(format!("policy {} has {what}: give the workload's labels with --label", policy.name));
-            }
-            match policy::scope::scope(policy, &workload) {
-                Scope::Applies => applying.push(policy),
-                scope => note(&format!("policy {}: {scope}", policy.name)),
-            }
-        }
-        Ok(applying)
-    }
-}
-
-/// Says something that is no part of the output.
-fn note(text: &str) {
-    let _closed_pipe = writeln!(std::io::stderr(), "{text}");
-}
-
-fn namespace(text: &str) -> Result<String, String> {
-    read(text, config::namespace)
-}
-
-fn trust_domain(text: &str) -> Result<String, String> {
-    read(text, config::trust_domain)
-}
-
-/// Reads an argument as a plugin configuration's field of the same name is read.
-fn read(text: &str, read: fn(&Node, &mut Diagnostics) -> Option<String>) -> Result<String, String> {
-    let mut diagnostics = Diagnostics::new();
-    let value = read(&Value::String(text.to_owned()).into(), &mut diagnostics);
-    match (value, diagnostics.into_found().first()) {
-        (Some(value), None) => Ok(value),
-        (_, error) => Err(error.map(ToString::to_string).unwrap_or_default()),
-    }
-}
-
-fn label(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
-    Ok((key.to_owned(), value.to_owned()))
+    let applying = applying(resources, &workload.workload(&mesh)?)?;
+    let policies: Vec<_> = applying.iter().map(|resource| &resource.policy).collect();
+    format.print(&rbac::filters(&policies, &mesh.options().trust_domains, traffic))
 }

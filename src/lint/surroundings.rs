@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use crate::diagnostic::{Path, Segment, suggestion};
 use crate::document::{Node, Value};
 use crate::input::{Other, Resource};
+use crate::policy::scope::{Reach, may_meet};
 use crate::policy::{AuthorizationPolicy, DEFAULT_NAMESPACE, Predicate, Target};
 
 pub(super) fn policies(linter: &mut Linter<'_>) {
@@ -55,7 +56,7 @@ fn labels_of_workload(kind: &str) -> Option<Path> {
 
 /// Whether a resource of this kind says something about policies.
 pub(super) fn reads(kind: &str) -> bool {
-    matches!(kind, "RequestAuthentication" | "PeerAuthentication") || labels_of_workload(kind).is_some()
+    kind == "PeerAuthentication" || labels_of_workload(kind).is_some()
 }
 
 fn namespace(node: &Node) -> &str {
@@ -85,7 +86,7 @@ fn selector<'r>(linter: &mut Linter<'r>, resource: &'r Resource, workloads: &Wor
         return;
     }
     let lacking = |label: &&(String, String)| !in_reach().any(|labels| labels.contains(label));
-    let mut path = Path::of(["spec", "selector", "matchLabels"]);
+    let mut path = selector_path();
     let Some((key, value)) = wanted.iter().find(lacking) else {
         let message = "no workload in reach carries all of these labels".to_owned();
         linter.report("MA010", resource, path, message, "split the policy, or correct a label".to_owned());
@@ -106,26 +107,21 @@ fn selector<'r>(linter: &mut Linter<'r>, resource: &'r Resource, workloads: &Wor
     linter.report("MA010", resource, path, format!("no workload in the input carries `{key}: {value}`"), hint);
 }
 
-/// Whether a resource of the given selector may apply to a workload that the policy applies to.
-fn may_apply(other: &Other, selector: &Path, policy: &AuthorizationPolicy, root_namespace: &str) -> bool {
-    let namespace = namespace(&other.node);
-    let namespaces = [policy.name.namespace.as_str(), namespace];
-    let near = namespaces[0] == namespaces[1] || namespaces.contains(&root_namespace);
-    let labels = labels(&other.node, selector);
-    let contradicts = match &policy.target {
-        Target::Labels(wanted) => {
-            labels.iter().any(|(key, value)| wanted.iter().any(|(other, with)| other == key && with != value))
-        }
-        Target::Everything | Target::References(_) => false,
-    };
-    near && !contradicts
+/// Whether a resource with a selector may apply to a workload that the policy applies to.
+fn may_apply(other: &Other, policy: &AuthorizationPolicy, root_namespace: &str) -> bool {
+    let labels = labels(&other.node, &selector_path());
+    let target = if labels.is_empty() { Target::Everything } else { Target::Labels(labels) };
+    may_meet(Reach { namespace: namespace(&other.node), target: &target }, policy.reach(), root_namespace)
+}
+
+fn selector_path() -> Path {
+    Path::of(["spec", "selector", "matchLabels"])
 }
 
 fn request_authentication<'r>(linter: &mut Linter<'r>, resource: &'r Resource) {
     let root = &linter.surroundings.mesh.root_namespace;
-    let selector = Path::of(["spec", "selector", "matchLabels"]);
-    let mut verified = linter.resources.of_kind("RequestAuthentication");
-    if verified.any(|other| may_apply(other, &selector, &resource.policy, root)) {
+    let mut verified = linter.resources.request_authentications.iter();
+    if verified.any(|found| may_meet(found.authentication.reach(), resource.policy.reach(), root)) {
         return;
     }
     let mut first = None;
@@ -151,13 +147,12 @@ fn request_authentication<'r>(linter: &mut Linter<'r>, resource: &'r Resource) {
 pub(super) fn is_strict(linter: &Linter<'_>, policy: &AuthorizationPolicy) -> bool {
     let root = &linter.surroundings.mesh.root_namespace;
     let mode = Path::of(["spec", "mtls", "mode"]);
-    let selector = Path::of(["spec", "selector", "matchLabels"]);
     let in_reach = || {
         let all = linter.resources.of_kind("PeerAuthentication");
-        all.filter(|other| may_apply(other, &selector, policy, root))
+        all.filter(|other| may_apply(other, policy, root))
     };
     let is_strict = |other: &Other| other.node.at(&mode).and_then(Node::as_str) == Some("STRICT");
-    let is_wide = |other: &Other| labels(&other.node, &selector).is_empty();
+    let is_wide = |other: &Other| labels(&other.node, &selector_path()).is_empty();
     // One for a single workload, or for a single port, may take plaintext after all.
     let has_exceptions = |other: &Other| other.node.at(&Path::of(["spec", "portLevelMtls"])).is_some();
     in_reach().any(|other| is_strict(other) && is_wide(other))

@@ -64,7 +64,8 @@ impl<'r> Rules<'_, 'r> {
         };
         candidates.into_iter().filter_map(move |wider| {
             let (order, wider_resource) = self.resource(wider.id())?;
-            let is_wider = covers(&wider_resource.policy, &resource.policy, root_namespace) && wider.covers(rule);
+            let is_wider =
+                covers(wider_resource.policy.reach(), resource.policy.reach(), root_namespace) && wider.covers(rule);
             is_wider.then_some((wider, order, wider_resource))
         })
     }
@@ -83,7 +84,7 @@ fn shadowed<'r>(linter: &mut Linter<'r>, rules: &Rules<'_, 'r>) {
         // Of two that cover each other, the later one is left over.
         let is_first = |wider: &Rule, wider_resource: &Resource, wider_order: usize| {
             (wider_order, wider.id().index) < place
-                || !(rule.covers(wider) && covers(&resource.policy, &wider_resource.policy, root))
+                || !(rule.covers(wider) && covers(resource.policy.reach(), wider_resource.policy.reach(), root))
         };
         let others = rules.wider(rule, resource, root).filter(|(wider, ..)| wider.id() != rule.id());
         let first = others
@@ -243,11 +244,13 @@ impl<'r> Plaintext<'r> {
         let key = (policy.name.namespace.as_str(), format!("{:?}", policy.target));
         let Self { deny, allow, known } = self;
         *known.entry(key).or_insert_with(|| {
-            let by_deny = || deny.iter().any(|other| covers(other, policy, root));
+            let by_deny = || deny.iter().any(|other| covers(other.reach(), policy.reach(), root));
             // Where an ALLOW policy applies, only what one of them permits passes.
             let by_allow = || {
-                allow.iter().any(|(other, _)| covers(other, policy, root))
-                    && allow.iter().all(|(other, needs_identity)| *needs_identity || !may_meet(other, policy, root))
+                allow.iter().any(|(other, _)| covers(other.reach(), policy.reach(), root))
+                    && allow.iter().all(|(other, needs_identity)| {
+                        *needs_identity || !may_meet(other.reach(), policy.reach(), root)
+                    })
             };
             by_deny() || by_allow() || surroundings::is_strict(linter, policy)
         })

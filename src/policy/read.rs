@@ -13,6 +13,7 @@ use crate::document::{Node, Object, Value, list, list_of_some, one_of, string, s
 /// The kind of resource that this crate is about.
 pub const KIND: &str = "AuthorizationPolicy";
 
+/// The versions of the resources of Istio's group `security.istio.io`.
 const API_VERSIONS: [&str; 2] = ["security.istio.io/v1", "security.istio.io/v1beta1"];
 /// The other fields of Kubernetes' `ObjectMeta`.
 const BOOKKEEPING: [&str; 13] = [
@@ -43,7 +44,7 @@ pub fn policy(node: &Node, diagnostics: &mut Diagnostics) -> Option<Authorizatio
 }
 
 /// The name of a resource that may be invalid, for its error messages.
-fn name_of(node: &Node) -> Option<String> {
+pub(crate) fn name_of(node: &Node) -> Option<String> {
     let metadata = node.get("metadata")?;
     let name = metadata.get("name")?.as_str()?;
     let namespace = metadata.get("namespace").and_then(Node::as_str).unwrap_or(DEFAULT_NAMESPACE);
@@ -54,29 +55,7 @@ fn resource(node: &Node, diagnostics: &mut Diagnostics) -> Option<AuthorizationP
     let errors_before = diagnostics.count();
     let mut object = Object::open(node, diagnostics)?;
 
-    match object.read("apiVersion", diagnostics, string).flatten() {
-        Some(version) if API_VERSIONS.contains(&version) => {}
-        Some(version) => diagnostics.field("apiVersion", |diagnostics| {
-            diagnostics.error_with_hint(format!("`{version}` is not supported"), format!("use {}", API_VERSIONS[0]));
-        }),
-        None => missing(&object, "apiVersion", diagnostics),
-    }
-    match object.read("kind", diagnostics, string).flatten() {
-        Some(kind) if kind == KIND => {}
-        Some(kind) => diagnostics.field("kind", |diagnostics| {
-            let message = format!("must be {KIND}, is `{kind}`");
-            if kind.ends_with("List") {
-                diagnostics.error_with_hint(message, "put its items here instead");
-            } else {
-                diagnostics.error(message);
-            }
-        }),
-        None => missing(&object, "kind", diagnostics),
-    }
-    let metadata = object.read("metadata", diagnostics, metadata).flatten();
-    if metadata.is_none() {
-        missing(&object, "metadata", diagnostics);
-    }
+    let metadata = envelope(&mut object, KIND, diagnostics);
     let mut draft = object.read("spec", diagnostics, spec).flatten().unwrap_or_default();
     object.ignore("status");
     object.finish(diagnostics);
@@ -87,20 +66,48 @@ fn resource(node: &Node, diagnostics: &mut Diagnostics) -> Option<AuthorizationP
     if diagnostics.count() == errors_before { Some(policy) } else { None }
 }
 
+/// Reads what is the same in every resource: version, kind and metadata.
+pub(crate) fn envelope(object: &mut Object<'_>, kind: &str, diagnostics: &mut Diagnostics) -> Option<Metadata> {
+    match object.read("apiVersion", diagnostics, string).flatten() {
+        Some(version) if API_VERSIONS.contains(&version) => {}
+        Some(version) => diagnostics.field("apiVersion", |diagnostics| {
+            diagnostics.error_with_hint(format!("`{version}` is not supported"), format!("use {}", API_VERSIONS[0]));
+        }),
+        None => missing(object, "apiVersion", diagnostics),
+    }
+    match object.read("kind", diagnostics, string).flatten() {
+        Some(given) if given == kind => {}
+        Some(given) => diagnostics.field("kind", |diagnostics| {
+            let message = format!("must be {kind}, is `{given}`");
+            if given.ends_with("List") {
+                diagnostics.error_with_hint(message, "put its items here instead");
+            } else {
+                diagnostics.error(message);
+            }
+        }),
+        None => missing(object, "kind", diagnostics),
+    }
+    let metadata = object.read("metadata", diagnostics, metadata).flatten();
+    if metadata.is_none() {
+        missing(object, "metadata", diagnostics);
+    }
+    metadata
+}
+
 /// Reports a field that must be there, unless it is there and was reported already.
-fn missing(object: &Object<'_>, name: &'static str, diagnostics: &mut Diagnostics) {
+pub(crate) fn missing(object: &Object<'_>, name: &'static str, diagnostics: &mut Diagnostics) {
     if !object.has(name) {
         diagnostics.field(name, |diagnostics| diagnostics.error("is missing"));
     }
 }
 
-struct Metadata {
-    name: Option<PolicyName>,
+pub(crate) struct Metadata {
+    pub name: Option<PolicyName>,
     dry_run: Option<String>,
 }
 
 /// Reads what matters of `metadata`; the rest is the cluster's bookkeeping.
-fn metadata(node: &Node, diagnostics: &mut Diagnostics) -> Option<Metadata> {
+pub(crate) fn metadata(node: &Node, diagnostics: &mut Diagnostics) -> Option<Metadata> {
     let mut object = Object::open(node, diagnostics)?;
     let name = object.string("name", diagnostics);
     match &name {
@@ -157,18 +164,18 @@ fn spec(node: &Node, diagnostics: &mut Diagnostics) -> Option<Draft> {
     Some(draft)
 }
 
-fn selector(node: &Node, diagnostics: &mut Diagnostics) -> Vec<(String, String)> {
+pub(crate) fn selector(node: &Node, diagnostics: &mut Diagnostics) -> Vec<(String, String)> {
     let Some(mut object) = Object::open(node, diagnostics) else { return Vec::new() };
     let labels = object.read("matchLabels", diagnostics, string_map).unwrap_or_default();
     object.finish(diagnostics);
     labels
 }
 
-fn target_references(node: &Node, diagnostics: &mut Diagnostics) -> Vec<TargetReference> {
+pub(crate) fn target_references(node: &Node, diagnostics: &mut Diagnostics) -> Vec<TargetReference> {
     at_most(node, MOST_TARGETS, diagnostics, target_reference).into_iter().flatten().collect()
 }
 
-fn target_reference(node: &Node, diagnostics: &mut Diagnostics) -> Option<TargetReference> {
+pub(crate) fn target_reference(node: &Node, diagnostics: &mut Diagnostics) -> Option<TargetReference> {
     let mut object = Object::open(node, diagnostics)?;
     let group = object.string("group", diagnostics).unwrap_or_default();
     let kind = object.string("kind", diagnostics);

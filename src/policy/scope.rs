@@ -9,14 +9,14 @@ use super::{AuthorizationPolicy, Target, TargetKind, TargetReference};
 use crate::diagnostic::Diagnostics;
 
 /// The label that makes a workload an instance of a gateway.
-const GATEWAY_NAME_LABEL: &str = "gateway.networking.k8s.io/gateway-name";
+pub const GATEWAY_NAME_LABEL: &str = "gateway.networking.k8s.io/gateway-name";
 
 /// The label that says who manages a gateway, and what it says of a waypoint.
 const MANAGED_LABEL: &str = "gateway.istio.io/managed";
 const WAYPOINT_CONTROLLER: &str = "istio.io-mesh-controller";
 
 /// The gateway class whose policies are for every waypoint.
-const WAYPOINT_CLASS: &str = "istio-waypoint";
+pub const WAYPOINT_CLASS: &str = "istio-waypoint";
 
 /// The workload that a filter protects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -91,7 +91,13 @@ impl Workload {
     /// a selector would apply to nothing, and so would one for a gateway, and nobody would notice.
     #[must_use]
     pub fn lacks_labels_for(&self, policy: &AuthorizationPolicy) -> Option<&'static str> {
-        match policy.target {
+        self.lacks_labels_for_target(&policy.target)
+    }
+
+    /// As [`Self::lacks_labels_for`], for whatever has this target.
+    #[must_use]
+    pub fn lacks_labels_for_target(&self, target: &Target) -> Option<&'static str> {
+        match target {
             _ if self.labels.is_some() => None,
             Target::Labels(_) => Some("a selector"),
             Target::References(_) if self.gateway.is_none() => Some("a target reference"),
@@ -133,15 +139,20 @@ impl fmt::Display for Scope {
 /// Whether the policy applies to the workload.
 #[must_use]
 pub fn scope(policy: &AuthorizationPolicy, workload: &Workload) -> Scope {
-    let namespace = &policy.name.namespace;
-    match (&policy.target, &workload.gateway) {
+    scope_of(&policy.name.namespace, &policy.target, workload)
+}
+
+/// Whether a resource of this namespace with this target applies to the workload.
+#[must_use]
+pub fn scope_of(namespace: &str, target: &Target, workload: &Workload) -> Scope {
+    match (target, &workload.gateway) {
         (Target::References(_), None) => Scope::OnlyForGateways,
         (Target::References(references), Some(gateway)) => {
             let names = |reference| targets(reference, namespace, gateway, workload);
             if references.iter().any(names) { Scope::Applies } else { Scope::OtherTarget }
         }
         (_, Some(gateway)) if gateway.waypoint => Scope::WaypointNeedsTarget,
-        _ if *namespace != workload.namespace && *namespace != workload.root_namespace => Scope::OtherNamespace,
+        _ if namespace != workload.namespace && namespace != workload.root_namespace => Scope::OtherNamespace,
         (Target::Everything, _) => Scope::Applies,
         (Target::Labels(wanted), _) => {
             let carried = workload.labels.as_deref().unwrap_or(&[]);
@@ -150,29 +161,45 @@ pub fn scope(policy: &AuthorizationPolicy, workload: &Workload) -> Scope {
     }
 }
 
-/// Whether the first policy applies to every workload to which the second one does.
+/// Which workloads a resource is for: what it says itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Reach<'r> {
+    /// Its namespace.
+    pub namespace: &'r str,
+    /// Which workloads in it, or everywhere from the root namespace.
+    pub target: &'r Target,
+}
+
+impl AuthorizationPolicy {
+    /// Which workloads it is for.
+    #[must_use]
+    pub fn reach(&self) -> Reach<'_> {
+        Reach { namespace: &self.name.namespace, target: &self.target }
+    }
+}
+
+/// Whether the first resource applies to every workload to which the second one does.
 #[must_use]
-pub fn covers(wider: &AuthorizationPolicy, policy: &AuthorizationPolicy, root_namespace: &str) -> bool {
-    let same_namespace = wider.name.namespace == policy.name.namespace;
-    match (&wider.target, &policy.target) {
+pub fn covers(wider: Reach<'_>, narrower: Reach<'_>, root_namespace: &str) -> bool {
+    let same_namespace = wider.namespace == narrower.namespace;
+    match (wider.target, narrower.target) {
         // A waypoint obeys only policies with a target reference.
         (Target::References(wider), Target::References(references)) => {
             same_namespace && references.iter().all(|reference| wider.contains(reference))
         }
         (Target::References(_), _) | (_, Target::References(_)) => false,
-        _ if !same_namespace && wider.name.namespace != root_namespace => false,
+        _ if !same_namespace && wider.namespace != root_namespace => false,
         (Target::Everything, _) => true,
         (Target::Labels(_), Target::Everything) => false,
         (Target::Labels(wider), Target::Labels(labels)) => wider.iter().all(|label| labels.contains(label)),
     }
 }
 
-/// Whether there can be a workload to which both policies apply.
+/// Whether there can be a workload to which both resources apply.
 #[must_use]
-pub fn may_meet(one: &AuthorizationPolicy, other: &AuthorizationPolicy, root_namespace: &str) -> bool {
-    let namespaces = [&one.name.namespace, &other.name.namespace];
-    let near = namespaces[0] == namespaces[1] || namespaces.into_iter().any(|namespace| namespace == root_namespace);
-    near && match (&one.target, &other.target) {
+pub fn may_meet(one: Reach<'_>, other: Reach<'_>, root_namespace: &str) -> bool {
+    let near = one.namespace == other.namespace || [one.namespace, other.namespace].contains(&root_namespace);
+    near && match (one.target, other.target) {
         (Target::Labels(labels), Target::Labels(others)) => {
             !labels.iter().any(|(key, value)| others.iter().any(|(other, with)| key == other && value != with))
         }

@@ -94,7 +94,8 @@ fn dry_run(value: &str, action: Action, diagnostics: &mut Diagnostics) -> bool {
     }
 }
 
-fn target(
+/// Which workloads a resource is for: its selector or its target references.
+pub(crate) fn target(
     selector: Option<Vec<(String, String)>>,
     target_ref: Option<Vec<TargetReference>>,
     target_refs: Option<Vec<TargetReference>>,

@@ -24,6 +24,7 @@ mod modes;
 mod module;
 mod protocols;
 mod question;
+mod rendered;
 mod replies;
 mod requests;
 mod shared;

@@ -1,4 +1,4 @@
-//! `render envoy-rbac` against golden files: Istio's own, where `ISTIO_TESTDATA` names their folder, and the project's.
+//! What the command renders, against golden files: Istio's own, where `ISTIO_TESTDATA` names their folder, and the project's.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,6 +8,9 @@
     clippy::allow_attributes,
     reason = "tests fail by panicking"
 )]
+
+mod rendered;
+mod schema;
 
 use std::path::{Path, PathBuf};
 

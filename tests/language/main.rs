@@ -40,6 +40,7 @@ mod accepted;
 mod configuration;
 mod configuration_errors;
 mod invalid_values;
+mod request_authentication;
 mod shapes;
 mod validation;
 

@@ -22,6 +22,7 @@ mod cover;
 mod documents;
 mod explain;
 mod index;
+mod instances;
 mod laws;
 mod mutations;
 mod robustness;

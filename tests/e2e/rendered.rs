@@ -1,0 +1,293 @@
+//! What the command renders, as it prints it, in a real Envoy: it starts, and it enforces.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+use testbed::bootstrap::{self, ClientCertificate, direct_response, http_connection_manager, mutual_tls};
+use testbed::{App, Client, Envoy, Issuer, Request, San, StartOptions};
+
+use crate::jwt::{issuer, with_token};
+use crate::sidecar::{Blueprint, FRONTEND, PATIENCE, STRANGER, authority, client_of, policy, project, to, wasm};
+
+/// Runs `mesh-authz render … --format json`; returns what it prints, and what it says beside.
+fn render(arguments: &[&str]) -> (Value, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_mesh-authz"))
+        .current_dir(project(""))
+        .arg("render")
+        .args(arguments)
+        .args(["--format", "json"])
+        .output()
+        .unwrap();
+    let (out, notes) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(output.status.success(), "{}: {out}{notes}", output.status);
+    (serde_json::from_str(&out).unwrap(), notes)
+}
+
+/// A folder with these documents in it, gone with the value.
+fn folder(documents: &[Value]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (number, document) in documents.iter().enumerate() {
+        std::fs::write(folder.path().join(format!("{number}.yaml")), document.to_string()).unwrap();
+    }
+    folder
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// An Envoy with a rendered bootstrap, on a port of the system's choice, in front of an application.
+struct Standalone {
+    envoy: Envoy,
+    app: App,
+}
+
+impl Standalone {
+    fn start(arguments: &[&str]) -> (Self, String) {
+        let app = App::start().unwrap();
+        let upstream = format!("localhost:{}", app.address().port());
+        let fixed = ["--listen", "127.0.0.1:0", "--upstream", &upstream, "--wasm", "filter.wasm"];
+        let (bootstrap, notes) = render(&[&["envoy"], arguments, &fixed].concat());
+        let backend = authority().server("cluster.local/ns/default/sa/backend").unwrap();
+        let options = StartOptions::default()
+            .file("filter.wasm", wasm())
+            .file("ca.pem", authority().pem())
+            .file("own.pem", &backend.cert_pem)
+            .file("own.key", &backend.key_pem);
+        (Self { envoy: Envoy::start_with(&bootstrap, &options).unwrap(), app }, notes)
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.envoy.address("inbound").unwrap()
+    }
+
+    #[track_caller]
+    fn assert_answers(&self, request: &Request, status: u16) {
+        let response = Client::plain(self.address()).send(request).unwrap();
+        assert_eq!(response.status, status, "{request:?}\n{}", self.envoy.log());
+    }
+}
+
+const TLS_FILES: [&str; 6] = ["--certificate", "own.pem", "--key", "own.key", "--ca", "ca.pem"];
+const ORDERS: [&str; 4] = ["--namespace", "shop", "--label", "app=orders"];
+
+/// The example's `RequestAuthentication`, with other keys.
+fn authentication(keys: &Value) -> Value {
+    let rule = |issuer: &str| {
+        let mut rule = keys.clone();
+        rule["issuer"] = json!(issuer);
+        rule
+    };
+    json!({
+        "apiVersion": "security.istio.io/v1",
+        "kind": "RequestAuthentication",
+        "metadata": { "name": "accounts", "namespace": "shop" },
+        "spec": {
+            "selector": { "matchLabels": { "app": "orders" } },
+            "jwtRules": [rule("https://accounts.example.com"), rule("https://staff.example.com")],
+        },
+    })
+}
+
+fn start_orders(keys: &Value, more: &[&str]) -> Standalone {
+    let folder = folder(&[authentication(keys)]);
+    let files = ["examples/jwt/orders.yaml", "examples/jwt/require-token.yaml", text(folder.path()), "--plaintext"];
+    Standalone::start(&[&files, &ORDERS[..], more].concat()).0
+}
+
+fn token(claims: Value) -> Request {
+    of(&with_token(issuer(), &claims), "GET", "/orders/7")
+}
+
+/// The same with another request line.
+fn of(request: &Request, method: &str, path: &str) -> Request {
+    Request { headers: request.headers.clone(), ..Request::new(method, path) }
+}
+
+fn customer() -> Request {
+    token(json!({ "iss": "https://accounts.example.com", "sub": "alice", "aud": ["orders"] }))
+}
+
+#[test]
+fn a_bootstrap_verifies_tokens_and_decides_by_their_claims() {
+    let orders = start_orders(&json!({ "jwks": issuer().jwks() }), &[]);
+    let staff = json!({ "iss": "https://staff.example.com", "sub": "bob", "realm_access": { "roles": ["support"] } });
+    orders.assert_answers(&customer(), 200);
+    orders.assert_answers(&of(&token(staff), "PATCH", "/orders/7/address"), 200);
+    orders.assert_answers(&Request::get("/healthz"), 200);
+
+    orders.assert_answers(&Request::get("/orders/7"), 403);
+    orders.assert_answers(&of(&customer(), "DELETE", "/orders/7"), 403);
+    orders.assert_answers(&token(json!({ "iss": "https://accounts.example.com", "sub": "alice", "aud": "x" })), 403);
+
+    let forged = with_token(&Issuer::new().unwrap(), &json!({ "iss": "https://accounts.example.com", "sub": "alice" }));
+    orders.assert_answers(&of(&forged, "GET", "/healthz"), 401);
+    orders.assert_answers(&of(&token(json!({ "iss": "elsewhere", "sub": "alice" })), "GET", "/healthz"), 401);
+    orders.assert_answers(&Request::get("/healthz").header("authorization", "Bearer nonsense"), 401);
+}
+
+#[test]
+fn every_field_of_a_rule_does_what_it_says() {
+    let orders = start_orders(
+        &json!({
+            "jwks": issuer().jwks(),
+            "audiences": ["orders"],
+            "fromHeaders": [{ "name": "x-token", "prefix": "Token " }, { "name": "x-raw" }],
+            "fromParams": ["token"],
+            "fromCookies": ["session"],
+            "outputPayloadToHeader": "x-payload",
+            "outputClaimToHeaders": [{ "header": "x-user", "claim": "sub" }],
+            "forwardOriginalToken": true,
+            "spaceDelimitedClaims": ["groups"],
+            "timeout": "0.5s",
+        }),
+        &[],
+    );
+    let claims = json!({ "iss": "https://accounts.example.com", "sub": "alice", "aud": ["orders"], "groups": "a b" });
+    let token = issuer().token(&claims).unwrap();
+    let get = || Request::get("/orders/7");
+    for request in [
+        get().header("x-token", format!("Token {token}")),
+        get().header("x-raw", &token),
+        Request::get(format!("/orders/7?token={token}")),
+        get().header("cookie", format!("a=b; session={token}")),
+    ] {
+        orders.assert_answers(&request, 200);
+        let seen = orders.app.last_request().unwrap();
+        assert_eq!(seen.header_values("x-user"), [b"alice"]);
+        assert_eq!(seen.header_values("x-payload").len(), 1);
+    }
+    orders.assert_answers(&get().header("x-raw", &token), 200);
+    assert_eq!(orders.app.last_request().unwrap().header_values("x-raw"), [token.as_bytes()]);
+    // Nobody looks for a token here any more.
+    orders.assert_answers(&get().header("authorization", format!("Bearer {token}")), 403);
+    // What a client says of itself is no claim.
+    orders.assert_answers(&Request::get("/healthz").header("x-user", "mallory"), 200);
+    assert_eq!(orders.app.last_request().unwrap().header_values("x-user"), Vec::<&[u8]>::new());
+    let other_audience = issuer().token(&json!({ "iss": "https://accounts.example.com", "sub": "alice", "aud": "x" }));
+    let refused = orders.envoy.log_mark();
+    orders.assert_answers(&Request::get("/healthz").header("x-raw", other_audience.unwrap()), 403);
+    orders.envoy.wait_for_log_since(refused, "jwt_authn_access_denied", PATIENCE).unwrap();
+}
+
+/// A server of keys, with a certificate of this name.
+fn key_server(name: &str) -> Envoy {
+    let certificate = authority().issue(&[San::Dns(name.to_owned())], None).unwrap();
+    let tls = mutual_tls(authority(), &certificate, ClientCertificate::Optional);
+    let manager = http_connection_manager(&[], &[direct_response(200, &issuer().jwks())]);
+    Envoy::start(&bootstrap::bootstrap(&[bootstrap::listener("keys", manager, Some(tls))], &[])).unwrap()
+}
+
+#[test]
+fn keys_are_fetched_from_whoever_can_prove_the_name() {
+    for (name, expected) in [("localhost", 200), ("elsewhere.example", 401)] {
+        let server = key_server(name);
+        let uri = format!("https://localhost:{}/keys", server.address("keys").unwrap().port());
+        let keys = json!({ "jwksUri": uri, "timeout": "2s" });
+        let orders = start_orders(&keys, &["--jwks-ca", "ca.pem"]);
+        orders.assert_answers(&Request::get("/healthz"), 200);
+        orders.assert_answers(&customer(), expected);
+        orders.assert_answers(&Request::get("/orders/7"), 403);
+    }
+}
+
+#[test]
+fn an_envoy_whose_keys_cannot_be_fetched_starts_and_refuses_tokens() {
+    let orders = start_orders(&json!({ "jwksUri": "http://127.0.0.1:1/keys" }), &[]);
+    orders.assert_answers(&Request::get("/healthz"), 200);
+    orders.assert_answers(&customer(), 401);
+}
+
+#[test]
+fn a_bootstrap_with_certificates_knows_its_peers() {
+    let files = ["examples/tutorial/allow-frontend-get-data.yaml", "examples/tutorial/allow-nothing-backend.yaml"];
+    let (backend, notes) = Standalone::start(&[&files, &["--label", "app=backend"], &TLS_FILES[..]].concat());
+    assert_eq!(notes, "");
+    for (principal, path, expected) in [
+        (FRONTEND, "/api/v1/data", 200),
+        (FRONTEND, "/api/v1/other", 403),
+        (FRONTEND, "/api/v1/../v1//data", 200),
+        (STRANGER, "/api/v1/data", 403),
+    ] {
+        let status = client_of(backend.address(), principal).send(&Request::get(path)).unwrap().status;
+        assert_eq!(status, expected, "{principal} {path}");
+    }
+    assert!(Client::plain(backend.address()).send(&Request::get("/")).is_err(), "it does not speak in the clear");
+}
+
+#[test]
+fn without_tls_nobody_has_an_identity_and_the_command_says_so() {
+    let file = "examples/tutorial/allow-frontend-get-data.yaml";
+    let (backend, notes) = Standalone::start(&[file, "--label", "app=backend", "--plaintext"]);
+    backend.assert_answers(&Request::get("/api/v1/data"), 403);
+    let expected =
+        "policy default/allow-frontend-get-data: looks at the peer's identity, which no peer has without TLS\n";
+    assert_eq!(notes, expected);
+}
+
+/// A policy with a selector of one label.
+fn selecting(mut policy: Value, key: &str, value: &str) -> Value {
+    policy["spec"]["selector"] = json!({ "matchLabels": { key: value } });
+    policy
+}
+
+/// The filters that Istio would make of rendered resources, in order: the helping ones, then ours.
+fn filters(items: &[Value], kind: &str) -> Vec<Value> {
+    let helping = items.iter().filter(|item| item["kind"] == "EnvoyFilter");
+    let mut filters: Vec<_> = helping.map(|item| item["spec"]["configPatches"][0]["patch"]["value"].clone()).collect();
+    for item in items.iter().filter(|item| item["kind"] == kind && item["spec"]["match"][0]["mode"] == "SERVER") {
+        let mut blueprint = Blueprint::new(&json!({ "policies": [] }));
+        let module = if kind == "WasmPlugin" { &item["spec"] } else { &item["spec"]["wasm"] };
+        // Istio sends JSON in a string.
+        blueprint.wasm_filter()["configuration"] = json!({
+            "@type": "type.googleapis.com/google.protobuf.StringValue", "value": module["pluginConfig"].to_string(),
+        });
+        blueprint.wasm_filter()["name"] = json!(format!("shop.{}", item["metadata"]["name"].as_str().unwrap()));
+        let ours = blueprint.manager()["http_filters"].as_array().unwrap().iter();
+        filters.extend(ours.filter(|filter| filter["name"] == "mesh_authz").cloned());
+    }
+    filters
+}
+
+#[test]
+fn several_instances_on_one_workload_decide_as_one() {
+    let local =
+        json!({ "from": [{ "source": { "ipBlocks": ["127.0.0.0/8"] } }], "to": to(json!({ "paths": ["/b"] }))["to"] });
+    let mut elsewhere = policy("elsewhere", "DENY", &[json!({})]);
+    elsewhere["metadata"]["namespace"] = json!("shop");
+    let documents = [
+        selecting(policy("a", "ALLOW", &[to(json!({ "paths": ["/a", "/secret"] }))]), "app", "backend"),
+        selecting(policy("b", "ALLOW", &[local]), "version", "v1"),
+        selecting(policy("c", "DENY", &[to(json!({ "paths": ["/secret"] }))]), "version", "v1"),
+        selecting(policy("d", "DENY", &[json!({})]), "version", "v2"),
+    ];
+    let folder = folder(&documents);
+    for (command, kind) in [("wasm-plugin", "WasmPlugin"), ("traffic-extension", "TrafficExtension")] {
+        let url = "oci://registry.example/mesh-authz:0.1.0";
+        let (list, notes) = render(&[command, text(folder.path()), "--url", url, "--no-gateways"]);
+        assert_eq!(notes, "");
+        // Of the three selectors, this workload has two.
+        let labels = json!({ "app": "backend", "version": "v1" });
+        let selects = |item: &&Value| {
+            let spec = &item["spec"];
+            let wanted = spec.pointer("/selector/matchLabels").or(spec.pointer("/workloadSelector/labels"));
+            wanted.unwrap().as_object().unwrap().iter().all(|(key, value)| labels.get(key) == Some(value))
+        };
+        let items: Vec<_> = list["items"].as_array().unwrap().iter().filter(selects).cloned().collect();
+        assert_eq!(items.len(), 4);
+        let mut blueprint = Blueprint::new(&json!({ "policies": [] }));
+        blueprint.bootstrap["node"]["metadata"] = json!({ "NAMESPACE": "default", "LABELS": labels });
+        let router = blueprint.manager()["http_filters"].as_array().unwrap().last().unwrap().clone();
+        let mut all = filters(&items, kind);
+        all.push(router);
+        blueprint.manager()["http_filters"] = json!(all);
+        let sidecar = blueprint.start();
+        for (path, expected) in [("/a", 200), ("/b", 200), ("/c", 403), ("/secret", 403)] {
+            let status = sidecar.client(FRONTEND).send(&Request::get(path)).unwrap().status;
+            assert_eq!(status, expected, "{path}\n{}", sidecar.envoy.log());
+        }
+        sidecar.envoy.wait_for_log("policy default/d: DENY, 1 rules: does not apply", PATIENCE).unwrap();
+    }
+}

@@ -1,0 +1,232 @@
+//! What `mesh-authz render` prints, to the letter: standard output in `rendered/NAME.out`, the notes in
+//! `rendered/NAME.err`.
+//!
+//! `UPDATE=1 cargo test --test golden` writes the files anew; then look at the difference.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+const URL: [&str; 2] = ["--url", "oci://registry.example/mesh-authz:0.1.0"];
+const SHA256: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// A run of the command: the name of its files, its exit status and its arguments.
+type Case = (&'static str, i32, Vec<&'static str>);
+
+fn cases() -> Vec<Case> {
+    let orders = ["--namespace", "shop", "--label", "app=orders"];
+    let plugin = |file: &'static str, more: &[&'static str]| [&["wasm-plugin", file], &URL[..], more].concat();
+    vec![
+        ("envoy", 0, [&["envoy", "shop.yaml"], &orders[..]].concat()),
+        (
+            "envoy-elsewhere",
+            0,
+            vec![
+                "envoy",
+                "shop.yaml",
+                "--namespace=shop",
+                "--label=app=cart",
+                "--listen=[::]:443",
+                "--admin=127.0.0.1:9",
+                "--upstream=cart.example:80",
+                "--wasm=/lib/m.wasm",
+                "--certificate=a",
+                "--key=b",
+                "--ca=c",
+                "--trust-domain=td",
+                "--trust-domain-alias=old",
+                "--combining=permit-overrides",
+                "--format=json",
+            ],
+        ),
+        ("envoy-gateway", 0, {
+            let label = "gateway.networking.k8s.io/gateway-name=entrance";
+            vec!["envoy", "shop.yaml", "--namespace=shop", "--label", label, "--plaintext"]
+        }),
+        ("envoy-no-keys", 1, vec!["envoy", "no-keys.yaml", "--namespace=shop"]),
+        ("envoy-no-labels", 2, vec!["envoy", "shop.yaml", "--namespace=shop"]),
+        ("envoy-nothing-applies", 0, vec!["envoy", "no-keys.yaml", "--plaintext"]),
+        ("plugin-config", 0, [&["plugin-config", "shop.yaml"], &orders[..]].concat()),
+        ("wasm-plugin", 0, plugin("shop.yaml", &[])),
+        ("wasm-plugin-list", 0, {
+            let more = ["--no-gateways", "--format=json", "--sha256", SHA256, "--image-pull-secret=registry"];
+            plugin("selectors.yaml", &more)
+        }),
+        (
+            "wasm-plugin-gateways",
+            0,
+            plugin("selectors.yaml", &["ingress.yaml", "--gateway-label=app=entrance", "--no-envoy-filter"]),
+        ),
+        ("wasm-plugin-contradiction", 2, plugin("ingress.yaml", &["--no-gateways"])),
+        ("wasm-plugin-unhelped", 0, plugin("shop.yaml", &["--no-gateways", "--no-envoy-filter"])),
+        ("wasm-plugin-services", 0, plugin("waypoint.yaml", &["--waypoint=shop/waypoint"])),
+        ("wasm-plugin-waypoint", 0, plugin("whole-waypoint.yaml", &["--waypoint=shop/waypoint"])),
+        ("wasm-plugin-no-waypoint", 1, plugin("waypoint.yaml", &[])),
+        ("wasm-plugin-no-url", 2, vec!["wasm-plugin", "shop.yaml"]),
+        ("traffic-extension", 0, [&["traffic-extension", "selectors.yaml", "--no-gateways"], &URL[..]].concat()),
+        ("traffic-extension-services", 0, {
+            [&["traffic-extension", "waypoint.yaml", "--waypoint=shop/waypoint"], &URL[..]].concat()
+        }),
+    ]
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/rendered")
+}
+
+fn run((name, status, arguments): &(&str, i32, Vec<&str>)) -> (String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_mesh-authz"))
+        .current_dir(folder())
+        .arg("render")
+        .args(arguments)
+        .output()
+        .unwrap();
+    let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    assert_eq!(output.status.code(), Some(*status), "{name}: {out}{err}");
+    (out, err)
+}
+
+#[test]
+fn the_command_prints_what_it_printed_before() {
+    let update = std::env::var_os("UPDATE").is_some();
+    for case in cases() {
+        let name = case.0;
+        let (out, err) = run(&case);
+        for (printed, extension) in [(out, "out"), (err, "err")] {
+            let file = folder().join(format!("{name}.{extension}"));
+            if update && !printed.is_empty() {
+                std::fs::write(&file, &printed).unwrap();
+            }
+            let expected = std::fs::read_to_string(&file).unwrap_or_default();
+            assert!(printed == expected, "{name}.{extension} is now:\n{printed}");
+        }
+    }
+}
+
+#[test]
+fn yaml_and_json_say_the_same_whatever_is_in_a_policy() {
+    // What YAML, the older version as well, reads as something else unless it is in quotes.
+    let odd = [
+        "on",
+        "y",
+        "N",
+        "yes",
+        "Off",
+        "1_000",
+        "0777",
+        "0o17",
+        "0x1F",
+        "0b1",
+        "+1",
+        ".5",
+        "1e3",
+        "12:30",
+        "190:20:30",
+        "~",
+        "null",
+        "Null",
+        ".inf",
+        "-.INF",
+        ".nan",
+        "<<",
+        "=",
+        "2001-01-01",
+        "a: b",
+        "a:",
+        "#x",
+        "a #b",
+        "- x",
+        "-",
+        "&a",
+        "!c",
+        "%d",
+        "@e",
+        "`f",
+        "{g",
+        "[h",
+        "]",
+        "'q'",
+        "\"dq\"",
+        "a\nb",
+        "\n",
+        "a\n\n",
+        " a",
+        "a ",
+        "\t",
+        "\u{7}",
+        "\u{85}",
+        "\u{2028}",
+        "\u{feff}x",
+        "--- x",
+        "...",
+        "?",
+        "? x",
+        ":",
+        "é",
+        "\\",
+        "|",
+        ">",
+        "true",
+        "1.",
+        "1,0",
+    ];
+    let policy = serde_json::json!({
+        "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
+        "metadata": { "name": "odd", "labels": { "on": "off" } },
+        "spec": { "rules": [{ "when": [{ "key": "request.headers[x]", "values": odd.as_slice() }] }] },
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("odd.json");
+    std::fs::write(&file, policy.to_string()).unwrap();
+    for command in [&["envoy"][..], &["wasm-plugin", "--url=x"], &["traffic-extension", "--url=x"]] {
+        let [yaml, json] = ["yaml", "json"].map(|format| {
+            let arguments = [command, &[file.to_str().unwrap(), "--format", format]].concat();
+            let (out, _) = run(&("odd", 0, arguments));
+            let documents = mesh_authz::yaml::documents(&out).unwrap();
+            let documents: Vec<_> = documents.into_iter().map(|node| serde_json::to_value(node).unwrap()).collect();
+            match documents.first().map(|first| &first["items"]) {
+                Some(Value::Array(items)) => items.clone(),
+                _ => documents,
+            }
+        });
+        assert_eq!(yaml, json, "{command:?}");
+        assert!(json[0].to_string().contains("request.headers[x]"));
+    }
+}
+
+/// Every Kubernetes resource that the cases print.
+pub fn resources() -> Vec<Value> {
+    let cases = cases()
+        .into_iter()
+        .filter(|(_, status, arguments)| *status == 0 && ["wasm-plugin", "traffic-extension"].contains(&arguments[0]));
+    let documents = cases.flat_map(|case| mesh_authz::yaml::documents(&run(&case).0).unwrap());
+    let resources = documents.flat_map(|document| match serde_json::to_value(document).unwrap() {
+        list if list["kind"] == "List" => list["items"].as_array().unwrap().clone(),
+        resource => vec![resource],
+    });
+    resources.collect()
+}
+
+/// Every resource that the cases read.
+pub fn inputs() -> Vec<Value> {
+    let files = std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
+    let files = files.filter(|file| file.extension().is_some_and(|extension| extension == "yaml"));
+    let documents = files.flat_map(|file| mesh_authz::input::documents(&file).unwrap());
+    documents.map(|document| serde_json::to_value(document).unwrap()).collect()
+}
+
+#[test]
+fn names_are_labels_and_nothing_fails_open() {
+    let resources = resources();
+    assert!(resources.len() > 20, "only {}", resources.len());
+    for resource in resources {
+        let name = resource["metadata"]["name"].as_str().unwrap();
+        let is_label = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        assert!(name.len() <= 63 && name.bytes().all(is_label), "{name}");
+        if resource["kind"] != "EnvoyFilter" {
+            let text = resource.to_string();
+            assert!(text.contains(r#""failStrategy":"FAIL_CLOSE""#) && text.contains(r#""phase":"AUTHZ""#), "{text}");
+        }
+    }
+}
