@@ -2,6 +2,7 @@
 
 mod check;
 mod explain;
+mod generate;
 mod options;
 mod render;
 mod sarif;
@@ -18,11 +19,21 @@ use mesh_authz::input::Resources;
 use mesh_authz::lint;
 use mesh_authz::policy::AuthorizationPolicy;
 
-/// Checks, tests and renders Istio authorization policies offline, with the engine that enforces them in Envoy.
-///
-/// Exit status: 0 fine; 1 the answer is bad (invalid policies, failed tests); 2 wrong usage or unreadable input.
+/// Checks, explains, tests and renders Istio authorization policies offline, with the engine that enforces them in Envoy.
 #[derive(Debug, Parser)]
-#[command(name = "mesh-authz", version, arg_required_else_help = true)]
+#[command(
+    name = "mesh-authz",
+    version,
+    arg_required_else_help = true,
+    after_help = "Examples:
+  mesh-authz check policies/
+  kubectl get authorizationpolicies -A -o yaml | mesh-authz check -
+  mesh-authz explain policies/ --label app=backend --principal cluster.local/ns/default/sa/frontend --path /api/v1/data
+  mesh-authz test --coverage policies/
+  mesh-authz render envoy policies/ --label app=backend > envoy.yaml
+
+Exit status: 0 fine; 1 the answer is bad (invalid policies, failed tests); 2 wrong usage or unreadable input."
+)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -39,6 +50,10 @@ enum Command {
     /// Print what runs policies: plugin configuration, Envoy bootstrap, Istio resources, or Envoy's own RBAC filters.
     #[command(subcommand)]
     Render(Box<render::Arguments>),
+    /// Print a script that completes the command's arguments in a shell.
+    Completions(generate::Completions),
+    /// Print or write manual pages.
+    Man(generate::Man),
 }
 
 /// What a subcommand found.
@@ -77,6 +92,8 @@ fn needs_labels(policy: &AuthorizationPolicy, what: &str) -> Failure {
 /// Says on standard error what is wrong with an input that was to be made into something else.
 fn complain(findings: &[Finding]) {
     let mut text = String::new();
+    let mut findings: Vec<_> = findings.iter().collect();
+    findings.sort_by(|one, other| one.order().cmp(&other.order()));
     for finding in findings {
         snippet::finding(finding, &mut text);
     }
@@ -102,6 +119,8 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         Command::Explain(arguments) => explain::run(arguments, &mut out),
         Command::Test(arguments) => test::run(arguments, &mut out),
         Command::Render(arguments) => render::run(arguments, &mut out),
+        Command::Completions(arguments) => generate::completions(arguments, &mut out),
+        Command::Man(arguments) => generate::man(arguments, &mut out),
     };
     // Colours are for terminals, unless NO_COLOR says otherwise. A reader that closes the pipe early, such as `head`, is no
     // failure.

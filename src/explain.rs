@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use crate::document::{Node, Span, Value};
 use crate::engine::explain::{Miss, Trace};
-use crate::engine::{Decision, Engine, RuleId};
+use crate::engine::{Decision, Engine, RuleId, Verdict};
 use crate::identity::SCHEME;
 use crate::input::Resource;
 use crate::matcher::{Pattern, Wildcard};
@@ -23,7 +23,8 @@ use crate::{diagnostic, request};
 pub struct Explanation<'e> {
     /// What is decided, what dry runs would decide, what is audited.
     pub decision: Decision<'e>,
-    /// Every rule of the policies that apply: those that match first, then the nearest miss.
+    /// Every rule of the policies that apply: those that match first, then those whose match could have made the decision
+    /// another one, then the others; nearest miss first.
     pub rules: Vec<RuleReport<'e>>,
     /// ALLOW and DENY policies without rules, which never match, and the like.
     pub without_rules: Vec<&'e Resource>,
@@ -87,10 +88,11 @@ impl<'e> Explanation<'e> {
         let by_name: HashMap<_, _> = set.applying().map(|resource| (&resource.policy.name, resource)).collect();
         let report = |trace: Trace<'e>| rule_report(by_name.get(&*trace.rule.policy).copied()?, &trace, request);
         let mut rules: Vec<_> = engine.explain(request).into_iter().filter_map(report).collect();
+        let decision = engine.decide(request);
         // Sorting is stable: rules that are equally near stay in the order in which they are combined and reported.
-        rules.sort_by_key(|(distance, _)| *distance);
+        rules.sort_by_key(|(distance, report)| (!report.would_change(&decision), *distance));
         Self {
-            decision: engine.decide(request),
+            decision,
             rules: rules.into_iter().map(|(_, report)| report).collect(),
             without_rules: set.applying().filter(|resource| resource.policy.rules.is_empty()).collect(),
             elsewhere: set.scopes().filter(|(_, scope)| *scope != Scope::Applies).collect(),
@@ -107,6 +109,17 @@ impl<'e> Explanation<'e> {
     /// The rules that do not match, nearest miss first.
     pub fn missed(&self) -> impl Iterator<Item = (&RuleReport<'e>, &Failed)> {
         self.rules.iter().filter_map(|report| Some((report, report.failed.as_ref()?)))
+    }
+}
+
+impl RuleReport<'_> {
+    /// Whether the rule matches, or the decision could be another one if it did.
+    fn would_change(&self, decision: &Decision<'_>) -> bool {
+        let opposite = match decision.verdict {
+            Verdict::Allow => matches!(self.action, Action::Deny | Action::Custom),
+            Verdict::Deny => self.action == Action::Allow,
+        };
+        self.failed.is_none() || (opposite && !self.dry_run)
     }
 }
 

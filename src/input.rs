@@ -100,7 +100,8 @@ impl fmt::Display for Other {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.source.file.display())?;
         if self.text("kind").is_empty() && self.text("apiVersion").is_empty() {
-            return f.write_str("a document that is no Kubernetes resource");
+            let is_test = self.node.get("tests").is_some();
+            return f.write_str(if is_test { "a test file" } else { "a document that is no Kubernetes resource" });
         }
         write!(f, "{} {} of {}", self.text("kind"), self.name().unwrap_or("?"), self.text("apiVersion"))
     }

@@ -189,6 +189,8 @@ fn tested(file: &TestFile, engine: &Engine, test: &Test) -> Tested {
     let mut explanation = String::new();
     if !passed {
         explain::details(&Explanation::new(&file.set, engine, &request), SHOWN_MISSES, &mut explanation);
+        explanation.truncate(explanation.trim_end().len());
+        explanation.drain(..explanation.len().saturating_sub(explanation.trim_start().len()));
     }
     Tested {
         name: test.name.clone(),
@@ -290,7 +292,7 @@ impl Summary {
                 let _infallible = writeln!(out, "{bad}FAILED{bad:#} {file}{line}: {name}");
                 let _infallible = writeln!(out, "       expected {expected}");
                 let _infallible = writeln!(out, "       got {got}\n");
-                for line in explanation.trim_start().lines() {
+                for line in explanation.lines() {
                     let _infallible = writeln!(out, "{}", format!("       {line}").trim_end());
                 }
                 out.push('\n');
