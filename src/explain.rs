@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use crate::diagnostic::Segment;
 use crate::document::{Node, Span, Value};
 use crate::engine::explain::{Miss, Trace};
 use crate::engine::{Decision, Engine, RuleId, Verdict};
@@ -12,7 +13,7 @@ use crate::identity::SCHEME;
 use crate::input::Resource;
 use crate::matcher::{Pattern, Wildcard};
 use crate::policy::scope::Scope;
-use crate::policy::{Action, Cidr, Form, Predicate, Values, rule_path};
+use crate::policy::{Action, Cidr, Clause, Form, Predicate, Values, rule_path};
 use crate::policy_set::PolicySet;
 use crate::request::metadata::{DEFAULT_PAYLOAD_KEY, JWT_AUTHN};
 use crate::request::{Attributes, Lookup, Metadata, PeerName, metadata, without_query};
@@ -150,7 +151,10 @@ fn failed(resource: &Resource, rule: &RuleId, miss: Miss, request: &request::Req
     let actual = actual(predicate, request);
     Some(Failed {
         span: resource.node.locate(&path, diagnostic::Part::Value),
-        attribute: predicate.name(),
+        attribute: match clause {
+            Clause::When => written_key(resource, rule.index, field).unwrap_or_else(|| predicate.name()),
+            Clause::From(_) | Clause::To(_) => predicate.name(),
+        },
         hint: if is_not { None } else { hint(predicate, &expected, &actual, request) },
         path,
         is_not,
@@ -158,6 +162,13 @@ fn failed(resource: &Resource, rule: &RuleId, miss: Miss, request: &request::Req
         actual,
         further: distance.saturating_sub(1),
     })
+}
+
+/// A condition's key as its author wrote it.
+fn written_key(resource: &Resource, rule: usize, condition: usize) -> Option<String> {
+    let mut path = Clause::When.path(rule);
+    path.0.push(Segment::Index(condition));
+    resource.node.at(&path.with("key"))?.as_str().map(str::to_owned)
 }
 
 /// What the request has of what a predicate looks at.

@@ -5,33 +5,44 @@
 
 use std::collections::{HashMap, HashSet};
 
+use rayon::prelude::*;
+
 use super::{Linter, surroundings};
+use crate::engine::Combining;
 use crate::engine::compile::{self, Rule};
 use crate::engine::cover::Alternative;
 use crate::engine::evaluate::Evaluation;
 use crate::engine::index::Index;
-use crate::engine::{Combining, RuleId};
 use crate::input::Resource;
 use crate::policy::scope::{covers, may_meet};
 use crate::policy::{Action, AuthorizationPolicy, PolicyName, Predicate, rule_path};
 
 /// The rules of the policies of one action.
-struct Rules<'m, 'r> {
+struct Rules<'r> {
     action: Action,
     index: Index,
-    resources: &'m HashMap<&'r PolicyName, (usize, &'r Resource)>,
+    /// The policy of each rule, and its place in the input.
+    resources: Vec<(usize, &'r Resource)>,
 }
 
-pub(super) fn policies<'r>(linter: &mut Linter<'r>) {
-    let resources = linter.resources;
-    let by_name: HashMap<&'r PolicyName, (usize, &'r Resource)> =
-        resources.policies.iter().enumerate().map(|(order, r)| (&r.policy.name, (order, r))).collect();
+/// A rule and where it comes from.
+#[derive(Clone, Copy)]
+struct Placed<'s, 'r> {
+    rule: &'s Rule,
+    order: usize,
+    resource: &'r Resource,
+}
+
+pub(super) fn policies(linter: &mut Linter<'_>) {
+    let resources = linter.resources.policies.iter().enumerate();
+    let by_name: HashMap<_, _> = resources.map(|(order, found)| (&found.policy.name, (order, found))).collect();
     let options = linter.surroundings.mesh.options();
     let rules = |action, dry_run| {
         let policies = by_name.values().map(|(_, resource)| &resource.policy);
         let of_kind = policies.filter(|policy| policy.action == action && policy.dry_run == dry_run);
-        let rules = of_kind.flat_map(|policy| compile::policy(policy, &options)).collect();
-        Rules { action, index: Index::new(rules), resources: &by_name }
+        let index = Index::new(of_kind.flat_map(|policy| compile::policy(policy, &options)).collect());
+        let resources = index.rules().iter().filter_map(|rule| by_name.get(&*rule.id().policy).copied()).collect();
+        Rules { action, index, resources }
     };
     let enforced = [Action::Allow, Action::Deny, Action::Audit, Action::Custom].map(|action| rules(action, false));
     let tried = [Action::Allow, Action::Deny].map(|action| rules(action, true));
@@ -45,66 +56,75 @@ pub(super) fn policies<'r>(linter: &mut Linter<'r>) {
     plaintext(linter, allow, deny);
 }
 
-impl<'r> Rules<'_, 'r> {
-    fn resource(&self, rule: &RuleId) -> Option<(usize, &'r Resource)> {
-        self.resources.get(&*rule.policy).copied()
+impl<'r> Rules<'r> {
+    fn placed(&self, at: usize) -> Option<Placed<'_, 'r>> {
+        let (order, resource) = *self.resources.get(at)?;
+        Some(Placed { rule: self.index.rules().get(at)?, order, resource })
     }
 
-    /// The rules that match whatever this one matches, wherever its policy applies.
-    fn wider<'s>(
+    fn all(&self) -> impl Iterator<Item = Placed<'_, 'r>> {
+        (0..self.resources.len()).filter_map(|at| self.placed(at))
+    }
+
+    /// For each of the rules that can match at all, the first of the rules here that match whatever it matches, wherever its
+    /// policy applies, and that `counts` for it.
+    fn wider_than<'s>(
         &'s self,
-        rule: &'s Rule,
-        resource: &'s Resource,
-        root_namespace: &'s str,
-    ) -> impl Iterator<Item = (&'s Rule, usize, &'r Resource)> {
-        let witness = rule.alternatives().next().and_then(Alternative::witness);
-        let candidates = match &witness {
-            Some(witness) => self.index.candidates(&Evaluation::new(witness)),
-            None => self.index.rules().iter().collect(),
+        narrower: &'s Self,
+        root_namespace: &str,
+        counts: impl Fn(Placed<'s, 'r>, Placed<'s, 'r>) -> bool + Sync,
+    ) -> Vec<(Placed<'s, 'r>, Placed<'s, 'r>)> {
+        let find = |at| {
+            let narrow = narrower.placed(at).filter(|narrow| !narrow.rule.never_matches())?;
+            let witness = narrow.rule.alternatives().next().and_then(Alternative::witness);
+            let candidates = match &witness {
+                Some(witness) => self.index.candidates(&Evaluation::new(witness)),
+                None => (0..self.resources.len()).collect(),
+            };
+            let candidates = candidates.into_iter().filter_map(|at| self.placed(at));
+            let wider = candidates.filter(|wide| wide.covers(narrow, root_namespace) && counts(*wide, narrow));
+            Some((narrow, wider.min_by_key(|wide| (!wide.rule.is_unconditional(), wide.place()))?))
         };
-        candidates.into_iter().filter_map(move |wider| {
-            let (order, wider_resource) = self.resource(wider.id())?;
-            let is_wider =
-                covers(wider_resource.policy.reach(), resource.policy.reach(), root_namespace) && wider.covers(rule);
-            is_wider.then_some((wider, order, wider_resource))
-        })
+        (0..narrower.resources.len()).into_par_iter().filter_map(find).collect()
+    }
+}
+
+impl Placed<'_, '_> {
+    /// Where it stands in the input.
+    fn place(&self) -> (usize, usize) {
+        (self.order, self.rule.id().index)
+    }
+
+    fn covers(&self, other: Placed<'_, '_>, root_namespace: &str) -> bool {
+        let (policy, other_policy) = (&self.resource.policy, &other.resource.policy);
+        covers(policy.reach(), other_policy.reach(), root_namespace) && self.rule.covers(other.rule)
     }
 }
 
 /// Rules that another one of the same action makes pointless.
-fn shadowed<'r>(linter: &mut Linter<'r>, rules: &Rules<'_, 'r>) {
+fn shadowed<'r>(linter: &mut Linter<'r>, rules: &Rules<'r>) {
     let root = &linter.surroundings.mesh.root_namespace;
-    for rule in rules.index.rules() {
-        let Some((order, resource)) = rules.resource(rule.id()) else { continue };
-        // What never matches is covered by everything, and reported as such.
-        if rule.never_matches() {
-            continue;
-        }
-        let place = (order, rule.id().index);
-        // Of two that cover each other, the later one is left over.
-        let is_first = |wider: &Rule, wider_resource: &Resource, wider_order: usize| {
-            (wider_order, wider.id().index) < place
-                || !(rule.covers(wider) && covers(resource.policy.reach(), wider_resource.policy.reach(), root))
-        };
-        let others = rules.wider(rule, resource, root).filter(|(wider, ..)| wider.id() != rule.id());
-        let first = others
-            .filter(|(wider, order, resource)| is_first(wider, resource, *order))
-            .min_by_key(|(wider, order, _)| (*order, wider.id().index));
-        let Some((wider, _, wider_resource)) = first else { continue };
-        let already = match rules.action {
-            Action::Allow => "allows",
-            Action::Deny => "refuses",
-            Action::Audit => "records",
-            Action::Custom => "asks the provider about",
-        };
-        let name = name(wider);
+    let shadows = |wide: Placed<'_, '_>, narrow: Placed<'_, '_>| {
+        wide.place() != narrow.place()
+            && wide.resource.policy.provider == narrow.resource.policy.provider
+            // Of two that cover each other, the later one is left over.
+            && (wide.place() < narrow.place() || !narrow.covers(wide, root))
+    };
+    let does = match rules.action {
+        Action::Allow => "allows",
+        Action::Deny => "refuses",
+        Action::Audit => "records",
+        Action::Custom => "has the provider asked about",
+    };
+    for (narrow, wide) in rules.wider_than(rules, root, shadows) {
+        let name = name(wide.rule);
         linter.report_related(
             "MA012",
-            resource,
-            rule_path(rule.id().index),
-            format!("{name} {already} whatever this rule does, and more; this one changes no decision"),
+            narrow.resource,
+            rule_path(narrow.rule.id().index),
+            format!("{name} {does} all that this rule {does}: this one changes no decision"),
             format!("remove this rule, or narrow {name}"),
-            Some((wider_resource, rule_path(wider.id().index), "the wider rule".to_owned())),
+            Some((wide.resource, rule_path(wide.rule.id().index), "the wider rule".to_owned())),
         );
     }
 }
@@ -114,49 +134,33 @@ fn name(rule: &Rule) -> String {
 }
 
 /// ALLOW rules that a DENY rule makes pointless.
-fn unreachable<'r>(linter: &mut Linter<'r>, allow: &Rules<'_, 'r>, deny: &Rules<'_, 'r>) {
+fn unreachable<'r>(linter: &mut Linter<'r>, allow: &Rules<'r>, deny: &Rules<'r>) {
     let root = &linter.surroundings.mesh.root_namespace;
-    for rule in allow.index.rules() {
-        let Some((_, resource)) = allow.resource(rule.id()) else { continue };
-        if rule.never_matches() {
-            continue;
-        }
-        let wider = deny
-            .wider(rule, resource, root)
-            .min_by_key(|(wider, order, _)| (!wider.is_unconditional(), *order, wider.id().index));
-        let Some((wider, _, wider_resource)) = wider else { continue };
-        let name = name(wider);
-        let (what, hint) = if wider.is_unconditional() {
+    for (narrow, wide) in deny.wider_than(allow, root, |_, _| true) {
+        let name = name(wide.rule);
+        let (matches, hint) = if wide.rule.is_unconditional() {
             (
-                format!(
-                    "{name}, a DENY, matches every request, and a DENY beats every ALLOW: this rule never allows anything"
-                ),
+                "every request",
                 "to deny by default, replace the DENY by an ALLOW policy with the same selector and without rules",
             )
         } else {
-            (
-                format!(
-                    "{name}, a DENY, matches whatever this rule matches, and a DENY beats every ALLOW: this rule never allows anything"
-                ),
-                "narrow the DENY, or remove this rule",
-            )
+            ("whatever this rule matches", "narrow the DENY, or remove this rule")
         };
         linter.report_related(
             "MA001",
-            resource,
-            rule_path(rule.id().index),
-            what,
+            narrow.resource,
+            rule_path(narrow.rule.id().index),
+            format!("{name}, a DENY, matches {matches}, and a DENY beats every ALLOW: this rule never allows anything"),
             hint.to_owned(),
-            Some((wider_resource, rule_path(wider.id().index), "the DENY rule".to_owned())),
+            Some((wide.resource, rule_path(wide.rule.id().index), "the DENY rule".to_owned())),
         );
     }
 }
 
 /// Rules about identities that are wrong about peers that have none.
-fn plaintext<'r>(linter: &mut Linter<'r>, allow: &Rules<'_, 'r>, deny: &Rules<'_, 'r>) {
+fn plaintext<'r>(linter: &mut Linter<'r>, allow: &Rules<'r>, deny: &Rules<'r>) {
     let mut plaintext = Plaintext::new(linter, allow, deny);
-    for rule in deny.index.rules() {
-        let Some((_, resource)) = deny.resource(rule.id()) else { continue };
+    for Placed { rule, resource, .. } in deny.all() {
         let asks = rule.needs_identity() && !rule.never_matches();
         if asks && !plaintext.is_refused(linter, resource) {
             report_plaintext(
@@ -169,8 +173,7 @@ fn plaintext<'r>(linter: &mut Linter<'r>, allow: &Rules<'_, 'r>, deny: &Rules<'_
             );
         }
     }
-    for rule in allow.index.rules() {
-        let Some((_, resource)) = allow.resource(rule.id()) else { continue };
+    for Placed { rule, resource, .. } in allow.all() {
         if rule.only_excludes_identities() && !plaintext.is_refused(linter, resource) {
             report_plaintext(
                 linter,
@@ -220,10 +223,9 @@ struct Plaintext<'r> {
 }
 
 impl<'r> Plaintext<'r> {
-    fn new(linter: &Linter<'r>, allow: &Rules<'_, 'r>, deny: &Rules<'_, 'r>) -> Self {
-        let policies = |rules: &Rules<'_, 'r>, wanted: fn(&Rule) -> bool| -> HashSet<&'r PolicyName> {
-            let wanted = rules.index.rules().iter().filter(|rule| wanted(rule));
-            wanted.filter_map(|rule| Some(&rules.resource(rule.id())?.1.policy.name)).collect()
+    fn new(linter: &Linter<'r>, allow: &Rules<'r>, deny: &Rules<'r>) -> Self {
+        let policies = |rules: &Rules<'r>, wanted: fn(&Rule) -> bool| -> HashSet<&'r PolicyName> {
+            rules.all().filter(|placed| wanted(placed.rule)).map(|placed| &placed.resource.policy.name).collect()
         };
         let takes_all = policies(deny, Rule::takes_all_plaintext);
         let is_open = policies(allow, |rule| !rule.needs_identity());
