@@ -9,7 +9,7 @@
 //! | a policy, field by field; what stands there twice or has no value | [`policy::read`], [`document`] |
 //! | addresses and CIDRs, ports, service accounts, the syntax of templates, the four forms of a value | [`policy::value`] |
 //! | condition keys | [`policy::key`] |
-//! | what else Istio's admission check refuses or warns of | [`policy::validate`] |
+//! | what else Istio's admission check refuses | [`policy::validate`] |
 //! | which policies apply to a workload, and why not | [`policy::scope`] |
 //! | trust domains and aliases; principals, namespaces, service accounts | [`identity`] |
 //! | presence, prefix, suffix, exact, on bytes; what a wildcard takes | [`matcher`] |
@@ -22,7 +22,9 @@
 //! | the combining algorithms, dry runs, the rule that is reported | [`engine`] |
 //! | which attribute comes from where in Envoy; what a refused client gets | [`filter`], [`filter::property`] |
 //! | the decision log | [`filter::log_line`] |
-//! | policies in files; test files | `yaml`, `input`, `testfile` (not in the filter) |
+//! | why a rule does not match; which rules are wider than others | [`engine::explain`], [`engine::cover`] |
+//! | policies in files, and what is wrong where; the policies of a workload | `yaml`, `input`, `finding`, `policy_set` (not in the filter) |
+//! | test files, explanations, lints | `testfile`, `explain`, `lint` (not in the filter) |
 //! | which tokens are verified; what the command renders | `request_authentication`, `render` (not in the filter) |
 //!
 //! Everything but [`filter`]'s host calls is pure: it runs natively in the tests and in the command just as it runs

@@ -2,15 +2,100 @@
 //!
 //! `TRYCMD=overwrite cargo test --test commands` writes down what is printed now; read the difference before you keep it.
 
-#![allow(clippy::unwrap_used, missing_docs, clippy::allow_attributes, reason = "tests fail by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    missing_docs,
+    clippy::allow_attributes,
+    reason = "tests fail by panicking"
+)]
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
 
 #[test]
 fn the_command_prints_what_it_printed_before() {
-    // Several threads print at once otherwise, and a terminal's width would decide where help is wrapped.
+    // A terminal's width would decide where help is wrapped.
     let cases = trycmd::TestCases::new();
-    cases
-        .env("COLUMNS", "100")
-        .case("tests/commands/*.trycmd")
-        .case("tests/commands/*.toml")
-        .case("docs/commands/*.md");
+    cases.env("COLUMNS", "100").case("tests/commands/*.trycmd").case("docs/commands/*.md");
+}
+
+/// What the command prints for these arguments and this standard input.
+fn run(arguments: &[&str], stdin: &str, environment: &[(&str, &str)]) -> (String, Option<i32>) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mesh-authz"));
+    command.args(arguments).env_remove("NO_COLOR").env_remove("CLICOLOR_FORCE").envs(environment.iter().copied());
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    (String::from_utf8(output.stdout).unwrap(), output.status.code())
+}
+
+const BROKEN: &str = "tests/commands/input/broken.yaml";
+
+#[test]
+fn sarif_is_what_its_readers_expect() {
+    let (out, status) = run(&["check", "--format", "sarif", BROKEN, "examples/tutorial"], "", &[]);
+    assert_eq!(status, Some(1));
+    let log: serde_sarif::sarif::Sarif = serde_json::from_str(&out).unwrap();
+    let run = &log.runs[0];
+    let rules: Vec<_> = run.tool.driver.rules.as_ref().unwrap().iter().map(|rule| rule.id.clone()).collect();
+    let results = run.results.as_ref().unwrap();
+    assert_eq!(results.len(), 8);
+    for result in results {
+        assert!(rules.contains(result.rule_id.as_ref().unwrap()));
+        let location = &result.locations.as_ref().unwrap()[0];
+        let physical = location.physical_location.as_ref().unwrap();
+        assert!(std::path::Path::new(physical.artifact_location.as_ref().unwrap().uri.as_ref().unwrap()).exists());
+        let region = physical.region.as_ref().unwrap();
+        assert!(region.start_line.unwrap() >= 1 && region.start_column.unwrap() >= 1);
+    }
+}
+
+#[test]
+fn colours_are_for_terminals() {
+    let (plain, _) = run(&["check", BROKEN], "", &[]);
+    assert!(!plain.contains('\x1b'));
+    let (coloured, _) = run(&["check", BROKEN], "", &[("CLICOLOR_FORCE", "1")]);
+    assert!(coloured.contains("\x1b["));
+    let (quiet, _) = run(&["check", BROKEN], "", &[("NO_COLOR", "1")]);
+    assert_eq!(quiet, plain);
+}
+
+#[test]
+fn what_a_file_holds_does_not_command_the_terminal() {
+    let evil = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: { name: \"a\\e[31mb\" }\nspec:\n  \
+                \"act\\e]0;x\\ation\": DENY\n  action: \"D\\e[2J\" # \u{1b}[2J\n";
+    let (out, status) = run(&["check", "-"], evil, &[("CLICOLOR_FORCE", "1")]);
+    assert_eq!(status, Some(1));
+    // Colours and their end are all that is left: `ESC [ numbers m`.
+    for after in out.split('\x1b').skip(1) {
+        let rest = after.strip_prefix('[').expect("only colours");
+        let end = rest.find(|c: char| !(c.is_ascii_digit() || c == ';')).unwrap();
+        assert_eq!(&rest[end..=end], "m", "{after:?}");
+    }
+    assert!(!out.contains("\x1b[31mb") && !out.contains("\x1b[2J") && !out.contains('\x07'), "{out:?}");
+    for format in ["json", "sarif"] {
+        let (out, _) = run(&["check", "--format", format, "-"], evil, &[("CLICOLOR_FORCE", "1")]);
+        assert!(serde_json::from_str::<Value>(&out).is_ok() && !out.contains('\x1b'));
+    }
+}
+
+#[test]
+fn the_same_input_gives_the_same_output() {
+    let folders = ["examples", "tests/cases", "tests/golden", "tests/commands/input"];
+    for arguments in [&["check"][..], &["check", "--format", "json"], &["check", "--format", "sarif"]] {
+        let arguments = [arguments, &folders].concat();
+        assert_eq!(run(&arguments, "", &[]), run(&arguments, "", &[]));
+    }
+}
+
+#[test]
+fn a_list_from_a_cluster_is_read_from_standard_input() {
+    let policy = std::fs::read_to_string("examples/tutorial/deny-all-backend.yaml").unwrap();
+    let item = policy.replace('\n', "\n  ").trim_end().to_owned();
+    let (out, status) = run(&["check", "-"], &format!("apiVersion: v1\nkind: List\nitems:\n- {item}\n"), &[]);
+    assert_eq!((out.lines().last(), status), (Some("valid policies: 1, errors: 0, warnings: 0"), Some(0)));
 }

@@ -290,7 +290,7 @@ impl Summary {
                 }
                 let line = line.map_or_else(String::new, |line| format!(":{line}"));
                 let _infallible = writeln!(out, "{bad}FAILED{bad:#} {file}{line}: {name}");
-                let _infallible = writeln!(out, "       expected {expected}");
+                let _infallible = writeln!(out, "       expected {}", snippet::printable(expected));
                 let _infallible = writeln!(out, "       got {got}\n");
                 for line in explanation.lines() {
                     let _infallible = writeln!(out, "{}", format!("       {line}").trim_end());
