@@ -11,7 +11,7 @@ use mesh_authz::input::Resources;
 use mesh_authz::lint::{self, CATALOGUE, Lint, PathNormalization, Surroundings, catalogue};
 use serde::Serialize;
 
-use super::options::{CombiningOption, MeshOptions, WorkloadOptions};
+use super::options::Setting;
 use super::{Answer, Failure, sarif, snippet};
 
 /// Arguments of `mesh-authz check`.
@@ -51,13 +51,7 @@ pub struct Arguments {
     list: bool,
 
     #[command(flatten)]
-    workload: WorkloadOptions,
-
-    #[command(flatten)]
-    mesh: MeshOptions,
-
-    #[command(flatten)]
-    combining: CombiningOption,
+    setting: Setting,
 
     /// How Envoy spells paths before policies see them; the names are Istio's.
     #[arg(
@@ -118,11 +112,11 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
 
 impl Arguments {
     fn surroundings(&self) -> Result<Surroundings, Failure> {
-        let labels = self.workload.labels()?;
+        let labels = self.setting.workload.labels()?;
         let normalization = PathNormalization::NAMES.iter().find(|(name, _)| *name == self.path_normalization);
         Ok(Surroundings {
-            mesh: self.mesh.combining(&self.combining),
-            workload: labels.map(|labels| (self.workload.namespace(), labels)),
+            mesh: self.setting.mesh(),
+            workload: labels.map(|labels| (self.setting.workload.namespace(), labels)),
             path_normalization: normalization.map(|(_, normalization)| *normalization).unwrap_or_default(),
         })
     }

@@ -1,23 +1,20 @@
 //! `mesh-authz explain`: what is decided about a request, and why.
 
+mod json;
+mod request;
+
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
 use anstyle::{AnsiColor, Style};
 use clap::ValueEnum;
-use mesh_authz::diagnostic::Diagnostics;
-use mesh_authz::document::{Node, Value, from_json};
 use mesh_authz::engine::{RuleId, Verdict, WouldBe};
 use mesh_authz::explain::{Actual, Explanation, Failed, RuleReport};
-use mesh_authz::finding::Source;
-use mesh_authz::input;
 use mesh_authz::policy_set::PolicySet;
-use mesh_authz::testfile::RequestFields;
-use mesh_authz::yaml;
-use serde::Serialize;
 
-use super::options::{CombiningOption, MeshOptions, WorkloadOptions, key_value};
+use self::json::Json;
+use self::request::RequestOptions;
+use super::options::Setting;
 use super::{Answer, Failure, snippet};
 
 /// Arguments of `mesh-authz explain`.
@@ -37,13 +34,7 @@ pub struct Arguments {
     request: RequestOptions,
 
     #[command(flatten)]
-    workload: WorkloadOptions,
-
-    #[command(flatten)]
-    mesh: MeshOptions,
-
-    #[command(flatten)]
-    combining: CombiningOption,
+    setting: Setting,
 
     /// The form of the output.
     #[arg(long, value_enum, default_value = "human")]
@@ -62,64 +53,9 @@ enum Format {
     Json,
 }
 
-/// The request. What is not given a request does not have, except for method, path and host: these are `GET`, `/` and
-/// `localhost`.
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Request")]
-struct RequestOptions {
-    /// A file with the request, in the form that it has in a test file; `-` is standard input. Other options add to it.
-    #[arg(long, value_name = "FILE")]
-    request: Option<PathBuf>,
-
-    /// The peer's SPIFFE id, without `spiffe://`. Without one the request comes in plaintext.
-    #[arg(long)]
-    principal: Option<String>,
-
-    /// The method.
-    #[arg(long)]
-    method: Option<String>,
-
-    /// The path, with its query.
-    #[arg(long)]
-    path: Option<String>,
-
-    /// The host, with its port if it has one.
-    #[arg(long)]
-    host: Option<String>,
-
-    /// A header; may be repeated.
-    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = key_value)]
-    headers: Vec<(String, String)>,
-
-    /// The direct peer's address.
-    #[arg(long, value_name = "ADDRESS")]
-    source_ip: Option<String>,
-
-    /// The client's address; the direct peer's unless it is given.
-    #[arg(long, value_name = "ADDRESS")]
-    remote_ip: Option<String>,
-
-    /// The local address.
-    #[arg(long, value_name = "ADDRESS")]
-    destination_ip: Option<String>,
-
-    /// The local port.
-    #[arg(long)]
-    port: Option<u16>,
-
-    /// The server name of the TLS handshake.
-    #[arg(long)]
-    sni: Option<String>,
-
-    /// A claim of the verified token; may be repeated, and one that is repeated is a list. `[a][b]=v` is a claim in a claim; a
-    /// value in brackets or braces is JSON.
-    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = key_value)]
-    claims: Vec<(String, String)>,
-}
-
 pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
-    let mesh = arguments.mesh.combining(&arguments.combining);
-    let workload = arguments.workload.workload(&mesh)?;
+    let mesh = arguments.setting.mesh();
+    let workload = arguments.setting.workload.workload(&mesh)?;
     let Some(resources) = super::valid_resources(&arguments.files)? else { return Ok(Answer::Bad) };
     let set = PolicySet { resources, workload, mesh };
     if let Some((resource, what)) = set.lacks_labels() {
@@ -133,105 +69,6 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
         Format::Json => *out = super::json(&Json::new(&explanation))?,
     }
     Ok(Answer::Good)
-}
-
-impl RequestOptions {
-    /// The request, from a file and from the other options, which count more.
-    fn read(&self) -> Result<RequestFields, Failure> {
-        let mut fields = match &self.request {
-            Some(file) => from_file(file)?,
-            None => Vec::new(),
-        };
-        let text = |text: &String| Value::String(text.clone());
-        let simple = [
-            ("principal", self.principal.as_ref().map(text)),
-            ("method", self.method.as_ref().map(text)),
-            ("path", self.path.as_ref().map(text)),
-            ("host", self.host.as_ref().map(text)),
-            ("sourceIp", self.source_ip.as_ref().map(text)),
-            ("remoteIp", self.remote_ip.as_ref().map(text)),
-            ("destinationIp", self.destination_ip.as_ref().map(text)),
-            ("destinationPort", self.port.map(|port| Value::Number(port.into()))),
-            ("sni", self.sni.as_ref().map(text)),
-        ];
-        for (name, value) in simple {
-            if let Some(value) = value {
-                fields.retain(|(field, _)| field != name);
-                fields.push((name.to_owned(), value.into()));
-            }
-        }
-        for (name, value) in &self.headers {
-            add(field(&mut fields, "headers")?, name, Value::String(value.clone()));
-        }
-        for (name, value) in &self.claims {
-            let keys = claim_path(name)?;
-            let (last, outer) = keys.split_last().ok_or("a claim needs a name")?;
-            let innermost = outer.iter().try_fold(field(&mut fields, "jwt")?, |map, key| field(map, key))?;
-            add(innermost, last, claim_value(name, value)?);
-        }
-        let mut diagnostics = Diagnostics::new();
-        let request = RequestFields::read(&Value::Map(fields).into(), &mut diagnostics);
-        match (request, diagnostics.into_found().first()) {
-            (Some(request), None) => Ok(request),
-            (_, error) => Err(format!("the request: {}", error.map(ToString::to_string).unwrap_or_default())),
-        }
-    }
-}
-
-type Fields = Vec<(String, Node)>;
-
-/// The request in a file, whole, so that a mistake in it is said with its line.
-fn from_file(file: &Path) -> Result<Fields, Failure> {
-    let source = Arc::new(Source::read(file).map_err(|error| error.to_string())?);
-    let mut documents = yaml::documents(&source.text).map_err(|error| input::not_yaml(&source, &error).to_string())?;
-    let node = if documents.len() == 1 { documents.pop() } else { None };
-    let node = node.ok_or_else(|| format!("{}: a request is one document", file.display()))?;
-    let mut diagnostics = Diagnostics::new();
-    RequestFields::read(&node, &mut diagnostics);
-    let findings: Vec<_> = input::findings(&source, &node, diagnostics).map(|finding| finding.to_string()).collect();
-    match node.value {
-        Value::Map(fields) if findings.is_empty() => Ok(fields),
-        _ => Err(findings.join("\n")),
-    }
-}
-
-/// The map under this name, which is made if it is not there.
-fn field<'f>(fields: &'f mut Fields, name: &str) -> Result<&'f mut Fields, Failure> {
-    let at = fields.iter().position(|(field, _)| field == name).unwrap_or_else(|| {
-        fields.push((name.to_owned(), Value::Map(Vec::new()).into()));
-        fields.len().saturating_sub(1)
-    });
-    match fields.get_mut(at).map(|(_, node)| &mut node.value) {
-        Some(Value::Map(inner)) => Ok(inner),
-        _ => Err(format!("`{name}` cannot both be a value and have values in it")),
-    }
-}
-
-/// Adds a value; where there is one already, both are a list.
-fn add(fields: &mut Fields, name: &str, value: Value) {
-    match fields.iter_mut().find(|(field, _)| field == name).map(|(_, node)| &mut node.value) {
-        Some(Value::List(items)) => items.push(value.into()),
-        Some(before) => {
-            let first = std::mem::replace(before, Value::Null);
-            *before = Value::List(vec![first.into(), value.into()]);
-        }
-        None => fields.push((name.to_owned(), value.into())),
-    }
-}
-
-/// `a`, or `[a][b]` as policies have it.
-fn claim_path(name: &str) -> Result<Vec<&str>, Failure> {
-    let Some(inner) = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) else { return Ok(vec![name]) };
-    let keys: Vec<&str> = inner.split("][").collect();
-    if keys.iter().any(|key| key.is_empty()) { Err(format!("`{name}`: a claim needs a name")) } else { Ok(keys) }
-}
-
-fn claim_value(name: &str, value: &str) -> Result<Value, Failure> {
-    if !value.starts_with(['[', '{']) {
-        return Ok(Value::String(value.to_owned()));
-    }
-    let node = from_json(value.as_bytes()).map_err(|error| format!("claim {name}: `{value}` is not JSON: {error}"))?;
-    Ok(node.value)
 }
 
 const BOLD: Style = Style::new().bold();
@@ -357,127 +194,4 @@ fn list(values: &[String]) -> String {
         shown.push(format!("and {more} more"));
     }
     shown.join(", ")
-}
-
-/// The explanation as JSON has it.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Json<'e> {
-    decision: String,
-    reason: String,
-    rule: Option<JsonRule<'e>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    unreadable: Option<&'e str>,
-    dry_run: JsonDryRun,
-    audited: Option<String>,
-    rules: Vec<JsonRule<'e>>,
-    not_applying: Vec<JsonElsewhere>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct JsonRule<'e> {
-    policy: String,
-    rule: usize,
-    action: String,
-    dry_run: bool,
-    matched: bool,
-    file: String,
-    line: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    failed: Option<JsonFailed<'e>>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct JsonFailed<'e> {
-    path: String,
-    attribute: &'e str,
-    line: Option<u32>,
-    must_not_match: bool,
-    expected: &'e [String],
-    actual: Option<&'e [String]>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    why_nothing: Option<&'e str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hint: Option<&'e str>,
-    further: usize,
-}
-
-#[derive(Serialize)]
-struct JsonDryRun {
-    deny: Option<JsonWouldBe>,
-    allow: Option<JsonWouldBe>,
-}
-
-#[derive(Serialize)]
-struct JsonWouldBe {
-    decision: String,
-    rule: Option<String>,
-}
-
-#[derive(Serialize)]
-struct JsonElsewhere {
-    policy: String,
-    reason: String,
-}
-
-impl<'e> Json<'e> {
-    pub fn new(explanation: &'e Explanation<'_>) -> Self {
-        let decision = &explanation.decision;
-        let would_be = |would_be: WouldBe<'_>| JsonWouldBe {
-            decision: would_be.verdict.to_string(),
-            rule: would_be.rule.map(ToString::to_string),
-        };
-        let elsewhere = explanation.elsewhere.iter().map(|(resource, scope)| JsonElsewhere {
-            policy: resource.policy.name.to_string(),
-            reason: scope.to_string(),
-        });
-        Self {
-            decision: decision.verdict.to_string(),
-            reason: decision.reason.to_string(),
-            rule: explanation.deciding().map(JsonRule::new),
-            unreadable: decision.unreadable,
-            dry_run: JsonDryRun {
-                deny: decision.dry_run.deny.map(would_be),
-                allow: decision.dry_run.allow.map(would_be),
-            },
-            audited: decision.audited.map(ToString::to_string),
-            rules: explanation.rules.iter().map(JsonRule::new).collect(),
-            not_applying: elsewhere.collect(),
-        }
-    }
-}
-
-impl<'e> JsonRule<'e> {
-    fn new(report: &'e RuleReport<'_>) -> Self {
-        let failed = report.failed.as_ref().map(|failed| JsonFailed {
-            path: failed.path.to_string(),
-            attribute: &failed.attribute,
-            line: failed.span.map(|span| span.start.line),
-            must_not_match: failed.is_not,
-            expected: &failed.expected,
-            actual: match &failed.actual {
-                Actual::Values(values) => Some(values),
-                Actual::Nothing(_) | Actual::Unreadable => None,
-            },
-            why_nothing: match &failed.actual {
-                Actual::Values(_) => None,
-                Actual::Nothing(why) => Some(why),
-                Actual::Unreadable => Some("unreadable"),
-            },
-            hint: failed.hint.as_deref(),
-            further: failed.further,
-        });
-        Self {
-            policy: report.rule.policy.to_string(),
-            rule: report.rule.index,
-            action: report.action.to_string(),
-            dry_run: report.dry_run,
-            matched: report.failed.is_none(),
-            file: report.resource.source.file.display().to_string(),
-            line: report.span.map(|span| span.start.line),
-            failed,
-        }
-    }
 }

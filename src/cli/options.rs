@@ -50,6 +50,23 @@ pub struct CombiningOption {
     combining: String,
 }
 
+/// Who the workload is, what its mesh is like, and how matches become a decision there.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Setting {
+    #[command(flatten)]
+    pub workload: WorkloadOptions,
+    #[command(flatten)]
+    mesh: MeshOptions,
+    #[command(flatten)]
+    combining: CombiningOption,
+}
+
+impl Setting {
+    pub fn mesh(&self) -> Mesh {
+        self.mesh.combining(&self.combining)
+    }
+}
+
 impl MeshOptions {
     /// The mesh, with Istio's combining algorithm.
     pub fn mesh(&self) -> Mesh {

@@ -12,7 +12,7 @@ use mesh_authz::render::rbac::{self, Traffic};
 use mesh_authz::render::{self, Described};
 
 use self::shared::{Format, applying};
-use super::options::{CombiningOption, MeshOptions, WorkloadOptions};
+use super::options::{MeshOptions, Setting, WorkloadOptions};
 use super::{Answer, Failure, note};
 
 /// What to render.
@@ -53,12 +53,7 @@ pub struct PluginConfig {
     files: Vec<PathBuf>,
 
     #[command(flatten)]
-    workload: WorkloadOptions,
-    #[command(flatten)]
-    mesh: MeshOptions,
-
-    #[command(flatten)]
-    combining: CombiningOption,
+    setting: Setting,
 }
 
 /// Arguments of `mesh-authz render envoy-rbac`.
@@ -141,8 +136,8 @@ fn say_skipped(resources: &Resources) {
 }
 
 fn plugin_config(resources: &Resources, arguments: &PluginConfig) -> Result<String, Failure> {
-    let PluginConfig { workload, mesh, combining, .. } = arguments;
-    let (labels, mesh) = (workload.labels()?, mesh.combining(combining));
+    let (workload, mesh) = (&arguments.setting.workload, arguments.setting.mesh());
+    let labels = workload.labels()?;
     if workload.namespace.is_some() && labels.is_some() {
         applying(resources, &workload.workload(&mesh)?)?;
     }

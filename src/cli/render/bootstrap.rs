@@ -15,7 +15,7 @@ use mesh_authz::request_authentication::{Keys, host_and_port};
 use super::Stop;
 use super::shared::{Format, applying, say_custom};
 use crate::cli::note;
-use crate::cli::options::{CombiningOption, MeshOptions, WorkloadOptions};
+use crate::cli::options::Setting;
 
 pub const EXAMPLE: &str = "Example: mesh-authz render envoy policies/ --label app=backend --upstream localhost:8080 \
                            --wasm dist/mesh_authz.wasm --plaintext > envoy.yaml";
@@ -28,12 +28,7 @@ pub struct Arguments {
     pub files: Vec<PathBuf>,
 
     #[command(flatten)]
-    workload: WorkloadOptions,
-    #[command(flatten)]
-    mesh: MeshOptions,
-
-    #[command(flatten)]
-    combining: CombiningOption,
+    setting: Setting,
 
     /// Where Envoy listens.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:15006")]
@@ -84,10 +79,10 @@ fn upstream(text: &str) -> Result<(String, u16), String> {
 }
 
 pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Stop> {
-    let Arguments { workload, mesh, combining, listen, upstream, admin, wasm, format, .. } = arguments;
+    let Arguments { setting, listen, upstream, admin, wasm, format, .. } = arguments;
     // Left out is what does not apply: the bootstrap is one workload's, and says so.
-    let mesh = mesh.combining(combining);
-    let scope = workload.workload(&mesh)?;
+    let mesh = setting.mesh();
+    let scope = setting.workload.workload(&mesh)?;
     let applying = applying(resources, &scope)?;
     let authentications = authentications(resources, &scope)?;
     say(&applying, &authentications, arguments.plaintext);
