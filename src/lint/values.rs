@@ -116,7 +116,10 @@ fn request_principal(value: &str, _: &Site<'_>, _: &Linter<'_>) -> Option<Remark
     let scheme = issuer.strip_suffix('/').filter(|scheme| scheme.ends_with(':'))?;
     // What stands behind the two slashes is all of an issuer, or the beginning of one.
     let rest = value.strip_prefix(issuer)?.strip_prefix('/')?;
-    let whole = rest.strip_suffix('*').unwrap_or(rest);
+    let whole = match rest.strip_suffix('*').unwrap_or(rest) {
+        "" => "ISSUER",
+        whole => whole,
+    };
     Some((
         "MA022",
         format!(
@@ -193,8 +196,11 @@ fn is_foreign(path: &str) -> bool {
         segment.strip_prefix(':').is_some_and(|name| name.starts_with(|c: char| c.is_ascii_alphabetic()))
             || (segment.starts_with('<') && segment.ends_with('>'))
     };
+    // `/index.*` is a prefix; with more behind it, or nothing before it in its segment, `.*` is none.
+    let beginning = path.strip_suffix('*').unwrap_or(path);
     path.starts_with('^')
-        || [".*", ".+", "\\", "(?", "[^", "]+", "]*"].iter().any(|sign| path.contains(sign))
+        || path.ends_with("/.*")
+        || [".*", ".+", "\\", "(?", "[^", "]+", "]*"].iter().any(|sign| beginning.contains(sign))
         || path.split('/').any(parameter)
 }
 

@@ -69,8 +69,8 @@ fn paths_in_another_language() {
     table(
         "MA018",
         of,
-        &["/a/.*", "^/a", "/v[0-9]+/x", "/users/:id", "/users/<id>", "/a.+", "/a\\\\.b"],
-        &["/a", "/a*", "/a.b", "/Products(1)", "/$metadata", "/a:b", "/8:30", "/a[1]", "/a+b", "*.js"],
+        &["/a/.*", "/a.*/b", "^/a", "/v[0-9]+/x", "/users/:id", "/users/<id>", "/a.+", "/a\\\\.b"],
+        &["/a", "/a*", "/a.b", "/index.*", "/Products(1)", "/$metadata", "/a:b", "/8:30", "/a[1]", "/a+b", "*.js"],
     );
 }
 
