@@ -108,7 +108,8 @@ fn note(text: &str) {
 /// As JSON, for scripts.
 fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
     let text = serde_json::to_string_pretty(value).map_err(|error| error.to_string())?;
-    Ok(text + "\n")
+    // JSON leaves it as it is, and output for terminals would lose it.
+    Ok(text.replace('\u{7f}', "\\u007f") + "\n")
 }
 
 /// Runs the command, and turns its answer into an exit status.
@@ -122,9 +123,12 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         Command::Completions(arguments) => generate::completions(arguments, &mut out),
         Command::Man(arguments) => generate::man(arguments, &mut out),
     };
-    // Colours are for terminals, unless NO_COLOR says otherwise. A reader that closes the pipe early, such as `head`, is no
-    // failure.
-    let _closed_pipe = anstream::stdout().write_all(out.as_bytes());
+    // Colours are for terminals, unless NO_COLOR says otherwise; what a program reads stays as it is. A reader that closes the
+    // pipe early, such as `head`, is no failure.
+    let _closed_pipe = match arguments.command {
+        Command::Check(_) | Command::Explain(_) | Command::Test(_) => anstream::stdout().write_all(out.as_bytes()),
+        Command::Render(_) | Command::Completions(_) | Command::Man(_) => std::io::stdout().write_all(out.as_bytes()),
+    };
     match answer {
         Ok(Answer::Good) => ExitCode::SUCCESS,
         Ok(Answer::Bad) => ExitCode::from(1),

@@ -213,9 +213,20 @@ fn actual(predicate: &Predicate, request: &request::Request) -> Actual {
             }
         }
         Predicate::Metadata { filter, key, .. } => {
-            metadata_values(request.metadata().and_then(|all| all.get(filter.as_bytes(), &[key])))
+            match metadata_values(request.metadata().and_then(|all| all.get(filter.as_bytes(), &[key]))) {
+                // A value in brackets is compared with the elements of a list, any other with a string.
+                Actual::Values(values) if is_list(request, filter, key) => {
+                    Actual::Values(values.into_iter().map(|value| format!("[{value}]")).collect())
+                }
+                other => other,
+            }
         }
     }
+}
+
+fn is_list(request: &request::Request, filter: &str, key: &str) -> bool {
+    let value = request.metadata().and_then(|all| all.get(filter.as_bytes(), &[key]));
+    matches!(value, Lookup::Value(metadata::Value::List(_)))
 }
 
 fn of(value: Lookup<String>) -> Actual {
@@ -230,6 +241,8 @@ fn identity(request: &request::Request) -> Actual {
     let mut names = Vec::new();
     for which in PeerName::ALL {
         match request.peer_name(which) {
+            // As the engine has it: such a name is cut off there by some programs.
+            Lookup::Value(name) if name.contains(&0) => return Actual::Unreadable,
             Lookup::Value(name) => names.push(lossy(name)),
             Lookup::Absent => {}
             Lookup::Unreadable => return Actual::Unreadable,
@@ -333,10 +346,13 @@ fn hint(predicate: &Predicate, expected: &[String], actual: &Actual, request: &r
             return other_address(values, request.remote_ip(), "remote.ip", "remoteIpBlocks");
         }
         Predicate::RemoteIp(values) => return other_address(values, request.source_ip(), "source.ip", "ipBlocks"),
+        // These are compared in parts, or by their kind.
+        Predicate::RequestPrincipal(_) | Predicate::Metadata { .. } => return None,
         _ => {}
     }
-    let differs_in_case =
-        |expected: &str, actual: &str| matches(&expected.to_ascii_lowercase(), &actual.to_ascii_lowercase());
+    let differs_in_case = |expected: &str, actual: &str| {
+        !matches(expected, actual) && matches(&expected.to_ascii_lowercase(), &actual.to_ascii_lowercase())
+    };
     near(&differs_in_case).map(|expected| format!("`{expected}` differs in upper and lower case only, which counts"))
 }
 

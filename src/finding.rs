@@ -19,13 +19,21 @@ pub struct Source {
     pub text: String,
     /// Where each line begins, once somebody has asked.
     lines: OnceLock<Vec<usize>>,
+    /// Whether a column is a byte, likewise.
+    is_ascii: OnceLock<bool>,
 }
 
 impl Source {
     /// This text of this file.
     #[must_use]
     pub fn new(file: PathBuf, text: String) -> Self {
-        Self { file, text, lines: OnceLock::new() }
+        Self { file, text, lines: OnceLock::new(), is_ascii: OnceLock::new() }
+    }
+
+    /// Whether each of its characters is one byte.
+    #[must_use]
+    pub fn is_ascii(&self) -> bool {
+        *self.is_ascii.get_or_init(|| self.text.is_ascii())
     }
 
     /// A line of it, counted from 1, without its end.

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::string::FromUtf8Error;
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -115,15 +116,10 @@ impl Resources {
     /// A file cannot be read. What is wrong with what it holds is a finding, not an error.
     pub fn read<P: AsRef<Path>>(inputs: &[P]) -> Result<Self, InputError> {
         let files = all_files(inputs)?;
-        let read = |file: &PathBuf| {
-            let source = Source::read(file)?;
-            let documents = yaml::documents(&source.text);
-            Ok((Arc::new(source), documents))
-        };
-        let texts: Vec<_> = files.par_iter().map(read).collect::<Result<_, _>>()?;
+        let texts: Vec<_> = files.par_iter().map(|file| Source::read_documents(file)).collect::<Result<_, _>>()?;
         let mut resources = Self::default();
         for (source, documents) in texts {
-            resources.add_documents(&source, documents);
+            resources.add_documents(&Arc::new(source), documents);
         }
         resources.find_twins();
         Ok(resources)
@@ -133,16 +129,16 @@ impl Resources {
     #[must_use]
     pub fn of(source: &Arc<Source>) -> Self {
         let mut resources = Self::default();
-        resources.add_documents(source, yaml::documents(&source.text));
+        resources.add_documents(source, yaml::read(&source.text));
         resources.find_twins();
         resources
     }
 
-    fn add_documents(&mut self, source: &Arc<Source>, documents: Result<Vec<Node>, YamlError>) {
-        match documents {
-            Ok(documents) => documents.into_iter().for_each(|node| self.document(source, node)),
-            Err(error) => self.findings.push(not_yaml(source, &error)),
+    fn add_documents(&mut self, source: &Arc<Source>, (documents, error): Documents) {
+        for node in documents {
+            self.document(source, node);
         }
+        self.findings.extend(error.map(|error| not_yaml(source, &error)));
     }
 
     /// Whether anything found makes the input unusable.
@@ -251,15 +247,41 @@ impl Source {
     /// # Errors
     /// It cannot be read, or is not UTF-8.
     pub fn read(file: &Path) -> Result<Self, InputError> {
-        let text = if file == Path::new("-") {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).map(|_| text)
-        } else {
-            std::fs::read_to_string(file)
-        };
-        let text = text.map_err(|error| InputError { file: file.to_owned(), message: error.to_string() })?;
+        let text = String::from_utf8(bytes(file)?);
+        let text = text.map_err(|error| InputError { file: file.to_owned(), message: not_text(&error) })?;
         Ok(Self::new(file.to_owned(), text))
     }
+
+    /// As [`Self::read`], with the documents in it as far as they are YAML. What is not text at all is not YAML either.
+    fn read_documents(file: &Path) -> Result<(Self, Documents), InputError> {
+        let (text, error) = match String::from_utf8(bytes(file)?) {
+            Ok(text) => (text, None),
+            Err(error) => (String::new(), Some(not_text(&error))),
+        };
+        let source = Self::new(file.to_owned(), text);
+        let documents = match error {
+            None => yaml::read(&source.text),
+            Some(message) => (Vec::new(), Some(YamlError::new(message))),
+        };
+        Ok((source, documents))
+    }
+}
+
+/// Documents, and why there are no more.
+type Documents = (Vec<Node>, Option<YamlError>);
+
+fn bytes(file: &Path) -> Result<Vec<u8>, InputError> {
+    let bytes = if file == Path::new("-") {
+        let mut bytes = Vec::new();
+        std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
+    } else {
+        std::fs::read(file)
+    };
+    bytes.map_err(|error| InputError { file: file.to_owned(), message: error.to_string() })
+}
+
+fn not_text(error: &FromUtf8Error) -> String {
+    format!("the file is not UTF-8, from byte {} on", error.utf8_error().valid_up_to())
 }
 
 /// The documents of one file.
@@ -332,17 +354,31 @@ fn files(input: &Path) -> Result<Vec<PathBuf>, InputError> {
     Ok(files)
 }
 
-/// The files with resources in a folder, and in the folders in it, in the order of their names.
+/// The files with resources in a folder, and in the folders in it, in the order of their names. A link back to a folder that it
+/// is in is passed over, and so is one to nothing, unless it has the name of a resource.
 fn in_folder(folder: &Path) -> Result<Vec<PathBuf>, walkdir::Error> {
     let is_hidden =
         |entry: &walkdir::DirEntry| entry.depth() > 0 && entry.file_name().as_encoded_bytes().starts_with(b".");
     let is_resource = |path: &Path| {
-        path.extension().is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known))
+        let extension = path.extension().unwrap_or_default();
+        ["yaml", "yml", "json"].iter().any(|known| extension.eq_ignore_ascii_case(known))
     };
-    let entries = walkdir::WalkDir::new(folder).follow_links(true).sort_by_file_name();
-    let paths = entries.into_iter().filter_entry(|entry| !is_hidden(entry)).map(|entry| Ok(entry?.into_path()));
-    let paths: Vec<PathBuf> = paths.collect::<Result<_, walkdir::Error>>()?;
-    Ok(paths.into_iter().filter(|path| is_resource(path) && path.is_file()).collect())
+    let mut files = Vec::new();
+    for entry in
+        walkdir::WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter().filter_entry(|e| !is_hidden(e))
+    {
+        match entry {
+            Ok(entry) if is_resource(entry.path()) && entry.path().is_file() => files.push(entry.into_path()),
+            Ok(_) => {}
+            Err(error) => {
+                let is_link_to_nothing = error.path().is_some_and(|path| path.is_symlink() && !is_resource(path));
+                if error.loop_ancestor().is_none() && !is_link_to_nothing {
+                    return Err(error);
+                }
+            }
+        }
+    }
+    Ok(files)
 }
 
 /// What a resource is, or is meant to be: a mistyped one must not be skipped as something else.

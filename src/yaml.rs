@@ -30,6 +30,14 @@ pub struct YamlError {
     pub within: Option<Position>,
 }
 
+impl YamlError {
+    /// A whole text is wrong.
+    #[must_use]
+    pub fn new(message: String) -> Self {
+        Self { position: Position { line: 1, column: 1 }, message, hint: None, within: None }
+    }
+}
+
 impl fmt::Display for YamlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "line {}:{}: {}", self.position.line, self.position.column, self.message)
@@ -43,12 +51,25 @@ impl std::error::Error for YamlError {}
 /// # Errors
 /// The text is not YAML, is nested deeper than 128 levels, or expands to more than 256 MiB.
 pub fn documents(text: &str) -> Result<Vec<Node>, YamlError> {
+    match read(text) {
+        (documents, None) => Ok(documents),
+        (_, Some(error)) => Err(error),
+    }
+}
+
+/// As [`documents`], with those before the mistake, if there is one.
+#[must_use]
+pub fn read(text: &str) -> (Vec<Node>, Option<YamlError>) {
     let mut builder = Builder::default();
     for event in Parser::new_from_str(text) {
-        let (event, span) = event.map_err(|error| builder.not_yaml(&error))?;
-        builder.event(event, Span { start: position(span.start), end: position(span.end) })?;
+        let read = event.map_err(|error| builder.not_yaml(&error)).and_then(|(event, span)| {
+            builder.event(event, Span { start: position(span.start), end: position(span.end) })
+        });
+        if let Err(error) = read {
+            return (builder.documents, Some(error));
+        }
     }
-    Ok(builder.documents)
+    (builder.documents, None)
 }
 
 fn position(marker: Marker) -> Position {

@@ -99,3 +99,66 @@ fn a_list_from_a_cluster_is_read_from_standard_input() {
     let (out, status) = run(&["check", "-"], &format!("apiVersion: v1\nkind: List\nitems:\n- {item}\n"), &[]);
     assert_eq!((out.lines().last(), status), (Some("valid policies: 1, errors: 0, warnings: 0"), Some(0)));
 }
+
+#[test]
+fn one_mistake_does_not_hide_the_others() {
+    let text = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: { name: a }\nspec: { action: DENI \
+                }\n---\na: [b\n";
+    let (out, status) = run(&["check", "-"], text, &[]);
+    assert_eq!(status, Some(1));
+    assert!(out.contains("-:4:17:") && out.contains("this is not YAML"), "{out}");
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.yaml"), text).unwrap();
+    std::fs::write(folder.path().join("b.yaml"), b"\xff\xfe").unwrap();
+    std::os::unix::fs::symlink(folder.path(), folder.path().join("loop")).unwrap();
+    std::os::unix::fs::symlink("nothing", folder.path().join("dangling")).unwrap();
+    let (out, status) = run(&["check", folder.path().to_str().unwrap()], "", &[]);
+    assert_eq!(status, Some(1));
+    assert!(out.contains("a.yaml:4:17:") && out.contains("the file is not UTF-8, from byte 0 on"), "{out}");
+}
+
+#[test]
+fn a_test_file_that_cannot_be_run_is_a_failure_among_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let tests = "tests: [{ name: \"a\u{fffe}b\", request: {}, expect: DENY }]\n";
+    std::fs::write(folder.path().join("a.yaml"), format!("policies: [nothing.yaml]\n{tests}")).unwrap();
+    let policies = std::fs::canonicalize("examples/tutorial/deny-all-backend.yaml").unwrap();
+    let whole = format!("policies: [{}]\nworkload: {{ labels: {{ app: backend }} }}\n{tests}", policies.display());
+    std::fs::write(folder.path().join("b.yaml"), whole).unwrap();
+    let folder = folder.path().to_str().unwrap();
+    let (out, status) = run(&["test", folder], "", &[]);
+    assert_eq!((out.lines().last(), status), (Some("1 passed, 1 failed"), Some(1)), "{out}");
+    let (out, _) = run(&["test", folder, "--format", "junit"], "", &[]);
+    assert!(out.contains("errors=\"1\"") && !out.contains('\u{fffe}'), "{out}");
+}
+
+#[test]
+fn a_value_is_what_it_is_in_every_form() {
+    let policy = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: { name: a }\nspec: { rules: [{ to: [{ \
+                  operation: { paths: [\"/pub\\x7f*\"] } }] }] }\n";
+    let (out, _) = run(&["render", "plugin-config", "-"], policy, &[]);
+    let config: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(config.pointer("/policies/0/spec/rules/0/to/0/operation/paths/0").unwrap(), "/pub\u{7f}*");
+    let claim = |claim: &str| {
+        let policy = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: { name: a }\nspec: { rules: [{ \
+                      when: [{ key: 'request.auth.claims[level]', values: ['5'] }] }] }\n";
+        run(&["explain", "-", "--claim", claim], policy, &[]).0.lines().next().unwrap().to_owned()
+    };
+    assert_eq!(claim("level=5"), "ALLOW: rule 0 of default/a matched");
+    assert_eq!(claim("level:=5"), "DENY: no ALLOW policy matched");
+    assert_eq!(claim("level:=[\"5\"]"), "ALLOW: rule 0 of default/a matched");
+}
+
+#[test]
+fn a_line_that_is_a_whole_file_is_shown_around_the_mistake() {
+    let policy = |n: usize| {
+        format!(
+            r#"{{"apiVersion":"security.istio.io/v1","kind":"AuthorizationPolicy","metadata":{{"name":"p{n}"}},"spec":{{"x":1}}}}"#
+        )
+    };
+    let policies: Vec<_> = (0..300).map(policy).collect();
+    let (out, status) = run(&["check", "-"], &format!(r#"{{"kind":"List","items":[{}]}}"#, policies.join(",")), &[]);
+    assert_eq!(status, Some(1));
+    assert!(out.lines().all(|line| line.chars().count() < 400), "{:?}", out.lines().map(str::len).max());
+    assert!(out.contains("valid policies: 0, errors: 300, warnings: 0"));
+}

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
 use mesh_authz::document::Span;
 use mesh_authz::finding::{Finding, Severity};
-use mesh_authz::input::Resources;
+use mesh_authz::input::{DUPLICATE_NAME, Resources};
 use mesh_authz::lint::{self, CATALOGUE, Lint, PathNormalization, Surroundings, catalogue};
 use serde::Serialize;
 
@@ -39,7 +39,7 @@ pub struct Arguments {
     deny_warnings: bool,
 
     /// Do not ask this; may be repeated. The annotation `mesh-authz/allow: CODE,…` does the same for one policy.
-    #[arg(long, value_name = "CODE", value_parser = code)]
+    #[arg(long, value_name = "CODE", value_parser = allowable)]
     allow: Vec<&'static str>,
 
     /// Say what a lint is about, with an example.
@@ -77,6 +77,14 @@ enum Format {
 fn code(text: &str) -> Result<&'static str, String> {
     let unknown = || "there is no such lint; `mesh-authz check --list` has them all".to_owned();
     catalogue::find(text).map(|lint| lint.code).ok_or_else(unknown)
+}
+
+/// The code of a lint that can be left out.
+fn allowable(text: &str) -> Result<&'static str, String> {
+    match code(text)? {
+        DUPLICATE_NAME => Err("is an error, which cannot be left out".to_owned()),
+        code => Ok(code),
+    }
 }
 
 pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {

@@ -109,9 +109,9 @@ pub fn details(explanation: &Explanation<'_>, most: usize, out: &mut String) {
         let _infallible = writeln!(out, "\n  and {more} more: --all shows them");
     }
     for resource in &explanation.without_rules {
-        let name = &resource.policy.name;
-        let _infallible =
-            writeln!(out, "\n{} {name} has no rules: it applies, and never matches", resource.policy.action);
+        let (name, action) = (&resource.policy.name, resource.policy.action);
+        let dry_run = if resource.policy.dry_run { " (dry run)" } else { "" };
+        let _infallible = writeln!(out, "\n{action}{dry_run} {name} has no rules: it applies, and never matches");
     }
     for (resource, scope) in &explanation.elsewhere {
         let _infallible = writeln!(out, "\n{} {}: {scope}", resource.policy.action, resource.policy.name);

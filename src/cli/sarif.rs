@@ -73,10 +73,10 @@ fn location(source: &Source, span: Option<Span>) -> Map<String, Value> {
     Map::from_iter([("physicalLocation".to_owned(), physical.into())])
 }
 
-/// The file as a relative reference: what is no character of a path there is percent-encoded.
+/// The file as a reference: what is no character of a path there is percent-encoded.
 fn uri(source: &Source) -> String {
     let path = source.file.to_string_lossy().replace('\\', "/");
-    let mut uri = String::with_capacity(path.len());
+    let mut uri = if source.file.is_absolute() { "file://".to_owned() } else { String::new() };
     for byte in path.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~/!$&'()*+,;=@".contains(&byte) {
             uri.push(char::from(byte));

@@ -1,6 +1,7 @@
 //! Findings for people: what is wrong and where, the line with a marker under the field, and what to do about it.
 
 use std::fmt::Write as _;
+use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Element, Group, Level, Renderer, Snippet};
 use anstyle::{AnsiColor, Style};
@@ -74,15 +75,34 @@ fn snippet<'s>(
     let line = source.line(span.start.line)?;
     let offset = |column: u32| {
         let characters = usize::try_from(column).unwrap_or(usize::MAX).saturating_sub(1);
+        if source.is_ascii() {
+            return characters.min(line.len());
+        }
         line.char_indices().nth(characters).map_or(line.len(), |(at, _)| at)
     };
     let start = offset(span.start.column);
     let end = if span.end.line == span.start.line { offset(span.end.column) } else { line.trim_end().len() };
-    let end = end.max(start);
-    let annotation = kind.span(start..end).label(label);
+    let (line, range) = window(line, start..end.max(start))?;
+    let annotation = kind.span(range).label(label);
     let number = usize::try_from(span.start.line).unwrap_or(usize::MAX);
     let snippet = Snippet::source(line).line_start(number).annotation(annotation);
     Some(if with_path { snippet.path(source.file.display().to_string()) } else { snippet })
+}
+
+/// What there is to see of a line around a part of it; a line can be a whole file.
+fn window(line: &str, part: Range<usize>) -> Option<(&str, Range<usize>)> {
+    const AROUND: usize = 160;
+    let end = part.end.min(part.start.saturating_add(AROUND));
+    let mut from = part.start.saturating_sub(AROUND);
+    let mut to = end.saturating_add(AROUND).min(line.len());
+    while !line.is_char_boundary(from) {
+        from = from.saturating_sub(1);
+    }
+    while !line.is_char_boundary(to) {
+        to = to.saturating_add(1);
+    }
+    let end = (end..=to).find(|at| line.is_char_boundary(*at))?;
+    Some((line.get(from..to)?, part.start.saturating_sub(from)..end.saturating_sub(from)))
 }
 
 /// Text from a file as a terminal can take it: control characters are escaped.

@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use mesh_authz::diagnostic::Part;
 use mesh_authz::engine::{Decision, Engine};
 use mesh_authz::explain::Explanation;
-use mesh_authz::finding::{Finding, Source};
+use mesh_authz::finding::Source;
 use mesh_authz::input::{self, InputError};
 use mesh_authz::policy::rule_path;
 use mesh_authz::policy::scope::Scope;
@@ -65,7 +65,8 @@ enum Format {
 /// One file, run.
 struct Outcome {
     file: String,
-    result: Result<Run, Vec<Finding>>,
+    /// The tests, or why they could not be run.
+    result: Result<Run, TestFileError>,
 }
 
 /// The tests of one file, run.
@@ -163,8 +164,8 @@ impl Outcome {
     fn of(path: &Path, with_coverage: bool) -> Result<Self, InputError> {
         let result = match TestFile::read(path) {
             Ok(file) => Ok(Run::of(&file, with_coverage)),
-            Err(TestFileError::Input(error)) => return Err(error),
-            Err(TestFileError::Invalid(findings)) => Err(findings),
+            Err(TestFileError::Input(error)) if error.file == path => return Err(error),
+            Err(error) => Err(error),
         };
         Ok(Self { file: path.display().to_string(), result })
     }
@@ -272,10 +273,15 @@ impl Summary {
         for Outcome { file, result } in &self.outcomes {
             let run = match result {
                 Ok(run) => run,
-                Err(findings) => {
+                Err(TestFileError::Invalid(findings)) => {
                     for finding in findings {
                         snippet::finding(finding, out);
                     }
+                    continue;
+                }
+                Err(TestFileError::Input(error)) => {
+                    let _infallible =
+                        writeln!(out, "{bad}FAILED{bad:#} {file}: {}", snippet::printable(&error.to_string()));
                     continue;
                 }
             };
@@ -329,18 +335,17 @@ impl Summary {
                         let mut status = TestCaseStatus::success();
                         if !test.passed {
                             status = TestCaseStatus::non_success(NonSuccessKind::Failure);
-                            status.set_message(format!("expected {}, got {}", test.expected, test.got));
-                            status.set_description(strip_str(&test.explanation).to_string());
+                            status.set_message(xml(&format!("expected {}, got {}", test.expected, test.got)));
+                            status.set_description(xml(&strip_str(&test.explanation).to_string()));
                         }
-                        let mut case = TestCase::new(&*test.name, status);
+                        let mut case = TestCase::new(xml(&test.name), status);
                         case.set_classname(file);
                         suite.add_test_case(case);
                     }
                 }
-                Err(findings) => {
+                Err(error) => {
                     let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
-                    let lines: Vec<_> = findings.iter().map(ToString::to_string).collect();
-                    status.set_message("the test file is not valid").set_description(lines.join("\n"));
+                    status.set_message("the test file is not valid").set_description(xml(&error.to_string()));
                     suite.add_test_case(TestCase::new("the file can be read", status));
                 }
             }
@@ -348,6 +353,13 @@ impl Summary {
         }
         report.to_string().map_err(|error| error.to_string())
     }
+}
+
+/// The characters that XML 1.0 has; others cannot stand in it, not even escaped.
+fn xml(text: &str) -> String {
+    let is_one =
+        |c: &char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..);
+    text.chars().filter(is_one).collect()
 }
 
 /// What came of it, as JSON has it.
@@ -372,7 +384,7 @@ impl<'s> From<&'s Outcome> for JsonFile<'s> {
     fn from(Outcome { file, result }: &'s Outcome) -> Self {
         match result {
             Ok(run) => Self { file, errors: Vec::new(), tests: &run.tests },
-            Err(findings) => Self { file, errors: findings.iter().map(ToString::to_string).collect(), tests: &[] },
+            Err(error) => Self { file, errors: error.to_string().lines().map(str::to_owned).collect(), tests: &[] },
         }
     }
 }

@@ -41,20 +41,39 @@ impl<'r> Alternative<'r> {
 impl Rule {
     /// All ways to match the rule.
     pub fn alternatives(&self) -> impl Iterator<Item = Alternative<'_>> {
-        let sources = 0..self.from.as_ref().map_or(1, |groups| groups.len());
-        let operations = 0..self.to.as_ref().map_or(1, |groups| groups.len());
-        sources.flat_map(move |source| {
-            let with = move |operation| {
-                Alternative([group(self.from.as_ref(), source), group(self.to.as_ref(), operation), &self.when])
-            };
-            operations.clone().map(with)
+        choices(self.from.as_ref()).flat_map(move |source| {
+            choices(self.to.as_ref()).map(move |operation| Alternative([source, operation, &self.when]))
         })
     }
 
     /// Whether every request that the other rule matches is one that this rule matches.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
+        // All alternatives of the one with all of the other are too many to compare where there are hundreds.
+        const MANY: usize = 4096;
+        if self.count().saturating_mul(other.count()) > MANY {
+            return self.covers_clause_by_clause(other);
+        }
         other.alternatives().all(|theirs| self.alternatives().any(|ours| ours.covers(theirs)))
+    }
+
+    /// As [`Self::covers`], seen only where sources cover sources, operations operations and conditions conditions.
+    fn covers_clause_by_clause(&self, other: &Self) -> bool {
+        let clause = |ours: Option<&AnyOf>, theirs: Option<&AnyOf>| {
+            let only = |tests| Alternative([tests, &[], &[]]);
+            choices(theirs).all(|theirs| {
+                let with_conditions = Alternative([theirs, &[], &other.when]);
+                choices(ours).any(|ours| only(ours).covers(with_conditions))
+            })
+        };
+        clause(self.from.as_ref(), other.from.as_ref())
+            && clause(self.to.as_ref(), other.to.as_ref())
+            && Alternative([&[], &[], &self.when]).covers(Alternative([&[], &[], &other.when]))
+    }
+
+    /// How many alternatives there are.
+    fn count(&self) -> usize {
+        choices(self.from.as_ref()).count().saturating_mul(choices(self.to.as_ref()).count())
     }
 
     /// Whether it matches every request.
@@ -75,6 +94,12 @@ impl Rule {
         self.alternatives().all(|alternative| alternative.identity(Expected::Match))
     }
 
+    /// Whether it asks, in some alternative, for a peer with a certain identity.
+    #[must_use]
+    pub fn can_need_identity(&self) -> bool {
+        self.alternatives().any(|alternative| alternative.identity(Expected::Match))
+    }
+
     /// Whether it matches every peer without an identity, whatever the request.
     #[must_use]
     pub fn takes_all_plaintext(&self) -> bool {
@@ -92,9 +117,10 @@ impl Rule {
     }
 }
 
-/// One of the choices of a clause; the only one of a clause that is absent asks for nothing.
-fn group(groups: Option<&AnyOf>, index: usize) -> &[Test] {
-    groups.and_then(|groups| groups.get(index)).map_or(&[], |tests| tests)
+/// The choices of a clause; the only one of a clause that is absent asks for nothing.
+fn choices(groups: Option<&AnyOf>) -> impl Iterator<Item = &[Test]> {
+    let absent: Option<&[Test]> = groups.is_none().then_some(&[]);
+    groups.into_iter().flatten().map(|tests| &**tests).chain(absent)
 }
 
 /// Whether `test` holds whenever `stronger` does.

@@ -271,7 +271,7 @@ spec:
         explanation: "A principal of exactly five parts, TRUST-DOMAIN/ns/NAMESPACE/sa/NAME, that names the mesh's trust \
             domain, an alias of it or cluster.local stands for the same workload in all of the mesh's trust domains. A \
             principal of another number of parts, such as `cluster.local/ns/foo/*`, is taken as written: in a mesh whose \
-            trust domain is `td1` it matches nobody.",
+            trust domain is `td1` it matches nobody. In trustDomains, `cluster.local` never stands for the mesh.",
         bad: r#"
 spec:
   rules:
@@ -436,9 +436,10 @@ spec:
         code: "MA013",
         name: "deny-on-tcp",
         summary: "a DENY rule that also refuses all traffic on TCP ports",
-        explanation: "On a port that is not HTTP, Istio applies a DENY rule without its HTTP fields. If nothing else is left \
-            of its sources or operations, it refuses every connection there. Name the ports that the rule is for. (This \
-            filter decides about HTTP only; in Istio the same policy also reaches the TCP filter.)",
+        explanation: "On a port that is not HTTP, Istio applies a DENY rule without its HTTP fields. If nothing is left then of \
+            one of its sources, of one of its operations and of its conditions, it refuses every connection there. Name the \
+            ports that the rule is for. (This filter decides about HTTP only; in Istio the same policy also reaches the TCP \
+            filter.)",
         bad: r#"
 spec:
   action: DENY
@@ -463,7 +464,8 @@ spec:
         name: "principal-without-trust-domain",
         summary: "a principal that has no trust domain in it",
         explanation: "A principal is TRUST-DOMAIN/ns/NAMESPACE/sa/NAME. A value that begins with `ns/`, or has no slash and no \
-            wildcard, matches no identity that a mesh hands out. serviceAccounts takes NAMESPACE/NAME.",
+            wildcard, matches no identity that a mesh hands out. serviceAccounts takes NAMESPACE/NAME, of whatever trust \
+            domain.",
         bad: r#"
 spec:
   rules:
@@ -476,7 +478,7 @@ spec:
   rules:
   - from:
     - source:
-        serviceAccounts: ["default/frontend"]
+        principals: ["cluster.local/ns/default/sa/frontend"]
 "#,
         trust_domain: None,
     },

@@ -28,7 +28,7 @@ pub(super) fn policy<'r>(linter: &mut Linter<'r>, resource: &'r Resource, sites:
                 resource,
                 rule_path(rule.id().index),
                 "no request can match this rule: two of its conditions exclude each other".to_owned(),
-                "remove the one that is not meant, or the rule".to_owned(),
+                "remove the one that is not meant".to_owned(),
             );
         }
     }
@@ -127,21 +127,30 @@ fn empty_lists<'r>(linter: &mut Linter<'r>, resource: &'r Resource, sites: &[Sit
     }
 }
 
-/// On a TCP port a DENY rule is applied without its HTTP fields; without any other field it matches everything.
+/// Whether a DENY rule refuses every connection on a TCP port, where it is applied without its HTTP fields: one of its sources,
+/// one of its operations and all conditions are empty then, and were not all empty before.
 fn stops_all_tcp(rule: &Rule) -> bool {
-    let any = |fields: &Option<AnyOf<AllOf<Predicate>>>, wanted: fn(&Predicate) -> bool| {
-        fields.iter().flat_map(|any| any.0.iter()).flat_map(|all| all.0.iter()).any(wanted)
+    let is_tcp = |predicate: &Predicate| match predicate {
+        Predicate::RequestPrincipal(_)
+        | Predicate::Host(_)
+        | Predicate::Method(_)
+        | Predicate::Path(_)
+        | Predicate::Header { .. }
+        | Predicate::Claim { .. } => false,
+        Predicate::Principal(_)
+        | Predicate::ServiceAccount(_)
+        | Predicate::TrustDomain(_)
+        | Predicate::Namespace(_)
+        | Predicate::RemoteIp(_)
+        | Predicate::SourceIp(_)
+        | Predicate::DestinationPort(_)
+        | Predicate::DestinationIp(_)
+        | Predicate::Sni(_)
+        | Predicate::Metadata { .. } => true,
     };
-    let tcp_from = any(&rule.from, |p| {
-        matches!(
-            p,
-            Predicate::Principal(_)
-                | Predicate::Namespace(_)
-                | Predicate::ServiceAccount(_)
-                | Predicate::SourceIp(_)
-                | Predicate::RemoteIp(_)
-        )
-    });
-    let tcp_to = any(&rule.to, |p| matches!(p, Predicate::DestinationPort(_)));
-    (rule.from.is_some() && rule.to.is_none() && !tcp_from) || (rule.to.is_some() && !tcp_to)
+    let is_empty = |all: &AllOf<Predicate>| !all.0.iter().any(is_tcp);
+    let can_be_empty =
+        |any: &Option<AnyOf<AllOf<Predicate>>>| any.as_ref().is_none_or(|any| any.0.iter().any(is_empty));
+    let says_something = rule.clauses().any(|(_, all)| !all.0.is_empty());
+    says_something && can_be_empty(&rule.from) && can_be_empty(&rule.to) && is_empty(&rule.when)
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use crate::diagnostic::{Path, Segment, suggestion};
 use crate::document::{Node, Value};
-use crate::input::{Other, Resource};
-use crate::policy::scope::{Reach, may_meet};
+use crate::input::{Authentication, Resource};
+use crate::policy::scope::{Reach, covers, may_meet};
 use crate::policy::{AuthorizationPolicy, DEFAULT_NAMESPACE, Predicate, Target};
 
 pub(super) fn policies(linter: &mut Linter<'_>) {
@@ -107,13 +107,6 @@ fn selector<'r>(linter: &mut Linter<'r>, resource: &'r Resource, workloads: &Wor
     linter.report("MA010", resource, path, format!("no workload in the input carries `{key}: {value}`"), hint);
 }
 
-/// Whether a resource with a selector may apply to a workload that the policy applies to.
-fn may_apply(other: &Other, policy: &AuthorizationPolicy, root_namespace: &str) -> bool {
-    let labels = labels(&other.node, &selector_path());
-    let target = if labels.is_empty() { Target::Everything } else { Target::Labels(labels) };
-    may_meet(Reach { namespace: namespace(&other.node), target: &target }, policy.reach(), root_namespace)
-}
-
 fn selector_path() -> Path {
     Path::of(["spec", "selector", "matchLabels"])
 }
@@ -121,7 +114,10 @@ fn selector_path() -> Path {
 fn request_authentication<'r>(linter: &mut Linter<'r>, resource: &'r Resource) {
     let root = &linter.surroundings.mesh.root_namespace;
     let mut verified = linter.resources.request_authentications.iter();
-    if verified.any(|found| may_meet(found.authentication.reach(), resource.policy.reach(), root)) {
+    let verifies = |found: &Authentication| {
+        !found.authentication.rules.is_empty() && may_meet(found.authentication.reach(), resource.policy.reach(), root)
+    };
+    if verified.any(verifies) {
         return;
     }
     let mut first = None;
@@ -145,16 +141,45 @@ fn request_authentication<'r>(linter: &mut Linter<'r>, resource: &'r Resource) {
 
 /// Whether the input says that the policy's workloads take no plaintext.
 pub(super) fn is_strict(linter: &Linter<'_>, policy: &AuthorizationPolicy) -> bool {
+    // What a gateway's own servers take is another resource's matter.
+    if matches!(policy.target, Target::References(_)) {
+        return false;
+    }
     let root = &linter.surroundings.mesh.root_namespace;
     let mode = Path::of(["spec", "mtls", "mode"]);
-    let in_reach = || {
-        let all = linter.resources.of_kind("PeerAuthentication");
-        all.filter(|other| may_apply(other, policy, root))
+    let all: Vec<PeerAuthentication> = linter
+        .resources
+        .of_kind("PeerAuthentication")
+        .map(|other| {
+            let labels = labels(&other.node, &selector_path());
+            PeerAuthentication {
+                namespace: namespace(&other.node),
+                target: if labels.is_empty() { Target::Everything } else { Target::Labels(labels) },
+                // One for a single port may take plaintext there.
+                is_strict: other.node.at(&mode).and_then(Node::as_str) == Some("STRICT")
+                    && other.node.at(&Path::of(["spec", "portLevelMtls"])).is_none(),
+            }
+        })
+        .collect();
+    // The policy's own namespace says more than the root namespace does.
+    let own = all.iter().filter(|other| other.namespace == policy.name.namespace);
+    let is_own = own.clone().any(|other| other.target == Target::Everything);
+    let counts = |other: &&PeerAuthentication| {
+        !is_own || other.namespace == policy.name.namespace || other.target != Target::Everything
     };
-    let is_strict = |other: &Other| other.node.at(&mode).and_then(Node::as_str) == Some("STRICT");
-    let is_wide = |other: &Other| labels(&other.node, &selector_path()).is_empty();
-    // One for a single workload, or for a single port, may take plaintext after all.
-    let has_exceptions = |other: &Other| other.node.at(&Path::of(["spec", "portLevelMtls"])).is_some();
-    in_reach().any(|other| is_strict(other) && is_wide(other))
-        && in_reach().all(|other| is_strict(other) && !has_exceptions(other))
+    let in_reach = || all.iter().filter(counts).filter(|other| may_meet(other.reach(), policy.reach(), root));
+    in_reach().any(|other| covers(other.reach(), policy.reach(), root)) && in_reach().all(|other| other.is_strict)
+}
+
+/// What says whether workloads take plaintext.
+struct PeerAuthentication<'r> {
+    namespace: &'r str,
+    target: Target,
+    is_strict: bool,
+}
+
+impl PeerAuthentication<'_> {
+    fn reach(&self) -> Reach<'_> {
+        Reach { namespace: self.namespace, target: &self.target }
+    }
 }

@@ -1,9 +1,11 @@
 //! Rules held against each other: what a wider rule makes pointless, and what a peer without an identity gets past.
 //!
-//! Comparing every rule with every other would take a hundred million comparisons for ten thousand of them. The engine's
-//! index finds the few that can cover a rule: those that the request described by that rule's own values leads to.
+//! Comparing every rule with every other would take a hundred million comparisons for ten thousand of them. Rules are kept
+//! by namespace and label, and in each the engine's index finds the few that can cover a rule: those that the request described by that
+//! rule's own values leads to. Where even these are many, only the first of them are compared ([`MOST_COMPARISONS`]): then
+//! something may stay unsaid.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use rayon::prelude::*;
 
@@ -15,11 +17,24 @@ use crate::engine::evaluate::Evaluation;
 use crate::engine::index::Index;
 use crate::input::Resource;
 use crate::policy::scope::{covers, may_meet};
-use crate::policy::{Action, AuthorizationPolicy, PolicyName, Predicate, rule_path};
+use crate::policy::{Action, AuthorizationPolicy, PolicyName, Predicate, Target, rule_path};
+use crate::request::Request;
+
+/// So many comparisons of two rules are made, at most, with the rules of one action. All of 2,000 rules can be compared with
+/// each other.
+const MOST_COMPARISONS: usize = 4_000_000;
 
 /// The rules of the policies of one action.
 struct Rules<'r> {
     action: Action,
+    groups: BTreeMap<Key<'r>, Group<'r>>,
+}
+
+/// A namespace, and a label that every workload carries which the policies of a group are for.
+type Key<'r> = (&'r str, Option<&'r (String, String)>);
+
+/// The rules of policies of one action with the same key.
+struct Group<'r> {
     index: Index,
     /// The policy of each rule, and its place in the input.
     resources: Vec<(usize, &'r Resource)>,
@@ -40,9 +55,17 @@ pub(super) fn policies(linter: &mut Linter<'_>) {
     let rules = |action, dry_run| {
         let policies = by_name.values().map(|(_, resource)| &resource.policy);
         let of_kind = policies.filter(|policy| policy.action == action && policy.dry_run == dry_run);
-        let index = Index::new(of_kind.flat_map(|policy| compile::policy(policy, &options)).collect());
-        let resources = index.rules().iter().filter_map(|rule| by_name.get(&*rule.id().policy).copied()).collect();
-        Rules { action, index, resources }
+        let mut groups: BTreeMap<Key<'_>, Vec<Rule>> = BTreeMap::new();
+        for policy in of_kind {
+            let key = (policy.name.namespace.as_str(), labels(policy).first());
+            groups.entry(key).or_default().extend(compile::policy(policy, &options));
+        }
+        let filed = |(key, rules)| {
+            let index = Index::new(rules);
+            let policies = index.rules().iter().filter_map(|rule| by_name.get(&*rule.id().policy).copied());
+            (key, Group { resources: policies.collect(), index })
+        };
+        Rules { action, groups: groups.into_iter().map(filed).collect() }
     };
     let enforced = [Action::Allow, Action::Deny, Action::Audit, Action::Custom].map(|action| rules(action, false));
     let tried = [Action::Allow, Action::Deny].map(|action| rules(action, true));
@@ -56,7 +79,15 @@ pub(super) fn policies(linter: &mut Linter<'_>) {
     plaintext(linter, allow, deny);
 }
 
-impl<'r> Rules<'r> {
+/// The labels of a policy's selector.
+fn labels(policy: &AuthorizationPolicy) -> &[(String, String)] {
+    match &policy.target {
+        Target::Labels(labels) => labels,
+        Target::Everything | Target::References(_) => &[],
+    }
+}
+
+impl<'r> Group<'r> {
     fn placed(&self, at: usize) -> Option<Placed<'_, 'r>> {
         let (order, resource) = *self.resources.get(at)?;
         Some(Placed { rule: self.index.rules().get(at)?, order, resource })
@@ -66,26 +97,49 @@ impl<'r> Rules<'r> {
         (0..self.resources.len()).filter_map(|at| self.placed(at))
     }
 
+    /// The rules that may cover one that is described by this witness; without one, all of them.
+    fn candidates(&self, witness: Option<&Request>) -> impl Iterator<Item = Placed<'_, 'r>> {
+        let found = match witness {
+            Some(witness) => self.index.candidates(&Evaluation::new(witness)),
+            None => (0..self.resources.len()).collect(),
+        };
+        found.into_iter().filter_map(|at| self.placed(at))
+    }
+}
+
+impl<'r> Rules<'r> {
+    fn all(&self) -> impl Iterator<Item = Placed<'_, 'r>> {
+        self.groups.values().flat_map(Group::all)
+    }
+
     /// For each of the rules that can match at all, the first of the rules here that match whatever it matches, wherever its
-    /// policy applies, and that `counts` for it.
+    /// policy applies. Only those are compared with it that `may` count; of those that are wider, the ones are left that `do_count`.
     fn wider_than<'s>(
         &'s self,
         narrower: &'s Self,
-        root_namespace: &str,
-        counts: impl Fn(Placed<'s, 'r>, Placed<'s, 'r>) -> bool + Sync,
+        root_namespace: &'s str,
+        may: impl Fn(Placed<'s, 'r>, Placed<'s, 'r>) -> bool + Sync,
+        do_count: impl Fn(Placed<'s, 'r>, Placed<'s, 'r>) -> bool + Sync,
     ) -> Vec<(Placed<'s, 'r>, Placed<'s, 'r>)> {
-        let find = |at| {
-            let narrow = narrower.placed(at).filter(|narrow| !narrow.rule.never_matches())?;
+        let all: Vec<_> = narrower.all().filter(|narrow| !narrow.rule.never_matches()).collect();
+        let most = MOST_COMPARISONS.checked_div(all.len()).unwrap_or_default();
+        let find = |narrow: Placed<'s, 'r>| {
+            let namespace = narrow.resource.policy.name.namespace.as_str();
+            let root = Some(root_namespace).filter(|root| *root != namespace);
+            // Whoever is for all workloads of this policy has no label, or one of this policy's.
+            let labels = || std::iter::once(None).chain(labels(&narrow.resource.policy).iter().map(Some));
+            let keys = [Some(namespace), root].into_iter().flatten();
+            let keys = keys.flat_map(|namespace| labels().map(move |label| (namespace, label)));
+            let near = keys.filter_map(|key| self.groups.get(&key));
             let witness = narrow.rule.alternatives().next().and_then(Alternative::witness);
-            let candidates = match &witness {
-                Some(witness) => self.index.candidates(&Evaluation::new(witness)),
-                None => (0..self.resources.len()).collect(),
-            };
-            let candidates = candidates.into_iter().filter_map(|at| self.placed(at));
-            let wider = candidates.filter(|wide| wide.covers(narrow, root_namespace) && counts(*wide, narrow));
+            let candidates = near.flat_map(|rules| rules.candidates(witness.as_ref()));
+            let wider = candidates
+                .filter(|wide| wide.reaches(narrow, root_namespace) && may(*wide, narrow))
+                .take(most)
+                .filter(|wide| wide.rule.covers(narrow.rule) && do_count(*wide, narrow));
             Some((narrow, wider.min_by_key(|wide| (!wide.rule.is_unconditional(), wide.place()))?))
         };
-        (0..narrower.resources.len()).into_par_iter().filter_map(find).collect()
+        all.into_par_iter().filter_map(find).collect()
     }
 }
 
@@ -95,9 +149,9 @@ impl Placed<'_, '_> {
         (self.order, self.rule.id().index)
     }
 
-    fn covers(&self, other: Placed<'_, '_>, root_namespace: &str) -> bool {
-        let (policy, other_policy) = (&self.resource.policy, &other.resource.policy);
-        covers(policy.reach(), other_policy.reach(), root_namespace) && self.rule.covers(other.rule)
+    /// Whether its policy applies wherever the other's does.
+    fn reaches(&self, other: Placed<'_, '_>, root_namespace: &str) -> bool {
+        covers(self.resource.policy.reach(), other.resource.policy.reach(), root_namespace)
     }
 }
 
@@ -107,8 +161,12 @@ fn shadowed<'r>(linter: &mut Linter<'r>, rules: &Rules<'r>) {
     let shadows = |wide: Placed<'_, '_>, narrow: Placed<'_, '_>| {
         wide.place() != narrow.place()
             && wide.resource.policy.provider == narrow.resource.policy.provider
-            // Of two that cover each other, the later one is left over.
-            && (wide.place() < narrow.place() || !narrow.covers(wide, root))
+            // Beside a DENY that matches everything, which may go, the others are what is left.
+            && !(rules.action == Action::Deny && wide.rule.is_unconditional() && !narrow.rule.is_unconditional())
+    };
+    // Of two that cover each other, the later one is left over.
+    let is_left_over = |wide: Placed<'_, '_>, narrow: Placed<'_, '_>| {
+        wide.place() < narrow.place() || !(narrow.reaches(wide, root) && narrow.rule.covers(wide.rule))
     };
     let does = match rules.action {
         Action::Allow => "allows",
@@ -116,7 +174,7 @@ fn shadowed<'r>(linter: &mut Linter<'r>, rules: &Rules<'r>) {
         Action::Audit => "records",
         Action::Custom => "has the provider asked about",
     };
-    for (narrow, wide) in rules.wider_than(rules, root, shadows) {
+    for (narrow, wide) in rules.wider_than(rules, root, shadows, is_left_over) {
         let name = name(wide.rule);
         linter.report_related(
             "MA012",
@@ -136,15 +194,19 @@ fn name(rule: &Rule) -> String {
 /// ALLOW rules that a DENY rule makes pointless.
 fn unreachable<'r>(linter: &mut Linter<'r>, allow: &Rules<'r>, deny: &Rules<'r>) {
     let root = &linter.surroundings.mesh.root_namespace;
-    for (narrow, wide) in deny.wider_than(allow, root, |_, _| true) {
+    for (narrow, wide) in deny.wider_than(allow, root, |_, _| true, |_, _| true) {
         let name = name(wide.rule);
-        let (matches, hint) = if wide.rule.is_unconditional() {
-            (
+        let (matches, hint) = match (wide.rule.is_unconditional(), wide.resource.policy.rules.len()) {
+            (true, 1) => (
                 "every request",
                 "to deny by default, replace the DENY by an ALLOW policy with the same selector and without rules",
-            )
-        } else {
-            ("whatever this rule matches", "narrow the DENY, or remove this rule")
+            ),
+            (true, _) => (
+                "every request",
+                "to deny by default, replace that rule, and not the policy's other rules, by an ALLOW policy with the same \
+                 selector and without rules",
+            ),
+            (false, _) => ("whatever this rule matches", "narrow the DENY, if this is to be allowed"),
         };
         linter.report_related(
             "MA001",
@@ -161,7 +223,7 @@ fn unreachable<'r>(linter: &mut Linter<'r>, allow: &Rules<'r>, deny: &Rules<'r>)
 fn plaintext<'r>(linter: &mut Linter<'r>, allow: &Rules<'r>, deny: &Rules<'r>) {
     let mut plaintext = Plaintext::new(linter, allow, deny);
     for Placed { rule, resource, .. } in deny.all() {
-        let asks = rule.needs_identity() && !rule.never_matches();
+        let asks = rule.can_need_identity() && !rule.never_matches();
         if asks && !plaintext.is_refused(linter, resource) {
             report_plaintext(
                 linter,
@@ -205,8 +267,9 @@ fn report_plaintext<'r>(
                 | Predicate::ServiceAccount(_)
                 | Predicate::TrustDomain(_)
         );
-        if of == index && is_identity && place == rule_path(index) {
-            place = predicate.path(index, clause, field, code == "MA004");
+        let path = predicate.path(index, clause, field, code == "MA004");
+        if of == index && is_identity && place == rule_path(index) && resource.node.at(&path).is_some() {
+            place = path;
         }
     });
     linter.report(code, resource, place, message.to_owned(), hint.to_owned());

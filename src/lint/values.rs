@@ -38,8 +38,8 @@ pub(super) fn site<'r>(linter: &mut Linter<'r>, site: &Site<'r>) {
         Predicate::Sni(_) | Predicate::Header { .. } | Predicate::Claim { .. } | Predicate::Metadata { .. } => {
             each(linter, site, literal_wildcard);
         }
+        Predicate::TrustDomain(_) => each(linter, site, trust_domain),
         Predicate::ServiceAccount(_)
-        | Predicate::TrustDomain(_)
         | Predicate::Namespace(_)
         | Predicate::RemoteIp(_)
         | Predicate::DestinationPort(_)
@@ -71,16 +71,10 @@ fn principal(value: &str, site: &Site<'_>, linter: &Linter<'_>) -> Option<Remark
     }
     if value.starts_with("ns/") || (!value.contains('/') && !value.contains('*')) {
         let domain = &linter.surroundings.mesh.trust_domain;
-        let parts: Vec<_> = value.split('/').collect();
-        let hint = match parts.as_slice() {
-            ["ns", namespace, "sa", account] => {
-                format!("write `{domain}/{value}`, or `serviceAccounts: [\"{namespace}/{account}\"]`")
-            }
-            ["ns", namespace, ..] => format!("write `namespaces: [\"{namespace}\"]`"),
-            _ => format!(
-                "write `{domain}/ns/{}/sa/{value}`, or `serviceAccounts: [\"{value}\"]`",
-                site.resource.policy.name.namespace
-            ),
+        let hint = if value.starts_with("ns/") {
+            format!("write `{domain}/{value}`")
+        } else {
+            format!("write `{domain}/ns/{}/sa/{value}`", site.resource.policy.name.namespace)
         };
         return Some(("MA014", format!("`{value}` has no trust domain, so it is no peer's identity"), hint));
     }
@@ -101,7 +95,10 @@ fn beyond_aliases(value: &str, linter: &Linter<'_>) -> Option<Remark> {
         return None;
     }
     let hint = match rest.strip_prefix("ns/").and_then(|rest| rest.strip_suffix("/*")) {
-        Some(namespace) if !namespace.contains('/') => format!("write `namespaces: [\"{namespace}\"]`"),
+        Some(namespace) if !namespace.contains('/') => {
+            let own = &mesh.trust_domain;
+            format!("write `namespaces: [\"{namespace}\"]` and `trustDomains: [\"{own}\"]` in one source")
+        }
         _ => format!("write it out with `ns/NAMESPACE/sa/NAME`, or add the same for {}", missed.join(", ")),
     };
     let message = format!(
@@ -109,6 +106,17 @@ fn beyond_aliases(value: &str, linter: &Linter<'_>) -> Option<Remark> {
         missed.join(", ")
     );
     Some(("MA008", message, hint))
+}
+
+/// `cluster.local` is the mesh in principals, and itself only in trust domains.
+fn trust_domain(value: &str, _: &Site<'_>, linter: &Linter<'_>) -> Option<Remark> {
+    let mesh = &linter.surroundings.mesh;
+    let is_ours = mesh.trust_domain == value || mesh.aliases.iter().any(|alias| alias == value);
+    if value != LOCAL_TRUST_DOMAIN || is_ours {
+        return None;
+    }
+    let message = format!("`{value}` is not one of this mesh's trust domains, and does not stand for them here");
+    Some(("MA008", message, format!("write `{}`", mesh.trust_domain)))
 }
 
 fn request_principal(value: &str, _: &Site<'_>, _: &Linter<'_>) -> Option<Remark> {
@@ -134,17 +142,20 @@ fn host(value: &str, site: &Site<'_>, _: &Linter<'_>) -> Option<Remark> {
         let name = value.split_once("://").map_or(value, |(_, rest)| rest);
         let name = name.split('/').next().unwrap_or(name);
         let message = format!("`{value}` is no host: a request's host is a name, and perhaps a port");
-        return Some(("MA027", message, format!("write `{name}`")));
+        let is_name = name.contains(|c: char| c.is_ascii_alphanumeric());
+        let hint = if is_name { format!("write `{name}`") } else { "write the name without a path".to_owned() };
+        return Some(("MA027", message, hint));
     }
     let has_port = value.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
     if !site.denies() || has_port || value.ends_with('*') {
         return None;
     }
-    let with_port = format!("{value}:8080");
-    let is_listed = site
-        .values
-        .iter()
-        .any(|other| Pattern::new(Form::of(other), &Pattern::Present).matches_ignoring_case(with_port.as_bytes()));
+    // A port that nobody lists stands for all that are not listed; of a suffix, each has to be.
+    let with_port = format!("{value}:1");
+    let is_listed = site.values.iter().any(|other| {
+        Pattern::new(Form::of(other), &Pattern::Present).matches_ignoring_case(with_port.as_bytes())
+            || (value.starts_with('*') && other.rsplit_once(':').is_some_and(|(host, _)| host == value))
+    });
     if is_listed {
         return None;
     }
@@ -154,7 +165,7 @@ fn host(value: &str, site: &Site<'_>, _: &Linter<'_>) -> Option<Remark> {
     } else {
         format!("add `{value}:*`")
     };
-    Some(("MA005", format!("`{value}` does not match the same host with a port, such as `{with_port}`"), hint))
+    Some(("MA005", format!("`{value}` does not match the same host with a port, such as `{value}:8080`"), hint))
 }
 
 fn method(value: &str, _: &Site<'_>, _: &Linter<'_>) -> Option<Remark> {
@@ -167,11 +178,9 @@ fn method(value: &str, _: &Site<'_>, _: &Linter<'_>) -> Option<Remark> {
 fn path(value: &str, _: &Site<'_>, _: &Linter<'_>) -> Option<Remark> {
     if let Some(at) = value.find(['?', '#']) {
         let (before, _) = value.split_at_checked(at)?;
-        return Some((
-            "MA016",
-            format!("`{value}` matches nothing: the query is not part of the path"),
-            format!("write `{before}`, or use `request.headers[:path]`, which has the query"),
-        ));
+        let whole = "use `request.headers[:path]`, which has the query";
+        let hint = if before.starts_with('/') { format!("write `{before}`, or {whole}") } else { whole.to_owned() };
+        return Some(("MA016", format!("`{value}` matches nothing: the query is not part of the path"), hint));
     }
     if is_foreign(value) {
         return Some((
@@ -215,6 +224,8 @@ fn literal_wildcard(value: &str, site: &Site<'_>, _: &Linter<'_>) -> Option<Rema
             inner(issuer).contains('*') || inner(subject).contains('*')
         }
         Predicate::Path(_) if value.contains("{*}") || value.contains("{**}") => false,
+        // A media type.
+        Predicate::Header { .. } if value == "*/*" => false,
         Predicate::Metadata { .. } => inner(Form::of(value.trim_matches(['[', ']']))).contains('*'),
         _ => inner(Form::of(value)).contains('*'),
     };
@@ -287,7 +298,11 @@ fn spelling<'r>(linter: &mut Linter<'r>, site: &Site<'r>) {
         PathNormalization::MergeSlashes => ("/%2F", "merge-slashes"),
         PathNormalization::DecodeAndMergeSlashes => return,
     };
-    let Some((index, value)) = site.values.iter().enumerate().find(|(_, value)| value.starts_with('/')) else { return };
+    let slips = |value: &str| {
+        value.starts_with('/')
+            && !PathValue::parse(value).is_ok_and(|parsed| matches(&parsed, &value.replacen('/', other, 1)))
+    };
+    let Some((index, value)) = site.values.iter().enumerate().find(|(_, value)| slips(value)) else { return };
     let mut path = site.path.clone();
     path.0.push(Segment::Index(index));
     let spelt = value.replacen('/', other, 1);

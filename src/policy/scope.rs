@@ -198,6 +198,10 @@ pub fn covers(wider: Reach<'_>, narrower: Reach<'_>, root_namespace: &str) -> bo
 /// Whether there can be a workload to which both resources apply.
 #[must_use]
 pub fn may_meet(one: Reach<'_>, other: Reach<'_>, root_namespace: &str) -> bool {
+    // A waypoint serves services of other namespaces than its own.
+    if matches!((one.target, other.target), (Target::References(_), Target::References(_))) {
+        return true;
+    }
     let near = one.namespace == other.namespace || [one.namespace, other.namespace].contains(&root_namespace);
     near && match (one.target, other.target) {
         (Target::Labels(labels), Target::Labels(others)) => {

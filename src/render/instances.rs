@@ -243,15 +243,16 @@ pub fn plan<'r>(resources: &'r [Resource], topology: &Topology<'_>) -> Plan<'r> 
     };
     let instance = |place: Place, traffic, policies| Instance { place, traffic, waypoint: None, policies };
 
-    let widest = widest(&selecting.iter().flat_map(|resource| topology.reaches(&resource.policy)).collect());
-    for reach in &widest {
+    let selected: BTreeSet<_> = selecting.iter().flat_map(|resource| topology.reaches(&resource.policy)).collect();
+    for reach in &widest(&selected) {
         let place = reach.place(topology.root_namespace);
         plan.helped.push(place.clone());
         if topology.gateway_label(reach).is_none() {
             plan.instances.push(instance(place, Traffic::Inbound, carried(reach)));
         }
     }
-    for reach in gateways(&widest, topology) {
+    // Of all that is selected, not of the widest only: what else a policy selects, a label that names a gateway says.
+    for reach in gateways(&selected, topology) {
         plan.instances.push(instance(reach.place(topology.root_namespace), Traffic::Any, carried(&reach)));
     }
 
@@ -294,7 +295,7 @@ fn widest(reaches: &BTreeSet<Reach>) -> Vec<Reach> {
 
 /// The gateways among the workloads that policies select: by namespace, since the resource cannot be bound to fewer
 /// without becoming many, and one that carries what does not apply is not wrong.
-fn gateways(selected: &[Reach], topology: &Topology<'_>) -> Vec<Reach> {
+fn gateways(selected: &BTreeSet<Reach>, topology: &Topology<'_>) -> Vec<Reach> {
     let mut reaches = BTreeSet::new();
     for reach in selected {
         let of = |label: &(String, String)| Reach {

@@ -12,7 +12,9 @@ fn a_deny_rule_that_stops_all_tcp_traffic() {
         "to: [{ operation: { methods: [GET] } }]",
         "to: [{ operation: { paths: [/a*] } }, { operation: { hosts: [b*] } }]",
         "from: [{ source: { requestPrincipals: ['*'] } }]",
-        "from: [{ source: { principals: [a/b] } }], to: [{ operation: { methods: [GET] } }]",
+        "from: [{ source: { principals: [a/b] } }, { source: { requestPrincipals: ['*'] } }]",
+        "to: [{ operation: { ports: ['80'] } }, { operation: { methods: [GET] } }]",
+        "when: [{ key: 'request.headers[a]', values: [b] }]",
     ] {
         assert_eq!(
             paths("MA013", &rules("DENY", &format!("[{{ {rule} }}]")), &one_spelling()),
@@ -27,7 +29,8 @@ fn a_deny_rule_that_stops_all_tcp_traffic() {
         "from: [{ source: { notIpBlocks: [10.0.0.0/8] } }]",
         "to: [{ operation: { methods: [GET], ports: ['80'] } }]",
         "to: [{ operation: { notPorts: ['80'] } }]",
-        "when: [{ key: 'request.headers[a]', values: [b] }]",
+        "from: [{ source: { principals: [a/b] } }], to: [{ operation: { methods: [GET] } }]",
+        "to: [{ operation: { methods: [GET] } }], when: [{ key: destination.port, values: ['80'] }]",
     ] {
         assert_eq!(paths("MA013", &rules("DENY", &format!("[{{ {rule} }}]")), &one_spelling()), [""; 0], "{rule}");
     }

@@ -113,3 +113,28 @@ fn where_plaintext_is_refused_nobody_slips_past() {
         }
     }
 }
+
+#[test]
+fn the_strictness_of_one_namespace_is_not_that_of_all() {
+    let deny = policy("istio-system/p", "{ action: DENY, rules: [{ from: [{ source: { namespaces: [dev] } }] }] }");
+    let fires = |others: &str| !paths("MA003", &(deny.clone() + others), &one_spelling()).is_empty();
+    assert!(fires(&peer_authentication("foo", "mtls: { mode: STRICT }")));
+    assert!(!fires(&peer_authentication("istio-system", "mtls: { mode: STRICT }")));
+    let own = source("DENY", "namespaces: [dev]")
+        + &peer_authentication("istio-system", "mtls: { mode: PERMISSIVE }").replace("name: s", "name: root")
+        + &peer_authentication("default", "mtls: { mode: STRICT }");
+    assert_eq!(paths("MA003", &own, &one_spelling()), [""; 0], "the namespace's own counts");
+    let gateway = policy(
+        "p",
+        "{ targetRef: { kind: Gateway, group: gateway.networking.k8s.io, name: g }, action: DENY, rules: [{ from: [{ source: { \
+         namespaces: [dev] } }] }] }",
+    ) + &peer_authentication("default", "mtls: { mode: STRICT }");
+    assert_eq!(paths("MA003", &gateway, &one_spelling()).len(), 1, "a gateway's servers are their own");
+}
+
+#[test]
+fn what_verifies_nothing_verifies_no_token() {
+    let text = source("ALLOW", "requestPrincipals: ['i/*']")
+        + "---\n{ apiVersion: security.istio.io/v1, kind: RequestAuthentication, metadata: { name: r }, spec: {} }\n";
+    assert_eq!(paths("MA021", &text, &one_spelling()).len(), 1);
+}

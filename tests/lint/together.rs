@@ -157,3 +157,44 @@ fn plaintext_that_something_else_refuses() {
     assert!(!fires(&policy("other", &rules("DENY", "", &[refuse]))));
     assert!(fires(&policy("other", &rules("DENY", "", &[&format!("{refuse}, {GET}")]))), "only for GET");
 }
+
+#[test]
+fn beside_a_deny_of_everything_the_other_denials_are_not_pointless() {
+    assert_eq!(shadowed("DENY", &[ANY, GET]), [""; 0]);
+    assert_eq!(shadowed("DENY", &[ANY, ANY]), ["spec.rules[1]"]);
+    assert_eq!(shadowed("ALLOW", &[ANY, GET]), ["spec.rules[1]"]);
+    let text = policy("deny", &rules("DENY", "", &[ANY, GET])) + &policy("allow", &rules("ALLOW", "", &[GET]));
+    let hint = findings(&text, &one_spelling())[0].diagnostic.hint.clone().unwrap();
+    assert!(hint.contains("and not the policy's other rules"), "{hint}");
+}
+
+#[test]
+fn providers_are_asked_one_by_one() {
+    let custom = |name: &str, provider: &str| {
+        policy(name, &format!("{{ action: CUSTOM, provider: {{ name: {provider} }}, rules: [{{ {GET} }}] }}"))
+    };
+    let fires = |one, other| !paths("MA012", &(custom("a", one) + &custom("b", other)), &one_spelling()).is_empty();
+    assert!(fires("opa", "opa"));
+    assert!(!fires("opa", "other"));
+}
+
+#[test]
+fn one_source_by_identity_is_enough_for_plaintext_to_slip_past_it() {
+    let mixed = "from: [{ source: { namespaces: [dev] } }, { source: { remoteIpBlocks: [203.0.113.7] } }]";
+    let text = policy("p", &rules("DENY", "", &[mixed]));
+    assert_eq!(paths("MA003", &text, &one_spelling()), ["spec.rules[0].from[0].source.namespaces"]);
+    let not = "from: [{ source: { principals: [a/b] } }, { source: { notNamespaces: [dev] } }]";
+    let text = policy("p", &rules("ALLOW", "", &[not]));
+    assert_eq!(paths("MA004", &text, &one_spelling()), ["spec.rules[0].from[1].source.notNamespaces"]);
+}
+
+#[test]
+fn many_alternatives_are_compared_clause_by_clause() {
+    let sources =
+        |most: usize| (0..most).map(|n| format!("{{ source: {{ namespaces: [n{n}] }} }},")).collect::<Vec<_>>();
+    let paths =
+        |most: usize| (0..most).map(|n| format!("{{ operation: {{ paths: ['/p{n}'] }} }},")).collect::<Vec<_>>();
+    let rule = |most| format!("from: [{}], to: [{}]", sources(most).concat(), paths(most).concat());
+    assert_eq!(shadowed("ALLOW", &[&rule(100), &rule(99)]), ["spec.rules[1]"]);
+    assert_eq!(shadowed("ALLOW", &[&rule(99), &rule(100)]), ["spec.rules[0]"]);
+}

@@ -192,3 +192,65 @@ fn request_principals_that_are_split_inside_their_scheme() {
         &["https://issuer.example/*", "https://issuer.example/alice", "issuer/alice", "*", "https*", "a@b.example/x"],
     );
 }
+
+/// The hint of the only finding.
+fn hint(text: &str) -> String {
+    let findings = crate::findings(text, &one_spelling());
+    assert_eq!(findings.len(), 1, "{findings:#?}");
+    findings[0].diagnostic.hint.clone().unwrap()
+}
+
+#[test]
+fn no_hint_means_everything_or_nothing() {
+    for path in ["*?token=abc", "?x", "#x"] {
+        let hint = hint(&operation("ALLOW", &format!("paths: ['{path}']")));
+        assert_eq!(hint, "use `request.headers[:path]`, which has the query", "{path}");
+    }
+    for host in ["*/admin", "/x", "https://"] {
+        assert_eq!(hint(&operation("ALLOW", &format!("hosts: ['{host}']"))), "write the name without a path", "{host}");
+    }
+    let users = source("ALLOW", "requestPrincipals: ['https://*']");
+    let findings = crate::findings(&users, &one_spelling());
+    let of = |code: &str| findings.iter().find(|finding| finding.code == Some(code)).unwrap();
+    assert_eq!(
+        of("MA022").diagnostic.hint.as_deref(),
+        Some("write `https://ISSUER/*` for every subject of that issuer")
+    );
+    assert_eq!(hint(&source("ALLOW", "principals: ['ns/foo/sa/*']")), "write `cluster.local/ns/foo/sa/*`");
+}
+
+#[test]
+fn a_hint_about_aliases_keeps_the_trust_domain() {
+    let text = source("ALLOW", "principals: ['td1/ns/foo/*']");
+    let findings = crate::findings(&text, &mesh("td1", &["td2"]));
+    assert_eq!(
+        findings[0].diagnostic.hint.as_deref(),
+        Some("write `namespaces: [\"foo\"]` and `trustDomains: [\"td1\"]` in one source")
+    );
+    let domain = source("ALLOW", "trustDomains: ['cluster.local']");
+    assert_eq!(paths("MA008", &domain, &mesh("td1", &[])).len(), 1);
+    assert_eq!(paths("MA008", &domain, &mesh("td1", &["cluster.local"])), [""; 0]);
+    assert_eq!(paths("MA008", &domain, &one_spelling()), [""; 0]);
+}
+
+#[test]
+fn one_port_is_not_every_port() {
+    let deny =
+        |values: &str| paths("MA005", &operation("DENY", &format!("hosts: {values}, ports: ['80']")), &one_spelling());
+    assert_eq!(deny("['a.example', 'a.example:8080']").len(), 1);
+    assert_eq!(deny("['*.example', '*.example:443']"), [""; 0], "a suffix cannot be given with every port");
+}
+
+#[test]
+fn a_prefix_that_takes_the_other_spelling_is_no_hole() {
+    let deny = |path: &str| operation("DENY", &format!("paths: ['{path}'], ports: ['80']"));
+    for path in ["/*", "/{**}"] {
+        assert_eq!(paths("MA019", &deny(path), &Surroundings::default()), [""; 0], "{path}");
+    }
+}
+
+#[test]
+fn a_media_type_is_no_wildcard() {
+    let text = policy("p", "{ rules: [{ when: [{ key: 'request.headers[accept]', values: ['*/*'] }] }] }");
+    assert_eq!(paths("MA015", &text, &one_spelling()), [""; 0]);
+}

@@ -296,6 +296,27 @@ fn whatever_is_selected_by_its_label_istio_is_a_gateway() {
 }
 
 #[test]
+fn a_gateway_that_one_policy_selects_is_one_to_a_wider_policy_too() {
+    let mut narrow = crate::policies::named("p", json!({ "action": "DENY", "rules": [{}] }));
+    narrow["spec"]["selector"] = json!({ "matchLabels": { "istio": "entrance" } });
+    for namespace in ["a", ROOT] {
+        let mut wide = crate::policies::named("q", json!({ "rules": [{}] }));
+        wide["metadata"]["namespace"] = json!(namespace);
+        let resources = resources(&[narrow.clone(), wide]);
+        let gateways = gateways();
+        let rendered = rendered(&planned(&resources, &gateways), Kind::WasmPlugin, Combining::DenyOverrides);
+        let proxy = Proxy { namespace: "a", labels: vec![("istio", "entrance")], service: None };
+        let of_gateways = |resource: &&Value| resource["spec"].get("match").is_none();
+        let loaded: Vec<_> =
+            rendered.iter().filter(of_gateways).filter(|resource| loads(resource, &proxy, false)).collect();
+        assert!(!loaded.is_empty(), "{namespace}: {rendered:#?}");
+        for resource in loaded {
+            assert_eq!(resource["spec"]["pluginConfig"]["policies"].as_array().map(Vec::len), Some(2));
+        }
+    }
+}
+
+#[test]
 fn a_policy_for_a_service_needs_to_know_the_waypoint() {
     let mut policy = crate::policies::named("p", json!({ "rules": [{}] }));
     policy["spec"]["targetRefs"] = json!([reference("Service", "s")]);

@@ -16,6 +16,7 @@ pub struct Json<'e> {
     dry_run: JsonDryRun,
     audited: Option<String>,
     rules: Vec<JsonRule<'e>>,
+    without_rules: Vec<JsonPolicy>,
     not_applying: Vec<JsonElsewhere>,
 }
 
@@ -61,6 +62,15 @@ struct JsonWouldBe {
     rule: Option<String>,
 }
 
+/// A policy that applies and has no rules.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct JsonPolicy {
+    policy: String,
+    action: String,
+    dry_run: bool,
+}
+
 #[derive(Serialize)]
 struct JsonElsewhere {
     policy: String,
@@ -78,6 +88,11 @@ impl<'e> Json<'e> {
             policy: resource.policy.name.to_string(),
             reason: scope.to_string(),
         });
+        let without_rules = explanation.without_rules.iter().map(|resource| JsonPolicy {
+            policy: resource.policy.name.to_string(),
+            action: resource.policy.action.to_string(),
+            dry_run: resource.policy.dry_run,
+        });
         Self {
             decision: decision.verdict.to_string(),
             reason: decision.reason.to_string(),
@@ -89,6 +104,7 @@ impl<'e> Json<'e> {
             },
             audited: decision.audited.map(ToString::to_string),
             rules: explanation.rules.iter().map(JsonRule::new).collect(),
+            without_rules: without_rules.collect(),
             not_applying: elsewhere.collect(),
         }
     }

@@ -62,8 +62,8 @@ pub struct RequestOptions {
     #[arg(long)]
     sni: Option<String>,
 
-    /// A claim of the verified token; may be repeated, and one that is repeated is a list. `[a][b]=v` is a claim in a claim; a
-    /// value in brackets or braces is JSON.
+    /// A claim of the verified token; may be repeated, and one that is repeated is a list. `[a][b]=v` is a claim in a claim.
+    /// The value is a string; `NAME:=JSON` is whatever JSON says, such as a number, which no policy matches.
     #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = key_value)]
     claims: Vec<(String, String)>,
 }
@@ -97,10 +97,15 @@ impl RequestOptions {
             add(field(&mut fields, "headers")?, name, Value::String(value.clone()));
         }
         for (name, value) in &self.claims {
+            let (name, is_json) = match name.strip_suffix(':') {
+                Some(name) => (name, true),
+                None => (name.as_str(), false),
+            };
             let keys = claim_path(name)?;
             let (last, outer) = keys.split_last().ok_or("a claim needs a name")?;
             let innermost = outer.iter().try_fold(field(&mut fields, "jwt")?, |map, key| field(map, key))?;
-            add(innermost, last, claim_value(name, value)?);
+            let value = if is_json { claim_value(name, value)? } else { Value::String(value.clone()) };
+            add(innermost, last, value);
         }
         let mut diagnostics = Diagnostics::new();
         let request = RequestFields::read(&Value::Map(fields).into(), &mut diagnostics);
@@ -160,9 +165,6 @@ fn claim_path(name: &str) -> Result<Vec<&str>, Failure> {
 }
 
 fn claim_value(name: &str, value: &str) -> Result<Value, Failure> {
-    if !value.starts_with(['[', '{']) {
-        return Ok(Value::String(value.to_owned()));
-    }
     let node = from_json(value.as_bytes()).map_err(|error| format!("claim {name}: `{value}` is not JSON: {error}"))?;
     Ok(node.value)
 }
