@@ -21,7 +21,10 @@
 //! | which rules are asked at all | [`engine::index`] |
 //! | the combining algorithms, dry runs, the rule that is reported | [`engine`] |
 //! | which attribute comes from where in Envoy; what a refused client gets | [`filter`], [`filter::property`] |
-//! | the decision log | [`filter::log_line`] |
+//! | the decision log; how many lines; one line whatever bytes | [`filter::log_line`], [`filter::limiter`], [`filter::json`] |
+//! | counters and gauges | [`filter::metrics`] |
+//! | filter state, for access logs; the debug header | [`filter::filter_state`] |
+//! | which rule came nearest to allowing a request | [`engine::explain`] |
 //! | policies in files; test files; what the command renders | `yaml`, `input`, `testfile`, `render` (not in the filter) |
 //!
 //! Everything but [`filter`]'s host calls is pure: it runs natively in the tests and in the command just as it runs

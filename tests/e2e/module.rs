@@ -60,7 +60,7 @@ const EXPORTS: [&str; 9] = [
     "proxy_on_delete",
     "proxy_on_memory_allocate",
     "proxy_on_request_headers",
-    "proxy_on_vm_start",
+    "proxy_on_tick",
 ];
 
 /// A reader of the binary format of WebAssembly, as far as imports and exports need it.

@@ -21,6 +21,7 @@ mod requests;
 mod documents;
 mod index;
 mod laws;
+mod log;
 mod mutations;
 mod robustness;
 mod unreadable;
