@@ -28,7 +28,7 @@
 //! | policies in files; test files; what the command renders | `yaml`, `input`, `testfile`, `render` (not in the filter) |
 //!
 //! Everything but [`filter`]'s host calls is pure: it runs natively in the tests and in the command just as it runs
-//! inside Envoy, and the dependency that talks to Envoy exists for `wasm32` only.
+//! inside Envoy, and the module that talks to Envoy exists for `wasm32` only.
 
 // An overflow would be a panic in the filter, and with it an outage.
 #![deny(clippy::arithmetic_side_effects)]
