@@ -1,7 +1,7 @@
 # Everything that can be done here. `make` alone says what that is.
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-WASM := $(TARGET)/wasm32-wasip1/release/mesh_authz.wasm
+WASM := $(TARGET)/wasm32-wasip1/filter/mesh_authz.wasm
 NOOP := $(TARGET)/bench/noop.wasm
 CARGO := cargo
 ENVOY_VERSIONS := 1.36.4 1.38.2 1.40.0
@@ -36,7 +36,7 @@ build: dist/mesh_authz.wasm ## dist/mesh_authz.wasm, the filter, and target/rele
 
 # Cargo knows what is out of date; the result changes only when the filter does.
 dist/mesh_authz.wasm: wasm-target FORCE
-	$(CARGO) build --release --lib --target wasm32-wasip1
+	$(CARGO) build --profile filter --lib --target wasm32-wasip1
 	@mkdir -p dist
 	$(CARGO) run --quiet --package strip-exports -- $(WASM) $@
 

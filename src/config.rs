@@ -3,12 +3,14 @@
 //! A configuration is accepted as a whole or refused as a whole, with every mistake in it named. Unknown fields are
 //! mistakes.
 
+pub mod fingerprint;
+
 use std::collections::HashMap;
 
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::document::{self, Node, Object, Value, boolean, list, one_of, string, string_map};
 use crate::engine::{Combining, Options};
-use crate::identity::TrustDomains;
+use crate::identity::{SCHEME, TrustDomains};
 use crate::policy::scope::{Gateway, ServiceName, Workload};
 use crate::policy::{AuthorizationPolicy, DEFAULT_NAMESPACE, PolicyName, read, validate};
 use crate::request::Lookup;
@@ -41,6 +43,14 @@ pub struct PluginConfig {
     pub deny_response: DenyResponse,
     /// Which decisions are logged.
     pub decision_log: DecisionLog,
+    /// So many of them a second in each worker.
+    pub decision_log_rate: u32,
+    /// Which decisions are left with the request, for access logs.
+    pub filter_state: FilterState,
+    /// Who sees in a refusal what it rests on.
+    pub debug_header: Option<DebugHeader>,
+    /// The same for the same configuration, in whichever encoding it came: 48 bits, which every reader of numbers keeps.
+    pub hash: u64,
 }
 
 /// What Envoy's bootstrap, or Istio's, says about the workload.
@@ -126,6 +136,30 @@ pub enum DecisionLog {
     All,
 }
 
+/// How many decisions are logged a second, unless the configuration says otherwise.
+pub const DEFAULT_DECISION_LOG_RATE: u32 = 10;
+
+/// Which decisions are left with the request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FilterState {
+    /// None.
+    None,
+    /// Those that say more than that the request was allowed: refusals, and what audits and dry runs have found.
+    #[default]
+    Notable,
+    /// All of them.
+    All,
+}
+
+/// A header in refusals that says what they rest on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DebugHeader {
+    /// The header's name.
+    pub name: String,
+    /// The peers that get it, in the forms of `principals`.
+    pub principals: Vec<String>,
+}
+
 /// What a refused client gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DenyResponse {
@@ -152,7 +186,9 @@ impl PluginConfig {
         let mut diagnostics = Diagnostics::new();
         let config = document(bytes, &mut diagnostics).and_then(|(document, policies)| {
             let mut object = Object::open(&document, &mut diagnostics)?;
-            let config = plugin_config(&mut object, policies, node, &mut diagnostics);
+            // The order of policies does not matter.
+            let hash = policies.hash.wrapping_add(fingerprint::of(&document)) >> 16;
+            let config = plugin_config(&mut object, policies, node, hash, &mut diagnostics);
             object.finish(&mut diagnostics);
             Some(config)
         });
@@ -172,6 +208,7 @@ struct Policies {
     /// By position; `None` where there is no valid one.
     read: Vec<Option<AuthorizationPolicy>>,
     diagnostics: Diagnostics,
+    hash: u64,
 }
 
 /// Reads a document, and the policies in it. Errors about a policy name it; every policy is read, whatever is wrong with
@@ -205,6 +242,7 @@ fn plugin_config(
     object: &mut Object<'_>,
     policies: Policies,
     node: &NodeMetadata,
+    hash: u64,
     d: &mut Diagnostics,
 ) -> PluginConfig {
     let policies = object.read(POLICIES, d, |node, d| {
@@ -225,6 +263,7 @@ fn plugin_config(
     let domain = object.read("trustDomain", d, trust_domain).flatten();
     let aliases = object.read("trustDomainAliases", d, |node, d| list(node, d, trust_domain));
     let source_ip_from = [("filter-state", SourceIpFrom::FilterState), ("remote-address", SourceIpFrom::RemoteAddress)];
+    let filter_state = [("none", FilterState::None), ("notable", FilterState::Notable), ("all", FilterState::All)];
     let decision_log = [("none", DecisionLog::None), ("denied", DecisionLog::Denied), ("all", DecisionLog::All)];
     let config = PluginConfig {
         policies: policies.unwrap_or_default(),
@@ -241,6 +280,13 @@ fn plugin_config(
         source_ip_from: choice(object, "sourceIpFrom", &source_ip_from, d),
         deny_response: object.read("denyResponse", d, deny_response).unwrap_or_default(),
         decision_log: choice(object, "decisionLog", &decision_log, d),
+        decision_log_rate: object
+            .read("decisionLogRate", d, decision_log_rate)
+            .flatten()
+            .unwrap_or(DEFAULT_DECISION_LOG_RATE),
+        filter_state: choice(object, "filterState", &filter_state, d),
+        debug_header: object.read("debugHeader", d, debug_header).flatten(),
+        hash,
     };
     require_labels(&config, d);
     config
@@ -248,11 +294,12 @@ fn plugin_config(
 
 impl Policies {
     fn new() -> Self {
-        Self { read: Vec::new(), diagnostics: Diagnostics::new() }
+        Self { read: Vec::new(), diagnostics: Diagnostics::new(), hash: 0 }
     }
 
     fn add(&mut self, node: &Node) {
         let index = self.read.len();
+        self.hash = self.hash.wrapping_add(fingerprint::of(node));
         self.read.push(self.diagnostics.index(index, |diagnostics| read::policy(node, diagnostics)));
     }
 
@@ -451,11 +498,59 @@ fn deny_response(node: &Node, diagnostics: &mut Diagnostics) -> DenyResponse {
     response
 }
 
+fn decision_log_rate(node: &Node, diagnostics: &mut Diagnostics) -> Option<u32> {
+    const MOST: u32 = 1_000_000;
+    let rate = whole_number(node, MOST).filter(|rate| *rate > 0);
+    if rate.is_none() {
+        diagnostics.error(format!("must be a whole number of lines a second, from 1 to {MOST}"));
+    }
+    rate
+}
+
+fn debug_header(node: &Node, diagnostics: &mut Diagnostics) -> Option<DebugHeader> {
+    let mut object = Object::open(node, diagnostics)?;
+    let header = object.read("name", diagnostics, |node, diagnostics| {
+        let name = string(node, diagnostics)?;
+        header_name(name, diagnostics);
+        Some(name.to_owned())
+    });
+    let principals = object.read("principals", diagnostics, |node, diagnostics| list(node, diagnostics, principal));
+    for field in ["name", "principals"] {
+        if !object.has(field) {
+            diagnostics.field(field, |diagnostics| diagnostics.error("is missing"));
+        }
+    }
+    object.finish(diagnostics);
+    Some(DebugHeader { name: header.flatten()?, principals: principals?.into_iter().flatten().collect() })
+}
+
+/// A principal, in one of the forms that policies have.
+fn principal(node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
+    let principal = name(node, diagnostics)?;
+    if principal.starts_with(SCHEME) {
+        diagnostics.error_with_hint(format!("`{principal}` matches nobody"), "leave out `spiffe://`");
+    }
+    Some(principal)
+}
+
+/// A number without a fraction, from 0 to `most`.
+fn whole_number(node: &Node, most: u32) -> Option<u32> {
+    let Value::Number(number) = node.value else { return None };
+    let is_one = (0.0..=f64::from(most)).contains(&number) && number.fract().abs().total_cmp(&0.0).is_eq();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is between two such numbers")]
+    is_one.then_some(number as u32)
+}
+
+fn header_name(name: &str, diagnostics: &mut Diagnostics) {
+    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    if name.is_empty() || !name.bytes().all(is_token) {
+        diagnostics.error("is not the name of a header");
+    }
+}
+
 fn status(node: &Node, diagnostics: &mut Diagnostics) -> Option<u16> {
-    let status = match node.value {
-        Value::Number(number) => (400..600).find(|status| f64::from(*status).total_cmp(&number).is_eq()),
-        _ => None,
-    };
+    let status = whole_number(node, 599).filter(|status| *status >= 400);
+    let status = status.and_then(|status| u16::try_from(status).ok());
     if status.is_none() {
         diagnostics.error("must be the status of a refusal, a number from 400 to 599");
     }
@@ -465,11 +560,8 @@ fn status(node: &Node, diagnostics: &mut Diagnostics) -> Option<u16> {
 fn response_headers(node: &Node, diagnostics: &mut Diagnostics) -> Vec<(String, String)> {
     let headers = string_map(node, diagnostics);
     for (name, value) in &headers {
-        let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
         diagnostics.field(name, |diagnostics| {
-            if name.is_empty() || !name.bytes().all(is_token) {
-                diagnostics.error("is not the name of a header");
-            }
+            header_name(name, diagnostics);
             if value.bytes().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
                 diagnostics.error("a header's value has no line breaks and no NUL");
             }

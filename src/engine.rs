@@ -3,13 +3,14 @@
 //! [`compile`] turns each rule into tests whose polarity is fixed, [`index`] finds the rules that a request could match,
 //! [`evaluate`] holds one rule against one request, and [`Engine::decide`] combines what matched. Deciding allocates
 //! nothing, cannot fail and cannot panic. [`explain`] says of every rule what became of it.
-//! [`cover`] compares rules with each other, without a request.
+//! [`cover`] compares rules with each other, without a request. [`Peers`] are principals without a policy around them.
 
 pub mod compile;
 pub mod cover;
 pub mod evaluate;
 pub mod explain;
 pub mod index;
+mod peers;
 pub mod witness;
 
 use std::borrow::Borrow;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use self::compile::Rule;
 use self::evaluate::{Evaluation, Unread};
 use self::index::Index;
+pub use self::peers::Peers;
 use crate::identity::TrustDomains;
 use crate::policy::{Action, AuthorizationPolicy, PolicyName};
 use crate::request::Attributes;
@@ -65,25 +67,41 @@ struct RuleSet {
 }
 
 /// The name of a rule; prints as `ns[NAMESPACE]-policy[NAME]-rule[INDEX]`, as Istio names it in Envoy.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct RuleId {
     /// The policy.
     pub policy: Arc<PolicyName>,
     /// The rule's position in `spec.rules`.
     pub index: usize,
+    policy_number: u32,
     text: Box<str>,
 }
+
+/// Wherever the policy stands among others, the rule is the same.
+impl PartialEq for RuleId {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for RuleId {}
 
 impl RuleId {
     fn new(policy: &Arc<PolicyName>, index: usize) -> Self {
         let text = format!("ns[{}]-policy[{}]-rule[{index}]", policy.namespace, policy.name);
-        Self { policy: Arc::clone(policy), index, text: text.into() }
+        Self { policy: Arc::clone(policy), index, policy_number: 0, text: text.into() }
     }
 
     /// `ns[NAMESPACE]-policy[NAME]-rule[INDEX]`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// The position of the policy among those that the engine was made from.
+    #[must_use]
+    pub fn policy_number(&self) -> u32 {
+        self.policy_number
     }
 }
 
@@ -203,7 +221,7 @@ impl Engine {
         options: &Options,
     ) -> Self {
         let (mut custom, mut deny, mut allow, mut audit, mut dry_run_deny, mut dry_run_allow) = Default::default();
-        for policy in policies {
+        for (number, policy) in (0..).zip(policies) {
             let policy = policy.borrow();
             let (policies, rules): &mut (usize, Vec<Rule>) = match (policy.action, policy.dry_run) {
                 (Action::Custom, false) => &mut custom,
@@ -216,7 +234,7 @@ impl Engine {
                 (Action::Custom | Action::Audit, true) => continue,
             };
             *policies = policies.saturating_add(1);
-            rules.extend(compile::policy(policy, options));
+            rules.extend(compile::policy(policy, options).into_iter().map(|rule| rule.of_policy(number)));
         }
         let rule_set = |(policies, rules)| RuleSet { policies, index: index(rules) };
         Self {

@@ -1,24 +1,34 @@
 //! The filter: a request comes in, a decision goes out.
 //!
 //! [`Plugin`] is one accepted configuration; [`Plugin::on_request`] answers one request through a [`Host`], which is Envoy
-//! in `filter/host.rs` and an ordinary object in tests. Attributes are read when a rule first needs them and kept for
-//! the request; what Envoy refuses to give is unreadable, never absent.
+//! in `filter/host.rs` and an ordinary object in tests. [`attributes`] reads the request, [`metrics`], [`filter_state`] and
+//! [`log_line`] say what was decided. Nothing of that changes a decision: whatever goes wrong in it goes unsaid.
 
+mod attributes;
+pub mod filter_state;
 #[cfg(target_arch = "wasm32")]
 mod host;
+pub mod json;
+pub mod limiter;
 pub mod log_line;
+pub mod metrics;
 pub mod property;
 
-use std::cell::{OnceCell, RefCell};
-use std::net::IpAddr;
+use std::cell::{Cell, RefCell};
 
-use crate::config::{DecisionLog, DenyResponse, NodeMetadata, PluginConfig, PrincipalFrom, SourceIpFrom};
+use self::attributes::HostAttributes;
+use self::limiter::Limiter;
+use self::metrics::{Counters, Metrics};
+use crate::config::{
+    DebugHeader, DecisionLog, DenyResponse, FilterState, NodeMetadata, PluginConfig, PrincipalFrom, SourceIpFrom,
+};
 use crate::diagnostic::Diagnostic;
-use crate::engine::{Decision, Engine, Verdict};
+use crate::engine::explain::NearMiss;
+use crate::engine::{Decision, Engine, Peers, Reason, Verdict};
 use crate::policy::scope::{Scope, scope};
-use crate::request::{Attributes, HeaderValues, Headers, Lookup, Metadata, PeerName};
+use crate::request::{Attributes, Headers, Lookup};
 
-/// What the filter needs from the proxy that it runs in.
+/// What a decision takes from the proxy that the filter runs in.
 pub trait Host {
     /// A property, by the parts of its path with a NUL between them.
     fn property(&self, path: &str) -> Lookup<Vec<u8>>;
@@ -26,10 +36,20 @@ pub trait Host {
     fn request_headers(&self) -> Lookup<Vec<u8>>;
     /// One value of a request header. There may be more, unless the name begins with a colon.
     fn request_header(&self, name: &[u8]) -> Lookup<Vec<u8>>;
-    /// Whether anybody reads lines at info level.
-    fn logs_info(&self) -> bool;
     /// Answers the request in the application's place.
     fn respond(&self, reply: &Reply, details: &str);
+}
+
+/// Where it is said what was decided.
+pub trait Telemetry: Metrics {
+    /// Whether anybody reads lines at info level.
+    fn logs_info(&self) -> bool;
+    /// Logs a line at info level.
+    fn info(&self, line: &str);
+    /// The time, in nanoseconds.
+    fn now(&self) -> u64;
+    /// Leaves a text with the request, for access logs. Envoy puts `wasm.` before the name.
+    fn set_filter_state(&self, name: &str, value: &str);
 }
 
 /// An answer, ready to be given.
@@ -66,9 +86,39 @@ pub struct Plugin {
     principal_from: PrincipalFrom,
     source_ip_from: SourceIpFrom,
     refusal: Reply,
-    /// Room for the response code details, so that a refusal allocates nothing.
-    details: RefCell<String>,
-    decision_log: DecisionLog,
+    debugging: Option<Debugging>,
+    counters: Counters,
+    filter_state: FilterState,
+    log: Log,
+    /// Room for short texts, so that a refusal allocates nothing.
+    room: RefCell<String>,
+}
+
+/// Which decisions are logged, and how many of them.
+#[derive(Debug)]
+struct Log {
+    decisions: DecisionLog,
+    denied: Lines,
+    /// Apart, so that they do not take the place of those that refuse a request.
+    allowed: Lines,
+    /// How often the nearest miss is looked for.
+    misses: Limiter,
+}
+
+/// Lines of one kind.
+#[derive(Debug)]
+struct Lines {
+    limiter: Limiter,
+    suppressed: Cell<u64>,
+}
+
+/// Who sees in a refusal what it rests on.
+#[derive(Debug)]
+struct Debugging {
+    name: String,
+    peers: Peers,
+    /// Those that every refusal has.
+    headers: Vec<(String, String)>,
 }
 
 /// How the request line is read. A host call for all headers costs what two for single values do.
@@ -99,8 +149,8 @@ impl Plugin {
     /// Loads a configuration and logs what becomes of the policies in it.
     ///
     /// # Errors
-    /// Everything that is wrong with the configuration. Nothing of it is applied.
-    pub fn load(bytes: Vec<u8>, node: &NodeMetadata) -> Result<Self, Vec<Diagnostic>> {
+    /// Everything that is wrong with the configuration. Nothing of it is applied, and no metric is defined.
+    pub fn load(bytes: Vec<u8>, node: &NodeMetadata, host: &impl Telemetry) -> Result<Self, Vec<Diagnostic>> {
         let PluginConfig {
             mut policies,
             workload,
@@ -109,6 +159,10 @@ impl Plugin {
             source_ip_from,
             deny_response,
             decision_log,
+            decision_log_rate,
+            filter_state,
+            debug_header,
+            hash,
         } = PluginConfig::read(&bytes, node)?;
         // What a VM has once taken it keeps: whatever is not needed any more goes before the next thing is made of it.
         drop(bytes);
@@ -116,52 +170,143 @@ impl Plugin {
         policies.retain(|policy| {
             let scope = scope(policy, &workload);
             let dry_run = if policy.dry_run { " (dry run)" } else { "" };
-            log::info!("policy {}: {}{dry_run}, {} rules: {scope}", policy.name, policy.action, policy.rules.len());
+            host.info(&format!(
+                "policy {}: {}{dry_run}, {} rules: {scope}",
+                policy.name,
+                policy.action,
+                policy.rules.len()
+            ));
             scope == Scope::Applies
         });
         let applying = policies.len();
+        let counters = Counters::define(host, policies.iter().map(|policy| &policy.name));
         let engine = Engine::new(policies, &options);
-        log::info!(
-            "{applying} of {given} policies, with {} rules, apply to this workload in namespace {}",
-            engine.rules(),
+        let rules = engine.rules();
+        metrics::record_configuration(host, applying, rules, hash);
+        host.info(&format!(
+            "{applying} of {given} policies, with {rules} rules, apply to this workload in namespace {}",
             workload.namespace
-        );
+        ));
+        let debugging = debug_header.map(|DebugHeader { name, principals }| Debugging {
+            name,
+            peers: Peers::named(&principals, &options.trust_domains),
+            headers: deny_response.headers.clone(),
+        });
         Ok(Self {
             headers_from: HeadersFrom::of(&engine),
             engine,
             principal_from,
             source_ip_from,
             refusal: deny_response.into(),
-            details: RefCell::default(),
-            decision_log,
+            debugging,
+            counters,
+            filter_state,
+            log: Log::new(decision_log, decision_log_rate, rules),
+            room: RefCell::default(),
         })
     }
 
     /// Decides one request, and answers it if it is refused.
-    pub fn on_request(&self, host: &impl Host) -> Outcome {
+    pub fn on_request(&self, host: &(impl Host + Telemetry)) -> Outcome {
         let attributes = HostAttributes::new(host, self);
         let decision = self.engine.decide(&attributes);
-        if self.logs(decision.verdict) && host.logs_info() {
-            log::info!("{}", log_line::decision(&decision, &attributes));
+        self.counters.count(&decision);
+        if let Some(suppressed) = self.log.admits(decision.verdict, host) {
+            let nearest = self.nearest_miss(&decision, &attributes, host);
+            host.info(&log_line::decision(&decision, nearest, suppressed, &attributes));
         }
-        match decision.verdict {
+        let mut room = self.room.take();
+        if self.filter_state.holds(&decision) {
+            room.clear();
+            filter_state::write(&mut room, &decision, None);
+            host.set_filter_state(filter_state::NAME, &room);
+        }
+        let outcome = match decision.verdict {
             Verdict::Allow => Outcome::Continue,
             Verdict::Deny => {
-                let mut details = self.details.take();
-                details.clear();
-                write_response_code_details(&decision, &mut details);
-                host.respond(&self.refusal, &details);
-                self.details.replace(details);
+                let debugged = self.debugged(&decision, &attributes, host);
+                room.clear();
+                write_response_code_details(&decision, &mut room);
+                host.respond(debugged.as_ref().unwrap_or(&self.refusal), &room);
                 Outcome::Answered
             }
-        }
+        };
+        self.room.replace(room);
+        outcome
     }
 
-    fn logs(&self, verdict: Verdict) -> bool {
-        match self.decision_log {
-            DecisionLog::None => false,
-            DecisionLog::Denied => verdict == Verdict::Deny,
-            DecisionLog::All => true,
+    /// Tells the host what has been counted since the last time.
+    pub fn flush_counters(&self, host: &impl Metrics) {
+        self.counters.flush(host);
+    }
+
+    /// The refusal for a peer that may see what it rests on.
+    fn debugged(&self, decision: &Decision<'_>, attributes: &impl Attributes, host: &impl Telemetry) -> Option<Reply> {
+        let Debugging { name, peers, headers } = self.debugging.as_ref()?;
+        if !peers.include_peer_of(attributes) {
+            return None;
+        }
+        let mut value = String::new();
+        filter_state::write(&mut value, decision, self.nearest_miss(decision, attributes, host));
+        let mut headers = headers.clone();
+        headers.push((name.clone(), value));
+        Some(Reply { headers: Headers::encode(&headers), ..self.refusal.clone() })
+    }
+
+    /// Which ALLOW rule came nearest to letting the request pass, unless that takes too long too often.
+    fn nearest_miss(
+        &self,
+        decision: &Decision<'_>,
+        attributes: &impl Attributes,
+        host: &impl Telemetry,
+    ) -> Option<NearMiss<'_>> {
+        if decision.reason == Reason::NoAllowMatched && self.log.misses.admits(host.now()) {
+            self.engine.nearest_miss(attributes)
+        } else {
+            None
+        }
+    }
+}
+
+impl Log {
+    fn new(decisions: DecisionLog, rate: u32, rules: usize) -> Self {
+        /// Looking for the nearest miss takes up to half a microsecond a rule, and shall take no more than a hundredth of a
+        /// worker's time.
+        const NANOSECONDS_A_RULE: u64 = 100 * 500;
+        let lines = || Lines { limiter: Limiter::per_second(rate), suppressed: Cell::new(0) };
+        let interval = u64::try_from(rules).unwrap_or(u64::MAX).saturating_mul(NANOSECONDS_A_RULE);
+        Self { decisions, denied: lines(), allowed: lines(), misses: Limiter::every(interval) }
+    }
+
+    /// Whether a decision is to be logged, and if so, how many like it were not since the last that was. The cheapest
+    /// question comes first: in a flood it is the only one.
+    fn admits(&self, verdict: Verdict, host: &impl Telemetry) -> Option<u64> {
+        let lines = match (self.decisions, verdict) {
+            (DecisionLog::None, _) | (DecisionLog::Denied, Verdict::Allow) => return None,
+            (DecisionLog::Denied | DecisionLog::All, Verdict::Deny) => &self.denied,
+            (DecisionLog::All, Verdict::Allow) => &self.allowed,
+        };
+        if !lines.limiter.admits(host.now()) {
+            lines.suppressed.update(|count| count.saturating_add(1));
+            return None;
+        }
+        let suppressed = lines.suppressed.take();
+        host.logs_info().then_some(suppressed)
+    }
+}
+
+impl FilterState {
+    /// Whether this decision is left with the request.
+    fn holds(self, decision: &Decision<'_>) -> bool {
+        match self {
+            Self::None => false,
+            Self::Notable => {
+                decision.verdict == Verdict::Deny
+                    || decision.audited.is_some()
+                    || decision.dry_run.allow.is_some()
+                    || decision.dry_run.deny.is_some()
+            }
+            Self::All => true,
         }
     }
 }
@@ -171,161 +316,4 @@ fn write_response_code_details(decision: &Decision<'_>, details: &mut String) {
     details.push_str("rbac_access_denied_matched_policy[");
     details.push_str(decision.reason.rule().map_or("none", |rule| rule.as_str()));
     details.push(']');
-}
-
-/// The attributes of the request that the host is processing, each read at most once, and only when a rule needs it.
-struct HostAttributes<'h, H> {
-    host: &'h H,
-    principal_from: PrincipalFrom,
-    source_ip_from: SourceIpFrom,
-    headers_from: HeadersFrom,
-    method: OnceCell<Lookup<Vec<u8>>>,
-    path: OnceCell<Lookup<Vec<u8>>>,
-    authority: OnceCell<Lookup<Vec<u8>>>,
-    uris: OnceCell<Uris>,
-    dns: OnceCell<Lookup<Vec<u8>>>,
-    subject: OnceCell<Lookup<Vec<u8>>>,
-    sni: OnceCell<Lookup<Vec<u8>>>,
-    headers: OnceCell<Lookup<Vec<u8>>>,
-    metadata: OnceCell<Lookup<Vec<u8>>>,
-    source_ip: OnceCell<Lookup<IpAddr>>,
-    remote_ip: OnceCell<Lookup<IpAddr>>,
-    destination_ip: OnceCell<Lookup<IpAddr>>,
-    destination_port: OnceCell<Lookup<u16>>,
-}
-
-/// The URIs in the peer's certificate.
-struct Uris {
-    first: Lookup<Vec<u8>>,
-    further: Lookup<Vec<u8>>,
-}
-
-impl<'h, H: Host> HostAttributes<'h, H> {
-    fn new(host: &'h H, plugin: &Plugin) -> Self {
-        Self {
-            host,
-            principal_from: plugin.principal_from,
-            source_ip_from: plugin.source_ip_from,
-            headers_from: plugin.headers_from,
-            method: OnceCell::new(),
-            path: OnceCell::new(),
-            authority: OnceCell::new(),
-            uris: OnceCell::new(),
-            dns: OnceCell::new(),
-            subject: OnceCell::new(),
-            sni: OnceCell::new(),
-            headers: OnceCell::new(),
-            metadata: OnceCell::new(),
-            source_ip: OnceCell::new(),
-            remote_ip: OnceCell::new(),
-            destination_ip: OnceCell::new(),
-            destination_port: OnceCell::new(),
-        }
-    }
-
-    /// Envoy's attribute holds the first URI only. Where a filter before this one provides all of them, joined with commas,
-    /// that is enough unless there is a comma: then it is the first URI, or there are more.
-    fn uris(&self) -> &Uris {
-        self.uris.get_or_init(|| {
-            if self.principal_from == PrincipalFrom::FilterState {
-                let first = self.host.property("filter_state\0io.istio.peer_principal");
-                return Uris { first, further: Lookup::Absent };
-            }
-            let all = self.host.property("filter_state\0mesh_authz.peer_uris");
-            if matches!(&all, Lookup::Value(all) if !all.is_empty() && all != b"-" && !all.contains(&b',')) {
-                return Uris { first: all, further: Lookup::Absent };
-            }
-            let first = self.host.property("connection\0uri_san_peer_certificate");
-            let more = match &all {
-                Lookup::Value(joined) => joined.contains(&b',') && all != first,
-                Lookup::Absent => false,
-                Lookup::Unreadable => true,
-            };
-            Uris { first, further: if more { Lookup::Unreadable } else { Lookup::Absent } }
-        })
-    }
-
-    fn bytes<'c>(&self, cell: &'c OnceCell<Lookup<Vec<u8>>>, path: &str) -> Lookup<&'c [u8]> {
-        cell.get_or_init(|| self.host.property(path)).as_slice()
-    }
-
-    fn parsed<T: Copy>(
-        &self,
-        cell: &OnceCell<Lookup<T>>,
-        path: &str,
-        parse: impl FnOnce(&[u8]) -> Lookup<T>,
-    ) -> Lookup<T> {
-        *cell.get_or_init(|| self.host.property(path).and_then(|bytes| parse(&bytes)))
-    }
-}
-
-/// The request headers, checked once. Every request has a method: a map without one is not the request's.
-fn request_headers(host: &impl Host) -> Lookup<Vec<u8>> {
-    host.request_headers().and_then(|bytes| match Headers::read(&bytes) {
-        Lookup::Value(headers) if headers.values(b":method").next().is_some() => Lookup::Value(bytes),
-        Lookup::Value(_) | Lookup::Absent | Lookup::Unreadable => Lookup::Unreadable,
-    })
-}
-
-impl<H: Host> Attributes for HostAttributes<'_, H> {
-    fn peer_name(&self, which: PeerName) -> Lookup<&[u8]> {
-        match (which, self.principal_from) {
-            (PeerName::Uri, _) => self.uris().first.as_slice(),
-            (PeerName::FurtherUris, _) => self.uris().further.as_slice(),
-            (PeerName::Dns | PeerName::Subject, PrincipalFrom::FilterState) => Lookup::Absent,
-            (PeerName::Dns, PrincipalFrom::PeerCertificate) => {
-                self.bytes(&self.dns, "connection\0dns_san_peer_certificate")
-            }
-            (PeerName::Subject, PrincipalFrom::PeerCertificate) => {
-                self.bytes(&self.subject, "connection\0subject_peer_certificate")
-            }
-        }
-    }
-
-    fn source_ip(&self) -> Lookup<IpAddr> {
-        match self.source_ip_from {
-            SourceIpFrom::RemoteAddress => self.remote_ip(),
-            // Nothing has set it: that is no statement about the peer.
-            SourceIpFrom::FilterState => {
-                match self.parsed(&self.source_ip, "filter_state\0mesh_authz.source_ip", property::ip) {
-                    Lookup::Absent => Lookup::Unreadable,
-                    known => known,
-                }
-            }
-        }
-    }
-
-    fn remote_ip(&self) -> Lookup<IpAddr> {
-        self.parsed(&self.remote_ip, "source\0address", property::ip_of_address)
-    }
-
-    fn destination_ip(&self) -> Lookup<IpAddr> {
-        self.parsed(&self.destination_ip, "destination\0address", property::ip_of_address)
-    }
-
-    fn destination_port(&self) -> Lookup<u16> {
-        self.parsed(&self.destination_port, "destination\0port", property::port)
-    }
-
-    fn sni(&self) -> Lookup<&[u8]> {
-        self.bytes(&self.sni, "connection\0requested_server_name")
-    }
-
-    fn header<'a>(&'a self, name: &'a [u8]) -> Lookup<HeaderValues<'a>> {
-        let single = match name {
-            b":method" => Some(&self.method),
-            b":path" => Some(&self.path),
-            b":authority" => Some(&self.authority),
-            _ => None,
-        };
-        if let (Some(cell), HeadersFrom::EachByItself) = (single, self.headers_from) {
-            return cell.get_or_init(|| self.host.request_header(name)).as_slice().map(HeaderValues::only);
-        }
-        let all = self.headers.get_or_init(|| request_headers(self.host));
-        all.as_slice().and_then(Headers::again).map(|headers| headers.values(name))
-    }
-
-    fn metadata(&self) -> Lookup<Metadata<'_>> {
-        self.bytes(&self.metadata, "metadata").map(Metadata::new)
-    }
 }

@@ -21,8 +21,10 @@
 //! | which rules are asked at all | [`engine::index`] |
 //! | the combining algorithms, dry runs, the rule that is reported | [`engine`] |
 //! | which attribute comes from where in Envoy; what a refused client gets | [`filter`], [`filter::property`] |
-//! | the decision log | [`filter::log_line`] |
-//! | why a rule does not match; which rules are wider than others | [`engine::explain`], [`engine::cover`] |
+//! | the decision log; how many lines; one line whatever bytes | [`filter::log_line`], [`filter::limiter`], [`filter::json`] |
+//! | counters and gauges | [`filter::metrics`] |
+//! | filter state, for access logs; the debug header | [`filter::filter_state`] |
+//! | why a rule does not match; which one came nearest; which are wider than others | [`engine::explain`], [`engine::cover`] |
 //! | policies in files, and what is wrong where; the policies of a workload | `yaml`, `input`, `finding`, `policy_set` (not in the filter) |
 //! | test files, explanations, lints | `testfile`, `explain`, `lint` (not in the filter) |
 //! | which tokens are verified; what the command renders | `request_authentication`, `render` (not in the filter) |

@@ -280,19 +280,19 @@ pub enum Predicate {
 impl Predicate {
     /// The field of a source or an operation and its `not` twin; `None` for what only conditions have.
     #[must_use]
-    pub fn fields(&self) -> Option<[&'static str; 2]> {
+    pub fn fields(&self) -> Option<&'static [&'static str; 2]> {
         Some(match self {
-            Self::Principal(_) => ["principals", "notPrincipals"],
-            Self::RequestPrincipal(_) => ["requestPrincipals", "notRequestPrincipals"],
-            Self::ServiceAccount(_) => ["serviceAccounts", "notServiceAccounts"],
-            Self::TrustDomain(_) => ["trustDomains", "notTrustDomains"],
-            Self::Namespace(_) => ["namespaces", "notNamespaces"],
-            Self::RemoteIp(_) => ["remoteIpBlocks", "notRemoteIpBlocks"],
-            Self::SourceIp(_) => ["ipBlocks", "notIpBlocks"],
-            Self::Host(_) => ["hosts", "notHosts"],
-            Self::Method(_) => ["methods", "notMethods"],
-            Self::Path(_) => ["paths", "notPaths"],
-            Self::DestinationPort(_) => ["ports", "notPorts"],
+            Self::Principal(_) => &["principals", "notPrincipals"],
+            Self::RequestPrincipal(_) => &["requestPrincipals", "notRequestPrincipals"],
+            Self::ServiceAccount(_) => &["serviceAccounts", "notServiceAccounts"],
+            Self::TrustDomain(_) => &["trustDomains", "notTrustDomains"],
+            Self::Namespace(_) => &["namespaces", "notNamespaces"],
+            Self::RemoteIp(_) => &["remoteIpBlocks", "notRemoteIpBlocks"],
+            Self::SourceIp(_) => &["ipBlocks", "notIpBlocks"],
+            Self::Host(_) => &["hosts", "notHosts"],
+            Self::Method(_) => &["methods", "notMethods"],
+            Self::Path(_) => &["paths", "notPaths"],
+            Self::DestinationPort(_) => &["ports", "notPorts"],
             Self::DestinationIp(_)
             | Self::Sni(_)
             | Self::Header { .. }
@@ -313,7 +313,7 @@ impl Predicate {
                 if is_not { "notValues" } else { "values" }
             }
             Clause::From(_) | Clause::To(_) => {
-                let [name, not_name] = self.fields().unwrap_or_default();
+                let [name, not_name] = self.fields().copied().unwrap_or_default();
                 if is_not { not_name } else { name }
             }
         };

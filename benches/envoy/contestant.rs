@@ -32,7 +32,7 @@ pub enum Contestant {
     Native,
     /// This project's.
     Ours,
-    /// This project's, with a line in Envoy's log for every request that it refuses.
+    /// This project's, with what it says about decisions unless told otherwise.
     Logging,
 }
 
@@ -75,23 +75,25 @@ impl Case {
             Contestant::NoFilter | Contestant::Bare => {}
             Contestant::NoOp => filters.push(wasm(listener, NO_OP, "")),
             Contestant::Native => filters.extend(self.native()?),
-            Contestant::Ours => filters.push(wasm(listener, FILTER, &self.plugin_config("none"))),
-            Contestant::Logging => filters.push(wasm(listener, FILTER, &self.plugin_config("denied"))),
+            Contestant::Ours => filters.push(wasm(listener, FILTER, &self.plugin_config(false))),
+            Contestant::Logging => filters.push(wasm(listener, FILTER, &self.plugin_config(true))),
         }
         Ok(filters)
     }
 
-    fn plugin_config(&self, decision_log: &str) -> String {
-        json!({
+    fn plugin_config(&self, says_what_it_decides: bool) -> String {
+        let mut config = json!({
             "policies": self.set.policies,
             "workload": { "namespace": "default", "labels": { "app": "backend" } },
-            "decisionLog": decision_log,
-        })
-        .to_string()
+        });
+        if !says_what_it_decides && let Value::Object(fields) = &mut config {
+            fields.extend(["decisionLog", "filterState"].map(|field| (field.to_owned(), json!("none"))));
+        }
+        config.to_string()
     }
 
     fn native(&self) -> Result<Vec<Value>> {
-        let config = PluginConfig::read(self.plugin_config("none").as_bytes(), &NodeMetadata::default())
+        let config = PluginConfig::read(self.plugin_config(false).as_bytes(), &NodeMetadata::default())
             .map_err(|errors| anyhow!("the policies are not valid: {errors:?}"))?;
         let policies: Vec<_> = config.policies.iter().collect();
         Ok(rbac::filters(&policies, &config.options.trust_domains, Traffic::Http))

@@ -40,6 +40,12 @@ impl Rule {
         &self.id
     }
 
+    /// The same rule, as one of the policy with this number.
+    pub(super) fn of_policy(mut self, number: u32) -> Self {
+        self.id.policy_number = number;
+        self
+    }
+
     /// Every test, wherever it stands.
     pub(super) fn tests(&self) -> impl Iterator<Item = &Test> {
         self.from.iter().chain(&self.to).flatten().chain(std::iter::once(&self.when)).flatten()
@@ -58,6 +64,8 @@ pub(super) struct Test {
     /// The position, among the fields or conditions that it stands with, of the one that it was made from. Only to say so:
     /// the last position that fits stands for all beyond.
     pub field: u16,
+    /// The name of that field and of its `not` twin; only where a field can be.
+    pub names: Option<&'static [&'static str; 2]>,
 }
 
 /// The answer that a test is waiting for.
@@ -205,7 +213,11 @@ impl Compiler<'_> {
     fn tests(&self, predicates: &AllOf<Predicate>) -> Tests {
         let mut tests = Vec::with_capacity(predicates.0.len());
         for (field, predicate) in (0..=u16::MAX).chain(std::iter::repeat(u16::MAX)).zip(&predicates.0) {
-            tests.extend(self.predicate(predicate).into_iter().map(|test| Test { field, ..test }));
+            tests.extend(self.predicate(predicate).into_iter().map(|test| Test {
+                field,
+                names: predicate.fields(),
+                ..test
+            }));
         }
         let mut ordered = Vec::with_capacity(tests.len());
         for cost in 0..=Check::DEAREST {
@@ -266,7 +278,7 @@ impl Compiler<'_> {
     fn pair<T>(&self, Values { any, none }: &Values<T>, check: impl Fn(&[T], Polarity) -> Check) -> Vec<Test> {
         let test = |values: &[T], expected| {
             let polarity = polarity(self.action, expected);
-            Test { check: check(values, polarity), expected, polarity, field: 0 }
+            Test { check: check(values, polarity), expected, polarity, field: 0, names: None }
         };
         let positive = (!any.is_empty()).then(|| test(any, Expected::Match));
         let negative = (!none.is_empty()).then(|| test(none, Expected::NoMatch));

@@ -228,7 +228,7 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
     }
 
     /// Each name of the peer in turn, until one matches.
-    fn identity(&self, matchers: &[IdentityMatcher]) -> Lookup<bool> {
+    pub(super) fn identity(&self, matchers: &[IdentityMatcher]) -> Lookup<bool> {
         let mut answer = Lookup::Absent;
         for which in PeerName::ALL {
             if which == PeerName::Subject && !matchers.iter().any(IdentityMatcher::takes_subjects) {

@@ -3,9 +3,14 @@
 //! [`Engine::decide`] asks the index and stops at the first rule that matches; [`Engine::explain`] looks at every rule, with
 //! the same evaluator, and keeps of each that does not match the condition that an author would look at first. Of several
 //! sources or operations, none of which fits, that is one in the alternative that is nearest: the one with the fewest
-//! conditions that fail.
+//! conditions that fail. [`Engine::nearest_miss`] does the same for the ALLOW rules of a filter that has forgotten how its
+//! policies were written.
 
-use super::compile::{AnyOf, Expected, Rule, Test, Tests};
+use std::cmp::Reverse;
+use std::fmt;
+use std::net::IpAddr;
+
+use super::compile::{AnyOf, Check, Expected, Rule, Test, Tests};
 use super::evaluate::{Evaluation, Truth};
 use super::{Engine, RuleId};
 use crate::policy::{Action, Clause};
@@ -40,7 +45,85 @@ pub struct Miss {
     pub distance: usize,
 }
 
+/// The rule that came nearest to matching.
+#[derive(Clone, Copy, Debug)]
+pub struct NearMiss<'e> {
+    /// The rule.
+    pub rule: &'e RuleId,
+    /// How many of its conditions fail, in the alternatives that are nearest.
+    pub distance: usize,
+    clause: Clause,
+    first: &'e Test,
+}
+
+/// What a request has of something that may be shown: nothing that a header, a token or other metadata has brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Actual<'r> {
+    /// A port.
+    Port(u16),
+    /// An address.
+    Address(IpAddr),
+    /// The name of a server.
+    Text(&'r [u8]),
+}
+
+impl NearMiss<'_> {
+    /// What the request has in place of what the first condition that fails asks for, where a line about a decision does not
+    /// say it anyway.
+    pub fn actual<'r>(&self, request: &'r impl Attributes) -> Option<Actual<'r>> {
+        match self.first.check {
+            Check::DestinationPort(_) => request.destination_port().known().map(Actual::Port),
+            Check::DestinationIp(_) => request.destination_ip().known().map(Actual::Address),
+            Check::Sni(_) => request.sni().known().map(Actual::Text),
+            Check::Identity(_)
+            | Check::SourceIp(_)
+            | Check::RemoteIp(_)
+            | Check::Host(_)
+            | Check::Path(_)
+            | Check::Header(..)
+            | Check::RequestPrincipal { .. }
+            | Check::Claim(..)
+            | Check::Metadata(..) => None,
+        }
+    }
+}
+
+/// Prints where the first condition that fails stands in the rule: `from[0].source.principals`, `when[1].notValues`.
+impl fmt::Display for NearMiss<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Test { expected, field, names, .. } = self.first;
+        let [name, not_name] = match self.clause {
+            Clause::When => ["values", "notValues"],
+            Clause::From(_) | Clause::To(_) => names.copied().unwrap_or_default(),
+        };
+        match self.clause {
+            Clause::From(index) => write!(f, "from[{index}].source.")?,
+            Clause::To(index) => write!(f, "to[{index}].operation.")?,
+            Clause::When => write!(f, "when[{field}].")?,
+        }
+        f.write_str(match expected {
+            Expected::Match => name,
+            Expected::NoMatch => not_name,
+        })
+    }
+}
+
 impl Engine {
+    /// The ALLOW rule that came nearest to matching; of two that fail in as many places, the one that asks for more. `None`
+    /// if there is none, or one matches.
+    pub fn nearest_miss<'e, A: Attributes>(&'e self, attributes: &A) -> Option<NearMiss<'e>> {
+        let evaluation = &Evaluation::new(attributes);
+        let mut nearest: Option<(_, NearMiss<'e>)> = None;
+        for rule in self.allow.index.rules() {
+            let (Failed { clause, first, .. }, distance) = evaluation.failures(rule)?;
+            let key = (distance, Reverse(rule.tests().count()));
+            if nearest.as_ref().is_none_or(|(nearest, _)| key < *nearest) {
+                nearest = Some((key, NearMiss { rule: rule.id(), distance, clause, first }));
+            }
+        }
+        nearest.map(|(_, miss)| miss)
+    }
+
     /// What becomes of every rule, in the order in which policies are combined: CUSTOM, DENY, ALLOW, AUDIT, and the dry
     /// runs of DENY and ALLOW; within each in the order in which rules are reported.
     pub fn explain<'e, A: Attributes>(&'e self, attributes: &A) -> Vec<Trace<'e>> {
@@ -76,15 +159,20 @@ struct Failed<'e> {
 impl<A: Attributes> Evaluation<'_, A> {
     /// Why the rule does not match; `None` if it does.
     fn miss(&self, rule: &Rule) -> Option<Miss> {
+        let (Failed { clause, first: Test { expected, field, .. }, .. }, distance) = self.failures(rule)?;
+        let is_not = *expected == Expected::NoMatch;
+        Some(Miss { clause, field: usize::from(*field), is_not, distance })
+    }
+
+    /// The first clause that fails, and how many conditions do in all.
+    fn failures<'e>(&self, rule: &'e Rule) -> Option<(Failed<'e>, usize)> {
         let failed = [
             rule.from.as_ref().and_then(|groups| self.nearest(groups, Clause::From)),
             rule.to.as_ref().and_then(|groups| self.nearest(groups, Clause::To)),
             self.failed(&rule.when, Clause::When),
         ];
         let distance = failed.iter().flatten().map(|failed| failed.count).sum();
-        let Failed { clause, first: Test { expected, field, .. }, .. } = failed.into_iter().flatten().next()?;
-        let is_not = *expected == Expected::NoMatch;
-        Some(Miss { clause, field: usize::from(*field), is_not, distance })
+        Some((failed.into_iter().flatten().next()?, distance))
     }
 
     /// What fails in the group that is nearest to holding; nothing, if one holds.

@@ -1,32 +1,49 @@
 //! Envoy, as the filter sees it: the only file with host calls.
 //!
-//! The SDK runs the contexts, the log and the configuration's buffer. Some calls are declared here by hand. Reading a
-//! property or a header through the SDK ends in a panic, and with it in an outage, when Envoy answers with a status
-//! that the SDK does not expect; its local response has no room for the response code details; and it does not know all
-//! of Envoy's log levels.
+//! The SDK runs the contexts. The calls are declared here by hand: the SDK's end in a panic, and with it in an outage, when
+//! Envoy answers with a status that it does not expect; its local response has no room for the response code details; and it
+//! does not know all of Envoy's log levels.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::ptr;
 use std::rc::Rc;
 
-use log::error;
-use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
-use proxy_wasm::types::{Action, BufferType, ContextType, LogLevel};
+use proxy_wasm::types::{Action, ContextType, LogLevel};
 
-use super::{Host, Outcome, Plugin, Reply, property};
+use super::metrics::{Kind, Metric, Metrics};
+use super::{Host, Outcome, Plugin, Reply, Telemetry, property};
 use crate::config::{DenyResponse, NodeMetadata};
 use crate::request::Lookup;
 
 proxy_wasm::main! {{
+    // For the SDK itself, and for what a panic would have to say.
     proxy_wasm::set_log_level(LogLevel::Info);
     proxy_wasm::set_root_context(|_| Box::new(Root { plugin: None }));
 }}
 
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
-    fn proxy_get_property(path: *const u8, path_size: usize, value: *mut *mut u8, value_size: *mut usize) -> u32;
+    fn proxy_log(level: u32, message: *const u8, message_size: usize) -> u32;
 
     fn proxy_get_log_level(level: *mut u32) -> u32;
+
+    fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32;
+
+    fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
+
+    fn proxy_get_buffer_bytes(
+        buffer_type: u32,
+        start: usize,
+        most: usize,
+        value: *mut *mut u8,
+        value_size: *mut usize,
+    ) -> u32;
+
+    fn proxy_get_property(path: *const u8, path_size: usize, value: *mut *mut u8, value_size: *mut usize) -> u32;
+
+    fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize) -> u32;
 
     fn proxy_get_header_map_value(
         map_type: u32,
@@ -48,36 +65,77 @@ unsafe extern "C" {
         headers_size: usize,
         grpc_status: i32,
     ) -> u32;
+
+    fn proxy_define_metric(kind: u32, name: *const u8, name_size: usize, metric: *mut u32) -> u32;
+
+    fn proxy_increment_metric(metric: u32, by: i64) -> u32;
+
+    fn proxy_record_metric(metric: u32, value: u64) -> u32;
 }
 
 const STATUS_OK: u32 = 0;
 const STATUS_NOT_FOUND: u32 = 1;
 const HTTP_REQUEST_HEADERS: u32 = 0;
+const PLUGIN_CONFIGURATION: u32 = 7;
 const INFO: u32 = 2;
+const ERROR: u32 = 4;
 /// Lets Envoy derive the gRPC status from the HTTP status.
 const NO_GRPC_STATUS: i32 = -1;
+/// Milliseconds from one flush of the counters to the next.
+const COUNTERS_EVERY: u32 = 1_000;
 
+thread_local! {
+    /// The metrics of the virtual machine, by their names. Envoy gives a new number to whoever defines one again, and keeps
+    /// all numbers.
+    static METRICS: RefCell<BTreeMap<Box<str>, Metric>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// A filter of Envoy's configuration. Several may share a virtual machine if their code is the same.
 struct Root {
     plugin: Option<Rc<Plugin>>,
+}
+
+impl Root {
+    /// Tells Envoy what it has not been told of what was counted.
+    fn flush_counters(&self) {
+        if let Some(plugin) = &self.plugin {
+            plugin.flush_counters(&Envoy);
+        }
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        self.flush_counters();
+    }
 }
 
 impl Context for Root {}
 
 impl RootContext for Root {
     fn on_configure(&mut self, _size: usize) -> bool {
-        match configure() {
-            Ok(plugin) => {
-                self.plugin = Some(Rc::new(plugin));
-                true
-            }
+        let plugin = match configure() {
+            Ok(plugin) => Rc::new(plugin),
             Err(errors) => {
                 for error in errors {
-                    error!("{error}");
+                    log(ERROR, &error);
                 }
-                error!("configuration refused: nothing of it is applied");
-                false
+                log(ERROR, "configuration refused: nothing of it is applied");
+                return false;
             }
+        };
+        self.flush_counters();
+        self.plugin = Some(plugin);
+        // SAFETY: a number only.
+        let status = unsafe { proxy_set_tick_period_milliseconds(COUNTERS_EVERY) };
+        if status != STATUS_OK {
+            log(ERROR, &format!("Envoy sets no timer, and counters will not move: status {status}"));
         }
+        true
+    }
+
+    fn on_tick(&mut self) {
+        self.flush_counters();
     }
 
     fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
@@ -89,6 +147,7 @@ impl RootContext for Root {
     }
 }
 
+/// A request.
 struct Stream {
     plugin: Option<Rc<Plugin>>,
 }
@@ -111,9 +170,16 @@ impl HttpContext for Stream {
 }
 
 fn configure() -> Result<Plugin, Vec<String>> {
-    let configuration = hostcalls::get_buffer(BufferType::PluginConfiguration, 0, usize::MAX)
-        .map_err(|status| vec![format!("Envoy does not give the plugin configuration: {status:?}")])?;
-    Plugin::load(configuration.unwrap_or_default(), &node_metadata())
+    let configuration = read(|value, size| {
+        // SAFETY: the results are written before the call returns.
+        unsafe { proxy_get_buffer_bytes(PLUGIN_CONFIGURATION, 0, usize::MAX, value, size) }
+    });
+    let configuration = match configuration {
+        Lookup::Value(bytes) => bytes,
+        Lookup::Absent => Vec::new(),
+        Lookup::Unreadable => return Err(vec!["Envoy does not give the plugin configuration".to_owned()]),
+    };
+    Plugin::load(configuration, &node_metadata(), &Envoy)
         .map_err(|diagnostics| diagnostics.iter().map(ToString::to_string).collect())
 }
 
@@ -125,12 +191,9 @@ fn node_metadata() -> NodeMetadata {
     }
 }
 
-/// As Envoy numbers them: trace is 0, and what is off is beyond critical.
-fn log_level() -> u32 {
-    let mut level = INFO;
-    // SAFETY: the result is written before the call returns.
-    let status = unsafe { proxy_get_log_level(&raw mut level) };
-    if status == STATUS_OK { level } else { INFO }
+fn log(level: u32, line: &str) {
+    // SAFETY: the line is valid for its length, and Envoy copies it. There is nobody to tell that it has not been logged.
+    let _status = unsafe { proxy_log(level, line.as_ptr(), line.len()) };
 }
 
 struct Envoy;
@@ -155,10 +218,6 @@ impl Host for Envoy {
         })
     }
 
-    fn logs_info(&self) -> bool {
-        log_level() <= INFO
-    }
-
     fn respond(&self, reply: &Reply, details: &str) {
         // SAFETY: every pointer is valid for the length behind it, and Envoy copies what it keeps.
         let status = unsafe {
@@ -175,8 +234,65 @@ impl Host for Envoy {
         };
         // The request stays paused, so it does not pass either way.
         if status != STATUS_OK {
-            error!("Envoy does not send the local response: status {status}");
+            log(ERROR, &format!("Envoy does not send the local response: status {status}"));
         }
+    }
+}
+
+impl Telemetry for Envoy {
+    fn logs_info(&self) -> bool {
+        // As Envoy numbers them: trace is 0, and what is off is beyond critical.
+        let mut level = INFO;
+        // SAFETY: the result is written before the call returns.
+        let status = unsafe { proxy_get_log_level(&raw mut level) };
+        status != STATUS_OK || level <= INFO
+    }
+
+    fn info(&self, line: &str) {
+        log(INFO, line);
+    }
+
+    fn now(&self) -> u64 {
+        let mut now = 0;
+        // SAFETY: the result is written before the call returns. Envoy always knows the time.
+        let _status = unsafe { proxy_get_current_time_nanoseconds(&raw mut now) };
+        now
+    }
+
+    fn set_filter_state(&self, name: &str, value: &str) {
+        // SAFETY: both are valid for their lengths, and Envoy copies them. An access log without it is no reason to refuse.
+        let _status = unsafe { proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
+    }
+}
+
+impl Metrics for Envoy {
+    fn define(&self, kind: Kind, name: &str) -> Option<Metric> {
+        if let Some(known) = METRICS.with_borrow(|metrics| metrics.get(name).copied()) {
+            return Some(known);
+        }
+        let number = match kind {
+            Kind::Counter => 0,
+            Kind::Gauge => 1,
+        };
+        let mut metric = 0;
+        // SAFETY: the name is valid for its length; the result is written before the call returns.
+        let status = unsafe { proxy_define_metric(number, name.as_ptr(), name.len(), &raw mut metric) };
+        if status != STATUS_OK {
+            log(ERROR, &format!("Envoy does not define the metric {name}: status {status}"));
+            return None;
+        }
+        METRICS.with_borrow_mut(|metrics| metrics.insert(name.into(), Metric(metric)));
+        Some(Metric(metric))
+    }
+
+    fn add(&self, Metric(counter): Metric, more: u32) {
+        // SAFETY: numbers only. A number that Envoy does not know counts nothing.
+        let _status = unsafe { proxy_increment_metric(counter, more.into()) };
+    }
+
+    fn record(&self, Metric(gauge): Metric, value: u64) {
+        // SAFETY: as above.
+        let _status = unsafe { proxy_record_metric(gauge, value) };
     }
 }
 

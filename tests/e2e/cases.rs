@@ -67,6 +67,7 @@ fn listener(file: &TestFile, metadata: &[(String, Value)]) -> Value {
     let config = render::plugin_config(&file.set.resources, &(&file.set.workload).into(), &file.set.mesh);
     let mut config = serde_json::to_value(config).unwrap();
     config["decisionLog"] = json!("all");
+    config["decisionLogRate"] = json!(1_000_000);
     let mut jwt = jwt_authn();
     let provider = &mut jwt["typed_config"]["providers"]["test"];
     provider["from_headers"] = json!([{ "name": TOKEN }]);

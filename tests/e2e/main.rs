@@ -22,6 +22,7 @@ mod jwt;
 mod metadata;
 mod modes;
 mod module;
+mod observability;
 mod protocols;
 mod question;
 mod rendered;

@@ -51,7 +51,7 @@ const WASI: [&str; 7] =
     ["clock_time_get", "environ_get", "environ_sizes_get", "fd_write", "proc_exit", "random_get", "sched_yield"];
 
 /// What the host can call. Envoy enters the module for every callback that it finds: each one more is a cost of every request.
-const EXPORTS: [&str; 9] = [
+const EXPORTS: [&str; 10] = [
     "_initialize",
     "memory",
     "proxy_abi_version_0_2_1",
@@ -60,6 +60,7 @@ const EXPORTS: [&str; 9] = [
     "proxy_on_delete",
     "proxy_on_memory_allocate",
     "proxy_on_request_headers",
+    "proxy_on_tick",
     "proxy_on_vm_start",
 ];
 

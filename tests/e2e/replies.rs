@@ -10,9 +10,12 @@ fn deny_admin() -> Value {
 }
 
 /// Waits for a line of the access log that `envoy/backend.yaml` writes.
-fn wait_for_access_log(sidecar: &Sidecar, mark: usize, path: &str, status: u16, details: &str) {
+fn wait_for_access_log(sidecar: &Sidecar, mark: usize, path: &str, status: u16, details: &str, decision: Value) {
     let peer = format!("spiffe://{FRONTEND}");
-    let line = json!({ "method": "GET", "path": path, "peer": peer, "status": status, "details": details });
+    let line = json!({
+        "method": "GET", "path": path, "peer": peer, "status": status, "details": details,
+        "mesh_authz": decision,
+    });
     sidecar.envoy.wait_for_log_since(mark, &format!("{line}\n"), PATIENCE).unwrap();
 }
 
@@ -28,8 +31,9 @@ fn a_refused_request_gets_what_istio_users_know() {
     let names: Vec<_> = refused.headers.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["content-length", "content-type", "date", "server"]);
 
-    wait_for_access_log(&sidecar, 0, "/data", 200, "via_upstream");
-    wait_for_access_log(&sidecar, 0, "/admin", 403, &denied_by("deny-admin", 0));
+    wait_for_access_log(&sidecar, 0, "/data", 200, "via_upstream", Value::Null);
+    let decision = r#"{"decision":"DENY","policy":"default/deny-admin","rule":0}"#;
+    wait_for_access_log(&sidecar, 0, "/admin", 403, &denied_by("deny-admin", 0), json!(decision));
 }
 
 #[test]
@@ -41,14 +45,20 @@ fn the_details_name_namespace_policy_and_rule_or_none() {
         &json!({ "policies": [elsewhere, policy("get", "ALLOW", &[to(json!({ "paths": ["/data"] }))])] }),
     );
     let client = sidecar.client(FRONTEND);
-    for (path, value, status, details) in [
-        ("/data", "0", 200, "via_upstream"),
-        ("/data", "2", 403, "rbac_access_denied_matched_policy[ns[istio-system]-policy[root-deny]-rule[1]]"),
-        ("/other", "0", 403, DENIED_BY_NONE),
+    for (path, value, status, details, decision) in [
+        ("/data", "0", 200, "via_upstream", Value::Null),
+        (
+            "/data",
+            "2",
+            403,
+            "rbac_access_denied_matched_policy[ns[istio-system]-policy[root-deny]-rule[1]]",
+            json!(r#"{"decision":"DENY","policy":"istio-system/root-deny","rule":1}"#),
+        ),
+        ("/other", "0", 403, DENIED_BY_NONE, json!(r#"{"decision":"DENY"}"#)),
     ] {
         let mark = sidecar.envoy.log_mark();
         client.send(&Request::get(path).header("x-a", value)).unwrap();
-        wait_for_access_log(&sidecar, mark, path, status, details);
+        wait_for_access_log(&sidecar, mark, path, status, details, decision);
     }
 }
 

@@ -1,6 +1,8 @@
 //! The plugin configuration: every field, its default, both encodings, the node's metadata.
 
-use mesh_authz::config::{DecisionLog, DenyResponse, NodeMetadata, PluginConfig, PrincipalFrom, SourceIpFrom};
+use mesh_authz::config::{
+    DebugHeader, DecisionLog, DenyResponse, FilterState, NodeMetadata, PluginConfig, PrincipalFrom, SourceIpFrom,
+};
 use mesh_authz::document::{Node, Value, from_json, from_struct};
 use mesh_authz::engine::Combining;
 use mesh_authz::policy::scope::{Gateway, ServiceName};
@@ -123,8 +125,43 @@ fn every_choice() {
     assert_eq!(with(r#""decisionLog":"none""#).decision_log, DecisionLog::None);
     assert_eq!(with(r#""decisionLog":"denied""#).decision_log, DecisionLog::Denied);
     assert_eq!(with(r#""decisionLog":"all""#).decision_log, DecisionLog::All);
+    assert_eq!(with(r#""filterState":"none""#).filter_state, FilterState::None);
+    assert_eq!(with(r#""filterState":"notable""#).filter_state, FilterState::Notable);
+    assert_eq!(with(r#""filterState":"all""#).filter_state, FilterState::All);
     assert_eq!(with(r#""jwt":{"payloadKey":"claims"}"#).options.jwt_payload_key, "claims");
     assert_eq!(with(r#""jwt":{}"#).options.jwt_payload_key, "payload");
+}
+
+#[test]
+fn how_much_is_said_about_decisions_and_to_whom() {
+    let config =
+        with(r#""decisionLogRate":1000000,"debugHeader":{"name":"x-authz","principals":["td/ns/a/sa/b","*"]}"#);
+    assert_eq!(config.decision_log_rate, 1_000_000);
+    let principals = ["td/ns/a/sa/b", "*"].map(str::to_owned).to_vec();
+    assert_eq!(config.debug_header, Some(DebugHeader { name: "x-authz".to_owned(), principals }));
+    let default = with(r#""combining":"deny-overrides""#);
+    assert_eq!(
+        (default.decision_log_rate, default.filter_state, default.debug_header),
+        (10, FilterState::Notable, None)
+    );
+}
+
+#[test]
+fn the_hash_is_that_of_what_the_configuration_says() {
+    let hash = |text: &str| read(text).hash;
+    let one = hash(r#"{"policies":[],"trustDomain":"a","rootNamespace":"b"}"#);
+    assert_eq!(hash(r#" {"rootNamespace" : "b", "policies":[], "trustDomain":"a"}"#), one);
+    for other in [r#"{"policies":[]}"#, r#"{"policies":[],"trustDomain":"b","rootNamespace":"a"}"#] {
+        assert_ne!(hash(other), one, "{other}");
+    }
+    let q = POLICY.replace("\"p\"", "\"q\"");
+    let workload = r#""workload":{"labels":{}}"#;
+    let both = hash(&format!(r#"{{"policies":[{POLICY},{q}],{workload}}}"#));
+    assert_eq!(hash(&format!(r#"{{{workload},"policies":[{q},{POLICY}]}}"#)), both, "in any order");
+    assert_ne!(hash(&format!(r#"{{"policies":[{POLICY}],{workload}}}"#)), both);
+    let node = from_json(format!(r#"{{"policies":[{POLICY},{q}],{workload}}}"#).as_bytes()).unwrap();
+    assert_eq!(read_on(&encode(&node), &NodeMetadata::default()).hash, both, "as a Struct");
+    assert!(both < 1 << 48);
 }
 
 #[test]

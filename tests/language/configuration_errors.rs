@@ -32,7 +32,8 @@ fn an_unknown_field_is_an_error_with_a_suggestion() {
     only(
         r#""zzz":1"#,
         "zzz: unknown field; known here: policies, rootNamespace, workload, gateway, trustDomain, trustDomainAliases, \
-         combining, jwt, principalFrom, sourceIpFrom, denyResponse, decisionLog",
+         combining, jwt, principalFrom, sourceIpFrom, denyResponse, decisionLog, decisionLogRate, filterState, \
+         debugHeader",
     );
 }
 
@@ -123,6 +124,32 @@ fn a_response_refuses() {
             "denyResponse.headers.a: a header's value has no line breaks and no NUL",
         );
     }
+}
+
+#[test]
+fn a_rate_is_a_whole_number_of_lines() {
+    let expected = "decisionLogRate: must be a whole number of lines a second, from 1 to 1000000";
+    for rate in ["0", "-1", "0.5", "1.5", "1000001", "1e300", "\"10\"", "true", "[]"] {
+        only(&format!(r#""decisionLogRate":{rate}"#), expected);
+    }
+    only(r#""filterState":"denied""#, "filterState: `denied` is unknown; known here: none, notable, all");
+}
+
+#[test]
+fn a_debug_header_has_a_name_and_somebody_who_gets_it() {
+    only(r#""debugHeader":{"principals":["a"]}"#, "debugHeader.name: is missing");
+    only(r#""debugHeader":{"name":"x"}"#, "debugHeader.principals: is missing");
+    only(r#""debugHeader":{"name":"x","principals":[""]}"#, "debugHeader.principals[0]: must not be empty");
+    only(r#""debugHeader":{"name":":status","principals":["a"]}"#, "debugHeader.name: is not the name of a header");
+    only(r#""debugHeader":{"name":"a\r\nb","principals":["a"]}"#, "debugHeader.name: is not the name of a header");
+    only(
+        r#""debugHeader":{"name":"x","principals":["spiffe://td/ns/a/sa/b"]}"#,
+        "debugHeader.principals[0]: `spiffe://td/ns/a/sa/b` matches nobody; leave out `spiffe://`",
+    );
+    only(
+        r#""debugHeader":{"name":"x","principals":["a"],"to":1}"#,
+        "debugHeader.to: unknown field; known here: name, principals",
+    );
 }
 
 #[test]

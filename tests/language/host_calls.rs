@@ -3,7 +3,8 @@
 use std::cell::RefCell;
 
 use mesh_authz::config::NodeMetadata;
-use mesh_authz::filter::{Host, Outcome, Plugin, Reply};
+use mesh_authz::filter::metrics::{Kind, Metric, Metrics};
+use mesh_authz::filter::{Host, Outcome, Plugin, Reply, Telemetry};
 use mesh_authz::request::{Headers, Lookup};
 use serde_json::{Value, json};
 
@@ -49,11 +50,31 @@ impl Host for Recorder {
         Lookup::Value(value.as_bytes().to_vec())
     }
 
+    fn respond(&self, _: &Reply, _: &str) {}
+}
+
+impl Telemetry for Recorder {
     fn logs_info(&self) -> bool {
         true
     }
 
-    fn respond(&self, _: &Reply, _: &str) {}
+    fn info(&self, _: &str) {}
+
+    fn now(&self) -> u64 {
+        0
+    }
+
+    fn set_filter_state(&self, _: &str, _: &str) {}
+}
+
+impl Metrics for Recorder {
+    fn define(&self, _: Kind, _: &str) -> Option<Metric> {
+        None
+    }
+
+    fn add(&self, _: Metric, _: u32) {}
+
+    fn record(&self, _: Metric, _: u64) {}
 }
 
 fn policy(number: usize, action: &str, rule: &Value) -> Value {
@@ -66,8 +87,8 @@ fn policy(number: usize, action: &str, rule: &Value) -> Value {
 /// The outcome of the request, and what was asked for on the way.
 fn asked(policies: &[Value]) -> (Outcome, Vec<String>) {
     let config = json!({ "policies": policies, "trustDomain": "td", "decisionLog": "none" });
-    let plugin = Plugin::load(config.to_string().into_bytes(), &NodeMetadata::default()).unwrap();
     let recorder = Recorder::default();
+    let plugin = Plugin::load(config.to_string().into_bytes(), &NodeMetadata::default(), &recorder).unwrap();
     let outcome = plugin.on_request(&recorder);
     (outcome, recorder.calls.into_inner())
 }

@@ -46,6 +46,7 @@ mod validation;
 
 mod host_calls;
 mod stricter;
+mod telemetry;
 mod unreadable;
 
 mod yaml;

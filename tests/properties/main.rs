@@ -24,6 +24,7 @@ mod explain;
 mod index;
 mod instances;
 mod laws;
+mod log;
 mod mutations;
 mod robustness;
 mod unreadable;

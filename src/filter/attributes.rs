@@ -1,0 +1,167 @@
+//! The attributes of the request that the host is processing, each read at most once, and only when somebody needs it.
+//!
+//! What the host refuses to give is unreadable, never absent.
+
+use std::cell::OnceCell;
+use std::net::IpAddr;
+
+use super::{HeadersFrom, Host, Plugin, property};
+use crate::config::{PrincipalFrom, SourceIpFrom};
+use crate::request::{Attributes, HeaderValues, Headers, Lookup, Metadata, PeerName};
+
+/// The request, as far as it has been read.
+pub(super) struct HostAttributes<'h, H> {
+    host: &'h H,
+    principal_from: PrincipalFrom,
+    source_ip_from: SourceIpFrom,
+    headers_from: HeadersFrom,
+    method: OnceCell<Lookup<Vec<u8>>>,
+    path: OnceCell<Lookup<Vec<u8>>>,
+    authority: OnceCell<Lookup<Vec<u8>>>,
+    uris: OnceCell<Uris>,
+    dns: OnceCell<Lookup<Vec<u8>>>,
+    subject: OnceCell<Lookup<Vec<u8>>>,
+    sni: OnceCell<Lookup<Vec<u8>>>,
+    headers: OnceCell<Lookup<Vec<u8>>>,
+    metadata: OnceCell<Lookup<Vec<u8>>>,
+    source_ip: OnceCell<Lookup<IpAddr>>,
+    remote_ip: OnceCell<Lookup<IpAddr>>,
+    destination_ip: OnceCell<Lookup<IpAddr>>,
+    destination_port: OnceCell<Lookup<u16>>,
+}
+
+/// The URIs in the peer's certificate.
+struct Uris {
+    first: Lookup<Vec<u8>>,
+    further: Lookup<Vec<u8>>,
+}
+
+impl<'h, H: Host> HostAttributes<'h, H> {
+    pub(super) fn new(host: &'h H, plugin: &Plugin) -> Self {
+        Self {
+            host,
+            principal_from: plugin.principal_from,
+            source_ip_from: plugin.source_ip_from,
+            headers_from: plugin.headers_from,
+            method: OnceCell::new(),
+            path: OnceCell::new(),
+            authority: OnceCell::new(),
+            uris: OnceCell::new(),
+            dns: OnceCell::new(),
+            subject: OnceCell::new(),
+            sni: OnceCell::new(),
+            headers: OnceCell::new(),
+            metadata: OnceCell::new(),
+            source_ip: OnceCell::new(),
+            remote_ip: OnceCell::new(),
+            destination_ip: OnceCell::new(),
+            destination_port: OnceCell::new(),
+        }
+    }
+
+    /// Envoy's attribute holds the first URI only. Where a filter before this one provides all of them, joined with commas,
+    /// that is enough unless there is a comma: then it is the first URI, or there are more.
+    fn uris(&self) -> &Uris {
+        self.uris.get_or_init(|| {
+            if self.principal_from == PrincipalFrom::FilterState {
+                let first = self.host.property("filter_state\0io.istio.peer_principal");
+                return Uris { first, further: Lookup::Absent };
+            }
+            let all = self.host.property("filter_state\0mesh_authz.peer_uris");
+            if matches!(&all, Lookup::Value(all) if !all.is_empty() && all != b"-" && !all.contains(&b',')) {
+                return Uris { first: all, further: Lookup::Absent };
+            }
+            let first = self.host.property("connection\0uri_san_peer_certificate");
+            let more = match &all {
+                Lookup::Value(joined) => joined.contains(&b',') && all != first,
+                Lookup::Absent => false,
+                Lookup::Unreadable => true,
+            };
+            Uris { first, further: if more { Lookup::Unreadable } else { Lookup::Absent } }
+        })
+    }
+
+    fn bytes<'c>(&self, cell: &'c OnceCell<Lookup<Vec<u8>>>, path: &str) -> Lookup<&'c [u8]> {
+        cell.get_or_init(|| self.host.property(path)).as_slice()
+    }
+
+    fn parsed<T: Copy>(
+        &self,
+        cell: &OnceCell<Lookup<T>>,
+        path: &str,
+        parse: impl FnOnce(&[u8]) -> Lookup<T>,
+    ) -> Lookup<T> {
+        *cell.get_or_init(|| self.host.property(path).and_then(|bytes| parse(&bytes)))
+    }
+}
+
+/// The request headers, checked once. Every request has a method: a map without one is not the request's.
+fn request_headers(host: &impl Host) -> Lookup<Vec<u8>> {
+    host.request_headers().and_then(|bytes| match Headers::read(&bytes) {
+        Lookup::Value(headers) if headers.values(b":method").next().is_some() => Lookup::Value(bytes),
+        Lookup::Value(_) | Lookup::Absent | Lookup::Unreadable => Lookup::Unreadable,
+    })
+}
+
+impl<H: Host> Attributes for HostAttributes<'_, H> {
+    fn peer_name(&self, which: PeerName) -> Lookup<&[u8]> {
+        match (which, self.principal_from) {
+            (PeerName::Uri, _) => self.uris().first.as_slice(),
+            (PeerName::FurtherUris, _) => self.uris().further.as_slice(),
+            (PeerName::Dns | PeerName::Subject, PrincipalFrom::FilterState) => Lookup::Absent,
+            (PeerName::Dns, PrincipalFrom::PeerCertificate) => {
+                self.bytes(&self.dns, "connection\0dns_san_peer_certificate")
+            }
+            (PeerName::Subject, PrincipalFrom::PeerCertificate) => {
+                self.bytes(&self.subject, "connection\0subject_peer_certificate")
+            }
+        }
+    }
+
+    fn source_ip(&self) -> Lookup<IpAddr> {
+        match self.source_ip_from {
+            SourceIpFrom::RemoteAddress => self.remote_ip(),
+            // Nothing has set it: that is no statement about the peer.
+            SourceIpFrom::FilterState => {
+                match self.parsed(&self.source_ip, "filter_state\0mesh_authz.source_ip", property::ip) {
+                    Lookup::Absent => Lookup::Unreadable,
+                    known => known,
+                }
+            }
+        }
+    }
+
+    fn remote_ip(&self) -> Lookup<IpAddr> {
+        self.parsed(&self.remote_ip, "source\0address", property::ip_of_address)
+    }
+
+    fn destination_ip(&self) -> Lookup<IpAddr> {
+        self.parsed(&self.destination_ip, "destination\0address", property::ip_of_address)
+    }
+
+    fn destination_port(&self) -> Lookup<u16> {
+        self.parsed(&self.destination_port, "destination\0port", property::port)
+    }
+
+    fn sni(&self) -> Lookup<&[u8]> {
+        self.bytes(&self.sni, "connection\0requested_server_name")
+    }
+
+    fn header<'a>(&'a self, name: &'a [u8]) -> Lookup<HeaderValues<'a>> {
+        let single = match name {
+            b":method" => Some(&self.method),
+            b":path" => Some(&self.path),
+            b":authority" => Some(&self.authority),
+            _ => None,
+        };
+        if let (Some(cell), HeadersFrom::EachByItself) = (single, self.headers_from) {
+            return cell.get_or_init(|| self.host.request_header(name)).as_slice().map(HeaderValues::only);
+        }
+        let all = self.headers.get_or_init(|| request_headers(self.host));
+        all.as_slice().and_then(Headers::again).map(|headers| headers.values(name))
+    }
+
+    fn metadata(&self) -> Lookup<Metadata<'_>> {
+        self.bytes(&self.metadata, "metadata").map(Metadata::new)
+    }
+}

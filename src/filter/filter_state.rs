@@ -1,0 +1,85 @@
+//! The decision as a text that stays with the request: access logs have it as `%FILTER_STATE(wasm.mesh_authz:PLAIN)%`.
+//!
+//! It says what was decided and by which rules, and holds nothing that the request has sent. What dry runs would have
+//! decided stands in it twice, the second time under the names that Istio's own proxies give it.
+
+use super::json::Object;
+use crate::engine::explain::NearMiss;
+use crate::engine::{Decision, Verdict, WouldBe};
+
+/// The name of the filter state, before Envoy puts `wasm.` before it.
+pub const NAME: &str = "mesh_authz";
+
+/// Writes the decision as JSON in ASCII; with the nearest miss, for a header that a debugging peer gets.
+pub fn write(text: &mut String, decision: &Decision<'_>, nearest: Option<NearMiss<'_>>) {
+    let mut object = Object::begin(text);
+    provenance(&mut object, decision);
+    if let Some(nearest) = nearest {
+        self::nearest(&mut object, nearest).end();
+    }
+    results(&mut object, decision);
+    let shadows = [
+        (
+            decision.dry_run.allow,
+            "istio_dry_run_allow_shadow_engine_result",
+            "istio_dry_run_allow_shadow_effective_policy_id",
+        ),
+        (
+            decision.dry_run.deny,
+            "istio_dry_run_deny_shadow_engine_result",
+            "istio_dry_run_deny_shadow_effective_policy_id",
+        ),
+    ];
+    for (would_be, result, policy) in shadows {
+        let Some(WouldBe { verdict, rule }) = would_be else { continue };
+        object.text(result, if verdict == Verdict::Allow { b"allowed" } else { b"denied" });
+        if let Some(rule) = rule {
+            object.text(policy, rule.as_str().as_bytes());
+        }
+    }
+    object.end();
+}
+
+/// The decision and the rule that it rests on.
+pub(super) fn provenance(object: &mut Object<'_>, decision: &Decision<'_>) {
+    object.text("decision", name(decision.verdict).as_bytes());
+    if let Some(rule) = decision.reason.rule() {
+        object.raw("policy", format_args!("\"{}\"", rule.policy));
+        object.raw("rule", format_args!("{}", rule.index));
+    }
+    if let Some(attribute) = decision.unreadable {
+        object.text("unreadable", attribute.as_bytes());
+    }
+}
+
+/// The rule that came nearest; to be ended by whoever has more to say about it.
+pub(super) fn nearest<'o>(object: &'o mut Object<'_>, near_miss: NearMiss<'_>) -> Object<'o> {
+    let NearMiss { rule, distance, .. } = near_miss;
+    let mut object = object.object("nearest");
+    object.raw("policy", format_args!("\"{}\"", rule.policy));
+    object.raw("rule", format_args!("{}", rule.index));
+    object.raw("failed", format_args!("\"{near_miss}\""));
+    object.raw("further", format_args!("{}", distance.saturating_sub(1)));
+    object
+}
+
+/// What was audited, and what dry runs would have decided.
+pub(super) fn results(object: &mut Object<'_>, decision: &Decision<'_>) {
+    if let Some(rule) = decision.audited {
+        object.text("audited", rule.as_str().as_bytes());
+    }
+    for (name, would_be) in [("dry_run_allow", decision.dry_run.allow), ("dry_run_deny", decision.dry_run.deny)] {
+        let Some(WouldBe { verdict, rule }) = would_be else { continue };
+        let mut object = object.object(name);
+        object.text("decision", self::name(verdict).as_bytes());
+        object.text_or_null("rule", rule.map(|rule| rule.as_str().as_bytes()));
+        object.end();
+    }
+}
+
+fn name(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Allow => "ALLOW",
+        Verdict::Deny => "DENY",
+    }
+}

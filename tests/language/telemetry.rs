@@ -1,0 +1,186 @@
+//! What is said about decisions: how often, and at which calls to the host.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+
+use mesh_authz::config::NodeMetadata;
+use mesh_authz::filter::limiter::Limiter;
+use mesh_authz::filter::metrics::{Kind, Metric, Metrics};
+use mesh_authz::filter::{Host, Plugin, Reply, Telemetry};
+use mesh_authz::request::{Headers, Lookup};
+use serde_json::{Value, json};
+
+const SECOND: u64 = 1_000_000_000;
+
+#[test]
+fn a_limiter_lets_a_seconds_worth_through_at_once_and_then_as_many_as_come_evenly() {
+    let limiter = Limiter::per_second(10);
+    let start = 5 * SECOND;
+    let through = |now: u64, of: usize| (0..of).filter(|_| limiter.admits(now)).count();
+    assert_eq!(through(start, 100), 10);
+    assert_eq!(through(start + SECOND / 10, 100), 1);
+    assert_eq!(through(start + SECOND / 2, 100), 4);
+    assert_eq!(through(start + 60 * SECOND, 100), 10, "no more is saved up than a second's worth");
+    assert_eq!(through(start, 100), 10, "a clock that was set back starts anew");
+    assert_eq!((0..1_000).filter(|n| limiter.admits(start + 9 * SECOND + n * SECOND / 100)).count(), 10 + 99);
+}
+
+#[test]
+fn a_limiter_may_take_longer_than_a_second() {
+    let limiter = Limiter::every(3 * SECOND);
+    let through: Vec<_> = (10..20).filter(|second| limiter.admits(second * SECOND)).collect();
+    assert_eq!(through, [10, 13, 16, 19]);
+    assert!(Limiter::every(0).admits(0));
+}
+
+/// A host that gives nothing away, and keeps what it is told.
+#[derive(Default)]
+struct Recorder {
+    now: Cell<u64>,
+    quiet: bool,
+    defines_nothing: bool,
+    names: RefCell<Vec<String>>,
+    counts: RefCell<BTreeMap<String, u64>>,
+    lines: RefCell<Vec<String>>,
+    states: RefCell<Vec<String>>,
+    times_asked: Cell<usize>,
+}
+
+impl Host for Recorder {
+    fn property(&self, _: &str) -> Lookup<Vec<u8>> {
+        Lookup::Absent
+    }
+
+    fn request_headers(&self) -> Lookup<Vec<u8>> {
+        Lookup::Value(Headers::encode(&[(":method", "GET"), (":path", "/a")]))
+    }
+
+    fn request_header(&self, name: &[u8]) -> Lookup<Vec<u8>> {
+        if name == b":path" { Lookup::Value(b"/a".to_vec()) } else { Lookup::Absent }
+    }
+
+    fn respond(&self, _: &Reply, _: &str) {}
+}
+
+impl Telemetry for Recorder {
+    fn logs_info(&self) -> bool {
+        !self.quiet
+    }
+
+    fn info(&self, line: &str) {
+        self.lines.borrow_mut().push(line.to_owned());
+    }
+
+    fn now(&self) -> u64 {
+        self.times_asked.update(|times| times + 1);
+        self.now.get()
+    }
+
+    fn set_filter_state(&self, name: &str, value: &str) {
+        assert_eq!(name, "mesh_authz");
+        self.states.borrow_mut().push(value.to_owned());
+    }
+}
+
+impl Metrics for Recorder {
+    fn define(&self, _: Kind, name: &str) -> Option<Metric> {
+        let mut names = self.names.borrow_mut();
+        names.push(name.to_owned());
+        (!self.defines_nothing).then(|| Metric(u32::try_from(names.len()).unwrap() - 1))
+    }
+
+    fn add(&self, Metric(number): Metric, more: u32) {
+        let name = self.names.borrow()[usize::try_from(number).unwrap()].clone();
+        *self.counts.borrow_mut().entry(name).or_default() += u64::from(more);
+    }
+
+    fn record(&self, metric: Metric, value: u64) {
+        self.add(metric, u32::try_from(value & 0xff).unwrap());
+    }
+}
+
+fn policy(name: &str, action: &str, path: &str) -> Value {
+    json!({
+        "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "metadata": { "name": name },
+        "spec": { "action": action, "rules": [{ "to": [{ "operation": { "paths": [path] } }] }] },
+    })
+}
+
+fn plugin(policies: &[Value], more: Value, host: &Recorder) -> Plugin {
+    let mut config = json!({ "policies": policies });
+    config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let plugin = Plugin::load(config.to_string().into_bytes(), &NodeMetadata::default(), host).unwrap();
+    host.lines.borrow_mut().clear();
+    plugin
+}
+
+#[test]
+fn an_allowed_request_is_counted_and_costs_no_call() {
+    let host = Recorder::default();
+    let plugin = plugin(&[policy("a", "ALLOW", "/a"), policy("b", "DENY", "/b")], json!({}), &host);
+    for _ in 0..3 {
+        plugin.on_request(&host);
+    }
+    assert_eq!((host.times_asked.get(), host.states.borrow().len(), host.lines.borrow().len()), (0, 0, 0));
+    assert!(host.counts.borrow().keys().all(|name| name.starts_with("mesh_authz.config.")), "{:?}", host.counts);
+    plugin.flush_counters(&host);
+    plugin.flush_counters(&host);
+    let counts = host.counts.borrow();
+    let counted: Vec<_> = counts.iter().filter(|(name, _)| !name.contains("config")).collect();
+    let expected = [("mesh_authz.allowed", 3), ("mesh_authz.policy.default.a.matched", 3)];
+    assert_eq!(
+        counted,
+        expected.map(|(name, count)| (name.to_owned(), count)).iter().map(|(n, c)| (n, c)).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn in_a_flood_a_refusal_that_is_not_logged_asks_for_the_time_and_nothing_else() {
+    let host = Recorder::default();
+    let plugin = plugin(&[policy("a", "ALLOW", "/other")], json!({ "decisionLogRate": 2 }), &host);
+    for _ in 0..2 {
+        plugin.on_request(&host);
+    }
+    // A line each, and the nearest miss in it.
+    assert_eq!((host.times_asked.get(), host.lines.borrow().len()), (4, 2));
+    assert!(host.lines.borrow().iter().all(|line| line.contains("\"failed\":\"to[0].operation.paths\"")));
+    for _ in 0..100 {
+        plugin.on_request(&host);
+    }
+    assert_eq!((host.times_asked.get(), host.lines.borrow().len()), (104, 2));
+    host.now.set(SECOND / 2);
+    plugin.on_request(&host);
+    assert!(host.lines.borrow()[2].ends_with(",\"suppressed\":100}"), "{:?}", host.lines);
+}
+
+#[test]
+fn lines_that_nobody_reads_are_not_written() {
+    let host = Recorder { quiet: true, ..Recorder::default() };
+    let plugin = plugin(&[policy("a", "ALLOW", "/other")], json!({ "decisionLog": "all" }), &host);
+    plugin.on_request(&host);
+    assert!(host.lines.borrow().is_empty());
+}
+
+#[test]
+fn a_host_without_metrics_changes_no_decision() {
+    let host = Recorder { defines_nothing: true, ..Recorder::default() };
+    let plugin = plugin(&[policy("a", "DENY", "/a")], json!({}), &host);
+    assert_eq!(plugin.on_request(&host), mesh_authz::filter::Outcome::Answered);
+    plugin.flush_counters(&host);
+    assert!(host.counts.borrow().is_empty());
+}
+
+#[test]
+fn every_metric_is_defined_once_at_load_and_none_for_a_policy_that_does_not_apply() {
+    let host = Recorder::default();
+    let mut elsewhere = policy("c", "DENY", "/c");
+    elsewhere["metadata"]["namespace"] = json!("elsewhere");
+    let plugin = plugin(&[policy("b.c", "DENY", "/b"), elsewhere], json!({}), &host);
+    let defined = host.names.borrow().len();
+    plugin.on_request(&host);
+    plugin.flush_counters(&host);
+    assert_eq!(host.names.borrow().len(), defined);
+    let names = host.names.borrow();
+    let policies: Vec<_> = names.iter().filter(|name| name.contains(".policy.")).collect();
+    assert_eq!(policies, ["mesh_authz.policy.default.b.c.matched"]);
+}
