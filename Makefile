@@ -70,6 +70,10 @@ $(NOOP): wasm-target FORCE
 	@mkdir -p $(@D)
 	$(CARGO) run --quiet --package strip-exports -- $(TARGET)/wasm32-wasip1/release/noop.wasm $@
 
+.PHONY: updates
+updates: dist/mesh_authz.wasm ## 200 changes of policies in a running Envoy, under load: UPDATES=1000 RATE=2000
+	UPDATES="$(or $(UPDATES),200)" RATE="$(or $(RATE),1000)" $(CARGO) test --test e2e watched::whatever -- --nocapture
+
 .PHONY: compat
 compat: dist/mesh_authz.wasm ## The end-to-end tests on several versions of Envoy: ENVOY_VERSIONS="1.36.4 1.40.0"
 	@for version in $(ENVOY_VERSIONS); do \

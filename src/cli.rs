@@ -5,6 +5,7 @@ mod explain;
 mod generate;
 mod options;
 mod render;
+mod replace;
 mod sarif;
 mod snippet;
 mod test;

@@ -1,6 +1,7 @@
 //! `mesh-authz render`: from policies to what runs them.
 
 mod bootstrap;
+mod ecds;
 mod resources;
 mod shared;
 
@@ -34,6 +35,12 @@ pub enum Arguments {
     /// `RequestAuthentications` that apply to the workload it gets a filter that verifies tokens, as in Istio.
     #[command(after_help = bootstrap::EXAMPLE)]
     Envoy(bootstrap::Arguments),
+    /// The filter with the policies, as a file that a running Envoy watches.
+    ///
+    /// The bootstrap for it is made by `render envoy --watch FILE`. What the file says applies without a restart, from one
+    /// request to the next. Nothing is written unless the policies are valid.
+    #[command(after_help = ecds::EXAMPLE)]
+    Ecds(ecds::Arguments),
     /// Istio `WasmPlugins` that load the filter, and the `EnvoyFilters` that help it.
     ///
     /// Each carries every policy that can apply where it is loaded, so that however many are loaded on a workload, each
@@ -95,6 +102,7 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
     let files = match arguments {
         Arguments::PluginConfig(PluginConfig { files, .. }) | Arguments::EnvoyRbac(EnvoyRbac { files, .. }) => files,
         Arguments::Envoy(arguments) => &arguments.files,
+        Arguments::Ecds(arguments) => &arguments.files,
         Arguments::WasmPlugin(arguments) | Arguments::TrafficExtension(arguments) => &arguments.files,
     };
     let Some(resources) = super::valid_resources(files)? else { return Ok(Answer::Bad) };
@@ -108,6 +116,10 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
             envoy_rbac(&resources, arguments).map_err(Stop::Failure)
         }
         Arguments::Envoy(arguments) => bootstrap::render(&resources, arguments),
+        Arguments::Ecds(arguments) => {
+            say_skipped(&resources);
+            ecds::render(&resources, arguments)
+        }
         Arguments::WasmPlugin(arguments) => {
             resources::render(&resources, render::kubernetes::Kind::WasmPlugin, arguments)
         }

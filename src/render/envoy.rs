@@ -30,6 +30,8 @@ pub struct Settings {
     pub admin: Option<SocketAddr>,
     /// The filter's file.
     pub wasm: Option<String>,
+    /// A file that Envoy watches, which has the filter and its policies; without it, both stand in the bootstrap.
+    pub watch: Option<String>,
     /// Whether, and with which certificate, it speaks TLS.
     pub tls: Tls,
     /// Verifies tokens, before the policies are asked.
@@ -104,9 +106,9 @@ pub fn bootstrap(
     let described = Described { gateway: workload.gateway.clone(), ..Described::default() };
     let config = json!(plugin_config_of(policies.iter().map(|resource| &resource.node), &described, mesh));
     if let Some(ours) = filters.get_mut(position) {
-        *slot(ours, "/typed_config/config/configuration/value")? = config;
-        if let Some(file) = &settings.wasm {
-            *slot(ours, "/typed_config/config/vm_config/code/local/filename")? = json!(file);
+        match &settings.watch {
+            Some(file) => *ours = watching(file),
+            None => configure(ours, config, settings.wasm.as_deref())?,
         }
     }
     if let Some(filter) = &settings.jwt_authn {
@@ -123,16 +125,65 @@ pub fn bootstrap(
     Ok(bootstrap)
 }
 
+/// What a file has to hold that [`Settings::watch`] names: the filter with this plugin configuration.
+///
+/// # Errors
+/// The template has no filter.
+pub fn watched(config: &Node, wasm: &str, version: &str) -> Result<Value, Misfit> {
+    let mut filter = http_filter(FILTER)?;
+    configure(&mut filter, json!(config), Some(wasm))?;
+    let typed_config = slot(&mut filter, "/typed_config")?.take();
+    Ok(json!({
+        "version_info": version,
+        "resources": [{
+            "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
+            "name": FILTER,
+            "typed_config": typed_config,
+        }],
+    }))
+}
+
+fn configure(filter: &mut Value, config: Value, wasm: Option<&str>) -> Result<(), Misfit> {
+    *slot(filter, "/typed_config/config/configuration/value")? = config;
+    if let Some(file) = wasm {
+        *slot(filter, "/typed_config/config/vm_config/code/local/filename")? = json!(file);
+    }
+    Ok(())
+}
+
+/// The filter as whatever this file says. There is no default: while the file says nothing valid, no request passes.
+fn watching(file: &str) -> Value {
+    // Envoy sees a file come into a folder that it watches; and a link to another folder, as Kubernetes mounts one.
+    let (folder, name) = file.rsplit_once('/').unwrap_or((".", file));
+    let folder = if folder.is_empty() { "/" } else { folder };
+    json!({
+        "name": FILTER,
+        "config_discovery": {
+            "config_source": {
+                "resource_api_version": "V3",
+                "path_config_source": {
+                    "path": format!("{}/{name}", folder.trim_end_matches('/')),
+                    "watched_directory": { "path": folder },
+                },
+            },
+            "type_urls": ["type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm"],
+        },
+    })
+}
+
 /// The filter that tells ours what it cannot see by itself, as the template has it.
 ///
 /// # Errors
 /// The template has none.
 pub fn set_filter_state() -> Result<Value, Misfit> {
-    const NAME: &str = "envoy.filters.http.set_filter_state";
+    http_filter("envoy.filters.http.set_filter_state")
+}
+
+fn http_filter(name: &str) -> Result<Value, Misfit> {
     let mut template = template()?;
     let filters = list(&mut template, &format!("{MANAGER}/http_filters"))?;
-    let found = filters.iter().find(|filter| filter.get("name").is_some_and(|name| name == NAME));
-    found.cloned().ok_or_else(|| Misfit(NAME.to_owned()))
+    let found = filters.iter().find(|filter| filter.get("name").is_some_and(|found| found == name));
+    found.cloned().ok_or_else(|| Misfit(name.to_owned()))
 }
 
 /// A cluster of one endpoint: a name is asked for over DNS.

@@ -33,3 +33,4 @@ mod sidecar;
 mod stricter;
 mod unreadable;
 mod updates;
+mod watched;

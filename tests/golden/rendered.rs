@@ -44,6 +44,14 @@ fn cases() -> Vec<Case> {
             let label = "gateway.networking.k8s.io/gateway-name=entrance";
             vec!["envoy", "shop.yaml", "--namespace=shop", "--label", label, "--plaintext"]
         }),
+        ("envoy-watching", 0, [&["envoy", "shop.yaml", "--watch=/etc/envoy/ecds/policies.json"], &orders[..]].concat()),
+        ("envoy-watching-nothing", 2, [&["envoy", "shop.yaml", "--watch=policies"], &orders[..]].concat()),
+        ("ecds", 0, vec!["ecds", "ingress.yaml"]),
+        ("ecds-elsewhere", 0, {
+            let more = ["--wasm=/lib/m.wasm", "--trust-domain=td", "--combining=permit-overrides", "--format=json"];
+            [&["ecds", "selectors.yaml"], &orders[..], &more].concat()
+        }),
+        ("ecds-warnings", 1, vec!["ecds", "selectors.yaml", "--deny-warnings"]),
         ("envoy-no-keys", 1, vec!["envoy", "no-keys.yaml", "--namespace=shop"]),
         ("envoy-no-labels", 2, vec!["envoy", "shop.yaml", "--namespace=shop"]),
         ("envoy-nothing-applies", 0, vec!["envoy", "no-keys.yaml", "--plaintext"]),

@@ -46,6 +46,16 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE", default_value = "mesh_authz.wasm")]
     wasm: String,
 
+    /// Leave the filter, the policies and what they mean to a file that Envoy watches, .json or .yaml: `render ecds` writes
+    /// it, and takes the options for that.
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["wasm", "combining", "trust_domain", "aliases"],
+        value_parser = watched
+    )]
+    watch: Option<String>,
+
     /// Envoy's certificate chain, PEM.
     #[arg(long, value_name = "FILE", default_value = "certs/backend.crt")]
     certificate: String,
@@ -78,8 +88,16 @@ fn upstream(text: &str) -> Result<(String, u16), String> {
     }
 }
 
+/// A file that Envoy can read: it goes by the ending.
+pub fn watched(text: &str) -> Result<String, String> {
+    match text.rsplit_once('.') {
+        Some((_, "json" | "yaml" | "yml")) => Ok(text.to_owned()),
+        _ => Err("Envoy tells JSON from YAML by the name's ending: .json or .yaml".to_owned()),
+    }
+}
+
 pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Stop> {
-    let Arguments { setting, listen, upstream, admin, wasm, format, .. } = arguments;
+    let Arguments { setting, listen, upstream, admin, wasm, watch, format, .. } = arguments;
     // Left out is what does not apply: the bootstrap is one workload's, and says so.
     let mesh = setting.mesh();
     let scope = setting.workload.workload(&mesh)?;
@@ -100,6 +118,7 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, St
         upstream: Some(upstream.clone()),
         admin: Some(*admin),
         wasm: file(wasm),
+        watch: watch.clone(),
         tls: if arguments.plaintext {
             Tls::Plaintext
         } else {

@@ -1,0 +1,361 @@
+//! Policies that change without a restart: `render envoy --watch`, and `render ecds` again and again, under load.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use mesh_authz::yaml;
+use serde_json::{Value, json};
+use testbed::{App, Client, Connection, Envoy, Request, StartOptions};
+
+use crate::sidecar::{FRONTEND, PATIENCE, authority, client_of, filter_lines, policy, project, to, wasm};
+
+/// The file that Envoy watches, in the folder that Envoy runs in.
+const WATCHED: &str = "ecds/policies.json";
+
+/// Its statistics.
+const STATISTICS: &str = "extension_config_discovery.http_filter.mesh_authz";
+
+fn mesh_authz(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_mesh-authz")).current_dir(project("")).args(arguments).output().unwrap()
+}
+
+/// A sidecar whose policies are in a file.
+struct Watching {
+    envoy: Envoy,
+    app: App,
+    policies: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Watching {
+    /// Starts Envoy with whatever `content` makes of the first policies' file.
+    fn start(first: &[Value], content: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let policies = folder.path().join("policies.json");
+        let (app, file) = (App::start().unwrap(), folder.path().join("ecds.json"));
+        let rendered = render(&policies, first, &file, &[]);
+        assert!(rendered.status.success(), "{rendered:?}");
+
+        let upstream = format!("localhost:{}", app.address().port());
+        let output = mesh_authz(&[
+            "render",
+            "envoy",
+            policies.to_str().unwrap(),
+            "--watch=ecds/policies.json",
+            "--label=app=backend",
+            "--listen=127.0.0.1:0",
+            "--upstream",
+            &upstream,
+        ]);
+        assert!(output.status.success(), "{output:?}");
+        let bootstrap = yaml::documents(&String::from_utf8(output.stdout).unwrap()).unwrap().remove(0);
+        let mut bootstrap = serde_json::to_value(bootstrap).unwrap();
+        let manager = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
+        // Which policy refused a request, to the client: the version is in the policy's name.
+        bootstrap.pointer_mut(manager).unwrap()["local_reply_config"] = json!({ "mappers": [{
+            "filter": { "status_code_filter": { "comparison": {
+                "op": "GE", "value": { "default_value": 100, "runtime_key": "unset" },
+            } } },
+            "headers_to_add": [{ "header": { "key": "x-details", "value": "%RESPONSE_CODE_DETAILS%" } }],
+        }] });
+        let backend = authority().server("cluster.local/ns/default/sa/backend").unwrap();
+        let mut options = StartOptions::default()
+            .file("mesh_authz.wasm", wasm())
+            .file("certs/ca.crt", authority().pem())
+            .file("certs/backend.crt", &backend.cert_pem)
+            .file("certs/backend.key", &backend.key_pem)
+            .file(WATCHED, content(fs::read(file).unwrap()));
+        options.concurrency = 2;
+        let envoy = Envoy::start_with(&bootstrap, &options).unwrap();
+        Self { envoy, app, policies, _folder: folder }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.envoy.dir().join(WATCHED)
+    }
+
+    /// Runs `render ecds` on these policies.
+    fn render(&self, policies: &[Value], more: &[&str]) -> Output {
+        render(&self.policies, policies, &self.file(), more)
+    }
+
+    fn client(&self) -> Client {
+        client_of(self.envoy.address("inbound").unwrap(), FRONTEND)
+    }
+
+    fn status(&self, path: &str) -> u16 {
+        self.client().send(&Request::get(path)).unwrap().status
+    }
+
+    #[track_caller]
+    fn wait_for(&self, statistic: &str, count: u64) {
+        self.envoy.wait_for_stat(&format!("{STATISTICS}.{statistic}"), |is| is == count, PATIENCE).unwrap();
+    }
+}
+
+fn render(input: &PathBuf, policies: &[Value], output: &PathBuf, more: &[&str]) -> Output {
+    let list = json!({ "apiVersion": "v1", "kind": "List", "items": policies });
+    fs::write(input, list.to_string()).unwrap();
+    let [input, output] = [input, output].map(|file| file.to_str().unwrap());
+    mesh_authz(&[&["render", "ecds", input, "--output", output], more].concat())
+}
+
+const CLIENTS: usize = 6;
+
+/// What the version's policies say of each path: `/always` is allowed by all of them, `/never` by none, and `/even` is
+/// refused by those with an even number, `/odd` by the others. A refusal names its version.
+fn version(number: u64) -> [Value; 2] {
+    let parity = if number.is_multiple_of(2) { "/even" } else { "/odd" };
+    let allow = json!({
+        "from": [{ "source": { "principals": [FRONTEND] } }],
+        "to": [{ "operation": { "paths": ["/always", "/never", "/even", "/odd"] } }],
+    });
+    [
+        policy("allow", "ALLOW", &[allow]),
+        policy(&format!("v{number}"), "DENY", &[to(json!({ "paths": ["/never", parity] }))]),
+    ]
+}
+
+/// What all clients and the one who updates share.
+#[derive(Default)]
+struct Board {
+    /// The newest version that may be in force: it is written down before its file is.
+    newest: AtomicU64,
+    /// The oldest version that each client may still meet.
+    oldest: [AtomicU64; CLIENTS],
+    stop: AtomicBool,
+}
+
+/// What a client has got.
+#[derive(Default)]
+struct Tally {
+    responses: u64,
+    passed: u64,
+    unexplained: Vec<String>,
+}
+
+/// Sends requests over one connection until it is told to stop, and judges every response.
+fn client(board: &Board, number: usize, mut connection: Connection) -> Tally {
+    let mut tally = Tally::default();
+    for path in ["/never", "/always", "/even", "/odd"].into_iter().cycle() {
+        if board.stop.load(Ordering::SeqCst) {
+            break;
+        }
+        let response = connection.send(&Request::get(path)).unwrap();
+        let (oldest, newest) = (board.oldest[number].load(Ordering::SeqCst), board.newest.load(Ordering::SeqCst));
+        tally.responses += 1;
+        // Connections stay with a worker, and its policies are never replaced by older ones.
+        let refusing =
+            |version: &u64| path == "/never" || path == if version.is_multiple_of(2) { "/even" } else { "/odd" };
+        let judged_by = match response.status {
+            200 if path != "/never" && response.header("x-app").is_some() => {
+                tally.passed += 1;
+                (oldest..=newest).find(|version| !refusing(version))
+            }
+            403 => {
+                let details = response.header("x-details").unwrap_or_default();
+                let name = details.split("-policy[v").nth(1).and_then(|rest| rest.split(']').next());
+                let version = name.and_then(|name| name.parse().ok());
+                version.filter(|version| refusing(version) && (oldest..=newest).contains(version))
+            }
+            _ => None,
+        };
+        match judged_by {
+            Some(version) => board.oldest[number].store(version, Ordering::SeqCst),
+            None => tally.unexplained.push(format!("{path} while {oldest} to {newest}: {response:?}")),
+        }
+        if !connection.is_open() {
+            tally.unexplained.push("the connection ends".to_owned());
+            break;
+        }
+    }
+    tally
+}
+
+/// `UPDATES=200 RATE=1000` looks longer, and insists on a rate of requests a second.
+#[test]
+fn whatever_the_moment_of_an_update_the_old_policies_decide_or_the_new_ones() {
+    let number_from = |name: &str, default: u64| env::var(name).map_or(default, |text| text.parse().unwrap());
+    let (updates, least_rate) = (number_from("UPDATES", 40), number_from("RATE", 0));
+    let sidecar = Watching::start(&version(1), |content| content);
+    let board = Arc::new(Board::default());
+    board.newest.store(1, Ordering::SeqCst);
+    board.oldest.iter().for_each(|oldest| oldest.store(1, Ordering::SeqCst));
+    let start = Instant::now();
+    let clients: Vec<JoinHandle<Tally>> = (0..CLIENTS)
+        .map(|number| {
+            let (board, connection) = (Arc::clone(&board), sidecar.client().connect().unwrap());
+            thread::spawn(move || client(&board, number, connection))
+        })
+        .collect();
+
+    let (mut rejected, mut failed) = (0, 0);
+    for number in 2..updates + 2 {
+        // Every tenth good one comes after a bad one: policies that are wrong, or a file that is cut off.
+        if number.is_multiple_of(10) {
+            let before = fs::read(sidecar.file()).unwrap();
+            let mut wrong = policy("wrong", "DENY", &[json!({})]);
+            wrong["spec"]["rulez"] = json!([]);
+            let refused = sidecar.render(&[wrong], &[]);
+            assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+            assert!(fs::read(sidecar.file()).unwrap() == before, "the command has written it all the same");
+            // Somebody does without the command.
+            if number.is_multiple_of(20) {
+                let text = String::from_utf8(before).unwrap().replace("\"rules\"", "\"rulez\"");
+                sidecar.envoy.write_file_atomically(WATCHED, text).unwrap();
+                rejected += 1;
+                sidecar.wait_for("update_rejected", rejected);
+            } else {
+                sidecar.envoy.write_file_atomically(WATCHED, &before[..before.len() / 2]).unwrap();
+                failed += 1;
+                sidecar.wait_for("update_failure", failed);
+            }
+        }
+        board.newest.store(number, Ordering::SeqCst);
+        let written = sidecar.render(&version(number), &[]);
+        assert!(written.status.success(), "{written:?}");
+        let deadline = Instant::now() + PATIENCE;
+        while board.oldest.iter().any(|oldest| oldest.load(Ordering::SeqCst) < number) {
+            assert!(Instant::now() < deadline, "version {number} does not come:\n{}", sidecar.envoy.log());
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+    board.stop.store(true, Ordering::SeqCst);
+    let tallies: Vec<_> = clients.into_iter().map(|client| client.join().unwrap()).collect();
+    let responses: u64 = tallies.iter().map(|tally| tally.responses).sum();
+    let passed: u64 = tallies.iter().map(|tally| tally.passed).sum();
+    let unexplained: Vec<_> = tallies.into_iter().flat_map(|tally| tally.unexplained).collect();
+    #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+    let rate = responses as f64 / start.elapsed().as_secs_f64();
+    println!(
+        "updates: {updates}; refused by Envoy: {rejected} wrong, {failed} cut off; responses: {responses}, {rate:.0} a \
+         second, {passed} of them from the application; unexplained: {}",
+        unexplained.len()
+    );
+    assert_eq!(unexplained, Vec::<String>::new());
+    #[expect(clippy::cast_precision_loss, reason = "a small number")]
+    let least_rate = least_rate as f64;
+    assert!(rate >= least_rate);
+
+    // Envoy has counted the same, and nobody had to connect again.
+    let statistics: BTreeMap<String, u64> = sidecar.envoy.stats().unwrap();
+    let count = |name: &str| statistics[name];
+    assert_eq!(count(&format!("{STATISTICS}.update_success")), updates + 1);
+    assert_eq!(count("http.inbound.downstream_cx_total"), u64::try_from(CLIENTS).unwrap());
+    assert_eq!(count("http.inbound.downstream_rq_total"), responses);
+    assert_eq!(sidecar.app.requests(), passed);
+}
+
+#[test]
+fn while_the_file_says_nothing_valid_no_request_passes_and_a_good_file_mends_it() {
+    type Spoil = fn(Vec<u8>) -> Vec<u8>;
+    let wrong = |content: Vec<u8>| String::from_utf8(content).unwrap().replace("\"rules\"", "\"rulez\"").into_bytes();
+    let cut_off = |content: Vec<u8>| content[..content.len() / 2].to_vec();
+    let cases: [(Spoil, &str, &str); 2] = [
+        (wrong, "update_rejected", "Unable to create Wasm plugin mesh_authz"),
+        (cut_off, "update_failure", "Unable to parse JSON as proto"),
+    ];
+    for (content, statistic, cause) in cases {
+        let sidecar = Watching::start(&version(1), content);
+        sidecar.wait_for(statistic, 1);
+        for path in ["/always", "/never"] {
+            assert_eq!(sidecar.status(path), 500);
+        }
+        assert_eq!(sidecar.app.requests(), 0);
+        let log = sidecar.envoy.log();
+        assert!(log.contains(cause), "{log}");
+        if statistic == "update_rejected" {
+            assert!(
+                filter_lines(&log).iter().any(|line| line.contains("spec.rulez: unknown field, did you mean rules?"))
+            );
+        }
+        assert!(sidecar.render(&version(2), &[]).status.success());
+        sidecar.wait_for("config_reload", if statistic == "update_rejected" { 2 } else { 1 });
+        assert_eq!([sidecar.status("/always"), sidecar.status("/never")], [200, 403]);
+    }
+}
+
+#[test]
+fn a_module_under_another_name_takes_over_and_one_that_is_missing_changes_nothing() {
+    let sidecar = Watching::start(&version(1), |content| content);
+    let gauge = "wasmcustom.mesh_authz.config.hash";
+    let hash_of = |output: Output| -> u64 {
+        let notes = String::from_utf8(output.stderr).unwrap();
+        notes.trim().rsplit(' ').next().unwrap().parse().expect(&notes)
+    };
+    let second = hash_of(sidecar.render(&version(2), &["--wasm=missing.wasm"]));
+    sidecar.wait_for("update_rejected", 1);
+    assert!(sidecar.envoy.log().contains("missing.wasm"), "{}", sidecar.envoy.log());
+    // What it has refused Envoy does not look at again: it says success, and shows the version.
+    assert_eq!(hash_of(sidecar.render(&version(2), &["--wasm=missing.wasm"])), second);
+    sidecar.wait_for("update_success", 2);
+    let text = sidecar.envoy.admin_get(&format!("/stats?filter={STATISTICS}.version_text")).unwrap();
+    assert!(text.contains(&second.to_string()), "{text}");
+    assert_eq!([sidecar.status("/odd"), sidecar.status("/even")], [403, 200]);
+    sidecar.envoy.wait_for_stat(gauge, |hash| hash != 0, PATIENCE).unwrap();
+    assert_ne!(sidecar.envoy.stats().unwrap()[gauge], second);
+
+    sidecar.envoy.write_file_atomically("newer.wasm", wasm()).unwrap();
+    assert_eq!(hash_of(sidecar.render(&version(2), &["--wasm=newer.wasm"])), second);
+    sidecar.envoy.wait_for_stat(gauge, |hash| hash == second, PATIENCE).unwrap();
+    assert_eq!([sidecar.status("/odd"), sidecar.status("/even")], [200, 403]);
+}
+
+/// As Kubernetes mounts a `ConfigMap`: the file is a link into a folder that is a link, and the latter is replaced.
+#[cfg(unix)]
+#[test]
+fn a_file_that_is_a_link_is_read_again_when_its_folder_is_replaced() {
+    use std::os::unix::fs::symlink;
+
+    let sidecar = Watching::start(&version(1), |content| content);
+    let folder = sidecar.envoy.dir().join("ecds");
+    for number in [2, 3] {
+        let name = format!("..{number}");
+        let file = folder.join(&name).join("policies.json");
+        fs::create_dir(folder.join(&name)).unwrap();
+        assert!(render(&sidecar.policies, &version(number), &file, &[]).status.success());
+        symlink(&name, folder.join("..new")).unwrap();
+        fs::rename(folder.join("..new"), folder.join("..data")).unwrap();
+        if number == 2 {
+            symlink("..data/policies.json", folder.join("link")).unwrap();
+            fs::rename(folder.join("link"), sidecar.file()).unwrap();
+        }
+        let deadline = Instant::now() + PATIENCE;
+        let expected = if number == 2 { [200, 403] } else { [403, 200] };
+        while [sidecar.status("/odd"), sidecar.status("/even")] != expected {
+            assert!(Instant::now() < deadline, "{}", sidecar.envoy.log());
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_is_replaced_can_be_read_by_whoever_could_before() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let folder = tempfile::tempdir().unwrap();
+    let [input, file] = ["policies.yaml", "ecds.json"].map(|name| folder.path().join(name));
+    assert!(render(&input, &version(1), &file, &[]).status.success());
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+    let before = fs::read(&file).unwrap();
+    // MA013 warns of a DENY that is for HTTP alone.
+    let stopped = render(&input, &version(2), &file, &["--deny-warnings"]);
+    assert_eq!(stopped.status.code(), Some(1));
+    assert!(String::from_utf8(stopped.stderr).unwrap().contains("MA013"));
+    assert!(fs::read(&file).unwrap() == before);
+
+    assert!(render(&input, &version(2), &file, &[]).status.success());
+    assert!(fs::read(&file).unwrap() != before);
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
+    let names = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(names.count(), 2, "a draft is left");
+    let nowhere = render(&input, &version(2), &folder.path().join("none/ecds.json"), &[]);
+    assert_eq!(nowhere.status.code(), Some(2));
+}
