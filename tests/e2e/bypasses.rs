@@ -7,13 +7,14 @@
 use serde_json::{Value, json};
 use testbed::{Client, Http2Request, Issuer, Request, San};
 
+use crate::failures::trapping_module;
 use crate::jwt::{issuer, jwt_authn, with_token};
 use crate::protocols::{accepting_connect, connect, start as accepting_extended_connect};
 use crate::question::Sent;
 use crate::shared::resources;
 use crate::sidecar::{Blueprint, FRONTEND, PATIENCE, STRANGER, Sidecar, Version, policy, to, when};
 use crate::stricter::{both, both_with, statuses};
-use crate::updates::{deny, listener, trapping_module};
+use crate::updates::{deny, listener};
 
 /// What becomes of a request.
 #[derive(Debug, PartialEq, Eq)]

@@ -16,6 +16,7 @@ mod addresses;
 mod bypasses;
 mod cases;
 mod configuration;
+mod failures;
 mod headers;
 mod identity;
 mod jwt;

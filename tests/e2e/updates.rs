@@ -1,13 +1,13 @@
-//! Configurations that come while requests are served, and filters that do not come up at all.
+//! Configurations that come while requests are served.
 
 #[cfg(target_os = "linux")]
 use std::{env, fs};
 
 use serde_json::{Value, json};
-use testbed::{Envoy, Request};
+use testbed::Request;
 
 use crate::shared::resources;
-use crate::sidecar::{Blueprint, FRONTEND, PATIENCE, Sidecar, client_of, policy, to, wasm};
+use crate::sidecar::{Blueprint, FRONTEND, PATIENCE, Sidecar, policy, to};
 
 /// A plugin configuration that denies these paths.
 pub fn deny(paths: &[&str]) -> Value {
@@ -141,104 +141,10 @@ fn ten_thousand_policies_take_less_than_25_mebibytes_a_vm() {
     assert!(replaced.denies(1, 9_999));
 }
 
-/// Starts a sidecar with another module in the filter's place. It must not start, or answer nothing but errors.
-fn assert_nothing_passes(module: &[u8]) {
-    let mut blueprint = Blueprint::new(&json!({ "policies": [] }));
-    blueprint.replace_module(module.to_vec());
-    match Envoy::start_with(&blueprint.bootstrap, &blueprint.options) {
-        Err(refused) => assert!(refused.to_string().contains("Unable to create Wasm"), "{refused}"),
-        Ok(envoy) => {
-            let address = envoy.address("inbound").unwrap();
-            let client = client_of(address, FRONTEND);
-            let answer = client.send(&Request::get("/")).map(|response| response.status);
-            assert!(answer.as_ref().is_ok_and(|status| *status >= 500), "{answer:?}");
-        }
-    }
-}
-
-#[test]
-fn nothing_passes_if_the_module_is_truncated() {
-    let whole = wasm();
-    assert_nothing_passes(&whole[..whole.len() / 2]);
-}
-
-#[test]
-fn nothing_passes_if_the_module_does_nothing() {
-    assert_nothing_passes(b"\0asm\x01\0\0\0");
-}
-
 #[test]
 fn a_configuration_that_fails_to_load_never_leaves_an_open_listener() {
     let sidecar = Blueprint::new(&json!({})).with_listeners(&[listener(&json!({ "policies": 5 }))]).start();
     sidecar.envoy.wait_for_stat("listener_manager.lds.update_rejected", |count| count == 1, PATIENCE).unwrap();
     let listeners = sidecar.envoy.admin_get("/listeners?format=json").unwrap();
     assert!(!listeners.contains("inbound"), "{listeners}");
-}
-
-/// A module that Envoy takes for a filter, and that traps on every request.
-pub fn trapping_module() -> Vec<u8> {
-    let section = |id: u8, entries: &[&[u8]]| {
-        let content = [&[u8::try_from(entries.len()).unwrap()][..], &entries.concat()].concat();
-        // A length in LEB128, of two bytes whatever it is.
-        let length = [content.len() & 0x7f | 0x80, content.len() >> 7].map(|byte| u8::try_from(byte).unwrap());
-        [&[id][..], &length, &content].concat()
-    };
-    let export = |name: &str, kind: u8, index: u8| {
-        [&[u8::try_from(name.len()).unwrap()][..], name.as_bytes(), &[kind, index]].concat()
-    };
-    let (memory, function, i32) = (2, 0, 0x7f);
-    [
-        b"\0asm\x01\0\0\0".to_vec(),
-        // Types: nothing; (i32) -> i32; (i32, i32); (i32, i32) -> i32; (i32, i32, i32) -> i32.
-        section(
-            1,
-            &[
-                &[0x60, 0, 0],
-                &[0x60, 1, i32, 1, i32],
-                &[0x60, 2, i32, i32, 0],
-                &[0x60, 2, i32, i32, 1, i32],
-                &[0x60, 3, i32, i32, i32, 1, i32],
-            ],
-        ),
-        // One function of each type, and one page of memory.
-        section(3, &[&[0], &[1], &[2], &[3], &[4]]),
-        section(5, &[&[0, 1]]),
-        section(
-            7,
-            &[
-                &export("memory", memory, 0),
-                &export("proxy_abi_version_0_2_1", function, 0),
-                &export("proxy_on_memory_allocate", function, 1),
-                &export("proxy_on_context_create", function, 2),
-                &export("proxy_on_vm_start", function, 3),
-                &export("proxy_on_configure", function, 3),
-                &export("proxy_on_request_headers", function, 4),
-            ],
-        ),
-        // Nothing; 1024; nothing; 1; unreachable.
-        section(
-            10,
-            &[
-                &[2, 0, 0x0b],
-                &[5, 0, 0x41, 0x80, 0x08, 0x0b],
-                &[2, 0, 0x0b],
-                &[4, 0, 0x41, 1, 0x0b],
-                &[3, 0, 0x00, 0x0b],
-            ],
-        ),
-    ]
-    .concat()
-}
-
-#[test]
-fn nothing_passes_while_the_vm_fails_on_requests() {
-    let mut blueprint = Blueprint::new(&json!({ "policies": [] }));
-    blueprint.replace_module(trapping_module());
-    let envoy = Envoy::start_with(&blueprint.bootstrap, &blueprint.options).unwrap();
-    let client = client_of(envoy.address("inbound").unwrap(), FRONTEND);
-    for _ in 0..3 {
-        let answer = client.send(&Request::get("/")).unwrap();
-        assert_eq!((answer.status, answer.header("x-app")), (503, None));
-    }
-    assert!(envoy.log().contains("Function: proxy_on_request_headers failed"), "{}", envoy.log());
 }

@@ -1,0 +1,203 @@
+//! Filters that do not come up, and filters that break down: no request passes, and whoever runs Envoy reads why.
+
+use serde_json::{Value, json};
+use testbed::{Envoy, Request};
+
+use crate::sidecar::{Blueprint, FRONTEND, Sidecar, client_of, policy, to, wasm};
+
+fn nothing_to_decide() -> Blueprint {
+    Blueprint::new(&json!({ "policies": [] }))
+}
+
+/// Envoy with this module in the filter's place must not start, and say so.
+#[track_caller]
+fn assert_refused(module: &[u8], cause: &str) {
+    let mut blueprint = nothing_to_decide();
+    blueprint.replace_module(module.to_vec());
+    let log = blueprint.start_refused();
+    for says in [cause, "Unable to create Wasm"] {
+        assert!(log.contains(says), "{says:?} is not in:\n{log}");
+    }
+}
+
+#[test]
+fn envoy_does_not_start_without_the_module() {
+    let mut blueprint = nothing_to_decide();
+    blueprint.wasm_filter()["vm_config"]["code"]["local"]["filename"] = json!("elsewhere.wasm");
+    let log = blueprint.start_refused();
+    assert!(log.contains("Invalid path: elsewhere.wasm"), "{log}");
+}
+
+#[test]
+fn envoy_does_not_start_with_half_a_module() {
+    let whole = wasm();
+    assert_refused(&whole[..whole.len() / 2], "Failed to load Wasm code");
+}
+
+#[test]
+fn envoy_does_not_start_with_a_page_that_a_server_sent_in_place_of_the_module() {
+    assert_refused(b"<!doctype html><title>404</title>", "Failed to load Wasm code");
+}
+
+#[test]
+fn nothing_passes_if_the_module_does_nothing() {
+    let mut blueprint = nothing_to_decide();
+    blueprint.replace_module(b"\0asm\x01\0\0\0".to_vec());
+    match Envoy::start_with(&blueprint.bootstrap, &blueprint.options) {
+        Err(refused) => assert!(refused.to_string().contains("Unable to create Wasm"), "{refused}"),
+        Ok(envoy) => {
+            let client = client_of(envoy.address("inbound").unwrap(), FRONTEND);
+            let answer = client.send(&Request::get("/")).map(|response| response.status);
+            assert!(answer.as_ref().is_ok_and(|status| *status >= 500), "{answer:?}");
+        }
+    }
+}
+
+#[test]
+fn envoy_does_not_start_with_a_module_that_wants_more_memory_than_it_may_have() {
+    assert_refused(&module(65_536, "(i32.const 0)"), "Failed to initialize Wasm code");
+}
+
+/// A module that Envoy takes for a filter: so many pages of memory, and this for every request.
+fn module(pages: u32, on_request: &str) -> Vec<u8> {
+    let text = format!(
+        r#"(module
+            (memory (export "memory") {pages})
+            (func (export "proxy_abi_version_0_2_1"))
+            (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 1024))
+            (func (export "proxy_on_context_create") (param i32 i32))
+            (func (export "proxy_on_vm_start") (param i32 i32) (result i32) (i32.const 1))
+            (func (export "proxy_on_configure") (param i32 i32) (result i32) (i32.const 1))
+            (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) {on_request}))"#
+    );
+    wat::parse_str(text).unwrap()
+}
+
+/// A module that traps on every request.
+pub fn trapping_module() -> Vec<u8> {
+    module(1, "unreachable")
+}
+
+/// While the module breaks down on requests, none passes.
+fn assert_breaks_down(module: Vec<u8>, cause: &str) {
+    let mut blueprint = nothing_to_decide();
+    blueprint.replace_module(module);
+    let envoy = Envoy::start_with(&blueprint.bootstrap, &blueprint.options).unwrap();
+    let client = client_of(envoy.address("inbound").unwrap(), FRONTEND);
+    for _ in 0..3 {
+        let answer = client.send(&Request::get("/")).unwrap();
+        assert_eq!((answer.status, answer.header("x-app")), (503, None));
+    }
+    let log = envoy.log();
+    for says in ["Function: proxy_on_request_headers failed", cause] {
+        assert!(log.contains(says), "{says:?} is not in:\n{log}");
+    }
+    assert!(envoy.is_running());
+}
+
+#[test]
+fn nothing_passes_while_the_vm_fails_on_requests() {
+    assert_breaks_down(trapping_module(), "RuntimeError: unreachable");
+}
+
+/// Envoy then starts a new VM for the next request, if some time has passed since the last.
+#[test]
+fn nothing_passes_while_a_vm_that_fails_is_reloaded() {
+    let mut blueprint = nothing_to_decide();
+    blueprint.replace_module(trapping_module());
+    blueprint.wasm_filter()["failure_policy"] = json!("FAIL_RELOAD");
+    let envoy = Envoy::start_with(&blueprint.bootstrap, &blueprint.options).unwrap();
+    for _ in 0..20 {
+        let answer = client_of(envoy.address("inbound").unwrap(), FRONTEND).send(&Request::get("/")).unwrap();
+        assert_eq!((answer.status, answer.header("x-app")), (503, None));
+    }
+}
+
+#[test]
+fn nothing_passes_once_the_vm_has_taken_all_the_memory_there_is() {
+    // A mebibyte more until there is no more, and then a write behind the end.
+    let grow = "(loop $more (br_if $more (i32.ne (memory.grow (i32.const 16)) (i32.const -1))))
+                (i32.store (i32.const -8) (i32.const 1)) (i32.const 0)";
+    assert_breaks_down(module(1, grow), "memory access out of bounds");
+}
+
+#[test]
+fn nothing_passes_while_the_vm_calls_itself_without_end() {
+    let overflow = "(call 5 (local.get 0) (local.get 1) (local.get 2))";
+    assert_breaks_down(module(1, overflow), "Maximum call stack size exceeded");
+}
+
+#[test]
+fn envoy_does_not_start_with_a_wrong_configuration_and_says_what_is_wrong() {
+    let log = Blueprint::new(&json!({ "policies": [], "decisionLogs": "all" })).start_refused();
+    assert!(log.contains("decisionLogs: unknown field, did you mean decisionLog?"), "{log}");
+    assert!(log.contains("Unable to create Wasm plugin mesh_authz"), "{log}");
+}
+
+#[test]
+fn envoy_does_not_start_without_the_labels_that_policies_ask_for() {
+    let mut mine = policy("mine", "DENY", &[json!({})]);
+    mine["spec"]["selector"] = json!({ "matchLabels": { "app": "backend" } });
+    let mut blueprint = Blueprint::new(&json!({ "policies": [mine] }));
+    blueprint.bootstrap["node"].as_object_mut().unwrap().remove("metadata");
+    let log = blueprint.start_refused();
+    assert!(log.contains("policy default/mine: has a selector, and the labels of this workload are unknown"), "{log}");
+}
+
+/// A filter that runs this on every request.
+fn lua(code: &str) -> Value {
+    json!({
+        "name": "envoy.filters.http.lua",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua",
+            "default_source_code": { "inline_string": format!("function envoy_on_request(handle)\n{code}\nend") },
+        },
+    })
+}
+
+fn status(sidecar: &Sidecar, path: &str) -> u16 {
+    sidecar.client(FRONTEND).send(&Request::get(path)).unwrap().status
+}
+
+fn denies_admin() -> Blueprint {
+    Blueprint::new(&json!({ "policies": [policy("deny", "DENY", &[to(json!({ "paths": ["/admin"] }))])] }))
+}
+
+#[test]
+fn a_filter_ahead_that_clears_the_route_changes_nothing() {
+    let sidecar = denies_admin().filter(lua("handle:clearRouteCache()")).start();
+    assert_eq!([status(&sidecar, "/admin"), status(&sidecar, "/data")], [403, 200]);
+
+    // The path that counts is the one that the application gets.
+    let rewrite = "handle:headers():replace(':path', '/admin') handle:clearRouteCache()";
+    let sidecar = denies_admin().filter(lua(rewrite)).start();
+    assert_eq!([status(&sidecar, "/admin"), status(&sidecar, "/data")], [403, 403]);
+    assert_eq!(sidecar.app.requests(), 0);
+}
+
+#[test]
+fn a_request_without_a_route_is_decided_all_the_same() {
+    let mut blueprint = denies_admin().filter(lua("handle:clearRouteCache()"));
+    blueprint.manager()["route_config"]["virtual_hosts"] = json!([]);
+    let sidecar = blueprint.start();
+    assert_eq!([status(&sidecar, "/admin"), status(&sidecar, "/data")], [403, 404]);
+}
+
+/// What docs/envoy.md warns of: the filter cannot know what others do behind it, or that a route leaves it out.
+#[test]
+fn a_filter_behind_and_a_route_can_undo_a_decision() {
+    let mut blueprint = denies_admin();
+    let rewrite = lua("handle:headers():replace(':path', '/admin')");
+    let filters = blueprint.manager()["http_filters"].as_array_mut().unwrap();
+    let router = filters.len() - 1;
+    filters.insert(router, rewrite);
+    let sidecar = blueprint.start();
+    assert_eq!([status(&sidecar, "/admin"), status(&sidecar, "/data")], [403, 200]);
+    assert_eq!(sidecar.app.last_request().unwrap().path, "/admin");
+
+    let mut blueprint = denies_admin();
+    blueprint.manager()["route_config"]["virtual_hosts"][0]["routes"][0]["typed_per_filter_config"] = json!({
+        "mesh_authz": { "@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": true },
+    });
+    assert_eq!(status(&blueprint.start(), "/admin"), 200);
+}
