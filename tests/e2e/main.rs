@@ -19,6 +19,7 @@ mod configuration;
 mod failures;
 mod headers;
 mod identity;
+mod istio;
 mod jwt;
 mod metadata;
 mod modes;

@@ -12,7 +12,7 @@ use crate::jwt::{issuer, with_token};
 use crate::sidecar::{Blueprint, FRONTEND, PATIENCE, STRANGER, authority, client_of, policy, project, to, wasm};
 
 /// Runs `mesh-authz render … --format json`; returns what it prints, and what it says beside.
-fn render(arguments: &[&str]) -> (Value, String) {
+pub fn render(arguments: &[&str]) -> (Value, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_mesh-authz"))
         .current_dir(project(""))
         .arg("render")
@@ -234,7 +234,7 @@ fn selecting(mut policy: Value, key: &str, value: &str) -> Value {
 }
 
 /// The filters that Istio would make of rendered resources, in order: the helping ones, then ours.
-fn filters(items: &[Value], kind: &str) -> Vec<Value> {
+pub fn filters(items: &[Value], kind: &str) -> Vec<Value> {
     let helping = items.iter().filter(|item| item["kind"] == "EnvoyFilter");
     let mut filters: Vec<_> = helping.map(|item| item["spec"]["configPatches"][0]["patch"]["value"].clone()).collect();
     for item in items.iter().filter(|item| item["kind"] == kind && item["spec"]["match"][0]["mode"] == "SERVER") {

@@ -203,6 +203,58 @@ fn yaml_and_json_say_the_same_whatever_is_in_a_policy() {
     }
 }
 
+/// `UPDATE=1` writes these too.
+#[test]
+fn the_example_for_a_cluster_is_what_the_command_prints() {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for kind in ["wasm-plugin", "traffic-extension"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_mesh-authz"))
+            .current_dir(project)
+            .args(["render", kind, "examples/tutorial/allow-frontend-get-data.yaml"])
+            .args(["examples/tutorial/allow-nothing-backend.yaml", "--no-gateways"])
+            .args(URL)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let file = project.join(format!("examples/istio/{kind}.yaml"));
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(&file, &output.stdout).unwrap();
+        }
+        assert!(output.stdout == std::fs::read(&file).unwrap(), "{} is not what `render` prints", file.display());
+    }
+}
+
+/// The resources of an example.
+pub fn example(name: &str) -> Vec<Value> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "yaml"));
+    files.sort();
+    let documents = files.iter().flat_map(|file| mesh_authz::input::documents(file).unwrap());
+    documents.map(|document| serde_json::to_value(document).unwrap()).collect()
+}
+
+#[test]
+fn the_example_for_a_cluster_holds_together() {
+    let resources = example("istio");
+    let of = |kind: &'static str| resources.iter().filter(move |resource| resource["kind"] == kind);
+    let listed = of("Kustomization").next().unwrap()["resources"].as_array().unwrap();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/istio");
+    assert!(listed.iter().all(|file| folder.join(file.as_str().unwrap()).is_file()), "{listed:?}");
+    assert!(!listed.contains(&Value::from("traffic-extension.yaml")), "one of the two, or the filter is loaded twice");
+    for deployment in of("Deployment") {
+        let template = &deployment["spec"]["template"];
+        let account = &template["spec"]["serviceAccountName"];
+        assert!(of("ServiceAccount").any(|found| found["metadata"]["name"] == *account), "{account}");
+        assert_eq!(deployment["spec"]["selector"]["matchLabels"]["app"], template["metadata"]["labels"]["app"]);
+    }
+    let selector = &of("WasmPlugin").next().unwrap()["spec"]["selector"]["matchLabels"];
+    assert!(
+        of("Deployment").any(|deployment| deployment["spec"]["selector"]["matchLabels"] == *selector),
+        "{selector}"
+    );
+}
+
 /// Every Kubernetes resource that the cases print.
 pub fn resources() -> Vec<Value> {
     let cases = cases()

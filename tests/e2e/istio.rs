@@ -1,0 +1,94 @@
+//! What Istio's proxy loads from `examples/istio`, in a real Envoy: the filters in their order, the configuration as JSON
+//! in a string, and the node metadata as Istio's bootstrap has it.
+
+use std::path::Path;
+
+use mesh_authz::input;
+use serde_json::{Value, json};
+use testbed::Request;
+
+use crate::rendered::{filters, render};
+use crate::sidecar::{Blueprint, FRONTEND, PATIENCE, STRANGER, Sidecar, project};
+
+fn resources(file: &str) -> Vec<Value> {
+    let documents = input::documents(Path::new(&project(&format!("examples/istio/{file}")))).unwrap();
+    documents.into_iter().map(|document| serde_json::to_value(document).unwrap()).collect()
+}
+
+/// What Istio's bootstrap says of a pod with these labels.
+fn node_metadata(labels: &Value) -> Value {
+    let mut labels = labels.clone();
+    for (key, value) in [
+        ("pod-template-hash", "6d84d49667"),
+        ("security.istio.io/tlsMode", "istio"),
+        ("service.istio.io/canonical-name", "backend"),
+        ("service.istio.io/canonical-revision", "latest"),
+    ] {
+        labels[key] = json!(value);
+    }
+    json!({
+        "ANNOTATIONS": { "istio.io/rev": "default", "kubernetes.io/config.source": "api" },
+        "APP_CONTAINERS": "backend",
+        "CLUSTER_ID": "Kubernetes",
+        "ENVOY_PROMETHEUS_PORT": 15090,
+        "INSTANCE_IPS": "10.244.0.9",
+        "INTERCEPTION_MODE": "REDIRECT",
+        "ISTIO_VERSION": "1.27.0",
+        "LABELS": labels,
+        "MESH_ID": "cluster.local",
+        "NAME": "backend-6d84d49667-jzt7b",
+        "NAMESPACE": "default",
+        "OWNER": "kubernetes://apis/apps/v1/namespaces/default/deployments/backend",
+        "PILOT_SAN": ["istiod.istio-system.svc"],
+        "PROXY_CONFIG": { "concurrency": 2, "statusPort": 15020, "tracing": { "zipkin": { "address": "z:9411" } } },
+        "SERVICE_ACCOUNT": "backend",
+        "WORKLOAD_NAME": "backend",
+    })
+}
+
+/// The filter that Istio makes of the `RequestAuthentication`.
+fn jwt_authn() -> Value {
+    let files = ["examples/istio/request-authentication.yaml", "examples/tutorial/allow-nothing-backend.yaml"];
+    let (bootstrap, _) = render(&[&["envoy"], &files[..], &["--label", "app=backend"]].concat());
+    let filters =
+        bootstrap.pointer("/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters");
+    let mut filters = filters.unwrap().as_array().unwrap().iter();
+    filters.find(|filter| filter["name"] == "envoy.filters.http.jwt_authn").unwrap().clone()
+}
+
+fn sidecar(file: &str, kind: &str) -> Sidecar {
+    let backend = resources("backend.yaml");
+    let deployment = backend.iter().find(|resource| resource["kind"] == "Deployment").unwrap();
+    let mut blueprint = Blueprint::new(&json!({ "policies": [] })).telling_details();
+    blueprint.bootstrap["node"]["metadata"] = node_metadata(&deployment["spec"]["template"]["metadata"]["labels"]);
+    let router = blueprint.manager()["http_filters"].as_array().unwrap().last().unwrap().clone();
+    // INSERT_FIRST, then Istio's own filter, then the phase AUTHZ.
+    let mut all = filters(&resources(file), kind);
+    all.insert(1, jwt_authn());
+    all.push(router);
+    let names: Vec<_> = all.iter().map(|filter| filter["name"].as_str().unwrap()).collect();
+    assert_eq!(names.len(), 4, "{names:?}");
+    blueprint.manager()["http_filters"] = json!(all);
+    blueprint.start()
+}
+
+#[test]
+fn a_cluster_with_the_example_does_what_its_readme_says() {
+    for (file, kind) in [("wasm-plugin.yaml", "WasmPlugin"), ("traffic-extension.yaml", "TrafficExtension")] {
+        let sidecar = sidecar(file, kind);
+        for (principal, method, path, expected) in [
+            (FRONTEND, "GET", "/api/v1/data", 200),
+            (FRONTEND, "POST", "/api/v1/data", 403),
+            (FRONTEND, "GET", "/api/v1/other", 403),
+            (STRANGER, "GET", "/api/v1/data", 403),
+        ] {
+            let response = sidecar.client(principal).send(&Request::new(method, path)).unwrap();
+            assert_eq!(response.status, expected, "{kind}: {principal} {method} {path}\n{}", sidecar.envoy.log());
+        }
+        // The token is looked at first, by Istio's filter.
+        let nonsense = Request::get("/api/v1/data").header("authorization", "Bearer nonsense");
+        assert_eq!(sidecar.client(FRONTEND).send(&nonsense).unwrap().status, 401);
+        let applies = "2 of 2 policies, with 1 rules, apply to this workload in namespace default";
+        sidecar.envoy.wait_for_log(applies, PATIENCE).unwrap();
+    }
+}
