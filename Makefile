@@ -40,6 +40,23 @@ dist/mesh_authz.wasm: wasm-target FORCE
 	@mkdir -p dist
 	$(CARGO) run --quiet --package strip-exports -- $(WASM) $@
 
+VERSION = $(shell $(CARGO) pkgid --package mesh-authz | sed 's/.*[\#@]//')
+
+.PHONY: image
+image: dist/mesh_authz.wasm ## dist/image, what Istio pulls, as an OCI layout; dist/sbom.cdx.json; no container engine
+	$(CARGO) tree --locked --package mesh-authz --edges normal,no-proc-macro --target wasm32-wasip1 --prefix none --no-dedupe \
+		--format '{p}	{l}' > $(TARGET)/crates.txt
+	$(CARGO) run --quiet --package pack-image -- $< $(TARGET)/crates.txt $(VERSION) dist
+
+.PHONY: release
+release: build image ## dist/, with everything that a release has, and its checksums
+	cp $(TARGET)/release/mesh-authz dist/mesh-authz-$(VERSION)-$$(rustc --print host-tuple)
+	cp dist/mesh_authz.wasm dist/mesh-authz-$(VERSION).wasm
+	tar --create --file dist/mesh-authz-$(VERSION).oci.tar --directory dist/image --sort=name --mtime=@0 \
+		--owner=0 --group=0 --numeric-owner --mode=a+rX,u+w,go-w .
+	cp dist/sbom.cdx.json dist/mesh-authz-$(VERSION).cdx.json
+	cd dist && sha256sum mesh-authz-$(VERSION)* > SHA256SUMS && cat SHA256SUMS
+
 .PHONY: wasm-target
 wasm-target:
 	@test -d "$$(rustc --print sysroot)/lib/rustlib/wasm32-wasip1" || { \
