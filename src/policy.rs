@@ -321,6 +321,29 @@ impl Predicate {
         path
     }
 
+    /// Whether it looks at something that only HTTP requests have: on a TCP port Istio leaves it out.
+    #[must_use]
+    pub fn is_http_only(&self) -> bool {
+        match self {
+            Self::RequestPrincipal(_)
+            | Self::Host(_)
+            | Self::Method(_)
+            | Self::Path(_)
+            | Self::Header { .. }
+            | Self::Claim { .. } => true,
+            Self::Principal(_)
+            | Self::ServiceAccount(_)
+            | Self::TrustDomain(_)
+            | Self::Namespace(_)
+            | Self::RemoteIp(_)
+            | Self::SourceIp(_)
+            | Self::DestinationPort(_)
+            | Self::DestinationIp(_)
+            | Self::Sni(_)
+            | Self::Metadata { .. } => false,
+        }
+    }
+
     /// The attribute, as a condition names it; `hosts`, `methods` and `paths`, which conditions do not have, as fields.
     #[must_use]
     pub fn name(&self) -> String {

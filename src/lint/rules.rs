@@ -130,25 +130,7 @@ fn empty_lists<'r>(linter: &mut Linter<'r>, resource: &'r Resource, sites: &[Sit
 /// Whether a DENY rule refuses every connection on a TCP port, where it is applied without its HTTP fields: one of its sources,
 /// one of its operations and all conditions are empty then, and were not all empty before.
 fn stops_all_tcp(rule: &Rule) -> bool {
-    let is_tcp = |predicate: &Predicate| match predicate {
-        Predicate::RequestPrincipal(_)
-        | Predicate::Host(_)
-        | Predicate::Method(_)
-        | Predicate::Path(_)
-        | Predicate::Header { .. }
-        | Predicate::Claim { .. } => false,
-        Predicate::Principal(_)
-        | Predicate::ServiceAccount(_)
-        | Predicate::TrustDomain(_)
-        | Predicate::Namespace(_)
-        | Predicate::RemoteIp(_)
-        | Predicate::SourceIp(_)
-        | Predicate::DestinationPort(_)
-        | Predicate::DestinationIp(_)
-        | Predicate::Sni(_)
-        | Predicate::Metadata { .. } => true,
-    };
-    let is_empty = |all: &AllOf<Predicate>| !all.0.iter().any(is_tcp);
+    let is_empty = |all: &AllOf<Predicate>| all.0.iter().all(Predicate::is_http_only);
     let can_be_empty =
         |any: &Option<AnyOf<AllOf<Predicate>>>| any.as_ref().is_none_or(|any| any.0.iter().any(is_empty));
     let says_something = rule.clauses().any(|(_, all)| !all.0.is_empty());

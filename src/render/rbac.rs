@@ -143,25 +143,7 @@ impl Renderer<'_> {
 
     /// Whether this kind of traffic does not have the attribute.
     fn is_foreign(&self, predicate: &Predicate) -> bool {
-        let http_only = match predicate {
-            Predicate::RequestPrincipal(_)
-            | Predicate::Host(_)
-            | Predicate::Method(_)
-            | Predicate::Path(_)
-            | Predicate::Header { .. }
-            | Predicate::Claim { .. } => true,
-            Predicate::Principal(_)
-            | Predicate::ServiceAccount(_)
-            | Predicate::TrustDomain(_)
-            | Predicate::Namespace(_)
-            | Predicate::RemoteIp(_)
-            | Predicate::SourceIp(_)
-            | Predicate::DestinationPort(_)
-            | Predicate::DestinationIp(_)
-            | Predicate::Sni(_)
-            | Predicate::Metadata { .. } => false,
-        };
-        http_only && self.traffic == Traffic::Tcp
+        self.traffic == Traffic::Tcp && predicate.is_http_only()
     }
 
     /// Each group of fields with the conditions that look at the same side of the request.

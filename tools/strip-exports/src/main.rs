@@ -1,9 +1,8 @@
 //! `strip-exports IN OUT`: a Proxy-Wasm module without the callbacks that do nothing.
 //!
-//! Envoy calls every callback that it finds, for each request. The SDK, on which the no-op filter of the benchmark is built,
-//! exports all of the ABI, with an empty body where a filter implements none; no argument of the linker takes back what a
-//! dependency exports. The filter itself exports what it implements and no more: of it, this step removes what nothing
-//! reaches and the names of functions, and it makes sure that nothing is missing.
+//! Envoy calls every callback that it finds, for each request. The SDK, on which the filter is built, exports all of the ABI,
+//! with an empty body where a filter implements none; no argument of the linker takes back what a dependency exports. What is
+//! left is what the filter needs, and this step makes sure that nothing of that is missing.
 
 use std::collections::HashSet;
 use std::env;
