@@ -14,11 +14,11 @@ help: ## Say what can be done here
 
 .PHONY: demo
 demo: dist/mesh_authz.wasm ## Watch a real Envoy allow and refuse requests, from a bare machine
-	$(CARGO) run --quiet --example demo
+	$(CARGO) run --quiet --package mesh-authz-demo
 
 .PHONY: run
 run: dist/mesh_authz.wasm ## The demo's Envoys, left running, with the curl lines to try
-	$(CARGO) run --quiet --example demo -- --keep-running
+	$(CARGO) run --quiet --package mesh-authz-demo -- --keep-running
 
 .PHONY: test
 test: lint dist/mesh_authz.wasm ## Everything that CI runs: format, lint, unit, property and end-to-end tests
@@ -28,15 +28,15 @@ test: lint dist/mesh_authz.wasm ## Everything that CI runs: format, lint, unit, 
 lint: wasm-target ## Format and clippy, natively and for the filter's target
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- --deny warnings
-	$(CARGO) clippy --lib --target wasm32-wasip1 -- --deny warnings
+	$(CARGO) clippy --package mesh-authz --lib --target wasm32-wasip1 -- --deny warnings
 
 .PHONY: build
 build: dist/mesh_authz.wasm ## dist/mesh_authz.wasm, the filter, and target/release/mesh-authz, the command
-	$(CARGO) build --release --bin mesh-authz
+	$(CARGO) build --package mesh-authz-cli --release
 
 # Cargo knows what is out of date; the result changes only when the filter does.
 dist/mesh_authz.wasm: wasm-target FORCE
-	$(CARGO) build --profile filter --lib --target wasm32-wasip1
+	$(CARGO) build --package mesh-authz --profile filter --lib --target wasm32-wasip1
 	@mkdir -p dist
 	$(CARGO) run --quiet --package strip-exports -- $(WASM) $@
 

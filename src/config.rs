@@ -12,7 +12,7 @@ use crate::document::{self, Node, Object, Value, boolean, list, one_of, string, 
 use crate::engine::{Combining, Options};
 use crate::identity::{SCHEME, TrustDomains};
 use crate::policy::scope::{Gateway, ServiceName, Workload};
-use crate::policy::{AuthorizationPolicy, DEFAULT_NAMESPACE, PolicyName, read, validate};
+use crate::policy::{AuthorizationPolicy, DEFAULT_NAMESPACE, PolicyName, read, resource};
 use crate::request::Lookup;
 use crate::request::metadata::DEFAULT_PAYLOAD_KEY;
 
@@ -330,7 +330,7 @@ impl Policies {
 fn node_namespace(node: &NodeMetadata, diagnostics: &mut Diagnostics) -> Option<String> {
     in_node_metadata("NAMESPACE", diagnostics, |diagnostics| match &node.namespace {
         Lookup::Value(name) => {
-            validate::namespace_name(name, diagnostics);
+            resource::namespace_name(name, diagnostics);
             Some(name.clone())
         }
         Lookup::Absent => None,
@@ -411,7 +411,7 @@ pub fn workload(node: &Node, diagnostics: &mut Diagnostics) -> WorkloadFields {
 /// A namespace.
 pub fn namespace(node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
     let name = string(node, diagnostics)?;
-    validate::namespace_name(name, diagnostics);
+    resource::namespace_name(name, diagnostics);
     Some(name.to_owned())
 }
 
@@ -457,8 +457,8 @@ pub fn gateway(node: &Node, namespace: &str, diagnostics: &mut Diagnostics) -> O
 fn service(node: &Node, own_namespace: &str, diagnostics: &mut Diagnostics) -> Option<ServiceName> {
     let text = name(node, diagnostics)?;
     let (namespace, name) = text.split_once('/').unwrap_or((own_namespace, &text));
-    validate::namespace_name(namespace, diagnostics);
-    validate::resource_name(name, diagnostics);
+    resource::namespace_name(namespace, diagnostics);
+    resource::resource_name(name, diagnostics);
     Some(ServiceName { namespace: namespace.to_owned(), name: name.to_owned() })
 }
 

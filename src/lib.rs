@@ -25,9 +25,6 @@
 //! | counters and gauges | [`filter::metrics`] |
 //! | filter state, for access logs; the debug header | [`filter::filter_state`] |
 //! | why a rule does not match; which one came nearest; which are wider than others | [`engine::explain`], [`engine::cover`] |
-//! | policies in files, and what is wrong where; the policies of a workload | `yaml`, `input`, `finding`, `policy_set` (not in the filter) |
-//! | test files, explanations, lints | `testfile`, `explain`, `lint` (not in the filter) |
-//! | which tokens are verified; what the command renders | `request_authentication`, `render` (not in the filter) |
 //!
 //! Everything but [`filter`]'s host calls is pure: it runs natively in the tests and in the command just as it runs
 //! inside Envoy, and the dependency that talks to Envoy exists for `wasm32` only.
@@ -51,30 +48,3 @@ pub mod request;
 pub mod engine;
 
 pub mod filter;
-
-#[cfg(not(target_arch = "wasm32"))]
-pub mod yaml;
-
-#[cfg(not(target_arch = "wasm32"))]
-pub mod finding;
-
-#[cfg(not(target_arch = "wasm32"))]
-pub mod request_authentication;
-
-#[cfg(not(target_arch = "wasm32"))]
-pub mod input;
-
-#[cfg(not(target_arch = "wasm32"))]
-pub mod policy_set;
-
-#[cfg(not(target_arch = "wasm32"))]
-pub mod testfile;
-
-#[cfg(not(target_arch = "wasm32"))]
-pub mod explain;
-
-#[cfg(not(target_arch = "wasm32"))]
-pub mod lint;
-
-#[cfg(not(target_arch = "wasm32"))]
-pub mod render;

@@ -7,6 +7,7 @@
 
 pub mod key;
 pub mod read;
+pub mod resource;
 pub mod scope;
 pub mod validate;
 pub mod value;

@@ -13,7 +13,7 @@
 
 use std::path::{Path, PathBuf};
 
-use mesh_authz::testfile::TestFile;
+use mesh_authz_cli::testfile::TestFile;
 
 /// What went wrong in one test file, and how many tests it has.
 fn run(path: &Path) -> (Vec<String>, usize) {
@@ -52,7 +52,7 @@ fn files(folder: &Path, is_wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
 }
 
 fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
 #[test]

@@ -12,21 +12,34 @@
 )]
 
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
 #[test]
 fn the_command_prints_what_it_printed_before() {
+    // The cases name files as a user at the project's root does. The other tests of this binary do not depend on the folder.
+    std::env::set_current_dir(project("")).unwrap();
     // A terminal's width would decide where help is wrapped.
     let cases = trycmd::TestCases::new();
     cases.env("COLUMNS", "100").case("tests/commands/*.trycmd").case("docs/commands/*.md");
 }
 
-/// What the command prints for these arguments and this standard input.
+/// A path of the project.
+fn project(path: &str) -> PathBuf {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(path)
+}
+
+/// What the command prints, at the project's root, for these arguments and this standard input.
 fn run(arguments: &[&str], stdin: &str, environment: &[(&str, &str)]) -> (String, Option<i32>) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mesh-authz"));
-    command.args(arguments).env_remove("NO_COLOR").env_remove("CLICOLOR_FORCE").envs(environment.iter().copied());
+    command
+        .current_dir(project(""))
+        .args(arguments)
+        .env_remove("NO_COLOR")
+        .env_remove("CLICOLOR_FORCE")
+        .envs(environment.iter().copied());
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
@@ -48,7 +61,7 @@ fn sarif_is_what_its_readers_expect() {
         assert!(rules.contains(result.rule_id.as_ref().unwrap()));
         let location = &result.locations.as_ref().unwrap()[0];
         let physical = location.physical_location.as_ref().unwrap();
-        assert!(std::path::Path::new(physical.artifact_location.as_ref().unwrap().uri.as_ref().unwrap()).exists());
+        assert!(project(physical.artifact_location.as_ref().unwrap().uri.as_ref().unwrap()).exists());
         let region = physical.region.as_ref().unwrap();
         assert!(region.start_line.unwrap() >= 1 && region.start_column.unwrap() >= 1);
     }
@@ -94,7 +107,7 @@ fn the_same_input_gives_the_same_output() {
 
 #[test]
 fn a_list_from_a_cluster_is_read_from_standard_input() {
-    let policy = std::fs::read_to_string("examples/tutorial/deny-all-backend.yaml").unwrap();
+    let policy = std::fs::read_to_string(project("examples/tutorial/deny-all-backend.yaml")).unwrap();
     let item = policy.replace('\n', "\n  ").trim_end().to_owned();
     let (out, status) = run(&["check", "-"], &format!("apiVersion: v1\nkind: List\nitems:\n- {item}\n"), &[]);
     assert_eq!((out.lines().last(), status), (Some("valid policies: 1, errors: 0, warnings: 0"), Some(0)));
@@ -122,7 +135,7 @@ fn a_test_file_that_cannot_be_run_is_a_failure_among_others() {
     let folder = tempfile::tempdir().unwrap();
     let tests = "tests: [{ name: \"a\u{fffe}b\", request: {}, expect: DENY }]\n";
     std::fs::write(folder.path().join("a.yaml"), format!("policies: [nothing.yaml]\n{tests}")).unwrap();
-    let policies = std::fs::canonicalize("examples/tutorial/deny-all-backend.yaml").unwrap();
+    let policies = std::fs::canonicalize(project("examples/tutorial/deny-all-backend.yaml")).unwrap();
     let whole = format!("policies: [{}]\nworkload: {{ labels: {{ app: backend }} }}\n{tests}", policies.display());
     std::fs::write(folder.path().join("b.yaml"), whole).unwrap();
     let folder = folder.path().to_str().unwrap();

@@ -4,7 +4,7 @@ use std::fmt;
 
 use anyhow::{Result, anyhow};
 use mesh_authz::config::{NodeMetadata, PluginConfig};
-use mesh_authz::render::rbac::{self, Traffic};
+use mesh_authz_cli::render::rbac::{self, Traffic};
 use serde_json::{Value, json};
 
 use crate::mix::Set;

@@ -123,5 +123,6 @@ fn main() -> Result<()> {
 
 /// Where cargo builds, and where the results go.
 fn target() -> PathBuf {
-    env::var_os("CARGO_TARGET_DIR").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target"), PathBuf::from)
+    env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../target")).to_owned(), PathBuf::from)
 }

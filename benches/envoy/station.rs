@@ -106,7 +106,7 @@ fn inbound(name: &str, filters: &[Value], callers: &Callers, own: &Certified) ->
 }
 
 fn checkout() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
 fn module(path: &Path) -> Result<Vec<u8>> {

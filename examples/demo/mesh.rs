@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use mesh_authz::{input, yaml};
 use serde_json::{Value, json};
 use testbed::{App, Authority, Certified, Client, Envoy, Request, StartOptions, envoy_binary};
 
@@ -74,9 +73,7 @@ impl Mesh {
         let mut policies = Vec::new();
         for name in stage.policies {
             let file = project(&format!("examples/tutorial/{name}.yaml"));
-            for document in input::documents(&file)? {
-                policies.push(serde_json::to_value(document)?);
-            }
+            policies.push(yaml(&file)?);
         }
         let config = plugin_config(&mut bootstrap).context("envoy/backend.yaml has no filter called mesh_authz")?;
         *config = json!({ "policies": policies, "combining": stage.combining, "decisionLog": "all" });
@@ -147,7 +144,7 @@ fn files(authority: &Authority, name: &str, certificate: &Certified) -> StartOpt
 }
 
 fn project(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join(path)
 }
 
 fn wasm() -> Result<Vec<u8>> {
@@ -155,9 +152,12 @@ fn wasm() -> Result<Vec<u8>> {
 }
 
 fn bootstrap(path: &str) -> Result<Value> {
-    let text = fs::read_to_string(project(path))?;
-    let document = yaml::documents(&text)?.into_iter().next().with_context(|| format!("{path} is empty"))?;
-    Ok(serde_json::to_value(document)?)
+    yaml(&project(path))
+}
+
+fn yaml(file: &Path) -> Result<Value> {
+    let name = || file.display().to_string();
+    serde_saphyr::from_str(&fs::read_to_string(file).with_context(name)?).with_context(name)
 }
 
 fn listener_address(bootstrap: &mut Value) -> &mut Value {

@@ -1,54 +1,27 @@
 //! From a document to the typed resource. Whatever the types cannot hold is reported here, field by field.
 
 use super::key::{ConditionKey, ParseError};
+use super::resource::{at_most, envelope, missing, name_of, selector, target_reference, target_references};
 use super::validate::{self, Draft, Provider};
 use super::value::parse_port;
 use super::{
-    Action, AllOf, AnyOf, AuthorizationPolicy, Cidr, DEFAULT_NAMESPACE, MetadataValue, Operation, PathValue,
-    PolicyName, Predicate, Rule, ServiceAccount, Source, TargetKind, TargetReference, Values,
+    Action, AllOf, AnyOf, AuthorizationPolicy, Cidr, MetadataValue, Operation, PathValue, Predicate, Rule,
+    ServiceAccount, Source, Values,
 };
 use crate::diagnostic::Diagnostics;
-use crate::document::{Node, Object, Value, list, list_of_some, one_of, string, string_map};
+use crate::document::{Node, Object, Value, list, list_of_some, one_of, string};
 
 /// The kind of resource that this crate is about.
 pub const KIND: &str = "AuthorizationPolicy";
 
-/// The versions of the resources of Istio's group `security.istio.io`.
-const API_VERSIONS: [&str; 2] = ["security.istio.io/v1", "security.istio.io/v1beta1"];
-/// The other fields of Kubernetes' `ObjectMeta`.
-const BOOKKEEPING: [&str; 13] = [
-    "clusterName",
-    "creationTimestamp",
-    "deletionGracePeriodSeconds",
-    "deletionTimestamp",
-    "finalizers",
-    "generateName",
-    "generation",
-    "initializers",
-    "managedFields",
-    "ownerReferences",
-    "resourceVersion",
-    "selfLink",
-    "uid",
-];
-
 const MOST_RULES: usize = 512;
 const MOST_SOURCES: usize = 512;
-const MOST_TARGETS: usize = 16;
 
 /// Reads and validates one resource.
 ///
 /// `None` if it is invalid in any way: then at least one error was reported.
 pub fn policy(node: &Node, diagnostics: &mut Diagnostics) -> Option<AuthorizationPolicy> {
     diagnostics.policy(|| name_of(node), |diagnostics| resource(node, diagnostics))
-}
-
-/// The name of a resource that may be invalid, for its error messages.
-pub(crate) fn name_of(node: &Node) -> Option<String> {
-    let metadata = node.get("metadata")?;
-    let name = metadata.get("name")?.as_str()?;
-    let namespace = metadata.get("namespace").and_then(Node::as_str).unwrap_or(DEFAULT_NAMESPACE);
-    Some(format!("{namespace}/{name}"))
 }
 
 fn resource(node: &Node, diagnostics: &mut Diagnostics) -> Option<AuthorizationPolicy> {
@@ -64,84 +37,6 @@ fn resource(node: &Node, diagnostics: &mut Diagnostics) -> Option<AuthorizationP
     draft.dry_run = metadata.dry_run;
     let policy = validate::policy(metadata.name?, draft, diagnostics);
     if diagnostics.count() == errors_before { Some(policy) } else { None }
-}
-
-/// Reads what is the same in every resource: version, kind and metadata.
-pub(crate) fn envelope(object: &mut Object<'_>, kind: &str, diagnostics: &mut Diagnostics) -> Option<Metadata> {
-    match object.read("apiVersion", diagnostics, string).flatten() {
-        Some(version) if API_VERSIONS.contains(&version) => {}
-        Some(version) => diagnostics.field("apiVersion", |diagnostics| {
-            diagnostics.error_with_hint(format!("`{version}` is not supported"), format!("use {}", API_VERSIONS[0]));
-        }),
-        None => missing(object, "apiVersion", diagnostics),
-    }
-    match object.read("kind", diagnostics, string).flatten() {
-        Some(given) if given == kind => {}
-        Some(given) => diagnostics.field("kind", |diagnostics| {
-            let message = format!("must be {kind}, is `{given}`");
-            if given.ends_with("List") {
-                diagnostics.error_with_hint(message, "put its items here instead");
-            } else {
-                diagnostics.error(message);
-            }
-        }),
-        None => missing(object, "kind", diagnostics),
-    }
-    let metadata = object.read("metadata", diagnostics, metadata).flatten();
-    if metadata.is_none() {
-        missing(object, "metadata", diagnostics);
-    }
-    metadata
-}
-
-/// Reports a field that must be there, unless it is there and was reported already.
-pub(crate) fn missing(object: &Object<'_>, name: &'static str, diagnostics: &mut Diagnostics) {
-    if !object.has(name) {
-        diagnostics.field(name, |diagnostics| diagnostics.error("is missing"));
-    }
-}
-
-pub(crate) struct Metadata {
-    pub name: Option<PolicyName>,
-    dry_run: Option<String>,
-}
-
-/// Reads what matters of `metadata`; the rest is the cluster's bookkeeping.
-pub(crate) fn metadata(node: &Node, diagnostics: &mut Diagnostics) -> Option<Metadata> {
-    let mut object = Object::open(node, diagnostics)?;
-    let name = object.string("name", diagnostics);
-    match &name {
-        Some(name) => diagnostics.field("name", |diagnostics| validate::resource_name(name, diagnostics)),
-        None => missing(&object, "name", diagnostics),
-    }
-    let namespace = match object.get("namespace").filter(|node| !node.is_null()) {
-        None => Some(DEFAULT_NAMESPACE.to_owned()),
-        Some(node) => diagnostics.field("namespace", |diagnostics| {
-            let namespace = string(node, diagnostics)?;
-            validate::namespace_name(namespace, diagnostics);
-            Some(namespace.to_owned())
-        }),
-    };
-    let mut string_map_of = |name| {
-        let node = object.get(name).filter(|node| !node.is_null())?;
-        Some(diagnostics.field(name, |diagnostics| string_map(node, diagnostics)))
-    };
-    string_map_of("labels");
-    let annotations = string_map_of("annotations");
-    for (key, _) in
-        annotations.iter().flatten().filter(|(key, _)| validate::RESERVED_ANNOTATIONS.contains(&key.as_str()))
-    {
-        diagnostics.field("annotations", |diagnostics| {
-            diagnostics.field(key, |diagnostics| diagnostics.error("is reserved for Istio itself"));
-        });
-    }
-    let dry_run = annotations.and_then(|all| all.into_iter().find(|(key, _)| key == validate::DRY_RUN));
-    for bookkeeping in BOOKKEEPING {
-        object.ignore(bookkeeping);
-    }
-    object.finish(diagnostics);
-    let name = name.zip(namespace).map(|(name, namespace)| PolicyName { namespace, name });
-    Some(Metadata { name, dry_run: dry_run.map(|(_, value)| value) })
 }
 
 fn spec(node: &Node, diagnostics: &mut Diagnostics) -> Option<Draft> {
@@ -162,62 +57,6 @@ fn spec(node: &Node, diagnostics: &mut Diagnostics) -> Option<Draft> {
     };
     object.finish(diagnostics);
     Some(draft)
-}
-
-pub(crate) fn selector(node: &Node, diagnostics: &mut Diagnostics) -> Vec<(String, String)> {
-    let Some(mut object) = Object::open(node, diagnostics) else { return Vec::new() };
-    let labels = object.read("matchLabels", diagnostics, string_map).unwrap_or_default();
-    object.finish(diagnostics);
-    labels
-}
-
-pub(crate) fn target_references(node: &Node, diagnostics: &mut Diagnostics) -> Vec<TargetReference> {
-    at_most(node, MOST_TARGETS, diagnostics, target_reference).into_iter().flatten().collect()
-}
-
-pub(crate) fn target_reference(node: &Node, diagnostics: &mut Diagnostics) -> Option<TargetReference> {
-    let mut object = Object::open(node, diagnostics)?;
-    let group = object.string("group", diagnostics).unwrap_or_default();
-    let kind = object.string("kind", diagnostics);
-    let name = object.string("name", diagnostics);
-    let namespace = object.string("namespace", diagnostics);
-    if kind.is_none() {
-        missing(&object, "kind", diagnostics);
-    }
-    if name.is_none() {
-        missing(&object, "name", diagnostics);
-    }
-    object.finish(diagnostics);
-
-    match &name {
-        Some(name) if name.is_empty() => {
-            diagnostics.field("name", |diagnostics| diagnostics.error("must not be empty"));
-        }
-        Some(name) if name.len() > validate::LONGEST_NAME => diagnostics.field("name", |diagnostics| {
-            diagnostics.error(format!("is longer than {} characters", validate::LONGEST_NAME));
-        }),
-        _ => {}
-    }
-    if namespace.is_some_and(|namespace| !namespace.is_empty()) {
-        diagnostics.field("namespace", |diagnostics| {
-            diagnostics.error_with_hint("a target in another namespace is not supported", "remove the field");
-        });
-    }
-    let kind = match (group.as_str(), kind?.as_str()) {
-        ("" | "core", "Service") => TargetKind::Service,
-        ("networking.istio.io", "ServiceEntry") => TargetKind::ServiceEntry,
-        ("gateway.networking.k8s.io", "Gateway") => TargetKind::Gateway,
-        ("gateway.networking.k8s.io", "GatewayClass") => TargetKind::GatewayClass,
-        (group, kind) => {
-            diagnostics.error_with_hint(
-                format!("`{kind}` of group `{group}` cannot be a target"),
-                "use Service (no group), ServiceEntry (group networking.istio.io), or Gateway or GatewayClass (group \
-                 gateway.networking.k8s.io)",
-            );
-            return None;
-        }
-    };
-    Some(TargetReference { kind, name: name? })
 }
 
 fn provider(node: &Node, diagnostics: &mut Diagnostics) -> Provider {
@@ -248,20 +87,6 @@ fn rule(node: &Node, diagnostics: &mut Diagnostics) -> Rule {
     };
     object.finish(diagnostics);
     rule
-}
-
-fn at_most<'n, T>(
-    node: &'n Node,
-    most: usize,
-    diagnostics: &mut Diagnostics,
-    read: impl FnMut(&'n Node, &mut Diagnostics) -> T,
-) -> Vec<T> {
-    let items = list(node, diagnostics, read);
-    if items.len() > most {
-        let hint = "spread them over several policies";
-        diagnostics.error_with_hint(format!("has {} entries, at most {most} are allowed", items.len()), hint);
-    }
-    items
 }
 
 fn non_empty(node: &Node, name: &str, diagnostics: &mut Diagnostics) {

@@ -4,21 +4,9 @@
 //! together. The filter and the command accept exactly the policies that pass, so an invalid one is never half-applied.
 
 use super::key::ParseError;
-use super::{
-    Action, AllOf, AuthorizationPolicy, PolicyName, Predicate, Rule, ServiceAccount, Target, TargetReference, Values,
-};
+use super::resource::{DRY_RUN, target};
+use super::{Action, AllOf, AuthorizationPolicy, PolicyName, Predicate, Rule, ServiceAccount, TargetReference, Values};
 use crate::diagnostic::Diagnostics;
-
-/// The annotation that makes a policy a dry run.
-pub const DRY_RUN: &str = "istio.io/dry-run";
-
-/// Annotations that Istio sets on what it derives from other resources; a user's resource must not carry them.
-pub(super) const RESERVED_ANNOTATIONS: [&str; 3] =
-    ["internal.istio.io/parents", "internal.istio.io/parent-namespace", "internal.istio.io/webhook-always-reject"];
-
-pub(super) const LONGEST_NAME: usize = 253;
-const LONGEST_LABEL: usize = 63;
-const MOST_LABELS: usize = 4096;
 
 /// A resource as read, before its fields are held against each other. Absent and empty are still different.
 #[derive(Debug, Default)]
@@ -92,49 +80,6 @@ fn dry_run(value: &str, action: Action, diagnostics: &mut Diagnostics) -> bool {
             false
         }
     }
-}
-
-/// Which workloads a resource is for: its selector or its target references.
-pub(crate) fn target(
-    selector: Option<Vec<(String, String)>>,
-    target_ref: Option<Vec<TargetReference>>,
-    target_refs: Option<Vec<TargetReference>>,
-    diagnostics: &mut Diagnostics,
-) -> Target {
-    let given = [selector.is_some(), target_ref.is_some(), target_refs.is_some()];
-    if given.into_iter().filter(|given| *given).count() > 1 {
-        diagnostics.error_with_hint(
-            "only one of selector, targetRef and targetRefs may be set",
-            "a policy is for workloads or for gateways; split it in two",
-        );
-    }
-    if let Some(labels) = selector {
-        diagnostics.field("selector", |diagnostics| match_labels(&labels, diagnostics));
-        return if labels.is_empty() { Target::Everything } else { Target::Labels(labels) };
-    }
-    let references: Vec<_> = target_ref.into_iter().flatten().chain(target_refs.into_iter().flatten()).collect();
-    if references.is_empty() { Target::Everything } else { Target::References(references) }
-}
-
-fn match_labels(labels: &[(String, String)], diagnostics: &mut Diagnostics) {
-    diagnostics.field("matchLabels", |diagnostics| {
-        if labels.len() > MOST_LABELS {
-            diagnostics.error(format!("has {} labels, at most {MOST_LABELS} are allowed", labels.len()));
-        }
-        for (key, value) in labels {
-            diagnostics.field(key, |diagnostics| {
-                if key.is_empty() {
-                    diagnostics.error("a label needs a key");
-                }
-                if key.contains('*') || value.contains('*') {
-                    diagnostics.error_with_hint("a selector takes no wildcard", "name one label per workload instead");
-                }
-                if value.chars().count() > LONGEST_LABEL {
-                    diagnostics.error(format!("is longer than {LONGEST_LABEL} characters"));
-                }
-            });
-        }
-    });
 }
 
 fn provider(provider: Option<Provider>, action: Action, diagnostics: &mut Diagnostics) -> Option<String> {
@@ -247,32 +192,4 @@ pub(super) fn trust_domain_condition(text: &str) -> Result<String, ParseError> {
         ));
     }
     Ok(text.to_owned())
-}
-
-/// A resource's name: a DNS subdomain, as Kubernetes has it. It ends up in logs and metrics.
-pub fn resource_name(name: &str, diagnostics: &mut Diagnostics) {
-    if name.len() > LONGEST_NAME || !name.split('.').all(is_dns_label) {
-        diagnostics.error_with_hint(
-            format!("{name:?} is not a valid name"),
-            "lower-case letters, digits, `-` and `.`, at most 253, starting and ending with a letter or digit",
-        );
-    }
-}
-
-/// A namespace: a DNS label.
-pub fn namespace_name(name: &str, diagnostics: &mut Diagnostics) {
-    if name.len() > LONGEST_LABEL || !is_dns_label(name) {
-        diagnostics.error_with_hint(
-            format!("{name:?} is not a valid namespace"),
-            "lower-case letters, digits and `-`, at most 63, starting and ending with a letter or digit",
-        );
-    }
-}
-
-fn is_dns_label(label: &str) -> bool {
-    let is_alphanumeric = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    let bytes = label.as_bytes();
-    bytes.first().is_some_and(is_alphanumeric)
-        && bytes.last().is_some_and(is_alphanumeric)
-        && bytes.iter().all(|b| is_alphanumeric(b) || *b == b'-')
 }

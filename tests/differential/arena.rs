@@ -12,7 +12,7 @@ use mesh_authz::diagnostic::Diagnostics;
 use mesh_authz::identity::TrustDomains;
 use mesh_authz::policy::scope::{Scope, Workload, scope};
 use mesh_authz::policy::{Action, AuthorizationPolicy, read};
-use mesh_authz::render::rbac::{self, Traffic};
+use mesh_authz_cli::render::rbac::{self, Traffic};
 use serde_json::{Value, json};
 use testbed::bootstrap::{
     ClientCertificate, bootstrap, direct_response, http_connection_manager, listener, mutual_tls,
@@ -97,7 +97,7 @@ impl Arena {
             }
             listeners.push(listener);
         }
-        let wasm = concat!(env!("CARGO_MANIFEST_DIR"), "/dist/mesh_authz.wasm");
+        let wasm = concat!(env!("CARGO_MANIFEST_DIR"), "/../dist/mesh_authz.wasm");
         let wasm = std::fs::read(wasm).context("dist/mesh_authz.wasm: run `make build`")?;
         let options = StartOptions { log_level: "error".into(), ..StartOptions::default() };
         let envoy = Envoy::start_with(&bootstrap(&listeners, &[]), &options.file("mesh_authz.wasm", wasm))?;

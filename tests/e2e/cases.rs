@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use mesh_authz::engine::Verdict;
-use mesh_authz::render;
-use mesh_authz::testfile::{RequestFields, Test, TestFile};
+use mesh_authz_cli::render;
+use mesh_authz_cli::testfile::{RequestFields, Test, TestFile};
 use serde_json::{Value, json};
 use testbed::{Client, Request, Response, Tls};
 

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use mesh_authz::input;
+use mesh_authz_cli::load;
 use serde_json::{Value, json};
 use testbed::Request;
 
@@ -11,7 +11,7 @@ use crate::rendered::{filters, render};
 use crate::sidecar::{Blueprint, FRONTEND, PATIENCE, STRANGER, Sidecar, project};
 
 fn resources(file: &str) -> Vec<Value> {
-    let documents = input::documents(Path::new(&project(&format!("examples/istio/{file}")))).unwrap();
+    let documents = load::documents(Path::new(&project(&format!("examples/istio/{file}")))).unwrap();
     documents.into_iter().map(|document| serde_json::to_value(document).unwrap()).collect()
 }
 

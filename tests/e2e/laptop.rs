@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use mesh_authz::yaml;
+use mesh_authz_cli::load::yaml;
 use serde_json::json;
 use testbed::{Client, Envoy, Request, StartOptions};
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
-use mesh_authz::yaml;
+use mesh_authz_cli::load::yaml;
 use serde_json::{Value, json};
 use testbed::{Http2Request, Request, Response, San};
 

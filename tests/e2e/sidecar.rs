@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
-use mesh_authz::yaml;
+use mesh_authz_cli::load::yaml;
 use serde_json::{Value, json};
 use testbed::{App, Authority, Certified, Client, Envoy, San, StartOptions, Tls};
 
@@ -38,7 +38,7 @@ pub fn authority() -> &'static Authority {
 
 /// A file of the project.
 pub fn project(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(path)
 }
 
 /// The filter, as it ships.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use mesh_authz::yaml;
+use mesh_authz_cli::load::yaml;
 use serde_json::{Value, json};
 use testbed::{App, Client, Connection, Envoy, Request, StartOptions};
 

@@ -15,9 +15,9 @@ mod schema;
 use std::path::{Path, PathBuf};
 
 use mesh_authz::identity::TrustDomains;
-use mesh_authz::input::{self, Resources};
 use mesh_authz::policy::scope::{Scope, Workload, scope};
-use mesh_authz::render::rbac::{self, Traffic};
+use mesh_authz_cli::load::{self, Resources};
+use mesh_authz_cli::render::rbac::{self, Traffic};
 use serde_json::Value;
 
 /// What Istio rendered for proxies older than 1.11, with regular expressions for hosts. Its control plane no longer does,
@@ -51,7 +51,7 @@ fn trust_domains(name: &str) -> TrustDomains {
 fn expected(folder: &Path, name: &str) -> Vec<Value> {
     let files = [format!("{name}-out.yaml"), format!("{name}-out1.yaml"), format!("{name}-out2.yaml")];
     let present = files.iter().map(|file| folder.join(file)).filter(|file| file.exists());
-    let documents = present.flat_map(|file| input::documents(&file).unwrap());
+    let documents = present.flat_map(|file| load::documents(&file).unwrap());
     let filters = documents.flat_map(|node| match serde_json::to_value(node).unwrap() {
         Value::Array(filters) => filters,
         filter => vec![filter],
@@ -102,6 +102,11 @@ fn istio_generates_the_same_filters() {
 
 #[test]
 fn every_field_and_value_form_is_rendered_as_before() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let folder = project("tests/golden");
     assert_eq!(compare(&folder, Traffic::Http), ["every-field"]);
+}
+
+/// A path of the project.
+fn project(path: &str) -> PathBuf {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(path)
 }

@@ -3,10 +3,12 @@
 //!
 //! `UPDATE=1 cargo test --test golden` writes the files anew; then look at the difference.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
+
+use crate::project;
 
 const URL: [&str; 2] = ["--url", "oci://registry.example/mesh-authz:0.1.0"];
 const SHA256: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -80,7 +82,7 @@ fn cases() -> Vec<Case> {
 }
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/rendered")
+    project("tests/golden/rendered")
 }
 
 fn run((name, status, arguments): &(&str, i32, Vec<&str>)) -> (String, String) {
@@ -191,7 +193,7 @@ fn yaml_and_json_say_the_same_whatever_is_in_a_policy() {
         let [yaml, json] = ["yaml", "json"].map(|format| {
             let arguments = [command, &[file.to_str().unwrap(), "--format", format]].concat();
             let (out, _) = run(&("odd", 0, arguments));
-            let documents = mesh_authz::yaml::documents(&out).unwrap();
+            let documents = mesh_authz_cli::load::yaml::documents(&out).unwrap();
             let documents: Vec<_> = documents.into_iter().map(|node| serde_json::to_value(node).unwrap()).collect();
             match documents.first().map(|first| &first["items"]) {
                 Some(Value::Array(items)) => items.clone(),
@@ -206,10 +208,10 @@ fn yaml_and_json_say_the_same_whatever_is_in_a_policy() {
 /// `UPDATE=1` writes these too.
 #[test]
 fn the_example_for_a_cluster_is_what_the_command_prints() {
-    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let project = project("");
     for kind in ["wasm-plugin", "traffic-extension"] {
         let output = Command::new(env!("CARGO_BIN_EXE_mesh-authz"))
-            .current_dir(project)
+            .current_dir(&project)
             .args(["render", kind, "examples/tutorial/allow-frontend-get-data.yaml"])
             .args(["examples/tutorial/allow-nothing-backend.yaml", "--no-gateways"])
             .args(URL)
@@ -226,11 +228,11 @@ fn the_example_for_a_cluster_is_what_the_command_prints() {
 
 /// The resources of an example.
 pub fn example(name: &str) -> Vec<Value> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
+    let folder = project("examples").join(name);
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "yaml"));
     files.sort();
-    let documents = files.iter().flat_map(|file| mesh_authz::input::documents(file).unwrap());
+    let documents = files.iter().flat_map(|file| mesh_authz_cli::load::documents(file).unwrap());
     documents.map(|document| serde_json::to_value(document).unwrap()).collect()
 }
 
@@ -239,7 +241,7 @@ fn the_example_for_a_cluster_holds_together() {
     let resources = example("istio");
     let of = |kind: &'static str| resources.iter().filter(move |resource| resource["kind"] == kind);
     let listed = of("Kustomization").next().unwrap()["resources"].as_array().unwrap();
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/istio");
+    let folder = project("examples/istio");
     assert!(listed.iter().all(|file| folder.join(file.as_str().unwrap()).is_file()), "{listed:?}");
     assert!(!listed.contains(&Value::from("traffic-extension.yaml")), "one of the two, or the filter is loaded twice");
     for deployment in of("Deployment") {
@@ -260,7 +262,7 @@ pub fn resources() -> Vec<Value> {
     let cases = cases()
         .into_iter()
         .filter(|(_, status, arguments)| *status == 0 && ["wasm-plugin", "traffic-extension"].contains(&arguments[0]));
-    let documents = cases.flat_map(|case| mesh_authz::yaml::documents(&run(&case).0).unwrap());
+    let documents = cases.flat_map(|case| mesh_authz_cli::load::yaml::documents(&run(&case).0).unwrap());
     let resources = documents.flat_map(|document| match serde_json::to_value(document).unwrap() {
         list if list["kind"] == "List" => list["items"].as_array().unwrap().clone(),
         resource => vec![resource],
@@ -272,7 +274,7 @@ pub fn resources() -> Vec<Value> {
 pub fn inputs() -> Vec<Value> {
     let files = std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
     let files = files.filter(|file| file.extension().is_some_and(|extension| extension == "yaml"));
-    let documents = files.flat_map(|file| mesh_authz::input::documents(&file).unwrap());
+    let documents = files.flat_map(|file| mesh_authz_cli::load::documents(&file).unwrap());
     documents.map(|document| serde_json::to_value(document).unwrap()).collect()
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use cel::extractors::This;
 use cel::{Context, Program};
-use mesh_authz::input;
+use mesh_authz_cli::load;
 use serde_json::{Map, Value, json};
 
 use crate::rendered;
@@ -21,7 +21,7 @@ impl Schemas {
     /// From the file that `ISTIO_CRDS` names.
     fn read() -> Self {
         let file = std::env::var_os("ISTIO_CRDS").expect("ISTIO_CRDS names the file of Istio's resource definitions");
-        let documents = input::documents(&PathBuf::from(file)).unwrap();
+        let documents = load::documents(&PathBuf::from(file)).unwrap();
         let definitions = documents.into_iter().map(|document| serde_json::to_value(document).unwrap());
         let schemas = definitions.flat_map(|definition| {
             let spec = &definition["spec"];

@@ -27,7 +27,6 @@ mod claims;
 mod connection;
 mod headers;
 mod metadata;
-mod mistakes;
 mod paths;
 mod request_line;
 mod values;
@@ -40,7 +39,6 @@ mod accepted;
 mod configuration;
 mod configuration_errors;
 mod invalid_values;
-mod request_authentication;
 mod shapes;
 mod validation;
 
@@ -48,5 +46,3 @@ mod host_calls;
 mod stricter;
 mod telemetry;
 mod unreadable;
-
-mod yaml;

@@ -8,7 +8,6 @@ use mesh_authz::engine::{Combining, Decision, Engine, Options, Reason, Verdict};
 use mesh_authz::identity::TrustDomains;
 use mesh_authz::policy::{AuthorizationPolicy, read};
 use mesh_authz::request::{Lookup, Request};
-use mesh_authz::yaml;
 
 /// What became of a request, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,9 +66,16 @@ pub fn permit_overrides() -> Options {
     Options { combining: Combining::PermitOverrides, ..options() }
 }
 
+/// The documents in a text, which is YAML for the sake of short tables. Keys that stand twice stay so: they are for the
+/// library to find.
+fn documents(text: &str) -> Vec<Node> {
+    let options = serde_saphyr::options! { duplicate_keys: serde_saphyr::DuplicateKeyPolicy::PassThrough };
+    serde_saphyr::from_multiple_with_options(text, options).unwrap_or_else(|error| panic!("{error} in\n{text}"))
+}
+
 /// The policies in a text, all of which must be valid.
 pub fn policies(text: &str) -> Vec<AuthorizationPolicy> {
-    let documents = yaml::documents(text).unwrap_or_else(|error| panic!("{error} in\n{text}"));
+    let documents = documents(text);
     let read = |node: &Node| {
         let mut diagnostics = Diagnostics::new();
         read::policy(node, &mut diagnostics).unwrap_or_else(|| panic!("{:#?} in\n{text}", diagnostics.into_found()))
@@ -118,7 +124,7 @@ pub fn token(claims: &str) -> Request {
 /// What reading one policy reports, as it is printed.
 pub fn findings(text: &str) -> Vec<String> {
     let mut diagnostics = Diagnostics::new();
-    for node in yaml::documents(text).unwrap() {
+    for node in documents(text) {
         read::policy(&node, &mut diagnostics);
     }
     diagnostics.into_found().iter().map(Diagnostic::to_string).collect()

@@ -1,6 +1,6 @@
 //! The catalogue: its examples do what it says of them, and docs/lints.md is made from it.
 
-use mesh_authz::lint::{CATALOGUE, Lint, Surroundings, catalogue};
+use mesh_authz_cli::lint::{CATALOGUE, Lint, Surroundings, catalogue};
 
 use crate::{found, mesh, one_spelling};
 

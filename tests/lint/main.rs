@@ -20,9 +20,9 @@ mod values;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mesh_authz::finding::{Finding, Source};
-use mesh_authz::input::Resources;
-use mesh_authz::lint::{PathNormalization, Surroundings, lint};
+use mesh_authz_cli::lint::{PathNormalization, Surroundings, lint};
+use mesh_authz_cli::load::Resources;
+use mesh_authz_cli::load::finding::{Finding, Source};
 
 /// An Envoy that spells paths in one way, so that only one lint speaks of spellings.
 fn one_spelling() -> Surroundings {

@@ -111,7 +111,7 @@ fn an_author_who_knows_better_says_so() {
     assert_eq!(codes(&with("MA006")), ["MA009"]);
     assert_eq!(codes(&with(" ma009 ,MA006")), [""; 0]);
     let mut resources = crate::resources(&with("MA006, MA999"));
-    resources.findings.extend(mesh_authz::lint::lint(&resources, &one_spelling()));
+    resources.findings.extend(mesh_authz_cli::lint::lint(&resources, &one_spelling()));
     let errors: Vec<_> =
         resources.findings.iter().filter(|finding| finding.code.is_none()).map(ToString::to_string).collect();
     assert_eq!(errors.len(), 1, "{errors:?}");

@@ -1,6 +1,6 @@
 //! One value at a time.
 
-use mesh_authz::lint::{PathNormalization, Surroundings};
+use mesh_authz_cli::lint::{PathNormalization, Surroundings};
 
 use crate::{found, mesh, one_spelling, operation, paths, policy, source};
 

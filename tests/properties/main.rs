@@ -19,10 +19,8 @@ mod policies;
 mod requests;
 
 mod cover;
-mod documents;
 mod explain;
 mod index;
-mod instances;
 mod laws;
 mod log;
 mod mutations;

@@ -1,0 +1,247 @@
+//! `mesh-authz check`: what is wrong with policies, and what is probably not meant.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use crate::lint::{self, CATALOGUE, Lint, PathNormalization, Surroundings, catalogue};
+use crate::load::finding::{Finding, Severity};
+use crate::load::{DUPLICATE_NAME, Resources};
+use clap::ValueEnum;
+use clap::builder::PossibleValuesParser;
+use mesh_authz::document::Span;
+use serde::Serialize;
+
+use super::options::Setting;
+use super::{Answer, Failure, sarif, snippet};
+
+/// Arguments of `mesh-authz check`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  mesh-authz check policies/
+  mesh-authz check --deny-warnings 'policies/**/*.yaml' deployments/
+  kubectl get authorizationpolicies -A -o yaml | mesh-authz check -
+  mesh-authz check --format sarif policies/ > policies.sarif
+  mesh-authz check --explain MA001
+
+Exit status: 0 valid, and without warnings where these are denied; 1 not; 2 wrong usage or unreadable input.")]
+pub struct Arguments {
+    /// Files, directories or patterns with policies, YAML or JSON; `-` is standard input. What else is in them is looked at
+    /// too: workloads, and what authenticates peers and requests.
+    #[arg(required_unless_present_any = ["explain", "list"], value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    /// The form of the output. `sarif` is what code-scanning services read.
+    #[arg(long, value_enum, default_value = "human")]
+    format: Format,
+
+    /// Count warnings as errors.
+    #[arg(long)]
+    deny_warnings: bool,
+
+    /// Do not ask this; may be repeated. The annotation `mesh-authz/allow: CODE,…` does the same for one policy.
+    #[arg(long, value_name = "CODE", value_parser = allowable)]
+    allow: Vec<&'static str>,
+
+    /// Say what a lint is about, with an example.
+    #[arg(long, value_name = "CODE", value_parser = code, conflicts_with = "files")]
+    explain: Option<&'static str>,
+
+    /// List the lints.
+    #[arg(long, conflicts_with = "files")]
+    list: bool,
+
+    #[command(flatten)]
+    setting: Setting,
+
+    /// How Envoy spells paths before policies see them; the names are Istio's.
+    #[arg(
+        long,
+        default_value = "base",
+        help_heading = "Workload and mesh",
+        value_parser = PossibleValuesParser::new(PathNormalization::NAMES.map(|(name, _)| name))
+    )]
+    path_normalization: String,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// For people, each finding with its line.
+    Human,
+    /// One JSON object.
+    Json,
+    /// SARIF 2.1.0.
+    Sarif,
+}
+
+/// The code of a lint, in whatever case.
+fn code(text: &str) -> Result<&'static str, String> {
+    let unknown = || "there is no such lint; `mesh-authz check --list` has them all".to_owned();
+    catalogue::find(text).map(|lint| lint.code).ok_or_else(unknown)
+}
+
+/// The code of a lint that can be left out.
+fn allowable(text: &str) -> Result<&'static str, String> {
+    match code(text)? {
+        DUPLICATE_NAME => Err("is an error, which cannot be left out".to_owned()),
+        code => Ok(code),
+    }
+}
+
+pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
+    if let Some(lint) = arguments.explain.and_then(catalogue::find) {
+        explain(lint, out);
+        return Ok(Answer::Good);
+    }
+    if arguments.list {
+        for Lint { code, name, summary, .. } in &CATALOGUE {
+            let _infallible = writeln!(out, "{code}  {name:<32} {summary}");
+        }
+        return Ok(Answer::Good);
+    }
+    let mut resources = Resources::read(&arguments.files).map_err(|error| error.to_string())?;
+    let mut findings = std::mem::take(&mut resources.findings);
+    findings.extend(lint::lint(&resources, &arguments.surroundings()?));
+    findings.retain(|finding| {
+        finding.severity == Severity::Error || finding.code.is_none_or(|code| !arguments.allow.contains(&code))
+    });
+    findings.sort_by(|one, other| one.order().cmp(&other.order()));
+    if resources.policies.is_empty() && findings.is_empty() {
+        return Err("there is no AuthorizationPolicy in the input".to_owned());
+    }
+    let report = Report::new(&resources, &findings);
+    match arguments.format {
+        Format::Human => report.human(&findings, out),
+        Format::Json => *out = super::json(&report)?,
+        Format::Sarif => *out = super::json(&sarif::log(&findings))?,
+    }
+    let bad = report.errors > 0 || (arguments.deny_warnings && report.warnings > 0);
+    Ok(if bad { Answer::Bad } else { Answer::Good })
+}
+
+impl Arguments {
+    fn surroundings(&self) -> Result<Surroundings, Failure> {
+        let labels = self.setting.workload.labels()?;
+        let normalization = PathNormalization::NAMES.iter().find(|(name, _)| *name == self.path_normalization);
+        Ok(Surroundings {
+            mesh: self.setting.mesh(),
+            workload: labels.map(|labels| (self.setting.workload.namespace(), labels)),
+            path_normalization: normalization.map(|(_, normalization)| *normalization).unwrap_or_default(),
+        })
+    }
+}
+
+/// What was found, as JSON has it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Report<'f> {
+    policies: usize,
+    errors: usize,
+    warnings: usize,
+    findings: Vec<JsonFinding<'f>>,
+    skipped: Vec<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct JsonFinding<'f> {
+    severity: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'f str>,
+    #[serde(flatten)]
+    place: JsonPlace,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy: Option<&'f str>,
+    path: String,
+    message: &'f str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'f str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    related: Vec<JsonRelated<'f>>,
+}
+
+#[derive(Serialize)]
+struct JsonRelated<'f> {
+    #[serde(flatten)]
+    place: JsonPlace,
+    message: &'f str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct JsonPlace {
+    file: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end_line: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end_column: Option<u32>,
+}
+
+impl JsonPlace {
+    fn new(source: &crate::load::finding::Source, span: Option<Span>) -> Self {
+        Self {
+            file: source.file.display().to_string(),
+            line: span.map(|span| span.start.line),
+            column: span.map(|span| span.start.column),
+            end_line: span.map(|span| span.end.line),
+            end_column: span.map(|span| span.end.column),
+        }
+    }
+}
+
+impl<'f> Report<'f> {
+    fn new(resources: &Resources, findings: &'f [Finding]) -> Self {
+        let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
+        let json = |finding: &'f Finding| JsonFinding {
+            severity: finding.severity.to_string(),
+            code: finding.code,
+            place: JsonPlace::new(&finding.source, finding.span),
+            policy: finding.diagnostic.policy.as_deref(),
+            path: finding.diagnostic.path.to_string(),
+            message: &finding.diagnostic.message,
+            hint: finding.diagnostic.hint.as_deref(),
+            related: finding
+                .related
+                .iter()
+                .map(|r| JsonRelated { place: JsonPlace::new(&r.source, r.span), message: &r.message })
+                .collect(),
+        };
+        Self {
+            policies: resources.policies.len(),
+            errors: count(Severity::Error),
+            warnings: count(Severity::Warning),
+            findings: findings.iter().map(json).collect(),
+            skipped: resources.others.iter().filter(|other| !lint::reads(other)).map(ToString::to_string).collect(),
+        }
+    }
+
+    fn human(&self, findings: &[Finding], out: &mut String) {
+        for finding in findings {
+            snippet::finding(finding, out);
+        }
+        for skipped in &self.skipped {
+            let _infallible = writeln!(out, "skipped {}", snippet::printable(skipped));
+        }
+        let Self { policies, errors, warnings, .. } = self;
+        let _infallible = writeln!(out, "valid policies: {policies}, errors: {errors}, warnings: {warnings}");
+        if let Some(code) = findings.iter().find_map(|finding| finding.code) {
+            let _infallible = writeln!(out, "what a code means: mesh-authz check --explain {code}");
+        }
+    }
+}
+
+fn explain(Lint { code, name, summary, explanation, bad, good, .. }: &Lint, out: &mut String) {
+    let _infallible = writeln!(out, "{code} {name}: {summary}\n");
+    for line in textwrap::wrap(explanation, 100) {
+        let _infallible = writeln!(out, "{line}");
+    }
+    for (title, example) in [("It fires on", bad), ("It does not on", good)] {
+        let _infallible = writeln!(out, "\n{title}\n");
+        for line in example.trim().lines() {
+            let _infallible = writeln!(out, "    {line}");
+        }
+    }
+}

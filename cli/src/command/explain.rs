@@ -1,0 +1,197 @@
+//! `mesh-authz explain`: what is decided about a request, and why.
+
+mod json;
+mod request;
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use crate::explain::{Actual, Explanation, Failed, RuleReport};
+use crate::load::policy_set::PolicySet;
+use anstyle::{AnsiColor, Style};
+use clap::ValueEnum;
+use mesh_authz::engine::{RuleId, Verdict, WouldBe};
+
+use self::json::Json;
+use self::request::RequestOptions;
+use super::options::Setting;
+use super::{Answer, Failure, snippet};
+
+/// Arguments of `mesh-authz explain`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  mesh-authz explain policies/ --label app=backend --principal cluster.local/ns/default/sa/frontend --path /api/v1/data
+  mesh-authz explain policies/ --label app=orders --claim iss=https://issuer.example --claim sub=alice --path /orders/7
+  mesh-authz explain policies/ --label app=backend --request request.yaml --format json
+
+Exit status: 0 whatever the decision is; 1 the policies are invalid; 2 wrong usage or unreadable input.")]
+pub struct Arguments {
+    /// Files, directories or patterns with policies, YAML or JSON; `-` is standard input.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    #[command(flatten)]
+    request: RequestOptions,
+
+    #[command(flatten)]
+    setting: Setting,
+
+    /// The form of the output.
+    #[arg(long, value_enum, default_value = "human")]
+    format: Format,
+
+    /// Show every rule that does not match, not only the nearest ten.
+    #[arg(long)]
+    all: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// For people.
+    Human,
+    /// One JSON object.
+    Json,
+}
+
+pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
+    let mesh = arguments.setting.mesh();
+    let workload = arguments.setting.workload.workload(&mesh)?;
+    let Some(resources) = super::valid_resources(&arguments.files)? else { return Ok(Answer::Bad) };
+    let set = PolicySet { resources, workload, mesh };
+    if let Some((resource, what)) = set.lacks_labels() {
+        return Err(super::needs_labels(&resource.policy, what));
+    }
+    let request = arguments.request.read()?;
+    let engine = set.engine();
+    let explanation = Explanation::new(&set, &engine, &request.to_request());
+    match arguments.format {
+        Format::Human => human(&explanation, if arguments.all { usize::MAX } else { 10 }, out),
+        Format::Json => *out = super::json(&Json::new(&explanation))?,
+    }
+    Ok(Answer::Good)
+}
+
+const BOLD: Style = Style::new().bold();
+
+/// The explanation for people, with so many of the rules that do not match.
+pub fn human(explanation: &Explanation<'_>, most: usize, out: &mut String) {
+    let decision = &explanation.decision;
+    let color = match decision.verdict {
+        Verdict::Allow => AnsiColor::Green,
+        Verdict::Deny => AnsiColor::BrightRed,
+    };
+    let style = color.on_default().bold();
+    let _infallible = writeln!(out, "{style}{}{style:#}: {}", decision.verdict, decision.reason);
+    details(explanation, most, out);
+}
+
+/// What can be said besides the decision and its reason.
+pub fn details(explanation: &Explanation<'_>, most: usize, out: &mut String) {
+    let decision = &explanation.decision;
+    if let Some(attribute) = decision.unreadable {
+        let _infallible = writeln!(out, "This rests on {attribute}, which the request does not say.");
+    }
+    if let Some(RuleReport { resource, span, .. }) = explanation.deciding() {
+        let _infallible = writeln!(out, "  {}", snippet::place(&resource.source, *span));
+        if let Some(span) = span {
+            snippet::excerpt(&resource.source, *span, out);
+        }
+    }
+    others(explanation, out);
+    let missed: Vec<_> = explanation.missed().collect();
+    if !missed.is_empty() {
+        let _infallible = writeln!(out, "\n{BOLD}Rules that do not match, nearest miss first{BOLD:#}");
+    }
+    for (report, failed) in missed.iter().take(most) {
+        miss(report, failed, out);
+    }
+    if let Some(more @ 1..) = missed.len().checked_sub(most) {
+        let _infallible = writeln!(out, "\n  and {more} more: --all shows them");
+    }
+    for resource in &explanation.without_rules {
+        let (name, action) = (&resource.policy.name, resource.policy.action);
+        let dry_run = if resource.policy.dry_run { " (dry run)" } else { "" };
+        let _infallible = writeln!(out, "\n{action}{dry_run} {name} has no rules: it applies, and never matches");
+    }
+    for (resource, scope) in &explanation.elsewhere {
+        let _infallible = writeln!(out, "\n{} {}: {scope}", resource.policy.action, resource.policy.name);
+    }
+}
+
+/// What else matches, and what does not count.
+fn others(explanation: &Explanation<'_>, out: &mut String) {
+    let decision = &explanation.decision;
+    let would_be = |name: &str, would_be: Option<WouldBe<'_>>, out: &mut String| {
+        let Some(WouldBe { verdict, rule }) = would_be else { return };
+        let why = rule.map_or_else(|| "no rule of theirs matches".to_owned(), matched);
+        let _infallible =
+            writeln!(out, "Dry run: the {name} policies that are tried out would {}: {why}", verb(verdict));
+    };
+    would_be("DENY", decision.dry_run.deny, out);
+    would_be("ALLOW", decision.dry_run.allow, out);
+    if let Some(rule) = decision.audited {
+        let _infallible = writeln!(out, "AUDIT: {}", matched(rule));
+    }
+    let deciding = decision.reason.rule();
+    let also = explanation.rules.iter().filter(|report| report.failed.is_none() && !report.dry_run);
+    for RuleReport { rule, action, .. } in also.filter(|report| Some(report.rule) != deciding) {
+        if Some(*rule) != decision.audited {
+            let _infallible = writeln!(out, "Also matches, and does not decide: {action} {}", name(rule));
+        }
+    }
+}
+
+fn verb(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Allow => "allow",
+        Verdict::Deny => "deny",
+    }
+}
+
+fn matched(rule: &RuleId) -> String {
+    format!("{} matches", name(rule))
+}
+
+fn name(rule: &RuleId) -> String {
+    format!("rule {} of {}", rule.index, rule.policy)
+}
+
+fn miss(report: &RuleReport<'_>, failed: &Failed, out: &mut String) {
+    let RuleReport { resource, rule, action, dry_run, .. } = report;
+    let dry_run = if *dry_run { " (dry run)" } else { "" };
+    let place = snippet::place(&resource.source, failed.span);
+    let _infallible = writeln!(out, "\n  {BOLD}{action}{dry_run} {}{BOLD:#}  {place}", name(rule));
+    let path = failed.path.to_string();
+    let path = path.strip_prefix(&format!("spec.rules[{}].", rule.index)).unwrap_or(&path);
+    // A condition's path does not say what it looks at.
+    let attribute = if path.starts_with("when") { format!(" ({})", failed.attribute) } else { String::new() };
+    let _infallible = writeln!(out, "    {path}{}", snippet::printable(&attribute));
+    let wanted = if failed.is_not { "must not be" } else { "expected" };
+    let _infallible = writeln!(out, "      {wanted:<12} {}", list(&failed.expected));
+    let actual = match &failed.actual {
+        Actual::Values(values) => list(values),
+        Actual::Nothing(why) => (*why).to_owned(),
+        Actual::Unreadable => "the request does not say, which counts against it".to_owned(),
+    };
+    let _infallible = writeln!(out, "      {:<12} {actual}", "actual");
+    if let Some(hint) = &failed.hint {
+        let _infallible = writeln!(out, "      {}", snippet::printable(hint));
+    }
+    match failed.further {
+        0 => {}
+        1 => out.push_str("      one more condition fails\n"),
+        further => {
+            let _infallible = writeln!(out, "      {further} more conditions fail");
+        }
+    }
+}
+
+/// Values in quotes, the first few of them.
+fn list(values: &[String]) -> String {
+    const MOST: usize = 8;
+    let mut shown: Vec<_> = values.iter().take(MOST).map(|value| format!("{value:?}")).collect();
+    if let Some(more @ 1..) = values.len().checked_sub(MOST) {
+        shown.push(format!("and {more} more"));
+    }
+    shown.join(", ")
+}

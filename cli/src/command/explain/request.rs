@@ -1,0 +1,170 @@
+//! The request that `mesh-authz explain` is asked about, from a file and from options.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::load;
+use crate::load::finding::Source;
+use crate::load::yaml;
+use crate::testfile::RequestFields;
+use mesh_authz::diagnostic::Diagnostics;
+use mesh_authz::document::{Node, Value, from_json};
+
+use crate::command::Failure;
+use crate::command::options::key_value;
+
+/// The request. What is not given a request does not have, except for method, path and host: these are `GET`, `/` and
+/// `localhost`.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Request")]
+pub struct RequestOptions {
+    /// A file with the request, in the form that it has in a test file; `-` is standard input. Other options add to it.
+    #[arg(long, value_name = "FILE")]
+    request: Option<PathBuf>,
+
+    /// The peer's SPIFFE id, without `spiffe://`. Without one the request comes in plaintext.
+    #[arg(long)]
+    principal: Option<String>,
+
+    /// The method.
+    #[arg(long)]
+    method: Option<String>,
+
+    /// The path, with its query.
+    #[arg(long)]
+    path: Option<String>,
+
+    /// The host, with its port if it has one.
+    #[arg(long)]
+    host: Option<String>,
+
+    /// A header; may be repeated.
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = key_value)]
+    headers: Vec<(String, String)>,
+
+    /// The direct peer's address.
+    #[arg(long, value_name = "ADDRESS")]
+    source_ip: Option<String>,
+
+    /// The client's address; the direct peer's unless it is given.
+    #[arg(long, value_name = "ADDRESS")]
+    remote_ip: Option<String>,
+
+    /// The local address.
+    #[arg(long, value_name = "ADDRESS")]
+    destination_ip: Option<String>,
+
+    /// The local port.
+    #[arg(long)]
+    port: Option<u16>,
+
+    /// The server name of the TLS handshake.
+    #[arg(long)]
+    sni: Option<String>,
+
+    /// A claim of the verified token; may be repeated, and one that is repeated is a list. `[a][b]=v` is a claim in a claim.
+    /// The value is a string; `NAME:=JSON` is whatever JSON says, such as a number, which no policy matches.
+    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = key_value)]
+    claims: Vec<(String, String)>,
+}
+
+impl RequestOptions {
+    /// The request, from a file and from the other options, which count more.
+    pub fn read(&self) -> Result<RequestFields, Failure> {
+        let mut fields = match &self.request {
+            Some(file) => from_file(file)?,
+            None => Vec::new(),
+        };
+        let text = |text: &String| Value::String(text.clone());
+        let simple = [
+            ("principal", self.principal.as_ref().map(text)),
+            ("method", self.method.as_ref().map(text)),
+            ("path", self.path.as_ref().map(text)),
+            ("host", self.host.as_ref().map(text)),
+            ("sourceIp", self.source_ip.as_ref().map(text)),
+            ("remoteIp", self.remote_ip.as_ref().map(text)),
+            ("destinationIp", self.destination_ip.as_ref().map(text)),
+            ("destinationPort", self.port.map(|port| Value::Number(port.into()))),
+            ("sni", self.sni.as_ref().map(text)),
+        ];
+        for (name, value) in simple {
+            if let Some(value) = value {
+                fields.retain(|(field, _)| field != name);
+                fields.push((name.to_owned(), value.into()));
+            }
+        }
+        for (name, value) in &self.headers {
+            add(field(&mut fields, "headers")?, name, Value::String(value.clone()));
+        }
+        for (name, value) in &self.claims {
+            let (name, is_json) = match name.strip_suffix(':') {
+                Some(name) => (name, true),
+                None => (name.as_str(), false),
+            };
+            let keys = claim_path(name)?;
+            let (last, outer) = keys.split_last().ok_or("a claim needs a name")?;
+            let innermost = outer.iter().try_fold(field(&mut fields, "jwt")?, |map, key| field(map, key))?;
+            let value = if is_json { claim_value(name, value)? } else { Value::String(value.clone()) };
+            add(innermost, last, value);
+        }
+        let mut diagnostics = Diagnostics::new();
+        let request = RequestFields::read(&Value::Map(fields).into(), &mut diagnostics);
+        match (request, diagnostics.into_found().first()) {
+            (Some(request), None) => Ok(request),
+            (_, error) => Err(format!("the request: {}", error.map(ToString::to_string).unwrap_or_default())),
+        }
+    }
+}
+
+type Fields = Vec<(String, Node)>;
+
+/// The request in a file, whole, so that a mistake in it is said with its line.
+fn from_file(file: &Path) -> Result<Fields, Failure> {
+    let source = Arc::new(Source::read(file).map_err(|error| error.to_string())?);
+    let mut documents = yaml::documents(&source.text).map_err(|error| load::not_yaml(&source, &error).to_string())?;
+    let node = if documents.len() == 1 { documents.pop() } else { None };
+    let node = node.ok_or_else(|| format!("{}: a request is one document", file.display()))?;
+    let mut diagnostics = Diagnostics::new();
+    RequestFields::read(&node, &mut diagnostics);
+    let findings: Vec<_> = load::findings(&source, &node, diagnostics).map(|finding| finding.to_string()).collect();
+    match node.value {
+        Value::Map(fields) if findings.is_empty() => Ok(fields),
+        _ => Err(findings.join("\n")),
+    }
+}
+
+/// The map under this name, which is made if it is not there.
+fn field<'f>(fields: &'f mut Fields, name: &str) -> Result<&'f mut Fields, Failure> {
+    let at = fields.iter().position(|(field, _)| field == name).unwrap_or_else(|| {
+        fields.push((name.to_owned(), Value::Map(Vec::new()).into()));
+        fields.len().saturating_sub(1)
+    });
+    match fields.get_mut(at).map(|(_, node)| &mut node.value) {
+        Some(Value::Map(inner)) => Ok(inner),
+        _ => Err(format!("`{name}` cannot both be a value and have values in it")),
+    }
+}
+
+/// Adds a value; where there is one already, both are a list.
+fn add(fields: &mut Fields, name: &str, value: Value) {
+    match fields.iter_mut().find(|(field, _)| field == name).map(|(_, node)| &mut node.value) {
+        Some(Value::List(items)) => items.push(value.into()),
+        Some(before) => {
+            let first = std::mem::replace(before, Value::Null);
+            *before = Value::List(vec![first.into(), value.into()]);
+        }
+        None => fields.push((name.to_owned(), value.into())),
+    }
+}
+
+/// `a`, or `[a][b]` as policies have it.
+fn claim_path(name: &str) -> Result<Vec<&str>, Failure> {
+    let Some(inner) = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) else { return Ok(vec![name]) };
+    let keys: Vec<&str> = inner.split("][").collect();
+    if keys.iter().any(|key| key.is_empty()) { Err(format!("`{name}`: a claim needs a name")) } else { Ok(keys) }
+}
+
+fn claim_value(name: &str, value: &str) -> Result<Value, Failure> {
+    let node = from_json(value.as_bytes()).map_err(|error| format!("claim {name}: `{value}` is not JSON: {error}"))?;
+    Ok(node.value)
+}

@@ -1,0 +1,93 @@
+//! `mesh-authz render ecds`: what an Envoy watches, so that policies change without a restart.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use crate::lint::{self, PathNormalization, Surroundings};
+use crate::load::Resources;
+use crate::render::{self, Described, envoy};
+use mesh_authz::config::{NodeMetadata, PluginConfig};
+use mesh_authz::request::Lookup;
+
+use super::bootstrap::watched;
+use super::shared::{Format, applying, say_custom};
+use super::{Failure, Stop};
+use crate::command::options::Setting;
+use crate::command::{complain, note, replace};
+
+pub const EXAMPLE: &str = "Example: mesh-authz render ecds policies/ --wasm dist/mesh_authz.wasm --output \
+                           ecds/policies.json";
+
+/// Arguments of `mesh-authz render ecds`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Files, directories or patterns with policies, YAML or JSON; `-` is standard input.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+
+    #[command(flatten)]
+    setting: Setting,
+
+    /// The filter, as Envoy finds it from where it was started.
+    #[arg(long, value_name = "FILE", default_value = "mesh_authz.wasm")]
+    wasm: String,
+
+    /// Write to this file, .json or .yaml, and all at once: whoever reads it sees the old content or the new.
+    #[arg(long, value_name = "FILE", value_parser = watched)]
+    output: Option<String>,
+
+    /// Count warnings as errors: with one, nothing is written.
+    #[arg(long)]
+    deny_warnings: bool,
+
+    /// The form of the output, where that does not follow from the file's name.
+    #[arg(long, value_enum, default_value = "yaml", conflicts_with = "output")]
+    format: Format,
+}
+
+pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Stop> {
+    let Arguments { setting, wasm, output, deny_warnings, format, .. } = arguments;
+    let (workload, mesh) = (&setting.workload, setting.mesh());
+    let labels = workload.labels()?;
+    if workload.namespace.is_some() && labels.is_some() {
+        applying(resources, &workload.workload(&mesh)?)?;
+    }
+    let surroundings = Surroundings {
+        mesh: mesh.clone(),
+        workload: labels.clone().map(|labels| (workload.namespace(), labels)),
+        // What the bootstrap asks of Envoy.
+        path_normalization: PathNormalization::DecodeAndMergeSlashes,
+    };
+    let mut warnings = lint::lint(resources, &surroundings);
+    warnings.sort_by(|one, other| one.order().cmp(&other.order()));
+    if *deny_warnings && !warnings.is_empty() {
+        return Err(Stop::Findings(warnings));
+    }
+    complain(&warnings);
+    resources.policies.iter().for_each(|resource| say_custom(&resource.policy));
+
+    let described = Described { namespace: workload.namespace.clone(), labels, gateway: None };
+    let config = render::plugin_config(resources, &described, &mesh);
+    // The filter's own statistics have it, once it has loaded: of Envoy's, `version_text` may be that of a refused file.
+    let version = hash(&config)?.to_string();
+    let document = envoy::watched(&config, wasm, &version).map_err(|misfit| misfit.to_string())?;
+    let Some(file) = output else { return Ok(format.print(&document)?) };
+    let format = match Path::new(file).extension().and_then(OsStr::to_str) {
+        Some("json") => Format::Json,
+        _ => Format::Yaml,
+    };
+    let text = format.print(&document)?;
+    replace::file(Path::new(file), &text).map_err(|error| format!("{file}: {error}"))?;
+    note(&format!("{file}: written, policies: {}, config.hash: {version}", resources.policies.len()));
+    Ok(String::new())
+}
+
+/// What the filter calls this configuration; it must be one that the filter takes, from a workload that has labels.
+fn hash(config: &impl serde::Serialize) -> Result<u64, Failure> {
+    let node = NodeMetadata { labels: Lookup::Value(Vec::new()), ..NodeMetadata::default() };
+    let config = serde_json::to_vec(config).map_err(|error| error.to_string())?;
+    PluginConfig::read(&config, &node).map(|config| config.hash).map_err(|refused| {
+        let lines: Vec<_> = refused.iter().map(ToString::to_string).collect();
+        format!("the filter would refuse this: {}", lines.join("; "))
+    })
+}

@@ -1,0 +1,186 @@
+//! `mesh-authz render wasm-plugin` and `traffic-extension`: what makes Istio load the filter.
+
+use std::path::PathBuf;
+
+use crate::load::Resources;
+use crate::render::instances::{
+    self, Attachment, GATEWAY_LABELS, Instance, Topology, Traffic, Waypoint, selects_gateways,
+};
+use crate::render::kubernetes::{self, Image, Kind};
+use mesh_authz::policy::Predicate;
+use mesh_authz::policy::scope::GATEWAY_NAME_LABEL;
+use serde_json::{Value, json};
+
+use super::Stop;
+use super::shared::{Format, say_custom};
+use crate::command::note;
+use crate::command::options::{CombiningOption, MeshOptions, key_value, namespace};
+
+pub const WASM_PLUGIN_EXAMPLE: &str = "Example: mesh-authz render wasm-plugin policies/ \
+                                       --url oci://registry.example/mesh-authz:0.1.0 | kubectl apply -f -";
+pub const TRAFFIC_EXTENSION_EXAMPLE: &str =
+    "Example: mesh-authz render traffic-extension policies/ --url oci://registry.example/mesh-authz:0.1.0";
+
+/// What a resource may be, for etcd to take it.
+const LARGEST: usize = 1 << 20;
+
+/// Arguments of `mesh-authz render wasm-plugin` and `traffic-extension`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Files, directories or patterns with policies, YAML or JSON; `-` is standard input.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+
+    #[command(flatten)]
+    mesh: MeshOptions,
+
+    #[command(flatten)]
+    combining: CombiningOption,
+
+    /// Where Istio gets the filter: oci://, https://, http:// or file://.
+    #[arg(long, value_parser = url)]
+    url: String,
+
+    /// The SHA-256 checksum of the module or the image, 64 hexadecimal digits.
+    #[arg(long, value_parser = sha256)]
+    sha256: Option<String>,
+
+    /// The secret with the registry's credentials; there has to be one in every namespace that gets a resource.
+    #[arg(long, value_name = "SECRET")]
+    image_pull_secret: Option<String>,
+
+    /// A label that gateways carry; may be repeated. Always among them: istio=ingressgateway, =egressgateway, =ingress
+    /// and =egress, any label `istio` that a selector names, and gateway.istio.io/managed=istio.io-gateway-controller.
+    #[arg(long = "gateway-label", value_name = "KEY=VALUE", value_parser = key_value)]
+    gateway_labels: Vec<(String, String)>,
+
+    /// No gateway is among the workloads that policies select: render nothing for gateways beside those that targetRefs
+    /// name.
+    #[arg(long, conflicts_with = "gateway_labels")]
+    no_gateways: bool,
+
+    /// The waypoint for which to render policies with targetRefs to a waypoint, a Service or a `ServiceEntry`.
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = waypoint)]
+    waypoint: Option<Waypoint>,
+
+    /// Leave out the `EnvoyFilters`: then ipBlocks and source.ip count against every request, and a certificate's
+    /// further URIs are not seen.
+    #[arg(long)]
+    no_envoy_filter: bool,
+
+    /// The form of the output; JSON is one List.
+    #[arg(long, value_enum, default_value = "yaml")]
+    format: Format,
+}
+
+fn url(text: &str) -> Result<String, String> {
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err("is no URL".to_owned());
+    }
+    match scheme {
+        None | Some("oci" | "https" | "http" | "file") => Ok(text.to_owned()),
+        Some(other) => Err(format!("Istio fetches nothing over {other}: write oci://, https://, http:// or file://")),
+    }
+}
+
+fn sha256(text: &str) -> Result<String, String> {
+    if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+        return Err("write 64 digits and letters from a to f, without `sha256:`".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+fn waypoint(text: &str) -> Result<Waypoint, String> {
+    let (in_namespace, name) = text.split_once('/').ok_or("write NAMESPACE/NAME")?;
+    // A Gateway's name has to be a label's value, as a namespace's is.
+    Ok(Waypoint { namespace: namespace(in_namespace)?, name: namespace(name)? })
+}
+
+pub fn render(resources: &Resources, kind: Kind, arguments: &Arguments) -> Result<String, Stop> {
+    let Arguments { mesh, url, sha256, image_pull_secret, .. } = arguments;
+    let mesh = mesh.combining(&arguments.combining);
+    let of_gateways = resources.policies.iter().find(|resource| selects_gateways(&resource.policy));
+    if let (true, Some(resource)) = (arguments.no_gateways, of_gateways) {
+        let name = &resource.policy.name;
+        return Err(Stop::Failure(format!("policy {name} selects a gateway by its label: leave out --no-gateways")));
+    }
+    let known = GATEWAY_LABELS.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let gateways =
+        if arguments.no_gateways { Vec::new() } else { [&known, arguments.gateway_labels.as_slice()].concat() };
+    let topology =
+        Topology { root_namespace: &mesh.root_namespace, gateways: &gateways, waypoint: arguments.waypoint.as_ref() };
+    let plan = instances::plan(&resources.policies, &topology);
+    if !plan.refused.is_empty() {
+        return Err(Stop::Findings(plan.refused));
+    }
+    for resource in &plan.idle {
+        note(&format!(
+            "policy {}: applies to nothing: only `istio-waypoint` in {} is a GatewayClass that policies are for",
+            resource.policy.name, mesh.root_namespace
+        ));
+    }
+    for resource in &plan.for_one_waypoint {
+        note(&format!("policy {}: is for every waypoint; render it with --waypoint for each", resource.policy.name));
+    }
+    resources.policies.iter().for_each(|resource| say_custom(&resource.policy));
+    let selects = |instance: &Instance<'_>| instance.traffic == Traffic::Inbound;
+    if !arguments.no_gateways && arguments.gateway_labels.is_empty() && plan.instances.iter().any(selects) {
+        note(
+            "gateways are told from sidecars by the labels that Istio's installers give them: if policies select \
+             gateways with others, name those with --gateway-label; if they select none, --no-gateways leaves out what \
+             is only for gateways",
+        );
+    }
+    let image = Image { url: url.clone(), sha256: sha256.clone(), pull_secret: image_pull_secret.clone() };
+    let mut rendered = Vec::new();
+    for instance in &plan.instances {
+        let resource = kubernetes::extension(kind, instance, &image, &mesh);
+        say(instance, &resource);
+        rendered.push(resource);
+    }
+    if arguments.no_envoy_filter {
+        for resource in &resources.policies {
+            if resource.policy.predicates().any(|predicate| matches!(predicate, Predicate::SourceIp(_))) {
+                note(&format!(
+                    "policy {}: looks at the peer's address, which nothing tells the filter: it counts against every \
+                     request",
+                    resource.policy.name
+                ));
+            }
+        }
+    } else {
+        for place in &plan.helped {
+            rendered.push(kubernetes::envoy_filter(place).map_err(|misfit| misfit.to_string())?);
+        }
+    }
+    Ok(print(arguments.format, &rendered)?)
+}
+
+/// Says on standard error what a cluster may not take, and what it may take otherwise.
+fn say(instance: &Instance<'_>, resource: &Value) {
+    let of = |path: &str| resource.pointer(path).and_then(Value::as_str).unwrap_or_default();
+    let name = format!("{} {}/{}", of("/kind"), of("/metadata/namespace"), of("/metadata/name"));
+    let size = resource.to_string().len();
+    if size > LARGEST {
+        note(&format!("{name}: {size} bytes with all its policies; a cluster takes no more than about a mebibyte"));
+    }
+    if let (Attachment::Gateway(gateway), None) = (&instance.place.attachment, &instance.waypoint) {
+        let namespace = &instance.place.namespace;
+        note(&format!(
+            "{name}: is for the gateway {gateway}, known by its label {GATEWAY_NAME_LABEL}; if it is a waypoint, give \
+             --waypoint {namespace}/{gateway}"
+        ));
+    }
+}
+
+fn print(format: Format, resources: &[Value]) -> Result<String, String> {
+    match format {
+        Format::Json => Format::Json.print(&json!({ "apiVersion": "v1", "kind": "List", "items": resources })),
+        Format::Yaml => {
+            let documents: Vec<_> =
+                resources.iter().map(|resource| Format::Yaml.print(resource)).collect::<Result<_, _>>()?;
+            Ok(documents.join("---\n"))
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! What several kinds of rendering share.
+
+use crate::load::{Resource, Resources};
+use clap::ValueEnum;
+use mesh_authz::policy::scope::{Scope, Workload, scope};
+use mesh_authz::policy::{Action, AuthorizationPolicy};
+
+use crate::command::{Failure, json, needs_labels, note};
+
+/// The policies that apply to the workload. Says on standard error which do not, and why.
+pub fn applying<'r>(resources: &'r Resources, workload: &Workload) -> Result<Vec<&'r Resource>, Failure> {
+    let mut applying = Vec::new();
+    for resource in &resources.policies {
+        let policy = &resource.policy;
+        if let Some(what) = workload.lacks_labels_for(policy) {
+            return Err(needs_labels(policy, what));
+        }
+        match scope(policy, workload) {
+            Scope::Applies => applying.push(resource),
+            scope => note(&format!("policy {}: {scope}", policy.name)),
+        }
+    }
+    Ok(applying)
+}
+
+/// The form of the output.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Format {
+    /// YAML.
+    Yaml,
+    /// JSON.
+    Json,
+}
+
+impl Format {
+    pub fn print(self, value: &impl serde::Serialize) -> Result<String, Failure> {
+        match self {
+            Self::Yaml => serde_saphyr::to_string(value).map_err(|error| error.to_string()),
+            Self::Json => json(value),
+        }
+    }
+}
+
+/// Says on standard error what becomes of a CUSTOM policy.
+pub fn say_custom(policy: &AuthorizationPolicy) {
+    if policy.action == Action::Custom {
+        note(&format!("policy {}: its provider cannot be asked yet; what it matches is refused", policy.name));
+    }
+}

@@ -1,0 +1,88 @@
+//! Findings as SARIF 2.1.0, which code-scanning services read.
+
+use std::fmt::Write as _;
+
+use crate::lint::{CATALOGUE, Lint};
+use crate::load::finding::{Finding, Severity, Source};
+use mesh_authz::document::Span;
+use serde_json::{Map, Value, json};
+
+/// The rule of findings that no lint has made: the policy is refused.
+const INVALID: &str = "invalid";
+
+/// One run of `check`.
+pub fn log(findings: &[Finding]) -> Value {
+    let lint = |Lint { code, name, summary, explanation, .. }: &Lint| {
+        json!({
+            "id": code,
+            "name": name,
+            "shortDescription": { "text": summary },
+            "fullDescription": { "text": explanation },
+            "help": { "text": format!("mesh-authz check --explain {code}") },
+        })
+    };
+    let invalid = json!({
+        "id": INVALID,
+        "name": "invalid-policy",
+        "shortDescription": { "text": "a policy that is refused" },
+    });
+    let rules: Vec<Value> = std::iter::once(invalid).chain(CATALOGUE.iter().map(lint)).collect();
+    json!({
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [{
+            "tool": { "driver": {
+                "name": "mesh-authz",
+                "semanticVersion": env!("CARGO_PKG_VERSION"),
+                "rules": rules,
+            } },
+            "columnKind": "unicodeCodePoints",
+            "results": findings.iter().map(result).collect::<Vec<_>>(),
+        }],
+    })
+}
+
+fn result(finding: &Finding) -> Value {
+    let related = finding.related.iter().map(|related| {
+        let mut location = location(&related.source, related.span);
+        location.insert("message".to_owned(), json!({ "text": related.message }));
+        location
+    });
+    let level = match finding.severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+    };
+    json!({
+        "ruleId": finding.code.unwrap_or(INVALID),
+        "level": level,
+        "message": { "text": finding.diagnostic.to_string() },
+        "locations": [location(&finding.source, finding.span)],
+        "relatedLocations": related.collect::<Vec<_>>(),
+    })
+}
+
+fn location(source: &Source, span: Option<Span>) -> Map<String, Value> {
+    let mut physical = Map::new();
+    physical.insert("artifactLocation".to_owned(), json!({ "uri": uri(source) }));
+    if let Some(Span { start, end }) = span {
+        let region = json!({
+            "startLine": start.line, "startColumn": start.column, "endLine": end.line, "endColumn": end.column,
+        });
+        physical.insert("region".to_owned(), region);
+    }
+    Map::from_iter([("physicalLocation".to_owned(), physical.into())])
+}
+
+/// The file as a reference: what is no character of a path there is percent-encoded.
+fn uri(source: &Source) -> String {
+    let path = source.file.to_string_lossy().replace('\\', "/");
+    let mut uri = if source.file.is_absolute() { "file://".to_owned() } else { String::new() };
+    for byte in path.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~/!$&'()*+,;=@".contains(&byte) {
+            uri.push(char::from(byte));
+        } else {
+            let _infallible = write!(uri, "%{byte:02X}");
+        }
+    }
+    uri
+}

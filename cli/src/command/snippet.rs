@@ -1,0 +1,119 @@
+//! Findings for people: what is wrong and where, the line with a marker under the field, and what to do about it.
+
+use std::fmt::Write as _;
+use std::ops::Range;
+
+use crate::load::finding::{Finding, Severity, Source};
+use annotate_snippets::{AnnotationKind, Element, Group, Level, Renderer, Snippet};
+use anstyle::{AnsiColor, Style};
+use mesh_authz::document::Span;
+
+const BOLD: Style = Style::new().bold();
+
+/// Writes a finding: `FILE:LINE:COLUMN: …` on a line of its own, and what belongs to it below.
+pub fn finding(finding: &Finding, out: &mut String) {
+    let color = match finding.severity {
+        Severity::Error => AnsiColor::BrightRed,
+        Severity::Warning => AnsiColor::Yellow,
+    };
+    let style = color.on_default().bold();
+    let code = finding.code.map_or_else(String::new, |code| format!(" {code}"));
+    let kind = match (finding.severity, finding.code) {
+        // What is refused is said in the form that scripts read: without a word for it.
+        (Severity::Error, None) => String::new(),
+        (severity, _) => format!("{style}{severity}{code}:{style:#} "),
+    };
+    let place = place(&finding.source, finding.span);
+    let _infallible = writeln!(out, "{BOLD}{place}:{BOLD:#} {kind}{}", printable(&finding.statement().to_string()));
+    let snippet = |source, span, kind, label, path| snippet(source, span, kind, label, path).map(Element::from);
+    let mut elements: Vec<Element<'_>> = Vec::new();
+    elements.extend(finding.span.and_then(|span| snippet(&finding.source, span, AnnotationKind::Primary, None, false)));
+    for related in &finding.related {
+        let label = Some(related.message.as_str());
+        let element =
+            related.span.and_then(|span| snippet(&related.source, span, AnnotationKind::Primary, label, true));
+        elements.extend(element);
+    }
+    let hint = finding.diagnostic.hint.as_deref().map(printable);
+    elements.extend(hint.as_ref().map(|hint| Level::HELP.message(hint).into()));
+    if elements.is_empty() {
+        return;
+    }
+    let level = match finding.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+    };
+    let rendered = Renderer::styled().render(&[Group::with_level(level).elements(elements)]);
+    let _infallible = writeln!(out, "{rendered}\n");
+}
+
+/// A line of a file with a marker under a part of it.
+pub fn excerpt(source: &Source, span: Span, out: &mut String) {
+    if let Some(snippet) = snippet(source, span, AnnotationKind::Primary, None, false) {
+        let rendered = Renderer::styled().render(&[Group::with_level(Level::NOTE).element(snippet)]);
+        let _infallible = writeln!(out, "{rendered}");
+    }
+}
+
+/// `FILE:LINE:COLUMN`.
+pub fn place(source: &Source, span: Option<Span>) -> String {
+    let file = printable(&source.file.display().to_string());
+    match span {
+        Some(Span { start, .. }) => format!("{file}:{}:{}", start.line, start.column),
+        None => file,
+    }
+}
+
+/// The first line of a span; the whole text would be searched for it again and again.
+fn snippet<'s>(
+    source: &'s Source,
+    span: Span,
+    kind: AnnotationKind,
+    label: Option<&'s str>,
+    with_path: bool,
+) -> Option<Snippet<'s, annotate_snippets::Annotation<'s>>> {
+    let line = source.line(span.start.line)?;
+    let offset = |column: u32| {
+        let characters = usize::try_from(column).unwrap_or(usize::MAX).saturating_sub(1);
+        if source.is_ascii() {
+            return characters.min(line.len());
+        }
+        line.char_indices().nth(characters).map_or(line.len(), |(at, _)| at)
+    };
+    let start = offset(span.start.column);
+    let end = if span.end.line == span.start.line { offset(span.end.column) } else { line.trim_end().len() };
+    let (line, range) = window(line, start..end.max(start))?;
+    let annotation = kind.span(range).label(label);
+    let number = usize::try_from(span.start.line).unwrap_or(usize::MAX);
+    let snippet = Snippet::source(line).line_start(number).annotation(annotation);
+    Some(if with_path { snippet.path(source.file.display().to_string()) } else { snippet })
+}
+
+/// What there is to see of a line around a part of it; a line can be a whole file.
+fn window(line: &str, part: Range<usize>) -> Option<(&str, Range<usize>)> {
+    const AROUND: usize = 160;
+    let end = part.end.min(part.start.saturating_add(AROUND));
+    let mut from = part.start.saturating_sub(AROUND);
+    let mut to = end.saturating_add(AROUND).min(line.len());
+    while !line.is_char_boundary(from) {
+        from = from.saturating_sub(1);
+    }
+    while !line.is_char_boundary(to) {
+        to = to.saturating_add(1);
+    }
+    let end = (end..=to).find(|at| line.is_char_boundary(*at))?;
+    Some((line.get(from..to)?, part.start.saturating_sub(from)..end.saturating_sub(from)))
+}
+
+/// Text from a file as a terminal can take it: control characters are escaped.
+pub fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            printable.extend(character.escape_default());
+        } else {
+            printable.push(character);
+        }
+    }
+    printable
+}

@@ -1,0 +1,408 @@
+//! `mesh-authz test`: runs test files through the engine that enforces policies.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::explain::Explanation;
+use crate::load::finding::Source;
+use crate::load::{self, InputError};
+use crate::testfile::{Test, TestFile, TestFileError};
+use anstream::adapter::strip_str;
+use anstyle::AnsiColor;
+use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressStyle};
+use mesh_authz::diagnostic::Part;
+use mesh_authz::engine::{Decision, Engine};
+use mesh_authz::policy::rule_path;
+use mesh_authz::policy::scope::Scope;
+use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::{Answer, Failure, explain, snippet};
+
+/// How many of the rules that do not match are shown under a test that fails.
+const SHOWN_MISSES: usize = 3;
+
+/// Arguments of `mesh-authz test`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  mesh-authz test policies/tests.yaml
+  mesh-authz test --coverage policies/
+  mesh-authz test --format junit 'policies/**/tests*.yaml' > results.xml
+
+Exit status: 0 every test passes; 1 one does not; 2 wrong usage or unreadable input.")]
+pub struct Arguments {
+    /// Test files, patterns, or directories, of whose files those with a `tests` field are run.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    /// The form of the output.
+    #[arg(long, value_enum, default_value = "human")]
+    format: Format,
+
+    /// Name the rules that no test matches.
+    #[arg(long)]
+    coverage: bool,
+
+    /// As --coverage, and a rule that no test matches is a failure.
+    #[arg(long)]
+    require_coverage: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// For people, with an explanation under each test that fails.
+    Human,
+    /// One JSON object.
+    Json,
+    /// XML as `JUnit` has it, which CI services read.
+    Junit,
+}
+
+/// One file, run.
+struct Outcome {
+    file: String,
+    /// The tests, or why they could not be run.
+    result: Result<Run, TestFileError>,
+}
+
+/// The tests of one file, run.
+struct Run {
+    /// The policies that do not apply to the workload.
+    notes: Vec<String>,
+    tests: Vec<Tested>,
+    rules: Vec<Covered>,
+}
+
+/// A test, run.
+#[derive(Serialize)]
+struct Tested {
+    name: String,
+    line: Option<u32>,
+    passed: bool,
+    expected: String,
+    got: String,
+    /// Why it was decided so, for people; empty if the test passes.
+    #[serde(serialize_with = "plain", skip_serializing_if = "str::is_empty")]
+    explanation: String,
+}
+
+/// A rule, and whether a test matches it.
+struct Covered {
+    rule: Rule,
+    /// Where it stands, as the test file leads there.
+    place: String,
+    by_a_test: bool,
+}
+
+/// What a rule is known by: the file that it stands in, its policy, and its position.
+type Rule = (PathBuf, String, usize);
+
+pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
+    let files = files(&arguments.files).map_err(|error| error.to_string())?;
+    let with_coverage = arguments.coverage || arguments.require_coverage;
+    let progress = progress(files.len());
+    let run = |file: &PathBuf| {
+        let outcome = Outcome::of(file, with_coverage);
+        progress.inc(1);
+        outcome
+    };
+    let outcomes: Result<Vec<_>, _> = files.par_iter().map(run).collect();
+    progress.finish_and_clear();
+    let summary = Summary::new(outcomes.map_err(|error| error.to_string())?, with_coverage);
+    match arguments.format {
+        Format::Human => summary.human(out),
+        Format::Json => *out = super::json(&summary.json())?,
+        Format::Junit => *out = summary.junit()?,
+    }
+    let uncovered = arguments.require_coverage && summary.uncovered().next().is_some();
+    Ok(if summary.failed > 0 || uncovered { Answer::Bad } else { Answer::Good })
+}
+
+/// The test files that arguments name. Of a directory's files, those that are test files; a file that is named is one.
+fn files(arguments: &[PathBuf]) -> Result<Vec<PathBuf>, InputError> {
+    let mut files = Vec::new();
+    for argument in arguments {
+        let found = load::all_files(std::slice::from_ref(argument))?;
+        if !argument.is_dir() {
+            files.extend(found);
+            continue;
+        }
+        let before = files.len();
+        for file in found {
+            // What is no YAML may be meant as a test file, and is reported as what it is.
+            if load::documents(&file).map_or(true, |all| all.iter().any(TestFile::is_one)) {
+                files.push(file);
+            }
+        }
+        if files.len() == before {
+            let message = "the folder has no test file in it: a document with `policies` and `tests`".to_owned();
+            return Err(InputError { file: argument.clone(), message });
+        }
+    }
+    Ok(files)
+}
+
+/// A bar on standard error, for whoever waits there: none for a few files, and none where nobody looks.
+fn progress(files: usize) -> ProgressBar {
+    const FEW: usize = 20;
+    if files <= FEW {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(u64::try_from(files).unwrap_or(u64::MAX));
+    if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} test files") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
+}
+
+impl Outcome {
+    fn of(path: &Path, with_coverage: bool) -> Result<Self, InputError> {
+        let result = match TestFile::read(path) {
+            Ok(file) => Ok(Run::of(&file, with_coverage)),
+            Err(TestFileError::Input(error)) if error.file == path => return Err(error),
+            Err(error) => Err(error),
+        };
+        Ok(Self { file: path.display().to_string(), result })
+    }
+}
+
+impl Run {
+    fn of(file: &TestFile, with_coverage: bool) -> Self {
+        let engine = file.set.engine();
+        let elsewhere = file.set.scopes().filter(|(_, scope)| *scope != Scope::Applies);
+        Self {
+            notes: elsewhere.map(|(resource, scope)| format!("policy {}: {scope}", resource.policy.name)).collect(),
+            tests: file.tests.par_iter().map(|test| tested(file, &engine, test)).collect(),
+            rules: if with_coverage { coverage(file, &engine) } else { Vec::new() },
+        }
+    }
+}
+
+fn tested(file: &TestFile, engine: &Engine, test: &Test) -> Tested {
+    let request = test.request.to_request();
+    let decision = engine.decide(&request);
+    let passed = test.expect.is_met_by(&decision);
+    let mut explanation = String::new();
+    if !passed {
+        explain::details(&Explanation::new(&file.set, engine, &request), SHOWN_MISSES, &mut explanation);
+        explanation.truncate(explanation.trim_end().len());
+        explanation.drain(..explanation.len().saturating_sub(explanation.trim_start().len()));
+    }
+    Tested {
+        name: test.name.clone(),
+        line: test.position.map(|position| position.line),
+        passed,
+        expected: test.expect.to_string(),
+        got: got(&decision),
+        explanation,
+    }
+}
+
+/// A decision as a test file writes it, and why.
+fn got(decision: &Decision<'_>) -> String {
+    format!("{}: {}", decision.verdict, decision.reason)
+}
+
+/// The rules of the file's policies, and which of them some test matches.
+fn coverage(file: &TestFile, engine: &Engine) -> Vec<Covered> {
+    let matched = |test: &Test| {
+        let request = test.request.to_request();
+        let traces = engine.explain(&request).into_iter().filter(|trace| trace.miss.is_none());
+        traces.map(|trace| trace.rule.clone()).collect::<Vec<_>>()
+    };
+    let matched: Vec<_> = file.tests.par_iter().flat_map(matched).collect();
+    let of_policy = file
+        .set
+        .resources
+        .policies
+        .iter()
+        .flat_map(|resource| (0..resource.policy.rules.len()).map(move |index| (resource, index)));
+    let covered = of_policy.map(|(resource, index)| {
+        let source: &Source = &resource.source;
+        let name = &resource.policy.name;
+        Covered {
+            rule: (source.file.canonicalize().unwrap_or(source.file.clone()), name.to_string(), index),
+            place: snippet::place(source, resource.node.locate(&rule_path(index), Part::Value)),
+            by_a_test: matched.iter().any(|rule| *rule.policy == *name && rule.index == index),
+        }
+    });
+    covered.collect()
+}
+
+/// All files, run.
+struct Summary {
+    outcomes: Vec<Outcome>,
+    passed: usize,
+    failed: usize,
+    /// Every rule: where it stands, and whether some test of some file matches it; `None` if nobody has asked.
+    rules: Option<BTreeMap<Rule, (String, bool)>>,
+}
+
+impl Summary {
+    fn new(outcomes: Vec<Outcome>, with_coverage: bool) -> Self {
+        let (mut passed, mut failed) = (0_usize, 0_usize);
+        let mut rules = BTreeMap::new();
+        for outcome in &outcomes {
+            match &outcome.result {
+                Ok(run) => {
+                    let passing = run.tests.iter().filter(|test| test.passed).count();
+                    passed = passed.saturating_add(passing);
+                    failed = failed.saturating_add(run.tests.len().saturating_sub(passing));
+                    for Covered { rule, place, by_a_test } in &run.rules {
+                        rules.entry(rule.clone()).or_insert_with(|| (place.clone(), false)).1 |= by_a_test;
+                    }
+                }
+                Err(_) => failed = failed.saturating_add(1),
+            }
+        }
+        Self { outcomes, passed, failed, rules: with_coverage.then_some(rules) }
+    }
+
+    fn uncovered(&self) -> impl Iterator<Item = (&Rule, &str)> {
+        let rules = self.rules.iter().flatten();
+        rules.filter(|(_, (_, by_a_test))| !by_a_test).map(|(rule, (place, _))| (rule, place.as_str()))
+    }
+
+    fn human(&self, out: &mut String) {
+        let (good, bad) = (AnsiColor::Green.on_default(), AnsiColor::BrightRed.on_default().bold());
+        for Outcome { file, result } in &self.outcomes {
+            let run = match result {
+                Ok(run) => run,
+                Err(TestFileError::Invalid(findings)) => {
+                    for finding in findings {
+                        snippet::finding(finding, out);
+                    }
+                    continue;
+                }
+                Err(TestFileError::Input(error)) => {
+                    let _infallible =
+                        writeln!(out, "{bad}FAILED{bad:#} {file}: {}", snippet::printable(&error.to_string()));
+                    continue;
+                }
+            };
+            for note in &run.notes {
+                let _infallible = writeln!(out, "note   {file}: {note}");
+            }
+            for Tested { name, line, passed, expected, got, explanation } in &run.tests {
+                let name = snippet::printable(name);
+                if *passed {
+                    let _infallible = writeln!(out, "{good}ok{good:#}     {file}: {name}");
+                    continue;
+                }
+                let line = line.map_or_else(String::new, |line| format!(":{line}"));
+                let _infallible = writeln!(out, "{bad}FAILED{bad:#} {file}{line}: {name}");
+                let _infallible = writeln!(out, "       expected {}", snippet::printable(expected));
+                let _infallible = writeln!(out, "       got {got}\n");
+                for line in explanation.lines() {
+                    let _infallible = writeln!(out, "{}", format!("       {line}").trim_end());
+                }
+                out.push('\n');
+            }
+        }
+        self.coverage(out);
+        let _infallible = writeln!(out, "{} passed, {} failed", self.passed, self.failed);
+    }
+
+    fn coverage(&self, out: &mut String) {
+        let Some(rules) = &self.rules else { return };
+        let covered = rules.values().filter(|(_, by_a_test)| *by_a_test).count();
+        let _infallible = writeln!(out, "coverage: a test matches {covered} of {} rules", rules.len());
+        for ((_, policy, index), place) in self.uncovered() {
+            let _infallible = writeln!(out, "  none matches rule {index} of {policy}  {place}");
+        }
+    }
+
+    fn json(&self) -> Json<'_> {
+        let uncovered = self.uncovered().map(|((_, policy, rule), place)| JsonRule { policy, rule: *rule, place });
+        let coverage =
+            self.rules.as_ref().map(|rules| JsonCoverage { rules: rules.len(), uncovered: uncovered.collect() });
+        let files = self.outcomes.iter().map(JsonFile::from).collect();
+        Json { passed: self.passed, failed: self.failed, files, coverage }
+    }
+
+    fn junit(&self) -> Result<String, Failure> {
+        let mut report = Report::new("mesh-authz");
+        for Outcome { file, result } in &self.outcomes {
+            let mut suite = TestSuite::new(file);
+            match result {
+                Ok(run) => {
+                    for test in &run.tests {
+                        let mut status = TestCaseStatus::success();
+                        if !test.passed {
+                            status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+                            status.set_message(xml(&format!("expected {}, got {}", test.expected, test.got)));
+                            status.set_description(xml(&strip_str(&test.explanation).to_string()));
+                        }
+                        let mut case = TestCase::new(xml(&test.name), status);
+                        case.set_classname(file);
+                        suite.add_test_case(case);
+                    }
+                }
+                Err(error) => {
+                    let mut status = TestCaseStatus::non_success(NonSuccessKind::Error);
+                    status.set_message("the test file is not valid").set_description(xml(&error.to_string()));
+                    suite.add_test_case(TestCase::new("the file can be read", status));
+                }
+            }
+            report.add_test_suite(suite);
+        }
+        report.to_string().map_err(|error| error.to_string())
+    }
+}
+
+/// The characters that XML 1.0 has; others cannot stand in it, not even escaped.
+fn xml(text: &str) -> String {
+    let is_one =
+        |c: &char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..);
+    text.chars().filter(is_one).collect()
+}
+
+/// What came of it, as JSON has it.
+#[derive(Serialize)]
+struct Json<'s> {
+    passed: usize,
+    failed: usize,
+    files: Vec<JsonFile<'s>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    coverage: Option<JsonCoverage<'s>>,
+}
+
+#[derive(Serialize)]
+struct JsonFile<'s> {
+    file: &'s str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<String>,
+    tests: &'s [Tested],
+}
+
+impl<'s> From<&'s Outcome> for JsonFile<'s> {
+    fn from(Outcome { file, result }: &'s Outcome) -> Self {
+        match result {
+            Ok(run) => Self { file, errors: Vec::new(), tests: &run.tests },
+            Err(error) => Self { file, errors: error.to_string().lines().map(str::to_owned).collect(), tests: &[] },
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct JsonCoverage<'s> {
+    rules: usize,
+    uncovered: Vec<JsonRule<'s>>,
+}
+
+#[derive(Serialize)]
+struct JsonRule<'s> {
+    policy: &'s str,
+    rule: usize,
+    place: &'s str,
+}
+
+/// A text without its colours.
+fn plain<S: serde::Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&strip_str(text))
+}

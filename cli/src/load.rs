@@ -1,0 +1,412 @@
+//! Policies from files, for the command and the tests: YAML or JSON, several documents, lists, directories, patterns.
+
+pub mod finding;
+pub mod policy_set;
+pub mod request_authentication;
+pub mod yaml;
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::string::FromUtf8Error;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use self::finding::{Finding, Related, Severity, Source};
+use self::request_authentication::RequestAuthentication;
+use self::yaml::YamlError;
+use mesh_authz::diagnostic::{self, Diagnostic, Diagnostics};
+use mesh_authz::document::{Node, Span, Value};
+use mesh_authz::policy::{AuthorizationPolicy, PolicyName, read};
+
+const LIST_KINDS: [&str; 3] = ["List", "AuthorizationPolicyList", "RequestAuthenticationList"];
+
+/// The code of the error that two policies have one name.
+pub const DUPLICATE_NAME: &str = "MA011";
+
+/// What was found in some files.
+#[derive(Debug, Default)]
+pub struct Resources {
+    /// The valid policies, in the order of the input.
+    pub policies: Vec<Resource>,
+    /// The valid `RequestAuthentications`, in the order of the input.
+    pub request_authentications: Vec<Authentication>,
+    /// Everything else, in the order of the input.
+    pub others: Vec<Other>,
+    /// Everything that is wrong.
+    pub findings: Vec<Finding>,
+}
+
+/// A valid policy and where it came from.
+#[derive(Debug)]
+pub struct Resource {
+    /// The text that it stands in.
+    pub source: Arc<Source>,
+    /// As written.
+    pub node: Node,
+    /// As read.
+    pub policy: AuthorizationPolicy,
+}
+
+/// A valid `RequestAuthentication` and where it came from.
+#[derive(Debug)]
+pub struct Authentication {
+    /// The text that it stands in.
+    pub source: Arc<Source>,
+    /// As written.
+    pub node: Node,
+    /// As read.
+    pub authentication: RequestAuthentication,
+}
+
+/// A document that is neither.
+#[derive(Debug)]
+pub struct Other {
+    /// The text that it stands in.
+    pub source: Arc<Source>,
+    /// As written.
+    pub node: Node,
+}
+
+/// An input could not be read at all.
+#[derive(Debug)]
+pub struct InputError {
+    /// The file.
+    pub file: PathBuf,
+    /// Why.
+    pub message: String,
+}
+
+impl fmt::Display for InputError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.file.display(), self.message)
+    }
+}
+
+impl std::error::Error for InputError {}
+
+impl Other {
+    /// The text of a field at the root: `kind`, `apiVersion`.
+    #[must_use]
+    pub fn text(&self, field: &str) -> &str {
+        self.node.get(field).and_then(Node::as_str).unwrap_or_default()
+    }
+
+    /// `metadata.name`.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.node.get("metadata")?.get("name")?.as_str()
+    }
+}
+
+/// Says what it is.
+impl fmt::Display for Other {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.source.file.display())?;
+        if self.text("kind").is_empty() && self.text("apiVersion").is_empty() {
+            let is_test = self.node.get("tests").is_some();
+            return f.write_str(if is_test { "a test file" } else { "a document that is no Kubernetes resource" });
+        }
+        write!(f, "{} {} of {}", self.text("kind"), self.name().unwrap_or("?"), self.text("apiVersion"))
+    }
+}
+
+impl Resources {
+    /// Reads files, directories (all `.yaml`, `.yml` and `.json` files in them, hidden ones left out), patterns such as
+    /// `policies/**/*.yaml`, and `-`, standard input. A file that is named in several ways is read once.
+    ///
+    /// # Errors
+    /// A file cannot be read. What is wrong with what it holds is a finding, not an error.
+    pub fn read<P: AsRef<Path>>(inputs: &[P]) -> Result<Self, InputError> {
+        let files = all_files(inputs)?;
+        let texts: Vec<_> = files.par_iter().map(|file| Source::read_documents(file)).collect::<Result<_, _>>()?;
+        let mut resources = Self::default();
+        for (source, documents) in texts {
+            resources.add_documents(&Arc::new(source), documents);
+        }
+        resources.find_twins();
+        Ok(resources)
+    }
+
+    /// What is in a text.
+    #[must_use]
+    pub fn of(source: &Arc<Source>) -> Self {
+        let mut resources = Self::default();
+        resources.add_documents(source, yaml::read(&source.text));
+        resources.find_twins();
+        resources
+    }
+
+    fn add_documents(&mut self, source: &Arc<Source>, (documents, error): Documents) {
+        for node in documents {
+            self.document(source, node);
+        }
+        self.findings.extend(error.map(|error| not_yaml(source, &error)));
+    }
+
+    /// Whether anything found makes the input unusable.
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
+        !self.findings.is_empty()
+    }
+
+    /// The resources of this kind that are not policies.
+    pub fn of_kind(&self, kind: &str) -> impl Iterator<Item = &Other> {
+        self.others.iter().filter(move |other| other.text("kind") == kind)
+    }
+
+    fn document(&mut self, source: &Arc<Source>, node: Node) {
+        let text = |name| node.get(name).and_then(Node::as_str).unwrap_or_default();
+        let (kind, group) = (text("kind"), text("apiVersion").split_once('/').map_or("", |(group, _)| group));
+        let is_resource = !kind.is_empty() || !group.is_empty();
+        let is_meant = is_resource || node.get("spec").is_some() || node.get("metadata").is_some();
+        if LIST_KINDS.contains(&kind) {
+            self.list(source, node);
+            return;
+        }
+        match Ours::of(kind, group).filter(|_| is_meant) {
+            Some(Ours::Policy) => self.policy(source, node),
+            Some(Ours::RequestAuthentication) => self.request_authentication(source, node),
+            None => self.others.push(Other { source: Arc::clone(source), node }),
+        }
+    }
+
+    /// A list of resources, as `kubectl get -o yaml` prints one.
+    fn list(&mut self, source: &Arc<Source>, node: Node) {
+        let mut diagnostics = Diagnostics::new();
+        match node.get("items").map(|items| &items.value) {
+            Some(Value::List(_)) => {}
+            Some(other) => {
+                diagnostics.field("items", |d| d.error(format!("must be a list, is {}", other.kind())));
+            }
+            None => diagnostics.field("items", |d| d.error("is missing")),
+        }
+        self.findings.extend(findings(source, &node, diagnostics));
+        let Value::Map(entries) = node.value else { return };
+        for (_, items) in entries.into_iter().filter(|(key, _)| key == "items") {
+            let Value::List(items) = items.value else { continue };
+            for item in items {
+                self.document(source, item);
+            }
+        }
+    }
+
+    fn policy(&mut self, source: &Arc<Source>, node: Node) {
+        let mut diagnostics = Diagnostics::new();
+        let policy = read::policy(&node, &mut diagnostics);
+        self.findings.extend(findings(source, &node, diagnostics));
+        if let Some(policy) = policy {
+            self.policies.push(Resource { source: Arc::clone(source), node, policy });
+        }
+    }
+
+    fn request_authentication(&mut self, source: &Arc<Source>, node: Node) {
+        let mut diagnostics = Diagnostics::new();
+        let authentication = request_authentication::request_authentication(&node, &mut diagnostics);
+        self.findings.extend(findings(source, &node, diagnostics));
+        if let Some(authentication) = authentication {
+            self.request_authentications.push(Authentication { source: Arc::clone(source), node, authentication });
+        }
+    }
+
+    fn find_twins(&mut self) {
+        let policies = self.policies.iter().map(|found| (&found.policy.name, &found.source, &found.node));
+        let mut twins = self::twins(policies);
+        let authentications = self.request_authentications.iter();
+        twins
+            .extend(self::twins(authentications.map(|found| (&found.authentication.name, &found.source, &found.node))));
+        self.findings.extend(twins);
+    }
+}
+
+/// Two resources of one kind, namespace and name: a cluster would keep the last.
+fn twins<'r>(resources: impl Iterator<Item = (&'r PolicyName, &'r Arc<Source>, &'r Node)>) -> Vec<Finding> {
+    let mut seen = HashMap::new();
+    let mut found = Vec::new();
+    for (name, source, node) in resources {
+        let Some((first_source, first_node)) = seen.insert(name, (source, node)) else { continue };
+        let message = format!("another policy, in {}, has the same namespace and name", first_source.file.display());
+        let diagnostic = Diagnostic {
+            policy: Some(name.to_string()),
+            path: diagnostic::Path::of(["metadata", "name"]),
+            message,
+            hint: Some("rename or remove one; a cluster cannot hold both".to_owned()),
+            ..Diagnostic::default()
+        };
+        let related = Related {
+            source: Arc::clone(first_source),
+            span: first_node.locate(&diagnostic::Path::of(["metadata", "name"]), diagnostic.part),
+            message: "the other one".to_owned(),
+        };
+        let finding = Finding::error(source, node, diagnostic);
+        found.push(Finding { code: Some(DUPLICATE_NAME), related: vec![related], ..finding });
+    }
+    found
+}
+
+impl Source {
+    /// Reads a file, or standard input for `-`.
+    ///
+    /// # Errors
+    /// It cannot be read, or is not UTF-8.
+    pub fn read(file: &Path) -> Result<Self, InputError> {
+        let text = String::from_utf8(bytes(file)?);
+        let text = text.map_err(|error| InputError { file: file.to_owned(), message: not_text(&error) })?;
+        Ok(Self::new(file.to_owned(), text))
+    }
+
+    /// As [`Self::read`], with the documents in it as far as they are YAML. What is not text at all is not YAML either.
+    fn read_documents(file: &Path) -> Result<(Self, Documents), InputError> {
+        let (text, error) = match String::from_utf8(bytes(file)?) {
+            Ok(text) => (text, None),
+            Err(error) => (String::new(), Some(not_text(&error))),
+        };
+        let source = Self::new(file.to_owned(), text);
+        let documents = match error {
+            None => yaml::read(&source.text),
+            Some(message) => (Vec::new(), Some(YamlError::new(message))),
+        };
+        Ok((source, documents))
+    }
+}
+
+/// Documents, and why there are no more.
+type Documents = (Vec<Node>, Option<YamlError>);
+
+fn bytes(file: &Path) -> Result<Vec<u8>, InputError> {
+    let bytes = if file == Path::new("-") {
+        let mut bytes = Vec::new();
+        std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
+    } else {
+        std::fs::read(file)
+    };
+    bytes.map_err(|error| InputError { file: file.to_owned(), message: error.to_string() })
+}
+
+fn not_text(error: &FromUtf8Error) -> String {
+    format!("the file is not UTF-8, from byte {} on", error.utf8_error().valid_up_to())
+}
+
+/// The documents of one file.
+///
+/// # Errors
+/// It cannot be read, or is not YAML.
+pub fn documents(file: &Path) -> Result<Vec<Node>, InputError> {
+    let source = Source::read(file)?;
+    let not_yaml = |error: YamlError| InputError { file: source.file.clone(), message: error.to_string() };
+    yaml::documents(&source.text).map_err(not_yaml)
+}
+
+/// Gives each diagnostic its place in the file.
+pub fn findings(source: &Arc<Source>, node: &Node, diagnostics: Diagnostics) -> impl Iterator<Item = Finding> {
+    diagnostics.into_found().into_iter().map(|diagnostic| Finding::error(source, node, diagnostic))
+}
+
+/// The finding that a text is not YAML.
+#[must_use]
+pub fn not_yaml(source: &Arc<Source>, error: &YamlError) -> Finding {
+    let message = format!("this is not YAML: {}", error.message);
+    let within = error.within.map(|start| Related {
+        source: Arc::clone(source),
+        span: Some(Span { start, end: start }),
+        message: format!("it was read as part of what begins here, in column {}", start.column),
+    });
+    Finding {
+        source: Arc::clone(source),
+        span: Some(Span { start: error.position, end: error.position }),
+        severity: Severity::Error,
+        code: None,
+        diagnostic: Diagnostic { message, hint: error.hint.map(str::to_owned), ..Diagnostic::default() },
+        related: within.into_iter().collect(),
+    }
+}
+
+/// The files that arguments name, each once: files as they are, the files with resources in directories, and what a pattern
+/// matches.
+///
+/// # Errors
+/// A directory cannot be read or has no such file, or a pattern matches none.
+pub fn all_files<P: AsRef<Path>>(inputs: &[P]) -> Result<Vec<PathBuf>, InputError> {
+    let mut seen = HashSet::new();
+    let mut all = Vec::new();
+    for input in inputs {
+        let found = files(input.as_ref())?;
+        all.extend(found.into_iter().filter(|file| seen.insert(file.canonicalize().unwrap_or(file.clone()))));
+    }
+    Ok(all)
+}
+
+/// The files that an argument names.
+fn files(input: &Path) -> Result<Vec<PathBuf>, InputError> {
+    let error = |message: String| InputError { file: input.to_owned(), message };
+    if input.is_dir() {
+        let files = in_folder(input).map_err(|e| error(e.to_string()))?;
+        if files.is_empty() {
+            return Err(error("the folder has no .yaml, .yml or .json file in it".to_owned()));
+        }
+        return Ok(files);
+    }
+    let pattern = input.to_str().filter(|text| !input.exists() && text.contains(['*', '?', '[']));
+    let Some(pattern) = pattern else { return Ok(vec![input.to_owned()]) };
+    let paths = glob::glob(pattern).map_err(|e| error(e.to_string()))?;
+    let files: Vec<_> = paths.collect::<Result<_, _>>().map_err(|e| error(e.to_string()))?;
+    let files: Vec<_> = files.into_iter().filter(|path| path.is_file()).collect();
+    if files.is_empty() {
+        return Err(error("the pattern matches no file".to_owned()));
+    }
+    Ok(files)
+}
+
+/// The files with resources in a folder, and in the folders in it, in the order of their names. A link back to a folder that it
+/// is in is passed over, and so is one to nothing, unless it has the name of a resource.
+fn in_folder(folder: &Path) -> Result<Vec<PathBuf>, walkdir::Error> {
+    let is_hidden =
+        |entry: &walkdir::DirEntry| entry.depth() > 0 && entry.file_name().as_encoded_bytes().starts_with(b".");
+    let is_resource = |path: &Path| {
+        let extension = path.extension().unwrap_or_default();
+        ["yaml", "yml", "json"].iter().any(|known| extension.eq_ignore_ascii_case(known))
+    };
+    let mut files = Vec::new();
+    for entry in
+        walkdir::WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter().filter_entry(|e| !is_hidden(e))
+    {
+        match entry {
+            Ok(entry) if is_resource(entry.path()) && entry.path().is_file() => files.push(entry.into_path()),
+            Ok(_) => {}
+            Err(error) => {
+                let is_link_to_nothing = error.path().is_some_and(|path| path.is_symlink() && !is_resource(path));
+                if error.loop_ancestor().is_none() && !is_link_to_nothing {
+                    return Err(error);
+                }
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// What a resource is, or is meant to be: a mistyped one must not be skipped as something else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ours {
+    Policy,
+    RequestAuthentication,
+}
+
+impl Ours {
+    /// A resource of another group is something else.
+    fn of(kind: &str, group: &str) -> Option<Self> {
+        const GROUP: &str = "security.istio.io";
+        let is_group =
+            group.is_empty() || group.ends_with("istio.io") || diagnostic::suggestion(group, [GROUP]).is_some();
+        let is_sibling = kind == "PeerAuthentication";
+        // `PeerAuthentication` is nearer to one of them than many a mistyped name.
+        match diagnostic::suggestion(kind, [read::KIND, request_authentication::KIND]) {
+            _ if is_sibling || !is_group => None,
+            Some(request_authentication::KIND) => Some(Self::RequestAuthentication),
+            Some(_) => Some(Self::Policy),
+            None if kind.is_empty() || group == GROUP => Some(Self::Policy),
+            None => None,
+        }
+    }
+}

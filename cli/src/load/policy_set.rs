@@ -1,0 +1,43 @@
+//! Policies from files, seen from one workload: which of them apply, and what they decide.
+
+use crate::load::{Resource, Resources};
+use mesh_authz::config::Mesh;
+use mesh_authz::engine::Engine;
+use mesh_authz::policy::scope::{Scope, Workload, scope};
+
+/// Policies, and what their meaning depends on.
+#[derive(Debug)]
+pub struct PolicySet {
+    /// The policies, and what else the files hold.
+    pub resources: Resources,
+    /// The workload that they protect.
+    pub workload: Workload,
+    /// The mesh that it is part of.
+    pub mesh: Mesh,
+}
+
+impl PolicySet {
+    /// Each policy, and whether it applies to the workload.
+    pub fn scopes(&self) -> impl Iterator<Item = (&Resource, Scope)> {
+        self.resources.policies.iter().map(|resource| (resource, scope(&resource.policy, &self.workload)))
+    }
+
+    /// The policies that apply to the workload.
+    pub fn applying(&self) -> impl Iterator<Item = &Resource> {
+        self.scopes().filter(|(_, scope)| *scope == Scope::Applies).map(|(resource, _)| resource)
+    }
+
+    /// The first policy of which nobody can say whether it applies, since the workload's labels are unknown, and what it
+    /// has that asks for them.
+    #[must_use]
+    pub fn lacks_labels(&self) -> Option<(&Resource, &'static str)> {
+        let mut policies = self.resources.policies.iter();
+        policies.find_map(|resource| Some((resource, self.workload.lacks_labels_for(&resource.policy)?)))
+    }
+
+    /// The policies that apply, compiled.
+    #[must_use]
+    pub fn engine(&self) -> Engine {
+        Engine::new(self.applying().map(|resource| &resource.policy), &self.mesh.options())
+    }
+}

@@ -1,0 +1,226 @@
+//! From a document to the typed resource, with everything that is wrong on the way.
+
+use std::time::Duration;
+
+use super::uri::KeysUri;
+use super::{ClaimToHeader, FromHeader, JwtRule, Keys, RequestAuthentication};
+use mesh_authz::diagnostic::Diagnostics;
+use mesh_authz::document::{Node, Object, Value, boolean, from_json, list, list_of_some, string};
+use mesh_authz::policy::Target;
+use mesh_authz::policy::resource::{envelope, missing, name_of, selector, target, target_reference, target_references};
+
+/// The kind of this resource.
+pub const KIND: &str = "RequestAuthentication";
+
+const MOST_RULES: usize = 4096;
+const MOST_SPACE_DELIMITED: usize = 64;
+
+/// Reads and validates one resource.
+///
+/// `None` if it is invalid in any way: then at least one error was reported.
+pub fn request_authentication(node: &Node, diagnostics: &mut Diagnostics) -> Option<RequestAuthentication> {
+    diagnostics.policy(|| name_of(node), |diagnostics| resource(node, diagnostics))
+}
+
+fn resource(node: &Node, diagnostics: &mut Diagnostics) -> Option<RequestAuthentication> {
+    let errors_before = diagnostics.count();
+    let mut object = Object::open(node, diagnostics)?;
+    let metadata = envelope(&mut object, KIND, diagnostics);
+    let spec = object.read("spec", diagnostics, spec).flatten();
+    object.ignore("status");
+    object.finish(diagnostics);
+    let (target, rules) = spec.unwrap_or((Target::Everything, Vec::new()));
+    let resource = RequestAuthentication { name: metadata?.name?, target, rules };
+    if diagnostics.count() == errors_before { Some(resource) } else { None }
+}
+
+fn spec(node: &Node, diagnostics: &mut Diagnostics) -> Option<(Target, Vec<JwtRule>)> {
+    let mut object = Object::open(node, diagnostics)?;
+    let selector = object.read("selector", diagnostics, selector);
+    let target_ref = object
+        .read("targetRef", diagnostics, |node, diagnostics| target_reference(node, diagnostics).into_iter().collect());
+    let target_refs = object.read("targetRefs", diagnostics, target_references);
+    let target = target(selector, target_ref, target_refs, diagnostics);
+    let rules = object.read("jwtRules", diagnostics, |node, diagnostics| {
+        let rules = list_of_some(node, diagnostics, rule);
+        if rules.len() > MOST_RULES {
+            diagnostics.error(format!("has {} entries, at most {MOST_RULES} are allowed", rules.len()));
+        }
+        rules
+    });
+    object.finish(diagnostics);
+    Some((target, rules.unwrap_or_default()))
+}
+
+fn rule(node: &Node, diagnostics: &mut Diagnostics) -> Option<JwtRule> {
+    let mut object = Object::open(node, diagnostics)?;
+    let issuer = object.read("issuer", diagnostics, non_empty).flatten();
+    let audiences = non_empties(&mut object, "audiences", diagnostics);
+    let keys = keys(&mut object, diagnostics);
+    if !object.has("issuer") && !matches!(keys, Keys::Remote(_)) {
+        diagnostics.field("issuer", |diagnostics| {
+            diagnostics.error_with_hint("is missing", "write the `iss` of the tokens; only jwksUri does without");
+        });
+    }
+    let rule = JwtRule {
+        issuer,
+        audiences,
+        keys,
+        from_headers: object
+            .read("fromHeaders", diagnostics, |node, diagnostics| list_of_some(node, diagnostics, from_header))
+            .unwrap_or_default(),
+        from_params: non_empties(&mut object, "fromParams", diagnostics),
+        from_cookies: non_empties(&mut object, "fromCookies", diagnostics),
+        output_payload_to_header: object
+            .read("outputPayloadToHeader", diagnostics, |node, diagnostics| {
+                // An empty one is none.
+                let name = string(node, diagnostics).filter(|name| !name.is_empty())?;
+                token(name, diagnostics);
+                Some(name.to_owned())
+            })
+            .flatten(),
+        forward_original_token: object.read("forwardOriginalToken", diagnostics, boolean).flatten().unwrap_or(false),
+        output_claim_to_headers: object
+            .read("outputClaimToHeaders", diagnostics, |node, diagnostics| list_of_some(node, diagnostics, claim))
+            .unwrap_or_default(),
+        timeout: object.read("timeout", diagnostics, duration).flatten(),
+        space_delimited_claims: non_empties(&mut object, "spaceDelimitedClaims", diagnostics),
+    };
+    if rule.space_delimited_claims.len() > MOST_SPACE_DELIMITED {
+        diagnostics.field("spaceDelimitedClaims", |diagnostics| {
+            diagnostics.error(format!("takes at most {MOST_SPACE_DELIMITED} names"));
+        });
+    }
+    object.finish(diagnostics);
+    Some(rule)
+}
+
+/// `jwks`, `jwksUri`, and `jwks_uri`, its older spelling: one of them at most.
+fn keys(object: &mut Object<'_>, diagnostics: &mut Diagnostics) -> Keys {
+    let given = ["jwks", "jwksUri", "jwks_uri"].into_iter().filter(|name| object.has(name)).count();
+    if given > 1 {
+        diagnostics.error_with_hint("only one of jwks and jwksUri may be set", "remove the others");
+    }
+    let inline = object.read("jwks", diagnostics, jwks).flatten();
+    let mut uri = |name| {
+        let read = |node: &Node, diagnostics: &mut Diagnostics| {
+            let text = string(node, diagnostics)?;
+            let report = |problem| {
+                let hint = "write http:// or https://, a host and a path";
+                diagnostics.error_with_hint(format!("`{text}` {problem}"), hint);
+            };
+            KeysUri::parse(text).map_err(report).ok()
+        };
+        object.read(name, diagnostics, read).flatten()
+    };
+    let remote = [uri("jwksUri"), uri("jwks_uri")].into_iter().flatten().next();
+    match (inline, remote) {
+        (Some(inline), _) => Keys::Inline(inline),
+        (None, Some(remote)) => Keys::Remote(remote),
+        (None, None) => Keys::Discovered,
+    }
+}
+
+/// A JSON Web Key Set (RFC 7517). An empty text is none, as with Istio.
+fn jwks(node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
+    let text = string(node, diagnostics).filter(|text| !text.is_empty())?;
+    let set = match from_json(text.as_bytes()) {
+        Ok(set) => set,
+        Err(error) => {
+            diagnostics.error_with_hint(format!("is not JSON: {error}"), "write {\"keys\": [ … ]}");
+            return None;
+        }
+    };
+    match set.get("keys").map(|keys| &keys.value) {
+        Some(Value::List(keys)) if !keys.is_empty() => {
+            for (index, key) in keys.iter().enumerate() {
+                if key.get("kty").and_then(Node::as_str).is_none() {
+                    diagnostics.error(format!("keys[{index}] is no key: it has no `kty`"));
+                }
+            }
+        }
+        _ => diagnostics.error_with_hint("is not a set of keys", "write {\"keys\": [ … ]}"),
+    }
+    Some(text.to_owned())
+}
+
+fn from_header(node: &Node, diagnostics: &mut Diagnostics) -> Option<FromHeader> {
+    let mut object = Object::open(node, diagnostics)?;
+    let name = header_name(&mut object, "name", diagnostics);
+    let prefix = object.string("prefix", diagnostics).unwrap_or_default();
+    object.finish(diagnostics);
+    Some(FromHeader { name: name?, prefix })
+}
+
+fn claim(node: &Node, diagnostics: &mut Diagnostics) -> Option<ClaimToHeader> {
+    let mut object = Object::open(node, diagnostics)?;
+    let header = object.read("header", diagnostics, |node, diagnostics| {
+        let name = non_empty(node, diagnostics)?;
+        if !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')) {
+            diagnostics.error_with_hint(format!("`{name}` is not the name of a header"), "letters, digits, `-`, `_`");
+        }
+        Some(name)
+    });
+    let claim = object.read("claim", diagnostics, non_empty);
+    for name in ["header", "claim"] {
+        missing(&object, name, diagnostics);
+    }
+    object.finish(diagnostics);
+    Some(ClaimToHeader { header: header.flatten()?, claim: claim.flatten()? })
+}
+
+fn header_name(object: &mut Object<'_>, field: &'static str, diagnostics: &mut Diagnostics) -> Option<String> {
+    let name = object.read(field, diagnostics, |node, diagnostics| {
+        let name = non_empty(node, diagnostics)?;
+        token(&name, diagnostics);
+        Some(name)
+    });
+    missing(object, field, diagnostics);
+    name.flatten()
+}
+
+/// What the name of a header consists of (RFC 9110); Envoy starts with no other.
+fn token(name: &str, diagnostics: &mut Diagnostics) {
+    if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)) {
+        diagnostics.error(format!("`{name}` is not the name of a header"));
+    }
+}
+
+fn non_empty(node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
+    let text = string(node, diagnostics)?;
+    if text.is_empty() {
+        diagnostics.error("must not be empty");
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+fn non_empties(object: &mut Object<'_>, field: &'static str, diagnostics: &mut Diagnostics) -> Vec<String> {
+    let texts = object.read(field, diagnostics, |node, diagnostics| list(node, diagnostics, non_empty));
+    texts.into_iter().flatten().flatten().collect()
+}
+
+/// A duration as protobuf writes it in JSON: seconds, with up to three decimals, since Istio counts milliseconds.
+fn duration(node: &Node, diagnostics: &mut Diagnostics) -> Option<Duration> {
+    let text = string(node, diagnostics)?;
+    let duration = text.strip_suffix('s').and_then(|number| {
+        let (seconds, decimals) = number.split_once('.').unwrap_or((number, "0"));
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        if !digits(seconds) || !digits(decimals) || decimals.len() > 3 {
+            return None;
+        }
+        let milliseconds = format!("{decimals:0<3}").parse().ok()?;
+        Some(
+            Duration::from_secs(seconds.parse::<u32>().ok()?.into())
+                .saturating_add(Duration::from_millis(milliseconds)),
+        )
+    });
+    let duration = duration.filter(|duration| !duration.is_zero());
+    if duration.is_none() {
+        diagnostics.error_with_hint(
+            format!("`{text}` is not a duration of a millisecond or more"),
+            "write seconds: `5s` or `0.5s`",
+        );
+    }
+    duration
+}

@@ -1,0 +1,111 @@
+//! From policies to what runs them.
+
+pub mod envoy;
+pub mod instances;
+pub mod jwt;
+pub mod kubernetes;
+pub mod rbac;
+
+use crate::load::Resources;
+use mesh_authz::config::{COMBINING, Mesh};
+use mesh_authz::document::{Node, Value};
+use mesh_authz::policy::scope::{Gateway, ServiceName, Workload};
+
+/// What a plugin configuration says about the workload; what it does not say, Envoy's node metadata does.
+#[derive(Clone, Debug, Default)]
+pub struct Described {
+    /// Its namespace.
+    pub namespace: Option<String>,
+    /// Its labels.
+    pub labels: Option<Vec<(String, String)>>,
+    /// Set if it is a gateway or a waypoint.
+    pub gateway: Option<Gateway>,
+}
+
+impl From<&Workload> for Described {
+    fn from(workload: &Workload) -> Self {
+        Self {
+            namespace: Some(workload.namespace.clone()),
+            labels: workload.labels.clone(),
+            gateway: workload.gateway.clone(),
+        }
+    }
+}
+
+/// The plugin configuration for these policies and this workload: what Envoy is to hand to the filter.
+///
+/// Of each policy, what the filter ignores is left out.
+#[must_use]
+pub fn plugin_config(resources: &Resources, workload: &Described, mesh: &Mesh) -> Node {
+    plugin_config_of(resources.policies.iter().map(|resource| &resource.node), workload, mesh)
+}
+
+/// As [`plugin_config`], for these policies, as they are written.
+pub fn plugin_config_of<'n>(policies: impl Iterator<Item = &'n Node>, workload: &Described, mesh: &Mesh) -> Node {
+    let text = |text: &str| Node::from(Value::String(text.to_owned()));
+    let policies = policies.map(without_bookkeeping).collect();
+    let map = |entries: Vec<(&str, Node)>| {
+        Node::from(Value::Map(entries.into_iter().map(|(name, node)| (name.to_owned(), node)).collect()))
+    };
+    let names = |services: &[ServiceName]| {
+        let name = |service: &ServiceName| text(&format!("{}/{}", service.namespace, service.name));
+        Node::from(Value::List(services.iter().map(name).collect()))
+    };
+    let labels = |labels: &Vec<(String, String)>| {
+        Node::from(Value::Map(labels.iter().map(|(key, value)| (key.clone(), text(value))).collect()))
+    };
+    let gateway = |gateway: &Gateway| {
+        map(vec![
+            ("name", text(&gateway.name)),
+            ("waypoint", Value::Bool(gateway.waypoint).into()),
+            ("services", names(&gateway.services)),
+            ("serviceEntries", names(&gateway.service_entries)),
+        ])
+    };
+    let described = [
+        workload.namespace.as_deref().map(|namespace| ("namespace", text(namespace))),
+        workload.labels.as_ref().map(|given| ("labels", labels(given))),
+    ];
+    let described: Vec<_> = described.into_iter().flatten().collect();
+    let combining = COMBINING.iter().find(|(_, combining)| *combining == mesh.combining).map_or("", |(name, _)| *name);
+    let aliases = mesh.aliases.iter().map(|alias| text(alias)).collect();
+    let mut entries = vec![("policies", Value::List(policies).into())];
+    if !described.is_empty() {
+        entries.push(("workload", map(described)));
+    }
+    entries.extend(workload.gateway.as_ref().map(|given| ("gateway", gateway(given))));
+    entries.extend([
+        ("trustDomain", text(&mesh.trust_domain)),
+        ("trustDomainAliases", Value::List(aliases).into()),
+        ("rootNamespace", text(&mesh.root_namespace)),
+        ("combining", text(combining)),
+    ]);
+    map(entries)
+}
+
+/// A resource without its status, and without metadata that says nothing about its meaning.
+fn without_bookkeeping(resource: &Node) -> Node {
+    const METADATA: [&str; 4] = ["name", "namespace", "labels", "annotations"];
+    // The whole resource once more, as kubectl had it.
+    const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+    let without_last_applied = |node: &Node| match &node.value {
+        Value::Map(entries) => {
+            Value::Map(entries.iter().filter(|(key, _)| key != LAST_APPLIED).cloned().collect()).into()
+        }
+        _ => node.clone(),
+    };
+    let Value::Map(entries) = &resource.value else { return resource.clone() };
+    let trim = |(name, node): &(String, Node)| match (name.as_str(), &node.value) {
+        ("status", _) => None,
+        ("metadata", Value::Map(fields)) => {
+            let kept = fields.iter().filter(|(field, _)| METADATA.contains(&field.as_str()));
+            let kept = kept.map(|(field, node)| match field.as_str() {
+                "annotations" => (field.clone(), without_last_applied(node)),
+                _ => (field.clone(), node.clone()),
+            });
+            Some((name.clone(), Value::Map(kept.collect()).into()))
+        }
+        _ => Some((name.clone(), node.clone())),
+    };
+    Value::Map(entries.iter().filter_map(trim).collect()).into()
+}

@@ -1,0 +1,382 @@
+//! Which instances of the filter a cluster needs, and which policies each has to carry.
+//!
+//! Each `WasmPlugin` or `TrafficExtension` of Istio is a filter of its own on every workload that it selects, and a
+//! request must pass all of them; but policies are combined per workload, where ALLOW policies are a union: an instance
+//! that has one of two ALLOW policies refuses what the other allows, and one that lacks a DENY policy allows what that
+//! refuses. So the resources are made such that every instance decides alone what all policies together decide:
+//!
+//! 1. **An instance carries every policy that can apply to any workload it is loaded on.** Which of them do, it decides
+//!    when it is loaded, from the namespace and the labels in the node's metadata. A policy is left out only if it
+//!    provably applies to none of these workloads: both are bound to namespaces, and those differ; or both name a value
+//!    of one label, and those differ. Carrying too much is never wrong.
+//! 2. **Where a policy applies, an instance is loaded.** There is one for every namespace and selector that policies
+//!    have; one whose workloads another selects as well is left out, since that one carries what it would.
+//!
+//! By 1, every instance on a workload decides as the policies that apply to the workload do, so all of them together
+//! decide the same. By 2, there is at least one. Overlapping selectors therefore do no harm, and neither does order.
+//!
+//! **Directions.** Without `match`, Istio loads such a filter on a sidecar's outgoing listeners too, and an ALLOW
+//! policy would refuse what its workload asks of others. `match: [{mode: SERVER}]` says incoming; but to Istio a
+//! gateway is a client, and that leaves it out. So what selects workloads is rendered for sidecars, with the `match`;
+//! and gateways, known by their labels, get instances of their own without one.
+//!
+//! **Gateways and waypoints.** A policy with `targetRefs` to a Gateway gets an instance with the same target. A
+//! waypoint's filter protects one service and has to be told which, and is told the waypoint's name: hence
+//! [`Waypoint`]. Since one filter cannot serve a whole waypoint and know each request's service, policies for both at
+//! once are refused.
+
+use std::collections::BTreeSet;
+
+use crate::load::Resource;
+use crate::load::finding::Finding;
+use mesh_authz::diagnostic::{Diagnostic, Path, Segment};
+use mesh_authz::policy::scope::{GATEWAY_NAME_LABEL, Gateway, ServiceName, WAYPOINT_CLASS};
+use mesh_authz::policy::{AuthorizationPolicy, Target, TargetKind, TargetReference};
+
+/// Labels that gateways carry: those of Istio's installers, and those it deploys for the Gateway API.
+pub const GATEWAY_LABELS: [(&str, &str); 5] = [
+    ("istio", "ingressgateway"),
+    ("istio", "egressgateway"),
+    ("istio", "ingress"),
+    ("istio", "egress"),
+    ("gateway.istio.io/managed", "istio.io-gateway-controller"),
+];
+
+/// Whether all workloads that a policy selects are gateways, by what is known of their labels.
+#[must_use]
+pub fn selects_gateways(policy: &AuthorizationPolicy) -> bool {
+    let Target::Labels(labels) = &policy.target else { return false };
+    labels.iter().any(|(key, value)| key == ISTIO_LABEL || GATEWAY_LABELS.contains(&(key, value)))
+}
+
+/// The key of the label by which Istio's parts are known; of those with a proxy, all are gateways.
+const ISTIO_LABEL: &str = "istio";
+
+/// What is known of the topology.
+#[derive(Clone, Debug)]
+pub struct Topology<'m> {
+    /// The namespace whose policies are for every workload.
+    pub root_namespace: &'m str,
+    /// Whoever carries one of these labels is a gateway; none: nobody that policies select is.
+    pub gateways: &'m [(String, String)],
+    /// The waypoint to render for.
+    pub waypoint: Option<&'m Waypoint>,
+}
+
+/// A waypoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waypoint {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// What a resource is attached to, in its namespace or, from the root namespace, everywhere.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Attachment {
+    /// The workloads with these labels.
+    Selector(BTreeSet<(String, String)>),
+    /// The gateway, or the whole waypoint, of this name.
+    Gateway(String),
+    /// A waypoint's traffic to this Service.
+    Service(String),
+    /// A waypoint's traffic to this `ServiceEntry`.
+    ServiceEntry(String),
+}
+
+/// Which listeners of a workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Traffic {
+    /// A sidecar's incoming ones.
+    Inbound,
+    /// All: it is no sidecar.
+    Any,
+}
+
+/// A resource's place: its namespace and what it is attached to there.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The namespace.
+    pub namespace: String,
+    /// The rest.
+    pub attachment: Attachment,
+}
+
+/// One extension resource.
+#[derive(Clone, Debug)]
+pub struct Instance<'r> {
+    /// Where it is loaded.
+    pub place: Place,
+    /// On which listeners.
+    pub traffic: Traffic,
+    /// What the filter is told of the waypoint that it is loaded on.
+    pub waypoint: Option<Gateway>,
+    /// What it carries, by name.
+    pub policies: Vec<&'r Resource>,
+}
+
+/// What a cluster needs.
+#[derive(Debug, Default)]
+pub struct Plan<'r> {
+    /// The extension resources, by place.
+    pub instances: Vec<Instance<'r>>,
+    /// Where Envoy has to tell the filter what it cannot see by itself.
+    pub helped: Vec<Place>,
+    /// Policies that apply to nothing, in any cluster.
+    pub idle: Vec<&'r Resource>,
+    /// Policies for every waypoint, which are rendered for one.
+    pub for_one_waypoint: Vec<&'r Resource>,
+    /// Policies that cannot be rendered.
+    pub refused: Vec<Finding>,
+}
+
+/// Workloads, as far as a resource or a policy says which. `None`: of any namespace.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Reach {
+    namespace: Option<String>,
+    labels: BTreeSet<(String, String)>,
+}
+
+impl Reach {
+    fn of_labels(namespace: &str, labels: &BTreeSet<(String, String)>, root_namespace: &str) -> Self {
+        let namespace = (namespace != root_namespace).then(|| namespace.to_owned());
+        Self { namespace, labels: labels.clone() }
+    }
+
+    /// A gateway's namespace is that of what names it, the root namespace included, and its label has its name.
+    fn of_gateway(namespace: &str, name: &str) -> Self {
+        let label = (GATEWAY_NAME_LABEL.to_owned(), name.to_owned());
+        Self { namespace: Some(namespace.to_owned()), labels: BTreeSet::from([label]) }
+    }
+
+    /// Whether a workload may be in both.
+    fn meets(&self, other: &Self) -> bool {
+        let namespaces_differ =
+            self.namespace.is_some() && other.namespace.is_some() && self.namespace != other.namespace;
+        let differs = |(key, value): &(String, String)| {
+            other.labels.iter().any(|(other_key, other_value)| key == other_key && value != other_value)
+        };
+        !namespaces_differ && !self.labels.iter().any(differs)
+    }
+
+    /// Whether every workload of the other is in this one.
+    fn covers(&self, other: &Self) -> bool {
+        (self.namespace.is_none() || self.namespace == other.namespace) && self.labels.is_subset(&other.labels)
+    }
+
+    fn place(&self, root_namespace: &str) -> Place {
+        let namespace = self.namespace.clone().unwrap_or_else(|| root_namespace.to_owned());
+        Place { namespace, attachment: Attachment::Selector(self.labels.clone()) }
+    }
+}
+
+/// What a target reference is to the topology.
+enum Meaning {
+    Gateway(String),
+    Waypoint,
+    Service(Attachment),
+    NoWaypointGiven,
+    Nothing,
+}
+
+impl Topology<'_> {
+    fn meaning(&self, reference: &TargetReference, namespace: &str) -> Meaning {
+        let TargetReference { kind, name } = reference;
+        let is_ours = |w: &&Waypoint| w.namespace == namespace && w.name == *name;
+        match kind {
+            TargetKind::Gateway if self.waypoint.as_ref().is_some_and(is_ours) => Meaning::Waypoint,
+            TargetKind::Gateway => Meaning::Gateway(name.clone()),
+            TargetKind::GatewayClass if namespace != self.root_namespace || name != WAYPOINT_CLASS => Meaning::Nothing,
+            _ if self.waypoint.is_none() => Meaning::NoWaypointGiven,
+            TargetKind::GatewayClass => Meaning::Waypoint,
+            TargetKind::Service => Meaning::Service(Attachment::Service(name.clone())),
+            TargetKind::ServiceEntry => Meaning::Service(Attachment::ServiceEntry(name.clone())),
+        }
+    }
+
+    /// The label by which everything in this reach is a gateway.
+    fn gateway_label<'l>(&self, reach: &'l Reach) -> Option<&'l (String, String)> {
+        let is_gateways = |label: &&(String, String)| {
+            self.gateways.contains(label) || (label.0 == ISTIO_LABEL && !self.gateways.is_empty())
+        };
+        reach.labels.iter().find(is_gateways)
+    }
+
+    fn meanings(&self, policy: &AuthorizationPolicy) -> Vec<Meaning> {
+        let Target::References(references) = &policy.target else { return Vec::new() };
+        references.iter().map(|reference| self.meaning(reference, &policy.name.namespace)).collect()
+    }
+
+    /// The workloads, waypoints left out, that a policy is for.
+    fn reaches(&self, policy: &AuthorizationPolicy) -> Vec<Reach> {
+        let namespace = &policy.name.namespace;
+        match &policy.target {
+            Target::Everything => vec![Reach::of_labels(namespace, &BTreeSet::new(), self.root_namespace)],
+            Target::Labels(labels) => {
+                vec![Reach::of_labels(namespace, &labels.iter().cloned().collect(), self.root_namespace)]
+            }
+            Target::References(_) => {
+                let gateways = self.meanings(policy).into_iter().filter_map(|meaning| match meaning {
+                    Meaning::Gateway(name) => Some(Reach::of_gateway(namespace, &name)),
+                    _ => None,
+                });
+                gateways.collect()
+            }
+        }
+    }
+}
+
+/// The instances for these policies.
+#[must_use]
+pub fn plan<'r>(resources: &'r [Resource], topology: &Topology<'_>) -> Plan<'r> {
+    let mut policies: Vec<&Resource> = resources.iter().collect();
+    policies.sort_by(|a, b| a.policy.name.cmp(&b.policy.name));
+    let mut plan = Plan::default();
+    let (targeted, selecting): (Vec<&Resource>, Vec<_>) =
+        policies.iter().partition(|resource| matches!(resource.policy.target, Target::References(_)));
+
+    let carried = |reach: &Reach| -> Vec<&'r Resource> {
+        let may_apply =
+            |resource: &&&Resource| topology.reaches(&resource.policy).iter().any(|other| reach.meets(other));
+        policies.iter().filter(may_apply).copied().collect()
+    };
+    let instance = |place: Place, traffic, policies| Instance { place, traffic, waypoint: None, policies };
+
+    let selected: BTreeSet<_> = selecting.iter().flat_map(|resource| topology.reaches(&resource.policy)).collect();
+    for reach in &widest(&selected) {
+        let place = reach.place(topology.root_namespace);
+        plan.helped.push(place.clone());
+        if topology.gateway_label(reach).is_none() {
+            plan.instances.push(instance(place, Traffic::Inbound, carried(reach)));
+        }
+    }
+    // Of all that is selected, not of the widest only: what else a policy selects, a label that names a gateway says.
+    for reach in gateways(&selected, topology) {
+        plan.instances.push(instance(reach.place(topology.root_namespace), Traffic::Any, carried(&reach)));
+    }
+
+    let mut named = BTreeSet::new();
+    for resource in &targeted {
+        let meanings = topology.meanings(&resource.policy);
+        let namespace = &resource.policy.name.namespace;
+        if meanings.iter().all(|meaning| matches!(meaning, Meaning::Nothing)) {
+            plan.idle.push(resource);
+        }
+        if meanings.iter().any(|meaning| matches!(meaning, Meaning::NoWaypointGiven)) {
+            plan.refused.push(refusal(
+                resource,
+                "is for a waypoint, and the filter has to know which",
+                "name it with --waypoint NAMESPACE/NAME",
+            ));
+        }
+        named.extend(meanings.into_iter().filter_map(|meaning| match meaning {
+            Meaning::Gateway(name) => Some((namespace.clone(), name)),
+            _ => None,
+        }));
+    }
+    for (namespace, name) in named {
+        let reach = Reach::of_gateway(&namespace, &name);
+        let place = Place { namespace, attachment: Attachment::Gateway(name) };
+        plan.helped.push(place.clone());
+        plan.instances.push(instance(place, Traffic::Any, carried(&reach)));
+    }
+    if let Some(waypoint) = topology.waypoint {
+        on_waypoint(&mut plan, &targeted, topology, waypoint);
+    }
+    plan
+}
+
+/// Without those that another one covers.
+fn widest(reaches: &BTreeSet<Reach>) -> Vec<Reach> {
+    let is_covered = |reach: &Reach| reaches.iter().any(|other| other != reach && other.covers(reach));
+    reaches.iter().filter(|reach| !is_covered(reach)).cloned().collect()
+}
+
+/// The gateways among the workloads that policies select: by namespace, since the resource cannot be bound to fewer
+/// without becoming many, and one that carries what does not apply is not wrong.
+fn gateways(selected: &BTreeSet<Reach>, topology: &Topology<'_>) -> Vec<Reach> {
+    let mut reaches = BTreeSet::new();
+    for reach in selected {
+        let of = |label: &(String, String)| Reach {
+            namespace: reach.namespace.clone(),
+            labels: BTreeSet::from([label.clone()]),
+        };
+        // Whoever carries one of the labels is found by that one.
+        match topology.gateway_label(reach) {
+            Some(label) => reaches.extend([of(label)]),
+            None => reaches.extend(topology.gateways.iter().map(of).filter(|gateways| gateways.meets(reach))),
+        }
+    }
+    widest(&reaches)
+}
+
+/// The instances on a waypoint: one for all of it, or one for each service.
+fn on_waypoint<'r>(plan: &mut Plan<'r>, targeted: &[&'r Resource], topology: &Topology<'_>, waypoint: &Waypoint) {
+    let (mut whole, mut services): (Vec<&Resource>, Vec<(Place, Vec<&Resource>)>) = (Vec::new(), Vec::new());
+    for resource in targeted {
+        let namespace = &resource.policy.name.namespace;
+        for meaning in topology.meanings(&resource.policy) {
+            match meaning {
+                Meaning::Waypoint if !whole.iter().any(|other| std::ptr::eq(*other, *resource)) => whole.push(resource),
+                Meaning::Service(attachment) => {
+                    let place = Place { namespace: namespace.clone(), attachment };
+                    match services.iter_mut().find(|(other, _)| *other == place) {
+                        Some((_, policies)) if policies.iter().any(|other| std::ptr::eq(*other, *resource)) => {}
+                        Some((_, policies)) => policies.push(resource),
+                        None => services.push((place, vec![resource])),
+                    }
+                }
+                Meaning::Waypoint | Meaning::Gateway(_) | Meaning::NoWaypointGiven | Meaning::Nothing => {}
+            }
+        }
+    }
+    if let (Some(resource), Some((_, of_service))) = (whole.first(), services.first()) {
+        let other = of_service.first().map(|other| other.policy.name.to_string()).unwrap_or_default();
+        plan.refused.push(refusal(
+            resource,
+            &format!("is for a whole waypoint, and policy {other} for one service of it: a filter has to know both"),
+            "name all the waypoint's services in its targetRefs instead",
+        ));
+        return;
+    }
+    let is_of_class = |resource: &&&Resource| match &resource.policy.target {
+        Target::References(references) => references.iter().any(|r| r.kind == TargetKind::GatewayClass),
+        Target::Everything | Target::Labels(_) => false,
+    };
+    plan.for_one_waypoint.extend(whole.iter().filter(is_of_class));
+    let gateway = Gateway { name: waypoint.name.clone(), waypoint: true, ..Gateway::default() };
+    let everything =
+        Place { namespace: waypoint.namespace.clone(), attachment: Attachment::Gateway(waypoint.name.clone()) };
+    if !whole.is_empty() || !services.is_empty() {
+        plan.helped.push(everything.clone());
+    }
+    if !whole.is_empty() {
+        let waypoint = Some(gateway.clone());
+        plan.instances.push(Instance { place: everything, traffic: Traffic::Any, waypoint, policies: whole });
+    }
+    services.sort_by(|(a, _), (b, _)| a.cmp(b));
+    for (place, policies) in services {
+        let mut gateway = gateway.clone();
+        let service = |name: &String| vec![ServiceName { namespace: place.namespace.clone(), name: name.clone() }];
+        match &place.attachment {
+            Attachment::Service(name) => gateway.services = service(name),
+            Attachment::ServiceEntry(name) => gateway.service_entries = service(name),
+            Attachment::Selector(_) | Attachment::Gateway(_) => {}
+        }
+        plan.instances.push(Instance { place, traffic: Traffic::Any, waypoint: Some(gateway), policies });
+    }
+}
+
+fn refusal(resource: &Resource, message: &str, hint: &str) -> Finding {
+    let field = |name| resource.node.get("spec").is_some_and(|spec| spec.get(name).is_some());
+    let name = if field("targetRef") { "targetRef" } else { "targetRefs" };
+    let diagnostic = Diagnostic {
+        policy: Some(resource.policy.name.to_string()),
+        path: Path(["spec", name].map(|name| Segment::Field(name.to_owned())).into()),
+        message: message.to_owned(),
+        hint: Some(hint.to_owned()),
+        ..Diagnostic::default()
+    };
+    Finding::error(&resource.source, &resource.node, diagnostic)
+}

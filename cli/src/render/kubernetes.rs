@@ -1,0 +1,155 @@
+//! The Kubernetes resources that make Istio load the filter: `WasmPlugin` or `TrafficExtension`, and the `EnvoyFilter`
+//! that tells the filter what it cannot see by itself.
+
+use serde_json::{Map, Value, json};
+
+use super::envoy::{self, Misfit};
+use super::instances::{Attachment, Instance, Place, Traffic};
+use super::{Described, plugin_config_of};
+use mesh_authz::config::Mesh;
+
+/// Longest name: some of what Istio derives from it is a label's value.
+const LONGEST_NAME: usize = 63;
+
+/// The kinds of resources that load a filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `extensions.istio.io/v1alpha1` `WasmPlugin`.
+    WasmPlugin,
+    /// Its successor.
+    TrafficExtension,
+}
+
+/// Where Istio gets the filter.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// `oci://`, `https://`, `http://` or `file://`.
+    pub url: String,
+    /// The checksum of the module or the image.
+    pub sha256: Option<String>,
+    /// The secret with the registry's credentials, in the resource's namespace.
+    pub pull_secret: Option<String>,
+}
+
+/// The resource that loads an instance.
+#[must_use]
+pub fn extension(kind: Kind, instance: &Instance<'_>, image: &Image, mesh: &Mesh) -> Value {
+    let workload = Described { gateway: instance.waypoint.clone(), ..Described::default() };
+    let config = plugin_config_of(instance.policies.iter().map(|resource| &resource.node), &workload, mesh);
+    let mut module = Map::new();
+    let mut set = |name: &str, value: Value| module.insert(name.to_owned(), value);
+    set("type", json!("HTTP"));
+    set("url", json!(image.url));
+    // While the filter cannot run, no request passes.
+    set("failStrategy", json!("FAIL_CLOSE"));
+    set("pluginConfig", json!(config));
+    if let Some(sha256) = &image.sha256 {
+        set("sha256", json!(sha256));
+    }
+    if let Some(secret) = &image.pull_secret {
+        set("imagePullSecret", json!(secret));
+    }
+    let mut spec = Map::new();
+    // After Istio has verified tokens, before its own policies.
+    spec.insert("phase".to_owned(), json!("AUTHZ"));
+    if instance.traffic == Traffic::Inbound {
+        spec.insert("match".to_owned(), json!([{ "mode": "SERVER" }]));
+    }
+    attach(&mut spec, &instance.place, |labels| ("selector", json!({ "matchLabels": labels })));
+    let name = match kind {
+        Kind::WasmPlugin => {
+            spec.extend(module);
+            "WasmPlugin"
+        }
+        Kind::TrafficExtension => {
+            spec.insert("wasm".to_owned(), module.into());
+            "TrafficExtension"
+        }
+    };
+    resource("extensions.istio.io/v1alpha1", name, &instance.place, &spec)
+}
+
+/// The resource that puts the helping filter before all others.
+///
+/// # Errors
+/// See [`envoy::set_filter_state`].
+pub fn envoy_filter(place: &Place) -> Result<Value, Misfit> {
+    let filter = envoy::set_filter_state()?;
+    let manager = "envoy.filters.network.http_connection_manager";
+    let patch = |context: &&str| {
+        json!({
+            "applyTo": "HTTP_FILTER",
+            "match": {
+                "context": context,
+                "listener": { "filterChain": { "filter": { "name": manager } } },
+            },
+            "patch": { "operation": "INSERT_FIRST", "value": filter },
+        })
+    };
+    let mut spec = Map::new();
+    // To Istio a waypoint's listeners are a sidecar's.
+    spec.insert("configPatches".to_owned(), ["SIDECAR_INBOUND", "GATEWAY"].iter().map(patch).collect());
+    attach(&mut spec, place, |labels| ("workloadSelector", json!({ "labels": labels })));
+    Ok(resource("networking.istio.io/v1alpha3", "EnvoyFilter", place, &spec))
+}
+
+fn attach(spec: &mut Map<String, Value>, place: &Place, select: impl FnOnce(Value) -> (&'static str, Value)) {
+    let reference = |group: &str, kind: &str, name: &str| {
+        json!([if group.is_empty() {
+            json!({ "kind": kind, "name": name })
+        } else {
+            json!({ "group": group, "kind": kind, "name": name })
+        }])
+    };
+    let (field, value) = match &place.attachment {
+        Attachment::Selector(labels) if labels.is_empty() => return,
+        Attachment::Selector(labels) => {
+            let labels: Map<_, _> = labels.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
+            select(labels.into())
+        }
+        Attachment::Gateway(name) => ("targetRefs", reference("gateway.networking.k8s.io", "Gateway", name)),
+        Attachment::Service(name) => ("targetRefs", reference("", "Service", name)),
+        Attachment::ServiceEntry(name) => ("targetRefs", reference("networking.istio.io", "ServiceEntry", name)),
+    };
+    spec.insert(field.to_owned(), value);
+}
+
+fn resource(version: &str, kind: &str, place: &Place, spec: &Map<String, Value>) -> Value {
+    json!({
+        "apiVersion": version,
+        "kind": kind,
+        "metadata": {
+            "name": name(&place.attachment),
+            "namespace": place.namespace,
+            "labels": { "app.kubernetes.io/managed-by": "mesh-authz" },
+        },
+        "spec": spec,
+    })
+}
+
+/// A name that depends on the place alone: readable, and different from every other place's in the namespace.
+fn name(attachment: &Attachment) -> String {
+    let (readable, exact) = match attachment {
+        Attachment::Selector(labels) if labels.is_empty() => return "mesh-authz".to_owned(),
+        Attachment::Selector(labels) => {
+            let values: Vec<_> = labels.iter().map(|(_, value)| value.as_str()).collect();
+            (values.join("-"), json!({ "labels": labels }))
+        }
+        Attachment::Gateway(name) => (format!("gateway-{name}"), json!({ "gateway": name })),
+        Attachment::Service(name) => (format!("service-{name}"), json!({ "service": name })),
+        Attachment::ServiceEntry(name) => (format!("serviceentry-{name}"), json!({ "serviceEntry": name })),
+    };
+    let hash = format!("{:016x}", fnv1a(exact.to_string().as_bytes()));
+    let letters = readable.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' });
+    let room = LONGEST_NAME.saturating_sub("mesh-authz--".len()).saturating_sub(hash.len());
+    let readable: String = letters.take(room).collect();
+    match readable.trim_matches('-') {
+        "" => format!("mesh-authz-{hash}"),
+        readable => format!("mesh-authz-{readable}-{hash}"),
+    }
+}
+
+/// The hash FNV-1a, which stays the same from release to release, as names must.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}

@@ -1,0 +1,369 @@
+//! The RBAC filters that Istio's control plane generates for Envoy from the same policies.
+//!
+//! They are what the filter is compared with: its decisions have to be those of Envoy's own RBAC filter with this
+//! configuration. Shape, order and names are Istio's; the CUSTOM action, which needs providers, is not rendered.
+
+use serde_json::{Map, Value, json};
+
+use mesh_authz::identity::{SCHEME, TrustDomains};
+use mesh_authz::policy::{
+    Action, AllOf, AnyOf, AuthorizationPolicy, Cidr, Form, MetadataValue, PathValue, Predicate, Rule, ServiceAccount,
+    Values,
+};
+use mesh_authz::request::metadata::{DEFAULT_PAYLOAD_KEY, JWT_AUTHN};
+
+/// What kind of traffic a filter is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Traffic {
+    /// HTTP requests.
+    Http,
+    /// TCP connections. A rule with a field that only HTTP has is left out of ALLOW; of DENY and AUDIT, that field is.
+    Tcp,
+}
+
+/// The filters for these policies, in their order in Envoy: AUDIT, DENY, ALLOW.
+#[must_use]
+pub fn filters(policies: &[&AuthorizationPolicy], trust_domains: &TrustDomains, traffic: Traffic) -> Vec<Value> {
+    let filter = |action| filter(policies, action, trust_domains, traffic);
+    [Action::Audit, Action::Deny, Action::Allow].into_iter().filter_map(filter).collect()
+}
+
+/// The filter for the policies of one action; `None` if there are none.
+fn filter(
+    policies: &[&AuthorizationPolicy],
+    action: Action,
+    trust_domains: &TrustDomains,
+    traffic: Traffic,
+) -> Option<Value> {
+    let rules = |dry_run| rules(policies, action, dry_run, trust_domains, traffic);
+    let (enforced, shadow) = (rules(false), rules(true));
+    if enforced.is_none() && shadow.is_none() {
+        return None;
+    }
+    let mut config = Map::new();
+    let layer = match traffic {
+        Traffic::Http => "http",
+        Traffic::Tcp => "network",
+    };
+    let name = format!("envoy.filters.{layer}.rbac");
+    let type_url = format!("type.googleapis.com/envoy.extensions.filters.{layer}.rbac.v3.RBAC");
+    config.insert("@type".to_owned(), type_url.into());
+    if traffic == Traffic::Tcp {
+        config.insert("statPrefix".to_owned(), "tcp.".into());
+    }
+    // Without shadow rules Istio writes the prefix of ALLOW, whatever the action.
+    let prefix =
+        if shadow.is_some() && action == Action::Deny { "istio_dry_run_deny_" } else { "istio_dry_run_allow_" };
+    config.insert("shadowRulesStatPrefix".to_owned(), prefix.into());
+    config.extend(enforced.map(|rules| ("rules".to_owned(), rules)));
+    config.extend(shadow.map(|rules| ("shadowRules".to_owned(), rules)));
+    Some(json!({ "name": name, "typedConfig": config }))
+}
+
+fn rules(
+    policies: &[&AuthorizationPolicy],
+    action: Action,
+    dry_run: bool,
+    trust_domains: &TrustDomains,
+    traffic: Traffic,
+) -> Option<Value> {
+    let mut rendered = Map::new();
+    let mut any = false;
+    for policy in policies.iter().filter(|policy| policy.action == action && policy.dry_run == dry_run) {
+        any = true;
+        let renderer = Renderer { action, namespace: &policy.name.namespace, trust_domains, traffic };
+        let name = |index| format!("ns[{}]-policy[{}]-rule[{index}]", policy.name.namespace, policy.name.name);
+        for (index, rule) in policy.rules.iter().enumerate() {
+            rendered.extend(renderer.rule(rule).map(|rule| (name(index), rule)));
+        }
+        if policy.rules.is_empty() {
+            let never = json!({ "permissions": [{ "notRule": { "any": true } }], "principals": [{ "notId": { "any": true } }] });
+            rendered.insert(name(0), never);
+        }
+    }
+    let mut rules = Map::new();
+    match action {
+        Action::Deny => rules.insert("action".to_owned(), "DENY".into()),
+        Action::Audit => rules.insert("action".to_owned(), "LOG".into()),
+        Action::Allow | Action::Custom => None,
+    };
+    if !rendered.is_empty() {
+        rules.insert("policies".to_owned(), rendered.into());
+    }
+    any.then(|| rules.into())
+}
+
+/// Permissions and principals have the same connectives under different names.
+#[derive(Clone, Copy)]
+struct Side {
+    and: &'static str,
+    or: &'static str,
+    not: &'static str,
+    members: &'static str,
+}
+
+const PERMISSION: Side = Side { and: "andRules", or: "orRules", not: "notRule", members: "rules" };
+const PRINCIPAL: Side = Side { and: "andIds", or: "orIds", not: "notId", members: "ids" };
+
+impl Side {
+    fn and(self, members: Vec<Value>) -> Value {
+        let members = if members.is_empty() { vec![json!({ "any": true })] } else { members };
+        json!({ self.and: { self.members: members } })
+    }
+
+    fn or(self, members: &[Value]) -> Value {
+        json!({ self.or: { self.members: members } })
+    }
+
+    fn not(self, member: &Value) -> Value {
+        json!({ self.not: member })
+    }
+}
+
+struct Renderer<'p> {
+    action: Action,
+    traffic: Traffic,
+    namespace: &'p str,
+    trust_domains: &'p TrustDomains,
+}
+
+impl Renderer<'_> {
+    fn rule(&self, rule: &Rule) -> Option<Value> {
+        let sources = rule.from.iter().flat_map(|from| &from.0);
+        let operations = rule.to.iter().flat_map(|to| &to.0);
+        let mut predicates = sources.chain(operations).chain([&rule.when]).flat_map(|all| &all.0);
+        if self.action == Action::Allow && predicates.any(|predicate| self.is_foreign(predicate)) {
+            return None;
+        }
+        Some(json!({
+            "permissions": self.side(rule.to.as_ref(), &rule.when, PERMISSION),
+            "principals": self.side(rule.from.as_ref(), &rule.when, PRINCIPAL),
+        }))
+    }
+
+    /// Whether this kind of traffic does not have the attribute.
+    fn is_foreign(&self, predicate: &Predicate) -> bool {
+        self.traffic == Traffic::Tcp && predicate.is_http_only()
+    }
+
+    /// Each group of fields with the conditions that look at the same side of the request.
+    fn side(&self, groups: Option<&AnyOf<AllOf<Predicate>>>, when: &AllOf<Predicate>, side: Side) -> Vec<Value> {
+        let belongs = |predicate: &&Predicate| is_permission(predicate) == (side.and == PERMISSION.and);
+        let conditions = || when.0.iter().filter(belongs);
+        let all = |fields: &AllOf<Predicate>| {
+            side.and(
+                fields.0.iter().chain(conditions()).flat_map(|predicate| self.predicate(predicate, side)).collect(),
+            )
+        };
+        match groups {
+            None => vec![all(&AllOf::default())],
+            Some(groups) => groups.0.iter().map(all).collect(),
+        }
+    }
+
+    /// What stands for the values, and what for the `not` values.
+    fn predicate(&self, predicate: &Predicate, side: Side) -> Vec<Value> {
+        if self.is_foreign(predicate) {
+            return Vec::new();
+        }
+        match predicate {
+            Predicate::Principal(values) => {
+                let expand = |values: &[String]| {
+                    values.iter().flat_map(|value| self.trust_domains.expand_principal(value)).collect::<Vec<_>>()
+                };
+                each(&expanded(values, expand), side, |value| authenticated(&principal(value)))
+            }
+            Predicate::TrustDomain(values) => {
+                let expand = |values: &[String]| self.trust_domains.expand_trust_domains(values);
+                each(&expanded(values, expand), side, |value| authenticated(&trust_domain(value)))
+            }
+            Predicate::Namespace(values) => each(values, side, |value| {
+                let pieces: Vec<_> = value.split('*').map(quote).collect();
+                authenticated(&regex(&format!(".*/ns/{}/.*", pieces.join(".*"))))
+            }),
+            Predicate::ServiceAccount(values) => each(values, side, |ServiceAccount { namespace, name }| {
+                let namespace = quote(namespace.as_deref().unwrap_or(self.namespace));
+                authenticated(&regex(&format!("{SCHEME}.+/ns/{namespace}/(.+/|)sa/{}(/.+)?", quote(name))))
+            }),
+            Predicate::RequestPrincipal(values) => whole(values, side, request_principals),
+            Predicate::SourceIp(values) => each(values, side, |cidr| json!({ "directRemoteIp": range(cidr) })),
+            Predicate::RemoteIp(values) => each(values, side, |cidr| json!({ "remoteIp": range(cidr) })),
+            Predicate::DestinationIp(values) => each(values, side, |cidr| json!({ "destinationIp": range(cidr) })),
+            Predicate::DestinationPort(values) => each(values, side, |port| json!({ "destinationPort": port })),
+            Predicate::Sni(values) => each(values, side, |value| json!({ "requestedServerName": text(value) })),
+            Predicate::Host(values) => each(values, side, |value| header(":authority", value, true)),
+            Predicate::Method(values) => each(values, side, |value| header(":method", value, false)),
+            Predicate::Header { name, values } => each(values, side, |value| header(name, value, false)),
+            Predicate::Path(values) => each(values, side, path),
+            Predicate::Claim { path, values } => whole(values, side, |values| {
+                let value = any_of(values.iter().map(|value| json!({ "stringMatch": text(value) })).collect());
+                let in_list = json!({ "listMatch": { "oneOf": value } });
+                claim(path, &json!({ "orMatch": { "valueMatchers": [in_list, value] } }))
+            }),
+            Predicate::Metadata { filter, key, values } => whole(values, side, |values| {
+                let value = |value: &MetadataValue| match value {
+                    MetadataValue::Text(value) => json!({ "stringMatch": text(value) }),
+                    MetadataValue::Element(value) => {
+                        json!({ "listMatch": { "oneOf": { "stringMatch": text(value) } } })
+                    }
+                };
+                metadata(filter, &[key], &any_of(values.iter().map(value).collect()))
+            }),
+        }
+    }
+}
+
+/// Whether Istio puts a condition on this among the permissions; otherwise it is among the principals.
+fn is_permission(predicate: &Predicate) -> bool {
+    match predicate {
+        Predicate::Host(_)
+        | Predicate::Method(_)
+        | Predicate::Path(_)
+        | Predicate::DestinationPort(_)
+        | Predicate::DestinationIp(_)
+        | Predicate::Sni(_)
+        | Predicate::Metadata { .. } => true,
+        Predicate::Principal(_)
+        | Predicate::RequestPrincipal(_)
+        | Predicate::ServiceAccount(_)
+        | Predicate::TrustDomain(_)
+        | Predicate::Namespace(_)
+        | Predicate::RemoteIp(_)
+        | Predicate::SourceIp(_)
+        | Predicate::Header { .. }
+        | Predicate::Claim { .. } => false,
+    }
+}
+
+fn expanded(Values { any, none }: &Values<String>, expand: impl Fn(&[String]) -> Vec<String>) -> Values<String> {
+    Values { any: expand(any), none: expand(none) }
+}
+
+/// One matcher a value.
+fn each<T>(Values { any, none }: &Values<T>, side: Side, matcher: impl Fn(&T) -> Value) -> Vec<Value> {
+    let or = |values: &[T]| (!values.is_empty()).then(|| side.or(&values.iter().map(&matcher).collect::<Vec<_>>()));
+    or(any).into_iter().chain(or(none).map(|none| side.not(&none))).collect()
+}
+
+/// One matcher for all values.
+fn whole<T>(Values { any, none }: &Values<T>, side: Side, matcher: impl Fn(&[T]) -> Value) -> Vec<Value> {
+    let some = |values: &[T]| (!values.is_empty()).then(|| matcher(values));
+    some(any).into_iter().chain(some(none).map(|none| side.not(&none))).collect()
+}
+
+fn authenticated(name: &Value) -> Value {
+    json!({ "authenticated": { "principalName": name } })
+}
+
+fn regex(regex: &str) -> Value {
+    json!({ "safeRegex": { "regex": regex } })
+}
+
+/// A string matcher for one of the four common forms.
+fn form(form: Form<'_>) -> Value {
+    match form {
+        Form::Any => regex(".+"),
+        Form::Suffix(suffix) => json!({ "suffix": suffix }),
+        Form::Prefix(prefix) => json!({ "prefix": prefix }),
+        Form::Exact(exact) => json!({ "exact": exact }),
+    }
+}
+
+fn text(value: &str) -> Value {
+    form(Form::of(value))
+}
+
+fn principal(value: &str) -> Value {
+    match Form::of(value) {
+        Form::Any => regex(".+"),
+        Form::Suffix(suffix) => regex(&format!("{SCHEME}.*{}", quote(suffix))),
+        Form::Prefix(prefix) => json!({ "prefix": format!("{SCHEME}{prefix}") }),
+        Form::Exact(exact) => json!({ "exact": format!("{SCHEME}{exact}") }),
+    }
+}
+
+fn trust_domain(value: &str) -> Value {
+    match value.split_once('*') {
+        _ if value == "*" => json!({ "prefix": SCHEME }),
+        None => json!({ "prefix": format!("{SCHEME}{value}/") }),
+        Some((before, after)) => regex(&format!("{SCHEME}{}[^/]*{}/.*", quote(before), quote(after))),
+    }
+}
+
+fn header(name: &str, value: &str, ignore_case: bool) -> Value {
+    if value == "*" {
+        return json!({ "header": { "name": name, "presentMatch": true } });
+    }
+    let mut matcher = text(value);
+    if let (true, Value::Object(fields)) = (ignore_case, &mut matcher) {
+        fields.insert("ignoreCase".to_owned(), true.into());
+    }
+    json!({ "header": { "name": name, "stringMatch": matcher } })
+}
+
+fn path(value: &PathValue) -> Value {
+    match value {
+        PathValue::Text(value) => json!({ "urlPath": { "path": text(value) } }),
+        PathValue::Template(template) => json!({ "uriTemplate": {
+            "name": "uri-template",
+            "typedConfig": {
+                "@type": "type.googleapis.com/envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig",
+                "pathTemplate": template.replace("{*}", "*").replace("{**}", "**"),
+            },
+        } }),
+    }
+}
+
+fn range(Cidr { address, prefix }: &Cidr) -> Value {
+    json!({ "addressPrefix": address.to_string(), "prefixLen": prefix })
+}
+
+fn claim<K: AsRef<str>>(path: &[K], value: &Value) -> Value {
+    let keys: Vec<&str> = std::iter::once(DEFAULT_PAYLOAD_KEY).chain(path.iter().map(AsRef::as_ref)).collect();
+    metadata(JWT_AUTHN, &keys, value)
+}
+
+fn metadata<K: AsRef<str>>(filter: &str, keys: &[K], value: &Value) -> Value {
+    let path: Vec<_> = keys.iter().map(|key| json!({ "key": key.as_ref() })).collect();
+    json!({ "metadata": { "filter": filter, "path": path, "value": value } })
+}
+
+/// One value matcher for several.
+fn any_of(mut matchers: Vec<Value>) -> Value {
+    match matchers.pop() {
+        Some(only) if matchers.is_empty() => only,
+        last => {
+            matchers.extend(last);
+            json!({ "orMatch": { "valueMatchers": matchers } })
+        }
+    }
+}
+
+fn request_principals(values: &[String]) -> Value {
+    let mut matchers: Vec<_> = values.iter().map(|value| request_principal(value)).collect();
+    match matchers.pop() {
+        Some(only) if matchers.is_empty() => only,
+        last => {
+            matchers.extend(last);
+            PRINCIPAL.or(&matchers)
+        }
+    }
+}
+
+fn request_principal(value: &str) -> Value {
+    let (issuer, subject) = Form::of_request_principal(value);
+    let string = |name, value| claim(&[name], &json!({ "stringMatch": form(value) }));
+    PRINCIPAL.and(vec![string("iss", issuer), string("sub", subject)])
+}
+
+/// Escapes what RE2 would read as an operator.
+fn quote(literal: &str) -> String {
+    let mut quoted = String::with_capacity(literal.len());
+    for character in literal.chars() {
+        if "\\.+*?()|[]{}^$".contains(character) {
+            quoted.push('\\');
+        }
+        quoted.push(character);
+    }
+    quoted
+}

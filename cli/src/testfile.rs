@@ -1,0 +1,391 @@
+//! Test files: policies, a workload, requests, and what is to become of each.
+//!
+//! The same file is run through the engine here and, by the end-to-end tests, through real requests in Envoy; what it
+//! can say about a request is therefore what a client and a bootstrap can bring about.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::load::finding::{Finding, Source};
+use crate::load::policy_set::PolicySet;
+use crate::load::yaml;
+use crate::load::{self, InputError, Resources};
+use mesh_authz::config::{self, COMBINING, Mesh};
+use mesh_authz::diagnostic::Diagnostics;
+use mesh_authz::document::{Node, Object, Position, Value, list, one_of, string};
+use mesh_authz::engine::{Decision, Verdict};
+use mesh_authz::policy::DEFAULT_NAMESPACE;
+use mesh_authz::policy::scope::Workload;
+use mesh_authz::request::metadata::{DEFAULT_PAYLOAD_KEY, JWT_AUTHN};
+use mesh_authz::request::{Lookup, Request};
+
+/// A test file, read, with its policies.
+#[derive(Debug)]
+pub struct TestFile {
+    /// Its text.
+    pub source: Arc<Source>,
+    /// Its policies, valid; its workload and its mesh.
+    pub set: PolicySet,
+    /// The tests.
+    pub tests: Vec<Test>,
+}
+
+/// One request and what is to become of it.
+#[derive(Debug)]
+pub struct Test {
+    /// What it shows.
+    pub name: String,
+    /// Where it stands in the file.
+    pub position: Option<Position>,
+    /// The request.
+    pub request: RequestFields,
+    /// What is to become of it.
+    pub expect: Expectation,
+}
+
+/// What is to become of a request. Fields that are not given are not compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expectation {
+    /// Whether it passes.
+    pub decision: Verdict,
+    /// `namespace/name` of the policy that decides; `none`: no policy does.
+    pub policy: Option<String>,
+    /// The rule that decides.
+    pub rule: Option<usize>,
+}
+
+impl fmt::Display for Expectation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.decision)?;
+        if let Some(policy) = &self.policy {
+            write!(f, " by {policy}")?;
+        }
+        if let Some(rule) = self.rule {
+            write!(f, " rule {rule}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Expectation {
+    /// Whether this is what was decided.
+    #[must_use]
+    pub fn is_met_by(&self, decision: &Decision<'_>) -> bool {
+        let rule = decision.reason.rule();
+        let policy = rule.map_or_else(|| "none".to_owned(), |rule| rule.policy.to_string());
+        self.decision == decision.verdict
+            && self.policy.as_ref().is_none_or(|expected| *expected == policy)
+            && self.rule.is_none_or(|expected| rule.is_some_and(|rule| rule.index == expected))
+    }
+}
+
+/// A request, as a test file writes it.
+#[derive(Clone, Debug, Default)]
+pub struct RequestFields {
+    /// The peer's SPIFFE id without `spiffe://`; `None`: plaintext.
+    pub principal: Option<String>,
+    /// `GET` when absent.
+    pub method: Option<String>,
+    /// `/` when absent.
+    pub path: Option<String>,
+    /// `localhost` when absent.
+    pub host: Option<String>,
+    /// Names and values; a name may come more than once.
+    pub headers: Vec<(String, String)>,
+    /// The direct peer's address.
+    pub source_ip: Option<IpAddr>,
+    /// The client's address; the direct peer's when absent.
+    pub remote_ip: Option<IpAddr>,
+    /// The local address.
+    pub destination_ip: Option<IpAddr>,
+    /// The local port.
+    pub destination_port: Option<u16>,
+    /// The server name of the TLS handshake.
+    pub sni: Option<String>,
+    /// The claims of a verified token.
+    pub jwt: Option<Node>,
+    /// Dynamic metadata: what each filter has set.
+    pub metadata: Vec<(String, Node)>,
+}
+
+impl RequestFields {
+    /// Reads a request, in the form that test files have.
+    pub fn read(node: &Node, d: &mut Diagnostics) -> Option<Self> {
+        let mut object = Object::open(node, d)?;
+        let request = Self {
+            principal: object.read("principal", d, principal).flatten(),
+            method: object.string("method", d),
+            path: object.string("path", d),
+            host: object.string("host", d),
+            headers: object.read("headers", d, headers).unwrap_or_default(),
+            source_ip: object.read("sourceIp", d, address).flatten(),
+            remote_ip: object.read("remoteIp", d, address).flatten(),
+            destination_ip: object.read("destinationIp", d, address).flatten(),
+            destination_port: object.read("destinationPort", d, |node, d| whole_number(node, u16::MAX, d)).flatten(),
+            sni: object.string("sni", d),
+            jwt: object.read("jwt", d, map),
+            metadata: object.read("metadata", d, |node, d| entries(node, d).to_vec()).unwrap_or_default(),
+        };
+        object.finish(d);
+        Some(request)
+    }
+
+    /// The method.
+    #[must_use]
+    pub fn method(&self) -> &str {
+        self.method.as_deref().unwrap_or("GET")
+    }
+
+    /// The path, with its query.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.path.as_deref().unwrap_or("/")
+    }
+
+    /// The authority.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.host.as_deref().unwrap_or("localhost")
+    }
+
+    /// The request that the engine is asked about. An address that is not given is unreadable, never absent: a real
+    /// request has one.
+    #[must_use]
+    pub fn to_request(&self) -> Request {
+        let given = |address: Option<IpAddr>| address.map_or(Lookup::Unreadable, Lookup::Value);
+        let mut request = Request::new(self.method(), self.path())
+            .header(":authority", self.host())
+            .source_ip(given(self.source_ip))
+            .remote_ip(given(self.remote_ip.or(self.source_ip)))
+            .destination_ip(given(self.destination_ip))
+            .destination_port(self.destination_port.map_or(Lookup::Unreadable, Lookup::Value))
+            .sni(self.sni.as_ref().map_or(Lookup::Absent, |name| Lookup::Value(name.as_bytes())));
+        if let Some(principal) = &self.principal {
+            request = request.principal(principal);
+        }
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        if let Some(claims) = &self.jwt {
+            let payload = Value::Map(vec![(DEFAULT_PAYLOAD_KEY.to_owned(), claims.clone())]).into();
+            request = request.metadata(JWT_AUTHN, &payload);
+        }
+        for (filter, fields) in &self.metadata {
+            request = request.metadata(filter, fields);
+        }
+        request
+    }
+}
+
+impl TestFile {
+    /// Whether a document is, or is meant to be, a test file.
+    #[must_use]
+    pub fn is_one(node: &Node) -> bool {
+        node.get("tests").is_some() && node.get("kind").is_none()
+    }
+
+    /// Reads a test file and the policies that it names.
+    ///
+    /// # Errors
+    /// It, or one of the policies' files, cannot be read, is not YAML, or is not valid; with everything that is wrong.
+    pub fn read(file: &Path) -> Result<Self, TestFileError> {
+        let source = Arc::new(Source::read(file)?);
+        let mut documents = match yaml::documents(&source.text) {
+            Ok(documents) => documents,
+            Err(error) => return Err(TestFileError::Invalid(vec![load::not_yaml(&source, &error)])),
+        };
+        let node = if documents.len() == 1 { documents.pop() } else { None };
+        let Some(node) = node else {
+            return Err(InputError { file: file.to_owned(), message: "a test file is one document".to_owned() }.into());
+        };
+        let mut diagnostics = Diagnostics::new();
+        let fields = fields(&node, &mut diagnostics);
+        let has_errors = diagnostics.count() > 0;
+        let mut findings: Vec<_> = load::findings(&source, &node, diagnostics).collect();
+        let Some(Fields { policies, workload, mesh, tests }) = fields.filter(|_| !has_errors) else {
+            return Err(TestFileError::Invalid(findings));
+        };
+        let folder = file.parent().unwrap_or(Path::new(""));
+        let paths: Vec<_> = policies.iter().map(|path| folder.join(path)).collect();
+        let mut resources = Resources::read(&paths)?;
+        if resources.has_errors() {
+            findings.append(&mut resources.findings);
+            return Err(TestFileError::Invalid(findings));
+        }
+        let set = PolicySet { resources, workload, mesh };
+        if let Some((resource, what)) = set.lacks_labels() {
+            let message = format!("policy {} has {what}: give `workload.labels`", resource.policy.name);
+            return Err(InputError { file: file.to_owned(), message }.into());
+        }
+        Ok(Self { source, set, tests })
+    }
+}
+
+/// A test file could not be used.
+#[derive(Debug)]
+pub enum TestFileError {
+    /// Something could not be read.
+    Input(InputError),
+    /// Something is not valid.
+    Invalid(Vec<Finding>),
+}
+
+impl From<InputError> for TestFileError {
+    fn from(error: InputError) -> Self {
+        Self::Input(error)
+    }
+}
+
+impl fmt::Display for TestFileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Input(error) => error.fmt(f),
+            Self::Invalid(findings) => {
+                let lines: Vec<_> = findings.iter().map(ToString::to_string).collect();
+                f.write_str(&lines.join("\n"))
+            }
+        }
+    }
+}
+
+impl std::error::Error for TestFileError {}
+
+struct Fields {
+    policies: Vec<String>,
+    workload: Workload,
+    mesh: Mesh,
+    tests: Vec<Test>,
+}
+
+fn fields(node: &Node, d: &mut Diagnostics) -> Option<Fields> {
+    let mut object = Object::open(node, d)?;
+    let policies = object.strings("policies", d);
+    if !object.has("policies") {
+        d.field("policies", |d| {
+            d.error_with_hint("is missing", "name the files; without any policy everything passes")
+        });
+    }
+    let (namespace, labels) = object.read("workload", d, config::workload).unwrap_or((None, None));
+    let namespace = namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+    let gateway = object.read("gateway", d, |node, d| config::gateway(node, &namespace, d)).flatten();
+    let mesh = object.read("mesh", d, mesh).unwrap_or_default();
+    let workload = Workload::new(namespace, labels, gateway, mesh.root_namespace.clone(), d);
+    let tests = object.read("tests", d, |node, d| list(node, d, test)).unwrap_or_default();
+    object.finish(d);
+    if tests.is_empty() {
+        d.error("has no tests");
+    }
+    Some(Fields { policies, workload, mesh, tests: tests.into_iter().flatten().collect() })
+}
+
+fn mesh(node: &Node, d: &mut Diagnostics) -> Mesh {
+    let mut mesh = Mesh::default();
+    let Some(mut object) = Object::open(node, d) else { return mesh };
+    if let Some(trust_domain) = object.read("trustDomain", d, config::trust_domain).flatten() {
+        mesh.trust_domain = trust_domain;
+    }
+    let aliases = object.read("trustDomainAliases", d, |node, d| list(node, d, config::trust_domain));
+    mesh.aliases = aliases.into_iter().flatten().flatten().collect();
+    if let Some(root_namespace) = object.read("rootNamespace", d, config::namespace).flatten() {
+        mesh.root_namespace = root_namespace;
+    }
+    if let Some(combining) = object.read("combining", d, |node, d| one_of(node, &COMBINING, d)).flatten() {
+        mesh.combining = combining;
+    }
+    object.finish(d);
+    mesh
+}
+
+fn test(node: &Node, d: &mut Diagnostics) -> Option<Test> {
+    let mut object = Object::open(node, d)?;
+    let name = object.string("name", d);
+    let request = object.read("request", d, RequestFields::read).flatten();
+    let expect = object.read("expect", d, expectation).flatten();
+    for required in ["name", "request", "expect"] {
+        if !object.has(required) {
+            d.field(required, |d| d.error("is missing"));
+        }
+    }
+    object.finish(d);
+    let position = node.place.as_deref().map(|place| place.value.start);
+    Some(Test { name: name?, position, request: request?, expect: expect? })
+}
+
+const DECISIONS: [(&str, Verdict); 2] = [("ALLOW", Verdict::Allow), ("DENY", Verdict::Deny)];
+
+fn expectation(node: &Node, d: &mut Diagnostics) -> Option<Expectation> {
+    if matches!(node.value, Value::String(_)) {
+        return Some(Expectation { decision: one_of(node, &DECISIONS, d)?, policy: None, rule: None });
+    }
+    let mut object = Object::open(node, d)?;
+    let decision = object.read("decision", d, |node, d| one_of(node, &DECISIONS, d)).flatten();
+    if !object.has("decision") {
+        d.field("decision", |d| d.error("is missing"));
+    }
+    let policy = object.string("policy", d);
+    let rule = object.read("rule", d, |node, d| whole_number(node, 511, d)).flatten();
+    object.finish(d);
+    Some(Expectation { decision: decision?, policy, rule: rule.map(usize::from) })
+}
+
+/// A SPIFFE id, without its scheme as in policies.
+fn principal(node: &Node, d: &mut Diagnostics) -> Option<String> {
+    let text = string(node, d)?;
+    if text.starts_with("spiffe://") {
+        d.error_with_hint("has the scheme in it", "write it without `spiffe://`, as in policies");
+    }
+    Some(text.to_owned())
+}
+
+/// A map from header names to a value or a list of values.
+fn headers(node: &Node, d: &mut Diagnostics) -> Vec<(String, String)> {
+    let mut headers = Vec::new();
+    for (name, node) in entries(node, d) {
+        d.field(name, |d| {
+            if name.starts_with(':') || name.eq_ignore_ascii_case("host") {
+                d.error_with_hint("is not an ordinary header", "use the fields `host`, `method` and `path`");
+            }
+            let values = match &node.value {
+                Value::List(_) => list(node, d, string),
+                _ => vec![string(node, d)],
+            };
+            headers.extend(values.into_iter().flatten().map(|value| (name.clone(), value.to_owned())));
+        });
+    }
+    headers
+}
+
+fn entries<'n>(node: &'n Node, d: &mut Diagnostics) -> &'n [(String, Node)] {
+    if let Value::Map(entries) = &node.value {
+        return entries;
+    }
+    d.error(format!("must be an object, is {}", node.value.kind()));
+    &[]
+}
+
+fn map(node: &Node, d: &mut Diagnostics) -> Node {
+    entries(node, d);
+    node.clone()
+}
+
+fn address(node: &Node, d: &mut Diagnostics) -> Option<IpAddr> {
+    let text = string(node, d)?;
+    let address = text.parse().ok();
+    if address.is_none() {
+        d.error(format!("`{text}` is not an IP address"));
+    }
+    address
+}
+
+fn whole_number(node: &Node, most: u16, d: &mut Diagnostics) -> Option<u16> {
+    let number = match node.value {
+        Value::Number(number) => (0..=most).find(|n| f64::from(*n).total_cmp(&number).is_eq()),
+        _ => None,
+    };
+    if number.is_none() {
+        d.error(format!("must be a whole number from 0 to {most}"));
+    }
+    number
+}

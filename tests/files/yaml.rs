@@ -1,0 +1,80 @@
+//! Policies as people write them: YAML's types, documents, anchors, places.
+
+use mesh_authz::diagnostic::Diagnostics;
+use mesh_authz::document::{Node, Value};
+use mesh_authz::policy::read;
+use mesh_authz_cli::load::yaml::documents;
+
+fn scalar(text: &str) -> Value {
+    documents(&format!("[{text}]"))
+        .map(|mut nodes| match nodes.remove(0).value {
+            Value::List(mut items) => items.remove(0).value,
+            other => other,
+        })
+        .unwrap()
+}
+
+#[test]
+fn scalars_are_read_as_kubernetes_reads_them() {
+    for text in ["on", "off", "yes", "no", "y", "n", "true", "False", "NO"] {
+        assert!(matches!(scalar(text), Value::Bool(_)), "{text}");
+        assert_eq!(scalar(&format!("'{text}'")), Value::String(text.to_owned()));
+    }
+    for text in ["80", "-1", "1.5", "1e3", "0x1F", "0o17", "1_000", ".5", "010"] {
+        assert!(matches!(scalar(text), Value::Number(_)), "{text}");
+    }
+    for text in
+        ["10.0.0.1", "10.0.0.0/8", "2024-01-01", "GET", "*a", "v1", "1.2.3", "nope", "-", "1a", "example.org:80"]
+    {
+        let quoted = if text.starts_with(['*', '-']) { format!("'{text}'") } else { text.to_owned() };
+        assert_eq!(scalar(&quoted), Value::String(text.to_owned()));
+    }
+    for text in ["~", "null", "Null", "NULL"] {
+        assert_eq!(scalar(text), Value::Null);
+    }
+    assert_eq!(scalar("!!str 80"), Value::String("80".to_owned()));
+}
+
+#[test]
+fn several_documents_and_empty_ones() {
+    assert_eq!(documents("a: b\n---\n---\nc: d\n...\n").unwrap().len(), 2);
+    assert_eq!(documents("# nothing\n").unwrap(), []);
+    assert_eq!(documents("").unwrap(), []);
+}
+
+#[test]
+fn anchors_are_expanded_and_merge_keys_refused() {
+    let nodes = documents("a: &x [1, 2]\nb: *x\n").unwrap();
+    assert_eq!(nodes[0].get("b").unwrap().value, nodes[0].get("a").unwrap().value);
+    let error = documents("spec: { <<: { action: DENY } }").unwrap_err();
+    assert_eq!(error.message, "merge keys (`<<`) are not supported");
+}
+
+#[test]
+fn what_is_not_yaml_says_where() {
+    for text in ["a: [b", "a: b: c", "\"", "a: *unknown", "[a]: b", "{a: {[b]: c}}"] {
+        let error = documents(text).unwrap_err();
+        assert!(error.position.line >= 1, "{error}");
+    }
+    let deep = "[".repeat(200) + &"]".repeat(200);
+    assert_eq!(documents(&deep).unwrap_err().message, "nested too deeply");
+    let laughs = (1..30).fold("x0: &x0 [a]\n".to_owned(), |text, n| {
+        text + &format!("x{n}: &x{n} [*x{0}, *x{0}, *x{0}, *x{0}]\n", n - 1)
+    });
+    assert_eq!(documents(&laughs).unwrap_err().message, "too much, with its aliases expanded");
+}
+
+#[test]
+fn a_finding_has_its_line() {
+    let text = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata:\n  name: p\nspec:\n  rules:\n  \
+                - to:\n    - operation:\n        paths:\n        - /a\n        - /{b}\n    when: []\n    form: []\n";
+    let node: Node = documents(text).unwrap().remove(0);
+    let mut diagnostics = Diagnostics::new();
+    assert_eq!(read::policy(&node, &mut diagnostics), None);
+    let lines: Vec<_> = diagnostics
+        .into_found()
+        .iter()
+        .map(|found| node.locate(&found.path, found.part).map(|span| span.start.line))
+        .collect();
+    assert_eq!(lines, [Some(11), Some(13)]);
+}
