@@ -77,7 +77,11 @@ impl Subject {
         for (requests, expected) in [(&subject.allowed, Verdict::Allow), (&subject.denied, Verdict::Deny)] {
             for request in requests {
                 let decision = subject.engine.decide(request);
-                ensure!(decision.verdict == expected, "{}, {rules} rules: {decision:?} for {request:?}", set.name);
+                ensure!(
+                    decision.outcome.verdict() == expected,
+                    "{}, {rules} rules: {decision:?} for {request:?}",
+                    set.name
+                );
             }
         }
         Ok(subject)
@@ -140,7 +144,7 @@ fn decide(criterion: &mut Criterion, subjects: &[Subject]) {
         for (outcome, requests) in [("allowed", allowed), ("denied", denied)] {
             let mut requests = requests.iter().cycle();
             group.bench_function(BenchmarkId::new(outcome, rules), |bencher| {
-                bencher.iter(|| requests.next().map(|request| engine.decide(black_box(request)).verdict));
+                bencher.iter(|| requests.next().map(|request| engine.decide(black_box(request)).outcome.verdict()));
             });
         }
         group.finish();

@@ -1,28 +1,33 @@
-//! The decision: policies compiled into rules, rules held against a request, one answer with its provenance.
+//! The decision: policies are compiled into rules, a request is held against the rules, and the answer names the rule that
+//! made it.
 //!
-//! [`compile`] turns each rule into tests whose polarity is fixed, [`index`] finds the rules that a request could match,
-//! [`evaluate`] holds one rule against one request, and [`Engine::decide`] combines what matched. Deciding allocates
-//! nothing, cannot fail and cannot panic. [`explain`] says of every rule what became of it.
-//! [`cover`] compares rules with each other, without a request. [`Peers`] are principals without a policy around them.
+//! | module | what it does | when |
+//! | --- | --- | --- |
+//! | [`compile`] | turns a policy's rules into tests, each of which knows whether a match permits or denies | load |
+//! | [`index`] | files rules by the values that they ask for, and finds the rules that a request could match | load, request |
+//! | [`evaluate`] | holds one rule against one request | request |
+//! | [`decision`] | the answer | request |
+//! | [`explain`] | says why rules do not match | request |
+//!
+//! [`Engine::decide`] combines what matched. It allocates nothing, cannot fail and cannot panic.
 
-pub mod compile;
-pub mod cover;
-pub mod evaluate;
+pub(crate) mod compile;
+pub mod decision;
+pub(crate) mod evaluate;
 pub mod explain;
-pub mod index;
+pub(crate) mod index;
 mod peers;
-pub mod witness;
 
 use std::borrow::Borrow;
-use std::fmt;
-use std::sync::Arc;
 
 use self::compile::Rule;
-use self::evaluate::{Evaluation, Unread};
+pub use self::decision::{AllowReason, Decision, DenyReason, DryRun, DryRunResult, Outcome, RuleId, Verdict};
+use self::evaluate::Evaluation;
 use self::index::Index;
 pub use self::peers::Peers;
+use crate::attribute::Origin;
 use crate::identity::TrustDomains;
-use crate::policy::{Action, AuthorizationPolicy, PolicyName};
+use crate::policy::{Action, AuthorizationPolicy};
 use crate::request::Attributes;
 
 /// How matches become a decision. Both names are XACML's.
@@ -64,140 +69,6 @@ struct RuleSet {
     /// How many there are; one without rules counts.
     policies: usize,
     index: Index,
-}
-
-/// The name of a rule; prints as `ns[NAMESPACE]-policy[NAME]-rule[INDEX]`, as Istio names it in Envoy.
-#[derive(Clone, Debug)]
-pub struct RuleId {
-    /// The policy.
-    pub policy: Arc<PolicyName>,
-    /// The rule's position in `spec.rules`.
-    pub index: usize,
-    policy_number: u32,
-    text: Box<str>,
-}
-
-/// Wherever the policy stands among others, the rule is the same.
-impl PartialEq for RuleId {
-    fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
-    }
-}
-
-impl Eq for RuleId {}
-
-impl RuleId {
-    fn new(policy: &Arc<PolicyName>, index: usize) -> Self {
-        let text = format!("ns[{}]-policy[{}]-rule[{index}]", policy.namespace, policy.name);
-        Self { policy: Arc::clone(policy), index, policy_number: 0, text: text.into() }
-    }
-
-    /// `ns[NAMESPACE]-policy[NAME]-rule[INDEX]`.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-
-    /// The position of the policy among those that the engine was made from.
-    #[must_use]
-    pub fn policy_number(&self) -> u32 {
-        self.policy_number
-    }
-}
-
-impl fmt::Display for RuleId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-/// What happens to the request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It passes.
-    Allow,
-    /// It is refused.
-    Deny,
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Allow => "ALLOW",
-            Self::Deny => "DENY",
-        })
-    }
-}
-
-/// What a decision rests on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason<'e> {
-    /// This rule of an ALLOW or a DENY policy matched.
-    Rule(&'e RuleId),
-    /// This rule of a CUSTOM policy matched, and there is no provider to ask.
-    NoProvider(&'e RuleId),
-    /// Policies apply, and none of the ALLOW policies among them matched.
-    NoAllowMatched,
-    /// No ALLOW policy applies, and no DENY policy matched.
-    NothingApplies,
-}
-
-impl<'e> Reason<'e> {
-    /// The rule, if there is one.
-    #[must_use]
-    pub fn rule(&self) -> Option<&'e RuleId> {
-        match self {
-            Self::Rule(rule) | Self::NoProvider(rule) => Some(rule),
-            Self::NoAllowMatched | Self::NothingApplies => None,
-        }
-    }
-}
-
-impl fmt::Display for Reason<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Rule(rule) => write!(f, "rule {} of {} matched", rule.index, rule.policy),
-            Self::NoProvider(rule) => {
-                write!(f, "rule {} of {} matched, and CUSTOM has no provider to ask here", rule.index, rule.policy)
-            }
-            Self::NoAllowMatched => f.write_str("no ALLOW policy matched"),
-            Self::NothingApplies => f.write_str("no ALLOW policy applies, and no DENY policy matched"),
-        }
-    }
-}
-
-/// The answer for one request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Decision<'e> {
-    /// Whether the request passes.
-    pub verdict: Verdict,
-    /// Why.
-    pub reason: Reason<'e>,
-    /// What the dry-run policies would have decided.
-    pub dry_run: DryRun<'e>,
-    /// The first AUDIT rule that matched.
-    pub audited: Option<&'e RuleId>,
-    /// An attribute that the host refused and that the decision rests on: the rule that decided matches for want of it,
-    /// or, where no ALLOW matched, one might have.
-    pub unreadable: Option<&'static str>,
-}
-
-/// What the dry-run policies would have decided; `None`: there are none of that action.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DryRun<'e> {
-    /// The DENY policies among them.
-    pub deny: Option<WouldBe<'e>>,
-    /// The ALLOW policies among them.
-    pub allow: Option<WouldBe<'e>>,
-}
-
-/// A decision that was not enforced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WouldBe<'e> {
-    /// Whether the request would pass.
-    pub verdict: Verdict,
-    /// The rule that matched, if one did.
-    pub rule: Option<&'e RuleId>,
 }
 
 impl Engine {
@@ -271,72 +142,64 @@ impl Engine {
         let evaluation = &Evaluation::new(attributes);
         let audited = self.audit.index.first_match(evaluation).rule;
         let dry_run = DryRun {
-            deny: self.dry_run_deny.would_be(evaluation, Verdict::Deny, Verdict::Allow),
-            allow: self.dry_run_allow.would_be(evaluation, Verdict::Allow, Verdict::Deny),
+            deny: self.dry_run_deny.dry_run(evaluation, Verdict::Deny, Verdict::Allow),
+            allow: self.dry_run_allow.dry_run(evaluation, Verdict::Allow, Verdict::Deny),
         };
-        let (verdict, reason, unreadable) = self.combine(evaluation);
-        Decision { verdict, reason, dry_run, audited, unreadable: unreadable.map(Unread::name) }
+        let (outcome, unreadable) = self.combine(evaluation);
+        Decision { outcome, dry_run, audited, unreadable }
     }
 
-    fn combine<A: Attributes>(&self, evaluation: &Evaluation<'_, A>) -> (Verdict, Reason<'_>, Option<Unread>) {
+    fn combine<A: Attributes>(&self, evaluation: &Evaluation<'_, A>) -> (Outcome<'_>, Option<Origin>) {
+        use Outcome::{Allowed, Denied};
+
         let custom = self.custom.index.first_match(evaluation);
         if let Some(rule) = custom.rule {
-            return (Verdict::Deny, Reason::NoProvider(rule), custom.unreadable);
+            return (Denied(DenyReason::NoProvider(rule)), custom.unreadable);
         }
         match self.combining {
             Combining::DenyOverrides => {
                 let deny = self.deny.index.first_match(evaluation);
                 if let Some(rule) = deny.rule {
-                    return (Verdict::Deny, Reason::Rule(rule), deny.unreadable);
+                    return (Denied(DenyReason::Rule(rule)), deny.unreadable);
                 }
                 if self.allow.policies == 0 {
-                    return (Verdict::Allow, Reason::NothingApplies, None);
+                    return (Allowed(AllowReason::NothingApplies), None);
                 }
                 let allow = self.allow.index.first_match(evaluation);
                 match allow.rule {
-                    Some(rule) => (Verdict::Allow, Reason::Rule(rule), None),
-                    None => (Verdict::Deny, Reason::NoAllowMatched, allow.unreadable),
+                    Some(rule) => (Allowed(AllowReason::Rule(rule)), None),
+                    None => (Denied(DenyReason::NoAllowMatched), allow.unreadable),
                 }
             }
             Combining::PermitOverrides => {
                 let allow = self.allow.index.first_match(evaluation);
                 if let Some(rule) = allow.rule {
-                    return (Verdict::Allow, Reason::Rule(rule), None);
+                    return (Allowed(AllowReason::Rule(rule)), None);
                 }
                 if self.allow.policies == 0 && self.deny.policies == 0 {
-                    return (Verdict::Allow, Reason::NothingApplies, None);
+                    return (Allowed(AllowReason::NothingApplies), None);
                 }
                 let deny = self.deny.index.first_match(evaluation);
                 match deny.rule {
-                    Some(rule) => (Verdict::Deny, Reason::Rule(rule), deny.unreadable.or(allow.unreadable)),
-                    None => (Verdict::Deny, Reason::NoAllowMatched, allow.unreadable),
+                    Some(rule) => (Denied(DenyReason::Rule(rule)), deny.unreadable.or(allow.unreadable)),
+                    None => (Denied(DenyReason::NoAllowMatched), allow.unreadable),
                 }
             }
         }
     }
 }
 
-/// What became of looking for a rule that matches.
-#[derive(Debug)]
-pub struct Found<'e> {
-    /// The first rule that matches.
-    pub rule: Option<&'e RuleId>,
-    /// An attribute that could not be read: one that the rule's match rests on, or, if no rule matches, one for want of
-    /// which the first of those that might does not.
-    pub unreadable: Option<Unread>,
-}
-
 impl RuleSet {
-    fn would_be<A: Attributes>(
+    fn dry_run<A: Attributes>(
         &self,
         evaluation: &Evaluation<'_, A>,
         on_match: Verdict,
         otherwise: Verdict,
-    ) -> Option<WouldBe<'_>> {
+    ) -> Option<DryRunResult<'_>> {
         if self.policies == 0 {
             return None;
         }
         let rule = self.index.first_match(evaluation).rule;
-        Some(WouldBe { verdict: if rule.is_some() { on_match } else { otherwise }, rule })
+        Some(DryRunResult { verdict: if rule.is_some() { on_match } else { otherwise }, rule })
     }
 }

@@ -5,26 +5,27 @@
 //! [`log_line`] say what was decided. Nothing of that changes a decision: whatever goes wrong in it goes unsaid.
 
 mod attributes;
-pub mod filter_state;
+// The boundary: the only module that calls the host, and the only one that natively does not exist.
 #[cfg(target_arch = "wasm32")]
 mod host;
-pub mod json;
-pub mod limiter;
-pub mod log_line;
-pub mod metrics;
 pub mod property;
+pub mod telemetry;
 
 use std::cell::{Cell, RefCell};
 
+use log::{Level, info, log_enabled};
+
 use self::attributes::HostAttributes;
-use self::limiter::Limiter;
-use self::metrics::{Counters, Metrics};
+pub use self::telemetry::Telemetry;
+use self::telemetry::limiter::Limiter;
+use self::telemetry::metrics::{self, Counters, Metrics};
+use self::telemetry::{filter_state, log_line};
 use crate::config::{
     DebugHeader, DecisionLog, DenyResponse, FilterState, NodeMetadata, PluginConfig, PrincipalFrom, SourceIpFrom,
 };
 use crate::diagnostic::Diagnostic;
 use crate::engine::explain::NearMiss;
-use crate::engine::{Decision, Engine, Peers, Reason, Verdict};
+use crate::engine::{Decision, DenyReason, Engine, Outcome, Peers, Verdict};
 use crate::policy::scope::{Scope, scope};
 use crate::request::{Attributes, Headers, Lookup};
 
@@ -38,18 +39,6 @@ pub trait Host {
     fn request_header(&self, name: &[u8]) -> Lookup<Vec<u8>>;
     /// Answers the request in the application's place.
     fn respond(&self, reply: &Reply, details: &str);
-}
-
-/// Where it is said what was decided.
-pub trait Telemetry: Metrics {
-    /// Whether anybody reads lines at info level.
-    fn logs_info(&self) -> bool;
-    /// Logs a line at info level.
-    fn info(&self, line: &str);
-    /// The time, in nanoseconds.
-    fn now(&self) -> u64;
-    /// Leaves a text with the request, for access logs. Envoy puts `wasm.` before the name.
-    fn set_filter_state(&self, name: &str, value: &str);
 }
 
 /// An answer, ready to be given.
@@ -69,9 +58,9 @@ impl From<DenyResponse> for Reply {
     }
 }
 
-/// Whether the request goes on.
+/// What becomes of the request in Envoy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum FilterStatus {
     /// To the next filter.
     Continue,
     /// It has been answered.
@@ -89,14 +78,14 @@ pub struct Plugin {
     debugging: Option<Debugging>,
     counters: Counters,
     filter_state: FilterState,
-    log: Log,
+    log: DecisionLogger,
     /// Room for short texts, so that a refusal allocates nothing.
     room: RefCell<String>,
 }
 
 /// Which decisions are logged, and how many of them.
 #[derive(Debug)]
-struct Log {
+struct DecisionLogger {
     decisions: DecisionLog,
     denied: Lines,
     /// Apart, so that they do not take the place of those that refuse a request.
@@ -170,12 +159,7 @@ impl Plugin {
         policies.retain(|policy| {
             let scope = scope(policy, &workload);
             let dry_run = if policy.dry_run { " (dry run)" } else { "" };
-            host.info(&format!(
-                "policy {}: {}{dry_run}, {} rules: {scope}",
-                policy.name,
-                policy.action,
-                policy.rules.len()
-            ));
+            info!("policy {}: {}{dry_run}, {} rules: {scope}", policy.name, policy.action, policy.rules.len());
             scope == Scope::Applies
         });
         let applying = policies.len();
@@ -183,10 +167,10 @@ impl Plugin {
         let engine = Engine::new(policies, &options);
         let rules = engine.rules();
         metrics::record_configuration(host, applying, rules, hash);
-        host.info(&format!(
+        info!(
             "{applying} of {given} policies, with {rules} rules, apply to this workload in namespace {}",
             workload.namespace
-        ));
+        );
         let debugging = debug_header.map(|DebugHeader { name, principals }| Debugging {
             name,
             peers: Peers::named(&principals, &options.trust_domains),
@@ -201,19 +185,19 @@ impl Plugin {
             debugging,
             counters,
             filter_state,
-            log: Log::new(decision_log, decision_log_rate, rules),
+            log: DecisionLogger::new(decision_log, decision_log_rate, rules),
             room: RefCell::default(),
         })
     }
 
     /// Decides one request, and answers it if it is refused.
-    pub fn on_request(&self, host: &(impl Host + Telemetry)) -> Outcome {
+    pub fn on_request(&self, host: &(impl Host + Telemetry)) -> FilterStatus {
         let attributes = HostAttributes::new(host, self);
         let decision = self.engine.decide(&attributes);
         self.counters.count(&decision);
-        if let Some(suppressed) = self.log.admits(decision.verdict, host) {
+        if let Some(suppressed) = self.log.admits(decision.outcome.verdict(), host) {
             let nearest = self.nearest_miss(&decision, &attributes, host);
-            host.info(&log_line::decision(&decision, nearest, suppressed, &attributes));
+            info!("{}", log_line::decision(&decision, nearest, suppressed, &attributes));
         }
         let mut room = self.room.take();
         if self.filter_state.holds(&decision) {
@@ -221,18 +205,18 @@ impl Plugin {
             filter_state::write(&mut room, &decision, None);
             host.set_filter_state(filter_state::NAME, &room);
         }
-        let outcome = match decision.verdict {
-            Verdict::Allow => Outcome::Continue,
+        let status = match decision.outcome.verdict() {
+            Verdict::Allow => FilterStatus::Continue,
             Verdict::Deny => {
                 let debugged = self.debugged(&decision, &attributes, host);
                 room.clear();
                 write_response_code_details(&decision, &mut room);
                 host.respond(debugged.as_ref().unwrap_or(&self.refusal), &room);
-                Outcome::Answered
+                FilterStatus::Answered
             }
         };
         self.room.replace(room);
-        outcome
+        status
     }
 
     /// Tells the host what has been counted since the last time.
@@ -260,7 +244,7 @@ impl Plugin {
         attributes: &impl Attributes,
         host: &impl Telemetry,
     ) -> Option<NearMiss<'_>> {
-        if decision.reason == Reason::NoAllowMatched && self.log.misses.admits(host.now()) {
+        if decision.outcome == Outcome::Denied(DenyReason::NoAllowMatched) && self.log.misses.admits(host.now()) {
             self.engine.nearest_miss(attributes)
         } else {
             None
@@ -268,7 +252,7 @@ impl Plugin {
     }
 }
 
-impl Log {
+impl DecisionLogger {
     fn new(decisions: DecisionLog, rate: u32, rules: usize) -> Self {
         /// Looking for the nearest miss takes up to half a microsecond a rule, and shall take no more than a hundredth of a
         /// worker's time.
@@ -291,7 +275,7 @@ impl Log {
             return None;
         }
         let suppressed = lines.suppressed.take();
-        host.logs_info().then_some(suppressed)
+        log_enabled!(Level::Info).then_some(suppressed)
     }
 }
 
@@ -301,7 +285,7 @@ impl FilterState {
         match self {
             Self::None => false,
             Self::Notable => {
-                decision.verdict == Verdict::Deny
+                decision.outcome.verdict() == Verdict::Deny
                     || decision.audited.is_some()
                     || decision.dry_run.allow.is_some()
                     || decision.dry_run.deny.is_some()
@@ -314,6 +298,6 @@ impl FilterState {
 /// What Istio users' logs and alerts look for when a request was refused.
 fn write_response_code_details(decision: &Decision<'_>, details: &mut String) {
     details.push_str("rbac_access_denied_matched_policy[");
-    details.push_str(decision.reason.rule().map_or("none", |rule| rule.as_str()));
+    details.push_str(decision.outcome.rule().map_or("none", |rule| rule.as_str()));
     details.push(']');
 }

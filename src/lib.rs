@@ -32,6 +32,7 @@
 // An overflow would be a panic in the filter, and with it an outage.
 #![deny(clippy::arithmetic_side_effects)]
 
+pub mod attribute;
 pub mod diagnostic;
 pub mod wire;
 
@@ -46,5 +47,7 @@ pub mod matcher;
 pub mod request;
 
 pub mod engine;
+
+pub mod analysis;
 
 pub mod filter;

@@ -14,6 +14,7 @@ pub mod value;
 
 use std::fmt;
 
+use crate::attribute::{Attribute, Info, Key};
 use crate::diagnostic::{Path, Segment};
 
 pub use self::value::{Cidr, Form, MetadataValue, PathValue, ServiceAccount};
@@ -209,6 +210,9 @@ impl<T> Default for AllOf<T> {
     }
 }
 
+/// The fields of a condition that hold its values, and its `not` values.
+pub const CONDITION_FIELDS: [&str; 2] = ["values", "notValues"];
+
 /// A `source`: its fields.
 pub type Source = AllOf<Predicate>;
 
@@ -279,92 +283,54 @@ pub enum Predicate {
 }
 
 impl Predicate {
-    /// The field of a source or an operation and its `not` twin; `None` for what only conditions have.
+    /// The attribute that it looks at.
     #[must_use]
-    pub fn fields(&self) -> Option<&'static [&'static str; 2]> {
-        Some(match self {
-            Self::Principal(_) => &["principals", "notPrincipals"],
-            Self::RequestPrincipal(_) => &["requestPrincipals", "notRequestPrincipals"],
-            Self::ServiceAccount(_) => &["serviceAccounts", "notServiceAccounts"],
-            Self::TrustDomain(_) => &["trustDomains", "notTrustDomains"],
-            Self::Namespace(_) => &["namespaces", "notNamespaces"],
-            Self::RemoteIp(_) => &["remoteIpBlocks", "notRemoteIpBlocks"],
-            Self::SourceIp(_) => &["ipBlocks", "notIpBlocks"],
-            Self::Host(_) => &["hosts", "notHosts"],
-            Self::Method(_) => &["methods", "notMethods"],
-            Self::Path(_) => &["paths", "notPaths"],
-            Self::DestinationPort(_) => &["ports", "notPorts"],
-            Self::DestinationIp(_)
-            | Self::Sni(_)
-            | Self::Header { .. }
-            | Self::Claim { .. }
-            | Self::Metadata { .. } => {
-                return None;
-            }
-        })
+    pub fn attribute(&self) -> Attribute {
+        match self {
+            Self::Principal(_) => Attribute::SourcePrincipal,
+            Self::RequestPrincipal(_) => Attribute::RequestPrincipal,
+            Self::ServiceAccount(_) => Attribute::SourceServiceAccount,
+            Self::TrustDomain(_) => Attribute::SourceTrustDomain,
+            Self::Namespace(_) => Attribute::SourceNamespace,
+            Self::RemoteIp(_) => Attribute::RemoteIp,
+            Self::SourceIp(_) => Attribute::SourceIp,
+            Self::Host(_) => Attribute::Host,
+            Self::Method(_) => Attribute::Method,
+            Self::Path(_) => Attribute::Path,
+            Self::DestinationPort(_) => Attribute::DestinationPort,
+            Self::DestinationIp(_) => Attribute::DestinationIp,
+            Self::Sni(_) => Attribute::Sni,
+            Self::Header { .. } => Attribute::Header,
+            Self::Claim { .. } => Attribute::Claim,
+            Self::Metadata { .. } => Attribute::Metadata,
+        }
     }
 
     /// Where its values, or its `not` values, stand: it is the one at position `field` of a clause of a rule.
     #[must_use]
     pub fn path(&self, rule: usize, clause: Clause, field: usize, is_not: bool) -> Path {
         let mut path = clause.path(rule);
-        let name = match clause {
+        let [name, not_name] = match clause {
             Clause::When => {
                 path.0.push(Segment::Index(field));
-                if is_not { "notValues" } else { "values" }
+                CONDITION_FIELDS
             }
-            Clause::From(_) | Clause::To(_) => {
-                let [name, not_name] = self.fields().copied().unwrap_or_default();
-                if is_not { not_name } else { name }
-            }
+            Clause::From(_) | Clause::To(_) => self.attribute().info().fields.unwrap_or_default(),
         };
-        path.0.push(Segment::Field(name.to_owned()));
+        path.0.push(Segment::Field(if is_not { not_name } else { name }.to_owned()));
         path
     }
 
-    /// Whether it looks at something that only HTTP requests have: on a TCP port Istio leaves it out.
-    #[must_use]
-    pub fn is_http_only(&self) -> bool {
-        match self {
-            Self::RequestPrincipal(_)
-            | Self::Host(_)
-            | Self::Method(_)
-            | Self::Path(_)
-            | Self::Header { .. }
-            | Self::Claim { .. } => true,
-            Self::Principal(_)
-            | Self::ServiceAccount(_)
-            | Self::TrustDomain(_)
-            | Self::Namespace(_)
-            | Self::RemoteIp(_)
-            | Self::SourceIp(_)
-            | Self::DestinationPort(_)
-            | Self::DestinationIp(_)
-            | Self::Sni(_)
-            | Self::Metadata { .. } => false,
-        }
-    }
-
-    /// The attribute, as a condition names it; `hosts`, `methods` and `paths`, which conditions do not have, as fields.
+    /// What it looks at, as a condition names it; `hosts`, `methods` and `paths`, which conditions do not have, as fields.
     #[must_use]
     pub fn name(&self) -> String {
-        match self {
-            Self::Principal(_) => "source.principal".to_owned(),
-            Self::RequestPrincipal(_) => "request.auth.principal".to_owned(),
-            Self::ServiceAccount(_) => "source.serviceAccount".to_owned(),
-            Self::TrustDomain(_) => "source.trustDomain".to_owned(),
-            Self::Namespace(_) => "source.namespace".to_owned(),
-            Self::RemoteIp(_) => "remote.ip".to_owned(),
-            Self::SourceIp(_) => "source.ip".to_owned(),
-            Self::Host(_) => "hosts".to_owned(),
-            Self::Method(_) => "methods".to_owned(),
-            Self::Path(_) => "paths".to_owned(),
-            Self::DestinationPort(_) => "destination.port".to_owned(),
-            Self::DestinationIp(_) => "destination.ip".to_owned(),
-            Self::Sni(_) => "connection.sni".to_owned(),
-            Self::Header { name, .. } => format!("request.headers[{name}]"),
-            Self::Claim { path, .. } => format!("request.auth.claims[{}]", path.join("][")),
-            Self::Metadata { filter, key, .. } => format!("experimental.{filter}[{key}]"),
+        let Info { key, fields, .. } = self.attribute().info();
+        match (key, self) {
+            (Some(Key::Bracketed(key)), Self::Header { name, .. }) => format!("{key}[{name}]"),
+            (Some(Key::Bracketed(key)), Self::Claim { path, .. }) => format!("{key}[{}]", path.join("][")),
+            (_, Self::Metadata { filter, key, .. }) => format!("experimental.{filter}[{key}]"),
+            (Some(Key::Whole(key) | Key::Bracketed(key)), _) => key.to_owned(),
+            (None, _) => fields.unwrap_or_default()[0].to_owned(),
         }
     }
 }

@@ -81,17 +81,24 @@ impl PeerName {
     pub const ALL: [Self; 4] = [Self::Uri, Self::FurtherUris, Self::Dns, Self::Subject];
 }
 
+/// An address that belongs to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Address {
+    /// The local address of the connection.
+    Destination,
+    /// The client's address, as Envoy derives it from X-Forwarded-For or the PROXY protocol.
+    Remote,
+    /// The direct peer's address.
+    Source,
+}
+
 /// The attributes of one request. Each is asked for as often as rules need it; an implementation that pays for an
 /// answer keeps it.
 pub trait Attributes {
     /// A name of the peer. Plaintext, or TLS without a client certificate: absent.
     fn peer_name(&self, which: PeerName) -> Lookup<&[u8]>;
-    /// The direct peer's address.
-    fn source_ip(&self) -> Lookup<IpAddr>;
-    /// The client's address, as Envoy derives it from X-Forwarded-For or the PROXY protocol.
-    fn remote_ip(&self) -> Lookup<IpAddr>;
-    /// The local address of the connection.
-    fn destination_ip(&self) -> Lookup<IpAddr>;
+    /// One of the addresses.
+    fn address(&self, which: Address) -> Lookup<IpAddr>;
     /// The local port of the connection.
     fn destination_port(&self) -> Lookup<u16>;
     /// The server name that the client asked for in its TLS handshake.

@@ -26,7 +26,7 @@ fn run(path: &Path) -> (Vec<String>, usize) {
         let request = test.request.to_request();
         let decision = engine.decide(&request);
         let why = decision.unreadable.map_or_else(String::new, |name| format!("; the request does not say its {name}"));
-        let got = format!("{}: {}{why}", decision.verdict, decision.reason);
+        let got = format!("{}: {}{why}", decision.outcome.verdict(), decision.outcome);
         (!test.expect.is_met_by(&decision))
             .then(|| format!("{}: {}: expected {}, got {got}", path.display(), test.name, test.expect))
     });

@@ -16,7 +16,7 @@ use mesh_authz::matcher::{Pattern, Wildcard};
 use mesh_authz::policy::scope::Scope;
 use mesh_authz::policy::{Action, Cidr, Clause, Form, Predicate, Values, rule_path};
 use mesh_authz::request::metadata::{DEFAULT_PAYLOAD_KEY, JWT_AUTHN};
-use mesh_authz::request::{Attributes, Lookup, Metadata, PeerName, metadata, without_query};
+use mesh_authz::request::{Address, Attributes, Lookup, Metadata, PeerName, metadata, without_query};
 use mesh_authz::{diagnostic, request};
 
 /// A decision and everything that can be said about how it came about.
@@ -103,7 +103,7 @@ impl<'e> Explanation<'e> {
     /// The report of the rule that made the decision, if one did.
     #[must_use]
     pub fn deciding(&self) -> Option<&RuleReport<'e>> {
-        let deciding = self.decision.reason.rule()?;
+        let deciding = self.decision.outcome.rule()?;
         self.rules.iter().find(|report| report.rule == deciding)
     }
 
@@ -116,7 +116,7 @@ impl<'e> Explanation<'e> {
 impl RuleReport<'_> {
     /// Whether the rule matches, or the decision could be another one if it did.
     fn would_change(&self, decision: &Decision<'_>) -> bool {
-        let opposite = match decision.verdict {
+        let opposite = match decision.outcome.verdict() {
             Verdict::Allow => matches!(self.action, Action::Deny | Action::Custom),
             Verdict::Deny => self.action == Action::Allow,
         };
@@ -130,7 +130,7 @@ fn rule_report<'e>(
     trace: &Trace<'e>,
     request: &request::Request,
 ) -> Option<((usize, Reverse<usize>), RuleReport<'e>)> {
-    let Trace { rule, action, dry_run, truth: _, miss } = *trace;
+    let Trace { rule, action, dry_run, matches: _, miss } = *trace;
     let failed = miss.and_then(|miss| failed(resource, rule, miss, request));
     let span = resource.node.locate(&rule_path(rule.index), diagnostic::Part::Value);
     // Of two that fail in as many places, the one that asks for more has come nearer.
@@ -185,9 +185,9 @@ fn actual(predicate: &Predicate, request: &request::Request) -> Actual {
                 _ => Actual::Nothing("the request has no verified token with an issuer and a subject"),
             }
         }
-        Predicate::RemoteIp(_) => of(request.remote_ip().map(|ip| ip.to_string())),
-        Predicate::SourceIp(_) => of(request.source_ip().map(|ip| ip.to_string())),
-        Predicate::DestinationIp(_) => of(request.destination_ip().map(|ip| ip.to_string())),
+        Predicate::RemoteIp(_) => of(request.address(Address::Remote).map(|ip| ip.to_string())),
+        Predicate::SourceIp(_) => of(request.address(Address::Source).map(|ip| ip.to_string())),
+        Predicate::DestinationIp(_) => of(request.address(Address::Destination).map(|ip| ip.to_string())),
         Predicate::DestinationPort(_) => of(request.destination_port().map(|port| port.to_string())),
         Predicate::Host(_) => header(request, ":authority"),
         Predicate::Method(_) => header(request, ":method"),
@@ -343,9 +343,11 @@ fn hint(predicate: &Predicate, expected: &[String], actual: &Actual, request: &r
             }
         }
         Predicate::SourceIp(values) => {
-            return other_address(values, request.remote_ip(), "remote.ip", "remoteIpBlocks");
+            return other_address(values, request.address(Address::Remote), "remote.ip", "remoteIpBlocks");
         }
-        Predicate::RemoteIp(values) => return other_address(values, request.source_ip(), "source.ip", "ipBlocks"),
+        Predicate::RemoteIp(values) => {
+            return other_address(values, request.address(Address::Source), "source.ip", "ipBlocks");
+        }
         // These are compared in parts, or by their kind.
         Predicate::RequestPrincipal(_) | Predicate::Metadata { .. } => return None,
         _ => {}

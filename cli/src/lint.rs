@@ -1,35 +1,178 @@
-//! Questions about valid policies: is this what their author means?
+//! Lints: questions about valid policies. Is this what their author means?
 //!
-//! Every question has a code that never changes ([`catalogue`]). [`values`] looks at one value at a time, [`rules`] at one
-//! policy, [`together`] holds rules against each other, and [`surroundings`] holds policies against what else is in the
-//! input: workloads, and what verifies tokens and peers. A policy whose author knows better says so with the
-//! annotation [`ALLOW`].
+//! Each lint is a file of its own, with its explanation, its examples and its check; [`CATALOGUE`] is the list of them. A code
+//! never changes its meaning. What several lints share is in [`comparison`], [`plaintext`] and [`other_resources`]. A policy
+//! whose author knows better names the lint in the annotation [`ALLOW`].
 
-pub mod catalogue;
-mod rules;
-mod surroundings;
-mod together;
-mod values;
+mod comparison;
+mod other_resources;
+mod plaintext;
 
-use std::sync::Arc;
+mod client_in_ip_blocks;
+mod deny_on_tcp;
+mod dry_run;
+mod duplicate_name;
+mod empty_list;
+mod empty_selector;
+mod field_among_labels;
+mod foreign_pattern;
+mod host_is_a_url;
+mod host_without_port;
+mod literal_wildcard;
+mod method_not_in_capitals;
+mod nearly_dry_run;
+mod never_matches;
+mod no_request_authentication;
+mod path_spelling;
+mod path_with_query;
+mod path_without_slash;
+mod plaintext_satisfies_allow;
+mod plaintext_slips_past_deny;
+mod principal_beyond_aliases;
+mod principal_without_trust_domain;
+mod request_principal_never_matches;
+mod scheme_in_principal;
+mod selector_matches_nothing;
+mod shadowed_rule;
+mod trailing_slash;
+mod unreachable_allow;
+mod whole_mesh;
 
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use mesh_authz::config::Mesh;
+use mesh_authz::diagnostic::{Diagnostic, Part, Path, Segment};
+use mesh_authz::document::{Node, Value};
+use mesh_authz::policy::{Action, AuthorizationPolicy, Clause, Predicate};
 use rayon::prelude::*;
 
+use self::comparison::AllRules;
+use self::plaintext::Plaintext;
 use crate::load::finding::{Finding, Related, Severity};
 use crate::load::{Other, Resource, Resources};
-use mesh_authz::config::Mesh;
-use mesh_authz::diagnostic::{Diagnostic, Part, Path};
-use mesh_authz::document::{Node, Value};
-use mesh_authz::policy::{Action, Clause, Predicate};
 
-pub use self::catalogue::{CATALOGUE, Lint};
+/// All lints, by code.
+pub static CATALOGUE: [&Lint; 29] = [
+    &unreachable_allow::LINT,
+    &never_matches::LINT,
+    &plaintext_slips_past_deny::LINT,
+    &plaintext_satisfies_allow::LINT,
+    &host_without_port::LINT,
+    &method_not_in_capitals::LINT,
+    &scheme_in_principal::LINT,
+    &principal_beyond_aliases::LINT,
+    &path_without_slash::LINT,
+    &selector_matches_nothing::LINT,
+    &duplicate_name::LINT,
+    &shadowed_rule::LINT,
+    &deny_on_tcp::LINT,
+    &principal_without_trust_domain::LINT,
+    &literal_wildcard::LINT,
+    &path_with_query::LINT,
+    &trailing_slash::LINT,
+    &foreign_pattern::LINT,
+    &path_spelling::LINT,
+    &client_in_ip_blocks::LINT,
+    &no_request_authentication::LINT,
+    &request_principal_never_matches::LINT,
+    &whole_mesh::LINT,
+    &dry_run::LINT,
+    &empty_selector::LINT,
+    &empty_list::LINT,
+    &host_is_a_url::LINT,
+    &field_among_labels::LINT,
+    &nearly_dry_run::LINT,
+];
 
-/// The annotation that names the lints that a policy need not hear about, separated by commas.
+/// The annotation that names the lints that are not to be reported for a policy, separated by commas.
 pub const ALLOW: &str = "mesh-authz/allow";
 
-/// What is known besides the policies.
+/// A question about policies, and why it is asked.
+#[derive(Debug)]
+pub struct Lint {
+    /// Never reused and never renumbered.
+    pub code: &'static str,
+    /// A name for people.
+    pub name: &'static str,
+    /// What it finds, in a sentence.
+    pub summary: &'static str,
+    /// Why that is a problem, and what to do about it.
+    pub explanation: &'static str,
+    /// Policies that it fires on; what comes before `spec` is left out where it does not matter.
+    pub bad: &'static str,
+    /// The same, as it should be.
+    pub good: &'static str,
+    /// The trust domain that the examples are about, if not the default.
+    pub trust_domain: Option<&'static str>,
+    /// How it looks for what it finds.
+    check: Check,
+}
+
+/// What a lint looks at.
+#[derive(Debug)]
+enum Check {
+    /// One value of a field or a condition.
+    Value(fn(&str, &ValueList<'_>, &LintContext) -> Option<Remark>),
+    /// The values of a field or a condition, together.
+    List(fn(&ValueList<'_>, &LintContext, &mut Reporter)),
+    /// One policy.
+    Policy(fn(&PolicyView<'_>, &LintContext, &mut Reporter)),
+    /// All policies, and what else is in the input.
+    Input(for<'r> fn(&Input<'r>, &mut Reporter)),
+    /// Nothing: what it is about is an error, found while files are read.
+    Reading,
+}
+
+impl Lint {
+    /// Whether it can be left out. An error cannot.
+    #[must_use]
+    pub fn is_optional(&self) -> bool {
+        !matches!(self.check, Check::Reading)
+    }
+}
+
+/// The lint of this code, in whatever case.
+#[must_use]
+pub fn find(code: &str) -> Option<&'static Lint> {
+    CATALOGUE.into_iter().find(|lint| lint.code.eq_ignore_ascii_case(code))
+}
+
+/// The page of the documentation that has them all.
+#[must_use]
+pub fn page() -> String {
+    let mut page = String::from(INTRODUCTION);
+    for Lint { code, name, summary, .. } in CATALOGUE {
+        let _infallible = writeln!(page, "| [{code}](#{}-{name}) | {name} | {summary} |", code.to_lowercase());
+    }
+    for Lint { code, name, explanation, bad, good, trust_domain, .. } in CATALOGUE {
+        let explanation = textwrap::fill(explanation, textwrap::Options::new(120).break_words(false));
+        let flags = trust_domain.map_or_else(String::new, |domain| format!(" with `--trust-domain {domain}`"));
+        let _infallible = write!(
+            page,
+            "\n## {code} {name}\n\n{explanation}\n\nIt fires{flags} on\n\n```yaml\n{}\n```\n\nand not on\n\n```yaml\n{}\n```\n",
+            bad.trim(),
+            good.trim()
+        );
+    }
+    page
+}
+
+const INTRODUCTION: &str = "\
+# Lints
+
+What `mesh-authz check` asks about valid policies. A code never changes its meaning. `mesh-authz check --explain CODE` prints
+what stands here; `--allow CODE` leaves a lint out, and the annotation `mesh-authz/allow: CODE,…` does so for one policy.
+
+This page is made from the code.
+
+| code | name | finds |
+| --- | --- | --- |
+";
+
+/// What lints know besides the input.
 #[derive(Clone, Debug, Default)]
-pub struct Surroundings {
+pub struct LintContext {
     /// The mesh.
     pub mesh: Mesh,
     /// A workload that is to be protected: its namespace and labels.
@@ -62,51 +205,126 @@ impl PathNormalization {
     ];
 }
 
-/// Asks every question about every policy. What is found is in no particular order.
+/// Asks every question about every policy. The findings are in no particular order.
 #[must_use]
-pub fn lint(resources: &Resources, surroundings: &Surroundings) -> Vec<Finding> {
-    let linter = || Linter { resources, surroundings, found: Vec::new() };
+pub fn lint(resources: &Resources, context: &LintContext) -> Vec<Finding> {
     let alone = |resource| {
-        let mut linter = linter();
-        linter.allowances(resource);
-        let sites = sites(resource);
-        rules::policy(&mut linter, resource, &sites);
-        for site in &sites {
-            values::site(&mut linter, site);
+        let mut reporter = Reporter::default();
+        reporter.unknown_codes(resource);
+        let policy = PolicyView::new(resource);
+        for lint in CATALOGUE {
+            lint.policy(&policy, context, &mut reporter);
         }
-        linter.found
+        reporter.found
     };
     let found = resources.policies.par_iter().flat_map_iter(alone).collect();
-    let mut linter = Linter { found, ..linter() };
-    together::policies(&mut linter);
-    surroundings::policies(&mut linter);
-    linter.found
+    let mut reporter = Reporter { found };
+    let input = Input::new(resources, context);
+    for lint in CATALOGUE {
+        if let Check::Input(check) = lint.check {
+            check(&input, &mut reporter);
+        }
+    }
+    reporter.found
+}
+
+impl Lint {
+    /// Asks about one policy, if that is what the lint looks at.
+    fn policy(&self, policy: &PolicyView<'_>, context: &LintContext, reporter: &mut Reporter) {
+        match self.check {
+            Check::Value(check) => {
+                for list in &policy.lists {
+                    for (index, value) in list.values.iter().enumerate() {
+                        let Some(Remark { message, hint }) = check(value, list, context) else { continue };
+                        let mut path = list.path.clone();
+                        path.0.push(Segment::Index(index));
+                        reporter.report(self, policy.resource, path, message, hint);
+                    }
+                }
+            }
+            Check::List(check) => policy.lists.iter().for_each(|list| check(list, context, reporter)),
+            Check::Policy(check) => check(policy, context, reporter),
+            Check::Input(_) | Check::Reading => {}
+        }
+    }
 }
 
 /// Whether a resource that is no policy tells lints something.
 #[must_use]
 pub fn reads(other: &Other) -> bool {
-    surroundings::reads(other.text("kind"))
+    other_resources::reads(other.text("kind"))
 }
 
-struct Linter<'r> {
+/// The whole input, with what lints work out about it once.
+struct Input<'r> {
     resources: &'r Resources,
-    surroundings: &'r Surroundings,
-    found: Vec<Finding>,
+    context: &'r LintContext,
+    rules: OnceLock<AllRules<'r>>,
+    plaintext: OnceLock<Mutex<Plaintext<'r>>>,
 }
 
-/// Values that stand together in a policy: those of a field or a condition, or those of its `not` twin.
-struct Site<'r> {
+impl<'r> Input<'r> {
+    fn new(resources: &'r Resources, context: &'r LintContext) -> Self {
+        Self { resources, context, rules: OnceLock::new(), plaintext: OnceLock::new() }
+    }
+
+    fn rules(&self) -> &AllRules<'r> {
+        self.rules.get_or_init(|| AllRules::new(self.resources, self.context))
+    }
+
+    /// Whether every peer without an identity is refused, at every workload that a policy applies to.
+    fn refuses_plaintext(&self, resource: &'r Resource) -> bool {
+        let plaintext = self.plaintext.get_or_init(|| Mutex::new(Plaintext::new(self)));
+        plaintext.lock().unwrap_or_else(PoisonError::into_inner).is_refused(self, resource)
+    }
+}
+
+/// A policy, with its lists of values.
+struct PolicyView<'r> {
+    resource: &'r Resource,
+    lists: Vec<ValueList<'r>>,
+}
+
+impl<'r> PolicyView<'r> {
+    fn new(resource: &'r Resource) -> Self {
+        let mut lists = Vec::new();
+        each_predicate(resource, |rule, clause, field, predicate| {
+            for is_not in [false, true] {
+                let path = predicate.path(rule, clause, field, is_not);
+                let Some(Value::List(items)) = resource.node.at(&path).map(|node| &node.value) else { continue };
+                let values = items.iter().filter_map(Node::as_str).collect();
+                lists.push(ValueList { resource, predicate, is_not, path, values });
+            }
+        });
+        Self { resource, lists }
+    }
+
+    fn policy(&self) -> &'r AuthorizationPolicy {
+        &self.resource.policy
+    }
+
+    /// The keys of the map at a place of the policy.
+    fn keys(&self, path: &Path) -> impl Iterator<Item = &'r str> {
+        let entries = match self.resource.node.at(path).map(|node| &node.value) {
+            Some(Value::Map(entries)) => entries.as_slice(),
+            _ => &[],
+        };
+        entries.iter().map(|(key, _)| key.as_str())
+    }
+}
+
+/// The values of a field or a condition, or those of its `not` twin.
+struct ValueList<'r> {
     resource: &'r Resource,
     predicate: &'r Predicate,
     is_not: bool,
-    /// Where the list of them stands.
+    /// Where the list stands.
     path: Path,
     /// As written.
     values: Vec<&'r str>,
 }
 
-impl Site<'_> {
+impl ValueList<'_> {
     /// Whether a match brings a request nearer to being refused.
     fn denies(&self) -> bool {
         match self.resource.policy.action {
@@ -115,20 +333,6 @@ impl Site<'_> {
             Action::Audit => false,
         }
     }
-}
-
-/// The lists of values in a policy.
-fn sites(resource: &Resource) -> Vec<Site<'_>> {
-    let mut sites = Vec::new();
-    each_predicate(resource, |rule, clause, field, predicate| {
-        for is_not in [false, true] {
-            let path = predicate.path(rule, clause, field, is_not);
-            let Some(Value::List(items)) = resource.node.at(&path).map(|node| &node.value) else { continue };
-            let values = items.iter().filter_map(Node::as_str).collect();
-            sites.push(Site { resource, predicate, is_not, path, values });
-        }
-    });
-    sites
 }
 
 fn each_predicate<'r>(resource: &'r Resource, mut each: impl FnMut(usize, Clause, usize, &'r Predicate)) {
@@ -141,39 +345,71 @@ fn each_predicate<'r>(resource: &'r Resource, mut each: impl FnMut(usize, Clause
     }
 }
 
-impl<'r> Linter<'r> {
+/// What a lint has to say about a value.
+struct Remark {
+    message: String,
+    hint: String,
+}
+
+impl Remark {
+    fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: hint.into() }
+    }
+}
+
+/// Collects what lints report.
+#[derive(Default)]
+struct Reporter {
+    found: Vec<Finding>,
+}
+
+impl Reporter {
     /// Reports what a lint has found at a place in a policy, unless the policy's author knows.
-    fn report(&mut self, code: &'static str, resource: &'r Resource, path: Path, message: String, hint: String) {
-        self.report_related(code, resource, path, message, hint, None);
+    fn report(
+        &mut self,
+        lint: &Lint,
+        resource: &Resource,
+        path: Path,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        self.add(lint, resource, path, Remark::new(message, hint), None);
     }
 
+    /// As [`Self::report`], with another place that has to do with it.
     fn report_related(
         &mut self,
-        code: &'static str,
-        resource: &'r Resource,
+        lint: &Lint,
+        resource: &Resource,
         path: Path,
-        message: String,
-        hint: String,
-        related: Option<(&'r Resource, Path, String)>,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+        related: Related,
+    ) {
+        self.add(lint, resource, path, Remark::new(message, hint), Some(related));
+    }
+
+    fn add(
+        &mut self,
+        Lint { code, .. }: &Lint,
+        resource: &Resource,
+        path: Path,
+        Remark { message, hint }: Remark,
+        related: Option<Related>,
     ) {
         if allowed(resource).any(|allowed| allowed.eq_ignore_ascii_case(code)) {
             return;
         }
-        let related = related.map(|(resource, path, message)| Related {
-            source: Arc::clone(&resource.source),
-            span: resource.node.locate(&path, Part::Value),
-            message,
-        });
         let policy = Some(resource.policy.name.to_string());
         let diagnostic = Diagnostic { policy, path, part: Part::Value, message, hint: Some(hint) };
         let finding = Finding::error(&resource.source, &resource.node, diagnostic);
-        let (severity, code) = (Severity::Warning, Some(code));
-        self.found.push(Finding { severity, code, related: related.into_iter().collect(), ..finding });
+        let related = related.into_iter().collect();
+        self.found.push(Finding { severity: Severity::Warning, code: Some(code), related, ..finding });
     }
 
     /// Codes in the annotation that are none.
-    fn allowances(&mut self, resource: &'r Resource) {
-        for code in allowed(resource).filter(|code| catalogue::find(code).is_none()) {
+    fn unknown_codes(&mut self, resource: &Resource) {
+        for code in allowed(resource).filter(|code| find(code).is_none()) {
             let diagnostic = Diagnostic {
                 policy: Some(resource.policy.name.to_string()),
                 path: Path::of(["metadata", "annotations", ALLOW]),
@@ -182,6 +418,17 @@ impl<'r> Linter<'r> {
                 ..Diagnostic::default()
             };
             self.found.push(Finding::error(&resource.source, &resource.node, diagnostic));
+        }
+    }
+}
+
+impl Related {
+    /// A place in a policy, and what is there.
+    fn new(resource: &Resource, path: &Path, message: &str) -> Self {
+        Self {
+            source: Arc::clone(&resource.source),
+            span: resource.node.locate(path, Part::Value),
+            message: message.to_owned(),
         }
     }
 }

@@ -73,9 +73,9 @@ impl Expectation {
     /// Whether this is what was decided.
     #[must_use]
     pub fn is_met_by(&self, decision: &Decision<'_>) -> bool {
-        let rule = decision.reason.rule();
+        let rule = decision.outcome.rule();
         let policy = rule.map_or_else(|| "none".to_owned(), |rule| rule.policy.to_string());
-        self.decision == decision.verdict
+        self.decision == decision.outcome.verdict()
             && self.policy.as_ref().is_none_or(|expected| *expected == policy)
             && self.rule.is_none_or(|expected| rule.is_some_and(|rule| rule.index == expected))
     }

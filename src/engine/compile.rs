@@ -7,12 +7,14 @@
 use std::sync::Arc;
 
 use super::{Options, RuleId};
+use crate::attribute::Attribute;
 use crate::identity::{IdentityMatcher, TrustDomains};
 use crate::matcher::template::Template;
 use crate::matcher::{Pattern, Polarity, Wildcard};
 use crate::policy::{
     Action, AllOf, AuthorizationPolicy, Cidr, Form, MetadataValue, PathValue, Predicate, ServiceAccount, Values,
 };
+use crate::request::Address;
 use crate::request::metadata::JWT_AUTHN;
 
 /// A rule, ready to be held against requests.
@@ -20,18 +22,18 @@ use crate::request::metadata::JWT_AUTHN;
 pub struct Rule {
     id: RuleId,
     /// Sources; `None`: from anywhere.
-    pub(super) from: Option<AnyOf>,
+    pub(crate) from: Option<AnyOf>,
     /// Operations; `None`: anything.
-    pub(super) to: Option<AnyOf>,
+    pub(crate) to: Option<AnyOf>,
     /// Conditions.
-    pub(super) when: Tests,
+    pub(crate) when: Tests,
 }
 
 /// Tests that must all hold.
-pub(super) type Tests = Box<[Test]>;
+pub(crate) type Tests = Box<[Test]>;
 
 /// Groups of tests, one of which must hold.
-pub(super) type AnyOf = Box<[Tests]>;
+pub(crate) type AnyOf = Box<[Tests]>;
 
 impl Rule {
     /// The rule's name.
@@ -41,67 +43,69 @@ impl Rule {
     }
 
     /// The same rule, as one of the policy with this number.
-    pub(super) fn of_policy(mut self, number: u32) -> Self {
+    pub(crate) fn of_policy(mut self, number: u32) -> Self {
         self.id.policy_number = number;
         self
     }
 
     /// Every test, wherever it stands.
-    pub(super) fn tests(&self) -> impl Iterator<Item = &Test> {
+    pub(crate) fn tests(&self) -> impl Iterator<Item = &Test> {
         self.from.iter().chain(&self.to).flatten().chain(std::iter::once(&self.when)).flatten()
     }
 }
 
 /// One question about a request: do any of these values match?
 #[derive(Debug)]
-pub(super) struct Test {
+pub(crate) struct Test {
     /// What is compared with what.
     pub check: Check,
     /// Whether the test holds when a value matches, or when none does.
     pub expected: Expected,
     /// What a match means for the decision.
     pub polarity: Polarity,
-    /// The position, among the fields or conditions that it stands with, of the one that it was made from. Only to say so:
-    /// the last position that fits stands for all beyond.
+    /// The attribute that the policy asks for.
+    pub attribute: Attribute,
+    /// The position of the field or condition among those that it stands with. It is only for messages; `u16::MAX` stands
+    /// for every position beyond.
     pub field: u16,
-    /// The name of that field and of its `not` twin; only where a field can be.
-    pub names: Option<&'static [&'static str; 2]>,
 }
 
 /// The answer that a test is waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Expected {
+pub(crate) enum Expected {
     /// One of the values matches.
     Match,
     /// None of the values does: a `not` field.
     NoMatch,
 }
 
-/// An attribute and the values that it is compared with.
+/// What is looked at, and the values that it is compared with. Attributes that are compared in the same way share a variant.
 #[derive(Debug)]
-pub(super) enum Check {
+pub(crate) enum Check {
     Identity(Box<[IdentityMatcher]>),
-    SourceIp(Box<[Cidr]>),
-    RemoteIp(Box<[Cidr]>),
-    DestinationIp(Box<[Cidr]>),
+    Address(Address, Box<[Cidr]>),
     DestinationPort(Box<[u16]>),
-    Sni(Box<[Pattern]>),
+    Text(Text, Box<[Pattern]>),
     Host(Box<[Pattern]>),
     Path(Box<[PathMatcher]>),
-    /// Methods too: `:method` is a header.
-    Header(Arc<[u8]>, Box<[Pattern]>),
-    RequestPrincipal {
-        issuer: Arc<MetadataPath>,
-        subject: Arc<MetadataPath>,
-        matchers: Box<[RequestPrincipal]>,
-    },
-    Claim(Arc<MetadataPath>, Box<[Pattern]>),
+    RequestPrincipal { issuer: Arc<MetadataPath>, subject: Arc<MetadataPath>, matchers: Box<[RequestPrincipal]> },
     Metadata(Arc<MetadataPath>, Box<[MetadataMatcher]>),
+}
+
+/// Texts that are compared with patterns as they are. A request may have several: one that matches is enough.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Text {
+    /// The server name of the TLS handshake.
+    Sni,
+    /// The values of a header; `:method` is one.
+    Header(Arc<[u8]>),
+    /// A value in dynamic metadata: a string, or the strings in a list. Claims are such values.
+    Metadata(Arc<MetadataPath>),
 }
 
 /// Where a value stands in dynamic metadata.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct MetadataPath {
+pub(crate) struct MetadataPath {
     /// The filter that has set it.
     pub filter: Box<[u8]>,
     /// The keys that lead to it, outermost first.
@@ -110,28 +114,28 @@ pub(super) struct MetadataPath {
 
 /// A value of `paths`, compiled.
 #[derive(Debug)]
-pub(super) enum PathMatcher {
+pub(crate) enum PathMatcher {
     Text(Pattern),
     Template(Template),
 }
 
 /// A value of `requestPrincipals`, compiled: both must match.
 #[derive(Debug)]
-pub(super) struct RequestPrincipal {
+pub(crate) struct RequestPrincipal {
     pub issuer: Pattern,
     pub subject: Pattern,
 }
 
 /// A value of `experimental.envoy.filters.…`, compiled.
 #[derive(Debug)]
-pub(super) enum MetadataMatcher {
+pub(crate) enum MetadataMatcher {
     Text(Pattern),
     Element(Pattern),
 }
 
 impl MetadataMatcher {
     /// What a string or an element of a list is compared with.
-    pub(super) fn pattern(&self) -> &Pattern {
+    pub(crate) fn pattern(&self) -> &Pattern {
         match self {
             Self::Text(pattern) | Self::Element(pattern) => pattern,
         }
@@ -166,37 +170,32 @@ fn polarity(action: Action, expected: Expected) -> Polarity {
 }
 
 impl Check {
-    const DEAREST: u8 = 5;
+    const HIGHEST_COST: u8 = 5;
 
-    /// How much it takes to answer, compared with other checks: the path settles most and is one short value, the rest of
-    /// the request line is as near, and a certificate or a token costs the host the most.
+    /// What the answer costs, compared with other checks. The path decides most and is one short value; the rest of the
+    /// request line is as near; the host needs the most time for a certificate or a token.
     fn cost(&self) -> u8 {
         match self {
             Self::Path(_) => 0,
-            Self::Header(..) | Self::Host(_) => 1,
-            Self::DestinationPort(_) | Self::DestinationIp(_) | Self::RemoteIp(_) => 2,
-            Self::SourceIp(_) | Self::Sni(_) => 3,
+            Self::Text(Text::Header(_), _) | Self::Host(_) => 1,
+            Self::DestinationPort(_) | Self::Address(Address::Destination | Address::Remote, _) => 2,
+            Self::Address(Address::Source, _) | Self::Text(Text::Sni, _) => 3,
             Self::Identity(_) => 4,
-            Self::RequestPrincipal { .. } | Self::Claim(..) | Self::Metadata(..) => Self::DEAREST,
+            Self::RequestPrincipal { .. } | Self::Text(Text::Metadata(_), _) | Self::Metadata(..) => Self::HIGHEST_COST,
         }
     }
-}
 
-impl Check {
     /// The request header that it looks at.
-    pub(super) fn header(&self) -> Option<&[u8]> {
+    pub(crate) fn header(&self) -> Option<&[u8]> {
         match self {
             Self::Path(_) => Some(b":path"),
             Self::Host(_) => Some(b":authority"),
-            Self::Header(name, _) => Some(name),
-            Self::Identity(_)
-            | Self::SourceIp(_)
-            | Self::RemoteIp(_)
-            | Self::DestinationIp(_)
+            Self::Text(Text::Header(name), _) => Some(name),
+            Self::Text(Text::Sni | Text::Metadata(_), _)
+            | Self::Identity(_)
+            | Self::Address(..)
             | Self::DestinationPort(_)
-            | Self::Sni(_)
             | Self::RequestPrincipal { .. }
-            | Self::Claim(..)
             | Self::Metadata(..) => None,
         }
     }
@@ -213,14 +212,10 @@ impl Compiler<'_> {
     fn tests(&self, predicates: &AllOf<Predicate>) -> Tests {
         let mut tests = Vec::with_capacity(predicates.0.len());
         for (field, predicate) in (0..=u16::MAX).chain(std::iter::repeat(u16::MAX)).zip(&predicates.0) {
-            tests.extend(self.predicate(predicate).into_iter().map(|test| Test {
-                field,
-                names: predicate.fields(),
-                ..test
-            }));
+            tests.extend(self.predicate(predicate).into_iter().map(|test| Test { field, ..test }));
         }
         let mut ordered = Vec::with_capacity(tests.len());
-        for cost in 0..=Check::DEAREST {
+        for cost in 0..=Check::HIGHEST_COST {
             ordered.extend(tests.extract_if(.., |test| test.check.cost() == cost));
         }
         ordered.into()
@@ -228,57 +223,76 @@ impl Compiler<'_> {
 
     /// Destructured variant by variant: a new kind of predicate cannot be forgotten here.
     fn predicate(&self, predicate: &Predicate) -> Vec<Test> {
+        let attribute = predicate.attribute();
         match predicate {
-            Predicate::Principal(values) => self.pair(values, |values, polarity| {
+            Predicate::Principal(values) => self.pair(attribute, values, |values, polarity| {
                 identity(expand(values, &self.options.trust_domains), |value| {
                     IdentityMatcher::principal(&value, polarity.into())
                 })
             }),
-            Predicate::RequestPrincipal(values) => self.pair(values, |values, polarity| self.jwt(values, polarity)),
-            Predicate::ServiceAccount(values) => self.pair(values, |values, polarity| {
+            Predicate::RequestPrincipal(values) => {
+                self.pair(attribute, values, |values, polarity| self.jwt(values, polarity))
+            }
+            Predicate::ServiceAccount(values) => self.pair(attribute, values, |values, polarity| {
                 identity(values, |ServiceAccount { namespace, name }| {
                     let namespace = namespace.as_deref().unwrap_or(self.namespace);
                     IdentityMatcher::service_account(namespace, name, polarity.into())
                 })
             }),
-            Predicate::TrustDomain(values) => self.pair(values, |values, polarity| {
+            Predicate::TrustDomain(values) => self.pair(attribute, values, |values, polarity| {
                 identity(self.options.trust_domains.expand_trust_domains(values), |value| {
                     IdentityMatcher::trust_domain(&value, polarity.into())
                 })
             }),
-            Predicate::Namespace(values) => self.pair(values, |values, polarity| {
+            Predicate::Namespace(values) => self.pair(attribute, values, |values, polarity| {
                 identity(values, |value| IdentityMatcher::namespace(value, polarity.into()))
             }),
-            Predicate::RemoteIp(values) => self.pair(values, |values, _| Check::RemoteIp(values.into())),
-            Predicate::SourceIp(values) => self.pair(values, |values, _| Check::SourceIp(values.into())),
-            Predicate::DestinationIp(values) => self.pair(values, |values, _| Check::DestinationIp(values.into())),
-            Predicate::DestinationPort(values) => self.pair(values, |values, _| Check::DestinationPort(values.into())),
-            Predicate::Host(values) => self.pair(values, |values, _| Check::Host(patterns(values, &Pattern::Present))),
-            Predicate::Method(values) => self.pair(values, |values, _| {
-                Check::Header(":method".as_bytes().into(), patterns(values, &Pattern::Present))
-            }),
-            Predicate::Header { name, values } => self.pair(values, |values, _| {
-                Check::Header(header_name(name).as_bytes().into(), patterns(values, &Pattern::Present))
-            }),
-            Predicate::Path(values) => self.pair(values, |values, polarity| Check::Path(paths(values, polarity))),
-            Predicate::Sni(values) => {
-                self.pair(values, |values, polarity| Check::Sni(patterns(values, &non_empty(polarity))))
+            Predicate::RemoteIp(values) => self.addresses(attribute, Address::Remote, values),
+            Predicate::SourceIp(values) => self.addresses(attribute, Address::Source, values),
+            Predicate::DestinationIp(values) => self.addresses(attribute, Address::Destination, values),
+            Predicate::DestinationPort(values) => {
+                self.pair(attribute, values, |values, _| Check::DestinationPort(values.into()))
             }
-            Predicate::Claim { path, values } => self.pair(values, |values, polarity| {
-                Check::Claim(self.claim(path), patterns(values, &non_empty(polarity)))
+            Predicate::Host(values) => {
+                self.pair(attribute, values, |values, _| Check::Host(patterns(values, &Pattern::Present)))
+            }
+            Predicate::Method(values) => self.header(attribute, ":method", values),
+            Predicate::Header { name, values } => self.header(attribute, &header_name(name), values),
+            Predicate::Path(values) => {
+                self.pair(attribute, values, |values, polarity| Check::Path(paths(values, polarity)))
+            }
+            Predicate::Sni(values) => self.pair(attribute, values, |values, polarity| {
+                Check::Text(Text::Sni, patterns(values, &non_empty(polarity)))
             }),
-            Predicate::Metadata { filter, key, values } => self.pair(values, |values, polarity| {
+            Predicate::Claim { path, values } => self.pair(attribute, values, |values, polarity| {
+                Check::Text(Text::Metadata(self.claim(path)), patterns(values, &non_empty(polarity)))
+            }),
+            Predicate::Metadata { filter, key, values } => self.pair(attribute, values, |values, polarity| {
                 let path = MetadataPath { filter: bytes(filter), keys: [bytes(key)].into() };
                 Check::Metadata(Arc::new(path), metadata(values, polarity))
             }),
         }
     }
 
+    fn addresses(&self, attribute: Attribute, address: Address, values: &Values<Cidr>) -> Vec<Test> {
+        self.pair(attribute, values, |values, _| Check::Address(address, values.into()))
+    }
+
+    fn header(&self, attribute: Attribute, name: &str, values: &Values<String>) -> Vec<Test> {
+        let text = || Text::Header(name.as_bytes().into());
+        self.pair(attribute, values, |values, _| Check::Text(text(), patterns(values, &Pattern::Present)))
+    }
+
     /// The tests for the values and for the `not` values, where there are any.
-    fn pair<T>(&self, Values { any, none }: &Values<T>, check: impl Fn(&[T], Polarity) -> Check) -> Vec<Test> {
+    fn pair<T>(
+        &self,
+        attribute: Attribute,
+        Values { any, none }: &Values<T>,
+        check: impl Fn(&[T], Polarity) -> Check,
+    ) -> Vec<Test> {
         let test = |values: &[T], expected| {
             let polarity = polarity(self.action, expected);
-            Test { check: check(values, polarity), expected, polarity, field: 0, names: None }
+            Test { check: check(values, polarity), expected, polarity, attribute, field: 0 }
         };
         let positive = (!any.is_empty()).then(|| test(any, Expected::Match));
         let negative = (!none.is_empty()).then(|| test(none, Expected::NoMatch));

@@ -5,14 +5,13 @@
 //! at the request line, which costs a host least and settles most; no order changes the answer.
 
 use std::cell::OnceCell;
-use std::net::IpAddr;
 
 use super::compile::{
-    AnyOf, Check, Expected, MetadataMatcher, MetadataPath, PathMatcher, RequestPrincipal, Rule, Test,
+    AnyOf, Check, Expected, MetadataMatcher, MetadataPath, PathMatcher, RequestPrincipal, Rule, Test, Text,
 };
+use crate::attribute::Origin;
 use crate::identity::IdentityMatcher;
 use crate::matcher::Polarity;
-use crate::policy::Cidr;
 use crate::request::metadata::Value;
 use crate::request::{Attributes, Lookup, PeerName, without_query};
 
@@ -30,49 +29,11 @@ pub enum Truth {
     /// It does not, whatever is unreadable.
     No,
     /// It does not, but it might, were this attribute readable.
-    NotShown(Unread),
+    NotShown(Origin),
     /// It does, unless this attribute, which is unreadable, says otherwise.
-    Assumed(Unread),
+    Assumed(Origin),
     /// It does, whatever is unreadable.
     Yes,
-}
-
-/// An attribute that could not be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unread {
-    /// The identity of the peer.
-    Principal,
-    /// The direct peer's address.
-    SourceIp,
-    /// The client's address.
-    RemoteIp,
-    /// The local address.
-    DestinationIp,
-    /// The local port.
-    DestinationPort,
-    /// The server name of the TLS handshake.
-    Sni,
-    /// The request headers.
-    Headers,
-    /// The dynamic metadata.
-    Metadata,
-}
-
-impl Unread {
-    /// The attribute's name, as conditions have it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Principal => "source.principal",
-            Self::SourceIp => "source.ip",
-            Self::RemoteIp => "remote.ip",
-            Self::DestinationIp => "destination.ip",
-            Self::DestinationPort => "destination.port",
-            Self::Sni => "connection.sni",
-            Self::Headers => "request.headers",
-            Self::Metadata => "metadata",
-        }
-    }
 }
 
 impl Truth {
@@ -157,7 +118,7 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
             Lookup::Absent => false,
             // Against the request, whichever way the test points.
             Lookup::Unreadable => {
-                let unread = test.check.attribute();
+                let unread = test.attribute.info().origin;
                 return match (test.expected, test.polarity) {
                     (Expected::Match, Polarity::Denies) | (Expected::NoMatch, Polarity::Permits) => {
                         Truth::Assumed(unread)
@@ -177,14 +138,13 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
 
     /// Whether one of the check's values matches the request.
     fn check(&self, check: &Check) -> Lookup<bool> {
-        let request = self.attributes;
         match check {
             Check::Identity(matchers) => self.identity(matchers),
-            Check::SourceIp(blocks) => in_one_of(request.source_ip(), blocks),
-            Check::RemoteIp(blocks) => in_one_of(request.remote_ip(), blocks),
-            Check::DestinationIp(blocks) => in_one_of(request.destination_ip(), blocks),
-            Check::DestinationPort(ports) => request.destination_port().map(|port| ports.contains(&port)),
-            Check::Sni(patterns) => request.sni().map(|name| patterns.iter().any(|p| p.matches(name))),
+            Check::Address(which, blocks) => {
+                self.attributes.address(*which).map(|address| blocks.iter().any(|block| block.contains(address)))
+            }
+            Check::DestinationPort(ports) => self.attributes.destination_port().map(|port| ports.contains(&port)),
+            Check::Text(text, patterns) => self.any_text(text, |text| patterns.iter().any(|p| p.matches(text))),
             Check::Host(patterns) => {
                 self.header(b":authority", |host| patterns.iter().any(|p| p.matches_ignoring_case(host)))
             }
@@ -194,22 +154,12 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
                     PathMatcher::Template(template) => template.matches(path),
                 })
             }),
-            Check::Header(name, patterns) => self.header(name, |value| patterns.iter().any(|p| p.matches(value))),
             Check::RequestPrincipal { issuer, subject, matchers } => self.string(issuer).and_then(|issuer| {
                 self.string(subject).map(|subject| {
                     let matches = |m: &RequestPrincipal| m.issuer.matches(issuer) && m.subject.matches(subject);
                     matchers.iter().any(matches)
                 })
             }),
-            Check::Claim(path, patterns) => {
-                let matches = |text: &[u8]| patterns.iter().any(|p| p.matches(text));
-                match self.metadata(path) {
-                    Lookup::Value(Value::String(text)) => Lookup::Value(matches(text)),
-                    Lookup::Value(Value::List(list)) => list.any_string(matches),
-                    Lookup::Value(Value::Other) | Lookup::Absent => Lookup::Absent,
-                    Lookup::Unreadable => Lookup::Unreadable,
-                }
-            }
             Check::Metadata(path, matchers) => match self.metadata(path) {
                 Lookup::Value(Value::String(text)) => Lookup::Value(matchers.iter().any(|matcher| match matcher {
                     MetadataMatcher::Text(pattern) => pattern.matches(text),
@@ -243,8 +193,22 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
         answer
     }
 
+    /// Whether one of the texts matches. `matches` sees them in order, up to the first that does.
+    pub(super) fn any_text(&self, text: &Text, matches: impl FnMut(&[u8]) -> bool) -> Lookup<bool> {
+        match text {
+            Text::Sni => self.attributes.sni().map(matches),
+            Text::Header(name) => self.header(name, matches),
+            Text::Metadata(path) => match self.metadata(path) {
+                Lookup::Value(Value::String(text)) => Lookup::Value(text).map(matches),
+                Lookup::Value(Value::List(list)) => list.any_string(matches),
+                Lookup::Value(Value::Other) | Lookup::Absent => Lookup::Absent,
+                Lookup::Unreadable => Lookup::Unreadable,
+            },
+        }
+    }
+
     /// Whether one of a header's values matches.
-    fn header(&self, name: &[u8], matches: impl Fn(&[u8]) -> bool) -> Lookup<bool> {
+    fn header(&self, name: &[u8], matches: impl FnMut(&[u8]) -> bool) -> Lookup<bool> {
         self.attributes.header(name).map(|mut values| values.any(matches))
     }
 
@@ -282,25 +246,5 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
     /// The request.
     pub(super) fn attributes(&self) -> &'r A {
         self.attributes
-    }
-}
-
-fn in_one_of(address: Lookup<IpAddr>, blocks: &[Cidr]) -> Lookup<bool> {
-    address.map(|address| blocks.iter().any(|block| block.contains(address)))
-}
-
-impl Check {
-    /// The attribute, for the decision to say which one was unreadable.
-    fn attribute(&self) -> Unread {
-        match self {
-            Self::Identity(_) => Unread::Principal,
-            Self::SourceIp(_) => Unread::SourceIp,
-            Self::RemoteIp(_) => Unread::RemoteIp,
-            Self::DestinationIp(_) => Unread::DestinationIp,
-            Self::DestinationPort(_) => Unread::DestinationPort,
-            Self::Sni(_) => Unread::Sni,
-            Self::Host(_) | Self::Path(_) | Self::Header(..) => Unread::Headers,
-            Self::RequestPrincipal { .. } | Self::Claim(..) | Self::Metadata(..) => Unread::Metadata,
-        }
     }
 }

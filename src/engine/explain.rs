@@ -10,11 +10,12 @@ use std::cmp::Reverse;
 use std::fmt;
 use std::net::IpAddr;
 
-use super::compile::{AnyOf, Check, Expected, Rule, Test, Tests};
-use super::evaluate::{Evaluation, Truth};
+use super::compile::{AnyOf, Expected, Rule, Test, Tests};
+use super::evaluate::Evaluation;
 use super::{Engine, RuleId};
-use crate::policy::{Action, Clause};
-use crate::request::Attributes;
+use crate::attribute::Attribute;
+use crate::policy::{Action, CONDITION_FIELDS, Clause};
+use crate::request::{Address, Attributes};
 
 /// What became of one rule.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +27,7 @@ pub struct Trace<'e> {
     /// Whether its policy is a dry run.
     pub dry_run: bool,
     /// Whether it matches.
-    pub truth: Truth,
+    pub matches: bool,
     /// Why it does not; `None` if it does.
     pub miss: Option<Miss>,
 }
@@ -56,9 +57,9 @@ pub struct NearMiss<'e> {
     first: &'e Test,
 }
 
-/// What a request has of something that may be shown: nothing that a header, a token or other metadata has brought.
+/// A value of a request that may be shown: it comes from the connection, never from a header, a token or other metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Actual<'r> {
+pub enum ShownValue<'r> {
     /// A port.
     Port(u16),
     /// An address.
@@ -68,22 +69,14 @@ pub enum Actual<'r> {
 }
 
 impl NearMiss<'_> {
-    /// What the request has in place of what the first condition that fails asks for, where a line about a decision does not
-    /// say it anyway.
-    pub fn actual<'r>(&self, request: &'r impl Attributes) -> Option<Actual<'r>> {
-        match self.first.check {
-            Check::DestinationPort(_) => request.destination_port().known().map(Actual::Port),
-            Check::DestinationIp(_) => request.destination_ip().known().map(Actual::Address),
-            Check::Sni(_) => request.sni().known().map(Actual::Text),
-            Check::Identity(_)
-            | Check::SourceIp(_)
-            | Check::RemoteIp(_)
-            | Check::Host(_)
-            | Check::Path(_)
-            | Check::Header(..)
-            | Check::RequestPrincipal { .. }
-            | Check::Claim(..)
-            | Check::Metadata(..) => None,
+    /// What the request has in place of what the first failed condition asks for. `None` where that must not be shown, or
+    /// where a line about a decision has it anyway.
+    pub fn actual<'r>(&self, request: &'r impl Attributes) -> Option<ShownValue<'r>> {
+        match self.first.attribute {
+            Attribute::DestinationPort => request.destination_port().known().map(ShownValue::Port),
+            Attribute::DestinationIp => request.address(Address::Destination).known().map(ShownValue::Address),
+            Attribute::Sni => request.sni().known().map(ShownValue::Text),
+            _ => None,
         }
     }
 }
@@ -91,10 +84,10 @@ impl NearMiss<'_> {
 /// Prints where the first condition that fails stands in the rule: `from[0].source.principals`, `when[1].notValues`.
 impl fmt::Display for NearMiss<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Test { expected, field, names, .. } = self.first;
+        let Test { expected, field, attribute, .. } = self.first;
         let [name, not_name] = match self.clause {
-            Clause::When => ["values", "notValues"],
-            Clause::From(_) | Clause::To(_) => names.copied().unwrap_or_default(),
+            Clause::When => CONDITION_FIELDS,
+            Clause::From(_) | Clause::To(_) => attribute.info().fields.unwrap_or_default(),
         };
         match self.clause {
             Clause::From(index) => write!(f, "from[{index}].source.")?,
@@ -115,7 +108,7 @@ impl Engine {
         let evaluation = &Evaluation::new(attributes);
         let mut nearest: Option<(_, NearMiss<'e>)> = None;
         for rule in self.allow.index.rules() {
-            let (Failed { clause, first, .. }, distance) = evaluation.failures(rule)?;
+            let (FailedTests { clause, first, .. }, distance) = evaluation.failures(rule)?;
             let key = (distance, Reverse(rule.tests().count()));
             if nearest.as_ref().is_none_or(|(nearest, _)| key < *nearest) {
                 nearest = Some((key, NearMiss { rule: rule.id(), distance, clause, first }));
@@ -141,7 +134,7 @@ impl Engine {
                 rule: rule.id(),
                 action,
                 dry_run,
-                truth: evaluation.rule(rule),
+                matches: evaluation.rule(rule).counts(),
                 miss: evaluation.miss(rule),
             })
         });
@@ -149,8 +142,8 @@ impl Engine {
     }
 }
 
-/// Conditions that fail.
-struct Failed<'e> {
+/// The tests of a clause that fail.
+struct FailedTests<'e> {
     clause: Clause,
     first: &'e Test,
     count: usize,
@@ -159,13 +152,13 @@ struct Failed<'e> {
 impl<A: Attributes> Evaluation<'_, A> {
     /// Why the rule does not match; `None` if it does.
     fn miss(&self, rule: &Rule) -> Option<Miss> {
-        let (Failed { clause, first: Test { expected, field, .. }, .. }, distance) = self.failures(rule)?;
+        let (FailedTests { clause, first: Test { expected, field, .. }, .. }, distance) = self.failures(rule)?;
         let is_not = *expected == Expected::NoMatch;
         Some(Miss { clause, field: usize::from(*field), is_not, distance })
     }
 
     /// The first clause that fails, and how many conditions do in all.
-    fn failures<'e>(&self, rule: &'e Rule) -> Option<(Failed<'e>, usize)> {
+    fn failures<'e>(&self, rule: &'e Rule) -> Option<(FailedTests<'e>, usize)> {
         let failed = [
             rule.from.as_ref().and_then(|groups| self.nearest(groups, Clause::From)),
             rule.to.as_ref().and_then(|groups| self.nearest(groups, Clause::To)),
@@ -176,8 +169,8 @@ impl<A: Attributes> Evaluation<'_, A> {
     }
 
     /// What fails in the group that is nearest to holding; nothing, if one holds.
-    fn nearest<'e>(&self, groups: &'e AnyOf, clause: fn(usize) -> Clause) -> Option<Failed<'e>> {
-        let mut nearest: Option<Failed> = None;
+    fn nearest<'e>(&self, groups: &'e AnyOf, clause: fn(usize) -> Clause) -> Option<FailedTests<'e>> {
+        let mut nearest: Option<FailedTests> = None;
         for (index, tests) in groups.iter().enumerate() {
             let failed = self.failed(tests, clause(index))?;
             if nearest.as_ref().is_none_or(|nearest| failed.count < nearest.count) {
@@ -188,10 +181,10 @@ impl<A: Attributes> Evaluation<'_, A> {
     }
 
     /// The tests that fail; `None` if all hold.
-    fn failed<'e>(&self, tests: &'e Tests, clause: Clause) -> Option<Failed<'e>> {
+    fn failed<'e>(&self, tests: &'e Tests, clause: Clause) -> Option<FailedTests<'e>> {
         let fails = |test: &&Test| !self.holds(test).counts();
         let failed = tests.iter().filter(fails);
         let first = failed.clone().min_by_key(|test| (test.field, test.expected == Expected::NoMatch))?;
-        Some(Failed { clause, first, count: failed.count() })
+        Some(FailedTests { clause, first, count: failed.count() })
     }
 }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use super::{HeadersFrom, Host, Plugin, property};
 use crate::config::{PrincipalFrom, SourceIpFrom};
-use crate::request::{Attributes, HeaderValues, Headers, Lookup, Metadata, PeerName};
+use crate::request::{Address, Attributes, HeaderValues, Headers, Lookup, Metadata, PeerName};
 
 /// The request, as far as it has been read.
 pub(super) struct HostAttributes<'h, H> {
@@ -118,25 +118,22 @@ impl<H: Host> Attributes for HostAttributes<'_, H> {
         }
     }
 
-    fn source_ip(&self) -> Lookup<IpAddr> {
-        match self.source_ip_from {
-            SourceIpFrom::RemoteAddress => self.remote_ip(),
-            // Nothing has set it: that is no statement about the peer.
-            SourceIpFrom::FilterState => {
+    fn address(&self, which: Address) -> Lookup<IpAddr> {
+        match (which, self.source_ip_from) {
+            (Address::Destination, _) => {
+                self.parsed(&self.destination_ip, "destination\0address", property::ip_of_address)
+            }
+            (Address::Remote, _) | (Address::Source, SourceIpFrom::RemoteAddress) => {
+                self.parsed(&self.remote_ip, "source\0address", property::ip_of_address)
+            }
+            (Address::Source, SourceIpFrom::FilterState) => {
                 match self.parsed(&self.source_ip, "filter_state\0mesh_authz.source_ip", property::ip) {
+                    // Nothing has set it: that is no statement about the peer.
                     Lookup::Absent => Lookup::Unreadable,
                     known => known,
                 }
             }
         }
-    }
-
-    fn remote_ip(&self) -> Lookup<IpAddr> {
-        self.parsed(&self.remote_ip, "source\0address", property::ip_of_address)
-    }
-
-    fn destination_ip(&self) -> Lookup<IpAddr> {
-        self.parsed(&self.destination_ip, "destination\0address", property::ip_of_address)
     }
 
     fn destination_port(&self) -> Lookup<u16> {

@@ -9,17 +9,22 @@ use std::collections::BTreeMap;
 use std::ptr;
 use std::rc::Rc;
 
+use log::{Level, LevelFilter, Log, Metadata, Record, error};
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
-use proxy_wasm::types::{Action, ContextType, LogLevel};
+use proxy_wasm::types::{Action, ContextType};
 
-use super::metrics::{Kind, Metric, Metrics};
-use super::{Host, Outcome, Plugin, Reply, Telemetry, property};
+use super::telemetry::metrics::{Kind, Metric, Metrics};
+use super::{FilterStatus, Host, Plugin, Reply, Telemetry, property};
 use crate::config::{DenyResponse, NodeMetadata};
 use crate::request::Lookup;
 
 proxy_wasm::main! {{
-    // For the SDK itself, and for what a panic would have to say.
-    proxy_wasm::set_log_level(LogLevel::Info);
+    // It can only fail if there is one already, in a module that another piece of code has set up.
+    if log::set_logger(&EnvoyLogger).is_ok() {
+        // The SDK traces every callback.
+        log::set_max_level(LevelFilter::Debug);
+    }
+    std::panic::set_hook(Box::new(|panic| log_line(CRITICAL, &panic.to_string())));
     proxy_wasm::set_root_context(|_| Box::new(Root { plugin: None }));
 }}
 
@@ -77,8 +82,8 @@ const STATUS_OK: u32 = 0;
 const STATUS_NOT_FOUND: u32 = 1;
 const HTTP_REQUEST_HEADERS: u32 = 0;
 const PLUGIN_CONFIGURATION: u32 = 7;
-const INFO: u32 = 2;
-const ERROR: u32 = 4;
+/// Envoy's most severe level, which the crate `log` does not have.
+const CRITICAL: u32 = 5;
 /// Lets Envoy derive the gRPC status from the HTTP status.
 const NO_GRPC_STATUS: i32 = -1;
 /// Milliseconds from one flush of the counters to the next.
@@ -118,9 +123,9 @@ impl RootContext for Root {
             Ok(plugin) => Rc::new(plugin),
             Err(errors) => {
                 for error in errors {
-                    log(ERROR, &error);
+                    error!("{error}");
                 }
-                log(ERROR, "configuration refused: nothing of it is applied");
+                error!("configuration refused: nothing of it is applied");
                 return false;
             }
         };
@@ -129,7 +134,7 @@ impl RootContext for Root {
         // SAFETY: a number only.
         let status = unsafe { proxy_set_tick_period_milliseconds(COUNTERS_EVERY) };
         if status != STATUS_OK {
-            log(ERROR, &format!("Envoy sets no timer, and counters will not move: status {status}"));
+            error!("Envoy sets no timer, and counters will not move: status {status}");
         }
         true
     }
@@ -156,15 +161,15 @@ impl Context for Stream {}
 
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
-        let outcome = if let Some(plugin) = &self.plugin {
+        let status = if let Some(plugin) = &self.plugin {
             plugin.on_request(&Envoy)
         } else {
             Envoy.respond(&DenyResponse::default().into(), "mesh_authz_not_configured");
-            Outcome::Answered
+            FilterStatus::Answered
         };
-        match outcome {
-            Outcome::Continue => Action::Continue,
-            Outcome::Answered => Action::Pause,
+        match status {
+            FilterStatus::Continue => Action::Continue,
+            FilterStatus::Answered => Action::Pause,
         }
     }
 }
@@ -191,9 +196,43 @@ fn node_metadata() -> NodeMetadata {
     }
 }
 
-fn log(level: u32, line: &str) {
+fn log_line(level: u32, line: &str) {
     // SAFETY: the line is valid for its length, and Envoy copies it. There is nobody to tell that it has not been logged.
     let _status = unsafe { proxy_log(level, line.as_ptr(), line.len()) };
+}
+
+/// Where the macros of the crate `log` lead: to Envoy's log.
+struct EnvoyLogger;
+
+impl EnvoyLogger {
+    /// A level, as Envoy numbers it.
+    fn number(level: Level) -> u32 {
+        match level {
+            Level::Trace => 0,
+            Level::Debug => 1,
+            Level::Info => 2,
+            Level::Warn => 3,
+            Level::Error => 4,
+        }
+    }
+}
+
+impl Log for EnvoyLogger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        // Beyond critical nothing is logged.
+        let mut least = 0;
+        // SAFETY: the result is written before the call returns.
+        let status = unsafe { proxy_get_log_level(&raw mut least) };
+        status != STATUS_OK || Self::number(metadata.level()) >= least
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            log_line(Self::number(record.level()), &record.args().to_string());
+        }
+    }
+
+    fn flush(&self) {}
 }
 
 struct Envoy;
@@ -234,24 +273,12 @@ impl Host for Envoy {
         };
         // The request stays paused, so it does not pass either way.
         if status != STATUS_OK {
-            log(ERROR, &format!("Envoy does not send the local response: status {status}"));
+            error!("Envoy does not send the local response: status {status}");
         }
     }
 }
 
 impl Telemetry for Envoy {
-    fn logs_info(&self) -> bool {
-        // As Envoy numbers them: trace is 0, and what is off is beyond critical.
-        let mut level = INFO;
-        // SAFETY: the result is written before the call returns.
-        let status = unsafe { proxy_get_log_level(&raw mut level) };
-        status != STATUS_OK || level <= INFO
-    }
-
-    fn info(&self, line: &str) {
-        log(INFO, line);
-    }
-
     fn now(&self) -> u64 {
         let mut now = 0;
         // SAFETY: the result is written before the call returns. Envoy always knows the time.
@@ -278,7 +305,7 @@ impl Metrics for Envoy {
         // SAFETY: the name is valid for its length; the result is written before the call returns.
         let status = unsafe { proxy_define_metric(number, name.as_ptr(), name.len(), &raw mut metric) };
         if status != STATUS_OK {
-            log(ERROR, &format!("Envoy does not define the metric {name}: status {status}"));
+            error!("Envoy does not define the metric {name}: status {status}");
             return None;
         }
         METRICS.with_borrow_mut(|metrics| metrics.insert(name.into(), Metric(metric)));

@@ -1,5 +1,6 @@
 //! Condition keys: the attributes that `when` can name.
 
+use crate::attribute::{Attribute, Key};
 use crate::diagnostic::suggestion;
 
 /// Why a text is not what it should be: what is wrong, and what would be right.
@@ -20,26 +21,8 @@ impl ParseError {
 /// What a condition looks at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConditionKey {
-    /// `source.ip`.
-    SourceIp,
-    /// `remote.ip`.
-    RemoteIp,
-    /// `source.namespace`.
-    SourceNamespace,
-    /// `source.serviceAccount`.
-    SourceServiceAccount,
-    /// `source.principal`.
-    SourcePrincipal,
-    /// `source.trustDomain`.
-    SourceTrustDomain,
-    /// `request.auth.principal`.
-    RequestPrincipal,
-    /// `destination.ip`.
-    DestinationIp,
-    /// `destination.port`.
-    DestinationPort,
-    /// `connection.sni`.
-    Sni,
+    /// An attribute that needs no further name.
+    Whole(Attribute),
     /// `request.headers[NAME]`.
     Header(String),
     /// `request.auth.audiences`, `request.auth.presenter`, `request.auth.claims[A][B]`: the path below the payload.
@@ -53,24 +36,23 @@ pub enum ConditionKey {
     },
 }
 
-/// Every key, as an author writes it; those with brackets by example.
-const KNOWN: [&str; 15] = [
-    "source.ip",
-    "remote.ip",
-    "source.namespace",
-    "source.serviceAccount",
-    "source.principal",
-    "source.trustDomain",
-    "request.auth.principal",
-    "request.auth.audiences",
-    "request.auth.presenter",
-    "destination.ip",
-    "destination.port",
-    "connection.sni",
-    "request.headers",
-    "request.auth.claims",
-    "experimental.envoy.filters",
-];
+/// Keys that stand for a certain claim.
+const CLAIM_KEYS: [(&str, &str); 2] = [("request.auth.audiences", "aud"), ("request.auth.presenter", "azp")];
+
+/// Every key, as an author writes it, those with brackets without them and last.
+fn known() -> Vec<&'static str> {
+    let keys = || Attribute::ALL.iter().filter_map(|attribute| Some((*attribute, attribute.info().key?)));
+    let whole = keys().flat_map(|(attribute, key)| match key {
+        Key::Whole(key) => vec![key],
+        Key::Bracketed(_) if attribute == Attribute::Claim => CLAIM_KEYS.map(|(key, _)| key).to_vec(),
+        Key::Bracketed(_) => Vec::new(),
+    });
+    let bracketed = keys().filter_map(|(_, key)| match key {
+        Key::Whole(_) => None,
+        Key::Bracketed(key) => Some(key),
+    });
+    whole.chain(bracketed).collect()
+}
 
 impl ConditionKey {
     /// Reads a condition's `key`.
@@ -78,21 +60,14 @@ impl ConditionKey {
     /// # Errors
     /// The key is unknown, was removed from the language, or has malformed brackets.
     pub fn parse(key: &str) -> Result<Self, ParseError> {
-        Ok(match key {
-            "source.ip" => Self::SourceIp,
-            "remote.ip" => Self::RemoteIp,
-            "source.namespace" => Self::SourceNamespace,
-            "source.serviceAccount" => Self::SourceServiceAccount,
-            "source.principal" => Self::SourcePrincipal,
-            "source.trustDomain" => Self::SourceTrustDomain,
-            "request.auth.principal" => Self::RequestPrincipal,
-            "request.auth.audiences" => Self::Claim(vec!["aud".to_owned()]),
-            "request.auth.presenter" => Self::Claim(vec!["azp".to_owned()]),
-            "destination.ip" => Self::DestinationIp,
-            "destination.port" => Self::DestinationPort,
-            "connection.sni" => Self::Sni,
-            _ => return Self::parse_bracketed(key),
-        })
+        let is_it = |attribute: &&Attribute| matches!(attribute.info().key, Some(Key::Whole(known)) if known == key);
+        if let Some(attribute) = Attribute::ALL.iter().find(is_it) {
+            return Ok(Self::Whole(*attribute));
+        }
+        if let Some((_, claim)) = CLAIM_KEYS.iter().find(|(known, _)| *known == key) {
+            return Ok(Self::Claim(vec![(*claim).to_owned()]));
+        }
+        Self::parse_bracketed(key)
     }
 
     fn parse_bracketed(key: &str) -> Result<Self, ParseError> {
@@ -157,9 +132,9 @@ fn unknown(key: &str) -> ParseError {
         "destination.namespace" => "the policy's own namespace says which workloads it is for".to_owned(),
         "destination.labels" => "use spec.selector.matchLabels".to_owned(),
         "destination.name" | "destination.user" => "it went away with v1alpha1; use spec.selector".to_owned(),
-        _ => match suggestion(stem, KNOWN) {
+        _ => match suggestion(stem, known()) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => format!("known keys: {}", KNOWN.join(", ")),
+            None => format!("known keys: {}", known().join(", ")),
         },
     };
     ParseError::new(message, hint)

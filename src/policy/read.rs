@@ -5,9 +5,10 @@ use super::resource::{at_most, envelope, missing, name_of, selector, target_refe
 use super::validate::{self, Draft, Provider};
 use super::value::parse_port;
 use super::{
-    Action, AllOf, AnyOf, AuthorizationPolicy, Cidr, MetadataValue, Operation, PathValue, Predicate, Rule,
-    ServiceAccount, Source, Values,
+    Action, AllOf, AnyOf, AuthorizationPolicy, CONDITION_FIELDS, Cidr, MetadataValue, Operation, PathValue, Predicate,
+    Rule, ServiceAccount, Source, Values,
 };
+use crate::attribute::Attribute;
 use crate::diagnostic::Diagnostics;
 use crate::document::{Node, Object, Value, list, list_of_some, one_of, string};
 
@@ -124,101 +125,121 @@ fn only_field(
 }
 
 /// The fields of a source, in the order in which Istio combines them.
+const SOURCE: [Attribute; 7] = [
+    Attribute::SourcePrincipal,
+    Attribute::RequestPrincipal,
+    Attribute::SourceServiceAccount,
+    Attribute::SourceTrustDomain,
+    Attribute::SourceNamespace,
+    Attribute::RemoteIp,
+    Attribute::SourceIp,
+];
+
+/// The fields of an operation, likewise.
+const OPERATION: [Attribute; 4] = [Attribute::Host, Attribute::Method, Attribute::Path, Attribute::DestinationPort];
+
+const _: () =
+    assert!(SOURCE.len() + OPERATION.len() == Attribute::with_fields(Attribute::ALL), "a field belongs to neither");
+
 fn source(node: &Node, diagnostics: &mut Diagnostics) -> Source {
-    let Some(mut o) = Object::open(node, diagnostics) else { return Source::default() };
-    let d = diagnostics;
-    let fields = [
-        pair(&mut o, d, ["principals", "notPrincipals"], text).map(Predicate::Principal),
-        pair(&mut o, d, ["requestPrincipals", "notRequestPrincipals"], text).map(Predicate::RequestPrincipal),
-        pair(&mut o, d, ["serviceAccounts", "notServiceAccounts"], ServiceAccount::parse)
-            .map(Predicate::ServiceAccount),
-        pair(&mut o, d, ["trustDomains", "notTrustDomains"], validate::trust_domain).map(Predicate::TrustDomain),
-        pair(&mut o, d, ["namespaces", "notNamespaces"], text).map(Predicate::Namespace),
-        pair(&mut o, d, ["remoteIpBlocks", "notRemoteIpBlocks"], Cidr::parse).map(Predicate::RemoteIp),
-        pair(&mut o, d, ["ipBlocks", "notIpBlocks"], Cidr::parse).map(Predicate::SourceIp),
-    ];
-    let has = |names: &[&str]| names.iter().any(|name| o.has(name));
+    let Some(mut object) = Object::open(node, diagnostics) else { return Source::default() };
+    let source = fields(&mut object, &SOURCE, diagnostics);
+    let has = |names: &[&str]| names.iter().any(|name| object.has(name));
     if has(&["serviceAccounts", "notServiceAccounts"])
         && has(&["principals", "notPrincipals", "namespaces", "notNamespaces"])
     {
-        d.error_with_hint(
+        diagnostics.error_with_hint(
             "serviceAccounts cannot stand beside principals or namespaces",
             "a service account names its namespace already",
         );
     }
-    o.finish(d);
-    all_of(fields)
+    object.finish(diagnostics);
+    source
 }
 
-/// The fields of an operation, in the order in which Istio combines them.
 fn operation(node: &Node, diagnostics: &mut Diagnostics) -> Operation {
-    let Some(mut o) = Object::open(node, diagnostics) else { return Operation::default() };
-    let d = diagnostics;
-    let fields = [
-        pair(&mut o, d, ["hosts", "notHosts"], text).map(Predicate::Host),
-        pair(&mut o, d, ["methods", "notMethods"], text).map(Predicate::Method),
-        pair(&mut o, d, ["paths", "notPaths"], PathValue::parse).map(Predicate::Path),
-        pair(&mut o, d, ["ports", "notPorts"], parse_port).map(Predicate::DestinationPort),
-    ];
-    o.finish(d);
-    all_of(fields)
+    let Some(mut object) = Object::open(node, diagnostics) else { return Operation::default() };
+    let operation = fields(&mut object, &OPERATION, diagnostics);
+    object.finish(diagnostics);
+    operation
 }
 
-/// The fields that are there.
-fn all_of<const N: usize>(fields: [Option<Predicate>; N]) -> AllOf<Predicate> {
-    let mut there = Vec::with_capacity(fields.iter().flatten().count());
-    there.extend(fields.into_iter().flatten());
+/// Those of these fields that are there.
+fn fields(object: &mut Object<'_>, attributes: &[Attribute], d: &mut Diagnostics) -> AllOf<Predicate> {
+    let mut there = Vec::new();
+    for attribute in attributes {
+        let names = attribute.info().fields.unwrap_or_default();
+        there.extend(match attribute {
+            // A condition may hold a slash, a field may not.
+            Attribute::SourceTrustDomain => pair(object, d, names, validate::trust_domain).map(Predicate::TrustDomain),
+            other => predicate(*other, object, names, d),
+        });
+    }
+    // Thousands of policies are held at a time.
+    there.shrink_to_fit();
     AllOf(there)
+}
+
+/// The values of an attribute, which stand in these two fields.
+fn predicate(
+    attribute: Attribute,
+    o: &mut Object<'_>,
+    names: [&'static str; 2],
+    d: &mut Diagnostics,
+) -> Option<Predicate> {
+    match attribute {
+        Attribute::SourcePrincipal => pair(o, d, names, text).map(Predicate::Principal),
+        Attribute::RequestPrincipal => pair(o, d, names, text).map(Predicate::RequestPrincipal),
+        Attribute::SourceServiceAccount => pair(o, d, names, ServiceAccount::parse).map(Predicate::ServiceAccount),
+        Attribute::SourceTrustDomain => pair(o, d, names, validate::trust_domain_condition).map(Predicate::TrustDomain),
+        Attribute::SourceNamespace => pair(o, d, names, text).map(Predicate::Namespace),
+        Attribute::RemoteIp => pair(o, d, names, Cidr::parse).map(Predicate::RemoteIp),
+        Attribute::SourceIp => pair(o, d, names, Cidr::parse).map(Predicate::SourceIp),
+        Attribute::Host => pair(o, d, names, text).map(Predicate::Host),
+        Attribute::Method => pair(o, d, names, text).map(Predicate::Method),
+        Attribute::Path => pair(o, d, names, PathValue::parse).map(Predicate::Path),
+        Attribute::DestinationPort => pair(o, d, names, parse_port).map(Predicate::DestinationPort),
+        Attribute::DestinationIp => pair(o, d, names, Cidr::parse).map(Predicate::DestinationIp),
+        Attribute::Sni => pair(o, d, names, text).map(Predicate::Sni),
+        // These need a name besides, which only the key of a condition gives.
+        Attribute::Header | Attribute::Claim | Attribute::Metadata => None,
+    }
 }
 
 fn condition(node: &Node, diagnostics: &mut Diagnostics) -> Option<Predicate> {
     let mut o = Object::open(node, diagnostics)?;
     let key = o.string("key", diagnostics);
-    let Some(key) = key else {
-        missing(&o, "key", diagnostics);
-        // Read on, so that the other fields are known and checked for their shape.
-        pair(&mut o, diagnostics, VALUES, text);
-        o.finish(diagnostics);
-        return None;
-    };
     let d = diagnostics;
     let errors_before = d.count();
-    let predicate = match ConditionKey::parse(&key) {
-        Err(error) => {
+    let parsed = match key.as_deref().map(ConditionKey::parse) {
+        Some(Ok(parsed)) => Some(parsed),
+        Some(Err(error)) => {
             d.field("key", |d| d.error_with_hint(error.message, error.hint));
-            pair(&mut o, d, VALUES, text);
-            o.finish(d);
-            return None;
+            None
         }
-        Ok(ConditionKey::SourceIp) => pair(&mut o, d, VALUES, Cidr::parse).map(Predicate::SourceIp),
-        Ok(ConditionKey::RemoteIp) => pair(&mut o, d, VALUES, Cidr::parse).map(Predicate::RemoteIp),
-        Ok(ConditionKey::SourceNamespace) => pair(&mut o, d, VALUES, text).map(Predicate::Namespace),
-        Ok(ConditionKey::SourceServiceAccount) => {
-            pair(&mut o, d, VALUES, ServiceAccount::parse).map(Predicate::ServiceAccount)
+        None => {
+            missing(&o, "key", d);
+            None
         }
-        Ok(ConditionKey::SourcePrincipal) => pair(&mut o, d, VALUES, text).map(Predicate::Principal),
-        Ok(ConditionKey::SourceTrustDomain) => {
-            pair(&mut o, d, VALUES, validate::trust_domain_condition).map(Predicate::TrustDomain)
+    };
+    let names = CONDITION_FIELDS;
+    let predicate = match parsed {
+        // Read on, so that the other fields are known and checked for their shape.
+        None => pair(&mut o, d, names, text).and(None),
+        Some(ConditionKey::Whole(attribute)) => predicate(attribute, &mut o, names, d),
+        Some(ConditionKey::Header(name)) => {
+            pair(&mut o, d, names, text).map(|values| Predicate::Header { name, values })
         }
-        Ok(ConditionKey::RequestPrincipal) => pair(&mut o, d, VALUES, text).map(Predicate::RequestPrincipal),
-        Ok(ConditionKey::DestinationIp) => pair(&mut o, d, VALUES, Cidr::parse).map(Predicate::DestinationIp),
-        Ok(ConditionKey::DestinationPort) => pair(&mut o, d, VALUES, parse_port).map(Predicate::DestinationPort),
-        Ok(ConditionKey::Sni) => pair(&mut o, d, VALUES, text).map(Predicate::Sni),
-        Ok(ConditionKey::Header(name)) => {
-            pair(&mut o, d, VALUES, text).map(|values| Predicate::Header { name, values })
-        }
-        Ok(ConditionKey::Claim(path)) => pair(&mut o, d, VALUES, text).map(|values| Predicate::Claim { path, values }),
-        Ok(ConditionKey::Metadata { filter, key }) => pair(&mut o, d, VALUES, |text| Ok(MetadataValue::parse(text)))
+        Some(ConditionKey::Claim(path)) => pair(&mut o, d, names, text).map(|values| Predicate::Claim { path, values }),
+        Some(ConditionKey::Metadata { filter, key }) => pair(&mut o, d, names, |text| Ok(MetadataValue::parse(text)))
             .map(|values| Predicate::Metadata { filter, key, values }),
     };
-    if predicate.is_none() && d.count() == errors_before {
+    if let (None, Some(key), true) = (&predicate, key, d.count() == errors_before) {
         d.error_with_hint(format!("condition on `{key}` has no values"), "give `values` or `notValues`");
     }
     o.finish(d);
     predicate
 }
-
-const VALUES: [&str; 2] = ["values", "notValues"];
 
 #[expect(clippy::unnecessary_wraps, reason = "has the form of the parsers that can fail")]
 fn text(value: &str) -> Result<String, ParseError> {

@@ -117,7 +117,7 @@ fn rule(rule: &Rule, action: Action, diagnostics: &mut Diagnostics) {
         for (index, condition) in rule.when.0.iter().enumerate() {
             diagnostics.index(index, |diagnostics| {
                 predicate(condition, diagnostics);
-                if action == Action::Custom && not_for_custom(condition) {
+                if action == Action::Custom && !condition.attribute().is_known_to_custom() {
                     diagnostics.field("key", |diagnostics| refuse_in_custom(condition, diagnostics));
                 }
             });
@@ -128,7 +128,7 @@ fn rule(rule: &Rule, action: Action, diagnostics: &mut Diagnostics) {
 fn source(source: &AllOf<Predicate>, action: Action, diagnostics: &mut Diagnostics) {
     for field in &source.0 {
         predicate(field, diagnostics);
-        if action == Action::Custom && not_for_custom(field) {
+        if action == Action::Custom && !field.attribute().is_known_to_custom() {
             refuse_in_custom(field, diagnostics);
         }
     }
@@ -140,28 +140,6 @@ fn predicate(predicate: &Predicate, diagnostics: &mut Diagnostics) {
         if any.len().max(none.len()) > most {
             diagnostics.error_with_hint(format!("takes at most {most} service accounts"), "spread them over sources");
         }
-    }
-}
-
-/// CUSTOM is decided before identities and tokens count.
-fn not_for_custom(predicate: &Predicate) -> bool {
-    match predicate {
-        Predicate::Principal(_)
-        | Predicate::RequestPrincipal(_)
-        | Predicate::ServiceAccount(_)
-        | Predicate::TrustDomain(_)
-        | Predicate::Namespace(_)
-        | Predicate::Claim { .. } => true,
-        Predicate::RemoteIp(_)
-        | Predicate::SourceIp(_)
-        | Predicate::Host(_)
-        | Predicate::Method(_)
-        | Predicate::Path(_)
-        | Predicate::DestinationPort(_)
-        | Predicate::DestinationIp(_)
-        | Predicate::Sni(_)
-        | Predicate::Header { .. }
-        | Predicate::Metadata { .. } => false,
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use prost::encoding::{WireType, encode_key, encode_varint};
 
-use super::{Attributes, HeaderValues, Headers, Lookup, Metadata, PeerName};
+use super::{Address, Attributes, HeaderValues, Headers, Lookup, Metadata, PeerName};
 use crate::document::{Node, Value};
 
 /// A request with every attribute in memory. The default has no headers, comes in plaintext, and does not know its
@@ -147,16 +147,12 @@ impl Attributes for Request {
         }
     }
 
-    fn source_ip(&self) -> Lookup<IpAddr> {
-        self.source_ip
-    }
-
-    fn remote_ip(&self) -> Lookup<IpAddr> {
-        self.remote_ip
-    }
-
-    fn destination_ip(&self) -> Lookup<IpAddr> {
-        self.destination_ip
+    fn address(&self, which: Address) -> Lookup<IpAddr> {
+        match which {
+            Address::Source => self.source_ip,
+            Address::Remote => self.remote_ip,
+            Address::Destination => self.destination_ip,
+        }
     }
 
     fn destination_port(&self) -> Lookup<u16> {

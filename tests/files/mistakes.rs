@@ -119,7 +119,7 @@ spec:
 /// The errors; and what lints say where a mistake leaves a valid policy, among names that are the author's.
 fn errors(text: &str) -> Vec<Finding> {
     let mut resources = Resources::of(&Arc::new(Source::new(PathBuf::from("p.yaml"), text.to_owned())));
-    let mut lints = lint::lint(&resources, &lint::Surroundings::default());
+    let mut lints = lint::lint(&resources, &lint::LintContext::default());
     lints.retain(|finding| matches!(finding.code, Some("MA028" | "MA029")));
     resources.findings.append(&mut lints);
     resources.findings

@@ -1,6 +1,6 @@
 //! Allow or deny: how the policies that match become one decision, under either combining algorithm.
 
-use mesh_authz::engine::{Decision, Engine, Reason, Verdict};
+use mesh_authz::engine::{self, Decision, DenyReason, Engine, Verdict};
 use mesh_authz::request::Request;
 
 use crate::support::{
@@ -81,7 +81,7 @@ fn a_custom_policy_that_matches_denies_while_there_is_no_provider_to_ask() {
         let engine = engine_with(&options, &(custom.clone() + &allow));
         let request = get("/");
         let decision = engine.decide(&request);
-        assert!(matches!(decision.reason, Reason::NoProvider(_)));
+        assert!(matches!(decision.outcome, engine::Outcome::Denied(DenyReason::NoProvider(_))));
         assert_eq!(Outcome::from(decision), denied_by("default/ask", 0));
         let other = Request::new("POST", "/");
         assert_eq!(Outcome::from(engine.decide(&other)), allowed_by("default/allow", 0));
@@ -178,6 +178,6 @@ fn reasons_read_as_sentences() {
         (named("default", "c", custom), "rule 0 of default/c matched, and CUSTOM has no provider to ask here"),
     ];
     for (policies, words) in rows {
-        assert_eq!(engine_with(&options(), &policies).decide(&get("/")).reason.to_string(), words);
+        assert_eq!(engine_with(&options(), &policies).decide(&get("/")).outcome.to_string(), words);
     }
 }

@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 
 use mesh_authz::config::NodeMetadata;
-use mesh_authz::filter::metrics::{Kind, Metric, Metrics};
-use mesh_authz::filter::{Host, Outcome, Plugin, Reply, Telemetry};
+use mesh_authz::filter::telemetry::metrics::{Kind, Metric, Metrics};
+use mesh_authz::filter::{FilterStatus, Host, Plugin, Reply, Telemetry};
 use mesh_authz::request::{Headers, Lookup};
 use serde_json::{Value, json};
 
@@ -54,12 +54,6 @@ impl Host for Recorder {
 }
 
 impl Telemetry for Recorder {
-    fn logs_info(&self) -> bool {
-        true
-    }
-
-    fn info(&self, _: &str) {}
-
     fn now(&self) -> u64 {
         0
     }
@@ -85,7 +79,7 @@ fn policy(number: usize, action: &str, rule: &Value) -> Value {
 }
 
 /// The outcome of the request, and what was asked for on the way.
-fn asked(policies: &[Value]) -> (Outcome, Vec<String>) {
+fn asked(policies: &[Value]) -> (FilterStatus, Vec<String>) {
     let config = json!({ "policies": policies, "trustDomain": "td", "decisionLog": "none" });
     let recorder = Recorder::default();
     let plugin = Plugin::load(config.to_string().into_bytes(), &NodeMetadata::default(), &recorder).unwrap();
@@ -102,18 +96,25 @@ fn principal_and_path(path: &str) -> Value {
 
 #[test]
 fn without_policies_nothing_is_asked() {
-    assert_eq!(asked(&[]), (Outcome::Continue, vec![]));
+    assert_eq!(asked(&[]), (FilterStatus::Continue, vec![]));
     let elsewhere = json!({
         "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
         "metadata": { "name": "elsewhere", "namespace": "elsewhere" }, "spec": {},
     });
-    assert_eq!(asked(&[elsewhere]), (Outcome::Continue, vec![]), "with policies for other workloads only");
-    assert_eq!(asked(&[policy(0, "DENY", &json!({}))]), (Outcome::Answered, vec![]), "a rule that asks for nothing");
+    assert_eq!(asked(&[elsewhere]), (FilterStatus::Continue, vec![]), "with policies for other workloads only");
+    assert_eq!(
+        asked(&[policy(0, "DENY", &json!({}))]),
+        (FilterStatus::Answered, vec![]),
+        "a rule that asks for nothing"
+    );
 }
 
 #[test]
 fn a_request_line_that_does_not_match_settles_it() {
-    assert_eq!(asked(&[policy(0, "ALLOW", &principal_and_path("/b"))]), (Outcome::Answered, vec![":path".to_owned()]));
+    assert_eq!(
+        asked(&[policy(0, "ALLOW", &principal_and_path("/b"))]),
+        (FilterStatus::Answered, vec![":path".to_owned()])
+    );
 }
 
 #[test]
@@ -121,14 +122,14 @@ fn what_matches_is_asked_for_once_each() {
     let rules: Vec<_> = ["/b", "/a", "/a", "/*"].map(principal_and_path).into();
     let policies: Vec<_> = rules.iter().enumerate().map(|(number, rule)| policy(number, "ALLOW", rule)).collect();
     let (outcome, calls) = asked(&policies);
-    assert_eq!((outcome, calls), (Outcome::Continue, [":path", ":method", URIS].map(str::to_owned).into()));
+    assert_eq!((outcome, calls), (FilterStatus::Continue, [":path", ":method", URIS].map(str::to_owned).into()));
 }
 
 #[test]
 fn a_thousand_rules_ask_for_no_more_than_one() {
     let rules = (0..1_000).map(|number| principal_and_path(&format!("/{number}")));
     let mut policies: Vec<_> = rules.enumerate().map(|(number, rule)| policy(number, "ALLOW", &rule)).collect();
-    assert_eq!(asked(&policies), (Outcome::Answered, vec![":path".to_owned()]));
+    assert_eq!(asked(&policies), (FilterStatus::Answered, vec![":path".to_owned()]));
     policies.push(policy(1_000, "ALLOW", &principal_and_path("/a")));
     assert_eq!(asked(&policies).1, [":path", ":method", URIS]);
 }
@@ -139,7 +140,7 @@ fn headers_that_may_repeat_are_read_in_one_call_with_all_others() {
         "to": [{ "operation": { "methods": ["GET"], "paths": ["/a"] } }],
         "when": [{ "key": "request.headers[x-tenant]", "values": ["t"] }],
     });
-    assert_eq!(asked(&[policy(0, "ALLOW", &rule)]), (Outcome::Continue, vec!["headers".to_owned()]));
+    assert_eq!(asked(&[policy(0, "ALLOW", &rule)]), (FilterStatus::Continue, vec!["headers".to_owned()]));
     let line = json!({ "to": [{ "operation": { "methods": ["GET"], "paths": ["/a"], "hosts": ["shop"] } }] });
     assert_eq!(asked(&[policy(0, "ALLOW", &line)]).1, ["headers"], "so are three parts of the request line");
 }
@@ -162,8 +163,8 @@ fn rules_that_come_too_late_to_be_the_first_are_not_looked_up() {
         policy(number, "ALLOW", &json!({ "from": [{ "source": { "ipBlocks": [format!("10.0.{number}.0/24")] } }] }))
     };
     let mut policies: Vec<_> = (1..20).map(by_address).collect();
-    assert_eq!(asked(&policies), (Outcome::Answered, vec![SOURCE_IP.to_owned()]));
+    assert_eq!(asked(&policies), (FilterStatus::Answered, vec![SOURCE_IP.to_owned()]));
     policies.push(policy(0, "ALLOW", &json!({ "to": [{ "operation": { "paths": ["/a"] } }] })));
     policies.extend((20..40).map(|n| policy(n, "ALLOW", &principal_and_path(&format!("/{n}")))));
-    assert_eq!(asked(&policies), (Outcome::Continue, vec![":path".to_owned()]));
+    assert_eq!(asked(&policies), (FilterStatus::Continue, vec![":path".to_owned()]));
 }

@@ -205,7 +205,7 @@ fn the_order_of_ids_is_that_of_the_whole_text() {
 fn a_rule_is_named_as_istio_names_it() {
     let engine = engine_with(&options(), &named("shop", "deny.all", "{ action: DENY, rules: [{}, {}] }"));
     let request = get("/");
-    let rule = engine.decide(&request).reason.rule().unwrap().to_string();
+    let rule = engine.decide(&request).outcome.rule().unwrap().to_string();
     assert_eq!(rule, "ns[shop]-policy[deny.all]-rule[0]");
     assert_eq!(engine.rules(), 2);
     assert_eq!(policies(&named("shop", "deny.all", "{}"))[0].name.to_string(), "shop/deny.all");

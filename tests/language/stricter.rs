@@ -96,7 +96,7 @@ fn a_peer_address_that_nobody_vouches_for_counts_against_the_request() {
     not_permitted(inside, outside, &request);
     let engine = crate::support::engine_with(&crate::support::options(), &policy("p", "DENY", inside));
     let decision = engine.decide(&request);
-    assert_eq!(decision.unreadable, Some("source.ip"));
+    assert_eq!(decision.unreadable.unwrap().to_string(), "source.ip");
     assert_eq!(Outcome::from(decision), denied_by("default/p", 0));
 }
 

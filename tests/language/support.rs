@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use mesh_authz::diagnostic::{Diagnostic, Diagnostics};
 use mesh_authz::document::{Node, from_json};
-use mesh_authz::engine::{Combining, Decision, Engine, Options, Reason, Verdict};
+use mesh_authz::engine::{Combining, Decision, Engine, Options, Verdict};
 use mesh_authz::identity::TrustDomains;
 use mesh_authz::policy::{AuthorizationPolicy, read};
 use mesh_authz::request::{Lookup, Request};
@@ -37,13 +37,8 @@ pub fn allowed_by_default() -> Outcome {
 
 impl From<Decision<'_>> for Outcome {
     fn from(decision: Decision<'_>) -> Self {
-        let by = decision.reason.rule().map(|rule| (rule.policy.to_string(), rule.index));
-        match decision.reason {
-            Reason::NoAllowMatched => assert_eq!(decision.verdict, Verdict::Deny),
-            Reason::NothingApplies => assert_eq!(decision.verdict, Verdict::Allow),
-            Reason::Rule(_) | Reason::NoProvider(_) => {}
-        }
-        Self { verdict: decision.verdict, by }
+        let by = decision.outcome.rule().map(|rule| (rule.policy.to_string(), rule.index));
+        Self { verdict: decision.outcome.verdict(), by }
     }
 }
 

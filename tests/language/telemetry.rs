@@ -3,9 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
+use log::{LevelFilter, Log, Metadata, Record};
 use mesh_authz::config::NodeMetadata;
-use mesh_authz::filter::limiter::Limiter;
-use mesh_authz::filter::metrics::{Kind, Metric, Metrics};
+use mesh_authz::filter::telemetry::limiter::Limiter;
+use mesh_authz::filter::telemetry::metrics::{Kind, Metric, Metrics};
 use mesh_authz::filter::{Host, Plugin, Reply, Telemetry};
 use mesh_authz::request::{Headers, Lookup};
 use serde_json::{Value, json};
@@ -37,13 +38,39 @@ fn a_limiter_may_take_longer_than_a_second() {
 #[derive(Default)]
 struct Recorder {
     now: Cell<u64>,
-    quiet: bool,
     defines_nothing: bool,
     names: RefCell<Vec<String>>,
     counts: RefCell<BTreeMap<String, u64>>,
-    lines: RefCell<Vec<String>>,
     states: RefCell<Vec<String>>,
     times_asked: Cell<usize>,
+}
+
+thread_local! {
+    /// What the test of this thread has logged.
+    static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+    /// The least level that is logged in this thread.
+    static LEVEL: Cell<LevelFilter> = const { Cell::new(LevelFilter::Info) };
+}
+
+/// A log for each test.
+struct ThreadLog;
+
+impl Log for ThreadLog {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= LEVEL.get()
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            LINES.with_borrow_mut(|lines| lines.push(record.args().to_string()));
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+fn lines() -> Vec<String> {
+    LINES.with_borrow(Vec::clone)
 }
 
 impl Host for Recorder {
@@ -63,14 +90,6 @@ impl Host for Recorder {
 }
 
 impl Telemetry for Recorder {
-    fn logs_info(&self) -> bool {
-        !self.quiet
-    }
-
-    fn info(&self, line: &str) {
-        self.lines.borrow_mut().push(line.to_owned());
-    }
-
     fn now(&self) -> u64 {
         self.times_asked.update(|times| times + 1);
         self.now.get()
@@ -109,8 +128,11 @@ fn policy(name: &str, action: &str, path: &str) -> Value {
 fn plugin(policies: &[Value], more: Value, host: &Recorder) -> Plugin {
     let mut config = json!({ "policies": policies });
     config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    // Another test may have been first.
+    let _same_logger = log::set_logger(&ThreadLog);
+    log::set_max_level(LevelFilter::Trace);
     let plugin = Plugin::load(config.to_string().into_bytes(), &NodeMetadata::default(), host).unwrap();
-    host.lines.borrow_mut().clear();
+    LINES.take();
     plugin
 }
 
@@ -121,7 +143,7 @@ fn an_allowed_request_is_counted_and_costs_no_call() {
     for _ in 0..3 {
         plugin.on_request(&host);
     }
-    assert_eq!((host.times_asked.get(), host.states.borrow().len(), host.lines.borrow().len()), (0, 0, 0));
+    assert_eq!((host.times_asked.get(), host.states.borrow().len(), lines().len()), (0, 0, 0));
     assert!(host.counts.borrow().keys().all(|name| name.starts_with("mesh_authz.config.")), "{:?}", host.counts);
     plugin.flush_counters(&host);
     plugin.flush_counters(&host);
@@ -142,30 +164,31 @@ fn in_a_flood_a_refusal_that_is_not_logged_asks_for_the_time_and_nothing_else() 
         plugin.on_request(&host);
     }
     // A line each, and the nearest miss in it.
-    assert_eq!((host.times_asked.get(), host.lines.borrow().len()), (4, 2));
-    assert!(host.lines.borrow().iter().all(|line| line.contains("\"failed\":\"to[0].operation.paths\"")));
+    assert_eq!((host.times_asked.get(), lines().len()), (4, 2));
+    assert!(lines().iter().all(|line| line.contains("\"failed\":\"to[0].operation.paths\"")));
     for _ in 0..100 {
         plugin.on_request(&host);
     }
-    assert_eq!((host.times_asked.get(), host.lines.borrow().len()), (104, 2));
+    assert_eq!((host.times_asked.get(), lines().len()), (104, 2));
     host.now.set(SECOND / 2);
     plugin.on_request(&host);
-    assert!(host.lines.borrow()[2].ends_with(",\"suppressed\":100}"), "{:?}", host.lines);
+    assert!(lines()[2].ends_with(",\"suppressed\":100}"), "{:?}", lines());
 }
 
 #[test]
 fn lines_that_nobody_reads_are_not_written() {
-    let host = Recorder { quiet: true, ..Recorder::default() };
+    let host = Recorder::default();
+    LEVEL.set(LevelFilter::Warn);
     let plugin = plugin(&[policy("a", "ALLOW", "/other")], json!({ "decisionLog": "all" }), &host);
     plugin.on_request(&host);
-    assert!(host.lines.borrow().is_empty());
+    assert!(lines().is_empty());
 }
 
 #[test]
 fn a_host_without_metrics_changes_no_decision() {
     let host = Recorder { defines_nothing: true, ..Recorder::default() };
     let plugin = plugin(&[policy("a", "DENY", "/a")], json!({}), &host);
-    assert_eq!(plugin.on_request(&host), mesh_authz::filter::Outcome::Answered);
+    assert_eq!(plugin.on_request(&host), mesh_authz::filter::FilterStatus::Answered);
     plugin.flush_counters(&host);
     assert!(host.counts.borrow().is_empty());
 }

@@ -45,7 +45,7 @@ fn whatever_is_unreadable_denies_and_the_decision_names_it() {
                 let engine = engine_with(&options, &policy("p", action, rules));
                 let request = dark();
                 let decision = engine.decide(&request);
-                assert_eq!(decision.unreadable, Some(attribute), "{action} {rules}");
+                assert_eq!(decision.unreadable.unwrap().to_string(), attribute, "{action} {rules}");
                 assert_eq!(Outcome::from(decision), expected, "{action} {rules}");
             }
         }

@@ -20,21 +20,21 @@ mod values;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mesh_authz_cli::lint::{PathNormalization, Surroundings, lint};
+use mesh_authz_cli::lint::{LintContext, PathNormalization, lint};
 use mesh_authz_cli::load::Resources;
 use mesh_authz_cli::load::finding::{Finding, Source};
 
 /// An Envoy that spells paths in one way, so that only one lint speaks of spellings.
-fn one_spelling() -> Surroundings {
-    Surroundings { path_normalization: PathNormalization::DecodeAndMergeSlashes, ..Surroundings::default() }
+fn one_spelling() -> LintContext {
+    LintContext { path_normalization: PathNormalization::DecodeAndMergeSlashes, ..LintContext::default() }
 }
 
 /// A mesh of this trust domain, with these aliases.
-fn mesh(domain: &str, aliases: &[&str]) -> Surroundings {
-    let mut surroundings = one_spelling();
-    domain.clone_into(&mut surroundings.mesh.trust_domain);
-    surroundings.mesh.aliases = aliases.iter().map(|alias| (*alias).to_owned()).collect();
-    surroundings
+fn mesh(domain: &str, aliases: &[&str]) -> LintContext {
+    let mut context = one_spelling();
+    domain.clone_into(&mut context.mesh.trust_domain);
+    context.mesh.aliases = aliases.iter().map(|alias| (*alias).to_owned()).collect();
+    context
 }
 
 /// The policies in a text, all of them valid.
@@ -43,24 +43,24 @@ fn resources(text: &str) -> Resources {
 }
 
 /// What is found in a text.
-fn findings(text: &str, surroundings: &Surroundings) -> Vec<Finding> {
+fn findings(text: &str, context: &LintContext) -> Vec<Finding> {
     let mut resources = resources(text);
     let mut findings = std::mem::take(&mut resources.findings);
     assert!(findings.iter().all(|finding| finding.code.is_some()), "{findings:#?}");
-    findings.extend(lint(&resources, surroundings));
+    findings.extend(lint(&resources, context));
     findings.sort_by(|one, other| one.order().cmp(&other.order()));
     findings
 }
 
 /// The codes and paths of what is found.
-fn found(text: &str, surroundings: &Surroundings) -> Vec<(&'static str, String)> {
+fn found(text: &str, context: &LintContext) -> Vec<(&'static str, String)> {
     let of = |finding: Finding| (finding.code.unwrap(), finding.diagnostic.path.to_string());
-    findings(text, surroundings).into_iter().map(of).collect()
+    findings(text, context).into_iter().map(of).collect()
 }
 
 /// The paths at which a lint fires.
-fn paths(code: &str, text: &str, surroundings: &Surroundings) -> Vec<String> {
-    found(text, surroundings).into_iter().filter(|(found, _)| *found == code).map(|(_, path)| path).collect()
+fn paths(code: &str, text: &str, context: &LintContext) -> Vec<String> {
+    found(text, context).into_iter().filter(|(found, _)| *found == code).map(|(_, path)| path).collect()
 }
 
 /// A policy `namespace/name` with this spec.

@@ -1,6 +1,6 @@
 //! One value at a time.
 
-use mesh_authz_cli::lint::{PathNormalization, Surroundings};
+use mesh_authz_cli::lint::{LintContext, PathNormalization};
 
 use crate::{found, mesh, one_spelling, operation, paths, policy, source};
 
@@ -43,7 +43,7 @@ fn principals_have_no_scheme_and_a_trust_domain() {
 #[test]
 fn principals_that_aliases_do_not_reach() {
     let of = |value: &str| source("ALLOW", &format!("principals: [\"{value}\"]"));
-    let fires = |value: &str, surroundings: &Surroundings| !paths("MA008", &of(value), surroundings).is_empty();
+    let fires = |value: &str, context: &LintContext| !paths("MA008", &of(value), context).is_empty();
     for value in ["cluster.local/ns/foo/*", "cluster.local/*", "td1/ns/foo/*", "td1/foo"] {
         assert!(!fires(value, &one_spelling()), "{value}: the mesh is cluster.local and has no alias");
         assert!(fires(value, &mesh("td1", &["old"])), "{value}");
@@ -141,7 +141,7 @@ fn a_path_that_is_refused_is_refused_with_and_without_its_slash() {
 
 #[test]
 fn spellings_matter_where_a_path_is_refused_and_envoy_keeps_them() {
-    let with = |normalization| Surroundings { path_normalization: normalization, ..Surroundings::default() };
+    let with = |normalization| LintContext { path_normalization: normalization, ..LintContext::default() };
     let deny = operation("DENY", "paths: ['/admin*'], ports: ['80']");
     let not = operation("ALLOW", "notPaths: ['/admin*']");
     for normalization in [PathNormalization::None, PathNormalization::Base, PathNormalization::MergeSlashes] {
@@ -153,7 +153,7 @@ fn spellings_matter_where_a_path_is_refused_and_envoy_keeps_them() {
         assert_eq!(paths("MA019", text, &with(PathNormalization::DecodeAndMergeSlashes)), [""; 0]);
     }
     for text in [operation("ALLOW", "paths: ['/a']"), operation("DENY", "paths: ['*'], ports: ['80']")] {
-        assert_eq!(paths("MA019", &text, &Surroundings::default()), [""; 0], "{text}");
+        assert_eq!(paths("MA019", &text, &LintContext::default()), [""; 0], "{text}");
     }
 }
 
@@ -245,7 +245,7 @@ fn one_port_is_not_every_port() {
 fn a_prefix_that_takes_the_other_spelling_is_no_hole() {
     let deny = |path: &str| operation("DENY", &format!("paths: ['{path}'], ports: ['80']"));
     for path in ["/*", "/{**}"] {
-        assert_eq!(paths("MA019", &deny(path), &Surroundings::default()), [""; 0], "{path}");
+        assert_eq!(paths("MA019", &deny(path), &LintContext::default()), [""; 0], "{path}");
     }
 }
 

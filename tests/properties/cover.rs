@@ -2,11 +2,8 @@
 
 use std::cell::Cell;
 
+use mesh_authz::analysis::{self, Rule, RuleIndex};
 use mesh_authz::engine::Combining;
-use mesh_authz::engine::compile::{self, Rule};
-use mesh_authz::engine::cover::Alternative;
-use mesh_authz::engine::evaluate::Evaluation;
-use mesh_authz::engine::index::Index;
 use mesh_authz::request::Lookup;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -43,7 +40,7 @@ fn rules(action: &'static str) -> impl Strategy<Value = Vec<Value>> {
 fn compiled(specs: &[Value]) -> Vec<Rule> {
     let options = options(Combining::DenyOverrides);
     let policy = |(number, spec): (usize, &Value)| read(&named(&format!("p{number:02}"), spec.clone()));
-    specs.iter().enumerate().map(policy).flat_map(|policy| compile::policy(&policy, &options)).collect()
+    specs.iter().enumerate().map(policy).flat_map(|policy| analysis::rules(&policy, &options)).collect()
 }
 
 /// Whether every attribute is the text that wildcards in ALLOW stand for; metadata is written as JSON.
@@ -73,10 +70,9 @@ fn a_wider_rule_matches_whatever_a_narrower_one_does() {
                         claimed.set(claimed.get() + 1);
                         for facts in &requests {
                             let request = facts.request();
-                            let evaluation = Evaluation::new(&request);
-                            if evaluation.rule(narrow).counts() {
+                            if narrow.matches(&request) {
                                 matched.set(matched.get() + 1);
-                                prop_assert!(evaluation.rule(wide).counts(), "{wide:?}\n{narrow:?}\n{facts:?}");
+                                prop_assert!(wide.matches(&request), "{wide:?}\n{narrow:?}\n{facts:?}");
                             }
                         }
                     }
@@ -94,12 +90,9 @@ fn the_index_finds_every_rule_that_is_wider() {
     TestRunner::new(cases(150))
         .run(&vec(rules("ALLOW"), 1..8), |specs| {
             let specs = specs.concat();
-            let (rules, index) = (compiled(&specs), Index::new(compiled(&specs)));
+            let (rules, index) = (compiled(&specs), RuleIndex::new(compiled(&specs)));
             for narrow in &rules {
-                let Some(witness) = narrow.alternatives().next().and_then(Alternative::witness) else {
-                    continue;
-                };
-                let candidates = index.candidates(&Evaluation::new(&witness));
+                let candidates = index.candidates(&narrow.witness());
                 for wide in rules.iter().filter(|wide| wide.covers(narrow)) {
                     found.set(found.get() + 1);
                     prop_assert!(
@@ -124,7 +117,7 @@ fn a_rule_that_never_matches_matches_nothing() {
                 for rule in compiled(&specs).iter().filter(|rule| rule.never_matches()) {
                     claimed.set(claimed.get() + 1);
                     for facts in &requests {
-                        prop_assert!(!Evaluation::new(&facts.request()).rule(rule).counts(), "{rule:?}\n{facts:?}");
+                        prop_assert!(!rule.matches(&facts.request()), "{rule:?}\n{facts:?}");
                     }
                 }
                 Ok(())
@@ -145,7 +138,7 @@ fn rules_about_identities_and_peers_without_one() {
                         facts = facts.with(attribute, Lookup::Absent);
                     }
                     facts = facts.with(crate::requests::Attribute::Subject, Lookup::Absent);
-                    let matches = Evaluation::new(&facts.request()).rule(&rule).counts();
+                    let matches = rule.matches(&facts.request());
                     prop_assert!(!(rule.needs_identity() && matches), "{rule:?}");
                     prop_assert!(!rule.takes_all_plaintext() || matches, "{rule:?}");
                 }

@@ -2,10 +2,9 @@
 
 use std::cell::Cell;
 
-use mesh_authz::engine::compile;
-use mesh_authz::engine::evaluate::Evaluation;
+use mesh_authz::analysis;
 use mesh_authz::engine::explain::Trace;
-use mesh_authz::engine::{Combining, Engine, Reason, RuleId};
+use mesh_authz::engine::{AllowReason, Combining, DenyReason, Engine, Outcome, RuleId};
 use mesh_authz::policy::{Action, AllOf, AnyOf, AuthorizationPolicy, Clause, Predicate, Rule, Values};
 use mesh_authz::request::Request;
 use proptest::collection::vec;
@@ -33,14 +32,16 @@ fn an_explanation_agrees_with_the_decision() {
             for facts in requests {
                 let request = facts.request();
                 let (decision, traces) = (engine.decide(&request), engine.explain(&request));
-                prop_assert!(traces.iter().all(|trace| trace.truth.counts() == trace.miss.is_none()));
+                prop_assert!(traces.iter().all(|trace| trace.matches == trace.miss.is_none()));
                 let [allow, deny, audit] =
                     [Action::Allow, Action::Deny, Action::Audit].map(|action| first(&traces, action));
                 let expected = match combining {
                     Combining::DenyOverrides => deny.or(allow),
                     Combining::PermitOverrides => allow.or(deny),
                 };
-                if let Reason::Rule(rule) = decision.reason {
+                if let Outcome::Allowed(AllowReason::Rule(rule)) | Outcome::Denied(DenyReason::Rule(rule)) =
+                    decision.outcome
+                {
                     prop_assert_eq!(Some(rule.as_str()), expected);
                 } else {
                     prop_assert_eq!(None, expected);
@@ -92,8 +93,7 @@ fn alone(policy: &AuthorizationPolicy, clause: Clause, predicate: Predicate) -> 
 }
 
 fn matches(policy: &AuthorizationPolicy, request: &Request) -> bool {
-    let rules = compile::policy(policy, &options(Combining::DenyOverrides));
-    rules.iter().any(|rule| Evaluation::new(request).rule(rule).counts())
+    analysis::rules(policy, &options(Combining::DenyOverrides)).iter().any(|rule| rule.matches(request))
 }
 
 #[test]

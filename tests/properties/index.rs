@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use mesh_authz::document::from_json;
 use mesh_authz::engine::{Engine, Verdict};
 use mesh_authz::request::owned::encode_value;
-use mesh_authz::request::{Attributes, HeaderValues, Lookup, Metadata, PeerName, Request};
+use mesh_authz::request::{Address, Attributes, HeaderValues, Lookup, Metadata, PeerName, Request};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -55,8 +55,8 @@ fn the_index_decides_as_a_scan_does() {
                 let decision = index.decide(&request);
                 prop_assert_eq!(&decision, &scan.decide(&request), "{:?}", facts);
                 let count = |cell: &Cell<u32>, is: bool| cell.set(cell.get() + u32::from(is));
-                count(&allowed, decision.verdict == Verdict::Allow);
-                count(&by_rule, decision.reason.rule().is_some());
+                count(&allowed, decision.outcome.verdict() == Verdict::Allow);
+                count(&by_rule, decision.outcome.rule().is_some());
                 count(&unreadable, decision.unreadable.is_some());
             }
             Ok(())
@@ -296,7 +296,7 @@ fn a_path_that_was_made_to_have_the_hash_of_another_hides_nothing() {
         let request = Request::new("GET", path);
         assert_eq!(index.decide(&request), scan.decide(&request), "{path:?}");
     }
-    assert_eq!(index.decide(&Request::new("GET", "/admin/users")).verdict, Verdict::Deny);
+    assert_eq!(index.decide(&Request::new("GET", "/admin/users")).outcome.verdict(), Verdict::Deny);
 }
 
 /// A request that counts how often its headers are asked for.
@@ -312,16 +312,8 @@ impl Attributes for Counted {
         Attributes::peer_name(&self.0, which)
     }
 
-    fn source_ip(&self) -> Lookup<IpAddr> {
-        Attributes::source_ip(&self.0)
-    }
-
-    fn remote_ip(&self) -> Lookup<IpAddr> {
-        Attributes::remote_ip(&self.0)
-    }
-
-    fn destination_ip(&self) -> Lookup<IpAddr> {
-        Attributes::destination_ip(&self.0)
+    fn address(&self, which: Address) -> Lookup<IpAddr> {
+        self.0.address(which)
     }
 
     fn destination_port(&self) -> Lookup<u16> {
@@ -349,9 +341,9 @@ fn a_header_of_many_values_costs_no_more_than_a_few_looks_at_every_rule() {
     let (index, scan) = engines(BOTH[0], &(0..300).map(policy).collect::<Vec<_>>());
     let request = (0..500).fold(Request::new("GET", "/").header("y", "t"), |request, _| request.header("x", "a"));
     let request = Counted(request, Cell::new(0));
-    assert_eq!(scan.decide(&request).verdict, Verdict::Deny);
+    assert_eq!(scan.decide(&request).outcome.verdict(), Verdict::Deny);
     let scanned = request.1.replace(0);
-    assert_eq!(index.decide(&request).verdict, Verdict::Deny);
+    assert_eq!(index.decide(&request).outcome.verdict(), Verdict::Deny);
     let asked = request.1.get();
     assert!(asked > scanned && asked <= scanned * 3, "{asked} instead of {scanned}");
 }

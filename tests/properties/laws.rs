@@ -84,7 +84,7 @@ fn an_audit_policy_changes_nothing() {
 /// Whether the condition, alone in a policy of this action, matches.
 fn matches(action: &str, condition: &Value, facts: &Facts) -> bool {
     let policy = named("p", json!({ "action": action, "rules": [{ "when": [condition] }] }));
-    engine(&[policy]).decide(&facts.request()).reason.rule().is_some()
+    engine(&[policy]).decide(&facts.request()).outcome.rule().is_some()
 }
 
 fn is_plain(facts: &Facts) -> bool {

@@ -1,8 +1,8 @@
 //! Whatever bytes a request holds, what is said about it is one line of JSON that says the same.
 
 use mesh_authz::engine::explain::NearMiss;
-use mesh_authz::filter::json::{LONGEST, Object};
-use mesh_authz::filter::{filter_state, log_line};
+use mesh_authz::filter::telemetry::json::{LONGEST, Object};
+use mesh_authz::filter::telemetry::{filter_state, log_line};
 use mesh_authz::policy::Action;
 use mesh_authz::request::{Lookup, PeerName, Request};
 use proptest::collection::vec;
@@ -87,7 +87,7 @@ fn every_decision_about_any_request_is_a_line_without_a_header_in_it() {
                 let line = log_line::decision(&decision, nearest, suppressed, &request);
                 prop_assert!(is_one_plain_line(&line) && !line.contains(SECRET), "{:?}", line);
                 let line: Value = serde_json::from_str(&line).unwrap();
-                prop_assert_eq!(line["decision"].as_str().unwrap(), decision.verdict.to_string());
+                prop_assert_eq!(line["decision"].as_str().unwrap(), decision.outcome.verdict().to_string());
                 prop_assert_eq!(&line["principal"], &lossy(&name));
                 let mut state = String::new();
                 filter_state::write(&mut state, &decision, nearest);

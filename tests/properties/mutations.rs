@@ -68,7 +68,7 @@ fn decisions(engine: &Engine) -> Vec<(Verdict, Option<String>)> {
     ];
     let decide = |request: &Request| {
         let decision = engine.decide(request);
-        (decision.verdict, decision.reason.rule().map(ToString::to_string))
+        (decision.outcome.verdict(), decision.outcome.rule().map(ToString::to_string))
     };
     requests.iter().map(decide).collect()
 }

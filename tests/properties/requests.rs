@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use mesh_authz::attribute::Origin;
 use mesh_authz::engine::{Engine, Verdict};
 use mesh_authz::request::{Lookup, PeerName, Request};
 use proptest::prelude::*;
@@ -167,13 +168,13 @@ pub fn partly_readable() -> impl Strategy<Value = Facts> {
 }
 
 /// The verdict, the rule behind it, and the attribute that could not be read.
-pub type Answer = (Verdict, Option<String>, Option<&'static str>);
+pub type Answer = (Verdict, Option<String>, Option<Origin>);
 
 pub fn answer(engine: &Engine, request: &Request) -> Answer {
     let decision = engine.decide(request);
-    (decision.verdict, decision.reason.rule().map(ToString::to_string), decision.unreadable)
+    (decision.outcome.verdict(), decision.outcome.rule().map(ToString::to_string), decision.unreadable)
 }
 
 pub fn verdict(engine: &Engine, facts: &Facts) -> Verdict {
-    engine.decide(&facts.request()).verdict
+    engine.decide(&facts.request()).outcome.verdict()
 }

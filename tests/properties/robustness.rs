@@ -31,7 +31,7 @@ fn any_bytes_in_any_attribute() {
             }
             let engine = engine(&policies);
             let decision = engine.decide(&request);
-            prop_assert!(matches!(decision.verdict, Verdict::Allow | Verdict::Deny));
+            prop_assert!(matches!(decision.outcome.verdict(), Verdict::Allow | Verdict::Deny));
             Ok(())
         })
         .unwrap();
@@ -48,7 +48,7 @@ fn metadata_cut_short_allows_nothing_that_was_denied() {
             let engine = engine(&policies);
             let broken = facts.request().encoded_metadata(Lookup::Value(whole[..cut].to_vec()));
             let dark = facts.with(Attribute::Metadata, Lookup::Unreadable).request();
-            prop_assert_eq!(engine.decide(&broken).verdict, engine.decide(&dark).verdict);
+            prop_assert_eq!(engine.decide(&broken).outcome.verdict(), engine.decide(&dark).outcome.verdict());
             Ok(())
         })
         .unwrap();

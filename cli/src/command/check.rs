@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use crate::lint::{self, CATALOGUE, Lint, PathNormalization, Surroundings, catalogue};
+use crate::lint::{self, CATALOGUE, Lint, LintContext, PathNormalization};
+use crate::load::Resources;
 use crate::load::finding::{Finding, Severity};
-use crate::load::{DUPLICATE_NAME, Resources};
 use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
 use mesh_authz::document::Span;
@@ -40,11 +40,11 @@ pub struct Arguments {
 
     /// Do not ask this; may be repeated. The annotation `mesh-authz/allow: CODE,…` does the same for one policy.
     #[arg(long, value_name = "CODE", value_parser = allowable)]
-    allow: Vec<&'static str>,
+    allow: Vec<&'static Lint>,
 
     /// Say what a lint is about, with an example.
     #[arg(long, value_name = "CODE", value_parser = code, conflicts_with = "files")]
-    explain: Option<&'static str>,
+    explain: Option<&'static Lint>,
 
     /// List the lints.
     #[arg(long, conflicts_with = "files")]
@@ -73,36 +73,35 @@ enum Format {
     Sarif,
 }
 
-/// The code of a lint, in whatever case.
-fn code(text: &str) -> Result<&'static str, String> {
-    let unknown = || "there is no such lint; `mesh-authz check --list` has them all".to_owned();
-    catalogue::find(text).map(|lint| lint.code).ok_or_else(unknown)
+/// The lint of a code, in whatever case.
+fn code(text: &str) -> Result<&'static Lint, String> {
+    lint::find(text).ok_or_else(|| "there is no such lint; `mesh-authz check --list` has them all".to_owned())
 }
 
-/// The code of a lint that can be left out.
-fn allowable(text: &str) -> Result<&'static str, String> {
+/// The same, if it can be left out.
+fn allowable(text: &str) -> Result<&'static Lint, String> {
     match code(text)? {
-        DUPLICATE_NAME => Err("is an error, which cannot be left out".to_owned()),
-        code => Ok(code),
+        lint if lint.is_optional() => Ok(lint),
+        _ => Err("is an error, which cannot be left out".to_owned()),
     }
 }
 
 pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
-    if let Some(lint) = arguments.explain.and_then(catalogue::find) {
+    if let Some(lint) = arguments.explain {
         explain(lint, out);
         return Ok(Answer::Good);
     }
     if arguments.list {
-        for Lint { code, name, summary, .. } in &CATALOGUE {
+        for Lint { code, name, summary, .. } in CATALOGUE {
             let _infallible = writeln!(out, "{code}  {name:<32} {summary}");
         }
         return Ok(Answer::Good);
     }
     let mut resources = Resources::read(&arguments.files).map_err(|error| error.to_string())?;
     let mut findings = std::mem::take(&mut resources.findings);
-    findings.extend(lint::lint(&resources, &arguments.surroundings()?));
+    findings.extend(lint::lint(&resources, &arguments.context()?));
     findings.retain(|finding| {
-        finding.severity == Severity::Error || finding.code.is_none_or(|code| !arguments.allow.contains(&code))
+        finding.severity == Severity::Error || !arguments.allow.iter().any(|lint| Some(lint.code) == finding.code)
     });
     findings.sort_by(|one, other| one.order().cmp(&other.order()));
     if resources.policies.is_empty() && findings.is_empty() {
@@ -119,10 +118,10 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
 }
 
 impl Arguments {
-    fn surroundings(&self) -> Result<Surroundings, Failure> {
+    fn context(&self) -> Result<LintContext, Failure> {
         let labels = self.setting.workload.labels()?;
         let normalization = PathNormalization::NAMES.iter().find(|(name, _)| *name == self.path_normalization);
-        Ok(Surroundings {
+        Ok(LintContext {
             mesh: self.setting.mesh(),
             workload: labels.map(|labels| (self.setting.workload.namespace(), labels)),
             path_normalization: normalization.map(|(_, normalization)| *normalization).unwrap_or_default(),

@@ -10,7 +10,7 @@ use crate::explain::{Actual, Explanation, Failed, RuleReport};
 use crate::load::policy_set::PolicySet;
 use anstyle::{AnsiColor, Style};
 use clap::ValueEnum;
-use mesh_authz::engine::{RuleId, Verdict, WouldBe};
+use mesh_authz::engine::{DryRunResult, RuleId, Verdict};
 
 use self::json::Json;
 use self::request::RequestOptions;
@@ -76,12 +76,12 @@ const BOLD: Style = Style::new().bold();
 /// The explanation for people, with so many of the rules that do not match.
 pub fn human(explanation: &Explanation<'_>, most: usize, out: &mut String) {
     let decision = &explanation.decision;
-    let color = match decision.verdict {
+    let color = match decision.outcome.verdict() {
         Verdict::Allow => AnsiColor::Green,
         Verdict::Deny => AnsiColor::BrightRed,
     };
     let style = color.on_default().bold();
-    let _infallible = writeln!(out, "{style}{}{style:#}: {}", decision.verdict, decision.reason);
+    let _infallible = writeln!(out, "{style}{}{style:#}: {}", decision.outcome.verdict(), decision.outcome);
     details(explanation, most, out);
 }
 
@@ -121,8 +121,8 @@ pub fn details(explanation: &Explanation<'_>, most: usize, out: &mut String) {
 /// What else matches, and what does not count.
 fn others(explanation: &Explanation<'_>, out: &mut String) {
     let decision = &explanation.decision;
-    let would_be = |name: &str, would_be: Option<WouldBe<'_>>, out: &mut String| {
-        let Some(WouldBe { verdict, rule }) = would_be else { return };
+    let would_be = |name: &str, would_be: Option<DryRunResult<'_>>, out: &mut String| {
+        let Some(DryRunResult { verdict, rule }) = would_be else { return };
         let why = rule.map_or_else(|| "no rule of theirs matches".to_owned(), matched);
         let _infallible =
             writeln!(out, "Dry run: the {name} policies that are tried out would {}: {why}", verb(verdict));
@@ -132,7 +132,7 @@ fn others(explanation: &Explanation<'_>, out: &mut String) {
     if let Some(rule) = decision.audited {
         let _infallible = writeln!(out, "AUDIT: {}", matched(rule));
     }
-    let deciding = decision.reason.rule();
+    let deciding = decision.outcome.rule();
     let also = explanation.rules.iter().filter(|report| report.failed.is_none() && !report.dry_run);
     for RuleReport { rule, action, .. } in also.filter(|report| Some(report.rule) != deciding) {
         if Some(*rule) != decision.audited {

@@ -26,7 +26,7 @@ pub fn log(findings: &[Finding]) -> Value {
         "name": "invalid-policy",
         "shortDescription": { "text": "a policy that is refused" },
     });
-    let rules: Vec<Value> = std::iter::once(invalid).chain(CATALOGUE.iter().map(lint)).collect();
+    let rules: Vec<Value> = std::iter::once(invalid).chain(CATALOGUE.into_iter().map(lint)).collect();
     json!({
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",

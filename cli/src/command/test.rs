@@ -205,7 +205,7 @@ fn tested(file: &TestFile, engine: &Engine, test: &Test) -> Tested {
 
 /// A decision as a test file writes it, and why.
 fn got(decision: &Decision<'_>) -> String {
-    format!("{}: {}", decision.verdict, decision.reason)
+    format!("{}: {}", decision.outcome.verdict(), decision.outcome)
 }
 
 /// The rules of the file's policies, and which of them some test matches.

@@ -5,6 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
+use mesh_authz::attribute::Side;
 use mesh_authz::identity::{SCHEME, TrustDomains};
 use mesh_authz::policy::{
     Action, AllOf, AnyOf, AuthorizationPolicy, Cidr, Form, MetadataValue, PathValue, Predicate, Rule, ServiceAccount,
@@ -95,17 +96,20 @@ fn rules(
 
 /// Permissions and principals have the same connectives under different names.
 #[derive(Clone, Copy)]
-struct Side {
+struct Connectives {
+    half: Side,
     and: &'static str,
     or: &'static str,
     not: &'static str,
     members: &'static str,
 }
 
-const PERMISSION: Side = Side { and: "andRules", or: "orRules", not: "notRule", members: "rules" };
-const PRINCIPAL: Side = Side { and: "andIds", or: "orIds", not: "notId", members: "ids" };
+const PERMISSION: Connectives =
+    Connectives { half: Side::Permission, and: "andRules", or: "orRules", not: "notRule", members: "rules" };
+const PRINCIPAL: Connectives =
+    Connectives { half: Side::Principal, and: "andIds", or: "orIds", not: "notId", members: "ids" };
 
-impl Side {
+impl Connectives {
     fn and(self, members: Vec<Value>) -> Value {
         let members = if members.is_empty() { vec![json!({ "any": true })] } else { members };
         json!({ self.and: { self.members: members } })
@@ -143,12 +147,12 @@ impl Renderer<'_> {
 
     /// Whether this kind of traffic does not have the attribute.
     fn is_foreign(&self, predicate: &Predicate) -> bool {
-        self.traffic == Traffic::Tcp && predicate.is_http_only()
+        self.traffic == Traffic::Tcp && predicate.attribute().is_http_only()
     }
 
     /// Each group of fields with the conditions that look at the same side of the request.
-    fn side(&self, groups: Option<&AnyOf<AllOf<Predicate>>>, when: &AllOf<Predicate>, side: Side) -> Vec<Value> {
-        let belongs = |predicate: &&Predicate| is_permission(predicate) == (side.and == PERMISSION.and);
+    fn side(&self, groups: Option<&AnyOf<AllOf<Predicate>>>, when: &AllOf<Predicate>, side: Connectives) -> Vec<Value> {
+        let belongs = |predicate: &&Predicate| predicate.attribute().info().side == side.half;
         let conditions = || when.0.iter().filter(belongs);
         let all = |fields: &AllOf<Predicate>| {
             side.and(
@@ -162,7 +166,7 @@ impl Renderer<'_> {
     }
 
     /// What stands for the values, and what for the `not` values.
-    fn predicate(&self, predicate: &Predicate, side: Side) -> Vec<Value> {
+    fn predicate(&self, predicate: &Predicate, side: Connectives) -> Vec<Value> {
         if self.is_foreign(predicate) {
             return Vec::new();
         }
@@ -213,40 +217,18 @@ impl Renderer<'_> {
     }
 }
 
-/// Whether Istio puts a condition on this among the permissions; otherwise it is among the principals.
-fn is_permission(predicate: &Predicate) -> bool {
-    match predicate {
-        Predicate::Host(_)
-        | Predicate::Method(_)
-        | Predicate::Path(_)
-        | Predicate::DestinationPort(_)
-        | Predicate::DestinationIp(_)
-        | Predicate::Sni(_)
-        | Predicate::Metadata { .. } => true,
-        Predicate::Principal(_)
-        | Predicate::RequestPrincipal(_)
-        | Predicate::ServiceAccount(_)
-        | Predicate::TrustDomain(_)
-        | Predicate::Namespace(_)
-        | Predicate::RemoteIp(_)
-        | Predicate::SourceIp(_)
-        | Predicate::Header { .. }
-        | Predicate::Claim { .. } => false,
-    }
-}
-
 fn expanded(Values { any, none }: &Values<String>, expand: impl Fn(&[String]) -> Vec<String>) -> Values<String> {
     Values { any: expand(any), none: expand(none) }
 }
 
 /// One matcher a value.
-fn each<T>(Values { any, none }: &Values<T>, side: Side, matcher: impl Fn(&T) -> Value) -> Vec<Value> {
+fn each<T>(Values { any, none }: &Values<T>, side: Connectives, matcher: impl Fn(&T) -> Value) -> Vec<Value> {
     let or = |values: &[T]| (!values.is_empty()).then(|| side.or(&values.iter().map(&matcher).collect::<Vec<_>>()));
     or(any).into_iter().chain(or(none).map(|none| side.not(&none))).collect()
 }
 
 /// One matcher for all values.
-fn whole<T>(Values { any, none }: &Values<T>, side: Side, matcher: impl Fn(&[T]) -> Value) -> Vec<Value> {
+fn whole<T>(Values { any, none }: &Values<T>, side: Connectives, matcher: impl Fn(&[T]) -> Value) -> Vec<Value> {
     let some = |values: &[T]| (!values.is_empty()).then(|| matcher(values));
     some(any).into_iter().chain(some(none).map(|none| side.not(&none))).collect()
 }

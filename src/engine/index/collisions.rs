@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::access::{Attribute, Key};
+use super::key::{Dimension, Key};
 use super::table::Table;
 use crate::diagnostic::Diagnostics;
 use crate::document::from_json;
@@ -68,7 +68,7 @@ fn every_template_has_a_route_of_its_own() {
             ["/a/{*}", "/a/{**}", "/{*}/a", "/{*}/a/", "/{**}", "/{*}/{*}/{*}/{*}", "/{*}/{*}/{*}/{**}", "/a/{*}/{*}"]
         {
             let template = Template::new(text, Polarity::Denies);
-            table.slot(&Attribute::Path, &Key::Template(&template));
+            table.slot(&Dimension::Path, &Key::Template(&template));
         }
     }
     assert_eq!(table.unrouted(), 0, "{table:?}");

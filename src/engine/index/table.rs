@@ -1,12 +1,12 @@
-//! Values that rules are filed under, found again by the values of a request.
+//! Values that rules are filed under, visit again by the values of a request.
 //!
 //! A key is filed by a 64-bit hash of its text and its form. Nothing compares the text itself: two keys of one hash, which
-//! whoever writes policies can make, share what is filed under them, and what is found for nothing is one more rule for the
+//! whoever writes policies can make, share what is filed under them, and what is visit for nothing is one more rule for the
 //! evaluator to refuse. What must not depend on hashes is what a value is looked up by: every key leaves its form and length
 //! behind, whatever else has its hash. A value is hashed byte by byte, so that one pass from the front finds its exact key
 //! and all of its prefixes, for the lengths that prefixes have; one from the back finds its suffixes.
 //!
-//! Templates are found by `matchit`, which knows the best route for a path and no other. Templates whose operators stand
+//! Templates are visit by `matchit`, which knows the best route for a path and no other. Templates whose operators stand
 //! in the same segments can only match the same path if they are the same; so each such shape has a router of its own,
 //! in which the best route is the only one.
 
@@ -18,11 +18,11 @@ use std::net::IpAddr;
 
 use matchit::{InsertError, Router};
 
-use super::access::{Attribute, Key, Looked, NoHelp};
+use super::key::{Dimension, Key};
 use crate::matcher::template::{Tail, Template};
 use crate::policy::value::mask;
 
-/// The keys under which something is filed, all of one attribute. Each has a slot: a number, counted from 0.
+/// The keys under which something is filed, all of one dimension. Each has a slot: a number, counted from 0.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     slots: HashMap<u64, Slot, BuildHasherDefault<AsItIs>>,
@@ -43,14 +43,21 @@ pub(super) struct Table {
 /// The number of a key.
 pub(super) type Slot = usize;
 
-/// Receives what is found, some of it perhaps twice.
-pub(super) type Found<'f> = &'f mut dyn FnMut(Slot) -> Looked;
+/// Receives what is visit, some of it perhaps twice.
+pub(super) type Visit<'v> = &'v mut dyn FnMut(Slot) -> LookUp;
+
+/// The index cannot tell which rules to look at: something could not be read, or led to too many of them.
+#[derive(Debug)]
+pub(super) struct Inconclusive;
+
+/// What comes of looking something up.
+pub(super) type LookUp = Result<(), Inconclusive>;
 
 impl Table {
     /// The slot of a key, which is filed if it is not yet.
-    pub(super) fn slot(&mut self, attribute: &Attribute, key: &Key<'_>) -> Slot {
+    pub(super) fn slot(&mut self, dimension: &Dimension, key: &Key<'_>) -> Slot {
         let next = self.slots.len();
-        let slot = *self.slots.entry(hash_of_key(attribute, key)).or_insert(next);
+        let slot = *self.slots.entry(hash_of_key(dimension, key)).or_insert(next);
         match key {
             Key::Exact(_) => self.exact = true,
             Key::Prefix(text) => insert(&mut self.prefixes, text.len()),
@@ -92,57 +99,57 @@ impl Table {
     }
 
     /// Hands out what is filed under a text.
-    pub(super) fn text(&self, text: &[u8], found: Found<'_>) -> Looked {
-        self.bytes(text.iter().copied(), found)
+    pub(super) fn text(&self, text: &[u8], visit: Visit<'_>) -> LookUp {
+        self.bytes(text.iter().copied(), visit)
     }
 
     /// The same, with letters of either case alike.
-    pub(super) fn text_ignoring_case(&self, text: &[u8], found: Found<'_>) -> Looked {
-        self.bytes(text.iter().map(u8::to_ascii_lowercase), found)
+    pub(super) fn text_ignoring_case(&self, text: &[u8], visit: Visit<'_>) -> LookUp {
+        self.bytes(text.iter().map(u8::to_ascii_lowercase), visit)
     }
 
     /// Hands out what is filed under a path, as text or as a template.
-    pub(super) fn path(&self, path: &[u8], found: Found<'_>) -> Looked {
-        self.text(path, found)?;
+    pub(super) fn path(&self, path: &[u8], visit: Visit<'_>) -> LookUp {
+        self.text(path, visit)?;
         if !self.routers.is_empty() {
             // Only wildcards take what is not UTF-8, and they take what stands in its place as well.
             let path = str::from_utf8(path).map_or_else(|_| String::from_utf8_lossy(path), Cow::Borrowed);
             for (_, router) in &self.routers {
                 if let Ok(route) = router.at(&path) {
-                    found(*route.value)?;
+                    visit(*route.value)?;
                 }
             }
         }
-        self.unrouted.iter().try_for_each(|slot| found(*slot))
+        self.unrouted.iter().try_for_each(|slot| visit(*slot))
     }
 
     /// Hands out what is filed under a port.
-    pub(super) fn port(&self, port: u16, found: Found<'_>) -> Looked {
-        self.hash(hash_of_port(port), found)
+    pub(super) fn port(&self, port: u16, visit: Visit<'_>) -> LookUp {
+        self.hash(hash_of_port(port), visit)
     }
 
     /// Hands out what is filed under the networks that an address lies in.
-    pub(super) fn address(&self, address: IpAddr, found: Found<'_>) -> Looked {
+    pub(super) fn address(&self, address: IpAddr, visit: Visit<'_>) -> LookUp {
         let [v4, v6] = &self.blocks;
         let lengths = if address.is_ipv4() { v4 } else { v6 };
-        lengths.iter().try_for_each(|length| self.hash(hash_of_block(address, *length), found))
+        lengths.iter().try_for_each(|length| self.hash(hash_of_block(address, *length), visit))
     }
 
-    fn hash(&self, hash: u64, found: Found<'_>) -> Looked {
-        self.slots.get(&hash).map_or(Ok(()), |slot| found(*slot))
+    fn hash(&self, hash: u64, visit: Visit<'_>) -> LookUp {
+        self.slots.get(&hash).map_or(Ok(()), |slot| visit(*slot))
     }
 
     fn bytes(
         &self,
         bytes: impl DoubleEndedIterator<Item = u8> + ExactSizeIterator + Clone,
-        found: Found<'_>,
-    ) -> Looked {
-        let (hash, rest) = self.beginnings(bytes.clone(), &self.prefixes, Form::Prefix, found)?;
+        visit: Visit<'_>,
+    ) -> LookUp {
+        let (hash, rest) = self.beginnings(bytes.clone(), &self.prefixes, KeyForm::Prefix, visit)?;
         if self.exact {
             let hash = rest.fold(hash, Hash::add);
-            self.hash(hash.of(Form::Exact), found)?;
+            self.hash(hash.of(KeyForm::Exact), visit)?;
         }
-        self.beginnings(bytes.rev(), &self.suffixes, Form::Suffix, found).map(|_| ())
+        self.beginnings(bytes.rev(), &self.suffixes, KeyForm::Suffix, visit).map(|_| ())
     }
 
     /// Hands out what is filed under the beginnings of these lengths. Returns the hash of the longest, and the bytes behind
@@ -151,9 +158,9 @@ impl Table {
         &self,
         mut bytes: B,
         lengths: &[usize],
-        form: Form,
-        found: Found<'_>,
-    ) -> Result<(Hash, B), NoHelp> {
+        form: KeyForm,
+        visit: Visit<'_>,
+    ) -> Result<(Hash, B), Inconclusive> {
         let mut hash = Hash::START;
         let mut hashed: usize = 0;
         for length in lengths {
@@ -163,20 +170,20 @@ impl Table {
             }
             hash = bytes.by_ref().take(further).fold(hash, Hash::add);
             hashed = *length;
-            self.hash(hash.of(form), found)?;
+            self.hash(hash.of(form), visit)?;
         }
         Ok((hash, bytes))
     }
 
     /// The slots of all keys that a request finds together with this one, as far as that can be told from the key.
-    pub(super) fn together_with(&self, attribute: &Attribute, key: &Key<'_>, found: Found<'_>) -> Looked {
+    pub(super) fn together_with(&self, dimension: &Dimension, key: &Key<'_>, visit: Visit<'_>) -> LookUp {
         match key {
-            Key::Exact(text) | Key::Prefix(text) | Key::Suffix(text) if *attribute == Attribute::Host => {
-                self.text_ignoring_case(text, found)
+            Key::Exact(text) | Key::Prefix(text) | Key::Suffix(text) if *dimension == Dimension::Host => {
+                self.text_ignoring_case(text, visit)
             }
-            Key::Exact(text) | Key::Prefix(text) | Key::Suffix(text) => self.text(text, found),
-            Key::Template(_) | Key::Port(_) => self.hash(hash_of_key(attribute, key), found),
-            Key::Block(block) => self.address(block.address, found),
+            Key::Exact(text) | Key::Prefix(text) | Key::Suffix(text) => self.text(text, visit),
+            Key::Template(_) | Key::Port(_) => self.hash(hash_of_key(dimension, key), visit),
+            Key::Block(block) => self.address(block.address, visit),
         }
     }
 }
@@ -190,7 +197,7 @@ fn insert<T: Ord>(numbers: &mut Vec<T>, number: T) {
 
 /// Why the same text is filed.
 #[derive(Clone, Copy, Debug)]
-enum Form {
+enum KeyForm {
     Exact = 1,
     Prefix,
     Suffix,
@@ -215,7 +222,7 @@ impl Hash {
     }
 
     /// The hash of a key: its form in it, and every bit spread over all of them (the finalizer of `SplitMix64`).
-    fn of(self, form: Form) -> u64 {
+    fn of(self, form: KeyForm) -> u64 {
         let mut hash = self.0.wrapping_add((form as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -225,21 +232,21 @@ impl Hash {
     }
 }
 
-fn hash_of_key(attribute: &Attribute, key: &Key<'_>) -> u64 {
-    let byte = |byte: &u8| if *attribute == Attribute::Host { byte.to_ascii_lowercase() } else { *byte };
+fn hash_of_key(dimension: &Dimension, key: &Key<'_>) -> u64 {
+    let byte = |byte: &u8| if *dimension == Dimension::Host { byte.to_ascii_lowercase() } else { *byte };
     let text = |bytes: &[u8]| Hash::bytes(bytes.iter().map(byte));
     match key {
-        Key::Exact(exact) => text(exact).of(Form::Exact),
-        Key::Prefix(prefix) => text(prefix).of(Form::Prefix),
-        Key::Suffix(suffix) => Hash::bytes(suffix.iter().rev().map(byte)).of(Form::Suffix),
-        Key::Template(template) => text(route(template).as_bytes()).of(Form::Template),
+        Key::Exact(exact) => text(exact).of(KeyForm::Exact),
+        Key::Prefix(prefix) => text(prefix).of(KeyForm::Prefix),
+        Key::Suffix(suffix) => Hash::bytes(suffix.iter().rev().map(byte)).of(KeyForm::Suffix),
+        Key::Template(template) => text(route(template).as_bytes()).of(KeyForm::Template),
         Key::Port(port) => hash_of_port(*port),
         Key::Block(block) => hash_of_block(block.address, block.prefix),
     }
 }
 
 fn hash_of_port(port: u16) -> u64 {
-    Hash::bytes(port.to_le_bytes()).of(Form::Port)
+    Hash::bytes(port.to_le_bytes()).of(KeyForm::Port)
 }
 
 fn hash_of_block(address: IpAddr, length: u8) -> u64 {
@@ -247,7 +254,7 @@ fn hash_of_block(address: IpAddr, length: u8) -> u64 {
         IpAddr::V4(v4) => Hash::bytes(v4.octets()),
         IpAddr::V6(v6) => Hash::bytes(v6.octets()),
     };
-    hash.add(length).of(Form::Block)
+    hash.add(length).of(KeyForm::Block)
 }
 
 /// What ends the route of a template with `{**}`. What follows the operator is left to the evaluator.
@@ -295,7 +302,7 @@ impl Hasher for AsItIs {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        self.0 = Hash::bytes(bytes.iter().copied()).of(Form::Exact);
+        self.0 = Hash::bytes(bytes.iter().copied()).of(KeyForm::Exact);
     }
 
     fn write_u64(&mut self, hash: u64) {

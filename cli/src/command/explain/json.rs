@@ -1,7 +1,7 @@
 //! An explanation as JSON has it.
 
 use crate::explain::{Actual, Explanation, RuleReport};
-use mesh_authz::engine::WouldBe;
+use mesh_authz::engine::DryRunResult;
 use serde::Serialize;
 
 /// The explanation as JSON has it.
@@ -12,7 +12,7 @@ pub struct Json<'e> {
     reason: String,
     rule: Option<JsonRule<'e>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    unreadable: Option<&'e str>,
+    unreadable: Option<String>,
     dry_run: JsonDryRun,
     audited: Option<String>,
     rules: Vec<JsonRule<'e>>,
@@ -80,7 +80,7 @@ struct JsonElsewhere {
 impl<'e> Json<'e> {
     pub fn new(explanation: &'e Explanation<'_>) -> Self {
         let decision = &explanation.decision;
-        let would_be = |would_be: WouldBe<'_>| JsonWouldBe {
+        let would_be = |would_be: DryRunResult<'_>| JsonWouldBe {
             decision: would_be.verdict.to_string(),
             rule: would_be.rule.map(ToString::to_string),
         };
@@ -94,10 +94,10 @@ impl<'e> Json<'e> {
             dry_run: resource.policy.dry_run,
         });
         Self {
-            decision: decision.verdict.to_string(),
-            reason: decision.reason.to_string(),
+            decision: decision.outcome.verdict().to_string(),
+            reason: decision.outcome.to_string(),
             rule: explanation.deciding().map(JsonRule::new),
-            unreadable: decision.unreadable,
+            unreadable: decision.unreadable.map(|origin| origin.to_string()),
             dry_run: JsonDryRun {
                 deny: decision.dry_run.deny.map(would_be),
                 allow: decision.dry_run.allow.map(would_be),

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use crate::lint::{self, PathNormalization, Surroundings};
+use crate::lint::{self, LintContext, PathNormalization};
 use crate::load::Resources;
 use crate::render::{self, Described, envoy};
 use mesh_authz::config::{NodeMetadata, PluginConfig};
@@ -52,13 +52,13 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, St
     if workload.namespace.is_some() && labels.is_some() {
         applying(resources, &workload.workload(&mesh)?)?;
     }
-    let surroundings = Surroundings {
+    let context = LintContext {
         mesh: mesh.clone(),
         workload: labels.clone().map(|labels| (workload.namespace(), labels)),
         // What the bootstrap asks of Envoy.
         path_normalization: PathNormalization::DecodeAndMergeSlashes,
     };
-    let mut warnings = lint::lint(resources, &surroundings);
+    let mut warnings = lint::lint(resources, &context);
     warnings.sort_by(|one, other| one.order().cmp(&other.order()));
     if *deny_warnings && !warnings.is_empty() {
         return Err(Stop::Findings(warnings));

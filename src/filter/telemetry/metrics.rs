@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
 
-use crate::engine::{Decision, RuleId, Verdict, WouldBe};
+use crate::engine::{Decision, DryRunResult, RuleId, Verdict};
 use crate::policy::PolicyName;
 
 /// What a metric holds.
@@ -87,11 +87,11 @@ impl Counters {
 
     /// Counts a decision: what was decided, and every policy that had a part in it or would have had.
     pub fn count(&self, decision: &Decision<'_>) {
-        let Decision { verdict, reason, dry_run, audited, unreadable } = decision;
-        self.count_verdict(DECIDED, *verdict);
-        self.count_rule(reason.rule());
-        for (first, would_be) in [(DRY_RUN_ALLOW, dry_run.allow), (DRY_RUN_DENY, dry_run.deny)] {
-            if let Some(WouldBe { verdict, rule }) = would_be {
+        let Decision { outcome, dry_run, audited, unreadable } = decision;
+        self.count_verdict(DECIDED, outcome.verdict());
+        self.count_rule(outcome.rule());
+        for (first, result) in [(DRY_RUN_ALLOW, dry_run.allow), (DRY_RUN_DENY, dry_run.deny)] {
+            if let Some(DryRunResult { verdict, rule }) = result {
                 self.count_verdict(first, verdict);
                 self.count_rule(rule);
             }

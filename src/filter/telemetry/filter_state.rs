@@ -5,7 +5,7 @@
 
 use super::json::Object;
 use crate::engine::explain::NearMiss;
-use crate::engine::{Decision, Verdict, WouldBe};
+use crate::engine::{Decision, DryRunResult, Verdict};
 
 /// The name of the filter state, before Envoy puts `wasm.` before it.
 pub const NAME: &str = "mesh_authz";
@@ -30,8 +30,8 @@ pub fn write(text: &mut String, decision: &Decision<'_>, nearest: Option<NearMis
             "istio_dry_run_deny_shadow_effective_policy_id",
         ),
     ];
-    for (would_be, result, policy) in shadows {
-        let Some(WouldBe { verdict, rule }) = would_be else { continue };
+    for (dry_run, result, policy) in shadows {
+        let Some(DryRunResult { verdict, rule }) = dry_run else { continue };
         object.text(result, if verdict == Verdict::Allow { b"allowed" } else { b"denied" });
         if let Some(rule) = rule {
             object.text(policy, rule.as_str().as_bytes());
@@ -42,13 +42,13 @@ pub fn write(text: &mut String, decision: &Decision<'_>, nearest: Option<NearMis
 
 /// The decision and the rule that it rests on.
 pub(super) fn provenance(object: &mut Object<'_>, decision: &Decision<'_>) {
-    object.text("decision", name(decision.verdict).as_bytes());
-    if let Some(rule) = decision.reason.rule() {
+    object.text("decision", name(decision.outcome.verdict()).as_bytes());
+    if let Some(rule) = decision.outcome.rule() {
         object.raw("policy", format_args!("\"{}\"", rule.policy));
         object.raw("rule", format_args!("{}", rule.index));
     }
-    if let Some(attribute) = decision.unreadable {
-        object.text("unreadable", attribute.as_bytes());
+    if let Some(origin) = decision.unreadable {
+        object.raw("unreadable", format_args!("\"{origin}\""));
     }
 }
 
@@ -68,8 +68,8 @@ pub(super) fn results(object: &mut Object<'_>, decision: &Decision<'_>) {
     if let Some(rule) = decision.audited {
         object.text("audited", rule.as_str().as_bytes());
     }
-    for (name, would_be) in [("dry_run_allow", decision.dry_run.allow), ("dry_run_deny", decision.dry_run.deny)] {
-        let Some(WouldBe { verdict, rule }) = would_be else { continue };
+    for (name, result) in [("dry_run_allow", decision.dry_run.allow), ("dry_run_deny", decision.dry_run.deny)] {
+        let Some(DryRunResult { verdict, rule }) = result else { continue };
         let mut object = object.object(name);
         object.text("decision", self::name(verdict).as_bytes());
         object.text_or_null("rule", rule.map(|rule| rule.as_str().as_bytes()));

@@ -1,18 +1,16 @@
 //! A request made from a rule: the one that its first values describe.
 //!
 //! Whatever covers an alternative of a rule ([`super::cover`]) finds the witness of that alternative in an
-//! [index](super::index): each of its values that must match is there in literal form, so a wider prefix begins it, a wider
+//! [index](crate::engine::index): each of its values that must match is there in literal form, so a wider prefix begins it, a wider
 //! network holds it, and a rule that asks for something else is left out.
 
-use std::mem::discriminant;
-
-use super::compile::{Check, Expected, MetadataMatcher, MetadataPath, PathMatcher};
 use super::cover::Alternative;
 use crate::document::{Node, Value};
+use crate::engine::compile::{Check, Expected, MetadataMatcher, MetadataPath, PathMatcher, Text};
 use crate::identity::IdentityMatcher;
 use crate::matcher::Pattern;
 use crate::matcher::template::{Tail, Template};
-use crate::request::{Lookup, PeerName, Request};
+use crate::request::{Address, Lookup, PeerName, Request};
 
 /// What stands where anything may.
 const ANYTHING: &[u8] = b"x";
@@ -21,7 +19,7 @@ impl Alternative<'_> {
     /// The request that has the first value of each of its tests; `None` where two of them ask for what a request has only
     /// once.
     #[must_use]
-    pub fn witness(self) -> Option<Request> {
+    pub(super) fn witness(self) -> Option<Request> {
         let mut request = Request::default()
             .source_ip(Lookup::Absent)
             .remote_ip(Lookup::Absent)
@@ -31,35 +29,46 @@ impl Alternative<'_> {
         let mut metadata: Vec<(String, Node)> = Vec::new();
         let matches = self.tests().filter(|test| test.expected == Expected::Match);
         let checks: Vec<_> = matches.map(|test| &test.check).collect();
-        let mut seen = Vec::new();
-        for check in checks.iter().filter(|check| is_single(check)).map(|check| discriminant(*check)) {
-            if seen.contains(&check) {
-                return None;
-            }
-            seen.push(check);
+        // A witness cannot have two of what a request has once.
+        let single = |check: &Check| match check {
+            Check::Address(which, _) => Some(Single::Address(*which)),
+            Check::DestinationPort(_) => Some(Single::Port),
+            Check::Text(Text::Sni, _) => Some(Single::Sni),
+            _ => None,
+        };
+        let singles: Vec<_> = checks.iter().filter_map(|check| single(check)).collect();
+        if singles.iter().enumerate().any(|(at, one)| singles.iter().skip(at).skip(1).any(|other| one == other)) {
+            return None;
         }
         for check in checks {
             request = match check {
                 Check::Identity(matchers) => request.peer_name(names.next()?, Lookup::Value(&name(matchers.first()?))),
-                Check::SourceIp(blocks) => request.source_ip(Lookup::Value(blocks.first()?.address)),
-                Check::RemoteIp(blocks) => request.remote_ip(Lookup::Value(blocks.first()?.address)),
-                Check::DestinationIp(blocks) => request.destination_ip(Lookup::Value(blocks.first()?.address)),
+                Check::Address(which, blocks) => {
+                    let address = Lookup::Value(blocks.first()?.address);
+                    match which {
+                        Address::Source => request.source_ip(address),
+                        Address::Remote => request.remote_ip(address),
+                        Address::Destination => request.destination_ip(address),
+                    }
+                }
                 Check::DestinationPort(ports) => request.destination_port(Lookup::Value(*ports.first()?)),
-                Check::Sni(patterns) => request.sni(Lookup::Value(text(patterns.first()?))),
+                Check::Text(which, patterns) => match which {
+                    Text::Sni => request.sni(Lookup::Value(text(patterns.first()?))),
+                    Text::Header(name) => request.header(name, text(patterns.first()?)),
+                    Text::Metadata(path) => {
+                        insert(&mut metadata, path, string(text(patterns.first()?)))?;
+                        request
+                    }
+                },
                 Check::Host(patterns) => request.header(":authority", text(patterns.first()?)),
                 Check::Path(matchers) => match matchers.first()? {
                     PathMatcher::Text(pattern) => request.header(":path", text(pattern)),
                     PathMatcher::Template(template) => request.header(":path", path(template)),
                 },
-                Check::Header(name, patterns) => request.header(name, text(patterns.first()?)),
                 Check::RequestPrincipal { issuer, subject, matchers } => {
                     let matcher = matchers.first()?;
                     insert(&mut metadata, issuer, string(text(&matcher.issuer)))?;
                     insert(&mut metadata, subject, string(text(&matcher.subject)))?;
-                    request
-                }
-                Check::Claim(path, patterns) => {
-                    insert(&mut metadata, path, string(text(patterns.first()?)))?;
                     request
                 }
                 Check::Metadata(path, matchers) => {
@@ -76,12 +85,12 @@ impl Alternative<'_> {
     }
 }
 
-/// Whether this is something of which a request has one, and a witness could not have two.
-fn is_single(check: &Check) -> bool {
-    matches!(
-        check,
-        Check::SourceIp(_) | Check::RemoteIp(_) | Check::DestinationIp(_) | Check::DestinationPort(_) | Check::Sni(_)
-    )
+/// What a request has once.
+#[derive(PartialEq, Eq)]
+enum Single {
+    Address(Address),
+    Port,
+    Sni,
 }
 
 fn text(pattern: &Pattern) -> &[u8] {

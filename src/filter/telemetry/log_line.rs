@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use super::filter_state::{nearest, provenance, results};
 use super::json::Object;
 use crate::engine::Decision;
-use crate::engine::explain::{Actual, NearMiss};
-use crate::request::{Attributes, PeerName, without_query};
+use crate::engine::explain::{NearMiss, ShownValue};
+use crate::request::{Address, Attributes, PeerName, without_query};
 
 /// The line for a decision, of which so many like it were not logged before.
 #[must_use]
@@ -22,14 +22,14 @@ pub fn decision(
     let mut line = String::new();
     let mut object = Object::begin(&mut line);
     provenance(&mut object, decision);
-    object.raw("reason", format_args!("\"{}\"", decision.reason));
+    object.raw("reason", format_args!("\"{}\"", decision.outcome));
     if let Some(near_miss) = near_miss {
         let actual = near_miss.actual(request);
         let mut object = nearest(&mut object, near_miss);
         match actual {
-            Some(Actual::Port(port)) => object.raw("actual", format_args!("\"{port}\"")),
-            Some(Actual::Address(address)) => object.raw("actual", format_args!("\"{address}\"")),
-            Some(Actual::Text(text)) => object.text("actual", text),
+            Some(ShownValue::Port(port)) => object.raw("actual", format_args!("\"{port}\"")),
+            Some(ShownValue::Address(address)) => object.raw("actual", format_args!("\"{address}\"")),
+            Some(ShownValue::Text(text)) => object.text("actual", text),
             None => {}
         }
         object.end();
@@ -38,8 +38,8 @@ pub fn decision(
     object.text_or_null("principal", request.peer_name(PeerName::Uri).known());
     object.text_or_null("method", header(b":method"));
     object.text_or_null("path", header(b":path").map(without_query));
-    address(&mut object, "source_ip", request.source_ip().known());
-    address(&mut object, "remote_ip", request.remote_ip().known());
+    address(&mut object, "source_ip", request.address(Address::Source).known());
+    address(&mut object, "remote_ip", request.address(Address::Remote).known());
     results(&mut object, decision);
     if suppressed > 0 {
         object.raw("suppressed", format_args!("{suppressed}"));

@@ -7,7 +7,10 @@
 //! byte. A request for which that makes a difference has a line feed, or bytes that are not UTF-8, in a place where nobody
 //! means to allow them.
 
-use super::compile::{AnyOf, Check, Expected, MetadataMatcher, PathMatcher, RequestPrincipal, Rule, Test};
+use crate::attribute::Cardinality;
+use crate::engine::compile::{
+    AnyOf, Check, Expected, MetadataMatcher, PathMatcher, RequestPrincipal, Rule, Test, Text,
+};
 use crate::identity::IdentityMatcher;
 use crate::matcher::template::{Tail, Template};
 use crate::matcher::{Pattern, Polarity};
@@ -15,7 +18,7 @@ use crate::policy::Cidr;
 
 /// One way to match a rule: the tests of a source, of an operation, and of all conditions.
 #[derive(Clone, Copy, Debug)]
-pub struct Alternative<'r>([&'r [Test]; 3]);
+pub(super) struct Alternative<'r>([&'r [Test]; 3]);
 
 impl<'r> Alternative<'r> {
     pub(super) fn tests(self) -> impl Iterator<Item = &'r Test> + Clone {
@@ -40,7 +43,7 @@ impl<'r> Alternative<'r> {
 
 impl Rule {
     /// All ways to match the rule.
-    pub fn alternatives(&self) -> impl Iterator<Item = Alternative<'_>> {
+    pub(super) fn alternatives(&self) -> impl Iterator<Item = Alternative<'_>> {
         choices(self.from.as_ref()).flat_map(move |source| {
             choices(self.to.as_ref()).map(move |operation| Alternative([source, operation, &self.when]))
         })
@@ -129,7 +132,7 @@ fn implies(stronger: &Test, test: &Test) -> bool {
         (Expected::Match, Expected::Match) => covers(&test.check, &stronger.check),
         (Expected::NoMatch, Expected::NoMatch) => covers(&stronger.check, &test.check),
         // One of these values is the attribute's only one, and none of those is among them.
-        (Expected::Match, Expected::NoMatch) => has_one_value(&test.check) && disjoint(&stronger.check, &test.check),
+        (Expected::Match, Expected::NoMatch) => has_one_value(test) && disjoint(&stronger.check, &test.check),
         // Nothing says that the attribute is there.
         (Expected::NoMatch, Expected::Match) => false,
     }
@@ -139,24 +142,17 @@ fn implies(stronger: &Test, test: &Test) -> bool {
 fn exclude_each_other(one: &Test, other: &Test) -> bool {
     match (one.expected, other.expected) {
         (Expected::Match, Expected::NoMatch) => covers(&other.check, &one.check),
-        (Expected::Match, Expected::Match) => has_one_value(&one.check) && disjoint(&one.check, &other.check),
+        (Expected::Match, Expected::Match) => has_one_value(one) && disjoint(&one.check, &other.check),
         (Expected::NoMatch, _) => false,
     }
 }
 
 /// Whether a request has at most one value of what this looks at.
-fn has_one_value(check: &Check) -> bool {
+fn has_one_value(Test { check, attribute, .. }: &Test) -> bool {
     match check {
-        Check::Header(name, _) => matches!(&**name, b":method" | b":path" | b":authority"),
-        Check::SourceIp(_)
-        | Check::RemoteIp(_)
-        | Check::DestinationIp(_)
-        | Check::DestinationPort(_)
-        | Check::Sni(_)
-        | Check::Host(_)
-        | Check::Path(_)
-        | Check::RequestPrincipal { .. } => true,
-        Check::Identity(_) | Check::Claim(..) | Check::Metadata(..) => false,
+        // Whichever field asks for it.
+        Check::Text(Text::Header(name), _) => matches!(&**name, b":method" | b":path" | b":authority"),
+        _ => attribute.info().cardinality == Cardinality::Single,
     }
 }
 
@@ -167,16 +163,15 @@ fn covers(wide: &Check, narrow: &Check) -> bool {
     }
     match (wide, narrow) {
         (Check::Identity(wide), Check::Identity(narrow)) => all(wide, narrow, identity_covers),
-        (Check::SourceIp(wide), Check::SourceIp(narrow))
-        | (Check::RemoteIp(wide), Check::RemoteIp(narrow))
-        | (Check::DestinationIp(wide), Check::DestinationIp(narrow)) => all(wide, narrow, block_covers),
+        (Check::Address(which, wide), Check::Address(other, narrow)) => {
+            which == other && all(wide, narrow, block_covers)
+        }
         (Check::DestinationPort(wide), Check::DestinationPort(narrow)) => all(wide, narrow, |a, b| a == b),
-        (Check::Sni(wide), Check::Sni(narrow)) => all(wide, narrow, pattern_covers),
+        (Check::Text(text, wide), Check::Text(other, narrow)) => text == other && all(wide, narrow, pattern_covers),
         (Check::Host(wide), Check::Host(narrow)) => {
             all(wide, narrow, |wide, narrow| pattern_covers(&lower_case(wide), &lower_case(narrow)))
         }
         (Check::Path(wide), Check::Path(narrow)) => all(wide, narrow, path_covers),
-        (Check::Header(name, wide), Check::Header(other, narrow)) => name == other && all(wide, narrow, pattern_covers),
         (
             Check::RequestPrincipal { issuer, subject, matchers: wide },
             Check::RequestPrincipal { issuer: other_issuer, subject: other_subject, matchers: narrow },
@@ -186,7 +181,6 @@ fn covers(wide: &Check, narrow: &Check) -> bool {
             };
             issuer == other_issuer && subject == other_subject && all(wide, narrow, both)
         }
-        (Check::Claim(path, wide), Check::Claim(other, narrow)) => path == other && all(wide, narrow, pattern_covers),
         (Check::Metadata(path, wide), Check::Metadata(other, narrow)) => {
             let same_kind = |wide: &MetadataMatcher, narrow: &MetadataMatcher| match (wide, narrow) {
                 (MetadataMatcher::Text(wide), MetadataMatcher::Text(narrow))
@@ -206,20 +200,15 @@ fn disjoint(one: &Check, other: &Check) -> bool {
         ones.iter().all(|one| others.iter().all(|other| disjoint(one, other)))
     }
     match (one, other) {
-        (Check::SourceIp(ones), Check::SourceIp(others))
-        | (Check::RemoteIp(ones), Check::RemoteIp(others))
-        | (Check::DestinationIp(ones), Check::DestinationIp(others)) => {
+        (Check::Address(which, ones), Check::Address(other, others)) if which == other => {
             none(ones, others, |a, b| !block_covers(a, b) && !block_covers(b, a))
         }
         (Check::DestinationPort(ones), Check::DestinationPort(others)) => none(ones, others, |a, b| a != b),
-        (Check::Sni(ones), Check::Sni(others)) => none(ones, others, pattern_excludes),
         (Check::Host(ones), Check::Host(others)) => {
             none(ones, others, |one, other| pattern_excludes(&lower_case(one), &lower_case(other)))
         }
         (Check::Path(ones), Check::Path(others)) => none(ones, others, path_excludes),
-        (Check::Header(name, ones), Check::Header(other, others)) if name == other => {
-            none(ones, others, pattern_excludes)
-        }
+        (Check::Text(text, ones), Check::Text(other, others)) if text == other => none(ones, others, pattern_excludes),
         _ => false,
     }
 }

@@ -1,0 +1,43 @@
+//! MA024. A policy that is only tried out.
+
+use super::{Check, Lint, LintContext, PolicyView, Reporter};
+use mesh_authz::diagnostic::Path;
+use mesh_authz::policy::resource::DRY_RUN;
+
+pub(super) static LINT: Lint = Lint {
+    code: "MA024",
+    name: "dry-run",
+    summary: "a policy that is only tried out",
+    explanation: "With the annotation `istio.io/dry-run: \"true\"` a policy is evaluated and reported, and decides nothing. A \
+            workload whose only ALLOW policies are dry runs is open. Remove the annotation once the trial is over.",
+    bad: r#"
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata:
+  name: allow-nothing
+  annotations:
+    istio.io/dry-run: "true"
+spec: {}
+"#,
+    good: r"
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata:
+  name: allow-nothing
+spec: {}
+",
+    trust_domain: None,
+    check: Check::Policy(check),
+};
+
+fn check(policy: &PolicyView<'_>, _: &LintContext, reporter: &mut Reporter) {
+    if policy.policy().dry_run {
+        reporter.report(
+            &LINT,
+            policy.resource,
+            Path::of(["metadata", "annotations", DRY_RUN]),
+            "this policy is only tried out: it decides nothing",
+            "remove the annotation once the trial is over",
+        );
+    }
+}

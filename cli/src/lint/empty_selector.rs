@@ -1,0 +1,38 @@
+//! MA025. A selector without labels, which selects everything.
+
+use super::{Check, Lint, LintContext, PolicyView, Reporter};
+use mesh_authz::diagnostic::Path;
+use mesh_authz::policy::Target;
+
+pub(super) static LINT: Lint = Lint {
+    code: "MA025",
+    name: "empty-selector",
+    summary: "a selector without labels, which selects everything",
+    explanation: "A selector without labels selects every workload of the namespace, as if it were not there. If that is \
+            meant, leave it out.",
+    bad: r"
+spec:
+  selector: {}
+",
+    good: r"
+spec:
+  selector:
+    matchLabels:
+      app: backend
+",
+    trust_domain: None,
+    check: Check::Policy(check),
+};
+
+fn check(policy: &PolicyView<'_>, _: &LintContext, reporter: &mut Reporter) {
+    let selector = Path::of(["spec", "selector"]);
+    if policy.policy().target == Target::Everything && policy.resource.node.at(&selector).is_some() {
+        reporter.report(
+            &LINT,
+            policy.resource,
+            selector,
+            "selects every workload of the namespace",
+            "remove the selector, or name a label",
+        );
+    }
+}

@@ -1,0 +1,42 @@
+//! MA028. A label of the selector that has the name of a field.
+
+use super::{Check, Lint, LintContext, PolicyView, Reporter};
+use mesh_authz::diagnostic::Path;
+
+pub(super) static LINT: Lint = Lint {
+    code: "MA028",
+    name: "field-among-labels",
+    summary: "a label of the selector that has the name of a field",
+    explanation: "A line that is indented too far becomes a label: the policy is valid, asks for a label that no workload \
+            carries, and has lost the field. A DENY that loses its action is an ALLOW.",
+    bad: r"
+spec:
+  selector:
+    matchLabels:
+      app: backend
+      action: DENY
+",
+    good: r"
+spec:
+  selector:
+    matchLabels:
+      app: backend
+  action: ALLOW
+",
+    trust_domain: None,
+    check: Check::Policy(check),
+};
+
+fn check(policy: &PolicyView<'_>, _: &LintContext, reporter: &mut Reporter) {
+    const FIELDS: [&str; 7] = ["action", "rules", "provider", "selector", "targetRef", "targetRefs", "matchLabels"];
+    let labels = Path::of(["spec", "selector", "matchLabels"]);
+    for key in policy.keys(&labels).filter(|key| FIELDS.contains(key)) {
+        reporter.report(
+            &LINT,
+            policy.resource,
+            labels.with(key),
+            format!("`{key}` is a label here, that workloads must carry, and not the field of that name"),
+            "correct the indentation of the line",
+        );
+    }
+}

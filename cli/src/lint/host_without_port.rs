@@ -1,0 +1,58 @@
+//! MA005. A host that is meant to be refused, but not with a port behind it.
+
+use super::{Check, Lint, LintContext, Remark, ValueList};
+use mesh_authz::matcher::Pattern;
+use mesh_authz::policy::{Form, Predicate};
+
+pub(super) static LINT: Lint = Lint {
+    code: "MA005",
+    name: "host-without-port",
+    summary: "a host that is meant to be refused, but not with a port behind it",
+    explanation: "hosts are compared with the `:authority` as the client sent it, port included: `httpbin.com` does not \
+            match `httpbin.com:80`, which reaches the same application. Where a match refuses (hosts in DENY, \
+            notHosts in ALLOW), list the form with a port too.",
+    bad: r#"
+spec:
+  action: DENY
+  rules:
+  - to:
+    - operation:
+        hosts: ["httpbin.com"]
+        ports: ["8080"]
+"#,
+    good: r#"
+spec:
+  action: DENY
+  rules:
+  - to:
+    - operation:
+        hosts: ["httpbin.com", "httpbin.com:*"]
+        ports: ["8080"]
+"#,
+    trust_domain: None,
+    check: Check::Value(check),
+};
+
+fn check(value: &str, list: &ValueList<'_>, _: &LintContext) -> Option<Remark> {
+    let Predicate::Host(_) = list.predicate else { return None };
+    let has_port = value.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
+    if !list.denies() || value.contains('/') || has_port || value.ends_with('*') {
+        return None;
+    }
+    // A port that nobody lists stands for all that are not listed; of a suffix, each has to be.
+    let with_port = format!("{value}:1");
+    let is_listed = list.values.iter().any(|other| {
+        Pattern::new(Form::of(other), &Pattern::Present).matches_ignoring_case(with_port.as_bytes())
+            || (value.starts_with('*') && other.rsplit_once(':').is_some_and(|(host, _)| host == value))
+    });
+    if is_listed {
+        return None;
+    }
+    // A suffix cannot be given with any port: both its ends would be wildcards.
+    let hint = if value.starts_with('*') {
+        format!("list it with each port that clients may write, such as `{value}:443`")
+    } else {
+        format!("add `{value}:*`")
+    };
+    Some(Remark::new(format!("`{value}` does not match the same host with a port, such as `{value}:8080`"), hint))
+}

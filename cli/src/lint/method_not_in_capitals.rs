@@ -1,0 +1,35 @@
+//! MA006. A method with a lower-case letter.
+
+use super::{Check, Lint, LintContext, Remark, ValueList};
+use mesh_authz::policy::Predicate;
+
+pub(super) static LINT: Lint = Lint {
+    code: "MA006",
+    name: "method-not-in-capitals",
+    summary: "a method with a lower-case letter",
+    explanation: "Methods are compared with their case, and clients send them in capitals: `get` matches no request.",
+    bad: r#"
+spec:
+  rules:
+  - to:
+    - operation:
+        methods: ["get"]
+"#,
+    good: r#"
+spec:
+  rules:
+  - to:
+    - operation:
+        methods: ["GET"]
+"#,
+    trust_domain: None,
+    check: Check::Value(check),
+};
+
+fn check(value: &str, list: &ValueList<'_>, _: &LintContext) -> Option<Remark> {
+    let Predicate::Method(_) = list.predicate else { return None };
+    let capitals = value.to_ascii_uppercase();
+    (value != capitals).then(|| {
+        Remark::new(format!("`{value}` matches no request: methods are in capitals"), format!("write `{capitals}`"))
+    })
+}

@@ -1,0 +1,78 @@
+//! MA021. A policy about tokens, and nothing in the input that verifies them.
+
+use super::{Check, Input, Lint, Reporter, each_predicate};
+use crate::load::{Authentication, Resource};
+use mesh_authz::policy::Predicate;
+use mesh_authz::policy::scope::may_meet;
+
+pub(super) static LINT: Lint = Lint {
+    code: "MA021",
+    name: "no-request-authentication",
+    summary: "a policy about tokens, and nothing in the input that verifies them",
+    explanation: "requestPrincipals and request.auth.* look at the claims of a verified token. Only a RequestAuthentication \
+            that applies to the workload has tokens verified; without one, no request has a request principal: an ALLOW \
+            that asks for one never matches, and a DENY with `notRequestPrincipals` refuses everything. Give the \
+            RequestAuthentication to `check` along with the policies.",
+    bad: r#"
+spec:
+  rules:
+  - from:
+    - source:
+        requestPrincipals: ["https://issuer.example/*"]
+"#,
+    good: r#"
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata:
+  name: users
+spec:
+  rules:
+  - from:
+    - source:
+        requestPrincipals: ["https://issuer.example/*"]
+---
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata:
+  name: issuer
+spec:
+  jwtRules:
+  - issuer: https://issuer.example
+    jwksUri: https://issuer.example/jwks.json
+"#,
+    trust_domain: None,
+    check: Check::Input(check),
+};
+
+fn check(input: &Input<'_>, reporter: &mut Reporter) {
+    for resource in &input.resources.policies {
+        policy(input, resource, reporter);
+    }
+}
+
+fn policy(input: &Input<'_>, resource: &Resource, reporter: &mut Reporter) {
+    let root = &input.context.mesh.root_namespace;
+    let mut verified = input.resources.request_authentications.iter();
+    let verifies = |found: &Authentication| {
+        !found.authentication.rules.is_empty() && may_meet(found.authentication.reach(), resource.policy.reach(), root)
+    };
+    if verified.any(verifies) {
+        return;
+    }
+    let mut first = None;
+    each_predicate(resource, |rule, clause, field, predicate| {
+        let is_not = match predicate {
+            Predicate::RequestPrincipal(values) | Predicate::Claim { values, .. } => values.any.is_empty(),
+            _ => return,
+        };
+        first.get_or_insert_with(|| predicate.path(rule, clause, field, is_not));
+    });
+    let Some(path) = first else { return };
+    reporter.report(
+        &LINT,
+        resource,
+        path,
+        "nothing in the input verifies tokens for this policy's workloads, and without that no request has claims",
+        "give `check` the RequestAuthentication too, or create one",
+    );
+}

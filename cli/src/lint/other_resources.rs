@@ -1,0 +1,112 @@
+//! What is in the input besides policies: workloads, and what says whether they take plaintext.
+
+use std::collections::BTreeMap;
+
+use mesh_authz::diagnostic::Path;
+use mesh_authz::document::{Node, Value};
+use mesh_authz::policy::scope::{Reach, covers, may_meet};
+use mesh_authz::policy::{AuthorizationPolicy, DEFAULT_NAMESPACE, Target};
+
+use super::Input;
+
+/// The workloads of each namespace.
+pub(super) type Workloads = BTreeMap<String, Vec<Labels>>;
+
+/// What a workload carries, as far as selectors care.
+pub(super) type Labels = Vec<(String, String)>;
+
+/// The workloads in the input, and the one named by hand.
+pub(super) fn workloads(input: &Input<'_>) -> Workloads {
+    let given = input.context.workload.iter().cloned();
+    let in_input = input.resources.others.iter().filter_map(|other| {
+        let labels = labels_of_workload(other.text("kind"))?;
+        Some((namespace(&other.node).to_owned(), self::labels(&other.node, &labels)))
+    });
+    let mut workloads = Workloads::new();
+    for (namespace, labels) in given.chain(in_input) {
+        workloads.entry(namespace).or_default().push(labels);
+    }
+    workloads
+}
+
+/// Where a resource of this kind has the labels of the workload that it makes; `None` if it makes none.
+fn labels_of_workload(kind: &str) -> Option<Path> {
+    Some(match kind {
+        "Pod" => Path::of(["metadata", "labels"]),
+        "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "Job" => {
+            Path::of(["spec", "template", "metadata", "labels"])
+        }
+        "CronJob" => Path::of(["spec", "jobTemplate", "spec", "template", "metadata", "labels"]),
+        "WorkloadEntry" => Path::of(["spec", "labels"]),
+        "WorkloadGroup" => Path::of(["spec", "metadata", "labels"]),
+        _ => return None,
+    })
+}
+
+/// Whether a resource of this kind says something about policies.
+pub(super) fn reads(kind: &str) -> bool {
+    kind == "PeerAuthentication" || labels_of_workload(kind).is_some()
+}
+
+fn namespace(node: &Node) -> &str {
+    node.at(&Path::of(["metadata", "namespace"])).and_then(Node::as_str).unwrap_or(DEFAULT_NAMESPACE)
+}
+
+/// The labels at a place of a resource.
+fn labels(node: &Node, path: &Path) -> Labels {
+    match node.at(path).map(|node| &node.value) {
+        Some(Value::Map(entries)) => {
+            entries.iter().filter_map(|(key, node)| Some((key.clone(), node.as_str()?.to_owned()))).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+pub(super) fn selector_path() -> Path {
+    Path::of(["spec", "selector", "matchLabels"])
+}
+
+/// Whether the input says that the policy's workloads take no plaintext.
+pub(super) fn is_strict(input: &Input<'_>, policy: &AuthorizationPolicy) -> bool {
+    // What a gateway's own servers take is another resource's matter.
+    if matches!(policy.target, Target::References(_)) {
+        return false;
+    }
+    let root = &input.context.mesh.root_namespace;
+    let mode = Path::of(["spec", "mtls", "mode"]);
+    let all: Vec<PeerAuthentication> = input
+        .resources
+        .of_kind("PeerAuthentication")
+        .map(|other| {
+            let labels = labels(&other.node, &selector_path());
+            PeerAuthentication {
+                namespace: namespace(&other.node),
+                target: if labels.is_empty() { Target::Everything } else { Target::Labels(labels) },
+                // One for a single port may take plaintext there.
+                is_strict: other.node.at(&mode).and_then(Node::as_str) == Some("STRICT")
+                    && other.node.at(&Path::of(["spec", "portLevelMtls"])).is_none(),
+            }
+        })
+        .collect();
+    // The policy's own namespace says more than the root namespace does.
+    let own = all.iter().filter(|other| other.namespace == policy.name.namespace);
+    let is_own = own.clone().any(|other| other.target == Target::Everything);
+    let counts = |other: &&PeerAuthentication| {
+        !is_own || other.namespace == policy.name.namespace || other.target != Target::Everything
+    };
+    let in_reach = || all.iter().filter(counts).filter(|other| may_meet(other.reach(), policy.reach(), root));
+    in_reach().any(|other| covers(other.reach(), policy.reach(), root)) && in_reach().all(|other| other.is_strict)
+}
+
+/// What says whether workloads take plaintext.
+struct PeerAuthentication<'r> {
+    namespace: &'r str,
+    target: Target,
+    is_strict: bool,
+}
+
+impl PeerAuthentication<'_> {
+    fn reach(&self) -> Reach<'_> {
+        Reach { namespace: self.namespace, target: &self.target }
+    }
+}

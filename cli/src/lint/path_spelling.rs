@@ -1,0 +1,77 @@
+//! MA019. A path that is refused in one spelling, where Envoy does not bring all spellings to one.
+
+use super::{Check, Lint, LintContext, PathNormalization, Reporter, ValueList};
+use mesh_authz::diagnostic::Segment;
+use mesh_authz::matcher::template::Template;
+use mesh_authz::matcher::{Pattern, Polarity, Wildcard};
+use mesh_authz::policy::{Form, PathValue, Predicate};
+
+pub(super) static LINT: Lint = Lint {
+    code: "MA019",
+    name: "path-spelling",
+    summary: "a path that is refused in one spelling, where Envoy does not bring all spellings to one",
+    explanation: "`//admin`, `/%2Fadmin` and `/./admin` are other paths than `/admin` to a policy, and the same to many \
+            applications. Where a match refuses (paths in DENY, notPaths in ALLOW), each other spelling gets past it. \
+            Istio's default, BASE, neither merges slashes nor decodes escaped ones; its \
+            `pathNormalization.normalization: DECODE_AND_MERGE_SLASHES` does, and so do the bootstraps of this project. \
+            Where that is set, say so: `--path-normalization decode-and-merge-slashes`. Permitting by paths in ALLOW needs \
+            no such care.",
+    bad: r#"
+spec:
+  rules:
+  - to:
+    - operation:
+        notPaths: ["/admin*"]
+"#,
+    good: r#"
+spec:
+  rules:
+  - to:
+    - operation:
+        paths: ["/public*"]
+"#,
+    trust_domain: None,
+    check: Check::List(check),
+};
+
+/// Paths that are refused in the one spelling that is written down.
+fn check(list: &ValueList<'_>, context: &LintContext, reporter: &mut Reporter) {
+    let Predicate::Path(_) = list.predicate else { return };
+    if !list.denies() {
+        return;
+    }
+    let (other, setting) = match context.path_normalization {
+        PathNormalization::None => ("/x/../", "none"),
+        PathNormalization::Base => ("//", "base, Istio's default"),
+        PathNormalization::MergeSlashes => ("/%2F", "merge-slashes"),
+        PathNormalization::DecodeAndMergeSlashes => return,
+    };
+    let slips = |value: &str| {
+        value.starts_with('/')
+            && !PathValue::parse(value).is_ok_and(|parsed| matches(&parsed, &value.replacen('/', other, 1)))
+    };
+    let Some((index, value)) = list.values.iter().enumerate().find(|(_, value)| slips(value)) else { return };
+    let mut path = list.path.clone();
+    path.0.push(Segment::Index(index));
+    let spelt = value.replacen('/', other, 1);
+    reporter.report(
+        &LINT,
+        list.resource,
+        path,
+        format!("`{value}` does not match `{spelt}`, which many applications take for the same"),
+        format!(
+            "have Envoy bring paths to one spelling (path normalization is taken to be {setting}), and say \
+             `--path-normalization decode-and-merge-slashes`; or permit by paths in ALLOW instead"
+        ),
+    );
+}
+
+/// Whether a value of `paths` matches a path, wherever a match denies.
+pub(super) fn matches(value: &PathValue, path: &str) -> bool {
+    match value {
+        PathValue::Text(text) => {
+            Pattern::new(Form::of(text), &Pattern::NonEmpty(Wildcard::Bytes)).matches(path.as_bytes())
+        }
+        PathValue::Template(text) => Template::new(text, Polarity::Denies).matches(path.as_bytes()),
+    }
+}

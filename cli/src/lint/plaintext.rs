@@ -1,0 +1,74 @@
+//! Peers without an identity: what the lints about them share.
+
+use std::collections::{HashMap, HashSet};
+
+use mesh_authz::analysis::Rule;
+use mesh_authz::diagnostic::Path;
+use mesh_authz::engine::Combining;
+use mesh_authz::policy::scope::{covers, may_meet};
+use mesh_authz::policy::{Action, AuthorizationPolicy, PolicyName, rule_path};
+
+use super::comparison::{AllRules, Rules};
+use super::{Input, each_predicate, other_resources};
+use crate::load::Resource;
+
+/// Where a rule asks about the peer's identity, in a field or in its `not` twin; the rule itself if that is nowhere.
+pub(super) fn identity_path(resource: &Resource, rule: &Rule, is_not: bool) -> Path {
+    let index = rule.id().index;
+    let mut found = None;
+    each_predicate(resource, |of, clause, field, predicate| {
+        if of == index && predicate.attribute().is_identity() && found.is_none() {
+            let path = predicate.path(index, clause, field, is_not);
+            found = resource.node.at(&path).map(|_| path);
+        }
+    });
+    found.unwrap_or_else(|| rule_path(index))
+}
+
+/// What refuses peers without an identity.
+pub(super) struct Plaintext<'r> {
+    /// DENY policies with a rule that matches all of them.
+    deny: Vec<&'r AuthorizationPolicy>,
+    /// ALLOW policies, and whether each of their rules asks for an identity.
+    allow: Vec<(&'r AuthorizationPolicy, bool)>,
+    /// What was found out about a namespace and a target.
+    known: HashMap<(&'r str, String), bool>,
+}
+
+impl<'r> Plaintext<'r> {
+    pub(super) fn new(input: &Input<'r>) -> Self {
+        let AllRules { allow, deny, .. } = input.rules();
+        let policies = |rules: &Rules<'r>, wanted: fn(&Rule) -> bool| -> HashSet<&'r PolicyName> {
+            rules.all().filter(|placed| wanted(placed.rule)).map(|placed| &placed.resource.policy.name).collect()
+        };
+        let takes_all = policies(deny, Rule::takes_all_plaintext);
+        let is_open = policies(allow, |rule| !rule.needs_identity());
+        let overrides = input.context.mesh.combining == Combining::DenyOverrides;
+        let all = || input.resources.policies.iter().map(|resource| &resource.policy);
+        let allow = all().filter(|policy| policy.action == Action::Allow && !policy.dry_run);
+        Self {
+            deny: all().filter(|policy| overrides && takes_all.contains(&policy.name)).collect(),
+            allow: allow.map(|policy| (policy, !is_open.contains(&policy.name))).collect(),
+            known: HashMap::new(),
+        }
+    }
+
+    /// Whether every peer without an identity is refused, at every workload that the policy applies to.
+    pub(super) fn is_refused(&mut self, input: &Input<'r>, resource: &'r Resource) -> bool {
+        let policy = &resource.policy;
+        let root = &input.context.mesh.root_namespace;
+        let key = (policy.name.namespace.as_str(), format!("{:?}", policy.target));
+        let Self { deny, allow, known } = self;
+        *known.entry(key).or_insert_with(|| {
+            let by_deny = || deny.iter().any(|other| covers(other.reach(), policy.reach(), root));
+            // Where an ALLOW policy applies, only what one of them permits passes.
+            let by_allow = || {
+                allow.iter().any(|(other, _)| covers(other.reach(), policy.reach(), root))
+                    && allow.iter().all(|(other, needs_identity)| {
+                        *needs_identity || !may_meet(other.reach(), policy.reach(), root)
+                    })
+            };
+            by_deny() || by_allow() || other_resources::is_strict(input, policy)
+        })
+    }
+}

@@ -1,0 +1,77 @@
+//! MA008. A principal of the mesh's trust domain that does not stand for its aliases.
+
+use super::{Check, Lint, LintContext, Remark, ValueList};
+use mesh_authz::config::Mesh;
+use mesh_authz::identity::LOCAL_TRUST_DOMAIN;
+use mesh_authz::policy::Predicate;
+
+pub(super) static LINT: Lint = Lint {
+    code: "MA008",
+    name: "principal-beyond-aliases",
+    summary: "a principal of the mesh's trust domain that does not stand for its aliases",
+    explanation: "A principal of exactly five parts, TRUST-DOMAIN/ns/NAMESPACE/sa/NAME, that names the mesh's trust \
+            domain, an alias of it or cluster.local stands for the same workload in all of the mesh's trust domains. A \
+            principal of another number of parts, such as `cluster.local/ns/foo/*`, is taken as written: in a mesh whose \
+            trust domain is `td1` it matches nobody. In trustDomains, `cluster.local` never stands for the mesh.",
+    bad: r#"
+spec:
+  rules:
+  - from:
+    - source:
+        principals: ["cluster.local/ns/foo/*"]
+"#,
+    good: r#"
+spec:
+  rules:
+  - from:
+    - source:
+        namespaces: ["foo"]
+        trustDomains: ["td1"]
+"#,
+    trust_domain: Some("td1"),
+    check: Check::Value(check),
+};
+
+fn check(value: &str, list: &ValueList<'_>, context: &LintContext) -> Option<Remark> {
+    match list.predicate {
+        Predicate::Principal(_) => principal(value, &context.mesh),
+        Predicate::TrustDomain(_) => trust_domain(value, &context.mesh),
+        _ => None,
+    }
+}
+
+/// A principal that names a trust domain of the mesh and does not stand for the others.
+fn principal(value: &str, mesh: &Mesh) -> Option<Remark> {
+    let (domain, rest) = value.split_once('/').filter(|(domain, _)| *domain != "ns")?;
+    let all: Vec<&str> = std::iter::once(&mesh.trust_domain).chain(&mesh.aliases).map(String::as_str).collect();
+    let is_ours = domain == LOCAL_TRUST_DOMAIN || all.contains(&domain);
+    if !is_ours || rest.split('/').count() == 4 {
+        return None;
+    }
+    let missed: Vec<&str> = all.into_iter().filter(|other| *other != domain).collect();
+    if missed.is_empty() {
+        return None;
+    }
+    let hint = match rest.strip_prefix("ns/").and_then(|rest| rest.strip_suffix("/*")) {
+        Some(namespace) if !namespace.contains('/') => {
+            let own = &mesh.trust_domain;
+            format!("write `namespaces: [\"{namespace}\"]` and `trustDomains: [\"{own}\"]` in one source")
+        }
+        _ => format!("write it out with `ns/NAMESPACE/sa/NAME`, or add the same for {}", missed.join(", ")),
+    };
+    let message = format!(
+        "`{value}` does not have the five parts of a principal, and so stands for {domain} only, not for {}",
+        missed.join(", ")
+    );
+    Some(Remark::new(message, hint))
+}
+
+/// `cluster.local` is the mesh in principals, and itself only in trust domains.
+fn trust_domain(value: &str, mesh: &Mesh) -> Option<Remark> {
+    let is_ours = mesh.trust_domain == value || mesh.aliases.iter().any(|alias| alias == value);
+    if value != LOCAL_TRUST_DOMAIN || is_ours {
+        return None;
+    }
+    let message = format!("`{value}` is not one of this mesh's trust domains, and does not stand for them here");
+    Some(Remark::new(message, format!("write `{}`", mesh.trust_domain)))
+}

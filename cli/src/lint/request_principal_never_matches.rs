@@ -1,0 +1,73 @@
+//! MA022. A request principal that is split inside `//`.
+
+use super::{Check, Lint, LintContext, Remark, ValueList};
+use mesh_authz::policy::Predicate;
+
+pub(super) static LINT: Lint = Lint {
+    code: "MA022",
+    name: "request-principal-never-matches",
+    summary: "a request principal that is split inside `//`",
+    explanation: "A request principal is ISSUER/SUBJECT and is split at its last slash. With a wildcard behind an issuer \
+            that is a URL without a path, that slash is one of the two behind `https:`: `https://issuer.example*` asks for \
+            the issuer `https:/`, and never matches. Write `https://issuer.example/*` for every subject of that issuer.",
+    bad: r#"
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata:
+  name: users
+spec:
+  rules:
+  - from:
+    - source:
+        requestPrincipals: ["https://issuer.example*"]
+---
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata:
+  name: issuer
+spec:
+  jwtRules:
+  - issuer: https://issuer.example
+    jwksUri: https://issuer.example/jwks.json
+"#,
+    good: r#"
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata:
+  name: users
+spec:
+  rules:
+  - from:
+    - source:
+        requestPrincipals: ["https://issuer.example/*"]
+---
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata:
+  name: issuer
+spec:
+  jwtRules:
+  - issuer: https://issuer.example
+    jwksUri: https://issuer.example/jwks.json
+"#,
+    trust_domain: None,
+    check: Check::Value(check),
+};
+
+fn check(value: &str, list: &ValueList<'_>, _: &LintContext) -> Option<Remark> {
+    let Predicate::RequestPrincipal(_) = list.predicate else { return None };
+    let (issuer, _) = value.rsplit_once('/')?;
+    let scheme = issuer.strip_suffix('/').filter(|scheme| scheme.ends_with(':'))?;
+    // What stands behind the two slashes is all of an issuer, or the beginning of one.
+    let rest = value.strip_prefix(issuer)?.strip_prefix('/')?;
+    let whole = match rest.strip_suffix('*').unwrap_or(rest) {
+        "" => "ISSUER",
+        whole => whole,
+    };
+    Some(Remark::new(
+        format!(
+            "`{value}` is split at its last slash, inside `{scheme}//`: it asks for the issuer `{issuer}`, which none has"
+        ),
+        format!("write `{scheme}//{whole}/*` for every subject of that issuer"),
+    ))
+}

@@ -1,0 +1,38 @@
+//! MA007. A principal that begins with `spiffe://`.
+
+use super::{Check, Lint, LintContext, Remark, ValueList};
+use mesh_authz::identity::SCHEME;
+use mesh_authz::policy::Predicate;
+
+pub(super) static LINT: Lint = Lint {
+    code: "MA007",
+    name: "scheme-in-principal",
+    summary: "a principal that begins with `spiffe://`",
+    explanation: "A principal is written without the scheme: Istio puts `spiffe://` in front of it, so that a value with \
+            the scheme is compared as `spiffe://spiffe://…` and matches nobody.",
+    bad: r#"
+spec:
+  rules:
+  - from:
+    - source:
+        principals: ["spiffe://cluster.local/ns/default/sa/frontend"]
+"#,
+    good: r#"
+spec:
+  rules:
+  - from:
+    - source:
+        principals: ["cluster.local/ns/default/sa/frontend"]
+"#,
+    trust_domain: None,
+    check: Check::Value(check),
+};
+
+fn check(value: &str, list: &ValueList<'_>, _: &LintContext) -> Option<Remark> {
+    let Predicate::Principal(_) = list.predicate else { return None };
+    let without = value.strip_prefix(SCHEME)?;
+    Some(Remark::new(
+        format!("`{value}` is compared as `{SCHEME}{value}`, which nobody is called"),
+        format!("write `{without}`"),
+    ))
+}

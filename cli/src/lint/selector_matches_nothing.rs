@@ -1,0 +1,101 @@
+//! MA010. A selector that none of the workloads given carries.
+
+use super::other_resources::{Workloads, selector_path, workloads};
+use super::{Check, Input, Lint, Reporter};
+use crate::load::Resource;
+use mesh_authz::diagnostic::{Segment, suggestion};
+use mesh_authz::policy::Target;
+
+pub(super) static LINT: Lint = Lint {
+    code: "MA010",
+    name: "selector-matches-nothing",
+    summary: "a selector that none of the workloads given carries",
+    explanation: "A policy whose labels no workload has applies to nothing, and nobody notices. Workloads are known from \
+            the input (Pods, Deployments, StatefulSets, DaemonSets, ReplicaSets, Jobs, CronJobs, WorkloadEntries and \
+            WorkloadGroups) and from --namespace and --label; without any, the lint is silent.",
+    bad: r"
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata:
+  name: backend
+spec:
+  selector:
+    matchLabels:
+      app: bakend
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: backend
+spec:
+  template:
+    metadata:
+      labels:
+        app: backend
+",
+    good: r"
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata:
+  name: backend
+spec:
+  selector:
+    matchLabels:
+      app: backend
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: backend
+spec:
+  template:
+    metadata:
+      labels:
+        app: backend
+",
+    trust_domain: None,
+    check: Check::Input(check),
+};
+
+fn check(input: &Input<'_>, reporter: &mut Reporter) {
+    let workloads = workloads(input);
+    if !workloads.is_empty() {
+        for resource in &input.resources.policies {
+            selector(input, resource, &workloads, reporter);
+        }
+    }
+}
+
+fn selector(input: &Input<'_>, resource: &Resource, workloads: &Workloads, reporter: &mut Reporter) {
+    let policy = &resource.policy;
+    let Target::Labels(wanted) = &policy.target else { return };
+    let namespace = &policy.name.namespace;
+    let everywhere = *namespace == input.context.mesh.root_namespace;
+    let in_reach = || {
+        let of_others = workloads.iter().filter(move |(other, _)| everywhere && *other != namespace);
+        workloads.get(namespace).into_iter().chain(of_others.map(|(_, all)| all)).flatten()
+    };
+    if in_reach().any(|labels| wanted.iter().all(|label| labels.contains(label))) {
+        return;
+    }
+    let lacking = |label: &&(String, String)| !in_reach().any(|labels| labels.contains(label));
+    let mut path = selector_path();
+    let Some((key, value)) = wanted.iter().find(lacking) else {
+        let message = "no workload in reach carries all of these labels".to_owned();
+        reporter.report(&LINT, resource, path, message, "split the policy, or correct a label");
+        return;
+    };
+    let carried = || in_reach().flatten();
+    let values = carried().filter(|(other, _)| other == key).map(|(_, value)| value.as_str());
+    let keys = carried().map(|(key, _)| key.as_str());
+    let hint = match (suggestion(value, values.clone()), suggestion(key, keys)) {
+        (Some(near), _) => format!("did you mean `{near}`?"),
+        (None, Some(near)) if near != key => format!("did you mean the label `{near}`?"),
+        _ => match values.clone().next() {
+            Some(other) => format!("a workload in reach has `{key}: {other}`"),
+            None => format!("no workload in namespace `{}` has a label `{key}`", policy.name.namespace),
+        },
+    };
+    path.0.push(Segment::Field(key.clone()));
+    reporter.report(&LINT, resource, path, format!("no workload in the input carries `{key}: {value}`"), hint);
+}

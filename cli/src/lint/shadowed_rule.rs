@@ -1,0 +1,76 @@
+//! MA012. A rule whose requests another rule of the same action matches already.
+
+use super::comparison::{Placed, Rules, name};
+use super::{Check, Input, Lint, Related, Reporter};
+use mesh_authz::policy::{Action, rule_path};
+
+pub(super) static LINT: Lint = Lint {
+    code: "MA012",
+    name: "shadowed-rule",
+    summary: "a rule whose requests another rule of the same action matches already",
+    explanation: "The other rule matches whatever this one matches, for all of its workloads. The rule changes no \
+            decision: it is left over, or the other one is wider than it should be.",
+    bad: r#"
+spec:
+  rules:
+  - to:
+    - operation:
+        paths: ["/api/*"]
+  - to:
+    - operation:
+        methods: ["GET"]
+        paths: ["/api/v1/data"]
+"#,
+    good: r#"
+spec:
+  rules:
+  - to:
+    - operation:
+        methods: ["GET"]
+        paths: ["/api/*"]
+  - to:
+    - operation:
+        methods: ["POST"]
+        paths: ["/api/v1/data"]
+"#,
+    trust_domain: None,
+    check: Check::Input(check),
+};
+
+fn check(input: &Input<'_>, reporter: &mut Reporter) {
+    for rules in input.rules().all() {
+        shadowed(rules, input, reporter);
+    }
+}
+
+/// Rules that another one of the same action makes pointless.
+fn shadowed(rules: &Rules<'_>, input: &Input<'_>, reporter: &mut Reporter) {
+    let root = &input.context.mesh.root_namespace;
+    let shadows = |wide: Placed<'_, '_>, narrow: Placed<'_, '_>| {
+        wide.place() != narrow.place()
+            && wide.resource.policy.provider == narrow.resource.policy.provider
+            // Beside a DENY that matches everything, which may go, the others are what is left.
+            && !(rules.action == Action::Deny && wide.rule.is_unconditional() && !narrow.rule.is_unconditional())
+    };
+    // Of two that cover each other, the later one is left over.
+    let is_left_over = |wide: Placed<'_, '_>, narrow: Placed<'_, '_>| {
+        wide.place() < narrow.place() || !(narrow.reaches(wide, root) && narrow.rule.covers(wide.rule))
+    };
+    let does = match rules.action {
+        Action::Allow => "allows",
+        Action::Deny => "refuses",
+        Action::Audit => "records",
+        Action::Custom => "has the provider asked about",
+    };
+    for (narrow, wide) in rules.covering(rules, input.context, shadows, is_left_over) {
+        let name = name(wide.rule);
+        reporter.report_related(
+            &LINT,
+            narrow.resource,
+            rule_path(narrow.rule.id().index),
+            format!("{name} {does} all that this rule {does}: this one changes no decision"),
+            format!("remove this rule, or narrow {name}"),
+            Related::new(wide.resource, &rule_path(wide.rule.id().index), "the wider rule"),
+        );
+    }
+}

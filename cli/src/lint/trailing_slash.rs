@@ -1,0 +1,62 @@
+//! MA017. A path that is meant to be refused, but not with or without its trailing slash.
+
+use super::path_spelling::matches;
+use super::{Check, Lint, LintContext, Remark, ValueList};
+use mesh_authz::policy::Predicate;
+
+pub(super) static LINT: Lint = Lint {
+    code: "MA017",
+    name: "trailing-slash",
+    summary: "a path that is meant to be refused, but not with or without its trailing slash",
+    explanation: "`/admin` and `/admin/` are two paths to a policy, and one to many applications. Where a match refuses \
+            (paths in DENY, notPaths in ALLOW), list both. A prefix `/admin/*` and a template `/admin/{**}` do not match \
+            `/admin` itself.",
+    bad: r#"
+spec:
+  action: DENY
+  rules:
+  - to:
+    - operation:
+        paths: ["/admin"]
+        ports: ["8080"]
+"#,
+    good: r#"
+spec:
+  action: DENY
+  rules:
+  - to:
+    - operation:
+        paths: ["/admin", "/admin/*"]
+        ports: ["8080"]
+"#,
+    trust_domain: None,
+    check: Check::Value(check),
+};
+
+/// The same path with, or without, a slash at its end, which is another path to a policy.
+fn check(value: &str, list: &ValueList<'_>, _: &LintContext) -> Option<Remark> {
+    let Predicate::Path(values) = list.predicate else { return None };
+    if !list.denies() {
+        return None;
+    }
+    let head = value.strip_suffix("{**}").or_else(|| value.strip_suffix('*')).unwrap_or(value);
+    let has_operator = head.contains('{');
+    let is_open = head.len() < value.len();
+    if !value.starts_with('/') || has_operator || head.len() < 2 || (is_open && !head.ends_with('/')) {
+        return None;
+    }
+    let twin = match head.strip_suffix('/') {
+        Some(without) => without.to_owned(),
+        None => format!("{head}/"),
+    };
+    let listed = if list.is_not { &values.none } else { &values.any };
+    if listed.iter().any(|listed| matches(listed, &twin)) {
+        return None;
+    }
+    let hint = if is_open || head.ends_with('/') {
+        format!("add `{twin}`")
+    } else {
+        format!("add `{twin}`, or `{twin}*` for everything below")
+    };
+    Some(Remark::new(format!("`{value}` does not match `{twin}`, which many applications take for the same"), hint))
+}

@@ -1,0 +1,49 @@
+//! MA023. A policy in the root namespace without a selector.
+
+use super::{Check, Lint, LintContext, PolicyView, Reporter};
+use mesh_authz::diagnostic::Path;
+use mesh_authz::policy::Target;
+
+pub(super) static LINT: Lint = Lint {
+    code: "MA023",
+    name: "whole-mesh",
+    summary: "a policy in the root namespace without a selector",
+    explanation: "A policy in the root namespace is for every workload of the mesh unless a selector says otherwise. That \
+            may be meant; a policy that was put there by mistake opens or closes everything. Where it is meant, say so with \
+            the annotation `mesh-authz/allow: MA023`.",
+    bad: r"
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata:
+  name: allow-nothing
+  namespace: istio-system
+spec: {}
+",
+    good: r"
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata:
+  name: allow-nothing
+  namespace: istio-system
+  annotations:
+    mesh-authz/allow: MA023
+spec: {}
+",
+    trust_domain: None,
+    check: Check::Policy(check),
+};
+
+fn check(policy: &PolicyView<'_>, context: &LintContext, reporter: &mut Reporter) {
+    if policy.policy().target == Target::Everything && policy.policy().name.namespace == context.mesh.root_namespace {
+        reporter.report(
+            &LINT,
+            policy.resource,
+            Path::of(["metadata", "namespace"]),
+            format!(
+                "in the root namespace and without a selector, this {} is for every workload of the mesh",
+                policy.policy().action
+            ),
+            "add a selector, or say that it is meant with the annotation `mesh-authz/allow: MA023`",
+        );
+    }
+}

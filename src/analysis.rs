@@ -1,0 +1,80 @@
+//! Questions about all requests at once: does one rule match whatever another one matches, can a rule match at all?
+//!
+//! An answer of "yes" holds for every request. "No" means that it was not shown: the comparisons see what follows from the
+//! values one by one, and nothing beyond ([`Rule::covers`]).
+//!
+//! ```
+//! use mesh_authz::analysis::rules;
+//! use mesh_authz::config::Mesh;
+//! # use mesh_authz::{diagnostic::Diagnostics, document::from_json, policy::read};
+//! # let policy = |rule: &str| {
+//! #     let text = format!(r#"{{ "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
+//! #         "metadata": {{ "name": "p" }}, "spec": {{ "rules": [{rule}] }} }}"#);
+//! #     read::policy(&from_json(text.as_bytes()).unwrap(), &mut Diagnostics::new()).unwrap()
+//! # };
+//! let wide = policy(r#"{ "to": [{ "operation": { "paths": ["/api/*"] } }] }"#);
+//! let narrow = policy(r#"{ "to": [{ "operation": { "paths": ["/api/orders"], "methods": ["GET"] } }] }"#);
+//! let [wide, narrow] = [&wide, &narrow].map(|policy| rules(policy, &Mesh::default().options()).remove(0));
+//! assert!(wide.covers(&narrow) && !narrow.covers(&wide));
+//! ```
+
+mod cover;
+mod witness;
+
+use crate::engine::Options;
+use crate::engine::compile;
+pub use crate::engine::compile::Rule;
+use crate::engine::evaluate::Evaluation;
+use crate::engine::index::Index;
+use crate::policy::AuthorizationPolicy;
+use crate::request::{Attributes, Request};
+
+/// The rules of a policy, compiled.
+#[must_use]
+pub fn rules(policy: &AuthorizationPolicy, options: &Options) -> Vec<Rule> {
+    compile::policy(policy, options)
+}
+
+/// A request that the first values of a rule describe. Every rule that covers the rule is found with it.
+#[derive(Debug)]
+pub struct Witness(Option<Request>);
+
+impl Rule {
+    /// Whether the rule matches a request. What cannot be read counts against the request.
+    pub fn matches(&self, request: &impl Attributes) -> bool {
+        Evaluation::new(request).rule(self).counts()
+    }
+
+    /// The rule's witness.
+    #[must_use]
+    pub fn witness(&self) -> Witness {
+        Witness(self.alternatives().next().and_then(cover::Alternative::witness))
+    }
+}
+
+/// Rules, filed by their values, so that those that may cover a rule are found without comparing it with each.
+#[derive(Debug)]
+pub struct RuleIndex(Index);
+
+impl RuleIndex {
+    /// Files these rules.
+    #[must_use]
+    pub fn new(rules: Vec<Rule>) -> Self {
+        Self(Index::new(rules))
+    }
+
+    /// The rules, in the order in which they are reported.
+    #[must_use]
+    pub fn rules(&self) -> &[Rule] {
+        self.0.rules()
+    }
+
+    /// The positions of the rules that may cover the rule that this is the witness of: all that do, and perhaps others.
+    #[must_use]
+    pub fn candidates(&self, Witness(request): &Witness) -> Vec<usize> {
+        match request {
+            Some(request) => self.0.candidates(&Evaluation::new(request)),
+            None => (0..self.rules().len()).collect(),
+        }
+    }
+}

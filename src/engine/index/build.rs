@@ -1,0 +1,139 @@
+//! Load time: files rules by their access predicates.
+
+use std::collections::BTreeMap;
+use std::mem;
+
+use super::key::{self, Dimension, Key};
+use super::node::{Filed, Node, Number, Postings};
+use super::table::Table;
+use crate::engine::compile::Rule;
+
+/// Groups of this size and less are scanned. A rule costs some 50 ns; to ask the host for one more value, by which the rules
+/// could be told apart, costs microseconds.
+const FEW: usize = 16;
+
+/// Files rules.
+pub(super) struct Builder<'r> {
+    rules: &'r [Rule],
+    /// How many keys each has.
+    keys: Box<[usize]>,
+    /// How many more keys may be filed. It keeps the index within a multiple of what the policies hold, whatever they are:
+    /// rules that are filed under many values, and under each of them again, stay together when it is used up.
+    keys_left: usize,
+}
+
+impl<'r> Builder<'r> {
+    pub(super) fn new(rules: &'r [Rule]) -> Self {
+        let keys: Box<[_]> = rules.iter().map(key::keys).collect();
+        let keys_left = keys.iter().sum::<usize>().saturating_mul(8);
+        Self { rules, keys, keys_left }
+    }
+
+    pub(super) fn node(&mut self, numbers: &[Number], used: &[Dimension]) -> Node {
+        if numbers.len() <= FEW {
+            return Node { filed: Box::default(), always: numbers.into() };
+        }
+        let rules: Vec<_> = numbers.iter().filter_map(|number| Some((*number, self.rule(*number)?))).collect();
+        let mut shares = KeyMap::<usize>::default();
+        for (_, rule) in &rules {
+            key::each_key(rule, used, &mut |dimension, key| {
+                shares.change(dimension, key, &mut |count| *count = count.saturating_add(1));
+            });
+        }
+        let mut always = Vec::new();
+        let mut map = KeyMap::<Vec<Number>>::default();
+        for (number, rule) in &rules {
+            match key::narrowest(rule, used, FEW, &|dimension, key| shares.share(dimension, key)) {
+                // Where more than half of the rules share it, looking at each costs no more.
+                Some((share, keys)) if share <= rules.len() / 2 => {
+                    for (dimension, key) in keys {
+                        map.change(&dimension, &key, &mut |numbers| {
+                            if numbers.last() != Some(number) {
+                                numbers.push(*number);
+                            }
+                        });
+                    }
+                }
+                _ => always.push(*number),
+            }
+        }
+        drop(shares);
+        let KeyMap { mut entries, of } = map;
+        let filed = of.into_iter().filter_map(|((_, dimension), at)| {
+            let Entry { table, contents } = entries.get_mut(at).map(mem::take)?;
+            let used = [used, std::slice::from_ref(&dimension)].concat();
+            let first = contents.iter().filter_map(|numbers| numbers.first().copied()).min().unwrap_or_default();
+            let postings = contents.into_iter().map(|numbers| self.postings(numbers, &used)).collect();
+            Some(Filed { dimension, first, table, postings })
+        });
+        Node { filed: filed.collect(), always: always.into() }
+    }
+
+    fn postings(&mut self, numbers: Vec<Number>, used: &[Dimension]) -> Postings {
+        if numbers.len() > FEW {
+            let keys: usize = numbers.iter().filter_map(|number| self.keys.get(usize::try_from(*number).ok()?)).sum();
+            if let Some(left) = self.keys_left.checked_sub(keys) {
+                self.keys_left = left;
+                let node = self.node(&numbers, used);
+                if !node.filed.is_empty() {
+                    return Postings::Node(Box::new(node));
+                }
+            }
+        }
+        Postings::Rules(numbers.into())
+    }
+
+    fn rule(&self, number: Number) -> Option<&'r Rule> {
+        self.rules.get(usize::try_from(number).ok()?)
+    }
+}
+
+/// A map from the keys of every dimension, while rules are filed.
+#[derive(Default)]
+struct KeyMap<T> {
+    entries: Vec<Entry<T>>,
+    /// Which entry is a dimension's; the cheapest dimension comes first.
+    of: BTreeMap<(u8, Dimension), usize>,
+}
+
+#[derive(Default)]
+struct Entry<T> {
+    table: Table,
+    /// Slot by slot.
+    contents: Vec<T>,
+}
+
+impl<T: Default> KeyMap<T> {
+    /// Changes what is filed under a key.
+    fn change(&mut self, dimension: &Dimension, key: &Key<'_>, change: &mut dyn FnMut(&mut T)) {
+        let next = self.entries.len();
+        let at = *self.of.entry((dimension.cost(), dimension.clone())).or_insert(next);
+        if at == next {
+            self.entries.push(Entry::default());
+        }
+        let Some(Entry { table, contents }) = self.entries.get_mut(at) else { return };
+        let slot = table.slot(dimension, key);
+        if slot == contents.len() {
+            contents.push(T::default());
+        }
+        if let Some(content) = contents.get_mut(slot) {
+            change(content);
+        }
+    }
+}
+
+impl KeyMap<usize> {
+    /// How many have been counted under the keys that a request finds together with this one.
+    fn share(&self, dimension: &Dimension, key: &Key<'_>) -> usize {
+        let mut sum: usize = 0;
+        if let Some(Entry { table, contents }) =
+            self.of.get(&(dimension.cost(), dimension.clone())).and_then(|at| self.entries.get(*at))
+        {
+            let _nothing_is_read_here = table.together_with(dimension, key, &mut |slot| {
+                sum = sum.saturating_add(contents.get(slot).copied().unwrap_or_default());
+                Ok(())
+            });
+        }
+        sum
+    }
+}

@@ -1,0 +1,234 @@
+//! The access predicates of a rule: values of which a request that matches the rule must have one.
+//!
+//! Every test for a match, of something with values to look up, is one for its group; a clause of several groups takes one
+//! from each; and since all clauses of a rule must hold, any clause can stand for the rule. What a test is filed under may be
+//! less than it asks for (a namespace, where the service account counts as well): the evaluator asks for the rest.
+
+use std::sync::Arc;
+
+use crate::engine::compile::{Check, Expected, MetadataPath, PathMatcher, RequestPrincipal, Rule, Test, Tests, Text};
+use crate::identity::IdentityMatcher;
+use crate::matcher::Pattern;
+use crate::matcher::template::Template;
+use crate::policy::Cidr;
+use crate::request::Address;
+
+/// What requests are looked up by. Nearly, but not quite, the dimensions of the language: several of them look at parts of
+/// the peer's name, and some are two values together.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Dimension {
+    /// Without query and fragment.
+    Path,
+    /// Letters of either case alike.
+    Host,
+    DestinationPort,
+    Address(Address),
+    Text(Text),
+    /// A whole name.
+    PeerName,
+    /// What stands behind `/ns/` in a name, up to the next slash.
+    PeerNamespace,
+    /// What stands behind `/sa/` in a name, up to the next slash.
+    PeerAccount,
+    /// The request principal, by one of its two claims: the first, while the second can be read as well. What is known of
+    /// one says nothing while the other is unreadable.
+    RequestPrincipal(Arc<MetadataPath>, Arc<MetadataPath>),
+}
+
+impl Dimension {
+    /// What it costs the host to give the value, in order: the cheapest is looked up first.
+    pub(super) fn cost(&self) -> u8 {
+        match self {
+            Self::Path => 0,
+            Self::Host => 1,
+            Self::Text(Text::Header(_)) => 2,
+            Self::DestinationPort => 3,
+            Self::Address(_) => 4,
+            Self::Text(Text::Sni) => 5,
+            Self::PeerName => 6,
+            Self::PeerNamespace => 7,
+            Self::PeerAccount => 8,
+            Self::Text(Text::Metadata(_)) => 9,
+            Self::RequestPrincipal(..) => 10,
+        }
+    }
+}
+
+/// A value, or the values of one form, of an dimension.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Key<'r> {
+    Exact(&'r [u8]),
+    Prefix(&'r [u8]),
+    Suffix(&'r [u8]),
+    Template(&'r Template),
+    Port(u16),
+    Block(&'r Cidr),
+}
+
+/// The keys of one test.
+type Keys<'r> = (Dimension, Vec<Key<'r>>);
+
+/// How many keys a rule has in all.
+pub(super) fn keys(rule: &Rule) -> usize {
+    let mut keys: usize = 0;
+    each_key(rule, &[], &mut |_, _| keys = keys.saturating_add(1));
+    keys
+}
+
+/// Every key of every test of the rule.
+pub(super) fn each_key<'r>(rule: &'r Rule, used: &[Dimension], each: &mut dyn FnMut(&Dimension, &Key<'r>)) {
+    for (dimension, keys) in rule.tests().flat_map(|test| of_test(test, used)) {
+        for key in keys {
+            each(&dimension, &key);
+        }
+    }
+}
+
+/// The rule's narrowest access predicate, and its share: how many rules a request may find by one of its keys, of which
+/// the largest counts. `share` says that of a key. Shares of `few` and less are alike: then the dimension that costs less to
+/// ask for is taken.
+pub(super) fn narrowest<'r>(
+    rule: &'r Rule,
+    used: &[Dimension],
+    few: usize,
+    share: &dyn Fn(&Dimension, &Key<'r>) -> usize,
+) -> Option<(usize, Vec<(Dimension, Key<'r>)>)> {
+    let of_keys = |(dimension, keys): Keys<'r>| {
+        let largest = keys.iter().map(|key| share(&dimension, key)).max().unwrap_or(0);
+        (largest, dimension, keys)
+    };
+    let of_group = |tests: &'r [Test]| {
+        let all = tests.iter().flat_map(|test| of_test(test, used)).map(of_keys);
+        let rank = |(share, dimension, _): &(usize, Dimension, _)| (few.max(*share), dimension.cost());
+        all.min_by(|one, other| rank(one).cmp(&rank(other)).then_with(|| one.1.cmp(&other.1)))
+    };
+    let of_clause = |groups: &'r [Tests]| {
+        let mut largest = 0;
+        let mut access = Vec::new();
+        for tests in groups {
+            let (share, dimension, keys) = of_group(tests)?;
+            largest = largest.max(share);
+            access.extend(keys.into_iter().map(|key| (dimension.clone(), key)));
+        }
+        Some((largest, access))
+    };
+    let clauses = rule.to.iter().chain(&rule.from).map(|groups| &**groups);
+    let conditions = std::slice::from_ref(&rule.when);
+    clauses.chain(std::iter::once(conditions)).filter_map(of_clause).min_by_key(|(share, _)| few.max(*share))
+}
+
+/// What a test can be filed under: nothing, one dimension, or a choice of two.
+fn of_test<'r>(test: &'r Test, used: &[Dimension]) -> Vec<Keys<'r>> {
+    if test.expected == Expected::NoMatch {
+        return Vec::new();
+    }
+    let mut all = of_check(&test.check);
+    all.retain(|(dimension, _)| !used.contains(dimension));
+    all
+}
+
+fn of_check(check: &Check) -> Vec<Keys<'_>> {
+    let patterns = |dimension, patterns| one(dimension, keyed(patterns, pattern));
+    match check {
+        Check::Identity(matchers) => [
+            (Dimension::PeerName, keyed(matchers, name)),
+            (Dimension::PeerNamespace, keyed(matchers, namespace)),
+            (Dimension::PeerAccount, keyed(matchers, account)),
+        ]
+        .into_iter()
+        .flat_map(|(dimension, keys)| one(dimension, keys))
+        .collect(),
+        Check::Address(which, blocks) => {
+            one(Dimension::Address(*which), keyed(blocks, |block| Some(Key::Block(block))))
+        }
+        Check::DestinationPort(ports) => one(Dimension::DestinationPort, keyed(ports, |port| Some(Key::Port(*port)))),
+        Check::Text(text, values) => patterns(Dimension::Text(text.clone()), values),
+        Check::Host(values) => patterns(Dimension::Host, values),
+        Check::Path(matchers) => one(Dimension::Path, keyed(matchers, path)),
+        Check::RequestPrincipal { issuer, subject, matchers } => {
+            let of_issuer = keyed(matchers, |matcher: &RequestPrincipal| pattern(&matcher.issuer));
+            let of_subject = keyed(matchers, |matcher: &RequestPrincipal| pattern(&matcher.subject));
+            let mut keys = one(Dimension::RequestPrincipal(Arc::clone(subject), Arc::clone(issuer)), of_subject);
+            keys.extend(one(Dimension::RequestPrincipal(Arc::clone(issuer), Arc::clone(subject)), of_issuer));
+            keys
+        }
+        Check::Metadata(path, matchers) => one(
+            Dimension::Text(Text::Metadata(Arc::clone(path))),
+            keyed(matchers, |matcher| pattern(matcher.pattern())),
+        ),
+    }
+}
+
+fn one(dimension: Dimension, keys: Option<Vec<Key<'_>>>) -> Vec<Keys<'_>> {
+    keys.map(|keys| (dimension, keys)).into_iter().collect()
+}
+
+/// The keys of all values, if each has one.
+fn keyed<'r, T>(values: &'r [T], key: impl Fn(&'r T) -> Option<Key<'r>>) -> Option<Vec<Key<'r>>> {
+    values.iter().map(key).collect()
+}
+
+fn pattern(pattern: &Pattern) -> Option<Key<'_>> {
+    match pattern {
+        Pattern::Present | Pattern::NonEmpty(_) => None,
+        Pattern::Exact(exact) => Some(Key::Exact(exact)),
+        Pattern::Prefix(prefix) => Some(Key::Prefix(prefix)),
+        Pattern::Suffix(suffix) => Some(Key::Suffix(suffix)),
+    }
+}
+
+fn path(matcher: &PathMatcher) -> Option<Key<'_>> {
+    match matcher {
+        PathMatcher::Text(text) => pattern(text),
+        PathMatcher::Template(template) => Some(Key::Template(template)),
+    }
+}
+
+fn name(matcher: &IdentityMatcher) -> Option<Key<'_>> {
+    match matcher {
+        IdentityMatcher::Exact(exact) => Some(Key::Exact(exact)),
+        IdentityMatcher::Prefix(prefix) | IdentityMatcher::TrustDomain { before: prefix, .. } => {
+            Some(Key::Prefix(prefix))
+        }
+        IdentityMatcher::Suffix(suffix, _) => Some(Key::Suffix(suffix)),
+        IdentityMatcher::Any(_) | IdentityMatcher::Namespace(..) | IdentityMatcher::ServiceAccount { .. } => None,
+    }
+}
+
+fn namespace(matcher: &IdentityMatcher) -> Option<Key<'_>> {
+    match matcher {
+        IdentityMatcher::Namespace(pieces, _) => match &**pieces {
+            [whole] => Some(Key::Exact(one_segment(whole.strip_prefix(NAMESPACE)?.strip_suffix(b"/")?)?)),
+            [first, ..] => Some(Key::Prefix(one_segment(first.strip_prefix(NAMESPACE)?)?)),
+            [] => None,
+        },
+        IdentityMatcher::ServiceAccount { namespace, .. } => {
+            Some(Key::Exact(one_segment(namespace.strip_prefix(NAMESPACE)?.strip_suffix(b"/")?)?))
+        }
+        IdentityMatcher::Any(_)
+        | IdentityMatcher::Exact(_)
+        | IdentityMatcher::Prefix(_)
+        | IdentityMatcher::Suffix(..)
+        | IdentityMatcher::TrustDomain { .. } => None,
+    }
+}
+
+fn account(matcher: &IdentityMatcher) -> Option<Key<'_>> {
+    match matcher {
+        IdentityMatcher::ServiceAccount { account, .. } => {
+            Some(Key::Exact(one_segment(account.strip_prefix(b"sa/")?)?))
+        }
+        IdentityMatcher::Any(_)
+        | IdentityMatcher::Exact(_)
+        | IdentityMatcher::Prefix(_)
+        | IdentityMatcher::Suffix(..)
+        | IdentityMatcher::Namespace(..)
+        | IdentityMatcher::TrustDomain { .. } => None,
+    }
+}
+
+const NAMESPACE: &[u8] = b"/ns/";
+
+fn one_segment(text: &[u8]) -> Option<&[u8]> {
+    if text.contains(&b'/') { None } else { Some(text) }
+}
