@@ -1,7 +1,7 @@
 //! Questions about all requests at once: does one rule match whatever another one matches, can a rule match at all?
 //!
 //! An answer of "yes" holds for every request. "No" means that it was not shown: the comparisons see what follows from the
-//! values one by one, and nothing beyond ([`Rule::covers`]).
+//! values one by one, and nothing beyond ([`CompiledRule::covers`]).
 //!
 //! ```
 //! use mesh_authz::analysis::rules;
@@ -23,7 +23,7 @@ mod witness;
 
 use crate::engine::Options;
 use crate::engine::compile;
-pub use crate::engine::compile::Rule;
+pub use crate::engine::compile::CompiledRule;
 use crate::engine::evaluate::Evaluation;
 use crate::engine::index::Index;
 use crate::policy::AuthorizationPolicy;
@@ -31,7 +31,7 @@ use crate::request::{Attributes, Request};
 
 /// The rules of a policy, compiled.
 #[must_use]
-pub fn rules(policy: &AuthorizationPolicy, options: &Options) -> Vec<Rule> {
+pub fn rules(policy: &AuthorizationPolicy, options: &Options) -> Vec<CompiledRule> {
     compile::policy(policy, options)
 }
 
@@ -39,7 +39,7 @@ pub fn rules(policy: &AuthorizationPolicy, options: &Options) -> Vec<Rule> {
 #[derive(Debug)]
 pub struct Witness(Option<Request>);
 
-impl Rule {
+impl CompiledRule {
     /// Whether the rule matches a request. What cannot be read counts against the request.
     pub fn matches(&self, request: &impl Attributes) -> bool {
         Evaluation::new(request).rule(self).counts()
@@ -59,13 +59,13 @@ pub struct RuleIndex(Index);
 impl RuleIndex {
     /// Files these rules.
     #[must_use]
-    pub fn new(rules: Vec<Rule>) -> Self {
+    pub fn new(rules: Vec<CompiledRule>) -> Self {
         Self(Index::new(rules))
     }
 
     /// The rules, in the order in which they are reported.
     #[must_use]
-    pub fn rules(&self) -> &[Rule] {
+    pub fn rules(&self) -> &[CompiledRule] {
         self.0.rules()
     }
 

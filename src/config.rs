@@ -8,13 +8,13 @@ pub mod fingerprint;
 use std::collections::HashMap;
 
 use crate::diagnostic::{Diagnostic, Diagnostics};
-use crate::document::{self, Node, Object, Value, boolean, list, one_of, string, string_map};
+use crate::document::{self, Node, Object, boolean, list, one_of, string, string_map, whole_number};
 use crate::engine::{Combining, Options};
 use crate::identity::{SCHEME, TrustDomains};
 use crate::policy::scope::{Gateway, ServiceName, Workload};
-use crate::policy::{AuthorizationPolicy, DEFAULT_NAMESPACE, PolicyName, read, resource};
-use crate::request::Lookup;
+use crate::policy::{AuthorizationPolicy, DEFAULT_NAMESPACE, Labels, PolicyName, read, resource};
 use crate::request::metadata::DEFAULT_PAYLOAD_KEY;
+use crate::request::{Lookup, headers};
 
 /// The namespace whose policies are for every workload, unless the mesh says otherwise.
 pub const DEFAULT_ROOT_NAMESPACE: &str = "istio-system";
@@ -59,7 +59,7 @@ pub struct NodeMetadata {
     /// `NAMESPACE`.
     pub namespace: Lookup<String>,
     /// `LABELS`.
-    pub labels: Lookup<Vec<(String, String)>>,
+    pub labels: Lookup<Labels>,
 }
 
 impl Default for NodeMetadata {
@@ -341,7 +341,7 @@ fn node_namespace(node: &NodeMetadata, diagnostics: &mut Diagnostics) -> Option<
     })
 }
 
-fn node_labels(node: &NodeMetadata, diagnostics: &mut Diagnostics) -> Option<Vec<(String, String)>> {
+fn node_labels(node: &NodeMetadata, diagnostics: &mut Diagnostics) -> Option<Labels> {
     in_node_metadata("LABELS", diagnostics, |diagnostics| match &node.labels {
         Lookup::Value(labels) => Some(labels.clone()),
         Lookup::Absent => None,
@@ -361,7 +361,7 @@ fn in_node_metadata<R>(name: &str, diagnostics: &mut Diagnostics, read: impl FnO
 
 fn require_labels(config: &PluginConfig, diagnostics: &mut Diagnostics) {
     for policy in &config.policies {
-        let Some(what) = config.workload.lacks_labels_for(policy) else { continue };
+        let Some(what) = config.workload.missing_labels(&policy.target) else { continue };
         let report = |diagnostics: &mut Diagnostics| {
             diagnostics.error_with_hint(
                 format!("has {what}, and the labels of this workload are unknown"),
@@ -397,13 +397,15 @@ fn choice<T: Copy + Default>(
 }
 
 /// A workload's namespace and labels, as far as they are given.
-pub type WorkloadFields = (Option<String>, Option<Vec<(String, String)>>);
+pub type WorkloadFields = (Option<String>, Option<Labels>);
 
 /// Reads `{namespace, labels}`.
 pub fn workload(node: &Node, diagnostics: &mut Diagnostics) -> WorkloadFields {
     let Some(mut object) = Object::open(node, diagnostics) else { return (None, None) };
-    let fields =
-        (object.read("namespace", diagnostics, namespace).flatten(), object.read("labels", diagnostics, string_map));
+    let fields = (
+        object.read("namespace", diagnostics, namespace).flatten(),
+        object.read("labels", diagnostics, string_map).map(Labels::from),
+    );
     object.finish(diagnostics);
     fields
 }
@@ -533,17 +535,8 @@ fn principal(node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
     Some(principal)
 }
 
-/// A number without a fraction, from 0 to `most`.
-fn whole_number(node: &Node, most: u32) -> Option<u32> {
-    let Value::Number(number) = node.value else { return None };
-    let is_one = (0.0..=f64::from(most)).contains(&number) && number.fract().abs().total_cmp(&0.0).is_eq();
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is between two such numbers")]
-    is_one.then_some(number as u32)
-}
-
 fn header_name(name: &str, diagnostics: &mut Diagnostics) {
-    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    if name.is_empty() || !name.bytes().all(is_token) {
+    if !headers::is_name(name) {
         diagnostics.error("is not the name of a header");
     }
 }

@@ -98,7 +98,7 @@ impl fmt::Display for Diagnostic {
 
 /// What a finding can be in.
 #[derive(Clone, Copy)]
-enum Around<'n> {
+enum Enclosing<'n> {
     Field(&'n str),
     Index(usize),
     Policy(&'n str),
@@ -106,7 +106,7 @@ enum Around<'n> {
 
 /// Collects mistakes.
 ///
-/// Where one is, it learns on the way out: every field and policy around it adds its name to what was found within. Most
+/// Where one is, it learns on the way out: every field and policy enclosing it adds its name to what was found within. Most
 /// fields hold no mistake, and then no name is copied.
 #[derive(Debug, Default)]
 pub struct Diagnostics {
@@ -124,7 +124,7 @@ impl Diagnostics {
     pub fn field<R>(&mut self, name: &str, read: impl FnOnce(&mut Self) -> R) -> R {
         let before = self.found.len();
         let result = read(self);
-        self.add(before, Around::Field(name));
+        self.add(before, Enclosing::Field(name));
         result
     }
 
@@ -132,7 +132,7 @@ impl Diagnostics {
     pub fn index<R>(&mut self, index: usize, read: impl FnOnce(&mut Self) -> R) -> R {
         let before = self.found.len();
         let result = read(self);
-        self.add(before, Around::Index(index));
+        self.add(before, Enclosing::Index(index));
         result
     }
 
@@ -143,20 +143,20 @@ impl Diagnostics {
         if self.found.len() > before
             && let Some(name) = name()
         {
-            self.add(before, Around::Policy(&name));
+            self.add(before, Enclosing::Policy(&name));
         }
         result
     }
 
-    /// Adds to everything found since then what is around it.
+    /// Adds to everything found since then what is enclosing it.
     #[inline(never)]
-    fn add(&mut self, before: usize, around: Around<'_>) {
+    fn add(&mut self, before: usize, enclosing: Enclosing<'_>) {
         for diagnostic in self.found.iter_mut().skip(before) {
-            match around {
-                Around::Field(name) => diagnostic.path.0.insert(0, Segment::Field(name.to_owned())),
-                Around::Index(index) => diagnostic.path.0.insert(0, Segment::Index(index)),
-                Around::Policy(name) if diagnostic.policy.is_none() => diagnostic.policy = Some(name.to_owned()),
-                Around::Policy(_) => {}
+            match enclosing {
+                Enclosing::Field(name) => diagnostic.path.0.insert(0, Segment::Field(name.to_owned())),
+                Enclosing::Index(index) => diagnostic.path.0.insert(0, Segment::Index(index)),
+                Enclosing::Policy(name) if diagnostic.policy.is_none() => diagnostic.policy = Some(name.to_owned()),
+                Enclosing::Policy(_) => {}
             }
         }
     }

@@ -487,6 +487,15 @@ pub fn string<'n>(node: &'n Node, diagnostics: &mut Diagnostics) -> Option<&'n s
     None
 }
 
+/// A number without a fraction, from 0 to `most`; `None` for anything else.
+#[must_use]
+pub fn whole_number(node: &Node, most: u32) -> Option<u32> {
+    let Value::Number(number) = node.value else { return None };
+    let is_one = (0.0..=f64::from(most)).contains(&number) && number.fract().abs().total_cmp(&0.0).is_eq();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is between two such numbers")]
+    is_one.then_some(number as u32)
+}
+
 /// A boolean; reports anything else.
 pub fn boolean(node: &Node, diagnostics: &mut Diagnostics) -> Option<bool> {
     if let Value::Bool(value) = node.value {

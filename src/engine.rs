@@ -20,7 +20,7 @@ mod peers;
 
 use std::borrow::Borrow;
 
-use self::compile::Rule;
+use self::compile::CompiledRule;
 pub use self::decision::{AllowReason, Decision, DenyReason, DryRun, DryRunResult, Outcome, RuleId, Verdict};
 use self::evaluate::Evaluation;
 use self::index::Index;
@@ -87,14 +87,14 @@ impl Engine {
     }
 
     fn with_index<P: Borrow<AuthorizationPolicy>>(
-        index: impl Fn(Vec<Rule>) -> Index,
+        index: impl Fn(Vec<CompiledRule>) -> Index,
         policies: impl IntoIterator<Item = P>,
         options: &Options,
     ) -> Self {
         let (mut custom, mut deny, mut allow, mut audit, mut dry_run_deny, mut dry_run_allow) = Default::default();
         for (number, policy) in (0..).zip(policies) {
             let policy = policy.borrow();
-            let (policies, rules): &mut (usize, Vec<Rule>) = match (policy.action, policy.dry_run) {
+            let (policies, rules): &mut (usize, Vec<CompiledRule>) = match (policy.action, policy.dry_run) {
                 (Action::Custom, false) => &mut custom,
                 (Action::Deny, false) => &mut deny,
                 (Action::Allow, false) => &mut allow,
@@ -128,7 +128,7 @@ impl Engine {
     /// The names of the request headers that rules look at, `:path` and the like among them, each as often as one does.
     pub fn headers(&self) -> impl Iterator<Item = &[u8]> {
         let rules = self.rule_sets().into_iter().flat_map(|set| set.index.rules());
-        rules.flat_map(Rule::tests).filter_map(|test| test.check.header())
+        rules.flat_map(CompiledRule::tests).filter_map(|test| test.check.header())
     }
 
     fn rule_sets(&self) -> [&RuleSet; 6] {

@@ -14,10 +14,10 @@ pub mod value;
 
 use std::fmt;
 
+pub use self::scope::Labels;
+pub use self::value::{Cidr, Form, MetadataValue, PathValue, ServiceAccount};
 use crate::attribute::{Attribute, Info, Key};
 use crate::diagnostic::{Path, Segment};
-
-pub use self::value::{Cidr, Form, MetadataValue, PathValue, ServiceAccount};
 
 /// A whole resource.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,7 +102,7 @@ pub enum Target {
     /// All of them.
     Everything,
     /// Those that carry all of these labels.
-    Labels(Vec<(String, String)>),
+    Labels(Labels),
     /// A gateway or waypoint that one of these names.
     References(Vec<TargetReference>),
 }

@@ -97,6 +97,11 @@ pub enum Address {
 pub trait Attributes {
     /// A name of the peer. Plaintext, or TLS without a client certificate: absent.
     fn peer_name(&self, which: PeerName) -> Lookup<&[u8]>;
+    /// A name of the peer, as decisions see it. A name with a NUL is unreadable: certificates should have none, and some
+    /// programs cut a name off there.
+    fn checked_peer_name(&self, which: PeerName) -> Lookup<&[u8]> {
+        self.peer_name(which).and_then(|name| if name.contains(&0) { Lookup::Unreadable } else { Lookup::Value(name) })
+    }
     /// One of the addresses.
     fn address(&self, which: Address) -> Lookup<IpAddr>;
     /// The local port of the connection.

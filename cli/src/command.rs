@@ -10,15 +10,18 @@ mod sarif;
 mod snippet;
 mod test;
 
+use std::fmt;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::lint;
-use crate::load::Resources;
-use crate::load::finding::Finding;
 use clap::{Parser, Subcommand};
-use mesh_authz::policy::AuthorizationPolicy;
+use mesh_authz::policy::PolicyName;
+use mesh_authz::policy::scope::NeedsLabels;
+
+use crate::lint;
+use crate::load::finding::Finding;
+use crate::load::{InputError, Resources};
 
 /// Checks, explains, tests and renders Istio authorization policies offline, with the engine that enforces them in Envoy.
 #[derive(Debug, Parser)]
@@ -66,28 +69,64 @@ enum Answer {
     Bad,
 }
 
-/// Why a subcommand could not answer; the text says it all.
-type Failure = String;
+/// Why a subcommand could not answer.
+#[derive(Debug)]
+enum Failure {
+    /// A file cannot be read.
+    Unreadable(InputError),
+    /// A resource has something that only the workload's labels decide, and they are not given.
+    NeedsLabels { kind: &'static str, name: PolicyName, what: NeedsLabels },
+    /// The input is wrong.
+    Invalid(Vec<Finding>),
+    /// What the arguments and the files say cannot be used; the text says why.
+    Unusable(String),
+}
 
-/// The resources in files, all of them valid; where they are not, says on standard error what is wrong.
-fn valid_resources(files: &[PathBuf]) -> Result<Option<Resources>, Failure> {
-    let resources = Resources::read(files).map_err(|error| error.to_string())?;
+impl From<InputError> for Failure {
+    fn from(error: InputError) -> Self {
+        Self::Unreadable(error)
+    }
+}
+
+impl Failure {
+    /// Where an error of a library says it all.
+    #[expect(clippy::needless_pass_by_value, reason = "`map_err` passes it so")]
+    fn unusable(message: impl ToString) -> Self {
+        Self::Unusable(message.to_string())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(error) => error.fmt(f),
+            Self::NeedsLabels { kind, name, what } => {
+                write!(f, "{kind} {name} has {what}: give the workload's labels with --label")
+            }
+            Self::Invalid(findings) => {
+                let lines: Vec<_> = findings.iter().map(ToString::to_string).collect();
+                f.write_str(&lines.join("\n"))
+            }
+            Self::Unusable(message) => f.write_str(message),
+        }
+    }
+}
+
+/// The resources in files, all of them valid.
+fn valid_resources(files: &[PathBuf]) -> Result<Resources, Failure> {
+    let resources = Resources::read(files)?;
     if resources.has_errors() {
-        complain(&resources.findings);
-        return Ok(None);
+        return Err(Failure::Invalid(resources.findings));
     }
     if resources.policies.is_empty() {
-        return Err("there is no AuthorizationPolicy in the input; without any, everything is allowed".to_owned());
+        return Err(Failure::unusable(
+            "there is no AuthorizationPolicy in the input; without any, everything is allowed",
+        ));
     }
     for other in resources.others.iter().filter(|other| !lint::reads(other)) {
         note(&format!("{other}: skipped"));
     }
-    Ok(Some(resources))
-}
-
-/// Why a policy cannot be held against a workload whose labels are unknown.
-fn needs_labels(policy: &AuthorizationPolicy, what: &str) -> Failure {
-    format!("policy {} has {what}: give the workload's labels with --label", policy.name)
+    Ok(resources)
 }
 
 /// Says on standard error what is wrong with an input that was to be made into something else.
@@ -108,7 +147,7 @@ fn note(text: &str) {
 
 /// As JSON, for scripts.
 fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| error.to_string())?;
+    let text = serde_json::to_string_pretty(value).map_err(Failure::unusable)?;
     // JSON leaves it as it is, and output for terminals would lose it.
     Ok(text.replace('\u{7f}', "\\u007f") + "\n")
 }
@@ -134,6 +173,10 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     match answer {
         Ok(Answer::Good) => ExitCode::SUCCESS,
         Ok(Answer::Bad) => ExitCode::from(1),
+        Err(Failure::Invalid(findings)) => {
+            complain(&findings);
+            ExitCode::from(1)
+        }
         Err(failure) => {
             let _closed_pipe = writeln!(std::io::stderr(), "mesh-authz: {failure}");
             ExitCode::from(2)

@@ -1,12 +1,12 @@
 //! A decision, explained: the rule that made it, and of every other rule the first condition that failed, with what it
 //! expected and what the request has.
 
+mod actual;
+
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use crate::load::Resource;
-use crate::load::policy_set::PolicySet;
 use mesh_authz::diagnostic::Segment;
 use mesh_authz::document::{Node, Span, Value};
 use mesh_authz::engine::explain::{Miss, Trace};
@@ -15,9 +15,13 @@ use mesh_authz::identity::SCHEME;
 use mesh_authz::matcher::{Pattern, Wildcard};
 use mesh_authz::policy::scope::Scope;
 use mesh_authz::policy::{Action, Cidr, Clause, Form, Predicate, Values, rule_path};
-use mesh_authz::request::metadata::{DEFAULT_PAYLOAD_KEY, JWT_AUTHN};
-use mesh_authz::request::{Address, Attributes, Lookup, Metadata, PeerName, metadata, without_query};
+use mesh_authz::request::{Address, Attributes, Lookup};
 use mesh_authz::{diagnostic, request};
+
+pub use self::actual::Actual;
+use self::actual::RequestView;
+use crate::load::Resource;
+use crate::load::policy_set::PolicySet;
 
 /// A decision and everything that can be said about how it came about.
 #[derive(Debug)]
@@ -47,12 +51,12 @@ pub struct RuleReport<'e> {
     /// Where the rule stands.
     pub span: Option<Span>,
     /// Why it does not match; `None` if it does.
-    pub failed: Option<Failed>,
+    pub failed: Option<FailedCondition>,
 }
 
 /// The first condition of a rule that fails.
 #[derive(Debug)]
-pub struct Failed {
+pub struct FailedCondition {
     /// Where its values stand.
     pub path: diagnostic::Path,
     /// Where that is in the file.
@@ -71,23 +75,14 @@ pub struct Failed {
     pub further: usize,
 }
 
-/// What a request has of something.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Actual {
-    /// These values.
-    Values(Vec<String>),
-    /// None, and this is why.
-    Nothing(&'static str),
-    /// The request does not say.
-    Unreadable,
-}
-
 impl<'e> Explanation<'e> {
     /// Explains what `engine`, made from `set`, decides about a request.
     #[must_use]
     pub fn new(set: &'e PolicySet, engine: &'e Engine, request: &request::Request) -> Self {
         let by_name: HashMap<_, _> = set.applying().map(|resource| (&resource.policy.name, resource)).collect();
-        let report = |trace: Trace<'e>| rule_report(by_name.get(&*trace.rule.policy).copied()?, &trace, request);
+        let payload_key = set.mesh.options().jwt_payload_key;
+        let view = RequestView { request, payload_key: &payload_key };
+        let report = |trace: Trace<'e>| rule_report(by_name.get(&*trace.rule.policy).copied()?, &trace, &view);
         let mut rules: Vec<_> = engine.explain(request).into_iter().filter_map(report).collect();
         let decision = engine.decide(request);
         // Sorting is stable: rules that are equally near stay in the order in which they are combined and reported.
@@ -108,7 +103,7 @@ impl<'e> Explanation<'e> {
     }
 
     /// The rules that do not match, nearest miss first.
-    pub fn missed(&self) -> impl Iterator<Item = (&RuleReport<'e>, &Failed)> {
+    pub fn missed(&self) -> impl Iterator<Item = (&RuleReport<'e>, &FailedCondition)> {
         self.rules.iter().filter_map(|report| Some((report, report.failed.as_ref()?)))
     }
 }
@@ -128,7 +123,7 @@ impl RuleReport<'_> {
 fn rule_report<'e>(
     resource: &'e Resource,
     trace: &Trace<'e>,
-    request: &request::Request,
+    request: &RequestView<'_>,
 ) -> Option<((usize, Reverse<usize>), RuleReport<'e>)> {
     let Trace { rule, action, dry_run, matches: _, miss } = *trace;
     let failed = miss.and_then(|miss| failed(resource, rule, miss, request));
@@ -139,7 +134,7 @@ fn rule_report<'e>(
     Some(((distance, Reverse(conditions)), RuleReport { resource, rule, action, dry_run, span, failed }))
 }
 
-fn failed(resource: &Resource, rule: &RuleId, miss: Miss, request: &request::Request) -> Option<Failed> {
+fn failed(resource: &Resource, rule: &RuleId, miss: Miss, request: &RequestView<'_>) -> Option<FailedCondition> {
     let Miss { clause, field, is_not, distance } = miss;
     let predicate = resource.policy.rules.get(rule.index)?.clause(clause)?.0.get(field)?;
     let path = predicate.path(rule.index, clause, field, is_not);
@@ -148,14 +143,14 @@ fn failed(resource: &Resource, rule: &RuleId, miss: Miss, request: &request::Req
         Value::List(items) => items.iter().filter_map(Node::as_str).map(str::to_owned).collect(),
         _ => Vec::new(),
     };
-    let actual = actual(predicate, request);
-    Some(Failed {
+    let actual = request.actual(predicate);
+    Some(FailedCondition {
         span: resource.node.locate(&path, diagnostic::Part::Value),
         attribute: match clause {
             Clause::When => written_key(resource, rule.index, field).unwrap_or_else(|| predicate.name()),
             Clause::From(_) | Clause::To(_) => predicate.name(),
         },
-        hint: if is_not { None } else { hint(predicate, &expected, &actual, request) },
+        hint: if is_not { None } else { hint(predicate, &expected, &actual, request.request) },
         path,
         is_not,
         expected,
@@ -169,137 +164,6 @@ fn written_key(resource: &Resource, rule: usize, condition: usize) -> Option<Str
     let mut path = Clause::When.path(rule);
     path.0.push(Segment::Index(condition));
     resource.node.at(&path.with("key"))?.as_str().map(str::to_owned)
-}
-
-/// What the request has of what a predicate looks at.
-fn actual(predicate: &Predicate, request: &request::Request) -> Actual {
-    match predicate {
-        Predicate::Principal(_)
-        | Predicate::ServiceAccount(_)
-        | Predicate::TrustDomain(_)
-        | Predicate::Namespace(_) => identity(request),
-        Predicate::RequestPrincipal(_) => {
-            let claim = |name| text(claim(request, &[name]));
-            match (claim("iss"), claim("sub")) {
-                (Some(issuer), Some(subject)) => Actual::Values(vec![format!("{issuer}/{subject}")]),
-                _ => Actual::Nothing("the request has no verified token with an issuer and a subject"),
-            }
-        }
-        Predicate::RemoteIp(_) => of(request.address(Address::Remote).map(|ip| ip.to_string())),
-        Predicate::SourceIp(_) => of(request.address(Address::Source).map(|ip| ip.to_string())),
-        Predicate::DestinationIp(_) => of(request.address(Address::Destination).map(|ip| ip.to_string())),
-        Predicate::DestinationPort(_) => of(request.destination_port().map(|port| port.to_string())),
-        Predicate::Host(_) => header(request, ":authority"),
-        Predicate::Method(_) => header(request, ":method"),
-        Predicate::Path(_) => match header(request, ":path") {
-            Actual::Values(paths) => {
-                Actual::Values(paths.iter().map(|path| lossy(without_query(path.as_bytes()))).collect())
-            }
-            none => none,
-        },
-        Predicate::Sni(_) => match request.sni() {
-            Lookup::Absent => Actual::Nothing("the client named no server in its TLS handshake"),
-            name => of(name.map(lossy)),
-        },
-        Predicate::Header { name, .. } => match name.to_ascii_lowercase().as_str() {
-            "host" => header(request, ":authority"),
-            name => header(request, name),
-        },
-        Predicate::Claim { path, .. } => {
-            let path: Vec<&str> = path.iter().map(String::as_str).collect();
-            match request.metadata().and_then(|all| all.get(JWT_AUTHN.as_bytes(), &[DEFAULT_PAYLOAD_KEY])) {
-                Lookup::Absent => Actual::Nothing("the request has no verified token"),
-                Lookup::Value(_) | Lookup::Unreadable => metadata_values(claim(request, &path)),
-            }
-        }
-        Predicate::Metadata { filter, key, .. } => {
-            match metadata_values(request.metadata().and_then(|all| all.get(filter.as_bytes(), &[key]))) {
-                // A value in brackets is compared with the elements of a list, any other with a string.
-                Actual::Values(values) if is_list(request, filter, key) => {
-                    Actual::Values(values.into_iter().map(|value| format!("[{value}]")).collect())
-                }
-                other => other,
-            }
-        }
-    }
-}
-
-fn is_list(request: &request::Request, filter: &str, key: &str) -> bool {
-    let value = request.metadata().and_then(|all| all.get(filter.as_bytes(), &[key]));
-    matches!(value, Lookup::Value(metadata::Value::List(_)))
-}
-
-fn of(value: Lookup<String>) -> Actual {
-    match value {
-        Lookup::Value(value) => Actual::Values(vec![value]),
-        Lookup::Absent => Actual::Nothing("the request has none"),
-        Lookup::Unreadable => Actual::Unreadable,
-    }
-}
-
-fn identity(request: &request::Request) -> Actual {
-    let mut names = Vec::new();
-    for which in PeerName::ALL {
-        match request.peer_name(which) {
-            // As the engine has it: such a name is cut off there by some programs.
-            Lookup::Value(name) if name.contains(&0) => return Actual::Unreadable,
-            Lookup::Value(name) => names.push(lossy(name)),
-            Lookup::Absent => {}
-            Lookup::Unreadable => return Actual::Unreadable,
-        }
-    }
-    if names.is_empty() {
-        return Actual::Nothing("the peer has no identity: it comes in plaintext, or without a client certificate");
-    }
-    Actual::Values(names)
-}
-
-fn header(request: &request::Request, name: &str) -> Actual {
-    match request.header(name.as_bytes()).map(|values| values.map(lossy).collect::<Vec<_>>()) {
-        Lookup::Value(values) if values.is_empty() => Actual::Nothing("the request has no such header"),
-        Lookup::Value(values) => Actual::Values(values),
-        Lookup::Absent => Actual::Nothing("the request has no such header"),
-        Lookup::Unreadable => Actual::Unreadable,
-    }
-}
-
-fn claim<'r>(request: &'r request::Request, path: &[&str]) -> Lookup<metadata::Value<'r>> {
-    let keys: Vec<&str> = std::iter::once(DEFAULT_PAYLOAD_KEY).chain(path.iter().copied()).collect();
-    request.metadata().and_then(|all: Metadata<'r>| all.get(JWT_AUTHN.as_bytes(), &keys))
-}
-
-fn text(value: Lookup<metadata::Value<'_>>) -> Option<String> {
-    match value {
-        Lookup::Value(metadata::Value::String(text)) => Some(lossy(text)),
-        _ => None,
-    }
-}
-
-fn metadata_values(value: Lookup<metadata::Value<'_>>) -> Actual {
-    match value {
-        Lookup::Value(metadata::Value::String(text)) => Actual::Values(vec![lossy(text)]),
-        Lookup::Value(metadata::Value::List(list)) => {
-            let mut values = Vec::new();
-            let _all_are_looked_at = list.any_string(|text| {
-                values.push(lossy(text));
-                false
-            });
-            if values.is_empty() {
-                Actual::Nothing("it is a list without a string in it")
-            } else {
-                Actual::Values(values)
-            }
-        }
-        Lookup::Value(metadata::Value::Other) => {
-            Actual::Nothing("it is neither a string nor a list: numbers, booleans and null match nothing")
-        }
-        Lookup::Absent => Actual::Nothing("the request has no such value"),
-        Lookup::Unreadable => Actual::Unreadable,
-    }
-}
-
-fn lossy(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// What may be the matter, where a value nearly matches.

@@ -44,7 +44,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use mesh_authz::config::Mesh;
 use mesh_authz::diagnostic::{Diagnostic, Part, Path, Segment};
 use mesh_authz::document::{Node, Value};
-use mesh_authz::policy::{Action, AuthorizationPolicy, Clause, Predicate};
+use mesh_authz::policy::{Action, AuthorizationPolicy, Clause, Labels, Predicate};
 use rayon::prelude::*;
 
 use self::comparison::AllRules;
@@ -176,7 +176,7 @@ pub struct LintContext {
     /// The mesh.
     pub mesh: Mesh,
     /// A workload that is to be protected: its namespace and labels.
-    pub workload: Option<(String, Vec<(String, String)>)>,
+    pub workload: Option<(String, Labels)>,
     /// How Envoy spells a path before policies see it.
     pub path_normalization: PathNormalization,
 }

@@ -12,14 +12,14 @@ use std::path::{Path, PathBuf};
 use std::string::FromUtf8Error;
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
-use self::finding::{Finding, Related, Severity, Source};
-use self::request_authentication::RequestAuthentication;
-use self::yaml::YamlError;
 use mesh_authz::diagnostic::{self, Diagnostic, Diagnostics};
 use mesh_authz::document::{Node, Span, Value};
 use mesh_authz::policy::{AuthorizationPolicy, PolicyName, read};
+use rayon::prelude::*;
+
+use self::finding::{Finding, Related, Severity, SourceText};
+use self::request_authentication::RequestAuthentication;
+use self::yaml::YamlError;
 
 const LIST_KINDS: [&str; 3] = ["List", "AuthorizationPolicyList", "RequestAuthenticationList"];
 
@@ -43,7 +43,7 @@ pub struct Resources {
 #[derive(Debug)]
 pub struct Resource {
     /// The text that it stands in.
-    pub source: Arc<Source>,
+    pub source: Arc<SourceText>,
     /// As written.
     pub node: Node,
     /// As read.
@@ -54,7 +54,7 @@ pub struct Resource {
 #[derive(Debug)]
 pub struct Authentication {
     /// The text that it stands in.
-    pub source: Arc<Source>,
+    pub source: Arc<SourceText>,
     /// As written.
     pub node: Node,
     /// As read.
@@ -65,7 +65,7 @@ pub struct Authentication {
 #[derive(Debug)]
 pub struct Other {
     /// The text that it stands in.
-    pub source: Arc<Source>,
+    pub source: Arc<SourceText>,
     /// As written.
     pub node: Node,
 }
@@ -121,7 +121,7 @@ impl Resources {
     /// A file cannot be read. What is wrong with what it holds is a finding, not an error.
     pub fn read<P: AsRef<Path>>(inputs: &[P]) -> Result<Self, InputError> {
         let files = all_files(inputs)?;
-        let texts: Vec<_> = files.par_iter().map(|file| Source::read_documents(file)).collect::<Result<_, _>>()?;
+        let texts: Vec<_> = files.par_iter().map(|file| SourceText::read_documents(file)).collect::<Result<_, _>>()?;
         let mut resources = Self::default();
         for (source, documents) in texts {
             resources.add_documents(&Arc::new(source), documents);
@@ -132,14 +132,14 @@ impl Resources {
 
     /// What is in a text.
     #[must_use]
-    pub fn of(source: &Arc<Source>) -> Self {
+    pub fn of(source: &Arc<SourceText>) -> Self {
         let mut resources = Self::default();
         resources.add_documents(source, yaml::read(&source.text));
         resources.find_twins();
         resources
     }
 
-    fn add_documents(&mut self, source: &Arc<Source>, (documents, error): Documents) {
+    fn add_documents(&mut self, source: &Arc<SourceText>, (documents, error): Documents) {
         for node in documents {
             self.document(source, node);
         }
@@ -157,7 +157,7 @@ impl Resources {
         self.others.iter().filter(move |other| other.text("kind") == kind)
     }
 
-    fn document(&mut self, source: &Arc<Source>, node: Node) {
+    fn document(&mut self, source: &Arc<SourceText>, node: Node) {
         let text = |name| node.get(name).and_then(Node::as_str).unwrap_or_default();
         let (kind, group) = (text("kind"), text("apiVersion").split_once('/').map_or("", |(group, _)| group));
         let is_resource = !kind.is_empty() || !group.is_empty();
@@ -174,7 +174,7 @@ impl Resources {
     }
 
     /// A list of resources, as `kubectl get -o yaml` prints one.
-    fn list(&mut self, source: &Arc<Source>, node: Node) {
+    fn list(&mut self, source: &Arc<SourceText>, node: Node) {
         let mut diagnostics = Diagnostics::new();
         match node.get("items").map(|items| &items.value) {
             Some(Value::List(_)) => {}
@@ -193,7 +193,7 @@ impl Resources {
         }
     }
 
-    fn policy(&mut self, source: &Arc<Source>, node: Node) {
+    fn policy(&mut self, source: &Arc<SourceText>, node: Node) {
         let mut diagnostics = Diagnostics::new();
         let policy = read::policy(&node, &mut diagnostics);
         self.findings.extend(findings(source, &node, diagnostics));
@@ -202,7 +202,7 @@ impl Resources {
         }
     }
 
-    fn request_authentication(&mut self, source: &Arc<Source>, node: Node) {
+    fn request_authentication(&mut self, source: &Arc<SourceText>, node: Node) {
         let mut diagnostics = Diagnostics::new();
         let authentication = request_authentication::request_authentication(&node, &mut diagnostics);
         self.findings.extend(findings(source, &node, diagnostics));
@@ -222,7 +222,7 @@ impl Resources {
 }
 
 /// Two resources of one kind, namespace and name: a cluster would keep the last.
-fn twins<'r>(resources: impl Iterator<Item = (&'r PolicyName, &'r Arc<Source>, &'r Node)>) -> Vec<Finding> {
+fn twins<'r>(resources: impl Iterator<Item = (&'r PolicyName, &'r Arc<SourceText>, &'r Node)>) -> Vec<Finding> {
     let mut seen = HashMap::new();
     let mut found = Vec::new();
     for (name, source, node) in resources {
@@ -246,7 +246,7 @@ fn twins<'r>(resources: impl Iterator<Item = (&'r PolicyName, &'r Arc<Source>, &
     found
 }
 
-impl Source {
+impl SourceText {
     /// Reads a file, or standard input for `-`.
     ///
     /// # Errors
@@ -294,19 +294,19 @@ fn not_text(error: &FromUtf8Error) -> String {
 /// # Errors
 /// It cannot be read, or is not YAML.
 pub fn documents(file: &Path) -> Result<Vec<Node>, InputError> {
-    let source = Source::read(file)?;
+    let source = SourceText::read(file)?;
     let not_yaml = |error: YamlError| InputError { file: source.file.clone(), message: error.to_string() };
     yaml::documents(&source.text).map_err(not_yaml)
 }
 
 /// Gives each diagnostic its place in the file.
-pub fn findings(source: &Arc<Source>, node: &Node, diagnostics: Diagnostics) -> impl Iterator<Item = Finding> {
+pub fn findings(source: &Arc<SourceText>, node: &Node, diagnostics: Diagnostics) -> impl Iterator<Item = Finding> {
     diagnostics.into_found().into_iter().map(|diagnostic| Finding::error(source, node, diagnostic))
 }
 
 /// The finding that a text is not YAML.
 #[must_use]
-pub fn not_yaml(source: &Arc<Source>, error: &YamlError) -> Finding {
+pub fn not_yaml(source: &Arc<SourceText>, error: &YamlError) -> Finding {
     let message = format!("this is not YAML: {}", error.message);
     let within = error.within.map(|start| Related {
         source: Arc::clone(source),

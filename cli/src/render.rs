@@ -6,23 +6,25 @@ pub mod jwt;
 pub mod kubernetes;
 pub mod rbac;
 
-use crate::load::Resources;
 use mesh_authz::config::{COMBINING, Mesh};
 use mesh_authz::document::{Node, Value};
+use mesh_authz::policy::Labels;
 use mesh_authz::policy::scope::{Gateway, ServiceName, Workload};
+
+use crate::load::Resources;
 
 /// What a plugin configuration says about the workload; what it does not say, Envoy's node metadata does.
 #[derive(Clone, Debug, Default)]
-pub struct Described {
+pub struct WorkloadSettings {
     /// Its namespace.
     pub namespace: Option<String>,
     /// Its labels.
-    pub labels: Option<Vec<(String, String)>>,
+    pub labels: Option<Labels>,
     /// Set if it is a gateway or a waypoint.
     pub gateway: Option<Gateway>,
 }
 
-impl From<&Workload> for Described {
+impl From<&Workload> for WorkloadSettings {
     fn from(workload: &Workload) -> Self {
         Self {
             namespace: Some(workload.namespace.clone()),
@@ -36,12 +38,16 @@ impl From<&Workload> for Described {
 ///
 /// Of each policy, what the filter ignores is left out.
 #[must_use]
-pub fn plugin_config(resources: &Resources, workload: &Described, mesh: &Mesh) -> Node {
+pub fn plugin_config(resources: &Resources, workload: &WorkloadSettings, mesh: &Mesh) -> Node {
     plugin_config_of(resources.policies.iter().map(|resource| &resource.node), workload, mesh)
 }
 
 /// As [`plugin_config`], for these policies, as they are written.
-pub fn plugin_config_of<'n>(policies: impl Iterator<Item = &'n Node>, workload: &Described, mesh: &Mesh) -> Node {
+pub fn plugin_config_of<'n>(
+    policies: impl Iterator<Item = &'n Node>,
+    workload: &WorkloadSettings,
+    mesh: &Mesh,
+) -> Node {
     let text = |text: &str| Node::from(Value::String(text.to_owned()));
     let policies = policies.map(without_bookkeeping).collect();
     let map = |entries: Vec<(&str, Node)>| {
@@ -51,7 +57,7 @@ pub fn plugin_config_of<'n>(policies: impl Iterator<Item = &'n Node>, workload: 
         let name = |service: &ServiceName| text(&format!("{}/{}", service.namespace, service.name));
         Node::from(Value::List(services.iter().map(name).collect()))
     };
-    let labels = |labels: &Vec<(String, String)>| {
+    let labels = |labels: &Labels| {
         Node::from(Value::Map(labels.iter().map(|(key, value)| (key.clone(), text(value))).collect()))
     };
     let gateway = |gateway: &Gateway| {

@@ -8,24 +8,25 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::load::finding::{Finding, Source};
-use crate::load::policy_set::PolicySet;
-use crate::load::yaml;
-use crate::load::{self, InputError, Resources};
 use mesh_authz::config::{self, COMBINING, Mesh};
 use mesh_authz::diagnostic::Diagnostics;
-use mesh_authz::document::{Node, Object, Position, Value, list, one_of, string};
+use mesh_authz::document::{Node, Object, Position, Value, list, one_of, string, whole_number};
 use mesh_authz::engine::{Decision, Verdict};
 use mesh_authz::policy::DEFAULT_NAMESPACE;
 use mesh_authz::policy::scope::Workload;
 use mesh_authz::request::metadata::{DEFAULT_PAYLOAD_KEY, JWT_AUTHN};
 use mesh_authz::request::{Lookup, Request};
 
+use crate::load::finding::{Finding, SourceText};
+use crate::load::policy_set::PolicySet;
+use crate::load::yaml;
+use crate::load::{self, InputError, Resources};
+
 /// A test file, read, with its policies.
 #[derive(Debug)]
 pub struct TestFile {
     /// Its text.
-    pub source: Arc<Source>,
+    pub source: Arc<SourceText>,
     /// Its policies, valid; its workload and its mesh.
     pub set: PolicySet,
     /// The tests.
@@ -123,7 +124,7 @@ impl RequestFields {
             source_ip: object.read("sourceIp", d, address).flatten(),
             remote_ip: object.read("remoteIp", d, address).flatten(),
             destination_ip: object.read("destinationIp", d, address).flatten(),
-            destination_port: object.read("destinationPort", d, |node, d| whole_number(node, u16::MAX, d)).flatten(),
+            destination_port: object.read("destinationPort", d, |node, d| number(node, u16::MAX, d)).flatten(),
             sni: object.string("sni", d),
             jwt: object.read("jwt", d, map),
             metadata: object.read("metadata", d, |node, d| entries(node, d).to_vec()).unwrap_or_default(),
@@ -191,7 +192,7 @@ impl TestFile {
     /// # Errors
     /// It, or one of the policies' files, cannot be read, is not YAML, or is not valid; with everything that is wrong.
     pub fn read(file: &Path) -> Result<Self, TestFileError> {
-        let source = Arc::new(Source::read(file)?);
+        let source = Arc::new(SourceText::read(file)?);
         let mut documents = match yaml::documents(&source.text) {
             Ok(documents) => documents,
             Err(error) => return Err(TestFileError::Invalid(vec![load::not_yaml(&source, &error)])),
@@ -215,7 +216,7 @@ impl TestFile {
             return Err(TestFileError::Invalid(findings));
         }
         let set = PolicySet { resources, workload, mesh };
-        if let Some((resource, what)) = set.lacks_labels() {
+        if let Some((resource, what)) = set.missing_labels() {
             let message = format!("policy {} has {what}: give `workload.labels`", resource.policy.name);
             return Err(InputError { file: file.to_owned(), message }.into());
         }
@@ -325,7 +326,7 @@ fn expectation(node: &Node, d: &mut Diagnostics) -> Option<Expectation> {
         d.field("decision", |d| d.error("is missing"));
     }
     let policy = object.string("policy", d);
-    let rule = object.read("rule", d, |node, d| whole_number(node, 511, d)).flatten();
+    let rule = object.read("rule", d, |node, d| number(node, 511, d)).flatten();
     object.finish(d);
     Some(Expectation { decision: decision?, policy, rule: rule.map(usize::from) })
 }
@@ -379,11 +380,8 @@ fn address(node: &Node, d: &mut Diagnostics) -> Option<IpAddr> {
     address
 }
 
-fn whole_number(node: &Node, most: u16, d: &mut Diagnostics) -> Option<u16> {
-    let number = match node.value {
-        Value::Number(number) => (0..=most).find(|n| f64::from(*n).total_cmp(&number).is_eq()),
-        _ => None,
-    };
+fn number(node: &Node, most: u16, d: &mut Diagnostics) -> Option<u16> {
+    let number = whole_number(node, most.into()).and_then(|number| u16::try_from(number).ok());
     if number.is_none() {
         d.error(format!("must be a whole number from 0 to {most}"));
     }

@@ -9,7 +9,7 @@
 
 use crate::attribute::Cardinality;
 use crate::engine::compile::{
-    AnyOf, Check, Expected, MetadataMatcher, PathMatcher, RequestPrincipal, Rule, Test, Text,
+    AnyOf, Check, CompiledRule, Expected, MetadataMatcher, PathMatcher, RequestPrincipal, Test, Text,
 };
 use crate::identity::IdentityMatcher;
 use crate::matcher::template::{Tail, Template};
@@ -41,7 +41,7 @@ impl<'r> Alternative<'r> {
     }
 }
 
-impl Rule {
+impl CompiledRule {
     /// All ways to match the rule.
     pub(super) fn alternatives(&self) -> impl Iterator<Item = Alternative<'_>> {
         choices(self.from.as_ref()).flat_map(move |source| {

@@ -1,13 +1,14 @@
-//! A number that stands for a document: FNV-1a, with which nobody has to be kept from finding two of the same number.
+//! A non-cryptographic fingerprint of a document; collisions are not a security concern.
 //!
 //! It is the same for JSON text and for a `Struct`, whose entries come in any order.
 
+use std::hash::Hasher as _;
+
+use fnv::FnvHasher;
+
 use crate::document::{Node, Value};
 
-const START: u64 = 0xcbf2_9ce4_8422_2325;
-const PRIME: u64 = 0x0100_0000_01b3;
-
-/// The number of a document.
+/// The fingerprint of a document.
 #[must_use]
 pub fn of(node: &Node) -> u64 {
     match &node.value {
@@ -24,13 +25,14 @@ pub fn of(node: &Node) -> u64 {
 }
 
 fn text(kind: u8, bytes: &[u8]) -> u64 {
-    bytes.iter().fold(step(START, kind), |hash, byte| step(hash, *byte))
+    let mut hasher = FnvHasher::default();
+    hasher.write_u8(kind);
+    hasher.write(bytes);
+    hasher.finish()
 }
 
 fn pair(one: u64, other: u64) -> u64 {
-    other.to_le_bytes().into_iter().fold(one, step)
-}
-
-fn step(hash: u64, byte: u8) -> u64 {
-    (hash ^ u64::from(byte)).wrapping_mul(PRIME)
+    let mut hasher = FnvHasher::with_key(one);
+    hasher.write(&other.to_le_bytes());
+    hasher.finish()
 }

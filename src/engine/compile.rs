@@ -19,7 +19,7 @@ use crate::request::metadata::JWT_AUTHN;
 
 /// A rule, ready to be held against requests.
 #[derive(Debug)]
-pub struct Rule {
+pub struct CompiledRule {
     id: RuleId,
     /// Sources; `None`: from anywhere.
     pub(crate) from: Option<AnyOf>,
@@ -35,7 +35,7 @@ pub(crate) type Tests = Box<[Test]>;
 /// Groups of tests, one of which must hold.
 pub(crate) type AnyOf = Box<[Tests]>;
 
-impl Rule {
+impl CompiledRule {
     /// The rule's name.
     #[must_use]
     pub fn id(&self) -> &RuleId {
@@ -144,11 +144,11 @@ impl MetadataMatcher {
 
 /// The rules of a policy.
 #[must_use]
-pub fn policy(policy: &AuthorizationPolicy, options: &Options) -> Vec<Rule> {
+pub fn policy(policy: &AuthorizationPolicy, options: &Options) -> Vec<CompiledRule> {
     let name = Arc::new(policy.name.clone());
     let compiler = Compiler { action: policy.action, namespace: &policy.name.namespace, options };
     let groups = |groups: &[AllOf<Predicate>]| groups.iter().map(|all| compiler.tests(all)).collect();
-    let rule = |(index, rule): (usize, &crate::policy::Rule)| Rule {
+    let rule = |(index, rule): (usize, &crate::policy::Rule)| CompiledRule {
         id: RuleId::new(&name, index),
         from: rule.from.as_ref().map(|from| groups(&from.0)),
         to: rule.to.as_ref().map(|to| groups(&to.0)),

@@ -7,7 +7,7 @@
 use std::cell::OnceCell;
 
 use super::compile::{
-    AnyOf, Check, Expected, MetadataMatcher, MetadataPath, PathMatcher, RequestPrincipal, Rule, Test, Text,
+    AnyOf, Check, CompiledRule, Expected, MetadataMatcher, MetadataPath, PathMatcher, RequestPrincipal, Test, Text,
 };
 use crate::attribute::Origin;
 use crate::identity::IdentityMatcher;
@@ -91,7 +91,7 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
     }
 
     /// Whether the rule matches.
-    pub fn rule(&self, rule: &Rule) -> Truth {
+    pub fn rule(&self, rule: &CompiledRule) -> Truth {
         let to = self.clause(rule.to.as_ref());
         if to == Truth::No {
             return to;
@@ -184,7 +184,7 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
             if which == PeerName::Subject && !matchers.iter().any(IdentityMatcher::takes_subjects) {
                 continue;
             }
-            match self.peer_name(which) {
+            match self.attributes.checked_peer_name(which) {
                 Lookup::Value(name) if matchers.iter().any(|m| m.matches(name)) => return Lookup::Value(true),
                 Lookup::Value(_) | Lookup::Absent => {}
                 Lookup::Unreadable => answer = Lookup::Unreadable,
@@ -229,13 +229,6 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
                 (Some(_), Some(_)) => Lookup::Unreadable,
             })
         })
-    }
-
-    /// A name of the peer. One with a NUL, which certificates should not have and which programs cut off there, is
-    /// unreadable.
-    pub(super) fn peer_name(&self, which: PeerName) -> Lookup<&'r [u8]> {
-        let name = self.attributes.peer_name(which);
-        name.and_then(|name| if name.contains(&0) { Lookup::Unreadable } else { Lookup::Value(name) })
     }
 
     /// A value of metadata.

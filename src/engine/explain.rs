@@ -10,7 +10,7 @@ use std::cmp::Reverse;
 use std::fmt;
 use std::net::IpAddr;
 
-use super::compile::{AnyOf, Expected, Rule, Test, Tests};
+use super::compile::{AnyOf, CompiledRule, Expected, Test, Tests};
 use super::evaluate::Evaluation;
 use super::{Engine, RuleId};
 use crate::attribute::Attribute;
@@ -151,14 +151,14 @@ struct FailedTests<'e> {
 
 impl<A: Attributes> Evaluation<'_, A> {
     /// Why the rule does not match; `None` if it does.
-    fn miss(&self, rule: &Rule) -> Option<Miss> {
+    fn miss(&self, rule: &CompiledRule) -> Option<Miss> {
         let (FailedTests { clause, first: Test { expected, field, .. }, .. }, distance) = self.failures(rule)?;
         let is_not = *expected == Expected::NoMatch;
         Some(Miss { clause, field: usize::from(*field), is_not, distance })
     }
 
     /// The first clause that fails, and how many conditions do in all.
-    fn failures<'e>(&self, rule: &'e Rule) -> Option<(FailedTests<'e>, usize)> {
+    fn failures<'e>(&self, rule: &'e CompiledRule) -> Option<(FailedTests<'e>, usize)> {
         let failed = [
             rule.from.as_ref().and_then(|groups| self.nearest(groups, Clause::From)),
             rule.to.as_ref().and_then(|groups| self.nearest(groups, Clause::To)),

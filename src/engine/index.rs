@@ -27,21 +27,21 @@ use self::build::Builder;
 pub(crate) use self::look_up::FirstMatch;
 use self::look_up::Search;
 use self::node::Node;
-use super::compile::Rule;
+use super::compile::CompiledRule;
 use super::evaluate::Evaluation;
 use crate::request::Attributes;
 
 /// Rules, sorted by id as strings: `rule[10]` comes before `rule[2]`, as in Envoy's own RBAC filter.
 #[derive(Debug, Default)]
 pub struct Index {
-    rules: Box<[Rule]>,
+    rules: Box<[CompiledRule]>,
     root: Node,
 }
 
 impl Index {
     /// Puts the rules in order and files them.
     #[must_use]
-    pub fn new(rules: Vec<Rule>) -> Self {
+    pub fn new(rules: Vec<CompiledRule>) -> Self {
         let Self { rules, root } = Self::plain_scan(rules);
         let root = Builder::new(&rules).node(&root.always, &[]);
         Self { rules, root }
@@ -49,7 +49,7 @@ impl Index {
 
     /// The same rules, none of them filed: what an index must agree with.
     #[must_use]
-    pub fn plain_scan(mut rules: Vec<Rule>) -> Self {
+    pub fn plain_scan(mut rules: Vec<CompiledRule>) -> Self {
         rules.sort_unstable_by(|a, b| a.id().as_str().cmp(b.id().as_str()));
         let always = (0..).take(rules.len()).collect();
         Self { rules: rules.into(), root: Node { filed: Box::default(), always } }
@@ -57,7 +57,7 @@ impl Index {
 
     /// The rules, in order.
     #[must_use]
-    pub fn rules(&self) -> &[Rule] {
+    pub fn rules(&self) -> &[CompiledRule] {
         &self.rules
     }
 

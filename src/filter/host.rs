@@ -13,7 +13,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record, error};
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType};
 
-use super::telemetry::metrics::{Kind, Metric, Metrics};
+use super::telemetry::metrics::{Metric, MetricKind, Metrics};
 use super::{FilterStatus, Host, Plugin, Reply, Telemetry, property};
 use crate::config::{DenyResponse, NodeMetadata};
 use crate::request::Lookup;
@@ -293,13 +293,13 @@ impl Telemetry for Envoy {
 }
 
 impl Metrics for Envoy {
-    fn define(&self, kind: Kind, name: &str) -> Option<Metric> {
+    fn define(&self, kind: MetricKind, name: &str) -> Option<Metric> {
         if let Some(known) = METRICS.with_borrow(|metrics| metrics.get(name).copied()) {
             return Some(known);
         }
         let number = match kind {
-            Kind::Counter => 0,
-            Kind::Gauge => 1,
+            MetricKind::Counter => 0,
+            MetricKind::Gauge => 1,
         };
         let mut metric = 0;
         // SAFETY: the name is valid for its length; the result is written before the call returns.

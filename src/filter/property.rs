@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::policy::Labels;
 use crate::request::{Headers, Lookup};
 
 /// An address without a port: `10.0.0.1`, `2001:db8::1`.
@@ -57,15 +58,15 @@ pub fn text(bytes: &[u8]) -> Lookup<String> {
 /// Envoy encodes other types the same way: a number or a boolean as raw bytes, which no label has, and a list as keys
 /// without values. Labels that have no value at all are too rare to be told from a list.
 #[must_use]
-pub fn labels(bytes: &[u8]) -> Lookup<Vec<(String, String)>> {
+pub fn labels(bytes: &[u8]) -> Lookup<Labels> {
     // A map without entries has its count; this is an empty string.
     if bytes.is_empty() {
         return Lookup::Unreadable;
     }
     let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().filter(|text| is_label_text(text)).map(str::to_owned);
     Headers::read(bytes).and_then(|pairs| {
-        let labels: Option<Vec<_>> = pairs.iter().map(|(key, value)| Some((text(key)?, text(value)?))).collect();
-        let is_map = |labels: &Vec<(String, String)>| labels.is_empty() || labels.iter().any(|(_, v)| !v.is_empty());
+        let labels: Option<Labels> = pairs.iter().map(|(key, value)| Some((text(key)?, text(value)?))).collect();
+        let is_map = |labels: &Labels| labels.is_empty() || labels.iter().any(|(_, v)| !v.is_empty());
         labels.filter(is_map).map_or(Lookup::Unreadable, Lookup::Value)
     })
 }

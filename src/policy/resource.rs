@@ -2,7 +2,7 @@
 //!
 //! [`super::read`] builds an `AuthorizationPolicy` on top of it; the command reads a `RequestAuthentication` the same way.
 
-use super::{DEFAULT_NAMESPACE, PolicyName, Target, TargetKind, TargetReference};
+use super::{DEFAULT_NAMESPACE, Labels, PolicyName, Target, TargetKind, TargetReference};
 use crate::diagnostic::Diagnostics;
 use crate::document::{Node, Object, list, string, string_map};
 
@@ -127,11 +127,11 @@ pub fn metadata(node: &Node, diagnostics: &mut Diagnostics) -> Option<Metadata> 
 }
 
 /// Reads `spec.selector`: the labels that a workload must carry.
-pub fn selector(node: &Node, diagnostics: &mut Diagnostics) -> Vec<(String, String)> {
-    let Some(mut object) = Object::open(node, diagnostics) else { return Vec::new() };
+pub fn selector(node: &Node, diagnostics: &mut Diagnostics) -> Labels {
+    let Some(mut object) = Object::open(node, diagnostics) else { return Labels::default() };
     let labels = object.read("matchLabels", diagnostics, string_map).unwrap_or_default();
     object.finish(diagnostics);
-    labels
+    labels.into()
 }
 
 /// Reads `spec.targetRefs`; an entry that is wrong is reported and left out.
@@ -187,7 +187,7 @@ pub fn target_reference(node: &Node, diagnostics: &mut Diagnostics) -> Option<Ta
 
 /// Which workloads a resource is for: its selector or its target references.
 pub fn target(
-    selector: Option<Vec<(String, String)>>,
+    selector: Option<Labels>,
     target_ref: Option<Vec<TargetReference>>,
     target_refs: Option<Vec<TargetReference>>,
     diagnostics: &mut Diagnostics,

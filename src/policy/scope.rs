@@ -4,6 +4,7 @@
 //! filter logs it for every policy.
 
 use std::fmt;
+use std::ops::Deref;
 
 use super::{AuthorizationPolicy, Target, TargetKind, TargetReference};
 use crate::diagnostic::Diagnostics;
@@ -18,13 +19,67 @@ const WAYPOINT_CONTROLLER: &str = "istio.io-mesh-controller";
 /// The gateway class whose policies are for every waypoint.
 pub const WAYPOINT_CLASS: &str = "istio-waypoint";
 
+/// The labels of a workload, or those that a selector asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Labels(Vec<(String, String)>);
+
+impl Labels {
+    /// The value of a label.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.iter().find(|(other, _)| other == key).map(|(_, value)| value.as_str())
+    }
+
+    /// Whether all of the other labels are among these.
+    #[must_use]
+    pub fn include(&self, wanted: &Self) -> bool {
+        wanted.iter().all(|label| self.contains(label))
+    }
+
+    /// Whether both have a label of one key with different values, so that no workload can have all of them.
+    #[must_use]
+    pub fn exclude(&self, other: &Self) -> bool {
+        self.iter()
+            .any(|(key, value)| other.iter().any(|(other_key, other_value)| key == other_key && value != other_value))
+    }
+}
+
+impl Deref for Labels {
+    type Target = [(String, String)];
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl<'l> IntoIterator for &'l Labels {
+    type Item = &'l (String, String);
+    type IntoIter = std::slice::Iter<'l, (String, String)>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
+
+impl From<Vec<(String, String)>> for Labels {
+    fn from(labels: Vec<(String, String)>) -> Self {
+        Self(labels)
+    }
+}
+
+impl FromIterator<(String, String)> for Labels {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(labels: I) -> Self {
+        Self(labels.into_iter().collect())
+    }
+}
+
 /// The workload that a filter protects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Workload {
     /// Its namespace.
     pub namespace: String,
     /// Its labels; `None`: unknown.
-    pub labels: Option<Vec<(String, String)>>,
+    pub labels: Option<Labels>,
     /// Set if it is a gateway or a waypoint.
     pub gateway: Option<Gateway>,
     /// The namespace whose policies are for every workload.
@@ -58,12 +113,12 @@ impl Workload {
     /// other, since one of them would then silently lose policies.
     pub fn new(
         namespace: String,
-        labels: Option<Vec<(String, String)>>,
+        labels: Option<Labels>,
         gateway: Option<Gateway>,
         root_namespace: String,
         diagnostics: &mut Diagnostics,
     ) -> Self {
-        let label = |name| labels.iter().flatten().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        let label = |key| labels.as_ref().and_then(|labels| labels.get(key));
         let is_waypoint = label(MANAGED_LABEL) == Some(WAYPOINT_CONTROLLER);
         if is_waypoint && !gateway.as_ref().is_some_and(|gateway| gateway.waypoint) {
             diagnostics.error_with_hint(
@@ -87,22 +142,34 @@ impl Workload {
         Self { namespace, labels, gateway, root_namespace }
     }
 
-    /// What of a policy cannot be decided about this workload, because its labels are unknown: without them a policy with
-    /// a selector would apply to nothing, and so would one for a gateway, and nobody would notice.
+    /// What a resource with this target has that needs the labels of this workload, if these are unknown. Without them a
+    /// policy with a selector would apply to nothing, and so would one for a gateway, and nobody would notice.
     #[must_use]
-    pub fn lacks_labels_for(&self, policy: &AuthorizationPolicy) -> Option<&'static str> {
-        self.lacks_labels_for_target(&policy.target)
-    }
-
-    /// As [`Self::lacks_labels_for`], for whatever has this target.
-    #[must_use]
-    pub fn lacks_labels_for_target(&self, target: &Target) -> Option<&'static str> {
+    pub fn missing_labels(&self, target: &Target) -> Option<NeedsLabels> {
         match target {
             _ if self.labels.is_some() => None,
-            Target::Labels(_) => Some("a selector"),
-            Target::References(_) if self.gateway.is_none() => Some("a target reference"),
+            Target::Labels(_) => Some(NeedsLabels::Selector),
+            Target::References(_) if self.gateway.is_none() => Some(NeedsLabels::TargetReference),
             Target::References(_) | Target::Everything => None,
         }
+    }
+}
+
+/// What of a resource can only be decided with the labels of the workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NeedsLabels {
+    /// `selector`.
+    Selector,
+    /// `targetRef` or `targetRefs`.
+    TargetReference,
+}
+
+impl fmt::Display for NeedsLabels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Selector => "a selector",
+            Self::TargetReference => "a target reference",
+        })
     }
 }
 
@@ -155,8 +222,8 @@ pub fn scope_of(namespace: &str, target: &Target, workload: &Workload) -> Scope 
         _ if namespace != workload.namespace && namespace != workload.root_namespace => Scope::OtherNamespace,
         (Target::Everything, _) => Scope::Applies,
         (Target::Labels(wanted), _) => {
-            let carried = workload.labels.as_deref().unwrap_or(&[]);
-            if wanted.iter().all(|label| carried.contains(label)) { Scope::Applies } else { Scope::OtherLabels }
+            let has_all = workload.labels.as_ref().is_some_and(|labels| labels.include(wanted));
+            if has_all || wanted.is_empty() { Scope::Applies } else { Scope::OtherLabels }
         }
     }
 }
@@ -191,7 +258,7 @@ pub fn covers(wider: Reach<'_>, narrower: Reach<'_>, root_namespace: &str) -> bo
         _ if !same_namespace && wider.namespace != root_namespace => false,
         (Target::Everything, _) => true,
         (Target::Labels(_), Target::Everything) => false,
-        (Target::Labels(wider), Target::Labels(labels)) => wider.iter().all(|label| labels.contains(label)),
+        (Target::Labels(wider), Target::Labels(labels)) => labels.include(wider),
     }
 }
 
@@ -204,9 +271,7 @@ pub fn may_meet(one: Reach<'_>, other: Reach<'_>, root_namespace: &str) -> bool 
     }
     let near = one.namespace == other.namespace || [one.namespace, other.namespace].contains(&root_namespace);
     near && match (one.target, other.target) {
-        (Target::Labels(labels), Target::Labels(others)) => {
-            !labels.iter().any(|(key, value)| others.iter().any(|(other, with)| key == other && value != with))
-        }
+        (Target::Labels(labels), Target::Labels(others)) => !labels.exclude(others),
         _ => true,
     }
 }

@@ -5,7 +5,9 @@
 
 use super::key::ParseError;
 use super::resource::{DRY_RUN, target};
-use super::{Action, AllOf, AuthorizationPolicy, PolicyName, Predicate, Rule, ServiceAccount, TargetReference, Values};
+use super::{
+    Action, AllOf, AuthorizationPolicy, Labels, PolicyName, Predicate, Rule, ServiceAccount, TargetReference, Values,
+};
 use crate::diagnostic::Diagnostics;
 
 /// A resource as read, before its fields are held against each other. Absent and empty are still different.
@@ -14,7 +16,7 @@ pub struct Draft {
     /// The value of the annotation [`DRY_RUN`].
     pub dry_run: Option<String>,
     /// `spec.selector.matchLabels`.
-    pub selector: Option<Vec<(String, String)>>,
+    pub selector: Option<Labels>,
     /// `spec.targetRef`; empty if it was wrong.
     pub target_ref: Option<Vec<TargetReference>>,
     /// `spec.targetRefs`.

@@ -5,6 +5,12 @@
 
 use super::Lookup;
 
+/// Whether this is a header's name: a token of RFC 9110. Envoy starts with no other in its configuration.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+}
+
 /// Pairs of names and values, in the host's encoding, checked.
 #[derive(Clone, Copy, Debug)]
 pub struct Headers<'a> {

@@ -225,7 +225,7 @@ fn shadows(set: &PolicySet) -> Result<Vec<Value>> {
     ensure!(diagnostics.count() == 0, "{:?}", diagnostics.into_found());
     let workload = Workload {
         namespace: NAMESPACE.to_owned(),
-        labels: Some(vec![("app".to_owned(), "httpbin".to_owned())]),
+        labels: Some(vec![("app".to_owned(), "httpbin".to_owned())].into()),
         gateway: None,
         root_namespace: ROOT_NAMESPACE.to_owned(),
     };

@@ -11,9 +11,9 @@ use mesh_authz::engine::{Combining, Engine, Verdict};
 use mesh_authz::policy::scope::{Gateway, Scope, ServiceName, Workload, scope};
 use mesh_authz::request::Lookup;
 use mesh_authz_cli::load::Resource;
-use mesh_authz_cli::load::finding::Source;
+use mesh_authz_cli::load::finding::SourceText;
 use mesh_authz_cli::render::instances::{GATEWAY_LABELS, Plan, Topology, Waypoint, plan};
-use mesh_authz_cli::render::kubernetes::{Image, Kind, extension};
+use mesh_authz_cli::render::kubernetes::{ExtensionKind, Image, extension};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use proptest::test_runner::TestRunner;
@@ -193,7 +193,7 @@ fn loads(resource: &Value, proxy: &Proxy, outgoing: bool) -> bool {
 }
 
 fn resources(policies: &[Value]) -> Vec<Resource> {
-    let source = Arc::new(Source::new("policies.yaml".into(), String::new()));
+    let source = Arc::new(SourceText::new("policies.yaml".into(), String::new()));
     let resource = |policy: &Value| Resource { source: Arc::clone(&source), node: node(policy), policy: read(policy) };
     policies.iter().map(resource).collect()
 }
@@ -207,7 +207,7 @@ fn gateways() -> Vec<(String, String)> {
     GATEWAY_LABELS.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
 }
 
-fn rendered(plan: &Plan<'_>, kind: Kind, combining: Combining) -> Vec<Value> {
+fn rendered(plan: &Plan<'_>, kind: ExtensionKind, combining: Combining) -> Vec<Value> {
     let image = Image { url: "oci://registry.example/m:1".to_owned(), sha256: None, pull_secret: None };
     plan.instances.iter().map(|instance| extension(kind, instance, &image, &options(combining))).collect()
 }
@@ -235,7 +235,7 @@ fn the_instances_on_a_workload_decide_together_what_all_policies_decide() {
             let applying = resources.iter().map(|resource| &resource.policy);
             let applying: Vec<_> = applying.filter(|policy| scope(policy, &workload) == Scope::Applies).collect();
             let all = Engine::new(applying.iter().copied(), &crate::policies::options(combining));
-            for kind in [Kind::WasmPlugin, Kind::TrafficExtension] {
+            for kind in [ExtensionKind::WasmPlugin, ExtensionKind::TrafficExtension] {
                 let rendered = rendered(&plan, kind, combining);
                 let loaded: Vec<_> = rendered.iter().filter(|resource| loads(resource, &proxy, false)).collect();
                 prop_assert!(applying.is_empty() || !loaded.is_empty(), "nothing is loaded");
@@ -268,7 +268,7 @@ fn resources_do_not_depend_on_the_order_of_policies_and_have_names_of_their_own(
             let gateways = gateways();
             let rendered = |policies: &[Value]| {
                 let resources = resources(policies);
-                self::rendered(&planned(&resources, &gateways), Kind::WasmPlugin, Combining::DenyOverrides)
+                self::rendered(&planned(&resources, &gateways), ExtensionKind::WasmPlugin, Combining::DenyOverrides)
             };
             let all = rendered(&policies);
             prop_assert_eq!(&rendered(&shuffled), &all);
@@ -288,7 +288,7 @@ fn whatever_is_selected_by_its_label_istio_is_a_gateway() {
     let resources = resources(&[policy]);
     let gateways = gateways();
     let plan = planned(&resources, &gateways);
-    let rendered = rendered(&plan, Kind::WasmPlugin, Combining::DenyOverrides);
+    let rendered = rendered(&plan, ExtensionKind::WasmPlugin, Combining::DenyOverrides);
     let proxy = Proxy { namespace: "a", labels: vec![("istio", "entrance"), ("app", "x")], service: None };
     assert_eq!(rendered.len(), 1);
     assert_eq!(rendered[0]["spec"].get("match"), None, "{rendered:#?}");
@@ -304,7 +304,7 @@ fn a_gateway_that_one_policy_selects_is_one_to_a_wider_policy_too() {
         wide["metadata"]["namespace"] = json!(namespace);
         let resources = resources(&[narrow.clone(), wide]);
         let gateways = gateways();
-        let rendered = rendered(&planned(&resources, &gateways), Kind::WasmPlugin, Combining::DenyOverrides);
+        let rendered = rendered(&planned(&resources, &gateways), ExtensionKind::WasmPlugin, Combining::DenyOverrides);
         let proxy = Proxy { namespace: "a", labels: vec![("istio", "entrance")], service: None };
         let of_gateways = |resource: &&Value| resource["spec"].get("match").is_none();
         let loaded: Vec<_> =

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use mesh_authz::document::{Node, Value};
 use mesh_authz_cli::lint;
 use mesh_authz_cli::load::Resources;
-use mesh_authz_cli::load::finding::{Finding, Source};
+use mesh_authz_cli::load::finding::{Finding, SourceText};
 use mesh_authz_cli::load::yaml;
 
 /// Every field of the language, one a line wherever YAML allows it.
@@ -118,7 +118,7 @@ spec:
 
 /// The errors; and what lints say where a mistake leaves a valid policy, among names that are the author's.
 fn errors(text: &str) -> Vec<Finding> {
-    let mut resources = Resources::of(&Arc::new(Source::new(PathBuf::from("p.yaml"), text.to_owned())));
+    let mut resources = Resources::of(&Arc::new(SourceText::new(PathBuf::from("p.yaml"), text.to_owned())));
     let mut lints = lint::lint(&resources, &lint::LintContext::default());
     lints.retain(|finding| matches!(finding.code, Some("MA028" | "MA029")));
     resources.findings.append(&mut lints);

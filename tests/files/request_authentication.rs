@@ -56,7 +56,7 @@ fn every_field_is_read() {
     let read = read.unwrap();
     let text = |text: &str| text.to_owned();
     assert_eq!(read.name.to_string(), "shop/r");
-    assert_eq!(read.target, Target::Labels(vec![(text("app"), text("x"))]));
+    assert_eq!(read.target, Target::Labels(vec![(text("app"), text("x"))].into()));
     let expected = JwtRule {
         issuer: Some(text("i")),
         audiences: vec![text("a"), text("b")],

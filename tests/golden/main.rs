@@ -29,7 +29,7 @@ fn httpbin() -> Workload {
     let label = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     Workload {
         namespace: "foo".to_owned(),
-        labels: Some(vec![label("app", "httpbin"), label("version", "v1")]),
+        labels: Some(vec![label("app", "httpbin"), label("version", "v1")].into()),
         gateway: None,
         root_namespace: "istio-config".to_owned(),
     }

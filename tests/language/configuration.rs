@@ -5,6 +5,7 @@ use mesh_authz::config::{
 };
 use mesh_authz::document::{Node, Value, from_json, from_struct};
 use mesh_authz::engine::Combining;
+use mesh_authz::policy::Labels;
 use mesh_authz::policy::scope::{Gateway, ServiceName};
 use mesh_authz::request::Lookup;
 
@@ -20,7 +21,7 @@ fn with(field: &str) -> PluginConfig {
     read(&format!("{{\"policies\":[],{field}}}"))
 }
 
-fn labels(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+fn labels(pairs: &[(&str, &str)]) -> Labels {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
@@ -57,7 +58,7 @@ fn the_workload() {
     let config = with(r#""workload":{"namespace":"shop","labels":{"app":"a","b":""}}"#);
     assert_eq!(config.workload.namespace, "shop");
     assert_eq!(config.workload.labels, Some(labels(&[("app", "a"), ("b", "")])));
-    assert_eq!(with(r#""workload":{"labels":{}}"#).workload.labels, Some(Vec::new()), "known to have none");
+    assert_eq!(with(r#""workload":{"labels":{}}"#).workload.labels, Some(Labels::default()), "known to have none");
     assert_eq!(with(r#""workload":{}"#).workload.labels, None);
 }
 
@@ -167,7 +168,7 @@ fn the_hash_is_that_of_what_the_configuration_says() {
 #[test]
 fn the_response_to_a_refused_request() {
     let config = with(r#""denyResponse":{"status":404,"body":"","headers":{"x-why":"policy","x-empty":""}}"#);
-    let headers = labels(&[("x-why", "policy"), ("x-empty", "")]);
+    let headers = labels(&[("x-why", "policy"), ("x-empty", "")]).to_vec();
     assert_eq!(config.deny_response, DenyResponse { status: 404, body: String::new(), headers });
     for status in [400, 499, 500, 599] {
         assert_eq!(with(&format!(r#""denyResponse":{{"status":{status}}}"#)).deny_response.status, status);

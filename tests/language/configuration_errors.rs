@@ -2,13 +2,14 @@
 
 use mesh_authz::config::{NodeMetadata, PluginConfig};
 use mesh_authz::document::{from_json, from_struct};
+use mesh_authz::policy::Labels;
 use mesh_authz::request::Lookup;
 
 use crate::configuration::{POLICY, encode};
 
 /// What is wrong with it; nothing of it is accepted.
 fn errors(bytes: &[u8]) -> Vec<String> {
-    let node = NodeMetadata { namespace: Lookup::Absent, labels: Lookup::Value(Vec::new()) };
+    let node = NodeMetadata { namespace: Lookup::Absent, labels: Lookup::Value(Labels::default()) };
     let found = PluginConfig::read(bytes, &node).expect_err("is to be refused");
     found.iter().map(ToString::to_string).collect()
 }
@@ -232,7 +233,7 @@ fn two_policies_of_one_name() {
     let explicit = POLICY.replace("\"name\":\"p\"", "\"name\":\"p\",\"namespace\":\"default\"");
     assert_eq!(errors(format!(r#"{{"policies":[{POLICY},{explicit}]}}"#).as_bytes()).len(), 1);
     let elsewhere = POLICY.replace("\"name\":\"p\"", "\"name\":\"p\",\"namespace\":\"other\"");
-    let node = NodeMetadata { namespace: Lookup::Absent, labels: Lookup::Value(Vec::new()) };
+    let node = NodeMetadata { namespace: Lookup::Absent, labels: Lookup::Value(Labels::default()) };
     PluginConfig::read(format!(r#"{{"policies":[{POLICY},{elsewhere}]}}"#).as_bytes(), &node).unwrap();
 }
 
@@ -326,7 +327,7 @@ fn an_empty_value_is_no_map_of_labels() {
     use mesh_authz::request::Headers;
     let pairs = |pairs: &[(&str, &str)]| labels(&Headers::encode(pairs));
     assert_eq!(labels(b""), Lookup::Unreadable);
-    assert_eq!(pairs(&[]), Lookup::Value(Vec::new()));
+    assert_eq!(pairs(&[]), Lookup::Value(Labels::default()));
     assert_eq!(pairs(&[("app", ""), ("b", "")]), Lookup::Unreadable, "cannot be told from a list");
     assert_eq!(pairs(&[("app", ""), ("b", "c")]).known().map(|labels| labels.len()), Some(2));
     assert_eq!(pairs(&[("app", "\0\0\0\0\0\0\0@")]), Lookup::Unreadable, "the number 2");

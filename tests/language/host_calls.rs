@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 
 use mesh_authz::config::NodeMetadata;
-use mesh_authz::filter::telemetry::metrics::{Kind, Metric, Metrics};
+use mesh_authz::filter::telemetry::metrics::{Metric, MetricKind, Metrics};
 use mesh_authz::filter::{FilterStatus, Host, Plugin, Reply, Telemetry};
 use mesh_authz::request::{Headers, Lookup};
 use serde_json::{Value, json};
@@ -62,7 +62,7 @@ impl Telemetry for Recorder {
 }
 
 impl Metrics for Recorder {
-    fn define(&self, _: Kind, _: &str) -> Option<Metric> {
+    fn define(&self, _: MetricKind, _: &str) -> Option<Metric> {
         None
     }
 

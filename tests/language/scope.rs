@@ -1,7 +1,7 @@
 //! Which policies apply to a workload, and why the others do not.
 
-use mesh_authz::policy::AuthorizationPolicy;
 use mesh_authz::policy::scope::{Gateway, Scope, ServiceName, Workload, scope};
+use mesh_authz::policy::{AuthorizationPolicy, Labels};
 
 use crate::support::{named, policies};
 
@@ -9,7 +9,7 @@ fn policy(namespace: &str, spec: &str) -> AuthorizationPolicy {
     policies(&named(namespace, "p", spec)).remove(0)
 }
 
-fn labels(labels: &[(&str, &str)]) -> Vec<(String, String)> {
+fn labels(labels: &[(&str, &str)]) -> Labels {
     labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use log::{LevelFilter, Log, Metadata, Record};
 use mesh_authz::config::NodeMetadata;
 use mesh_authz::filter::telemetry::limiter::Limiter;
-use mesh_authz::filter::telemetry::metrics::{Kind, Metric, Metrics};
+use mesh_authz::filter::telemetry::metrics::{Metric, MetricKind, Metrics};
 use mesh_authz::filter::{Host, Plugin, Reply, Telemetry};
 use mesh_authz::request::{Headers, Lookup};
 use serde_json::{Value, json};
@@ -102,7 +102,7 @@ impl Telemetry for Recorder {
 }
 
 impl Metrics for Recorder {
-    fn define(&self, _: Kind, name: &str) -> Option<Metric> {
+    fn define(&self, _: MetricKind, name: &str) -> Option<Metric> {
         let mut names = self.names.borrow_mut();
         names.push(name.to_owned());
         (!self.defines_nothing).then(|| Metric(u32::try_from(names.len()).unwrap() - 1))

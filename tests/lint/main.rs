@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use mesh_authz_cli::lint::{LintContext, PathNormalization, lint};
 use mesh_authz_cli::load::Resources;
-use mesh_authz_cli::load::finding::{Finding, Source};
+use mesh_authz_cli::load::finding::{Finding, SourceText};
 
 /// An Envoy that spells paths in one way, so that only one lint speaks of spellings.
 fn one_spelling() -> LintContext {
@@ -39,7 +39,7 @@ fn mesh(domain: &str, aliases: &[&str]) -> LintContext {
 
 /// The policies in a text, all of them valid.
 fn resources(text: &str) -> Resources {
-    Resources::of(&Arc::new(Source::new(PathBuf::from("p.yaml"), text.to_owned())))
+    Resources::of(&Arc::new(SourceText::new(PathBuf::from("p.yaml"), text.to_owned())))
 }
 
 /// What is found in a text.

@@ -39,7 +39,7 @@ fn selectors_are_held_against_workloads() {
         assert_eq!(fires(selecting("shop", "{ app: b }"), workload), at("app"), "{kind}");
     }
     let mut given = one_spelling();
-    given.workload = Some(("shop".to_owned(), vec![("app".to_owned(), "a".to_owned())]));
+    given.workload = Some(("shop".to_owned(), vec![("app".to_owned(), "a".to_owned())].into()));
     assert_eq!(paths("MA010", &selecting("shop", "{ app: a }"), &given), [""; 0]);
     assert_eq!(paths("MA010", &selecting("shop", "{ app: b }"), &given), at("app"));
 }

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use mesh_authz::analysis::{self, Rule, RuleIndex};
+use mesh_authz::analysis::{self, CompiledRule, RuleIndex};
 use mesh_authz::engine::Combining;
 use mesh_authz::request::Lookup;
 use proptest::collection::vec;
@@ -37,7 +37,7 @@ fn rules(action: &'static str) -> impl Strategy<Value = Vec<Value>> {
     })
 }
 
-fn compiled(specs: &[Value]) -> Vec<Rule> {
+fn compiled(specs: &[Value]) -> Vec<CompiledRule> {
     let options = options(Combining::DenyOverrides);
     let policy = |(number, spec): (usize, &Value)| read(&named(&format!("p{number:02}"), spec.clone()));
     specs.iter().enumerate().map(policy).flat_map(|policy| analysis::rules(&policy, &options)).collect()

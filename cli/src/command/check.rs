@@ -3,9 +3,6 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use crate::lint::{self, CATALOGUE, Lint, LintContext, PathNormalization};
-use crate::load::Resources;
-use crate::load::finding::{Finding, Severity};
 use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
 use mesh_authz::document::Span;
@@ -13,6 +10,9 @@ use serde::Serialize;
 
 use super::options::Setting;
 use super::{Answer, Failure, sarif, snippet};
+use crate::lint::{self, CATALOGUE, Lint, LintContext, PathNormalization};
+use crate::load::Resources;
+use crate::load::finding::{Finding, Severity};
 
 /// Arguments of `mesh-authz check`.
 #[derive(Debug, clap::Args)]
@@ -97,7 +97,7 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
         }
         return Ok(Answer::Good);
     }
-    let mut resources = Resources::read(&arguments.files).map_err(|error| error.to_string())?;
+    let mut resources = Resources::read(&arguments.files)?;
     let mut findings = std::mem::take(&mut resources.findings);
     findings.extend(lint::lint(&resources, &arguments.context()?));
     findings.retain(|finding| {
@@ -105,7 +105,7 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
     });
     findings.sort_by(|one, other| one.order().cmp(&other.order()));
     if resources.policies.is_empty() && findings.is_empty() {
-        return Err("there is no AuthorizationPolicy in the input".to_owned());
+        return Err(Failure::unusable("there is no AuthorizationPolicy in the input"));
     }
     let report = Report::new(&resources, &findings);
     match arguments.format {
@@ -180,7 +180,7 @@ struct JsonPlace {
 }
 
 impl JsonPlace {
-    fn new(source: &crate::load::finding::Source, span: Option<Span>) -> Self {
+    fn new(source: &crate::load::finding::SourceText, span: Option<Span>) -> Self {
         Self {
             file: source.file.display().to_string(),
             line: span.map(|span| span.start.line),

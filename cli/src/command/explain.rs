@@ -6,8 +6,6 @@ mod request;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use crate::explain::{Actual, Explanation, Failed, RuleReport};
-use crate::load::policy_set::PolicySet;
 use anstyle::{AnsiColor, Style};
 use clap::ValueEnum;
 use mesh_authz::engine::{DryRunResult, RuleId, Verdict};
@@ -16,6 +14,8 @@ use self::json::Json;
 use self::request::RequestOptions;
 use super::options::Setting;
 use super::{Answer, Failure, snippet};
+use crate::explain::{Actual, Explanation, FailedCondition, RuleReport};
+use crate::load::policy_set::PolicySet;
 
 /// Arguments of `mesh-authz explain`.
 #[derive(Debug, clap::Args)]
@@ -56,10 +56,10 @@ enum Format {
 pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
     let mesh = arguments.setting.mesh();
     let workload = arguments.setting.workload.workload(&mesh)?;
-    let Some(resources) = super::valid_resources(&arguments.files)? else { return Ok(Answer::Bad) };
+    let resources = super::valid_resources(&arguments.files)?;
     let set = PolicySet { resources, workload, mesh };
-    if let Some((resource, what)) = set.lacks_labels() {
-        return Err(super::needs_labels(&resource.policy, what));
+    if let Some((resource, what)) = set.missing_labels() {
+        return Err(Failure::NeedsLabels { kind: "policy", name: resource.policy.name.clone(), what });
     }
     let request = arguments.request.read()?;
     let engine = set.engine();
@@ -156,7 +156,7 @@ fn name(rule: &RuleId) -> String {
     format!("rule {} of {}", rule.index, rule.policy)
 }
 
-fn miss(report: &RuleReport<'_>, failed: &Failed, out: &mut String) {
+fn miss(report: &RuleReport<'_>, failed: &FailedCondition, out: &mut String) {
     let RuleReport { resource, rule, action, dry_run, .. } = report;
     let dry_run = if *dry_run { " (dry run)" } else { "" };
     let place = snippet::place(&resource.source, failed.span);

@@ -42,18 +42,18 @@ pub fn man(arguments: &Man, out: &mut String) -> Result<Answer, Failure> {
     let command = super::Arguments::command();
     let Some(folder) = &arguments.output else {
         let mut page = Vec::new();
-        clap_mangen::Man::new(command).render(&mut page).map_err(|error| error.to_string())?;
+        clap_mangen::Man::new(command).render(&mut page).map_err(Failure::unusable)?;
         return print(page, out);
     };
     let write = || {
         std::fs::create_dir_all(folder)?;
         clap_mangen::generate_to(command, folder)
     };
-    write().map_err(|error| format!("{}: {error}", folder.display()))?;
+    write().map_err(|error| Failure::Unusable(format!("{}: {error}", folder.display())))?;
     Ok(Answer::Good)
 }
 
 fn print(text: Vec<u8>, out: &mut String) -> Result<Answer, Failure> {
-    *out = String::from_utf8(text).map_err(|error| error.to_string())?;
+    *out = String::from_utf8(text).map_err(Failure::unusable)?;
     Ok(Answer::Good)
 }

@@ -6,8 +6,8 @@ use clap::builder::PossibleValuesParser;
 use mesh_authz::config::{self, COMBINING, DEFAULT_ROOT_NAMESPACE, DEFAULT_TRUST_DOMAIN, Mesh};
 use mesh_authz::diagnostic::Diagnostics;
 use mesh_authz::document::{Node, Value};
-use mesh_authz::policy::DEFAULT_NAMESPACE;
 use mesh_authz::policy::scope::Workload;
+use mesh_authz::policy::{DEFAULT_NAMESPACE, Labels};
 
 use super::Failure;
 
@@ -91,12 +91,12 @@ impl WorkloadOptions {
     }
 
     /// The labels, if any are given: otherwise they are unknown, not none.
-    pub fn labels(&self) -> Result<Option<Vec<(String, String)>>, Failure> {
+    pub fn labels(&self) -> Result<Option<Labels>, Failure> {
         let mut seen = HashSet::new();
         match self.labels.iter().find(|(key, _)| !seen.insert(key)) {
-            Some((key, _)) => Err(format!("the label {key} is given twice")),
+            Some((key, _)) => Err(Failure::Unusable(format!("the label {key} is given twice"))),
             None if self.labels.is_empty() => Ok(None),
-            None => Ok(Some(self.labels.clone())),
+            None => Ok(Some(self.labels.clone().into())),
         }
     }
 
@@ -105,7 +105,7 @@ impl WorkloadOptions {
         let root_namespace = mesh.root_namespace.clone();
         let workload = Workload::new(self.namespace(), self.labels()?, None, root_namespace, &mut diagnostics);
         match diagnostics.into_found().first() {
-            Some(error) => Err(error.to_string()),
+            Some(error) => Err(Failure::unusable(error)),
             None => Ok(workload),
         }
     }

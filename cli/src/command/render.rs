@@ -7,14 +7,13 @@ mod shared;
 
 use std::path::PathBuf;
 
-use crate::load::Resources;
-use crate::load::finding::Finding;
-use crate::render::rbac::{self, Traffic};
-use crate::render::{self, Described};
-
 use self::shared::{Format, applying};
 use super::options::{MeshOptions, Setting, WorkloadOptions};
 use super::{Answer, Failure, note};
+use crate::load::Resources;
+use crate::render::kubernetes::ExtensionKind;
+use crate::render::rbac::{self, Traffic};
+use crate::render::{self, WorkloadSettings};
 
 /// What to render.
 #[derive(Debug, clap::Subcommand)]
@@ -84,20 +83,6 @@ pub struct EnvoyRbac {
     format: Format,
 }
 
-/// Why there is nothing to print.
-pub enum Stop {
-    /// The question cannot be answered.
-    Failure(Failure),
-    /// The policies are wrong.
-    Findings(Vec<Finding>),
-}
-
-impl From<Failure> for Stop {
-    fn from(failure: Failure) -> Self {
-        Self::Failure(failure)
-    }
-}
-
 pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
     let files = match arguments {
         Arguments::PluginConfig(PluginConfig { files, .. }) | Arguments::EnvoyRbac(EnvoyRbac { files, .. }) => files,
@@ -105,39 +90,27 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
         Arguments::Ecds(arguments) => &arguments.files,
         Arguments::WasmPlugin(arguments) | Arguments::TrafficExtension(arguments) => &arguments.files,
     };
-    let Some(resources) = super::valid_resources(files)? else { return Ok(Answer::Bad) };
-    let rendered = match arguments {
+    let resources = super::valid_resources(files)?;
+    *out = match arguments {
         Arguments::PluginConfig(arguments) => {
             say_skipped(&resources);
-            plugin_config(&resources, arguments).map_err(Stop::Failure)
+            plugin_config(&resources, arguments)?
         }
         Arguments::EnvoyRbac(arguments) => {
             say_skipped(&resources);
-            envoy_rbac(&resources, arguments).map_err(Stop::Failure)
+            envoy_rbac(&resources, arguments)?
         }
-        Arguments::Envoy(arguments) => bootstrap::render(&resources, arguments),
+        Arguments::Envoy(arguments) => bootstrap::render(&resources, arguments)?,
         Arguments::Ecds(arguments) => {
             say_skipped(&resources);
-            ecds::render(&resources, arguments)
+            ecds::render(&resources, arguments)?
         }
-        Arguments::WasmPlugin(arguments) => {
-            resources::render(&resources, render::kubernetes::Kind::WasmPlugin, arguments)
-        }
+        Arguments::WasmPlugin(arguments) => resources::render(&resources, ExtensionKind::WasmPlugin, arguments)?,
         Arguments::TrafficExtension(arguments) => {
-            resources::render(&resources, render::kubernetes::Kind::TrafficExtension, arguments)
+            resources::render(&resources, ExtensionKind::TrafficExtension, arguments)?
         }
     };
-    match rendered {
-        Ok(rendered) => {
-            *out = rendered;
-            Ok(Answer::Good)
-        }
-        Err(Stop::Failure(failure)) => Err(failure),
-        Err(Stop::Findings(findings)) => {
-            super::complain(&findings);
-            Ok(Answer::Bad)
-        }
-    }
+    Ok(Answer::Good)
 }
 
 /// Verifying tokens is another filter's part.
@@ -153,7 +126,7 @@ fn plugin_config(resources: &Resources, arguments: &PluginConfig) -> Result<Stri
     if workload.namespace.is_some() && labels.is_some() {
         applying(resources, &workload.workload(&mesh)?)?;
     }
-    let described = Described { namespace: workload.namespace.clone(), labels, gateway: None };
+    let described = WorkloadSettings { namespace: workload.namespace.clone(), labels, gateway: None };
     Format::Json.print(&render::plugin_config(resources, &described, &mesh))
 }
 

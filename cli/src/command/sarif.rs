@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 
-use crate::lint::{CATALOGUE, Lint};
-use crate::load::finding::{Finding, Severity, Source};
 use mesh_authz::document::Span;
 use serde_json::{Map, Value, json};
+
+use crate::lint::{CATALOGUE, Lint};
+use crate::load::finding::{Finding, Severity, SourceText};
 
 /// The rule of findings that no lint has made: the policy is refused.
 const INVALID: &str = "invalid";
@@ -61,7 +62,7 @@ fn result(finding: &Finding) -> Value {
     })
 }
 
-fn location(source: &Source, span: Option<Span>) -> Map<String, Value> {
+fn location(source: &SourceText, span: Option<Span>) -> Map<String, Value> {
     let mut physical = Map::new();
     physical.insert("artifactLocation".to_owned(), json!({ "uri": uri(source) }));
     if let Some(Span { start, end }) = span {
@@ -74,7 +75,7 @@ fn location(source: &Source, span: Option<Span>) -> Map<String, Value> {
 }
 
 /// The file as a reference: what is no character of a path there is percent-encoded.
-fn uri(source: &Source) -> String {
+fn uri(source: &SourceText) -> String {
     let path = source.file.to_string_lossy().replace('\\', "/");
     let mut uri = if source.file.is_absolute() { "file://".to_owned() } else { String::new() };
     for byte in path.bytes() {

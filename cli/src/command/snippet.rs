@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use crate::load::finding::{Finding, Severity, Source};
 use annotate_snippets::{AnnotationKind, Element, Group, Level, Renderer, Snippet};
 use anstyle::{AnsiColor, Style};
 use mesh_authz::document::Span;
+
+use crate::load::finding::{Finding, Severity, SourceText};
 
 const BOLD: Style = Style::new().bold();
 
@@ -48,7 +49,7 @@ pub fn finding(finding: &Finding, out: &mut String) {
 }
 
 /// A line of a file with a marker under a part of it.
-pub fn excerpt(source: &Source, span: Span, out: &mut String) {
+pub fn excerpt(source: &SourceText, span: Span, out: &mut String) {
     if let Some(snippet) = snippet(source, span, AnnotationKind::Primary, None, false) {
         let rendered = Renderer::styled().render(&[Group::with_level(Level::NOTE).element(snippet)]);
         let _infallible = writeln!(out, "{rendered}");
@@ -56,7 +57,7 @@ pub fn excerpt(source: &Source, span: Span, out: &mut String) {
 }
 
 /// `FILE:LINE:COLUMN`.
-pub fn place(source: &Source, span: Option<Span>) -> String {
+pub fn place(source: &SourceText, span: Option<Span>) -> String {
     let file = printable(&source.file.display().to_string());
     match span {
         Some(Span { start, .. }) => format!("{file}:{}:{}", start.line, start.column),
@@ -66,7 +67,7 @@ pub fn place(source: &Source, span: Option<Span>) -> String {
 
 /// The first line of a span; the whole text would be searched for it again and again.
 fn snippet<'s>(
-    source: &'s Source,
+    source: &'s SourceText,
     span: Span,
     kind: AnnotationKind,
     label: Option<&'s str>,

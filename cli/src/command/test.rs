@@ -5,10 +5,6 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::explain::Explanation;
-use crate::load::finding::Source;
-use crate::load::{self, InputError};
-use crate::testfile::{Test, TestFile, TestFileError};
 use anstream::adapter::strip_str;
 use anstyle::AnsiColor;
 use clap::ValueEnum;
@@ -22,6 +18,10 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::{Answer, Failure, explain, snippet};
+use crate::explain::Explanation;
+use crate::load::finding::SourceText;
+use crate::load::{self, InputError};
+use crate::testfile::{Test, TestFile, TestFileError};
 
 /// How many of the rules that do not match are shown under a test that fails.
 const SHOWN_MISSES: usize = 3;
@@ -63,7 +63,7 @@ enum Format {
 }
 
 /// One file, run.
-struct Outcome {
+struct FileResult {
     file: String,
     /// The tests, or why they could not be run.
     result: Result<Run, TestFileError>,
@@ -92,27 +92,27 @@ struct Tested {
 
 /// A rule, and whether a test matches it.
 struct Covered {
-    rule: Rule,
+    rule: RuleKey,
     /// Where it stands, as the test file leads there.
     place: String,
     by_a_test: bool,
 }
 
 /// What a rule is known by: the file that it stands in, its policy, and its position.
-type Rule = (PathBuf, String, usize);
+type RuleKey = (PathBuf, String, usize);
 
 pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
-    let files = files(&arguments.files).map_err(|error| error.to_string())?;
+    let files = files(&arguments.files)?;
     let with_coverage = arguments.coverage || arguments.require_coverage;
     let progress = progress(files.len());
     let run = |file: &PathBuf| {
-        let outcome = Outcome::of(file, with_coverage);
+        let outcome = FileResult::of(file, with_coverage);
         progress.inc(1);
         outcome
     };
     let outcomes: Result<Vec<_>, _> = files.par_iter().map(run).collect();
     progress.finish_and_clear();
-    let summary = Summary::new(outcomes.map_err(|error| error.to_string())?, with_coverage);
+    let summary = Summary::new(outcomes?, with_coverage);
     match arguments.format {
         Format::Human => summary.human(out),
         Format::Json => *out = super::json(&summary.json())?,
@@ -160,7 +160,7 @@ fn progress(files: usize) -> ProgressBar {
     bar
 }
 
-impl Outcome {
+impl FileResult {
     fn of(path: &Path, with_coverage: bool) -> Result<Self, InputError> {
         let result = match TestFile::read(path) {
             Ok(file) => Ok(Run::of(&file, with_coverage)),
@@ -223,7 +223,7 @@ fn coverage(file: &TestFile, engine: &Engine) -> Vec<Covered> {
         .iter()
         .flat_map(|resource| (0..resource.policy.rules.len()).map(move |index| (resource, index)));
     let covered = of_policy.map(|(resource, index)| {
-        let source: &Source = &resource.source;
+        let source: &SourceText = &resource.source;
         let name = &resource.policy.name;
         Covered {
             rule: (source.file.canonicalize().unwrap_or(source.file.clone()), name.to_string(), index),
@@ -236,15 +236,15 @@ fn coverage(file: &TestFile, engine: &Engine) -> Vec<Covered> {
 
 /// All files, run.
 struct Summary {
-    outcomes: Vec<Outcome>,
+    outcomes: Vec<FileResult>,
     passed: usize,
     failed: usize,
     /// Every rule: where it stands, and whether some test of some file matches it; `None` if nobody has asked.
-    rules: Option<BTreeMap<Rule, (String, bool)>>,
+    rules: Option<BTreeMap<RuleKey, (String, bool)>>,
 }
 
 impl Summary {
-    fn new(outcomes: Vec<Outcome>, with_coverage: bool) -> Self {
+    fn new(outcomes: Vec<FileResult>, with_coverage: bool) -> Self {
         let (mut passed, mut failed) = (0_usize, 0_usize);
         let mut rules = BTreeMap::new();
         for outcome in &outcomes {
@@ -263,14 +263,14 @@ impl Summary {
         Self { outcomes, passed, failed, rules: with_coverage.then_some(rules) }
     }
 
-    fn uncovered(&self) -> impl Iterator<Item = (&Rule, &str)> {
+    fn uncovered(&self) -> impl Iterator<Item = (&RuleKey, &str)> {
         let rules = self.rules.iter().flatten();
         rules.filter(|(_, (_, by_a_test))| !by_a_test).map(|(rule, (place, _))| (rule, place.as_str()))
     }
 
     fn human(&self, out: &mut String) {
         let (good, bad) = (AnsiColor::Green.on_default(), AnsiColor::BrightRed.on_default().bold());
-        for Outcome { file, result } in &self.outcomes {
+        for FileResult { file, result } in &self.outcomes {
             let run = match result {
                 Ok(run) => run,
                 Err(TestFileError::Invalid(findings)) => {
@@ -327,7 +327,7 @@ impl Summary {
 
     fn junit(&self) -> Result<String, Failure> {
         let mut report = Report::new("mesh-authz");
-        for Outcome { file, result } in &self.outcomes {
+        for FileResult { file, result } in &self.outcomes {
             let mut suite = TestSuite::new(file);
             match result {
                 Ok(run) => {
@@ -351,7 +351,7 @@ impl Summary {
             }
             report.add_test_suite(suite);
         }
-        report.to_string().map_err(|error| error.to_string())
+        report.to_string().map_err(Failure::unusable)
     }
 }
 
@@ -380,8 +380,8 @@ struct JsonFile<'s> {
     tests: &'s [Tested],
 }
 
-impl<'s> From<&'s Outcome> for JsonFile<'s> {
-    fn from(Outcome { file, result }: &'s Outcome) -> Self {
+impl<'s> From<&'s FileResult> for JsonFile<'s> {
+    fn from(FileResult { file, result }: &'s FileResult) -> Self {
         match result {
             Ok(run) => Self { file, errors: Vec::new(), tests: &run.tests },
             Err(error) => Self { file, errors: error.to_string().lines().map(str::to_owned).collect(), tests: &[] },

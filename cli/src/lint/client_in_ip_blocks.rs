@@ -1,7 +1,8 @@
 //! MA020. A public address in ipBlocks, where remoteIpBlocks may be meant.
 
-use super::{Check, Lint, LintContext, Remark, ValueList};
 use mesh_authz::policy::{Cidr, Predicate};
+
+use super::{Check, Lint, LintContext, Remark, ValueList};
 
 pub(super) static LINT: Lint = Lint {
     code: "MA020",

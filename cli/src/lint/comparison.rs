@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use mesh_authz::analysis::{self, Rule, RuleIndex, Witness};
+use mesh_authz::analysis::{self, CompiledRule, RuleIndex, Witness};
 use mesh_authz::policy::scope::covers;
 use mesh_authz::policy::{Action, AuthorizationPolicy, Target};
 use rayon::prelude::*;
@@ -45,7 +45,7 @@ struct Group<'r> {
 /// A rule and where it comes from.
 #[derive(Clone, Copy)]
 pub(super) struct Placed<'s, 'r> {
-    pub rule: &'s Rule,
+    pub rule: &'s CompiledRule,
     order: usize,
     pub resource: &'r Resource,
 }
@@ -58,7 +58,7 @@ impl<'r> AllRules<'r> {
         let rules = |action, dry_run| {
             let policies = by_name.values().map(|(_, resource)| &resource.policy);
             let of_kind = policies.filter(|policy| policy.action == action && policy.dry_run == dry_run);
-            let mut groups: BTreeMap<Key<'_>, Vec<Rule>> = BTreeMap::new();
+            let mut groups: BTreeMap<Key<'_>, Vec<CompiledRule>> = BTreeMap::new();
             for policy in of_kind {
                 let key = (policy.name.namespace.as_str(), labels(policy).first());
                 groups.entry(key).or_default().extend(analysis::rules(policy, &options));
@@ -156,6 +156,6 @@ impl Placed<'_, '_> {
 }
 
 /// A rule, as messages name it.
-pub(super) fn name(rule: &Rule) -> String {
+pub(super) fn name(rule: &CompiledRule) -> String {
     format!("rule {} of {}", rule.id().index, rule.id().policy)
 }

@@ -1,7 +1,8 @@
 //! MA013. A DENY rule that also refuses all traffic on TCP ports.
 
-use super::{Check, Lint, LintContext, PolicyView, Reporter};
 use mesh_authz::policy::{Action, AllOf, AnyOf, Predicate, Rule, rule_path};
+
+use super::{Check, Lint, LintContext, PolicyView, Reporter};
 
 pub(super) static LINT: Lint = Lint {
     code: "MA013",

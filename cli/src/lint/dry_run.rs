@@ -1,8 +1,9 @@
 //! MA024. A policy that is only tried out.
 
-use super::{Check, Lint, LintContext, PolicyView, Reporter};
 use mesh_authz::diagnostic::Path;
 use mesh_authz::policy::resource::DRY_RUN;
+
+use super::{Check, Lint, LintContext, PolicyView, Reporter};
 
 pub(super) static LINT: Lint = Lint {
     code: "MA024",

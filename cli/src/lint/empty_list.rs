@@ -1,8 +1,9 @@
 //! MA026. A list of values without a value, which restricts nothing.
 
-use super::{Check, Lint, LintContext, PolicyView, Reporter};
 use mesh_authz::diagnostic::Path;
 use mesh_authz::document::{Node, Value};
+
+use super::{Check, Lint, LintContext, PolicyView, Reporter};
 
 pub(super) static LINT: Lint = Lint {
     code: "MA026",

@@ -1,8 +1,9 @@
 //! MA025. A selector without labels, which selects everything.
 
-use super::{Check, Lint, LintContext, PolicyView, Reporter};
 use mesh_authz::diagnostic::Path;
 use mesh_authz::policy::Target;
+
+use super::{Check, Lint, LintContext, PolicyView, Reporter};
 
 pub(super) static LINT: Lint = Lint {
     code: "MA025",

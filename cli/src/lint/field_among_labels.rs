@@ -1,7 +1,8 @@
 //! MA028. A label of the selector that has the name of a field.
 
-use super::{Check, Lint, LintContext, PolicyView, Reporter};
 use mesh_authz::diagnostic::Path;
+
+use super::{Check, Lint, LintContext, PolicyView, Reporter};
 
 pub(super) static LINT: Lint = Lint {
     code: "MA028",

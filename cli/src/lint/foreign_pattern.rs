@@ -1,8 +1,9 @@
 //! MA018. A path in the pattern language of something else.
 
+use mesh_authz::policy::Predicate;
+
 use super::path_with_query::query;
 use super::{Check, Lint, LintContext, Remark, ValueList};
-use mesh_authz::policy::Predicate;
 
 pub(super) static LINT: Lint = Lint {
     code: "MA018",

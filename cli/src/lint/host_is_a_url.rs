@@ -1,7 +1,8 @@
 //! MA027. A host with a scheme or a path.
 
-use super::{Check, Lint, LintContext, Remark, ValueList};
 use mesh_authz::policy::Predicate;
+
+use super::{Check, Lint, LintContext, Remark, ValueList};
 
 pub(super) static LINT: Lint = Lint {
     code: "MA027",

@@ -1,8 +1,9 @@
 //! MA005. A host that is meant to be refused, but not with a port behind it.
 
-use super::{Check, Lint, LintContext, Remark, ValueList};
 use mesh_authz::matcher::Pattern;
 use mesh_authz::policy::{Form, Predicate};
+
+use super::{Check, Lint, LintContext, Remark, ValueList};
 
 pub(super) static LINT: Lint = Lint {
     code: "MA005",

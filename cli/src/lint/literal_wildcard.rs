@@ -1,7 +1,8 @@
 //! MA015. A `*` in the middle of a value, where it is a character like any other.
 
-use super::{Check, Lint, LintContext, Remark, ValueList};
 use mesh_authz::policy::{Form, PathValue, Predicate};
+
+use super::{Check, Lint, LintContext, Remark, ValueList};
 
 pub(super) static LINT: Lint = Lint {
     code: "MA015",

@@ -1,7 +1,8 @@
 //! MA006. A method with a lower-case letter.
 
-use super::{Check, Lint, LintContext, Remark, ValueList};
 use mesh_authz::policy::Predicate;
+
+use super::{Check, Lint, LintContext, Remark, ValueList};
 
 pub(super) static LINT: Lint = Lint {
     code: "MA006",

@@ -1,8 +1,9 @@
 //! MA029. An annotation that is nearly `istio.io/dry-run`.
 
-use super::{Check, Lint, LintContext, PolicyView, Reporter};
 use mesh_authz::diagnostic::{Path, suggestion};
 use mesh_authz::policy::resource::DRY_RUN;
+
+use super::{Check, Lint, LintContext, PolicyView, Reporter};
 
 pub(super) static LINT: Lint = Lint {
     code: "MA029",

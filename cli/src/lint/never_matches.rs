@@ -1,8 +1,9 @@
 //! MA002. A rule that no request can match.
 
-use super::{Check, Lint, LintContext, PolicyView, Reporter};
 use mesh_authz::analysis;
 use mesh_authz::policy::rule_path;
+
+use super::{Check, Lint, LintContext, PolicyView, Reporter};
 
 pub(super) static LINT: Lint = Lint {
     code: "MA002",

@@ -1,9 +1,10 @@
 //! MA021. A policy about tokens, and nothing in the input that verifies them.
 
-use super::{Check, Input, Lint, Reporter, each_predicate};
-use crate::load::{Authentication, Resource};
 use mesh_authz::policy::Predicate;
 use mesh_authz::policy::scope::may_meet;
+
+use super::{Check, Input, Lint, Reporter, each_predicate};
+use crate::load::{Authentication, Resource};
 
 pub(super) static LINT: Lint = Lint {
     code: "MA021",

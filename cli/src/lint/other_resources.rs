@@ -5,15 +5,12 @@ use std::collections::BTreeMap;
 use mesh_authz::diagnostic::Path;
 use mesh_authz::document::{Node, Value};
 use mesh_authz::policy::scope::{Reach, covers, may_meet};
-use mesh_authz::policy::{AuthorizationPolicy, DEFAULT_NAMESPACE, Target};
+use mesh_authz::policy::{AuthorizationPolicy, DEFAULT_NAMESPACE, Labels, Target};
 
 use super::Input;
 
 /// The workloads of each namespace.
 pub(super) type Workloads = BTreeMap<String, Vec<Labels>>;
-
-/// What a workload carries, as far as selectors care.
-pub(super) type Labels = Vec<(String, String)>;
 
 /// The workloads in the input, and the one named by hand.
 pub(super) fn workloads(input: &Input<'_>) -> Workloads {
@@ -58,7 +55,7 @@ fn labels(node: &Node, path: &Path) -> Labels {
         Some(Value::Map(entries)) => {
             entries.iter().filter_map(|(key, node)| Some((key.clone(), node.as_str()?.to_owned()))).collect()
         }
-        _ => Vec::new(),
+        _ => Labels::default(),
     }
 }
 

@@ -1,10 +1,11 @@
 //! MA019. A path that is refused in one spelling, where Envoy does not bring all spellings to one.
 
-use super::{Check, Lint, LintContext, PathNormalization, Reporter, ValueList};
 use mesh_authz::diagnostic::Segment;
 use mesh_authz::matcher::template::Template;
 use mesh_authz::matcher::{Pattern, Polarity, Wildcard};
 use mesh_authz::policy::{Form, PathValue, Predicate};
+
+use super::{Check, Lint, LintContext, PathNormalization, Reporter, ValueList};
 
 pub(super) static LINT: Lint = Lint {
     code: "MA019",

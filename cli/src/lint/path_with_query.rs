@@ -1,7 +1,8 @@
 //! MA016. A path with a `?` or a `#` in it.
 
-use super::{Check, Lint, LintContext, Remark, ValueList};
 use mesh_authz::policy::Predicate;
+
+use super::{Check, Lint, LintContext, Remark, ValueList};
 
 pub(super) static LINT: Lint = Lint {
     code: "MA016",

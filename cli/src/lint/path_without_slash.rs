@@ -1,9 +1,10 @@
 //! MA009. A path that begins neither with a slash nor with a wildcard.
 
+use mesh_authz::policy::Predicate;
+
 use super::foreign_pattern::is_foreign;
 use super::path_with_query::query;
 use super::{Check, Lint, LintContext, Remark, ValueList};
-use mesh_authz::policy::Predicate;
 
 pub(super) static LINT: Lint = Lint {
     code: "MA009",

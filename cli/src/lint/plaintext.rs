@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use mesh_authz::analysis::Rule;
+use mesh_authz::analysis::CompiledRule;
 use mesh_authz::diagnostic::Path;
 use mesh_authz::engine::Combining;
 use mesh_authz::policy::scope::{covers, may_meet};
@@ -13,7 +13,7 @@ use super::{Input, each_predicate, other_resources};
 use crate::load::Resource;
 
 /// Where a rule asks about the peer's identity, in a field or in its `not` twin; the rule itself if that is nowhere.
-pub(super) fn identity_path(resource: &Resource, rule: &Rule, is_not: bool) -> Path {
+pub(super) fn identity_path(resource: &Resource, rule: &CompiledRule, is_not: bool) -> Path {
     let index = rule.id().index;
     let mut found = None;
     each_predicate(resource, |of, clause, field, predicate| {
@@ -38,10 +38,10 @@ pub(super) struct Plaintext<'r> {
 impl<'r> Plaintext<'r> {
     pub(super) fn new(input: &Input<'r>) -> Self {
         let AllRules { allow, deny, .. } = input.rules();
-        let policies = |rules: &Rules<'r>, wanted: fn(&Rule) -> bool| -> HashSet<&'r PolicyName> {
+        let policies = |rules: &Rules<'r>, wanted: fn(&CompiledRule) -> bool| -> HashSet<&'r PolicyName> {
             rules.all().filter(|placed| wanted(placed.rule)).map(|placed| &placed.resource.policy.name).collect()
         };
-        let takes_all = policies(deny, Rule::takes_all_plaintext);
+        let takes_all = policies(deny, CompiledRule::takes_all_plaintext);
         let is_open = policies(allow, |rule| !rule.needs_identity());
         let overrides = input.context.mesh.combining == Combining::DenyOverrides;
         let all = || input.resources.policies.iter().map(|resource| &resource.policy);

@@ -1,9 +1,10 @@
 //! MA008. A principal of the mesh's trust domain that does not stand for its aliases.
 
-use super::{Check, Lint, LintContext, Remark, ValueList};
 use mesh_authz::config::Mesh;
 use mesh_authz::identity::LOCAL_TRUST_DOMAIN;
 use mesh_authz::policy::Predicate;
+
+use super::{Check, Lint, LintContext, Remark, ValueList};
 
 pub(super) static LINT: Lint = Lint {
     code: "MA008",

@@ -1,7 +1,8 @@
 //! MA022. A request principal that is split inside `//`.
 
-use super::{Check, Lint, LintContext, Remark, ValueList};
 use mesh_authz::policy::Predicate;
+
+use super::{Check, Lint, LintContext, Remark, ValueList};
 
 pub(super) static LINT: Lint = Lint {
     code: "MA022",

@@ -1,8 +1,9 @@
 //! MA007. A principal that begins with `spiffe://`.
 
-use super::{Check, Lint, LintContext, Remark, ValueList};
 use mesh_authz::identity::SCHEME;
 use mesh_authz::policy::Predicate;
+
+use super::{Check, Lint, LintContext, Remark, ValueList};
 
 pub(super) static LINT: Lint = Lint {
     code: "MA007",

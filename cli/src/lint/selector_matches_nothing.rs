@@ -1,10 +1,11 @@
 //! MA010. A selector that none of the workloads given carries.
 
+use mesh_authz::diagnostic::{Segment, suggestion};
+use mesh_authz::policy::Target;
+
 use super::other_resources::{Workloads, selector_path, workloads};
 use super::{Check, Input, Lint, Reporter};
 use crate::load::Resource;
-use mesh_authz::diagnostic::{Segment, suggestion};
-use mesh_authz::policy::Target;
 
 pub(super) static LINT: Lint = Lint {
     code: "MA010",
@@ -75,7 +76,7 @@ fn selector(input: &Input<'_>, resource: &Resource, workloads: &Workloads, repor
         let of_others = workloads.iter().filter(move |(other, _)| everywhere && *other != namespace);
         workloads.get(namespace).into_iter().chain(of_others.map(|(_, all)| all)).flatten()
     };
-    if in_reach().any(|labels| wanted.iter().all(|label| labels.contains(label))) {
+    if in_reach().any(|labels| labels.include(wanted)) {
         return;
     }
     let lacking = |label: &&(String, String)| !in_reach().any(|labels| labels.contains(label));
@@ -85,7 +86,7 @@ fn selector(input: &Input<'_>, resource: &Resource, workloads: &Workloads, repor
         reporter.report(&LINT, resource, path, message, "split the policy, or correct a label");
         return;
     };
-    let carried = || in_reach().flatten();
+    let carried = || in_reach().flat_map(|labels| labels.iter());
     let values = carried().filter(|(other, _)| other == key).map(|(_, value)| value.as_str());
     let keys = carried().map(|(key, _)| key.as_str());
     let hint = match (suggestion(value, values.clone()), suggestion(key, keys)) {

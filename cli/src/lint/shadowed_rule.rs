@@ -1,8 +1,9 @@
 //! MA012. A rule whose requests another rule of the same action matches already.
 
+use mesh_authz::policy::{Action, rule_path};
+
 use super::comparison::{Placed, Rules, name};
 use super::{Check, Input, Lint, Related, Reporter};
-use mesh_authz::policy::{Action, rule_path};
 
 pub(super) static LINT: Lint = Lint {
     code: "MA012",

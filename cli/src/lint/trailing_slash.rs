@@ -1,8 +1,9 @@
 //! MA017. A path that is meant to be refused, but not with or without its trailing slash.
 
+use mesh_authz::policy::Predicate;
+
 use super::path_spelling::matches;
 use super::{Check, Lint, LintContext, Remark, ValueList};
-use mesh_authz::policy::Predicate;
 
 pub(super) static LINT: Lint = Lint {
     code: "MA017",

@@ -1,9 +1,10 @@
 //! MA001. An ALLOW rule that a DENY rule makes pointless.
 
-use super::comparison::name;
-use super::{Check, Input, Lint, Related, Reporter};
 use mesh_authz::engine::Combining;
 use mesh_authz::policy::rule_path;
+
+use super::comparison::name;
+use super::{Check, Input, Lint, Related, Reporter};
 
 pub(super) static LINT: Lint = Lint {
     code: "MA001",

@@ -12,7 +12,7 @@ use mesh_authz::document::{Node, Position, Span};
 
 /// A text that was read.
 #[derive(Debug)]
-pub struct Source {
+pub struct SourceText {
     /// The file; `-` for standard input.
     pub file: PathBuf,
     /// What it holds.
@@ -23,7 +23,7 @@ pub struct Source {
     is_ascii: OnceLock<bool>,
 }
 
-impl Source {
+impl SourceText {
     /// This text of this file.
     #[must_use]
     pub fn new(file: PathBuf, text: String) -> Self {
@@ -70,7 +70,7 @@ impl fmt::Display for Severity {
 #[derive(Clone, Debug)]
 pub struct Finding {
     /// The file.
-    pub source: Arc<Source>,
+    pub source: Arc<SourceText>,
     /// Where in it.
     pub span: Option<Span>,
     /// How bad.
@@ -87,7 +87,7 @@ pub struct Finding {
 #[derive(Clone, Debug)]
 pub struct Related {
     /// The file.
-    pub source: Arc<Source>,
+    pub source: Arc<SourceText>,
     /// Where in it.
     pub span: Option<Span>,
     /// What is there.
@@ -97,7 +97,7 @@ pub struct Related {
 impl Finding {
     /// A mistake in a document of this source.
     #[must_use]
-    pub fn error(source: &Arc<Source>, node: &Node, diagnostic: Diagnostic) -> Self {
+    pub fn error(source: &Arc<SourceText>, node: &Node, diagnostic: Diagnostic) -> Self {
         Self {
             source: Arc::clone(source),
             span: node.locate(&diagnostic.path, diagnostic.part),

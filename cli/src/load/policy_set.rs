@@ -1,9 +1,10 @@
 //! Policies from files, seen from one workload: which of them apply, and what they decide.
 
-use crate::load::{Resource, Resources};
 use mesh_authz::config::Mesh;
 use mesh_authz::engine::Engine;
-use mesh_authz::policy::scope::{Scope, Workload, scope};
+use mesh_authz::policy::scope::{NeedsLabels, Scope, Workload, scope};
+
+use crate::load::{Resource, Resources};
 
 /// Policies, and what their meaning depends on.
 #[derive(Debug)]
@@ -30,9 +31,9 @@ impl PolicySet {
     /// The first policy of which nobody can say whether it applies, since the workload's labels are unknown, and what it
     /// has that asks for them.
     #[must_use]
-    pub fn lacks_labels(&self) -> Option<(&Resource, &'static str)> {
+    pub fn missing_labels(&self) -> Option<(&Resource, NeedsLabels)> {
         let mut policies = self.resources.policies.iter();
-        policies.find_map(|resource| Some((resource, self.workload.lacks_labels_for(&resource.policy)?)))
+        policies.find_map(|resource| Some((resource, self.workload.missing_labels(&resource.policy.target)?)))
     }
 
     /// The policies that apply, compiled.

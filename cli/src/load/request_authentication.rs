@@ -7,13 +7,13 @@
 mod read;
 mod uri;
 
-pub use self::read::{KIND, request_authentication};
-pub use self::uri::{KeysUri, host_and_port};
-
 use std::time::Duration;
 
 use mesh_authz::policy::scope::Reach;
 use mesh_authz::policy::{PolicyName, Target};
+
+pub use self::read::{KIND, request_authentication};
+pub use self::uri::{KeysUri, host_and_port};
 
 /// A whole resource.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,9 +6,8 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError};
-
 use mesh_authz::document::{Node, Place, Position, Span, Value};
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError};
 
 /// Deepest nesting, as in `serde_json`.
 const DEEPEST: usize = 128;

@@ -5,13 +5,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use serde_json::{Map, Value, json};
-
-use super::{Described, plugin_config_of};
-use crate::load::Resource;
-use crate::load::yaml;
 use mesh_authz::config::Mesh;
 use mesh_authz::document::Node;
+use serde_json::{Map, Value, json};
+
+use super::{WorkloadSettings, plugin_config_of};
+use crate::load::Resource;
+use crate::load::yaml;
 
 /// The sidecar that ships.
 const TEMPLATE: &str = include_str!("../../../envoy/backend.yaml");
@@ -64,9 +64,9 @@ impl Default for Tls {
 
 /// A place that the template does not have: never, unless `envoy/backend.yaml` changes its shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Misfit(pub String);
+pub struct TemplateError(pub String);
 
-impl std::fmt::Display for Misfit {
+impl std::fmt::Display for TemplateError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "envoy/backend.yaml has nothing at {}", self.0)
     }
@@ -86,10 +86,10 @@ const TLS: &str = "/transport_socket/typed_config/common_tls_context";
 /// The template has another shape than this function knows.
 pub fn bootstrap(
     policies: &[&Resource],
-    workload: &Described,
+    workload: &WorkloadSettings,
     mesh: &Mesh,
     settings: &Settings,
-) -> Result<Value, Misfit> {
+) -> Result<Value, TemplateError> {
     let mut bootstrap = template()?;
     *slot(&mut bootstrap, "/node")? = node(workload);
     if let Some(address) = settings.listen {
@@ -102,8 +102,8 @@ pub fn bootstrap(
 
     let filters = list(&mut bootstrap, &format!("{MANAGER}/http_filters"))?;
     let is_ours = |filter: &Value| filter.get("name").is_some_and(|name| name == FILTER);
-    let position = filters.iter().position(is_ours).ok_or_else(|| Misfit(format!("http_filters/{FILTER}")))?;
-    let described = Described { gateway: workload.gateway.clone(), ..Described::default() };
+    let position = filters.iter().position(is_ours).ok_or_else(|| TemplateError(format!("http_filters/{FILTER}")))?;
+    let described = WorkloadSettings { gateway: workload.gateway.clone(), ..WorkloadSettings::default() };
     let config = json!(plugin_config_of(policies.iter().map(|resource| &resource.node), &described, mesh));
     if let Some(ours) = filters.get_mut(position) {
         match &settings.watch {
@@ -117,7 +117,7 @@ pub fn bootstrap(
 
     let clusters = list(&mut bootstrap, CLUSTERS)?;
     if let Some((host, port)) = &settings.upstream {
-        let application = clusters.first_mut().ok_or_else(|| Misfit(format!("{CLUSTERS}/0")))?;
+        let application = clusters.first_mut().ok_or_else(|| TemplateError(format!("{CLUSTERS}/0")))?;
         let name = application.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
         *application = cluster(&name, host, *port);
     }
@@ -129,7 +129,7 @@ pub fn bootstrap(
 ///
 /// # Errors
 /// The template has no filter.
-pub fn watched(config: &Node, wasm: &str, version: &str) -> Result<Value, Misfit> {
+pub fn watched(config: &Node, wasm: &str, version: &str) -> Result<Value, TemplateError> {
     let mut filter = http_filter(FILTER)?;
     configure(&mut filter, json!(config), Some(wasm))?;
     let typed_config = slot(&mut filter, "/typed_config")?.take();
@@ -143,7 +143,7 @@ pub fn watched(config: &Node, wasm: &str, version: &str) -> Result<Value, Misfit
     }))
 }
 
-fn configure(filter: &mut Value, config: Value, wasm: Option<&str>) -> Result<(), Misfit> {
+fn configure(filter: &mut Value, config: Value, wasm: Option<&str>) -> Result<(), TemplateError> {
     *slot(filter, "/typed_config/config/configuration/value")? = config;
     if let Some(file) = wasm {
         *slot(filter, "/typed_config/config/vm_config/code/local/filename")? = json!(file);
@@ -175,15 +175,15 @@ fn watching(file: &str) -> Value {
 ///
 /// # Errors
 /// The template has none.
-pub fn set_filter_state() -> Result<Value, Misfit> {
+pub fn set_filter_state() -> Result<Value, TemplateError> {
     http_filter("envoy.filters.http.set_filter_state")
 }
 
-fn http_filter(name: &str) -> Result<Value, Misfit> {
+fn http_filter(name: &str) -> Result<Value, TemplateError> {
     let mut template = template()?;
     let filters = list(&mut template, &format!("{MANAGER}/http_filters"))?;
     let found = filters.iter().find(|filter| filter.get("name").is_some_and(|found| found == name));
-    found.cloned().ok_or_else(|| Misfit(name.to_owned()))
+    found.cloned().ok_or_else(|| TemplateError(name.to_owned()))
 }
 
 /// A cluster of one endpoint: a name is asked for over DNS.
@@ -211,14 +211,14 @@ fn socket_address(host: &str, port: u16) -> Value {
     json!({ "socket_address": { "address": host, "port_value": port } })
 }
 
-fn template() -> Result<Value, Misfit> {
-    let not_yaml = |_| Misfit("its start".to_owned());
+fn template() -> Result<Value, TemplateError> {
+    let not_yaml = |_| TemplateError("its start".to_owned());
     let document: Option<Node> = yaml::documents(TEMPLATE).map_err(not_yaml)?.into_iter().next();
     Ok(json!(document))
 }
 
 /// Who this is. A name is only for Envoy's own messages.
-fn node(workload: &Described) -> Value {
+fn node(workload: &WorkloadSettings) -> Value {
     let labels = || workload.labels.iter().flatten();
     let app = labels().find(|(key, _)| key == "app").map_or(FILTER, |(_, value)| value);
     let mut metadata = Map::new();
@@ -230,7 +230,7 @@ fn node(workload: &Described) -> Value {
     json!({ "id": app, "cluster": app, "metadata": metadata })
 }
 
-fn protect(bootstrap: &mut Value, tls: &Tls) -> Result<(), Misfit> {
+fn protect(bootstrap: &mut Value, tls: &Tls) -> Result<(), TemplateError> {
     let chain = slot(bootstrap, CHAIN)?;
     match tls {
         Tls::Plaintext => {
@@ -253,10 +253,10 @@ fn protect(bootstrap: &mut Value, tls: &Tls) -> Result<(), Misfit> {
     Ok(())
 }
 
-fn slot<'v>(document: &'v mut Value, pointer: &str) -> Result<&'v mut Value, Misfit> {
-    document.pointer_mut(pointer).ok_or_else(|| Misfit(pointer.to_owned()))
+fn slot<'v>(document: &'v mut Value, pointer: &str) -> Result<&'v mut Value, TemplateError> {
+    document.pointer_mut(pointer).ok_or_else(|| TemplateError(pointer.to_owned()))
 }
 
-fn list<'v>(document: &'v mut Value, pointer: &str) -> Result<&'v mut Vec<Value>, Misfit> {
-    slot(document, pointer)?.as_array_mut().ok_or_else(|| Misfit(pointer.to_owned()))
+fn list<'v>(document: &'v mut Value, pointer: &str) -> Result<&'v mut Vec<Value>, TemplateError> {
+    slot(document, pointer)?.as_array_mut().ok_or_else(|| TemplateError(pointer.to_owned()))
 }

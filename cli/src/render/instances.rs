@@ -27,11 +27,12 @@
 
 use std::collections::BTreeSet;
 
-use crate::load::Resource;
-use crate::load::finding::Finding;
 use mesh_authz::diagnostic::{Diagnostic, Path, Segment};
 use mesh_authz::policy::scope::{GATEWAY_NAME_LABEL, Gateway, ServiceName, WAYPOINT_CLASS};
 use mesh_authz::policy::{AuthorizationPolicy, Target, TargetKind, TargetReference};
+
+use crate::load::Resource;
+use crate::load::finding::Finding;
 
 /// Labels that gateways carry: those of Istio's installers, and those it deploys for the Gateway API.
 pub const GATEWAY_LABELS: [(&str, &str); 5] = [
@@ -87,7 +88,7 @@ pub enum Attachment {
 
 /// Which listeners of a workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Traffic {
+pub enum Direction {
     /// A sidecar's incoming ones.
     Inbound,
     /// All: it is no sidecar.
@@ -96,7 +97,7 @@ pub enum Traffic {
 
 /// A resource's place: its namespace and what it is attached to there.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct Location {
     /// The namespace.
     pub namespace: String,
     /// The rest.
@@ -107,9 +108,9 @@ pub struct Place {
 #[derive(Clone, Debug)]
 pub struct Instance<'r> {
     /// Where it is loaded.
-    pub place: Place,
+    pub place: Location,
     /// On which listeners.
-    pub traffic: Traffic,
+    pub traffic: Direction,
     /// What the filter is told of the waypoint that it is loaded on.
     pub waypoint: Option<Gateway>,
     /// What it carries, by name.
@@ -122,7 +123,7 @@ pub struct Plan<'r> {
     /// The extension resources, by place.
     pub instances: Vec<Instance<'r>>,
     /// Where Envoy has to tell the filter what it cannot see by itself.
-    pub helped: Vec<Place>,
+    pub needs_filter_state: Vec<Location>,
     /// Policies that apply to nothing, in any cluster.
     pub idle: Vec<&'r Resource>,
     /// Policies for every waypoint, which are rendered for one.
@@ -133,12 +134,12 @@ pub struct Plan<'r> {
 
 /// Workloads, as far as a resource or a policy says which. `None`: of any namespace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Reach {
+struct WorkloadSet {
     namespace: Option<String>,
     labels: BTreeSet<(String, String)>,
 }
 
-impl Reach {
+impl WorkloadSet {
     fn of_labels(namespace: &str, labels: &BTreeSet<(String, String)>, root_namespace: &str) -> Self {
         let namespace = (namespace != root_namespace).then(|| namespace.to_owned());
         Self { namespace, labels: labels.clone() }
@@ -165,14 +166,14 @@ impl Reach {
         (self.namespace.is_none() || self.namespace == other.namespace) && self.labels.is_subset(&other.labels)
     }
 
-    fn place(&self, root_namespace: &str) -> Place {
+    fn place(&self, root_namespace: &str) -> Location {
         let namespace = self.namespace.clone().unwrap_or_else(|| root_namespace.to_owned());
-        Place { namespace, attachment: Attachment::Selector(self.labels.clone()) }
+        Location { namespace, attachment: Attachment::Selector(self.labels.clone()) }
     }
 }
 
 /// What a target reference is to the topology.
-enum Meaning {
+enum ResolvedTarget {
     Gateway(String),
     Waypoint,
     Service(Attachment),
@@ -181,44 +182,46 @@ enum Meaning {
 }
 
 impl Topology<'_> {
-    fn meaning(&self, reference: &TargetReference, namespace: &str) -> Meaning {
+    fn meaning(&self, reference: &TargetReference, namespace: &str) -> ResolvedTarget {
         let TargetReference { kind, name } = reference;
         let is_ours = |w: &&Waypoint| w.namespace == namespace && w.name == *name;
         match kind {
-            TargetKind::Gateway if self.waypoint.as_ref().is_some_and(is_ours) => Meaning::Waypoint,
-            TargetKind::Gateway => Meaning::Gateway(name.clone()),
-            TargetKind::GatewayClass if namespace != self.root_namespace || name != WAYPOINT_CLASS => Meaning::Nothing,
-            _ if self.waypoint.is_none() => Meaning::NoWaypointGiven,
-            TargetKind::GatewayClass => Meaning::Waypoint,
-            TargetKind::Service => Meaning::Service(Attachment::Service(name.clone())),
-            TargetKind::ServiceEntry => Meaning::Service(Attachment::ServiceEntry(name.clone())),
+            TargetKind::Gateway if self.waypoint.as_ref().is_some_and(is_ours) => ResolvedTarget::Waypoint,
+            TargetKind::Gateway => ResolvedTarget::Gateway(name.clone()),
+            TargetKind::GatewayClass if namespace != self.root_namespace || name != WAYPOINT_CLASS => {
+                ResolvedTarget::Nothing
+            }
+            _ if self.waypoint.is_none() => ResolvedTarget::NoWaypointGiven,
+            TargetKind::GatewayClass => ResolvedTarget::Waypoint,
+            TargetKind::Service => ResolvedTarget::Service(Attachment::Service(name.clone())),
+            TargetKind::ServiceEntry => ResolvedTarget::Service(Attachment::ServiceEntry(name.clone())),
         }
     }
 
     /// The label by which everything in this reach is a gateway.
-    fn gateway_label<'l>(&self, reach: &'l Reach) -> Option<&'l (String, String)> {
+    fn gateway_label<'l>(&self, reach: &'l WorkloadSet) -> Option<&'l (String, String)> {
         let is_gateways = |label: &&(String, String)| {
             self.gateways.contains(label) || (label.0 == ISTIO_LABEL && !self.gateways.is_empty())
         };
         reach.labels.iter().find(is_gateways)
     }
 
-    fn meanings(&self, policy: &AuthorizationPolicy) -> Vec<Meaning> {
+    fn meanings(&self, policy: &AuthorizationPolicy) -> Vec<ResolvedTarget> {
         let Target::References(references) = &policy.target else { return Vec::new() };
         references.iter().map(|reference| self.meaning(reference, &policy.name.namespace)).collect()
     }
 
     /// The workloads, waypoints left out, that a policy is for.
-    fn reaches(&self, policy: &AuthorizationPolicy) -> Vec<Reach> {
+    fn reaches(&self, policy: &AuthorizationPolicy) -> Vec<WorkloadSet> {
         let namespace = &policy.name.namespace;
         match &policy.target {
-            Target::Everything => vec![Reach::of_labels(namespace, &BTreeSet::new(), self.root_namespace)],
+            Target::Everything => vec![WorkloadSet::of_labels(namespace, &BTreeSet::new(), self.root_namespace)],
             Target::Labels(labels) => {
-                vec![Reach::of_labels(namespace, &labels.iter().cloned().collect(), self.root_namespace)]
+                vec![WorkloadSet::of_labels(namespace, &labels.iter().cloned().collect(), self.root_namespace)]
             }
             Target::References(_) => {
                 let gateways = self.meanings(policy).into_iter().filter_map(|meaning| match meaning {
-                    Meaning::Gateway(name) => Some(Reach::of_gateway(namespace, &name)),
+                    ResolvedTarget::Gateway(name) => Some(WorkloadSet::of_gateway(namespace, &name)),
                     _ => None,
                 });
                 gateways.collect()
@@ -236,34 +239,34 @@ pub fn plan<'r>(resources: &'r [Resource], topology: &Topology<'_>) -> Plan<'r> 
     let (targeted, selecting): (Vec<&Resource>, Vec<_>) =
         policies.iter().partition(|resource| matches!(resource.policy.target, Target::References(_)));
 
-    let carried = |reach: &Reach| -> Vec<&'r Resource> {
+    let carried = |reach: &WorkloadSet| -> Vec<&'r Resource> {
         let may_apply =
             |resource: &&&Resource| topology.reaches(&resource.policy).iter().any(|other| reach.meets(other));
         policies.iter().filter(may_apply).copied().collect()
     };
-    let instance = |place: Place, traffic, policies| Instance { place, traffic, waypoint: None, policies };
+    let instance = |place: Location, traffic, policies| Instance { place, traffic, waypoint: None, policies };
 
     let selected: BTreeSet<_> = selecting.iter().flat_map(|resource| topology.reaches(&resource.policy)).collect();
     for reach in &widest(&selected) {
         let place = reach.place(topology.root_namespace);
-        plan.helped.push(place.clone());
+        plan.needs_filter_state.push(place.clone());
         if topology.gateway_label(reach).is_none() {
-            plan.instances.push(instance(place, Traffic::Inbound, carried(reach)));
+            plan.instances.push(instance(place, Direction::Inbound, carried(reach)));
         }
     }
     // Of all that is selected, not of the widest only: what else a policy selects, a label that names a gateway says.
     for reach in gateways(&selected, topology) {
-        plan.instances.push(instance(reach.place(topology.root_namespace), Traffic::Any, carried(&reach)));
+        plan.instances.push(instance(reach.place(topology.root_namespace), Direction::Any, carried(&reach)));
     }
 
     let mut named = BTreeSet::new();
     for resource in &targeted {
         let meanings = topology.meanings(&resource.policy);
         let namespace = &resource.policy.name.namespace;
-        if meanings.iter().all(|meaning| matches!(meaning, Meaning::Nothing)) {
+        if meanings.iter().all(|meaning| matches!(meaning, ResolvedTarget::Nothing)) {
             plan.idle.push(resource);
         }
-        if meanings.iter().any(|meaning| matches!(meaning, Meaning::NoWaypointGiven)) {
+        if meanings.iter().any(|meaning| matches!(meaning, ResolvedTarget::NoWaypointGiven)) {
             plan.refused.push(refusal(
                 resource,
                 "is for a waypoint, and the filter has to know which",
@@ -271,15 +274,15 @@ pub fn plan<'r>(resources: &'r [Resource], topology: &Topology<'_>) -> Plan<'r> 
             ));
         }
         named.extend(meanings.into_iter().filter_map(|meaning| match meaning {
-            Meaning::Gateway(name) => Some((namespace.clone(), name)),
+            ResolvedTarget::Gateway(name) => Some((namespace.clone(), name)),
             _ => None,
         }));
     }
     for (namespace, name) in named {
-        let reach = Reach::of_gateway(&namespace, &name);
-        let place = Place { namespace, attachment: Attachment::Gateway(name) };
-        plan.helped.push(place.clone());
-        plan.instances.push(instance(place, Traffic::Any, carried(&reach)));
+        let reach = WorkloadSet::of_gateway(&namespace, &name);
+        let place = Location { namespace, attachment: Attachment::Gateway(name) };
+        plan.needs_filter_state.push(place.clone());
+        plan.instances.push(instance(place, Direction::Any, carried(&reach)));
     }
     if let Some(waypoint) = topology.waypoint {
         on_waypoint(&mut plan, &targeted, topology, waypoint);
@@ -288,17 +291,17 @@ pub fn plan<'r>(resources: &'r [Resource], topology: &Topology<'_>) -> Plan<'r> 
 }
 
 /// Without those that another one covers.
-fn widest(reaches: &BTreeSet<Reach>) -> Vec<Reach> {
-    let is_covered = |reach: &Reach| reaches.iter().any(|other| other != reach && other.covers(reach));
+fn widest(reaches: &BTreeSet<WorkloadSet>) -> Vec<WorkloadSet> {
+    let is_covered = |reach: &WorkloadSet| reaches.iter().any(|other| other != reach && other.covers(reach));
     reaches.iter().filter(|reach| !is_covered(reach)).cloned().collect()
 }
 
 /// The gateways among the workloads that policies select: by namespace, since the resource cannot be bound to fewer
 /// without becoming many, and one that carries what does not apply is not wrong.
-fn gateways(selected: &BTreeSet<Reach>, topology: &Topology<'_>) -> Vec<Reach> {
+fn gateways(selected: &BTreeSet<WorkloadSet>, topology: &Topology<'_>) -> Vec<WorkloadSet> {
     let mut reaches = BTreeSet::new();
     for reach in selected {
-        let of = |label: &(String, String)| Reach {
+        let of = |label: &(String, String)| WorkloadSet {
             namespace: reach.namespace.clone(),
             labels: BTreeSet::from([label.clone()]),
         };
@@ -313,21 +316,26 @@ fn gateways(selected: &BTreeSet<Reach>, topology: &Topology<'_>) -> Vec<Reach> {
 
 /// The instances on a waypoint: one for all of it, or one for each service.
 fn on_waypoint<'r>(plan: &mut Plan<'r>, targeted: &[&'r Resource], topology: &Topology<'_>, waypoint: &Waypoint) {
-    let (mut whole, mut services): (Vec<&Resource>, Vec<(Place, Vec<&Resource>)>) = (Vec::new(), Vec::new());
+    let (mut whole, mut services): (Vec<&Resource>, Vec<(Location, Vec<&Resource>)>) = (Vec::new(), Vec::new());
     for resource in targeted {
         let namespace = &resource.policy.name.namespace;
         for meaning in topology.meanings(&resource.policy) {
             match meaning {
-                Meaning::Waypoint if !whole.iter().any(|other| std::ptr::eq(*other, *resource)) => whole.push(resource),
-                Meaning::Service(attachment) => {
-                    let place = Place { namespace: namespace.clone(), attachment };
+                ResolvedTarget::Waypoint if !whole.iter().any(|other| std::ptr::eq(*other, *resource)) => {
+                    whole.push(resource)
+                }
+                ResolvedTarget::Service(attachment) => {
+                    let place = Location { namespace: namespace.clone(), attachment };
                     match services.iter_mut().find(|(other, _)| *other == place) {
                         Some((_, policies)) if policies.iter().any(|other| std::ptr::eq(*other, *resource)) => {}
                         Some((_, policies)) => policies.push(resource),
                         None => services.push((place, vec![resource])),
                     }
                 }
-                Meaning::Waypoint | Meaning::Gateway(_) | Meaning::NoWaypointGiven | Meaning::Nothing => {}
+                ResolvedTarget::Waypoint
+                | ResolvedTarget::Gateway(_)
+                | ResolvedTarget::NoWaypointGiven
+                | ResolvedTarget::Nothing => {}
             }
         }
     }
@@ -347,13 +355,13 @@ fn on_waypoint<'r>(plan: &mut Plan<'r>, targeted: &[&'r Resource], topology: &To
     plan.for_one_waypoint.extend(whole.iter().filter(is_of_class));
     let gateway = Gateway { name: waypoint.name.clone(), waypoint: true, ..Gateway::default() };
     let everything =
-        Place { namespace: waypoint.namespace.clone(), attachment: Attachment::Gateway(waypoint.name.clone()) };
+        Location { namespace: waypoint.namespace.clone(), attachment: Attachment::Gateway(waypoint.name.clone()) };
     if !whole.is_empty() || !services.is_empty() {
-        plan.helped.push(everything.clone());
+        plan.needs_filter_state.push(everything.clone());
     }
     if !whole.is_empty() {
         let waypoint = Some(gateway.clone());
-        plan.instances.push(Instance { place: everything, traffic: Traffic::Any, waypoint, policies: whole });
+        plan.instances.push(Instance { place: everything, traffic: Direction::Any, waypoint, policies: whole });
     }
     services.sort_by(|(a, _), (b, _)| a.cmp(b));
     for (place, policies) in services {
@@ -364,7 +372,7 @@ fn on_waypoint<'r>(plan: &mut Plan<'r>, targeted: &[&'r Resource], topology: &To
             Attachment::ServiceEntry(name) => gateway.service_entries = service(name),
             Attachment::Selector(_) | Attachment::Gateway(_) => {}
         }
-        plan.instances.push(Instance { place, traffic: Traffic::Any, waypoint: Some(gateway), policies });
+        plan.instances.push(Instance { place, traffic: Direction::Any, waypoint: Some(gateway), policies });
     }
 }
 

@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use mesh_authz::request::metadata::{DEFAULT_PAYLOAD_KEY, JWT_AUTHN};
 use serde_json::{Map, Value, json};
 
 use crate::load::request_authentication::{JwtRule, Keys, KeysUri};
-use mesh_authz::request::metadata::{DEFAULT_PAYLOAD_KEY, JWT_AUTHN};
 
 /// How long fetching keys may take unless a rule says otherwise, as in Istio.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -1,19 +1,22 @@
 //! The Kubernetes resources that make Istio load the filter: `WasmPlugin` or `TrafficExtension`, and the `EnvoyFilter`
 //! that tells the filter what it cannot see by itself.
 
+use std::hash::Hasher as _;
+
+use fnv::FnvHasher;
+use mesh_authz::config::Mesh;
 use serde_json::{Map, Value, json};
 
-use super::envoy::{self, Misfit};
-use super::instances::{Attachment, Instance, Place, Traffic};
-use super::{Described, plugin_config_of};
-use mesh_authz::config::Mesh;
+use super::envoy::{self, TemplateError};
+use super::instances::{Attachment, Direction, Instance, Location};
+use super::{WorkloadSettings, plugin_config_of};
 
 /// Longest name: some of what Istio derives from it is a label's value.
 const LONGEST_NAME: usize = 63;
 
 /// The kinds of resources that load a filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ExtensionKind {
     /// `extensions.istio.io/v1alpha1` `WasmPlugin`.
     WasmPlugin,
     /// Its successor.
@@ -33,8 +36,8 @@ pub struct Image {
 
 /// The resource that loads an instance.
 #[must_use]
-pub fn extension(kind: Kind, instance: &Instance<'_>, image: &Image, mesh: &Mesh) -> Value {
-    let workload = Described { gateway: instance.waypoint.clone(), ..Described::default() };
+pub fn extension(kind: ExtensionKind, instance: &Instance<'_>, image: &Image, mesh: &Mesh) -> Value {
+    let workload = WorkloadSettings { gateway: instance.waypoint.clone(), ..WorkloadSettings::default() };
     let config = plugin_config_of(instance.policies.iter().map(|resource| &resource.node), &workload, mesh);
     let mut module = Map::new();
     let mut set = |name: &str, value: Value| module.insert(name.to_owned(), value);
@@ -52,16 +55,16 @@ pub fn extension(kind: Kind, instance: &Instance<'_>, image: &Image, mesh: &Mesh
     let mut spec = Map::new();
     // After Istio has verified tokens, before its own policies.
     spec.insert("phase".to_owned(), json!("AUTHZ"));
-    if instance.traffic == Traffic::Inbound {
+    if instance.traffic == Direction::Inbound {
         spec.insert("match".to_owned(), json!([{ "mode": "SERVER" }]));
     }
     attach(&mut spec, &instance.place, |labels| ("selector", json!({ "matchLabels": labels })));
     let name = match kind {
-        Kind::WasmPlugin => {
+        ExtensionKind::WasmPlugin => {
             spec.extend(module);
             "WasmPlugin"
         }
-        Kind::TrafficExtension => {
+        ExtensionKind::TrafficExtension => {
             spec.insert("wasm".to_owned(), module.into());
             "TrafficExtension"
         }
@@ -73,7 +76,7 @@ pub fn extension(kind: Kind, instance: &Instance<'_>, image: &Image, mesh: &Mesh
 ///
 /// # Errors
 /// See [`envoy::set_filter_state`].
-pub fn envoy_filter(place: &Place) -> Result<Value, Misfit> {
+pub fn envoy_filter(place: &Location) -> Result<Value, TemplateError> {
     let filter = envoy::set_filter_state()?;
     let manager = "envoy.filters.network.http_connection_manager";
     let patch = |context: &&str| {
@@ -93,7 +96,7 @@ pub fn envoy_filter(place: &Place) -> Result<Value, Misfit> {
     Ok(resource("networking.istio.io/v1alpha3", "EnvoyFilter", place, &spec))
 }
 
-fn attach(spec: &mut Map<String, Value>, place: &Place, select: impl FnOnce(Value) -> (&'static str, Value)) {
+fn attach(spec: &mut Map<String, Value>, place: &Location, select: impl FnOnce(Value) -> (&'static str, Value)) {
     let reference = |group: &str, kind: &str, name: &str| {
         json!([if group.is_empty() {
             json!({ "kind": kind, "name": name })
@@ -114,7 +117,7 @@ fn attach(spec: &mut Map<String, Value>, place: &Place, select: impl FnOnce(Valu
     spec.insert(field.to_owned(), value);
 }
 
-fn resource(version: &str, kind: &str, place: &Place, spec: &Map<String, Value>) -> Value {
+fn resource(version: &str, kind: &str, place: &Location, spec: &Map<String, Value>) -> Value {
     json!({
         "apiVersion": version,
         "kind": kind,
@@ -139,7 +142,10 @@ fn name(attachment: &Attachment) -> String {
         Attachment::Service(name) => (format!("service-{name}"), json!({ "service": name })),
         Attachment::ServiceEntry(name) => (format!("serviceentry-{name}"), json!({ "serviceEntry": name })),
     };
-    let hash = format!("{:016x}", fnv1a(exact.to_string().as_bytes()));
+    // Names must be the same from release to release, and so must their hash.
+    let mut hasher = FnvHasher::default();
+    hasher.write(exact.to_string().as_bytes());
+    let hash = format!("{:016x}", hasher.finish());
     let letters = readable.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' });
     let room = LONGEST_NAME.saturating_sub("mesh-authz--".len()).saturating_sub(hash.len());
     let readable: String = letters.take(room).collect();
@@ -147,9 +153,4 @@ fn name(attachment: &Attachment) -> String {
         "" => format!("mesh-authz-{hash}"),
         readable => format!("mesh-authz-{readable}-{hash}"),
     }
-}
-
-/// The hash FNV-1a, which stays the same from release to release, as names must.
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }

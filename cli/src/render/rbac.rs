@@ -3,8 +3,6 @@
 //! They are what the filter is compared with: its decisions have to be those of Envoy's own RBAC filter with this
 //! configuration. Shape, order and names are Istio's; the CUSTOM action, which needs providers, is not rendered.
 
-use serde_json::{Map, Value, json};
-
 use mesh_authz::attribute::Side;
 use mesh_authz::identity::{SCHEME, TrustDomains};
 use mesh_authz::policy::{
@@ -12,6 +10,7 @@ use mesh_authz::policy::{
     Values,
 };
 use mesh_authz::request::metadata::{DEFAULT_PAYLOAD_KEY, JWT_AUTHN};
+use serde_json::{Map, Value, json};
 
 /// What kind of traffic a filter is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

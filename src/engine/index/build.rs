@@ -6,7 +6,7 @@ use std::mem;
 use super::key::{self, Dimension, Key};
 use super::node::{Filed, Node, Number, Postings};
 use super::table::Table;
-use crate::engine::compile::Rule;
+use crate::engine::compile::CompiledRule;
 
 /// Groups of this size and less are scanned. A rule costs some 50 ns; to ask the host for one more value, by which the rules
 /// could be told apart, costs microseconds.
@@ -14,7 +14,7 @@ const FEW: usize = 16;
 
 /// Files rules.
 pub(super) struct Builder<'r> {
-    rules: &'r [Rule],
+    rules: &'r [CompiledRule],
     /// How many keys each has.
     keys: Box<[usize]>,
     /// How many more keys may be filed. It keeps the index within a multiple of what the policies hold, whatever they are:
@@ -23,7 +23,7 @@ pub(super) struct Builder<'r> {
 }
 
 impl<'r> Builder<'r> {
-    pub(super) fn new(rules: &'r [Rule]) -> Self {
+    pub(super) fn new(rules: &'r [CompiledRule]) -> Self {
         let keys: Box<[_]> = rules.iter().map(key::keys).collect();
         let keys_left = keys.iter().sum::<usize>().saturating_mul(8);
         Self { rules, keys, keys_left }
@@ -83,7 +83,7 @@ impl<'r> Builder<'r> {
         Postings::Rules(numbers.into())
     }
 
-    fn rule(&self, number: Number) -> Option<&'r Rule> {
+    fn rule(&self, number: Number) -> Option<&'r CompiledRule> {
         self.rules.get(usize::try_from(number).ok()?)
     }
 }

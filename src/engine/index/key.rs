@@ -6,7 +6,9 @@
 
 use std::sync::Arc;
 
-use crate::engine::compile::{Check, Expected, MetadataPath, PathMatcher, RequestPrincipal, Rule, Test, Tests, Text};
+use crate::engine::compile::{
+    Check, CompiledRule, Expected, MetadataPath, PathMatcher, RequestPrincipal, Test, Tests, Text,
+};
 use crate::identity::IdentityMatcher;
 use crate::matcher::Pattern;
 use crate::matcher::template::Template;
@@ -69,14 +71,14 @@ pub(super) enum Key<'r> {
 type Keys<'r> = (Dimension, Vec<Key<'r>>);
 
 /// How many keys a rule has in all.
-pub(super) fn keys(rule: &Rule) -> usize {
+pub(super) fn keys(rule: &CompiledRule) -> usize {
     let mut keys: usize = 0;
     each_key(rule, &[], &mut |_, _| keys = keys.saturating_add(1));
     keys
 }
 
 /// Every key of every test of the rule.
-pub(super) fn each_key<'r>(rule: &'r Rule, used: &[Dimension], each: &mut dyn FnMut(&Dimension, &Key<'r>)) {
+pub(super) fn each_key<'r>(rule: &'r CompiledRule, used: &[Dimension], each: &mut dyn FnMut(&Dimension, &Key<'r>)) {
     for (dimension, keys) in rule.tests().flat_map(|test| of_test(test, used)) {
         for key in keys {
             each(&dimension, &key);
@@ -88,7 +90,7 @@ pub(super) fn each_key<'r>(rule: &'r Rule, used: &[Dimension], each: &mut dyn Fn
 /// the largest counts. `share` says that of a key. Shares of `few` and less are alike: then the dimension that costs less to
 /// ask for is taken.
 pub(super) fn narrowest<'r>(
-    rule: &'r Rule,
+    rule: &'r CompiledRule,
     used: &[Dimension],
     few: usize,
     share: &dyn Fn(&Dimension, &Key<'r>) -> usize,

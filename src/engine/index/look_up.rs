@@ -5,7 +5,7 @@ use super::node::{Filed, Node, Number, Postings};
 use super::table::{Inconclusive, LookUp, Table, Visit};
 use crate::attribute::Origin;
 use crate::engine::RuleId;
-use crate::engine::compile::{Rule, Text};
+use crate::engine::compile::{CompiledRule, Text};
 use crate::engine::evaluate::{Evaluation, Truth};
 use crate::request::{Attributes, Lookup, PeerName};
 
@@ -27,7 +27,7 @@ pub(crate) struct FirstMatch<'e> {
 
 /// A search for the first rule that matches.
 pub(super) struct Search<'i, 's, 'r, A> {
-    rules: &'i [Rule],
+    rules: &'i [CompiledRule],
     request: &'s Evaluation<'r, A>,
     /// The first rule so far that matches, and what that rests on.
     matched: Option<(Number, &'i RuleId, Option<Origin>)>,
@@ -39,7 +39,7 @@ pub(super) struct Search<'i, 's, 'r, A> {
 }
 
 impl<'i, 's, 'r, A: Attributes> Search<'i, 's, 'r, A> {
-    pub(super) fn new(rules: &'i [Rule], request: &'s Evaluation<'r, A>) -> Self {
+    pub(super) fn new(rules: &'i [CompiledRule], request: &'s Evaluation<'r, A>) -> Self {
         Self { rules, request, matched: None, not_shown: None, left: rules.len() }
     }
 
@@ -159,7 +159,7 @@ fn each_name<'r, A: Attributes>(
     names: &[PeerName],
     mut look_up: impl FnMut(&'r [u8]) -> LookUp,
 ) -> LookUp {
-    names.iter().try_for_each(|which| each(evaluation.peer_name(*which), &mut look_up))
+    names.iter().try_for_each(|which| each(evaluation.attributes().checked_peer_name(*which), &mut look_up))
 }
 
 fn each_text<A: Attributes>(

@@ -16,6 +16,7 @@ use std::fmt::Write as _;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::IpAddr;
 
+use fnv::FnvHasher;
 use matchit::{InsertError, Router};
 
 use super::key::{Dimension, Key};
@@ -161,7 +162,7 @@ impl Table {
         form: KeyForm,
         visit: Visit<'_>,
     ) -> Result<(Hash, B), Inconclusive> {
-        let mut hash = Hash::START;
+        let mut hash = Hash::start();
         let mut hashed: usize = 0;
         for length in lengths {
             let further = length.saturating_sub(hashed);
@@ -206,19 +207,23 @@ enum KeyForm {
     Block,
 }
 
-/// FNV-1a of 64 bits.
+/// The state of FNV-1a, which hashes byte by byte.
 #[derive(Clone, Copy, Debug)]
 struct Hash(u64);
 
 impl Hash {
-    const START: Self = Self(0xcbf2_9ce4_8422_2325);
+    fn start() -> Self {
+        Self(FnvHasher::default().finish())
+    }
 
     fn add(self, byte: u8) -> Self {
-        Self((self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+        let mut hasher = FnvHasher::with_key(self.0);
+        hasher.write_u8(byte);
+        Self(hasher.finish())
     }
 
     fn bytes(bytes: impl IntoIterator<Item = u8>) -> Self {
-        bytes.into_iter().fold(Self::START, Self::add)
+        bytes.into_iter().fold(Self::start(), Self::add)
     }
 
     /// The hash of a key: its form in it, and every bit spread over all of them (the finalizer of `SplitMix64`).

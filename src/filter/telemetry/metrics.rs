@@ -12,7 +12,7 @@ use crate::policy::PolicyName;
 
 /// What a metric holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// A number that grows.
     Counter,
     /// A number that is set.
@@ -26,7 +26,7 @@ pub struct Metric(pub u32);
 /// Where metrics are kept.
 pub trait Metrics {
     /// The metric of this name, new or not; `None` if the host has none to give.
-    fn define(&self, kind: Kind, name: &str) -> Option<Metric>;
+    fn define(&self, kind: MetricKind, name: &str) -> Option<Metric>;
     /// Counts so many more.
     fn add(&self, counter: Metric, more: u32);
     /// Sets a gauge.
@@ -72,7 +72,7 @@ impl Counters {
     pub fn define<'p>(host: &impl Metrics, policies: impl Iterator<Item = &'p PolicyName>) -> Self {
         let mut all: Vec<Counter> = Vec::with_capacity(policies.size_hint().0.saturating_add(TOTALS.len()));
         let mut define = |name: &str| {
-            all.push(Counter { metric: host.define(Kind::Counter, name), more: Cell::new(0) });
+            all.push(Counter { metric: host.define(MetricKind::Counter, name), more: Cell::new(0) });
         };
         TOTALS.into_iter().for_each(&mut define);
         let mut text = String::new();
@@ -153,7 +153,7 @@ pub fn record_configuration(host: &impl Metrics, policies: usize, rules: usize, 
         ("mesh_authz.config.hash", hash),
     ];
     for (name, value) in values {
-        if let Some(gauge) = host.define(Kind::Gauge, name) {
+        if let Some(gauge) = host.define(MetricKind::Gauge, name) {
             host.record(gauge, value);
         }
     }

@@ -1,8 +1,9 @@
 //! An explanation as JSON has it.
 
-use crate::explain::{Actual, Explanation, RuleReport};
 use mesh_authz::engine::DryRunResult;
 use serde::Serialize;
+
+use crate::explain::{Actual, Explanation, RuleReport};
 
 /// The explanation as JSON has it.
 #[derive(Serialize)]

@@ -3,15 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::load;
-use crate::load::finding::Source;
-use crate::load::yaml;
-use crate::testfile::RequestFields;
 use mesh_authz::diagnostic::Diagnostics;
 use mesh_authz::document::{Node, Value, from_json};
 
 use crate::command::Failure;
 use crate::command::options::key_value;
+use crate::load;
+use crate::load::finding::SourceText;
+use crate::load::yaml;
+use crate::testfile::RequestFields;
 
 /// The request. What is not given a request does not have, except for method, path and host: these are `GET`, `/` and
 /// `localhost`.
@@ -102,7 +102,7 @@ impl RequestOptions {
                 None => (name.as_str(), false),
             };
             let keys = claim_path(name)?;
-            let (last, outer) = keys.split_last().ok_or("a claim needs a name")?;
+            let (last, outer) = keys.split_last().ok_or_else(|| Failure::unusable("a claim needs a name"))?;
             let innermost = outer.iter().try_fold(field(&mut fields, "jwt")?, |map, key| field(map, key))?;
             let value = if is_json { claim_value(name, value)? } else { Value::String(value.clone()) };
             add(innermost, last, value);
@@ -111,7 +111,10 @@ impl RequestOptions {
         let request = RequestFields::read(&Value::Map(fields).into(), &mut diagnostics);
         match (request, diagnostics.into_found().first()) {
             (Some(request), None) => Ok(request),
-            (_, error) => Err(format!("the request: {}", error.map(ToString::to_string).unwrap_or_default())),
+            (_, error) => {
+                let why = error.map(ToString::to_string).unwrap_or_default();
+                Err(Failure::Unusable(format!("the request: {why}")))
+            }
         }
     }
 }
@@ -120,16 +123,17 @@ type Fields = Vec<(String, Node)>;
 
 /// The request in a file, whole, so that a mistake in it is said with its line.
 fn from_file(file: &Path) -> Result<Fields, Failure> {
-    let source = Arc::new(Source::read(file).map_err(|error| error.to_string())?);
-    let mut documents = yaml::documents(&source.text).map_err(|error| load::not_yaml(&source, &error).to_string())?;
+    let source = Arc::new(SourceText::read(file)?);
+    let mut documents =
+        yaml::documents(&source.text).map_err(|error| Failure::unusable(load::not_yaml(&source, &error)))?;
     let node = if documents.len() == 1 { documents.pop() } else { None };
-    let node = node.ok_or_else(|| format!("{}: a request is one document", file.display()))?;
+    let node = node.ok_or_else(|| Failure::Unusable(format!("{}: a request is one document", file.display())))?;
     let mut diagnostics = Diagnostics::new();
     RequestFields::read(&node, &mut diagnostics);
     let findings: Vec<_> = load::findings(&source, &node, diagnostics).map(|finding| finding.to_string()).collect();
     match node.value {
         Value::Map(fields) if findings.is_empty() => Ok(fields),
-        _ => Err(findings.join("\n")),
+        _ => Err(Failure::Unusable(findings.join("\n"))),
     }
 }
 
@@ -141,7 +145,7 @@ fn field<'f>(fields: &'f mut Fields, name: &str) -> Result<&'f mut Fields, Failu
     });
     match fields.get_mut(at).map(|(_, node)| &mut node.value) {
         Some(Value::Map(inner)) => Ok(inner),
-        _ => Err(format!("`{name}` cannot both be a value and have values in it")),
+        _ => Err(Failure::Unusable(format!("`{name}` cannot both be a value and have values in it"))),
     }
 }
 
@@ -161,10 +165,14 @@ fn add(fields: &mut Fields, name: &str, value: Value) {
 fn claim_path(name: &str) -> Result<Vec<&str>, Failure> {
     let Some(inner) = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) else { return Ok(vec![name]) };
     let keys: Vec<&str> = inner.split("][").collect();
-    if keys.iter().any(|key| key.is_empty()) { Err(format!("`{name}`: a claim needs a name")) } else { Ok(keys) }
+    if keys.iter().any(|key| key.is_empty()) {
+        return Err(Failure::Unusable(format!("`{name}`: a claim needs a name")));
+    }
+    Ok(keys)
 }
 
 fn claim_value(name: &str, value: &str) -> Result<Value, Failure> {
-    let node = from_json(value.as_bytes()).map_err(|error| format!("claim {name}: `{value}` is not JSON: {error}"))?;
+    let node = from_json(value.as_bytes())
+        .map_err(|error| Failure::Unusable(format!("claim {name}: `{value}` is not JSON: {error}")))?;
     Ok(node.value)
 }

@@ -3,19 +3,18 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::load::finding::Finding;
-use crate::load::request_authentication::{Keys, host_and_port};
-use crate::load::{Authentication, Resource, Resources};
-use crate::render::envoy::{self, Settings, Tls};
-use crate::render::{Described, jwt};
 use mesh_authz::diagnostic::{Diagnostic, Path, Segment};
 use mesh_authz::policy::Predicate;
 use mesh_authz::policy::scope::{Scope, Workload, scope_of};
 
-use super::Stop;
 use super::shared::{Format, applying, say_custom};
-use crate::command::note;
 use crate::command::options::Setting;
+use crate::command::{Failure, note};
+use crate::load::finding::Finding;
+use crate::load::request_authentication::{Keys, host_and_port};
+use crate::load::{Authentication, Resource, Resources};
+use crate::render::envoy::{self, Settings, Tls};
+use crate::render::{WorkloadSettings, jwt};
 
 pub const EXAMPLE: &str = "Example: mesh-authz render envoy policies/ --label app=backend --upstream localhost:8080 \
                            --wasm dist/mesh_authz.wasm --plaintext > envoy.yaml";
@@ -96,7 +95,7 @@ pub fn watched(text: &str) -> Result<String, String> {
     }
 }
 
-pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Stop> {
+pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Failure> {
     let Arguments { setting, listen, upstream, admin, wasm, watch, format, .. } = arguments;
     // Left out is what does not apply: the bootstrap is one workload's, and says so.
     let mesh = setting.mesh();
@@ -107,7 +106,7 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, St
 
     let without_keys = without_keys(&authentications);
     if !without_keys.is_empty() {
-        return Err(Stop::Findings(without_keys));
+        return Err(Failure::Invalid(without_keys));
     }
     let rules: Vec<_> = authentications.iter().flat_map(|found| &found.authentication.rules).collect();
     let (jwt_authn, clusters) = jwt::filter(&rules, scope.gateway.is_some(), &arguments.jwks_ca).unzip();
@@ -127,19 +126,18 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, St
         jwt_authn,
         clusters: clusters.unwrap_or_default(),
     };
-    let described = Described { gateway: None, ..Described::from(&scope) };
-    let bootstrap = envoy::bootstrap(&applying, &described, &mesh, &settings);
-    Ok(format.print(&bootstrap.map_err(|misfit| misfit.to_string())?)?)
+    let described = WorkloadSettings { gateway: None, ..WorkloadSettings::from(&scope) };
+    let bootstrap = envoy::bootstrap(&applying, &described, &mesh, &settings).map_err(Failure::unusable)?;
+    format.print(&bootstrap)
 }
 
 /// Those that apply to the workload. Says on standard error which do not, and why.
-fn authentications<'r>(resources: &'r Resources, workload: &Workload) -> Result<Vec<&'r Authentication>, Stop> {
+fn authentications<'r>(resources: &'r Resources, workload: &Workload) -> Result<Vec<&'r Authentication>, Failure> {
     let mut applying = Vec::new();
     for found in &resources.request_authentications {
         let (name, target) = (&found.authentication.name, &found.authentication.target);
-        if let Some(what) = workload.lacks_labels_for_target(target) {
-            let message = format!("RequestAuthentication {name} has {what}: give the workload's labels with --label");
-            return Err(Stop::Failure(message));
+        if let Some(what) = workload.missing_labels(target) {
+            return Err(Failure::NeedsLabels { kind: "RequestAuthentication", name: name.clone(), what });
         }
         match scope_of(&name.namespace, target, workload) {
             Scope::Applies => applying.push(found),

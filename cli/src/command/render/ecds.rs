@@ -3,17 +3,17 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use crate::lint::{self, LintContext, PathNormalization};
-use crate::load::Resources;
-use crate::render::{self, Described, envoy};
 use mesh_authz::config::{NodeMetadata, PluginConfig};
+use mesh_authz::policy::Labels;
 use mesh_authz::request::Lookup;
 
 use super::bootstrap::watched;
 use super::shared::{Format, applying, say_custom};
-use super::{Failure, Stop};
 use crate::command::options::Setting;
-use crate::command::{complain, note, replace};
+use crate::command::{Failure, complain, note, replace};
+use crate::lint::{self, LintContext, PathNormalization};
+use crate::load::Resources;
+use crate::render::{self, WorkloadSettings, envoy};
 
 pub const EXAMPLE: &str = "Example: mesh-authz render ecds policies/ --wasm dist/mesh_authz.wasm --output \
                            ecds/policies.json";
@@ -45,7 +45,7 @@ pub struct Arguments {
     format: Format,
 }
 
-pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Stop> {
+pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Failure> {
     let Arguments { setting, wasm, output, deny_warnings, format, .. } = arguments;
     let (workload, mesh) = (&setting.workload, setting.mesh());
     let labels = workload.labels()?;
@@ -61,33 +61,33 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, St
     let mut warnings = lint::lint(resources, &context);
     warnings.sort_by(|one, other| one.order().cmp(&other.order()));
     if *deny_warnings && !warnings.is_empty() {
-        return Err(Stop::Findings(warnings));
+        return Err(Failure::Invalid(warnings));
     }
     complain(&warnings);
     resources.policies.iter().for_each(|resource| say_custom(&resource.policy));
 
-    let described = Described { namespace: workload.namespace.clone(), labels, gateway: None };
+    let described = WorkloadSettings { namespace: workload.namespace.clone(), labels, gateway: None };
     let config = render::plugin_config(resources, &described, &mesh);
     // The filter's own statistics have it, once it has loaded: of Envoy's, `version_text` may be that of a refused file.
     let version = hash(&config)?.to_string();
-    let document = envoy::watched(&config, wasm, &version).map_err(|misfit| misfit.to_string())?;
-    let Some(file) = output else { return Ok(format.print(&document)?) };
+    let document = envoy::watched(&config, wasm, &version).map_err(Failure::unusable)?;
+    let Some(file) = output else { return format.print(&document) };
     let format = match Path::new(file).extension().and_then(OsStr::to_str) {
         Some("json") => Format::Json,
         _ => Format::Yaml,
     };
     let text = format.print(&document)?;
-    replace::file(Path::new(file), &text).map_err(|error| format!("{file}: {error}"))?;
+    replace::file(Path::new(file), &text).map_err(|error| Failure::unusable(format!("{file}: {error}")))?;
     note(&format!("{file}: written, policies: {}, config.hash: {version}", resources.policies.len()));
     Ok(String::new())
 }
 
 /// What the filter calls this configuration; it must be one that the filter takes, from a workload that has labels.
 fn hash(config: &impl serde::Serialize) -> Result<u64, Failure> {
-    let node = NodeMetadata { labels: Lookup::Value(Vec::new()), ..NodeMetadata::default() };
-    let config = serde_json::to_vec(config).map_err(|error| error.to_string())?;
+    let node = NodeMetadata { labels: Lookup::Value(Labels::default()), ..NodeMetadata::default() };
+    let config = serde_json::to_vec(config).map_err(Failure::unusable)?;
     PluginConfig::read(&config, &node).map(|config| config.hash).map_err(|refused| {
         let lines: Vec<_> = refused.iter().map(ToString::to_string).collect();
-        format!("the filter would refuse this: {}", lines.join("; "))
+        Failure::Unusable(format!("the filter would refuse this: {}", lines.join("; ")))
     })
 }

@@ -2,19 +2,18 @@
 
 use std::path::PathBuf;
 
-use crate::load::Resources;
-use crate::render::instances::{
-    self, Attachment, GATEWAY_LABELS, Instance, Topology, Traffic, Waypoint, selects_gateways,
-};
-use crate::render::kubernetes::{self, Image, Kind};
 use mesh_authz::policy::Predicate;
 use mesh_authz::policy::scope::GATEWAY_NAME_LABEL;
 use serde_json::{Value, json};
 
-use super::Stop;
 use super::shared::{Format, say_custom};
-use crate::command::note;
 use crate::command::options::{CombiningOption, MeshOptions, key_value, namespace};
+use crate::command::{Failure, note};
+use crate::load::Resources;
+use crate::render::instances::{
+    self, Attachment, Direction, GATEWAY_LABELS, Instance, Topology, Waypoint, selects_gateways,
+};
+use crate::render::kubernetes::{self, ExtensionKind, Image};
 
 pub const WASM_PLUGIN_EXAMPLE: &str = "Example: mesh-authz render wasm-plugin policies/ \
                                        --url oci://registry.example/mesh-authz:0.1.0 | kubectl apply -f -";
@@ -97,13 +96,15 @@ fn waypoint(text: &str) -> Result<Waypoint, String> {
     Ok(Waypoint { namespace: namespace(in_namespace)?, name: namespace(name)? })
 }
 
-pub fn render(resources: &Resources, kind: Kind, arguments: &Arguments) -> Result<String, Stop> {
+pub fn render(resources: &Resources, kind: ExtensionKind, arguments: &Arguments) -> Result<String, Failure> {
     let Arguments { mesh, url, sha256, image_pull_secret, .. } = arguments;
     let mesh = mesh.combining(&arguments.combining);
     let of_gateways = resources.policies.iter().find(|resource| selects_gateways(&resource.policy));
     if let (true, Some(resource)) = (arguments.no_gateways, of_gateways) {
         let name = &resource.policy.name;
-        return Err(Stop::Failure(format!("policy {name} selects a gateway by its label: leave out --no-gateways")));
+        return Err(Failure::Unusable(format!(
+            "policy {name} selects a gateway by its label: leave out --no-gateways"
+        )));
     }
     let known = GATEWAY_LABELS.map(|(key, value)| (key.to_owned(), value.to_owned()));
     let gateways =
@@ -112,7 +113,7 @@ pub fn render(resources: &Resources, kind: Kind, arguments: &Arguments) -> Resul
         Topology { root_namespace: &mesh.root_namespace, gateways: &gateways, waypoint: arguments.waypoint.as_ref() };
     let plan = instances::plan(&resources.policies, &topology);
     if !plan.refused.is_empty() {
-        return Err(Stop::Findings(plan.refused));
+        return Err(Failure::Invalid(plan.refused));
     }
     for resource in &plan.idle {
         note(&format!(
@@ -124,7 +125,7 @@ pub fn render(resources: &Resources, kind: Kind, arguments: &Arguments) -> Resul
         note(&format!("policy {}: is for every waypoint; render it with --waypoint for each", resource.policy.name));
     }
     resources.policies.iter().for_each(|resource| say_custom(&resource.policy));
-    let selects = |instance: &Instance<'_>| instance.traffic == Traffic::Inbound;
+    let selects = |instance: &Instance<'_>| instance.traffic == Direction::Inbound;
     if !arguments.no_gateways && arguments.gateway_labels.is_empty() && plan.instances.iter().any(selects) {
         note(
             "gateways are told from sidecars by the labels that Istio's installers give them: if policies select \
@@ -150,11 +151,11 @@ pub fn render(resources: &Resources, kind: Kind, arguments: &Arguments) -> Resul
             }
         }
     } else {
-        for place in &plan.helped {
-            rendered.push(kubernetes::envoy_filter(place).map_err(|misfit| misfit.to_string())?);
+        for place in &plan.needs_filter_state {
+            rendered.push(kubernetes::envoy_filter(place).map_err(Failure::unusable)?);
         }
     }
-    Ok(print(arguments.format, &rendered)?)
+    print(arguments.format, &rendered)
 }
 
 /// Says on standard error what a cluster may not take, and what it may take otherwise.
@@ -174,7 +175,7 @@ fn say(instance: &Instance<'_>, resource: &Value) {
     }
 }
 
-fn print(format: Format, resources: &[Value]) -> Result<String, String> {
+fn print(format: Format, resources: &[Value]) -> Result<String, Failure> {
     match format {
         Format::Json => Format::Json.print(&json!({ "apiVersion": "v1", "kind": "List", "items": resources })),
         Format::Yaml => {

@@ -1,19 +1,19 @@
 //! What several kinds of rendering share.
 
-use crate::load::{Resource, Resources};
 use clap::ValueEnum;
 use mesh_authz::policy::scope::{Scope, Workload, scope};
 use mesh_authz::policy::{Action, AuthorizationPolicy};
 
-use crate::command::{Failure, json, needs_labels, note};
+use crate::command::{Failure, json, note};
+use crate::load::{Resource, Resources};
 
 /// The policies that apply to the workload. Says on standard error which do not, and why.
 pub fn applying<'r>(resources: &'r Resources, workload: &Workload) -> Result<Vec<&'r Resource>, Failure> {
     let mut applying = Vec::new();
     for resource in &resources.policies {
         let policy = &resource.policy;
-        if let Some(what) = workload.lacks_labels_for(policy) {
-            return Err(needs_labels(policy, what));
+        if let Some(what) = workload.missing_labels(&policy.target) {
+            return Err(Failure::NeedsLabels { kind: "policy", name: policy.name.clone(), what });
         }
         match scope(policy, workload) {
             Scope::Applies => applying.push(resource),
@@ -35,7 +35,7 @@ pub enum Format {
 impl Format {
     pub fn print(self, value: &impl serde::Serialize) -> Result<String, Failure> {
         match self {
-            Self::Yaml => serde_saphyr::to_string(value).map_err(|error| error.to_string()),
+            Self::Yaml => serde_saphyr::to_string(value).map_err(Failure::unusable),
             Self::Json => json(value),
         }
     }

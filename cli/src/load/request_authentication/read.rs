@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use super::uri::KeysUri;
-use super::{ClaimToHeader, FromHeader, JwtRule, Keys, RequestAuthentication};
 use mesh_authz::diagnostic::Diagnostics;
 use mesh_authz::document::{Node, Object, Value, boolean, from_json, list, list_of_some, string};
 use mesh_authz::policy::Target;
 use mesh_authz::policy::resource::{envelope, missing, name_of, selector, target, target_reference, target_references};
+use mesh_authz::request::headers;
+
+use super::uri::KeysUri;
+use super::{ClaimToHeader, FromHeader, JwtRule, Keys, RequestAuthentication};
 
 /// The kind of this resource.
 pub const KIND: &str = "RequestAuthentication";
@@ -179,9 +181,8 @@ fn header_name(object: &mut Object<'_>, field: &'static str, diagnostics: &mut D
     name.flatten()
 }
 
-/// What the name of a header consists of (RFC 9110); Envoy starts with no other.
 fn token(name: &str, diagnostics: &mut Diagnostics) {
-    if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)) {
+    if !headers::is_name(name) {
         diagnostics.error(format!("`{name}` is not the name of a header"));
     }
 }

@@ -1,0 +1,155 @@
+//! What a request has of what a predicate looks at, for people.
+
+use mesh_authz::policy::Predicate;
+use mesh_authz::request::metadata::JWT_AUTHN;
+use mesh_authz::request::{Address, Attributes as _, Lookup, Metadata, PeerName, Request, metadata, without_query};
+
+/// What a request has of something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Actual {
+    /// These values.
+    Values(Vec<String>),
+    /// None, and this is why.
+    Nothing(&'static str),
+    /// The request does not say.
+    Unreadable,
+}
+
+/// A request, and where its token's claims are.
+pub(super) struct RequestView<'r> {
+    pub request: &'r Request,
+    /// The key under which `jwt_authn` puts the payload.
+    pub payload_key: &'r str,
+}
+
+impl RequestView<'_> {
+    /// What the request has of what a predicate looks at.
+    pub(super) fn actual(&self, predicate: &Predicate) -> Actual {
+        let request = self.request;
+        match predicate {
+            Predicate::Principal(_)
+            | Predicate::ServiceAccount(_)
+            | Predicate::TrustDomain(_)
+            | Predicate::Namespace(_) => identity(request),
+            Predicate::RequestPrincipal(_) => {
+                let claim = |name| text(self.claim(&[name]));
+                match (claim("iss"), claim("sub")) {
+                    (Some(issuer), Some(subject)) => Actual::Values(vec![format!("{issuer}/{subject}")]),
+                    _ => Actual::Nothing("the request has no verified token with an issuer and a subject"),
+                }
+            }
+            Predicate::RemoteIp(_) => of(request.address(Address::Remote).map(|ip| ip.to_string())),
+            Predicate::SourceIp(_) => of(request.address(Address::Source).map(|ip| ip.to_string())),
+            Predicate::DestinationIp(_) => of(request.address(Address::Destination).map(|ip| ip.to_string())),
+            Predicate::DestinationPort(_) => of(request.destination_port().map(|port| port.to_string())),
+            Predicate::Host(_) => header(request, ":authority"),
+            Predicate::Method(_) => header(request, ":method"),
+            Predicate::Path(_) => match header(request, ":path") {
+                Actual::Values(paths) => {
+                    Actual::Values(paths.iter().map(|path| lossy(without_query(path.as_bytes()))).collect())
+                }
+                none => none,
+            },
+            Predicate::Sni(_) => match request.sni() {
+                Lookup::Absent => Actual::Nothing("the client named no server in its TLS handshake"),
+                name => of(name.map(lossy)),
+            },
+            Predicate::Header { name, .. } => match name.to_ascii_lowercase().as_str() {
+                "host" => header(request, ":authority"),
+                name => header(request, name),
+            },
+            Predicate::Claim { path, .. } => {
+                let path: Vec<&str> = path.iter().map(String::as_str).collect();
+                match request.metadata().and_then(|all| all.get(JWT_AUTHN.as_bytes(), &[self.payload_key])) {
+                    Lookup::Absent => Actual::Nothing("the request has no verified token"),
+                    Lookup::Value(_) | Lookup::Unreadable => metadata_values(self.claim(&path)),
+                }
+            }
+            Predicate::Metadata { filter, key, .. } => {
+                match metadata_values(request.metadata().and_then(|all| all.get(filter.as_bytes(), &[key]))) {
+                    // A value in brackets is compared with the elements of a list, any other with a string.
+                    Actual::Values(values) if is_list(request, filter, key) => {
+                        Actual::Values(values.into_iter().map(|value| format!("[{value}]")).collect())
+                    }
+                    other => other,
+                }
+            }
+        }
+    }
+
+    fn claim(&self, path: &[&str]) -> Lookup<metadata::Value<'_>> {
+        let keys: Vec<&str> = std::iter::once(self.payload_key).chain(path.iter().copied()).collect();
+        self.request.metadata().and_then(|all: Metadata<'_>| all.get(JWT_AUTHN.as_bytes(), &keys))
+    }
+}
+
+fn is_list(request: &Request, filter: &str, key: &str) -> bool {
+    let value = request.metadata().and_then(|all| all.get(filter.as_bytes(), &[key]));
+    matches!(value, Lookup::Value(metadata::Value::List(_)))
+}
+
+fn of(value: Lookup<String>) -> Actual {
+    match value {
+        Lookup::Value(value) => Actual::Values(vec![value]),
+        Lookup::Absent => Actual::Nothing("the request has none"),
+        Lookup::Unreadable => Actual::Unreadable,
+    }
+}
+
+fn identity(request: &Request) -> Actual {
+    let mut names = Vec::new();
+    for which in PeerName::ALL {
+        match request.checked_peer_name(which) {
+            Lookup::Value(name) => names.push(lossy(name)),
+            Lookup::Absent => {}
+            Lookup::Unreadable => return Actual::Unreadable,
+        }
+    }
+    if names.is_empty() {
+        return Actual::Nothing("the peer has no identity: it comes in plaintext, or without a client certificate");
+    }
+    Actual::Values(names)
+}
+
+fn header(request: &Request, name: &str) -> Actual {
+    match request.header(name.as_bytes()).map(|values| values.map(lossy).collect::<Vec<_>>()) {
+        Lookup::Value(values) if values.is_empty() => Actual::Nothing("the request has no such header"),
+        Lookup::Value(values) => Actual::Values(values),
+        Lookup::Absent => Actual::Nothing("the request has no such header"),
+        Lookup::Unreadable => Actual::Unreadable,
+    }
+}
+
+fn text(value: Lookup<metadata::Value<'_>>) -> Option<String> {
+    match value {
+        Lookup::Value(metadata::Value::String(text)) => Some(lossy(text)),
+        _ => None,
+    }
+}
+
+fn metadata_values(value: Lookup<metadata::Value<'_>>) -> Actual {
+    match value {
+        Lookup::Value(metadata::Value::String(text)) => Actual::Values(vec![lossy(text)]),
+        Lookup::Value(metadata::Value::List(list)) => {
+            let mut values = Vec::new();
+            let _all_are_looked_at = list.any_string(|text| {
+                values.push(lossy(text));
+                false
+            });
+            if values.is_empty() {
+                Actual::Nothing("it is a list without a string in it")
+            } else {
+                Actual::Values(values)
+            }
+        }
+        Lookup::Value(metadata::Value::Other) => {
+            Actual::Nothing("it is neither a string nor a list: numbers, booleans and null match nothing")
+        }
+        Lookup::Absent => Actual::Nothing("the request has no such value"),
+        Lookup::Unreadable => Actual::Unreadable,
+    }
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
