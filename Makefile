@@ -29,6 +29,7 @@ lint: wasm-target ## Format and clippy, natively and for the filter's target
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- --deny warnings
 	$(CARGO) clippy --package mesh-authz --lib --target wasm32-wasip1 -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --package mesh-authz --package mesh-authz-cli --no-deps --quiet
 
 .PHONY: build
 build: dist/mesh_authz.wasm ## dist/mesh_authz.wasm, the filter, and target/release/mesh-authz, the command

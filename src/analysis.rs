@@ -6,12 +6,15 @@
 //! ```
 //! use mesh_authz::analysis::rules;
 //! use mesh_authz::config::Mesh;
-//! # use mesh_authz::{diagnostic::Diagnostics, document::from_json, policy::read};
-//! # let policy = |rule: &str| {
-//! #     let text = format!(r#"{{ "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
-//! #         "metadata": {{ "name": "p" }}, "spec": {{ "rules": [{rule}] }} }}"#);
-//! #     read::policy(&from_json(text.as_bytes()).unwrap(), &mut Diagnostics::new()).unwrap()
-//! # };
+//! use mesh_authz::policy::AuthorizationPolicy;
+//!
+//! let policy = |rule: &str| {
+//!     let text = format!(
+//!         r#"{{ "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "metadata": {{ "name": "p" }},
+//!              "spec": {{ "rules": [{rule}] }} }}"#
+//!     );
+//!     AuthorizationPolicy::from_json(&text).expect("a valid policy")
+//! };
 //! let wide = policy(r#"{ "to": [{ "operation": { "paths": ["/api/*"] } }] }"#);
 //! let narrow = policy(r#"{ "to": [{ "operation": { "paths": ["/api/orders"], "methods": ["GET"] } }] }"#);
 //! let [wide, narrow] = [&wide, &narrow].map(|policy| rules(policy, &Mesh::default().options()).remove(0));

@@ -172,7 +172,7 @@ impl Diagnostics {
     }
 
     /// The current field should not be there, at least not under this name.
-    pub fn key_error(&mut self, message: impl AsRef<str>, hint: Option<&str>) {
+    pub(crate) fn key_error(&mut self, message: impl AsRef<str>, hint: Option<&str>) {
         self.push(Part::Key, message.as_ref(), hint);
     }
 

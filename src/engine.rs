@@ -3,9 +3,9 @@
 //!
 //! | module | what it does | when |
 //! | --- | --- | --- |
-//! | [`compile`] | turns a policy's rules into tests, each of which knows whether a match permits or denies | load |
-//! | [`index`] | files rules by the values that they ask for, and finds the rules that a request could match | load, request |
-//! | [`evaluate`] | holds one rule against one request | request |
+//! | `compile` | turns a policy's rules into tests, each of which knows whether a match permits or denies | load |
+//! | `index` | files rules by the values that they ask for, and finds the rules that a request could match | load, request |
+//! | `evaluate` | holds one rule against one request | request |
 //! | [`decision`] | the answer | request |
 //! | [`explain`] | says why rules do not match | request |
 //!
@@ -24,7 +24,7 @@ use self::compile::CompiledRule;
 pub use self::decision::{AllowReason, Decision, DenyReason, DryRun, DryRunResult, Outcome, RuleId, Verdict};
 use self::evaluate::Evaluation;
 use self::index::Index;
-pub use self::peers::Peers;
+pub(crate) use self::peers::Peers;
 use crate::attribute::Origin;
 use crate::identity::TrustDomains;
 use crate::policy::{Action, AuthorizationPolicy};

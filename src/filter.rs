@@ -1,8 +1,7 @@
 //! The filter: a request comes in, a decision goes out.
 //!
 //! [`Plugin`] is one accepted configuration; [`Plugin::on_request`] answers one request through a [`Host`], which is Envoy
-//! in `filter/host.rs` and an ordinary object in tests. [`attributes`] reads the request, [`metrics`], [`filter_state`] and
-//! [`log_line`] say what was decided. Nothing of that changes a decision: whatever goes wrong in it goes unsaid.
+//! in `filter/host.rs` and an ordinary object in tests. `attributes` reads the request, and [`telemetry`] says what was decided. Nothing of that changes a decision: whatever goes wrong in it goes unsaid.
 
 mod attributes;
 // The boundary: the only module that calls the host, and the only one that natively does not exist.

@@ -79,7 +79,7 @@ fn alike(one: &str, other: &str) -> bool {
 
 /// A value of one of the identity fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum IdentityMatcher {
+pub(crate) enum IdentityMatcher {
     /// Any name that is not empty, SPIFFE or not.
     Any(Wildcard),
     /// The whole name.
@@ -158,7 +158,7 @@ impl IdentityMatcher {
     /// Whether a certificate's subject could match. All others ask for a name that begins with the scheme, and a subject
     /// begins with the type of its first attribute.
     #[must_use]
-    pub fn takes_subjects(&self) -> bool {
+    pub(crate) fn takes_subjects(&self) -> bool {
         match self {
             Self::Any(_) | Self::Namespace(..) => true,
             Self::Exact(_)

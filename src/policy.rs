@@ -2,14 +2,14 @@
 //!
 //! A field of a `source`, a field of an `operation` and a `when` condition are the same thing, a [`Predicate`]: something
 //! to look at, the values of which one must match, and the `not` values of which none may. [`read`] builds these
-//! types and refuses everything they cannot hold; [`validate`] then asks the questions that span several fields;
+//! types and refuses everything they cannot hold; `validate` then asks the questions that span several fields;
 //! [`scope`] says which policies a workload has to obey.
 
 pub mod key;
 pub mod read;
 pub mod resource;
 pub mod scope;
-pub mod validate;
+pub(crate) mod validate;
 pub mod value;
 
 use std::fmt;

@@ -77,7 +77,7 @@ impl<'a> Iterator for Fields<'a> {
 ///
 /// # Errors
 /// The entry is malformed.
-pub fn map_entry(entry: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
+pub(crate) fn map_entry(entry: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
     let (mut key, mut value): (&[u8], &[u8]) = (&[], &[]);
     for field in Fields::of(entry) {
         match field? {

@@ -9,6 +9,8 @@
 //! | [`render`] | from policies to what enforces them |
 //! | [`command`] | the subcommands, one file each |
 
+#![expect(missing_docs, reason = "only this package's binary and the project's tests use it")]
+
 pub mod command;
 pub mod explain;
 pub mod lint;

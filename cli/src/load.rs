@@ -73,9 +73,7 @@ pub struct Other {
 /// An input could not be read at all.
 #[derive(Debug)]
 pub struct InputError {
-    /// The file.
     pub file: PathBuf,
-    /// Why.
     pub message: String,
 }
 

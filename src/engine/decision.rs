@@ -42,7 +42,7 @@ impl RuleId {
 
     /// The position of the policy among those that the engine was made from.
     #[must_use]
-    pub fn policy_number(&self) -> u32 {
+    pub(crate) fn policy_number(&self) -> u32 {
         self.policy_number
     }
 }

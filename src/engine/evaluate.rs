@@ -17,7 +17,7 @@ use crate::request::{Attributes, Lookup, PeerName, without_query};
 
 /// A request while rules are held against it.
 #[derive(Debug)]
-pub struct Evaluation<'r, A> {
+pub(crate) struct Evaluation<'r, A> {
     attributes: &'r A,
     /// Nearly every rule looks at it.
     path: OnceCell<Lookup<&'r [u8]>>,
@@ -25,7 +25,7 @@ pub struct Evaluation<'r, A> {
 
 /// Whether a test, a group of tests or a rule holds; from the least to the most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Truth {
+pub(crate) enum Truth {
     /// It does not, whatever is unreadable.
     No,
     /// It does not, but it might, were this attribute readable.

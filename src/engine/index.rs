@@ -49,7 +49,7 @@ impl Index {
 
     /// The same rules, none of them filed: what an index must agree with.
     #[must_use]
-    pub fn plain_scan(mut rules: Vec<CompiledRule>) -> Self {
+    pub(crate) fn plain_scan(mut rules: Vec<CompiledRule>) -> Self {
         rules.sort_unstable_by(|a, b| a.id().as_str().cmp(b.id().as_str()));
         let always = (0..).take(rules.len()).collect();
         Self { rules: rules.into(), root: Node { filed: Box::default(), always } }

@@ -7,7 +7,7 @@ use crate::request::{Attributes, Lookup};
 
 /// Peers, named as an ALLOW policy names them in `principals`.
 #[derive(Debug)]
-pub struct Peers(Box<[IdentityMatcher]>);
+pub(crate) struct Peers(Box<[IdentityMatcher]>);
 
 impl Peers {
     /// Those that one of these stands for.
@@ -18,7 +18,7 @@ impl Peers {
     }
 
     /// Whether the peer that has sent the request is one of them. One whose names cannot be read is not.
-    pub fn include_peer_of(&self, attributes: &impl Attributes) -> bool {
+    pub(crate) fn include_peer_of(&self, attributes: &impl Attributes) -> bool {
         Evaluation::new(attributes).identity(&self.0) == Lookup::Value(true)
     }
 }

@@ -19,7 +19,7 @@ pub struct Template {
 
 /// The end of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Tail {
+pub(crate) enum Tail {
     /// Nothing but this text.
     Literal(Box<[u8]>),
     /// This text, a `{**}`, and this text.
@@ -45,13 +45,13 @@ impl Template {
 
     /// Its parts: literal texts, each followed by one `{*}`, and what follows the last of these.
     #[must_use]
-    pub fn parts(&self) -> (&[Box<[u8]>], &Tail) {
+    pub(crate) fn parts(&self) -> (&[Box<[u8]>], &Tail) {
         (&self.segments, &self.tail)
     }
 
     /// What it means that it matches.
     #[must_use]
-    pub fn polarity(&self) -> Polarity {
+    pub(crate) fn polarity(&self) -> Polarity {
         self.polarity
     }
 

@@ -20,7 +20,7 @@ impl ParseError {
 
 /// What a condition looks at.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ConditionKey {
+pub(crate) enum ConditionKey {
     /// An attribute that needs no further name.
     Whole(Attribute),
     /// `request.headers[NAME]`.

@@ -9,8 +9,8 @@ use super::{
     Rule, ServiceAccount, Source, Values,
 };
 use crate::attribute::Attribute;
-use crate::diagnostic::Diagnostics;
-use crate::document::{Node, Object, Value, list, list_of_some, one_of, string};
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::document::{Node, Object, Value, from_json, list, list_of_some, one_of, string};
 
 /// The kind of resource that this crate is about.
 pub const KIND: &str = "AuthorizationPolicy";
@@ -23,6 +23,34 @@ const MOST_SOURCES: usize = 512;
 /// `None` if it is invalid in any way: then at least one error was reported.
 pub fn policy(node: &Node, diagnostics: &mut Diagnostics) -> Option<AuthorizationPolicy> {
     diagnostics.policy(|| name_of(node), |diagnostics| resource(node, diagnostics))
+}
+
+impl AuthorizationPolicy {
+    /// Reads and validates one resource, as `kubectl get -o json` prints it.
+    ///
+    /// ```
+    /// use mesh_authz::policy::AuthorizationPolicy;
+    ///
+    /// let mistakes = AuthorizationPolicy::from_json(
+    ///     r#"{ "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "metadata": { "name": "admin" },
+    ///          "spec": { "action": "DENY", "rules": [{ "to": [{ "operation": { "path": ["/admin*"] } }] }] } }"#,
+    /// )
+    /// .unwrap_err();
+    /// assert_eq!(
+    ///     mistakes[0].to_string(),
+    ///     "policy default/admin: spec.rules[0].to[0].operation.path: unknown field, did you mean paths?"
+    /// );
+    /// ```
+    ///
+    /// # Errors
+    /// The text is not JSON, or everything that is wrong with the policy.
+    pub fn from_json(text: &str) -> Result<Self, Vec<Diagnostic>> {
+        let not_json =
+            |error| vec![Diagnostic { message: format!("this is not JSON: {error}"), ..Diagnostic::default() }];
+        let document = from_json(text.as_bytes()).map_err(not_json)?;
+        let mut diagnostics = Diagnostics::new();
+        policy(&document, &mut diagnostics).ok_or_else(|| diagnostics.into_found())
+    }
 }
 
 fn resource(node: &Node, diagnostics: &mut Diagnostics) -> Option<AuthorizationPolicy> {

@@ -243,7 +243,7 @@ pub(super) fn at_most<'n, T>(
 }
 
 /// A resource's name: a DNS subdomain, as Kubernetes has it. It ends up in logs and metrics.
-pub fn resource_name(name: &str, diagnostics: &mut Diagnostics) {
+pub(crate) fn resource_name(name: &str, diagnostics: &mut Diagnostics) {
     if name.len() > LONGEST_NAME || !name.split('.').all(is_dns_label) {
         diagnostics.error_with_hint(
             format!("{name:?} is not a valid name"),
@@ -253,7 +253,7 @@ pub fn resource_name(name: &str, diagnostics: &mut Diagnostics) {
 }
 
 /// A namespace: a DNS label.
-pub fn namespace_name(name: &str, diagnostics: &mut Diagnostics) {
+pub(crate) fn namespace_name(name: &str, diagnostics: &mut Diagnostics) {
     if name.len() > LONGEST_LABEL || !is_dns_label(name) {
         diagnostics.error_with_hint(
             format!("{name:?} is not a valid namespace"),

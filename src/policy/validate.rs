@@ -12,7 +12,7 @@ use crate::diagnostic::Diagnostics;
 
 /// A resource as read, before its fields are held against each other. Absent and empty are still different.
 #[derive(Debug, Default)]
-pub struct Draft {
+pub(crate) struct Draft {
     /// The value of the annotation [`DRY_RUN`].
     pub dry_run: Option<String>,
     /// `spec.selector.matchLabels`.
@@ -31,13 +31,13 @@ pub struct Draft {
 
 /// A `provider` as read.
 #[derive(Debug)]
-pub struct Provider {
+pub(crate) struct Provider {
     /// Its name.
     pub name: Option<String>,
 }
 
 /// Holds the fields of a draft against each other. Reports every mistake; the result counts only if there was none.
-pub fn policy(name: PolicyName, draft: Draft, diagnostics: &mut Diagnostics) -> AuthorizationPolicy {
+pub(crate) fn policy(name: PolicyName, draft: Draft, diagnostics: &mut Diagnostics) -> AuthorizationPolicy {
     let Draft { dry_run, selector, target_ref, target_refs, action, provider, rules } = draft;
     let dry_run = dry_run.is_some_and(|value| self::dry_run(&value, action, diagnostics));
     let rules = rules.unwrap_or_default();

@@ -87,7 +87,7 @@ fn decimal(digits: &str) -> Option<u32> {
 ///
 /// # Errors
 /// It is not one.
-pub fn parse_port(text: &str) -> Result<u16, ParseError> {
+pub(crate) fn parse_port(text: &str) -> Result<u16, ParseError> {
     let digits_only = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     text.parse()
         .ok()
@@ -106,7 +106,7 @@ pub struct ServiceAccount {
 
 impl ServiceAccount {
     /// Most values in one list.
-    pub const MOST_VALUES: usize = 16;
+    pub(crate) const MOST_VALUES: usize = 16;
 
     /// Reads `namespace/name` or `name`.
     ///

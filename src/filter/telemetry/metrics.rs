@@ -35,7 +35,7 @@ pub trait Metrics {
 
 /// What decisions are counted by.
 #[derive(Debug)]
-pub struct Counters {
+pub(crate) struct Counters {
     /// Those of [`TOTALS`], and behind them one for each policy, by
     /// [`RuleId::policy_number`](crate::engine::RuleId::policy_number).
     all: Box<[Counter]>,
@@ -145,7 +145,7 @@ impl Counters {
 }
 
 /// Says which configuration is in force.
-pub fn record_configuration(host: &impl Metrics, policies: usize, rules: usize, hash: u64) {
+pub(crate) fn record_configuration(host: &impl Metrics, policies: usize, rules: usize, hash: u64) {
     let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     let values = [
         ("mesh_authz.config.policies", count(policies)),

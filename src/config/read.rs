@@ -1,0 +1,402 @@
+//! From JSON text or an encoded `Struct` to a valid configuration, with everything that is wrong on the way.
+
+use std::collections::HashMap;
+
+use super::{
+    COMBINING, DEFAULT_DECISION_LOG_RATE, DEFAULT_ROOT_NAMESPACE, DEFAULT_TRUST_DOMAIN, DebugHeader, DecisionLog,
+    DenyResponse, FilterState, NodeMetadata, PluginConfig, PrincipalFrom, SourceIpFrom, fingerprint,
+};
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::document::{self, Node, Object, boolean, list, one_of, string, string_map, whole_number};
+use crate::engine::Options;
+use crate::identity::{SCHEME, TrustDomains};
+use crate::policy::scope::{Gateway, ServiceName, Workload};
+use crate::policy::{AuthorizationPolicy, DEFAULT_NAMESPACE, Labels, PolicyName, read, resource};
+use crate::request::metadata::DEFAULT_PAYLOAD_KEY;
+use crate::request::{Lookup, headers};
+
+impl PluginConfig {
+    /// Reads a configuration, as JSON text or as an encoded `Struct`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn read(bytes: &[u8], node: &NodeMetadata) -> Result<Self, Vec<Diagnostic>> {
+        let mut diagnostics = Diagnostics::new();
+        let config = document(bytes, &mut diagnostics).and_then(|(document, policies)| {
+            let mut object = Object::open(&document, &mut diagnostics)?;
+            // The order of policies does not matter.
+            let hash = policies.hash.wrapping_add(fingerprint::of(&document)) >> 16;
+            let config = plugin_config(&mut object, policies, node, hash, &mut diagnostics);
+            object.finish(&mut diagnostics);
+            Some(config)
+        });
+        match config {
+            Some(config) if diagnostics.count() == 0 => Ok(config),
+            _ => Err(diagnostics.into_found()),
+        }
+    }
+}
+
+/// The field that is read apart: it can hold thousands of policies.
+const POLICIES: &str = "policies";
+
+/// The policies that were read so far, and what is wrong with them.
+#[derive(Debug)]
+struct Policies {
+    /// By position; `None` where there is no valid one.
+    read: Vec<Option<AuthorizationPolicy>>,
+    diagnostics: Diagnostics,
+    hash: u64,
+}
+
+/// Reads a document, and the policies in it. Errors about a policy name it; every policy is read, whatever is wrong with
+/// the others.
+fn document(bytes: &[u8], diagnostics: &mut Diagnostics) -> Option<(Node, Policies)> {
+    if bytes.is_empty() {
+        diagnostics.error_with_hint("the plugin configuration is empty", "give it at least `policies: []`");
+        return None;
+    }
+    // A Struct begins with the tag of its first entry, a line feed; further on it has bytes that JSON cannot hold.
+    if bytes.starts_with(b"\n") {
+        let mut policies = Policies::new();
+        if let Ok(node) = document::from_struct_apart(bytes, POLICIES, |node| policies.add(&node)) {
+            return Some((node, policies));
+        }
+    }
+    let mut policies = Policies::new();
+    match document::from_json_apart(bytes, POLICIES, |node| policies.add(&node)) {
+        Ok(node) => Some((node, policies)),
+        Err(error) => {
+            diagnostics.error_with_hint(
+                format!("the plugin configuration is not JSON: {error}"),
+                "send a google.protobuf.StringValue that holds JSON, or a google.protobuf.Struct",
+            );
+            None
+        }
+    }
+}
+
+fn plugin_config(
+    object: &mut Object<'_>,
+    policies: Policies,
+    node: &NodeMetadata,
+    hash: u64,
+    d: &mut Diagnostics,
+) -> PluginConfig {
+    let policies = object.read(POLICIES, d, |node, d| {
+        // Empty by now, if it is a list; or something else, which is an error.
+        list(node, d, |_, _| ());
+        policies.finish(d)
+    });
+    if policies.is_none() && !object.has(POLICIES) {
+        d.field(POLICIES, |d| d.error_with_hint("is missing", "an empty list, `[]`, allows everything"));
+    }
+    let root_namespace = object.read("rootNamespace", d, namespace).flatten();
+    let (namespace, labels) = object.read("workload", d, workload).unwrap_or((None, None));
+    let namespace = namespace.or_else(|| node_namespace(node, d)).unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+    let labels = labels.or_else(|| node_labels(node, d));
+    let gateway = object.read("gateway", d, |node, d| gateway(node, &namespace, d)).flatten();
+    let root_namespace = root_namespace.unwrap_or_else(|| DEFAULT_ROOT_NAMESPACE.to_owned());
+    let workload = Workload::new(namespace, labels, gateway, root_namespace, d);
+    let domain = object.read("trustDomain", d, trust_domain).flatten();
+    let aliases = object.read("trustDomainAliases", d, |node, d| list(node, d, trust_domain));
+    let source_ip_from = [("filter-state", SourceIpFrom::FilterState), ("remote-address", SourceIpFrom::RemoteAddress)];
+    let filter_state = [("none", FilterState::None), ("notable", FilterState::Notable), ("all", FilterState::All)];
+    let decision_log = [("none", DecisionLog::None), ("denied", DecisionLog::Denied), ("all", DecisionLog::All)];
+    let config = PluginConfig {
+        policies: policies.unwrap_or_default(),
+        options: Options {
+            trust_domains: TrustDomains::new(
+                domain.unwrap_or_else(|| DEFAULT_TRUST_DOMAIN.to_owned()),
+                aliases.into_iter().flatten().flatten(),
+            ),
+            combining: choice(object, "combining", &COMBINING, d),
+            jwt_payload_key: object.read("jwt", d, jwt).flatten().unwrap_or_else(|| DEFAULT_PAYLOAD_KEY.to_owned()),
+        },
+        principal_from: principal_from(object, workload.gateway.as_ref(), d),
+        workload,
+        source_ip_from: choice(object, "sourceIpFrom", &source_ip_from, d),
+        deny_response: object.read("denyResponse", d, deny_response).unwrap_or_default(),
+        decision_log: choice(object, "decisionLog", &decision_log, d),
+        decision_log_rate: object
+            .read("decisionLogRate", d, decision_log_rate)
+            .flatten()
+            .unwrap_or(DEFAULT_DECISION_LOG_RATE),
+        filter_state: choice(object, "filterState", &filter_state, d),
+        debug_header: object.read("debugHeader", d, debug_header).flatten(),
+        hash,
+    };
+    require_labels(&config, d);
+    config
+}
+
+impl Policies {
+    fn new() -> Self {
+        Self { read: Vec::new(), diagnostics: Diagnostics::new(), hash: 0 }
+    }
+
+    fn add(&mut self, node: &Node) {
+        let index = self.read.len();
+        self.hash = self.hash.wrapping_add(fingerprint::of(node));
+        self.read.push(self.diagnostics.index(index, |diagnostics| read::policy(node, diagnostics)));
+    }
+
+    /// The valid ones; reports the others, and those whose name another one has.
+    fn finish(self, diagnostics: &mut Diagnostics) -> Vec<AuthorizationPolicy> {
+        diagnostics.append(self.diagnostics);
+        let mut seen: HashMap<&PolicyName, usize> = HashMap::with_capacity(self.read.len());
+        for (index, policy) in self.read.iter().enumerate() {
+            let Some(name) = policy.as_ref().map(|policy| &policy.name) else { continue };
+            if let Some(first) = seen.insert(name, index) {
+                diagnostics.index(index, |diagnostics| {
+                    diagnostics.policy(
+                        || Some(name.to_string()),
+                        |diagnostics| {
+                            diagnostics.error_with_hint(
+                                format!("another policy, at position {first}, has the same namespace and name"),
+                                "rename or remove one; a cluster cannot hold both",
+                            );
+                        },
+                    );
+                });
+            }
+        }
+        self.read.into_iter().flatten().collect()
+    }
+}
+
+fn node_namespace(node: &NodeMetadata, diagnostics: &mut Diagnostics) -> Option<String> {
+    in_node_metadata("NAMESPACE", diagnostics, |diagnostics| match &node.namespace {
+        Lookup::Value(name) => {
+            resource::namespace_name(name, diagnostics);
+            Some(name.clone())
+        }
+        Lookup::Absent => None,
+        Lookup::Unreadable => {
+            diagnostics.error_with_hint("is not a string", "write one, or set `workload.namespace`");
+            None
+        }
+    })
+}
+
+fn node_labels(node: &NodeMetadata, diagnostics: &mut Diagnostics) -> Option<Labels> {
+    in_node_metadata("LABELS", diagnostics, |diagnostics| match &node.labels {
+        Lookup::Value(labels) => Some(labels.clone()),
+        Lookup::Absent => None,
+        Lookup::Unreadable => {
+            diagnostics.error_with_hint(
+                "is not a map of strings, or has no value in it",
+                "write numbers and booleans in quotes, or set `workload.labels` in the plugin configuration",
+            );
+            None
+        }
+    })
+}
+
+fn in_node_metadata<R>(name: &str, diagnostics: &mut Diagnostics, read: impl FnOnce(&mut Diagnostics) -> R) -> R {
+    diagnostics.field("node", |diagnostics| diagnostics.field("metadata", |diagnostics| diagnostics.field(name, read)))
+}
+
+fn require_labels(config: &PluginConfig, diagnostics: &mut Diagnostics) {
+    for policy in &config.policies {
+        let Some(what) = config.workload.missing_labels(&policy.target) else { continue };
+        let report = |diagnostics: &mut Diagnostics| {
+            diagnostics.error_with_hint(
+                format!("has {what}, and the labels of this workload are unknown"),
+                "set `workload.labels` in the plugin configuration, or node.metadata.LABELS in Envoy's bootstrap",
+            );
+        };
+        diagnostics.policy(|| Some(policy.name.to_string()), report);
+    }
+}
+
+/// A waypoint's peers come through a tunnel that ends before it: it never sees their certificates.
+fn principal_from(object: &mut Object<'_>, gateway: Option<&Gateway>, diagnostics: &mut Diagnostics) -> PrincipalFrom {
+    let choices = [("peer-certificate", PrincipalFrom::PeerCertificate), ("filter-state", PrincipalFrom::FilterState)];
+    let is_waypoint = gateway.is_some_and(|gateway| gateway.waypoint);
+    let given = object.read("principalFrom", diagnostics, |node, diagnostics| {
+        let choice = one_of(node, &choices, diagnostics);
+        if is_waypoint && choice == Some(PrincipalFrom::PeerCertificate) {
+            diagnostics.error_with_hint("a waypoint does not see its peers' certificates", "use `filter-state`");
+        }
+        choice
+    });
+    let default = if is_waypoint { PrincipalFrom::FilterState } else { PrincipalFrom::PeerCertificate };
+    given.flatten().unwrap_or(default)
+}
+
+fn choice<T: Copy + Default>(
+    object: &mut Object<'_>,
+    name: &'static str,
+    choices: &[(&'static str, T)],
+    diagnostics: &mut Diagnostics,
+) -> T {
+    object.read(name, diagnostics, |node, diagnostics| one_of(node, choices, diagnostics)).flatten().unwrap_or_default()
+}
+
+/// A workload's namespace and labels, as far as they are given.
+pub type WorkloadFields = (Option<String>, Option<Labels>);
+
+/// Reads `{namespace, labels}`.
+pub fn workload(node: &Node, diagnostics: &mut Diagnostics) -> WorkloadFields {
+    let Some(mut object) = Object::open(node, diagnostics) else { return (None, None) };
+    let fields = (
+        object.read("namespace", diagnostics, namespace).flatten(),
+        object.read("labels", diagnostics, string_map).map(Labels::from),
+    );
+    object.finish(diagnostics);
+    fields
+}
+
+/// A namespace.
+pub fn namespace(node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
+    let name = string(node, diagnostics)?;
+    resource::namespace_name(name, diagnostics);
+    Some(name.to_owned())
+}
+
+/// A name that is not empty.
+fn name(node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
+    let name = string(node, diagnostics)?;
+    if name.is_empty() {
+        diagnostics.error("must not be empty");
+    }
+    Some(name.to_owned())
+}
+
+/// Reads `{name, waypoint, services, serviceEntries}`.
+pub fn gateway(node: &Node, namespace: &str, diagnostics: &mut Diagnostics) -> Option<Gateway> {
+    let mut object = Object::open(node, diagnostics)?;
+    let gateway_name = object.read("name", diagnostics, name).flatten();
+    if !object.has("name") {
+        diagnostics.field("name", |diagnostics| diagnostics.error("is missing"));
+    }
+    let waypoint = object.read("waypoint", diagnostics, boolean).flatten().unwrap_or(false);
+    let mut services = |field| {
+        let read = |node: &Node, diagnostics: &mut Diagnostics| service(node, namespace, diagnostics);
+        let services = object.read(field, diagnostics, |node, diagnostics| list(node, diagnostics, read));
+        services.into_iter().flatten().flatten().collect::<Vec<_>>()
+    };
+    let (services, service_entries) = (services("services"), services("serviceEntries"));
+    let count = services.len().saturating_add(service_entries.len());
+    if count > 0 && !waypoint {
+        diagnostics.error_with_hint("only a waypoint has services", "set `waypoint: true`");
+    }
+    // With two, what permits one of them would permit the other.
+    if count > 1 {
+        diagnostics.error_with_hint(
+            "one filter protects one service of a waypoint",
+            "configure a filter for each service, as Istio does",
+        );
+    }
+    object.finish(diagnostics);
+    Some(Gateway { name: gateway_name?, waypoint, services, service_entries })
+}
+
+/// `namespace/name`, or `name` in the workload's namespace.
+fn service(node: &Node, own_namespace: &str, diagnostics: &mut Diagnostics) -> Option<ServiceName> {
+    let text = name(node, diagnostics)?;
+    let (namespace, name) = text.split_once('/').unwrap_or((own_namespace, &text));
+    resource::namespace_name(namespace, diagnostics);
+    resource::resource_name(name, diagnostics);
+    Some(ServiceName { namespace: namespace.to_owned(), name: name.to_owned() })
+}
+
+/// A trust domain.
+pub fn trust_domain(node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
+    let text = string(node, diagnostics)?;
+    if text.is_empty() || text.contains('/') {
+        diagnostics.error_with_hint(
+            format!("`{text}` is not a trust domain"),
+            "write the part between `spiffe://` and the first slash only",
+        );
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+fn jwt(node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
+    let mut object = Object::open(node, diagnostics)?;
+    let key = object.read("payloadKey", diagnostics, name).flatten();
+    object.finish(diagnostics);
+    key
+}
+
+fn deny_response(node: &Node, diagnostics: &mut Diagnostics) -> DenyResponse {
+    let mut response = DenyResponse::default();
+    let Some(mut object) = Object::open(node, diagnostics) else { return response };
+    if let Some(status) = object.read("status", diagnostics, status).flatten() {
+        response.status = status;
+    }
+    if let Some(body) = object.string("body", diagnostics) {
+        response.body = body;
+    }
+    if let Some(headers) = object.read("headers", diagnostics, response_headers) {
+        response.headers = headers;
+    }
+    object.finish(diagnostics);
+    response
+}
+
+fn decision_log_rate(node: &Node, diagnostics: &mut Diagnostics) -> Option<u32> {
+    const MOST: u32 = 1_000_000;
+    let rate = whole_number(node, MOST).filter(|rate| *rate > 0);
+    if rate.is_none() {
+        diagnostics.error(format!("must be a whole number of lines a second, from 1 to {MOST}"));
+    }
+    rate
+}
+
+fn debug_header(node: &Node, diagnostics: &mut Diagnostics) -> Option<DebugHeader> {
+    let mut object = Object::open(node, diagnostics)?;
+    let header = object.read("name", diagnostics, |node, diagnostics| {
+        let name = string(node, diagnostics)?;
+        header_name(name, diagnostics);
+        Some(name.to_owned())
+    });
+    let principals = object.read("principals", diagnostics, |node, diagnostics| list(node, diagnostics, principal));
+    for field in ["name", "principals"] {
+        if !object.has(field) {
+            diagnostics.field(field, |diagnostics| diagnostics.error("is missing"));
+        }
+    }
+    object.finish(diagnostics);
+    Some(DebugHeader { name: header.flatten()?, principals: principals?.into_iter().flatten().collect() })
+}
+
+/// A principal, in one of the forms that policies have.
+fn principal(node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
+    let principal = name(node, diagnostics)?;
+    if principal.starts_with(SCHEME) {
+        diagnostics.error_with_hint(format!("`{principal}` matches nobody"), "leave out `spiffe://`");
+    }
+    Some(principal)
+}
+
+fn header_name(name: &str, diagnostics: &mut Diagnostics) {
+    if !headers::is_name(name) {
+        diagnostics.error("is not the name of a header");
+    }
+}
+
+fn status(node: &Node, diagnostics: &mut Diagnostics) -> Option<u16> {
+    let status = whole_number(node, 599).filter(|status| *status >= 400);
+    let status = status.and_then(|status| u16::try_from(status).ok());
+    if status.is_none() {
+        diagnostics.error("must be the status of a refusal, a number from 400 to 599");
+    }
+    status
+}
+
+fn response_headers(node: &Node, diagnostics: &mut Diagnostics) -> Vec<(String, String)> {
+    let headers = string_map(node, diagnostics);
+    for (name, value) in &headers {
+        diagnostics.field(name, |diagnostics| {
+            header_name(name, diagnostics);
+            if value.bytes().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
+                diagnostics.error("a header's value has no line breaks and no NUL");
+            }
+        });
+    }
+    headers
+}

@@ -1,0 +1,220 @@
+//! From the tree to values of Rust, with everything that is wrong on the way.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use super::{Node, Value};
+use crate::diagnostic::{Diagnostics, suggestion};
+
+/// More fields than nearly every kind of map has: a guess that saves growing.
+const MOST_FIELDS: usize = 16;
+
+/// A map being read: every field that is asked for is known, every other is an error at [`Object::finish`].
+#[derive(Debug)]
+pub struct Object<'n> {
+    entries: &'n [(String, Node)],
+    known: Vec<&'static str>,
+}
+
+impl<'n> Object<'n> {
+    /// Starts reading a map; reports anything else.
+    pub fn open(node: &'n Node, diagnostics: &mut Diagnostics) -> Option<Self> {
+        if let Value::Map(entries) = &node.value {
+            return Some(Self { entries, known: Vec::with_capacity(MOST_FIELDS) });
+        }
+        diagnostics.error(format!("must be an object, is {}", node.value.kind()));
+        None
+    }
+
+    /// The field of this name, `null` included.
+    pub fn get(&mut self, name: &'static str) -> Option<&'n Node> {
+        self.known.push(name);
+        self.entries.iter().find(|(key, _)| key == name).map(|(_, node)| node)
+    }
+
+    /// Whether the field stands there, whatever it holds.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.entries.iter().any(|(key, _)| key == name)
+    }
+
+    /// Reads a field with `read`, if it is there.
+    ///
+    /// `null` is an error: a cluster drops such a field without a word, and a rule whose `from:` has lost its lines
+    /// would match every source.
+    pub fn read<T>(
+        &mut self,
+        name: &'static str,
+        diagnostics: &mut Diagnostics,
+        read: impl FnOnce(&'n Node, &mut Diagnostics) -> T,
+    ) -> Option<T> {
+        let node = self.present(name, diagnostics)?;
+        Some(diagnostics.field(name, |diagnostics| read(node, diagnostics)))
+    }
+
+    /// The field of this name; reports `null`.
+    #[inline(never)]
+    fn present(&mut self, name: &'static str, diagnostics: &mut Diagnostics) -> Option<&'n Node> {
+        let node = self.get(name)?;
+        if node.is_null() {
+            diagnostics.field(name, |d| d.error_with_hint("has no value", "give it one, or remove the field"));
+            return None;
+        }
+        Some(node)
+    }
+
+    /// A field that holds a string.
+    pub fn string(&mut self, name: &'static str, diagnostics: &mut Diagnostics) -> Option<String> {
+        self.read(name, diagnostics, string)?.map(str::to_owned)
+    }
+
+    /// A field that holds a list of strings; an absent one is empty.
+    pub fn strings(&mut self, name: &'static str, diagnostics: &mut Diagnostics) -> Vec<String> {
+        let item = |node: &'n Node, diagnostics: &mut Diagnostics| string(node, diagnostics).map(str::to_owned);
+        self.read(name, diagnostics, |node, diagnostics| list_of_some(node, diagnostics, item)).unwrap_or_default()
+    }
+
+    /// Accepts a field whatever it holds.
+    pub fn ignore(&mut self, name: &'static str) {
+        self.known.push(name);
+    }
+
+    /// Reports the fields that nobody asked for, and the ones that stand there twice.
+    pub fn finish(self, diagnostics: &mut Diagnostics) {
+        let is_unknown = |name: &&String| !self.known.contains(&name.as_str());
+        for name in self.entries.iter().map(|(name, _)| name).filter(is_unknown) {
+            key(name, diagnostics, |diagnostics| {
+                if let Some(near) = suggestion(name, self.known.iter().copied()) {
+                    diagnostics.key_error(format!("unknown field, did you mean {near}?"), None);
+                } else {
+                    diagnostics.key_error("unknown field", Some(&format!("known here: {}", self.known.join(", "))));
+                }
+            });
+        }
+        self.finish_open(diagnostics);
+    }
+
+    /// As [`Self::finish`], for a map that may hold anything besides: reports what stands there twice.
+    pub(crate) fn finish_open(self, diagnostics: &mut Diagnostics) {
+        for name in twins(self.entries) {
+            key(name, diagnostics, |diagnostics| {
+                diagnostics.key_error("stands here twice", Some("keep one of the two"));
+            });
+        }
+    }
+}
+
+/// The keys that stand in the map before.
+fn twins(entries: &[(String, Node)]) -> Vec<&str> {
+    const FEW: usize = 16;
+    let keys = || entries.iter().map(|(key, _)| key.as_str());
+    // Comparing a few with one another is quicker than hashing them.
+    if entries.len() <= FEW {
+        let is_twin = |(index, key): &(usize, &str)| keys().take(*index).any(|before| before == *key);
+        return keys().enumerate().filter(is_twin).map(|(_, key)| key).collect();
+    }
+    let mut seen = HashSet::new();
+    keys().filter(|key| !seen.insert(*key)).collect()
+}
+
+/// Reads what stands behind a key of the input's choice.
+fn key<R>(key: &str, diagnostics: &mut Diagnostics, read: impl FnOnce(&mut Diagnostics) -> R) -> R {
+    diagnostics.field(&shortened(key), read)
+}
+
+/// A name from the input as a message can hold it.
+fn shortened(name: &str) -> Cow<'_, str> {
+    const LONGEST: usize = 100;
+    match name.char_indices().nth(LONGEST) {
+        Some((end, _)) => Cow::Owned(format!("{}…", name.get(..end).unwrap_or_default())),
+        None => Cow::Borrowed(name),
+    }
+}
+
+/// A string; reports anything else, with a hint where YAML has made something else of it.
+pub fn string<'n>(node: &'n Node, diagnostics: &mut Diagnostics) -> Option<&'n str> {
+    match &node.value {
+        Value::String(text) => return Some(text),
+        Value::Number(_) => diagnostics.error_with_hint("must be a string, is a number", "write it in quotes"),
+        Value::Bool(_) => diagnostics.error_with_hint("must be a string, is a boolean", "write it in quotes"),
+        other => diagnostics.error(format!("must be a string, is {}", other.kind())),
+    }
+    None
+}
+
+/// A number without a fraction, from 0 to `most`; `None` for anything else.
+#[must_use]
+pub fn whole_number(node: &Node, most: u32) -> Option<u32> {
+    let Value::Number(number) = node.value else { return None };
+    let is_one = (0.0..=f64::from(most)).contains(&number) && number.fract().abs().total_cmp(&0.0).is_eq();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is between two such numbers")]
+    is_one.then_some(number as u32)
+}
+
+/// A boolean; reports anything else.
+pub fn boolean(node: &Node, diagnostics: &mut Diagnostics) -> Option<bool> {
+    if let Value::Bool(value) = node.value {
+        return Some(value);
+    }
+    diagnostics.error_with_hint(format!("must be true or false, is {}", node.value.kind()), "write it without quotes");
+    None
+}
+
+/// One of a few words; reports anything else, with the nearest of them.
+pub fn one_of<T: Copy>(node: &Node, choices: &[(&'static str, T)], diagnostics: &mut Diagnostics) -> Option<T> {
+    let text = string(node, diagnostics)?;
+    let found = choices.iter().find(|(name, _)| *name == text);
+    if found.is_none() {
+        let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+        let hint = match suggestion(text, names.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("known here: {}", names.join(", ")),
+        };
+        diagnostics.error_with_hint(format!("`{text}` is unknown"), hint);
+    }
+    found.map(|(_, value)| *value)
+}
+
+/// A list, each item read with `read`; reports anything else.
+pub fn list<'n, T>(
+    node: &'n Node,
+    diagnostics: &mut Diagnostics,
+    mut read: impl FnMut(&'n Node, &mut Diagnostics) -> T,
+) -> Vec<T> {
+    list_of_some(node, diagnostics, |item, diagnostics| Some(read(item, diagnostics)))
+}
+
+/// As [`list`], without the items of which `read` makes nothing.
+pub fn list_of_some<'n, T>(
+    node: &'n Node,
+    diagnostics: &mut Diagnostics,
+    mut read: impl FnMut(&'n Node, &mut Diagnostics) -> Option<T>,
+) -> Vec<T> {
+    let Value::List(items) = &node.value else {
+        let hint = match node.value {
+            Value::Map(_) => "put a dash before it",
+            _ => "put it in brackets: [ … ]",
+        };
+        diagnostics.error_with_hint(format!("must be a list, is {}", node.value.kind()), hint);
+        return Vec::new();
+    };
+    // Collecting what is left of an iterator would take memory for four.
+    let mut list = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        list.extend(diagnostics.index(index, |diagnostics| read(item, diagnostics)));
+    }
+    list
+}
+
+/// A map from names to strings, such as labels; reports anything else, and names that stand there twice.
+pub(crate) fn string_map(node: &Node, diagnostics: &mut Diagnostics) -> Vec<(String, String)> {
+    let Some(object) = Object::open(node, diagnostics) else { return Vec::new() };
+    let mut map = Vec::with_capacity(object.entries.len());
+    for (name, node) in object.entries {
+        if let Some(value) = key(name, diagnostics, |diagnostics| string(node, diagnostics)) {
+            map.push((name.clone(), value.to_owned()));
+        }
+    }
+    object.finish_open(diagnostics);
+    map
+}
