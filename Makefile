@@ -13,23 +13,37 @@ help: ## Say what can be done here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: dist/mesh_authz.wasm ## Watch a real Envoy allow and refuse requests, from a bare machine
+demo: first-build dist/mesh_authz.wasm ## Watch a real Envoy allow and refuse requests, from a bare machine
+	$(CARGO) build --package mesh-authz-demo
 	$(CARGO) run --quiet --package mesh-authz-demo
 
 .PHONY: run
-run: dist/mesh_authz.wasm ## The demo's Envoys, left running, with the curl lines to try
+run: first-build dist/mesh_authz.wasm ## The demo's Envoys, left running, with the curl lines to try
+	$(CARGO) build --package mesh-authz-demo
 	$(CARGO) run --quiet --package mesh-authz-demo -- --keep-running
+
+.PHONY: first-build
+first-build:
+	@test -e dist/mesh_authz.wasm || echo "The first build takes some minutes: it compiles the filter and the demo, then it installs an Envoy."
 
 .PHONY: test
 test: lint dist/mesh_authz.wasm ## Everything that CI runs: format, lint, unit, property and end-to-end tests
 	$(CARGO) test --workspace
+
+.PHONY: quick
+quick: ## The checks for while you work: format, clippy, the language's tables, lints, cases; no Envoy
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --quiet -- --deny warnings
+	$(CARGO) test --quiet --package mesh-authz --test language
+	$(CARGO) test --quiet --package mesh-authz-cli --test cases --test commands --test lint
 
 .PHONY: lint
 lint: wasm-target ## Format and clippy, natively and for the filter's target
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- --deny warnings
 	$(CARGO) clippy --package mesh-authz --lib --target wasm32-wasip1 -- --deny warnings
-	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --package mesh-authz --package mesh-authz-cli --no-deps --quiet
+	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --package mesh-authz --no-deps --quiet
+	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --package mesh-authz-cli --no-deps --document-private-items --quiet
 
 .PHONY: build
 build: dist/mesh_authz.wasm ## dist/mesh_authz.wasm, the filter, and target/release/mesh-authz, the command
@@ -39,7 +53,7 @@ build: dist/mesh_authz.wasm ## dist/mesh_authz.wasm, the filter, and target/rele
 dist/mesh_authz.wasm: wasm-target FORCE
 	$(CARGO) build --package mesh-authz --profile filter --lib --target wasm32-wasip1
 	@mkdir -p dist
-	$(CARGO) run --quiet --package strip-exports -- $(WASM) $@
+	$(CARGO) run --package strip-exports -- $(WASM) $@
 
 VERSION = $(shell $(CARGO) pkgid --package mesh-authz | sed 's/.*[\#@]//')
 
@@ -86,7 +100,7 @@ bench: dist/mesh_authz.wasm $(NOOP) ## What a request costs, next to Envoy's own
 $(NOOP): wasm-target FORCE
 	$(CARGO) build --release --target wasm32-wasip1 --manifest-path benches/noop/Cargo.toml --target-dir $(TARGET)
 	@mkdir -p $(@D)
-	$(CARGO) run --quiet --package strip-exports -- $(TARGET)/wasm32-wasip1/release/noop.wasm $@
+	$(CARGO) run --package strip-exports -- $(TARGET)/wasm32-wasip1/release/noop.wasm $@
 
 .PHONY: updates
 updates: dist/mesh_authz.wasm ## 200 changes of policies in a running Envoy, under load: UPDATES=1000 RATE=2000
