@@ -1,4 +1,4 @@
-# Everything that can be done here. `make` alone says what that is.
+# The project's commands. `make` without a target lists them.
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 WASM := $(TARGET)/wasm32-wasip1/filter/mesh_authz.wasm
@@ -9,16 +9,16 @@ ENVOY_VERSIONS := 1.36.4 1.38.2 1.40.0
 .DEFAULT_GOAL := help
 
 .PHONY: help
-help: ## Say what can be done here
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: first-build dist/mesh_authz.wasm ## Watch a real Envoy allow and refuse requests, from a bare machine
+demo: first-build dist/mesh_authz.wasm ## Run the demo: a real Envoy allows and refuses requests; works on a bare machine
 	$(CARGO) build --package mesh-authz-demo
 	$(CARGO) run --quiet --package mesh-authz-demo
 
 .PHONY: run
-run: first-build dist/mesh_authz.wasm ## The demo's Envoys, left running, with the curl lines to try
+run: first-build dist/mesh_authz.wasm ## Keep the demo's Envoys running, and print curl commands to try
 	$(CARGO) build --package mesh-authz-demo
 	$(CARGO) run --quiet --package mesh-authz-demo -- --keep-running
 
@@ -27,7 +27,7 @@ first-build:
 	@test -e dist/mesh_authz.wasm || echo "The first build takes some minutes: it compiles the filter and the demo, then it installs an Envoy."
 
 .PHONY: test
-test: lint dist/mesh_authz.wasm ## Everything that CI runs: format, lint, unit, property and end-to-end tests
+test: lint dist/mesh_authz.wasm ## Run all tests: format, lints, tables, properties, golden files, and requests in a real Envoy
 	$(CARGO) test --workspace
 
 .PHONY: quick
@@ -38,7 +38,7 @@ quick: ## The checks for while you work: format, clippy, the language's tables, 
 	$(CARGO) test --quiet --package mesh-authz-cli --test cases --test commands --test lint
 
 .PHONY: lint
-lint: wasm-target ## Format and clippy, natively and for the filter's target
+lint: wasm-target ## Check the format and run clippy, natively and for the filter's target
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- --deny warnings
 	$(CARGO) clippy --package mesh-authz --lib --target wasm32-wasip1 -- --deny warnings
@@ -46,10 +46,10 @@ lint: wasm-target ## Format and clippy, natively and for the filter's target
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --package mesh-authz-cli --no-deps --document-private-items --quiet
 
 .PHONY: build
-build: dist/mesh_authz.wasm ## dist/mesh_authz.wasm, the filter, and target/release/mesh-authz, the command
+build: dist/mesh_authz.wasm ## Build the filter, dist/mesh_authz.wasm, and the command, target/release/mesh-authz
 	$(CARGO) build --package mesh-authz-cli --release
 
-# Cargo knows what is out of date; the result changes only when the filter does.
+# Always runs Cargo, which knows what is out of date. The file changes only if the filter changes.
 dist/mesh_authz.wasm: wasm-target FORCE
 	$(CARGO) build --package mesh-authz --profile filter --lib --target wasm32-wasip1
 	@mkdir -p dist
@@ -58,13 +58,13 @@ dist/mesh_authz.wasm: wasm-target FORCE
 VERSION = $(shell $(CARGO) pkgid --package mesh-authz | sed 's/.*[\#@]//')
 
 .PHONY: image
-image: dist/mesh_authz.wasm ## dist/image, what Istio pulls, as an OCI layout; dist/sbom.cdx.json; no container engine
+image: dist/mesh_authz.wasm ## Make dist/image, an OCI layout for Istio, and dist/sbom.cdx.json; no container engine
 	$(CARGO) tree --locked --package mesh-authz --edges normal,no-proc-macro --target wasm32-wasip1 --prefix none --no-dedupe \
 		--format '{p}	{l}' > $(TARGET)/crates.txt
 	$(CARGO) run --quiet --package pack-image -- $< $(TARGET)/crates.txt $(VERSION) dist
 
 .PHONY: release
-release: build image ## dist/, with everything that a release has, and its checksums
+release: build image ## Make all files of a release in dist/, with their checksums
 	cp $(TARGET)/release/mesh-authz dist/mesh-authz-$(VERSION)-$$(rustc --print host-tuple)
 	cp dist/mesh_authz.wasm dist/mesh-authz-$(VERSION).wasm
 	tar --create --file dist/mesh-authz-$(VERSION).oci.tar --directory dist/image --sort=name --mtime=@0 \
@@ -80,7 +80,7 @@ wasm-target:
 		rustup target add wasm32-wasip1; }
 
 .PHONY: conformance
-conformance: ## Compare with Istio's own files: ISTIO_TESTDATA=path/to/authz/builder/testdata ISTIO_CRDS=path/to/crds.yaml
+conformance: ## Compare with Istio's files: ISTIO_TESTDATA=path/to/authz/builder/testdata ISTIO_CRDS=path/to/crds.yaml
 	@test -n "$(ISTIO_TESTDATA)$(ISTIO_CRDS)" || { \
 		echo "set ISTIO_TESTDATA to Istio's pilot/pkg/security/authz/builder/testdata, for its golden files," >&2; \
 		echo "or ISTIO_CRDS to its manifests/charts/base/files/crd-all.gen.yaml, for its schemas" >&2; exit 2; }
@@ -92,29 +92,29 @@ differential: dist/mesh_authz.wasm ## Compare the filter with Envoy's own RBAC f
 	SECONDS="$(SECONDS)" SEED="$(SEED)" $(CARGO) test --release --test differential -- --nocapture
 
 .PHONY: bench
-bench: dist/mesh_authz.wasm $(NOOP) ## What a request costs, next to Envoy's own RBAC filter: QUICK=1 ADVERSARIAL=1
+bench: dist/mesh_authz.wasm $(NOOP) ## Measure a request's cost, next to Envoy's own RBAC filter: QUICK=1 ADVERSARIAL=1
 	QUICK="$(QUICK)" ADVERSARIAL="$(ADVERSARIAL)" $(CARGO) bench --bench envoy
 	QUICK="$(QUICK)" $(CARGO) bench --bench engine -- --quiet
 
-# The floor: a filter that does nothing, built and stripped as the filter is.
+# The baseline: a filter that does nothing. It is built and stripped in the same way as the filter.
 $(NOOP): wasm-target FORCE
 	$(CARGO) build --release --target wasm32-wasip1 --manifest-path benches/noop/Cargo.toml --target-dir $(TARGET)
 	@mkdir -p $(@D)
 	$(CARGO) run --package strip-exports -- $(TARGET)/wasm32-wasip1/release/noop.wasm $@
 
 .PHONY: updates
-updates: dist/mesh_authz.wasm ## 200 changes of policies in a running Envoy, under load: UPDATES=1000 RATE=2000
+updates: dist/mesh_authz.wasm ## Change the policies of a running Envoy 200 times, under load: UPDATES=1000 RATE=2000
 	UPDATES="$(or $(UPDATES),200)" RATE="$(or $(RATE),1000)" $(CARGO) test --test e2e watched::whatever -- --nocapture
 
 .PHONY: compat
-compat: dist/mesh_authz.wasm ## The end-to-end tests on several versions of Envoy: ENVOY_VERSIONS="1.36.4 1.40.0"
+compat: dist/mesh_authz.wasm ## Run the end-to-end tests on several versions of Envoy: ENVOY_VERSIONS="1.36.4 1.40.0"
 	@for version in $(ENVOY_VERSIONS); do \
 		echo "Envoy $$version"; \
 		ENVOY= ENVOY_VERSION=$$version $(CARGO) test --test e2e || exit 1; \
 	done
 
 .PHONY: clean
-clean: ## Remove everything that was built
+clean: ## Remove all build results
 	$(CARGO) clean
 	rm -rf dist
 

