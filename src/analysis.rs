@@ -1,7 +1,9 @@
-//! Questions about all requests at once: does one rule match whatever another one matches, can a rule match at all?
+//! Answers questions about all requests at once. Does one rule match every request that another rule matches? Can a
+//! rule match at all?
 //!
-//! An answer of "yes" holds for every request. "No" means that it was not shown: the comparisons see what follows from the
-//! values one by one, and nothing beyond ([`CompiledRule::covers`]).
+//! A "yes" holds for every request, with one exception that [`CompiledRule::covers`] describes. A "no" means that a
+//! "yes" could not be shown: a comparison looks at values one by one, and does not see what follows from several values
+//! together.
 //!
 //! ```
 //! use mesh_authz::analysis::rules;
@@ -32,30 +34,32 @@ use crate::engine::index::Index;
 use crate::policy::AuthorizationPolicy;
 use crate::request::{Attributes, Request};
 
-/// The rules of a policy, compiled.
+/// Compiles the rules of a policy.
 #[must_use]
 pub fn rules(policy: &AuthorizationPolicy, options: &Options) -> Vec<CompiledRule> {
     compile::policy(policy, options)
 }
 
-/// A request that the first values of a rule describe. Every rule that covers the rule is found with it.
+/// A request that is made from the first values of a rule. With it, [`RuleIndex::candidates`] finds every rule that
+/// covers the rule.
 #[derive(Debug)]
 pub struct Witness(Option<Request>);
 
 impl CompiledRule {
-    /// Whether the rule matches a request. What cannot be read counts against the request.
+    /// Whether the rule matches a request. An unreadable attribute counts against the request.
     pub fn matches(&self, request: &impl Attributes) -> bool {
         Evaluation::new(request).rule(self).counts()
     }
 
-    /// The rule's witness.
+    /// Makes the witness of the rule.
     #[must_use]
     pub fn witness(&self) -> Witness {
         Witness(self.alternatives().next().and_then(cover::Alternative::witness))
     }
 }
 
-/// Rules, filed by their values, so that those that may cover a rule are found without comparing it with each.
+/// Rules that are filed by their values. The rules that may cover a certain rule are found without comparing it with
+/// every rule.
 #[derive(Debug)]
 pub struct RuleIndex(Index);
 
@@ -72,7 +76,7 @@ impl RuleIndex {
         self.0.rules()
     }
 
-    /// The positions of the rules that may cover the rule that this is the witness of: all that do, and perhaps others.
+    /// The positions of the rules that may cover the rule of this witness: all rules that cover it, and perhaps others.
     #[must_use]
     pub fn candidates(&self, Witness(request): &Witness) -> Vec<usize> {
         match request {

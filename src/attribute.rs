@@ -1,8 +1,18 @@
-//! Everything that a policy can ask about a request or a connection: one row for each attribute.
+//! The attributes: everything that a policy can ask about a request or a connection.
 //!
-//! This table is the only place that sorts attributes: by the fields and the condition key that name them, by who has them
-//! (only HTTP requests, or connections too), by what they tell, and by what the host is asked for. Whatever needs to know
-//! asks [`Attribute::info`]. CONTRIBUTING.md lists what else a new attribute needs; the compiler finds the places.
+//! The table in this file has one row for each attribute. No other place classifies attributes; other code calls
+//! [`Attribute::info`].
+//!
+//! | attributes are classified by | see |
+//! | --- | --- |
+//! | the condition key and the fields that name them | [`Info::key`], [`Info::fields`] |
+//! | the traffic that has them: only HTTP requests, or connections too | [`Protocol`] |
+//! | the subject that they say something about | [`Subject`] |
+//! | the half of an Envoy RBAC policy into which Istio puts them | [`Side`] |
+//! | the number of values that a request can have | [`Cardinality`] |
+//! | the answer of the host that contains their values | [`Origin`] |
+//!
+//! If you add an attribute, the compiler finds the other places that need a change.
 
 use std::fmt;
 
@@ -12,7 +22,8 @@ use self::Protocol::{Any, Http};
 use self::Side::{Permission, Principal};
 use self::Subject::{Identity, Token, Traffic};
 
-/// Makes the enum, [`Attribute::ALL`] and [`Attribute::info`] from rows, so that a row is all in one place.
+/// Generates the enum, [`Attribute::ALL`] and [`Attribute::info`] from rows, so that one row has everything about an
+/// attribute.
 macro_rules! table {
     ($($(#[$doc:meta])* $name:ident: $key:expr, $fields:expr, $protocol:expr, $subject:expr, $side:expr,
        $cardinality:expr, $origin:expr;)*) => {
@@ -26,7 +37,7 @@ macro_rules! table {
             /// Every attribute, in the order of the table.
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
-            /// What is known about the attribute.
+            /// The row of the attribute in the table.
             #[must_use]
             pub const fn info(self) -> Info {
                 match self {
@@ -47,7 +58,7 @@ macro_rules! table {
 
 // The columns: condition key, field and its `not` twin, protocol, subject, side, cardinality, origin.
 table! {
-    /// The address of whoever opened the connection.
+    /// The address of the direct peer, which opened the connection.
     SourceIp: Some(Whole("source.ip")), Some(["ipBlocks", "notIpBlocks"]),
         Any, Traffic, Principal, Single, Origin::SourceIp;
     /// The client's address, as Envoy derives it from X-Forwarded-For or the PROXY protocol.
@@ -65,7 +76,7 @@ table! {
     /// The trust domain in the peer's identity.
     SourceTrustDomain: Some(Whole("source.trustDomain")), Some(["trustDomains", "notTrustDomains"]),
         Any, Identity, Principal, Set, Origin::PeerNames;
-    /// Issuer and subject of the verified token.
+    /// The issuer and the subject of the verified token.
     RequestPrincipal: Some(Whole("request.auth.principal")), Some(["requestPrincipals", "notRequestPrincipals"]),
         Http, Token, Principal, Single, Origin::Metadata;
     /// A request header.
@@ -98,7 +109,8 @@ table! {
 }
 
 impl Attribute {
-    /// Whether CUSTOM policies can ask for it. The provider is asked before identities and tokens are verified.
+    /// Whether CUSTOM policies can ask for the attribute. They cannot ask for identities and tokens, because the
+    /// provider is called before those are verified.
     #[must_use]
     pub const fn is_known_to_custom(self) -> bool {
         match self.info().subject {
@@ -107,19 +119,19 @@ impl Attribute {
         }
     }
 
-    /// Whether only HTTP requests have it.
+    /// Whether only HTTP requests have the attribute.
     #[must_use]
     pub const fn is_http_only(self) -> bool {
         matches!(self.info().protocol, Http)
     }
 
-    /// Whether it tells who the peer is.
+    /// Whether the attribute says who the peer is.
     #[must_use]
     pub const fn is_identity(self) -> bool {
         matches!(self.info().subject, Identity)
     }
 
-    /// How many of these have fields.
+    /// The number of these attributes that have a field in sources or operations.
     pub(crate) const fn with_fields(attributes: &[Self]) -> usize {
         match attributes {
             [first, others @ ..] => {
@@ -131,84 +143,85 @@ impl Attribute {
     }
 }
 
-/// What is known about an attribute, whatever a request's value is.
+/// One row of the table: what is known about an attribute, independent of any request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Info {
-    /// How a `when` condition names it; `None`: conditions cannot.
+    /// The key that names the attribute in a `when` condition. `None`: conditions cannot ask for it.
     pub key: Option<Key>,
-    /// The field of a source or an operation, and its `not` twin; `None`: only conditions can ask for it.
+    /// The field of a source or an operation, and its `not` twin. `None`: only conditions can ask for the attribute.
     pub fields: Option<[&'static str; 2]>,
-    /// Which traffic has it.
+    /// The traffic that has the attribute.
     pub protocol: Protocol,
-    /// What it tells.
+    /// The subject that the attribute says something about.
     pub subject: Subject,
-    /// Where Istio puts a condition on it in Envoy's RBAC filter.
+    /// The half of a policy in Envoy's RBAC filter into which Istio puts conditions on the attribute.
     pub side: Side,
-    /// How many values a request can have.
+    /// How many values of the attribute a request can have.
     pub cardinality: Cardinality,
-    /// What the host is asked for.
+    /// The answer of the host that contains the value.
     pub origin: Origin,
 }
 
-/// How a condition names an attribute.
+/// The key that names an attribute in a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
-    /// By this key.
+    /// This key alone.
     Whole(&'static str),
-    /// By this key and a name in brackets behind it.
+    /// This key, followed by a name in brackets.
     Bracketed(&'static str),
 }
 
-/// Which traffic has an attribute.
+/// The traffic that has an attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// HTTP requests only. Istio leaves a field on it out of the policies for TCP.
+    /// HTTP requests only. Istio leaves fields on such an attribute out of the policies for TCP.
     Http,
-    /// Every connection, and so every request.
+    /// Every connection, and therefore every request.
     Any,
 }
 
-/// What an attribute tells.
+/// The subject that an attribute says something about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// Who the peer is, by its certificate.
+    /// The peer, identified by its certificate.
     Identity,
-    /// Who the user is, by a verified token.
+    /// The user, identified by a verified token.
     Token,
-    /// Anything else.
+    /// Anything else about the request or the connection.
     Traffic,
 }
 
 /// The two halves of a policy in Envoy's RBAC filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// Who asks.
+    /// The half about who sends the request.
     Principal,
-    /// What is asked for.
+    /// The half about what the request wants.
     Permission,
 }
 
 /// How many values of an attribute a request can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cardinality {
-    /// One at most.
+    /// At most one.
     Single,
-    /// Any number; a condition asks whether one of them matches.
+    /// Any number. A condition asks whether one of them matches.
     Set,
 }
 
-/// What a host is asked for: the value of several attributes can be in one answer. Prints as in logs and explanations.
+/// An answer of the host. One answer can contain the values of several attributes. It prints as in logs and
+/// explanations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// The names in the peer's certificate.
     PeerNames,
-    /// The direct peer's address.
+    /// The address of the direct peer.
     SourceIp,
-    /// The client's address.
+    /// The address of the client.
     RemoteIp,
-    /// The local address.
+    /// The local address of the connection.
     DestinationIp,
-    /// The local port.
+    /// The local port of the connection.
     DestinationPort,
     /// The server name of the TLS handshake.
     Sni,

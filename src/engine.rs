@@ -1,15 +1,15 @@
-//! The decision: policies are compiled into rules, a request is held against the rules, and the answer names the rule that
-//! made it.
+//! The engine: compiles the policies of a workload, and decides requests. A decision names the rule that made it.
 //!
 //! | module | what it does | when |
 //! | --- | --- | --- |
-//! | `compile` | turns a policy's rules into tests, each of which knows whether a match permits or denies | load |
-//! | `index` | files rules by the values that they ask for, and finds the rules that a request could match | load, request |
-//! | `evaluate` | holds one rule against one request | request |
-//! | [`decision`] | the answer | request |
+//! | `compile` | turns the rules of a policy into tests; each test knows whether a match permits or denies | load |
+//! | `index` | files rules by the values that they require; finds rules that a request could match | load, request |
+//! | `evaluate` | evaluates one rule for one request | request |
+//! | [`decision`] | defines the types of a decision | request |
 //! | [`explain`] | says why rules do not match | request |
 //!
-//! [`Engine::decide`] combines what matched. It allocates nothing, cannot fail and cannot panic.
+//! [`Engine::decide`] finds the first matching rule of each action, and combines these matches into a decision. It
+//! allocates nothing, cannot fail and cannot panic.
 
 pub(crate) mod compile;
 pub mod decision;
@@ -30,24 +30,24 @@ use crate::identity::TrustDomains;
 use crate::policy::{Action, AuthorizationPolicy};
 use crate::request::Attributes;
 
-/// How matches become a decision. Both names are XACML's.
+/// The combining algorithm: how matches become a decision. Both names come from XACML.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Combining {
-    /// Istio's: a DENY that matches beats every ALLOW.
+    /// Istio's algorithm: a DENY that matches overrides every ALLOW.
     #[default]
     DenyOverrides,
     /// An ALLOW that matches is an exception to every DENY.
     PermitOverrides,
 }
 
-/// What the meaning of a policy depends on besides its text.
+/// The settings that change the meaning of a policy.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The mesh's trust domain and its aliases.
     pub trust_domains: TrustDomains,
-    /// The combining algorithm.
+    /// How matches become a decision.
     pub combining: Combining,
-    /// The key under which `jwt_authn` puts a token's payload.
+    /// The key under which `jwt_authn` stores the payload of a token in dynamic metadata.
     pub jwt_payload_key: String,
 }
 
@@ -66,19 +66,21 @@ pub struct Engine {
 /// The policies of one action.
 #[derive(Debug)]
 struct RuleSet {
-    /// How many there are; one without rules counts.
+    /// The number of policies, including policies without rules.
     policies: usize,
     index: Index,
 }
 
 impl Engine {
-    /// Compiles the policies that apply to a workload. Their order does not matter; what is given away is dropped policy by
-    /// policy.
+    /// Compiles the policies that apply to a workload. Their order does not change a decision.
+    ///
+    /// Policies that are passed by value are dropped one by one, each as soon as it is compiled.
     pub fn new<P: Borrow<AuthorizationPolicy>>(policies: impl IntoIterator<Item = P>, options: &Options) -> Self {
         Self::with_index(Index::new, policies, options)
     }
 
-    /// The same decisions by looking at every rule for every request, to compare with.
+    /// Like [`Self::new`], but evaluates every rule for every request. The decisions are the same; this is for
+    /// comparison.
     pub fn without_index<P: Borrow<AuthorizationPolicy>>(
         policies: impl IntoIterator<Item = P>,
         options: &Options,
@@ -101,7 +103,7 @@ impl Engine {
                 (Action::Audit, false) => &mut audit,
                 (Action::Deny, true) => &mut dry_run_deny,
                 (Action::Allow, true) => &mut dry_run_allow,
-                // Neither decides anything, and there is nothing to record of a trial.
+                // These actions decide nothing, so their dry runs have no result to record.
                 (Action::Custom | Action::Audit, true) => continue,
             };
             *policies = policies.saturating_add(1);
@@ -119,13 +121,14 @@ impl Engine {
         }
     }
 
-    /// How many rules there are to match.
+    /// The number of rules that the engine matches, over all actions.
     #[must_use]
     pub fn rules(&self) -> usize {
         self.rule_sets().iter().map(|set| set.index.rules().len()).sum()
     }
 
-    /// The names of the request headers that rules look at, `:path` and the like among them, each as often as one does.
+    /// The names of the request headers that rules test, including `:path` and other pseudo-headers. A name appears
+    /// once for each test.
     pub fn headers(&self) -> impl Iterator<Item = &[u8]> {
         let rules = self.rule_sets().into_iter().flat_map(|set| set.index.rules());
         rules.flat_map(CompiledRule::tests).filter_map(|test| test.check.header())

@@ -1,25 +1,26 @@
-//! Peer identities: SPIFFE ids, the trust domains of a mesh, and the fields that match on parts of an identity.
+//! Peer identities: SPIFFE ids, the trust domains of a mesh, and the fields that match an identity or a part of it.
 //!
-//! `principals`, `namespaces`, `serviceAccounts` and `trustDomains` all look at the same names, those in the peer's
-//! certificate. Istio turns each value into a comparison or a regular expression on such a name; the matchers here
-//! accept the same names without an expression, except that where a match denies, no byte escapes a wildcard
+//! `principals`, `namespaces`, `serviceAccounts` and `trustDomains` all look at the same names: the names in the peer's
+//! certificate. Istio turns each value into a comparison or into a regular expression. The matchers here accept the
+//! same names without a regular expression. There is one difference: if a match denies, a wildcard accepts every byte
 //! ([`crate::matcher`]).
 
 use crate::matcher::Wildcard;
 use crate::policy::Form;
 
-/// What a SPIFFE id begins with, and policies leave out.
+/// The scheme of a SPIFFE id. Principals in policies are written without it.
 pub const SCHEME: &str = "spiffe://";
 
-/// What stands for the mesh's own trust domain in every mesh.
+/// A name for the mesh's own trust domain that is valid in every mesh.
 pub const LOCAL_TRUST_DOMAIN: &str = "cluster.local";
 
-/// The trust domain of a mesh, followed by its aliases: a workload is the same whichever of them its identity names.
+/// The trust domain of a mesh, followed by its aliases. Identities that differ only in which of these they name are the
+/// same workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrustDomains(Vec<String>);
 
 impl TrustDomains {
-    /// The mesh's trust domain and its aliases.
+    /// Puts together the mesh's trust domain and its aliases.
     #[must_use]
     pub fn new(trust_domain: String, aliases: impl IntoIterator<Item = String>) -> Self {
         let mut all = vec![trust_domain];
@@ -27,10 +28,16 @@ impl TrustDomains {
         Self(all)
     }
 
-    /// The principals that a principal of a policy stands for.
+    /// Expands a principal of a policy to all trust domains of the mesh.
     ///
-    /// Only one of five segments whose first is not `*` names a trust domain; any other stands for itself, and so does
-    /// one of a trust domain that is not the mesh's.
+    /// | principal | result |
+    /// | --- | --- |
+    /// | five segments, the first a trust domain of the mesh or `cluster.local` | one for each of the mesh's domains |
+    /// | five segments, the first another trust domain or `*` | the principal as written |
+    /// | any other number of segments | the principal as written |
+    ///
+    /// The first segment and the mesh's trust domains may have a `*` at one end. They are the same if one of them
+    /// matches the other. A first segment `*SUFFIX` stays as written for each trust domain that it matches.
     #[must_use]
     pub fn expand_principal(&self, principal: &str) -> Vec<String> {
         let as_written = || vec![principal.to_owned()];
@@ -52,7 +59,8 @@ impl TrustDomains {
         expanded
     }
 
-    /// The trust domains that the values of `trustDomains` stand for: a listed one brings all of them.
+    /// Expands the values of `trustDomains`. A value that is a trust domain of the mesh becomes all of them; any other
+    /// value stays as written.
     #[must_use]
     pub fn expand_trust_domains(&self, values: &[String]) -> Vec<String> {
         let mut expanded: Vec<String> = Vec::with_capacity(values.len());
@@ -68,7 +76,8 @@ impl TrustDomains {
     }
 }
 
-/// Whether one of the two covers the other: equal, or one of them a prefix or suffix form that the other fits.
+/// Whether the two are equal, or one of them is a prefix form (`abc*`) or a suffix form (`*abc`) that matches the
+/// other.
 fn alike(one: &str, other: &str) -> bool {
     let covers = |pattern: &str, text: &str| {
         pattern.strip_suffix('*').is_some_and(|prefix| text.starts_with(prefix))
@@ -82,13 +91,14 @@ fn alike(one: &str, other: &str) -> bool {
 pub(crate) enum IdentityMatcher {
     /// Any name that is not empty, SPIFFE or not.
     Any(Wildcard),
-    /// The whole name.
+    /// A name that is equal to this text.
     Exact(Box<[u8]>),
-    /// How the name begins.
+    /// A name that starts with this text.
     Prefix(Box<[u8]>),
-    /// A SPIFFE id, and how it ends.
+    /// A SPIFFE id that ends with this text.
     Suffix(Box<[u8]>, Wildcard),
-    /// `…/ns/NAMESPACE/…`: literal pieces, with anything between, before and behind them.
+    /// `…/ns/NAMESPACE/…`: a name that contains these pieces in this order, with any text before, between and after
+    /// them.
     Namespace(Box<[Box<[u8]>]>, Wildcard),
     /// `spiffe://…/ns/NAMESPACE/[…/]sa/NAME[/…]`.
     ServiceAccount {
@@ -96,22 +106,22 @@ pub(crate) enum IdentityMatcher {
         namespace: Box<[u8]>,
         /// `sa/NAME`.
         account: Box<[u8]>,
-        /// What the gaps accept.
+        /// Which bytes the gaps accept.
         wildcard: Wildcard,
     },
     /// `spiffe://BEFORE…AFTER/…`, with no slash in the gap.
     TrustDomain {
-        /// The scheme and what precedes the wildcard.
+        /// The scheme, and the text before the wildcard.
         before: Box<[u8]>,
-        /// What follows it, and the slash.
+        /// The text after the wildcard, and the slash.
         after: Box<[u8]>,
-        /// What the gap and the rest accept.
+        /// Which bytes the gap and the rest accept.
         wildcard: Wildcard,
     },
 }
 
 impl IdentityMatcher {
-    /// A principal, after expansion.
+    /// Compiles a principal that has been expanded.
     #[must_use]
     pub fn principal(value: &str, wildcard: Wildcard) -> Self {
         match Form::of(value) {
@@ -122,14 +132,14 @@ impl IdentityMatcher {
         }
     }
 
-    /// A namespace, in which every `*` is a wildcard.
+    /// Compiles a namespace. Every `*` in it is a wildcard.
     #[must_use]
     pub fn namespace(value: &str, wildcard: Wildcard) -> Self {
         let framed = format!("/ns/{value}/");
         Self::Namespace(framed.split('*').map(|piece| piece.as_bytes().into()).collect(), wildcard)
     }
 
-    /// A service account.
+    /// Compiles a service account.
     #[must_use]
     pub fn service_account(namespace: &str, name: &str, wildcard: Wildcard) -> Self {
         Self::ServiceAccount {
@@ -139,7 +149,7 @@ impl IdentityMatcher {
         }
     }
 
-    /// A trust domain, after expansion.
+    /// Compiles a trust domain that has been expanded.
     #[must_use]
     pub fn trust_domain(value: &str, wildcard: Wildcard) -> Self {
         if value == "*" {
@@ -155,8 +165,8 @@ impl IdentityMatcher {
         }
     }
 
-    /// Whether a certificate's subject could match. All others ask for a name that begins with the scheme, and a subject
-    /// begins with the type of its first attribute.
+    /// Whether this matcher can match the subject of a certificate. Most cannot: they require a name that starts with
+    /// the scheme, but a subject starts with the type of its first attribute.
     #[must_use]
     pub(crate) fn takes_subjects(&self) -> bool {
         match self {
@@ -169,7 +179,7 @@ impl IdentityMatcher {
         }
     }
 
-    /// Whether a name of the peer matches.
+    /// Whether this name of a peer matches.
     #[must_use]
     pub fn matches(&self, name: &[u8]) -> bool {
         match self {
@@ -197,11 +207,11 @@ impl IdentityMatcher {
     }
 }
 
-/// `spiffe://.+/ns/NAMESPACE/(.+/|)sa/NAME(/.+)?`, all of the name.
+/// Returns `Some` if the whole name matches `spiffe://.+/ns/NAMESPACE/(.+/|)sa/NAME(/.+)?`.
 fn has_service_account(name: &[u8], namespace: &[u8], account: &[u8]) -> Option<()> {
     let id = name.strip_prefix(SCHEME.as_bytes())?;
-    // At least one byte of trust domain. The first occurrence of the namespace leaves the most behind it, and whatever
-    // could match behind a later one can match behind the first.
+    // The trust domain has at least one byte. It is enough to search the text after the first occurrence of the
+    // namespace: this text is the longest, and every match after a later occurrence is also a match after the first.
     let (_, mut rest) = split_at(id.get(1..)?, namespace)?;
     let mut at_start = true;
     loop {
@@ -212,13 +222,13 @@ fn has_service_account(name: &[u8], namespace: &[u8], account: &[u8]) -> Option<
         if begins && ends {
             return Some(());
         }
-        // Look again one byte further on; from there on, what was skipped is the text before.
+        // Search again, one byte further on. From now on, there is text before the account: the skipped bytes.
         rest = rest.get(before.len().checked_add(1)?..)?;
         at_start = false;
     }
 }
 
-/// What precedes and what follows the first occurrence of `piece`.
+/// The text before and the text after the first occurrence of `piece`; `None` if there is no occurrence.
 fn split_at<'t>(text: &'t [u8], piece: &[u8]) -> Option<(&'t [u8], &'t [u8])> {
     let at = if piece.is_empty() { 0 } else { text.windows(piece.len()).position(|window| window == piece)? };
     Some((text.get(..at)?, text.get(at.checked_add(piece.len())?..)?))

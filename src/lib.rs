@@ -1,4 +1,5 @@
-//! Istio's `AuthorizationPolicy`: the language, the engine that decides, and the Proxy-Wasm filter that enforces it in Envoy.
+//! Istio's `AuthorizationPolicy`: the policy language, the engine that decides requests, and the Proxy-Wasm filter that
+//! enforces the decisions in Envoy.
 //!
 //! ```
 //! use mesh_authz::config::Mesh;
@@ -26,32 +27,32 @@
 //! assert_eq!(admin.outcome.to_string(), "rule 0 of default/admins matched");
 //! ```
 //!
-//! The modules stand in the order in which data flows through them, so they can be read from top to bottom. [`config`] is an
-//! exception: it comes early, and is made of what comes after it.
+//! The modules are in the order in which data flows through them, so you can read them from top to bottom. [`config`]
+//! is an exception: it comes early, but it consists of types from later modules.
 //!
 //! | question | module |
 //! | --- | --- |
-//! | What can a policy ask about? What is an identity, what comes from a token, what does only HTTP have? | [`attribute`] |
+//! | What can a policy ask about? Which attributes are identities, from a token, or only in HTTP? | [`attribute`] |
 //! | How are mistakes reported? | [`diagnostic`] |
-//! | How are JSON text and a protobuf `Struct` read, duplicate keys and fields without a value found? | [`document`], [`wire`] |
+//! | How are JSON and protobuf `Struct`s read? How are duplicate keys and `null` found? | [`document`], [`wire`] |
 //! | What is in the plugin configuration? | [`config`] |
 //! | What is in a policy? | [`policy`], [`policy::read`], [`policy::resource`] |
-//! | What is a valid address, port, service account, path template, condition key? | [`policy::value`], [`policy::key`] |
+//! | What is a valid address, port, service account, template or condition key? | [`policy::value`], [`policy::key`] |
 //! | What else does Istio's admission check refuse? | `policy::validate` |
-//! | Which policies apply to a workload, and why not? | [`policy::scope`] |
+//! | Which policies apply to a workload, and why do others not apply? | [`policy::scope`] |
 //! | What do trust domains and their aliases mean? What does a principal match? | [`identity`] |
-//! | What do exact, prefix, suffix and presence match, on bytes? | [`matcher`], [`matcher::template`] |
-//! | What does a request have, and what if the host does not tell? | [`request`] |
-//! | What is decided, and by which rule? | [`engine`], [`engine::decision`] |
+//! | Which bytes do exact, prefix, suffix and presence values match? | [`matcher`], [`matcher::template`] |
+//! | Which attributes does a request have? What if the host does not provide one? | [`request`] |
+//! | What is the decision, and which rule made it? | [`engine`], [`engine::decision`] |
 //! | Why does a rule not match? | [`engine::explain`] |
-//! | Does one rule match whatever another one does? | [`analysis`] |
-//! | What does the filter ask Envoy, and what does a refused client get? | [`filter`] |
-//! | What do logs, metrics and access logs say? | [`filter::telemetry`] |
+//! | Does one rule match every request that another rule matches? | [`analysis`] |
+//! | What does the filter ask Envoy for? What response does a refused client get? | [`filter`] |
+//! | What do logs, metrics and access logs contain? | [`filter::telemetry`] |
 //!
-//! Everything but the host calls in `filter/host.rs` is pure. It runs natively in tests and in the command just as it runs inside
-//! Envoy.
+//! All code except the host calls in `filter/host.rs` is pure. It runs natively in tests and in the command exactly as
+//! it runs inside Envoy.
 
-// An overflow would be a panic in the filter, and with it an outage.
+// An overflow would panic, and a panic in the filter is an outage.
 #![deny(clippy::arithmetic_side_effects)]
 
 pub mod attribute;

@@ -1,30 +1,36 @@
-//! How one value of a policy is compared with one value of a request: on bytes, without regular expressions.
+//! Compares one value of a policy with one value of a request. It compares bytes, without regular expressions.
 //!
-//! Istio renders presence, suffixes of identities and namespaces as regular expressions, and those see text: their dot
-//! matches neither a line feed nor a byte that is not UTF-8. Where that would let a request slip past a DENY, the
-//! filter matches every byte; where a match permits, it asks for text just as the expression does. Which of the two
-//! holds is known when a policy is compiled: its [`Polarity`] becomes a [`Wildcard`] in the matcher, and nothing is
-//! decided about it during a request.
+//! Istio renders presence, suffixes of identities and namespaces as regular expressions. Such an expression matches
+//! text only: its dot matches neither a line feed nor a byte that is not UTF-8. A request with such bytes could slip
+//! past a DENY. Therefore a wildcard accepts different bytes here, depending on what a match means:
+//!
+//! | a match | a wildcard accepts |
+//! | --- | --- |
+//! | denies | every byte |
+//! | permits | text only, as the regular expression does |
+//!
+//! This is known when a policy is compiled: the [`Polarity`] becomes a [`Wildcard`] in the matcher. Nothing is decided
+//! about it at request time.
 
 pub mod template;
 
 use crate::policy::Form;
 
-/// What it means that a matcher matches.
+/// What a match means for the decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Polarity {
-    /// The request comes nearer to being allowed.
+    /// A match brings the request nearer to being allowed.
     Permits,
-    /// The request comes nearer to being denied.
+    /// A match brings the request nearer to being denied.
     Denies,
 }
 
-/// What a wildcard accepts.
+/// Which bytes a wildcard accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wildcard {
     /// Every byte.
     Bytes,
-    /// Text as a regular expression's dot sees it: UTF-8 without line feeds.
+    /// Text only, like the dot of a regular expression: UTF-8 without line feeds.
     Text,
 }
 
@@ -48,23 +54,23 @@ impl Wildcard {
     }
 }
 
-/// A value with the four forms that most fields share.
+/// A value of a policy, in one of the four forms that most fields share: presence, exact, prefix and suffix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pattern {
-    /// `*` for a header, a host or a method: it is there, empty or not.
+    /// `*` for a header, a host or a method: present, even if it is empty.
     Present,
-    /// `*` for everything else: there is something in it.
+    /// `*` for every other attribute: present and not empty.
     NonEmpty(Wildcard),
-    /// `abc`.
+    /// `abc`: equal to these bytes.
     Exact(Box<[u8]>),
-    /// `abc*`.
+    /// `abc*`: starts with these bytes.
     Prefix(Box<[u8]>),
-    /// `*abc`.
+    /// `*abc`: ends with these bytes.
     Suffix(Box<[u8]>),
 }
 
 impl Pattern {
-    /// The pattern of a form; `presence` is what presence means for the attribute.
+    /// Compiles a form. `presence` is the pattern that `*` means for the attribute.
     #[must_use]
     pub fn new(form: Form<'_>, presence: &Self) -> Self {
         match form {
@@ -90,7 +96,7 @@ impl Pattern {
         }
     }
 
-    /// As [`Self::matches`], with ASCII letters of either case alike.
+    /// Like [`Self::matches`], but upper and lower case of ASCII letters are equal.
     #[must_use]
     pub fn matches_ignoring_case(&self, bytes: &[u8]) -> bool {
         let alike = |part: Option<&[u8]>, expected: &[u8]| part.is_some_and(|part| part.eq_ignore_ascii_case(expected));
@@ -105,7 +111,7 @@ impl Pattern {
     }
 }
 
-/// `==`, eight bytes at a time: in WebAssembly the standard library compares them one by one.
+/// Like `==`, but eight bytes at a time. In WebAssembly, the standard library compares bytes one by one.
 fn same(one: &[u8], other: &[u8]) -> bool {
     let ((ones, rest_of_one), (others, rest_of_other)) = (one.as_chunks::<8>(), other.as_chunks::<8>());
     let equal = |(one, other): (&[u8; 8], &[u8; 8])| u64::from_ne_bytes(*one) == u64::from_ne_bytes(*other);

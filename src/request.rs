@@ -1,8 +1,14 @@
-//! What a decision can look at: the attributes of one request.
+//! The attributes of one request, on which a decision is based.
 //!
-//! [`Attributes`] is implemented twice: by the filter, which asks Envoy for each attribute when a rule first needs it,
-//! and by [`Request`], a request written down, for tests and tools. Both hand out headers and metadata in the encoding
-//! in which Envoy gives them to a filter, so that one piece of code ([`headers`], [`metadata`]) reads them everywhere.
+//! [`Attributes`] has two implementations:
+//!
+//! | implementation | source of the attributes |
+//! | --- | --- |
+//! | the filter | asks Envoy for an attribute when a rule first needs it |
+//! | [`Request`] | has all attributes in memory; for tests and tools |
+//!
+//! Both provide headers and metadata in the encoding in which Envoy passes them to a filter. So the same code
+//! ([`headers`], [`metadata`]) reads them everywhere.
 
 pub mod headers;
 pub mod metadata;
@@ -14,24 +20,24 @@ pub use self::headers::{HeaderValues, Headers};
 pub use self::metadata::Metadata;
 pub use self::owned::Request;
 
-/// The answer to a question about a request.
+/// The result of asking for an attribute of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookup<T> {
-    /// This is it.
+    /// The request has it, and this is its value.
     Value(T),
-    /// The request has no such thing.
+    /// The request does not have it.
     Absent,
-    /// The request may or may not have it: the host does not say. Never the same as absent.
+    /// The request may or may not have it: the host does not tell. This is never treated as absent.
     Unreadable,
 }
 
 impl<T> Lookup<T> {
-    /// The same answer about something computed from the value.
+    /// Applies a function to the value. Absent and unreadable stay as they are.
     pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Lookup<U> {
         self.and_then(|value| Lookup::Value(f(value)))
     }
 
-    /// The answer to a further question about the value.
+    /// Looks something up in the value. Absent and unreadable stay as they are.
     pub fn and_then<U>(self, f: impl FnOnce(T) -> Lookup<U>) -> Lookup<U> {
         match self {
             Self::Value(value) => f(value),
@@ -42,7 +48,7 @@ impl<T> Lookup<T> {
 }
 
 impl<T> Lookup<T> {
-    /// The value, if there is one to show. Not for decisions: these tell absent from unreadable.
+    /// The value, if there is one to show. Do not use this for decisions: they must distinguish absent from unreadable.
     pub fn known(self) -> Option<T> {
         match self {
             Self::Value(value) => Some(value),
@@ -52,7 +58,7 @@ impl<T> Lookup<T> {
 }
 
 impl Lookup<Vec<u8>> {
-    /// The same answer, borrowed.
+    /// The same result, borrowed.
     #[must_use]
     pub fn as_slice(&self) -> Lookup<&[u8]> {
         match self {
@@ -63,12 +69,13 @@ impl Lookup<Vec<u8>> {
     }
 }
 
-/// A name in the peer's certificate, in the order in which Envoy compares them with a principal.
+/// A kind of name in the peer's certificate. The order is the one in which Envoy compares the names with a principal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerName {
     /// The URI subject alternative name: the SPIFFE id.
     Uri,
-    /// Further URIs, which SPIFFE forbids. Unreadable if there are any: a host tells that there are, not what they are.
+    /// The further URI subject alternative names, which SPIFFE forbids. If there are any, this is unreadable: the host
+    /// tells that they exist, but not their values.
     FurtherUris,
     /// The DNS subject alternative name.
     Dns,
@@ -77,11 +84,11 @@ pub enum PeerName {
 }
 
 impl PeerName {
-    /// All of them, in order.
+    /// All kinds of names, in order.
     pub const ALL: [Self; 4] = [Self::Uri, Self::FurtherUris, Self::Dns, Self::Subject];
 }
 
-/// An address that belongs to a request.
+/// A kind of address of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Address {
     /// The local address of the connection.
@@ -92,29 +99,30 @@ pub enum Address {
     Source,
 }
 
-/// The attributes of one request. Each is asked for as often as rules need it; an implementation that pays for an
-/// answer keeps it.
+/// The attributes of one request. The engine asks for an attribute every time a rule needs it. An implementation for
+/// which an answer is expensive keeps the answer.
 pub trait Attributes {
-    /// A name of the peer. Plaintext, or TLS without a client certificate: absent.
+    /// A name of the peer. It is absent in plaintext, and in TLS without a client certificate.
     fn peer_name(&self, which: PeerName) -> Lookup<&[u8]>;
-    /// A name of the peer, as decisions see it. A name with a NUL is unreadable: certificates should have none, and some
-    /// programs cut a name off there.
+    /// A name of the peer, as decisions use it. A name with a NUL is unreadable: a certificate should not have one, and
+    /// some programs cut off the name there.
     fn checked_peer_name(&self, which: PeerName) -> Lookup<&[u8]> {
         self.peer_name(which).and_then(|name| if name.contains(&0) { Lookup::Unreadable } else { Lookup::Value(name) })
     }
-    /// One of the addresses.
+    /// An address of this kind.
     fn address(&self, which: Address) -> Lookup<IpAddr>;
     /// The local port of the connection.
     fn destination_port(&self) -> Lookup<u16>;
     /// The server name that the client asked for in its TLS handshake.
     fn sni(&self) -> Lookup<&[u8]>;
-    /// The values of a request header, in order; `:method`, `:path` and `:authority` are headers. The name is in lower case.
+    /// The values of a request header, in order. `name` is in lower case. `:method`, `:path` and `:authority` are
+    /// headers too.
     fn header<'a>(&'a self, name: &'a [u8]) -> Lookup<HeaderValues<'a>>;
-    /// The dynamic metadata that other filters have set, the claims of a verified token among it.
+    /// The dynamic metadata that other filters have set. It includes the claims of a verified token.
     fn metadata(&self) -> Lookup<Metadata<'_>>;
 }
 
-/// The part of `:path` that policies mean by the path: up to the first `?` or `#`.
+/// The part of `:path` that policies call the path: everything before the first `?` or `#`.
 #[must_use]
 pub fn without_query(path: &[u8]) -> &[u8] {
     path.split(|b| matches!(b, b'?' | b'#')).next().unwrap_or(path)

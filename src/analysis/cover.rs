@@ -1,11 +1,12 @@
-//! What can be said about rules without a request: whether one matches whatever another one matches, and whether one
-//! can match at all.
+//! Compares rules without a request: whether one rule matches every request that another rule matches, and whether a
+//! rule can match at all.
 //!
-//! A rule is a set of alternatives: one source, one operation, and all conditions. Whatever these functions claim holds for
-//! every request; where they do not see that it does, they do not claim it. One thing they let pass: a wildcard in ALLOW
-//! stands for text ([`crate::matcher::Wildcard`]), and is taken here to cover prefixes and suffixes as if it stood for every
-//! byte. A request for which that makes a difference has a line feed, or bytes that are not UTF-8, in a place where nobody
-//! means to allow them.
+//! A rule is a set of alternatives. An alternative consists of one source, one operation, and all conditions.
+//!
+//! If these functions claim something, it holds for every request. If they cannot show it, they do not claim it. There
+//! is one exception. A wildcard in ALLOW accepts text only ([`crate::matcher::Wildcard`]), but here it is treated as if
+//! it accepted every byte and so covered prefixes and suffixes. This makes a difference only for a request that has a
+//! line feed, or bytes that are not UTF-8, in a place where nobody intends to allow them.
 
 use crate::attribute::Cardinality;
 use crate::engine::compile::{
@@ -25,17 +26,17 @@ impl<'r> Alternative<'r> {
         self.0.into_iter().flatten()
     }
 
-    /// Whether whatever matches the other matches this one.
+    /// Whether this alternative matches every request that the other one matches.
     fn covers(self, other: Self) -> bool {
         self.tests().all(|test| other.tests().any(|stronger| implies(stronger, test)))
     }
 
-    /// Whether nothing matches.
+    /// Whether no request can match.
     fn is_contradictory(self) -> bool {
         self.tests().any(|one| self.tests().any(|other| exclude_each_other(one, other)))
     }
 
-    /// Whether it asks who the peer is: with a value that must match, or only with values that must not.
+    /// Whether a test compares the identity of the peer and expects this result.
     fn identity(self, expected: Expected) -> bool {
         self.tests().any(|test| matches!(test.check, Check::Identity(_)) && test.expected == expected)
     }
@@ -49,10 +50,14 @@ impl CompiledRule {
         })
     }
 
-    /// Whether every request that the other rule matches is one that this rule matches.
+    /// Whether this rule matches every request that the other rule matches.
+    ///
+    /// There is one exception: a wildcard in an ALLOW policy does not match a line feed or bytes that are not UTF-8,
+    /// but here it is treated as if it did. This makes a difference only for a request that has such bytes in a place
+    /// where nobody intends to allow them.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
-        // All alternatives of the one with all of the other are too many to compare where there are hundreds.
+        // If both rules have many alternatives, comparing every pair of them is too much work.
         const MANY: usize = 4096;
         if self.count().saturating_mul(other.count()) > MANY {
             return self.covers_clause_by_clause(other);
@@ -60,7 +65,8 @@ impl CompiledRule {
         other.alternatives().all(|theirs| self.alternatives().any(|ours| ours.covers(theirs)))
     }
 
-    /// As [`Self::covers`], seen only where sources cover sources, operations operations and conditions conditions.
+    /// Like [`Self::covers`], but compares clause by clause: sources with sources, operations with operations,
+    /// conditions with conditions. It costs less and shows less.
     fn covers_clause_by_clause(&self, other: &Self) -> bool {
         let clause = |ours: Option<&AnyOf>, theirs: Option<&AnyOf>| {
             let only = |tests| Alternative([tests, &[], &[]]);
@@ -74,43 +80,44 @@ impl CompiledRule {
             && Alternative([&[], &[], &self.when]).covers(Alternative([&[], &[], &other.when]))
     }
 
-    /// How many alternatives there are.
+    /// The number of alternatives.
     fn count(&self) -> usize {
         choices(self.from.as_ref()).count().saturating_mul(choices(self.to.as_ref()).count())
     }
 
-    /// Whether it matches every request.
+    /// Whether the rule matches every request.
     #[must_use]
     pub fn is_unconditional(&self) -> bool {
         self.alternatives().any(|alternative| alternative.tests().next().is_none())
     }
 
-    /// Whether no request can match it.
+    /// Whether no request can match the rule.
     #[must_use]
     pub fn never_matches(&self) -> bool {
         self.alternatives().all(Alternative::is_contradictory)
     }
 
-    /// Whether it asks, in each alternative, for a peer with a certain identity, so that no peer without one matches.
+    /// Whether every alternative requires a certain identity, so that no peer without an identity matches.
     #[must_use]
     pub fn needs_identity(&self) -> bool {
         self.alternatives().all(|alternative| alternative.identity(Expected::Match))
     }
 
-    /// Whether it asks, in some alternative, for a peer with a certain identity.
+    /// Whether some alternative requires a certain identity.
     #[must_use]
     pub fn can_need_identity(&self) -> bool {
         self.alternatives().any(|alternative| alternative.identity(Expected::Match))
     }
 
-    /// Whether it matches every peer without an identity, whatever the request.
+    /// Whether the rule matches every request of a peer without an identity.
     #[must_use]
     pub fn takes_all_plaintext(&self) -> bool {
         let holds = |test: &Test| matches!(test.check, Check::Identity(_)) && test.expected == Expected::NoMatch;
         self.alternatives().any(|alternative| alternative.tests().all(holds))
     }
 
-    /// Whether some alternative looks at identities only to leave some out, which a peer without one is not.
+    /// Whether some alternative only excludes certain identities and requires none. It does not exclude a peer without
+    /// an identity.
     #[must_use]
     pub fn only_excludes_identities(&self) -> bool {
         let is_such = |alternative: Alternative<'_>| {
@@ -120,7 +127,7 @@ impl CompiledRule {
     }
 }
 
-/// The choices of a clause; the only one of a clause that is absent asks for nothing.
+/// The groups of tests of a clause. An absent clause has one group, without tests.
 fn choices(groups: Option<&AnyOf>) -> impl Iterator<Item = &[Test]> {
     let absent: Option<&[Test]> = groups.is_none().then_some(&[]);
     groups.into_iter().flatten().map(|tests| &**tests).chain(absent)
@@ -131,14 +138,14 @@ fn implies(stronger: &Test, test: &Test) -> bool {
     match (stronger.expected, test.expected) {
         (Expected::Match, Expected::Match) => covers(&test.check, &stronger.check),
         (Expected::NoMatch, Expected::NoMatch) => covers(&stronger.check, &test.check),
-        // One of these values is the attribute's only one, and none of those is among them.
+        // The attribute has only one value. It matches a value of `stronger`, so it cannot match a value of `test`.
         (Expected::Match, Expected::NoMatch) => has_one_value(test) && disjoint(&stronger.check, &test.check),
-        // Nothing says that the attribute is there.
+        // `stronger` also holds if the attribute is absent, but `test` does not.
         (Expected::NoMatch, Expected::Match) => false,
     }
 }
 
-/// Whether the two cannot both hold.
+/// Whether the two tests cannot both hold.
 fn exclude_each_other(one: &Test, other: &Test) -> bool {
     match (one.expected, other.expected) {
         (Expected::Match, Expected::NoMatch) => covers(&other.check, &one.check),
@@ -147,16 +154,16 @@ fn exclude_each_other(one: &Test, other: &Test) -> bool {
     }
 }
 
-/// Whether a request has at most one value of what this looks at.
+/// Whether a request has at most one value for this test.
 fn has_one_value(Test { check, attribute, .. }: &Test) -> bool {
     match check {
-        // Whichever field asks for it.
+        // These headers have one value, whichever field or condition asks for them.
         Check::Text(Text::Header(name), _) => matches!(&**name, b":method" | b":path" | b":authority"),
         _ => attribute.info().cardinality == Cardinality::Single,
     }
 }
 
-/// Whether both look at the same thing and what a value of `narrow` matches, a value of `wide` matches.
+/// Whether both checks look at the same thing, and some value of `wide` covers each value of `narrow`.
 fn covers(wide: &Check, narrow: &Check) -> bool {
     fn all<T>(wide: &[T], narrow: &[T], covers: impl Fn(&T, &T) -> bool) -> bool {
         narrow.iter().all(|narrow| wide.iter().any(|wide| covers(wide, narrow)))
@@ -194,7 +201,8 @@ fn covers(wide: &Check, narrow: &Check) -> bool {
     }
 }
 
-/// Whether both look at the same thing and no text matches a value of each. Seen only where the values of one are exact.
+/// Whether both checks look at the same thing, and nothing matches a value of each. Two patterns are seen to be
+/// disjoint only if one is exact, or if both are prefixes or both are suffixes.
 fn disjoint(one: &Check, other: &Check) -> bool {
     fn none<T>(ones: &[T], others: &[T], disjoint: impl Fn(&T, &T) -> bool) -> bool {
         ones.iter().all(|one| others.iter().all(|other| disjoint(one, other)))
@@ -239,7 +247,7 @@ fn pattern_excludes(one: &Pattern, other: &Pattern) -> bool {
     }
 }
 
-/// The pattern of a host, which is compared without regard to case.
+/// The pattern in lower case. Hosts are compared without regard to case.
 fn lower_case(pattern: &Pattern) -> Pattern {
     match pattern {
         Pattern::Present | Pattern::NonEmpty(_) => pattern.clone(),
@@ -275,14 +283,14 @@ fn path_excludes(one: &PathMatcher, other: &PathMatcher) -> bool {
     }
 }
 
-/// The text that every path begins with that a template matches.
+/// A prefix of every path that the template matches.
 fn head(template: &Template) -> &[u8] {
     match template.parts() {
         ([first, ..], _) | ([], Tail::Literal(first) | Tail::Any(first, _)) => first,
     }
 }
 
-/// The text of a template that matches every path that begins with it.
+/// If the template matches exactly the paths with a certain prefix: that prefix.
 fn prefix(template: &Template) -> Option<&[u8]> {
     match template.parts() {
         ([], Tail::Any(before, behind)) if behind.is_empty() && template.polarity() == Polarity::Denies => Some(before),
@@ -292,7 +300,7 @@ fn prefix(template: &Template) -> Option<&[u8]> {
 
 fn identity_covers(wide: &IdentityMatcher, narrow: &IdentityMatcher) -> bool {
     match (wide, narrow) {
-        // Whatever another matcher matches is not empty.
+        // No other matcher matches an empty name.
         (IdentityMatcher::Any(_), _) => true,
         (_, IdentityMatcher::Exact(name)) => wide.matches(name),
         (IdentityMatcher::Prefix(wide), IdentityMatcher::Prefix(narrow)) => narrow.starts_with(wide),

@@ -1,8 +1,8 @@
-//! A request made from a rule: the one that its first values describe.
+//! Makes a request, the *witness*, from one alternative of a rule ([`super::cover`]).
 //!
-//! Whatever covers an alternative of a rule ([`super::cover`]) finds the witness of that alternative in an
-//! [index](crate::engine::index): each of its values that must match is there in literal form, so a wider prefix begins it, a wider
-//! network holds it, and a rule that asks for something else is left out.
+//! The witness contains the first value of each test for a match, in literal form. In an [index](crate::engine::index),
+//! it finds every rule that covers the alternative: a wider prefix is a prefix of the literal value, and a wider
+//! network contains it. Rules that ask for something else are left out.
 
 use super::cover::Alternative;
 use crate::document::{Node, Value};
@@ -12,12 +12,12 @@ use crate::matcher::Pattern;
 use crate::matcher::template::{Tail, Template};
 use crate::request::{Address, Lookup, PeerName, Request};
 
-/// What stands where anything may.
+/// The text for a place where any text is valid.
 const ANYTHING: &[u8] = b"x";
 
 impl Alternative<'_> {
-    /// The request that has the first value of each of its tests; `None` where two of them ask for what a request has only
-    /// once.
+    /// A request with the first value of each test for a match. `None` if two tests ask for something that a request
+    /// has only once, such as an address.
     #[must_use]
     pub(super) fn witness(self) -> Option<Request> {
         let mut request = Request::default()
@@ -29,7 +29,7 @@ impl Alternative<'_> {
         let mut metadata: Vec<(String, Node)> = Vec::new();
         let matches = self.tests().filter(|test| test.expected == Expected::Match);
         let checks: Vec<_> = matches.map(|test| &test.check).collect();
-        // A witness cannot have two of what a request has once.
+        // A request has only one address of each kind, one port and one server name.
         let single = |check: &Check| match check {
             Check::Address(which, _) => Some(Single::Address(*which)),
             Check::DestinationPort(_) => Some(Single::Port),
@@ -85,7 +85,7 @@ impl Alternative<'_> {
     }
 }
 
-/// What a request has once.
+/// Something that a request has only once.
 #[derive(PartialEq, Eq)]
 enum Single {
     Address(Address),
@@ -130,7 +130,7 @@ fn string(bytes: &[u8]) -> Value {
     Value::String(String::from_utf8_lossy(bytes).into_owned())
 }
 
-/// Puts a value under a path, with what leads to it; `None` if something else is there.
+/// Sets a value at a path, and creates the maps that lead to it. `None` if the path already has a value.
 fn insert(metadata: &mut Vec<(String, Node)>, path: &MetadataPath, value: Value) -> Option<()> {
     let keys = std::iter::once(&path.filter).chain(&path.keys);
     let mut keys: Vec<_> = keys.map(|key| String::from_utf8_lossy(key).into_owned()).collect();

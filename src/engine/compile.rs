@@ -1,8 +1,15 @@
-//! From the rules of a policy to tests.
+//! Load time: compiles the rules of a policy into tests.
 //!
-//! A field or condition becomes up to two tests, one for its values and one for its `not` values. Each test knows
-//! from here on whether a match of its values permits or denies, so that nothing about polarity is left to decide when
-//! a request comes.
+//! | in a policy | compiled |
+//! | --- | --- |
+//! | a rule | a [`CompiledRule`]: three clauses, `from`, `to` and `when`; all of them must hold |
+//! | `from`, `to` | a clause with one group of tests for each source or operation; one of the groups must hold |
+//! | `when` | a clause with a single group: the tests of all conditions |
+//! | a source, an operation | a group of tests; all of them must hold |
+//! | a field, a condition | up to two tests: one for its values, one for its `not` values |
+//!
+//! Each test stores whether a match of its values permits or denies. This polarity is known at load time, so nothing
+//! about it is decided at request time.
 
 use std::sync::Arc;
 
@@ -17,69 +24,70 @@ use crate::policy::{
 use crate::request::Address;
 use crate::request::metadata::JWT_AUTHN;
 
-/// A rule, ready to be held against requests.
+/// A compiled rule, ready to be evaluated for requests. It matches if all three clauses hold.
 #[derive(Debug)]
 pub struct CompiledRule {
     id: RuleId,
-    /// Sources; `None`: from anywhere.
+    /// One group of tests for each source. `None`: from anywhere.
     pub(crate) from: Option<AnyOf>,
-    /// Operations; `None`: anything.
+    /// One group of tests for each operation. `None`: any operation.
     pub(crate) to: Option<AnyOf>,
-    /// Conditions.
+    /// The tests of all conditions.
     pub(crate) when: Tests,
 }
 
-/// Tests that must all hold.
+/// A group: tests that must all hold.
 pub(crate) type Tests = Box<[Test]>;
 
-/// Groups of tests, one of which must hold.
+/// A clause: groups of tests, one of which must hold.
 pub(crate) type AnyOf = Box<[Tests]>;
 
 impl CompiledRule {
-    /// The rule's name.
+    /// The name of the rule.
     #[must_use]
     pub fn id(&self) -> &RuleId {
         &self.id
     }
 
-    /// The same rule, as one of the policy with this number.
+    /// Sets the number of the policy that the rule belongs to.
     pub(crate) fn of_policy(mut self, number: u32) -> Self {
         self.id.policy_number = number;
         self
     }
 
-    /// Every test, wherever it stands.
+    /// The tests of all clauses.
     pub(crate) fn tests(&self) -> impl Iterator<Item = &Test> {
         self.from.iter().chain(&self.to).flatten().chain(std::iter::once(&self.when)).flatten()
     }
 }
 
-/// One question about a request: do any of these values match?
+/// One question about a request: does any of these values match?
 #[derive(Debug)]
 pub(crate) struct Test {
-    /// What is compared with what.
+    /// The attribute to look at, and the values to compare it with.
     pub check: Check,
-    /// Whether the test holds when a value matches, or when none does.
+    /// Whether the test holds if a value matches, or if none does.
     pub expected: Expected,
-    /// What a match means for the decision.
+    /// Whether a match permits or denies.
     pub polarity: Polarity,
-    /// The attribute that the policy asks for.
+    /// The attribute that the policy names.
     pub attribute: Attribute,
-    /// The position of the field or condition among those that it stands with. It is only for messages; `u16::MAX` stands
-    /// for every position beyond.
+    /// The position of the field or condition in its source, operation or `when`. Only messages use it; a position
+    /// above `u16::MAX` becomes `u16::MAX`.
     pub field: u16,
 }
 
-/// The answer that a test is waiting for.
+/// The result that makes a test hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expected {
     /// One of the values matches.
     Match,
-    /// None of the values does: a `not` field.
+    /// None of the values matches: a `not` field.
     NoMatch,
 }
 
-/// What is looked at, and the values that it is compared with. Attributes that are compared in the same way share a variant.
+/// The attribute to look at, and the values to compare it with. Attributes that are compared in the same way share a
+/// variant.
 #[derive(Debug)]
 pub(crate) enum Check {
     Identity(Box<[IdentityMatcher]>),
@@ -92,23 +100,24 @@ pub(crate) enum Check {
     Metadata(Arc<MetadataPath>, Box<[MetadataMatcher]>),
 }
 
-/// Texts that are compared with patterns as they are. A request may have several: one that matches is enough.
+/// A text that is compared with patterns unchanged. A request may have several such texts; it is enough that one
+/// matches.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Text {
     /// The server name of the TLS handshake.
     Sni,
-    /// The values of a header; `:method` is one.
+    /// The values of a header, or of a pseudo-header such as `:method`.
     Header(Arc<[u8]>),
-    /// A value in dynamic metadata: a string, or the strings in a list. Claims are such values.
+    /// A value in dynamic metadata, such as a claim: a string, or each string in a list.
     Metadata(Arc<MetadataPath>),
 }
 
-/// Where a value stands in dynamic metadata.
+/// The place of a value in dynamic metadata.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct MetadataPath {
-    /// The filter that has set it.
+    /// The filter that sets the value.
     pub filter: Box<[u8]>,
-    /// The keys that lead to it, outermost first.
+    /// The keys that lead to the value, outermost first.
     pub keys: Box<[Box<[u8]>]>,
 }
 
@@ -119,7 +128,7 @@ pub(crate) enum PathMatcher {
     Template(Template),
 }
 
-/// A value of `requestPrincipals`, compiled: both must match.
+/// A value of `requestPrincipals`, compiled. The issuer and the subject must both match.
 #[derive(Debug)]
 pub(crate) struct RequestPrincipal {
     pub issuer: Pattern,
@@ -134,7 +143,7 @@ pub(crate) enum MetadataMatcher {
 }
 
 impl MetadataMatcher {
-    /// What a string or an element of a list is compared with.
+    /// The pattern for a string, or for an element of a list.
     pub(crate) fn pattern(&self) -> &Pattern {
         match self {
             Self::Text(pattern) | Self::Element(pattern) => pattern,
@@ -142,7 +151,7 @@ impl MetadataMatcher {
     }
 }
 
-/// The rules of a policy.
+/// Compiles the rules of a policy.
 #[must_use]
 pub fn policy(policy: &AuthorizationPolicy, options: &Options) -> Vec<CompiledRule> {
     let name = Arc::new(policy.name.clone());
@@ -157,9 +166,15 @@ pub fn policy(policy: &AuthorizationPolicy, options: &Options) -> Vec<CompiledRu
     policy.rules.iter().enumerate().map(rule).collect()
 }
 
-/// What a match of a rule's values means, in fields of this action.
+/// Whether a match of values permits or denies. `Expected::NoMatch` means the values of a `not` field.
 ///
-/// CUSTOM counts as DENY: a request that slips past its rules is not shown to the provider.
+/// | action | values | `not` values |
+/// | --- | --- | --- |
+/// | DENY, CUSTOM | denies | permits |
+/// | ALLOW | permits | denies |
+/// | AUDIT | permits | permits |
+///
+/// CUSTOM is treated like DENY, because a request that slips past its rules never reaches the provider.
 fn polarity(action: Action, expected: Expected) -> Polarity {
     match (action, expected) {
         (Action::Deny | Action::Custom, Expected::Match) | (Action::Allow, Expected::NoMatch) => Polarity::Denies,
@@ -172,8 +187,9 @@ fn polarity(action: Action, expected: Expected) -> Polarity {
 impl Check {
     const HIGHEST_COST: u8 = 5;
 
-    /// What the answer costs, compared with other checks. The path decides most and is one short value; the rest of the
-    /// request line is as near; the host needs the most time for a certificate or a token.
+    /// The relative cost of the check; checks of a group run in this order. The path comes first, because it decides
+    /// most and is one short value. The rest of the request line is as easy to get. The host needs the most time for a
+    /// certificate or a token.
     fn cost(&self) -> u8 {
         match self {
             Self::Path(_) => 0,
@@ -185,7 +201,7 @@ impl Check {
         }
     }
 
-    /// The request header that it looks at.
+    /// The name of the request header that the check looks at, if any.
     pub(crate) fn header(&self) -> Option<&[u8]> {
         match self {
             Self::Path(_) => Some(b":path"),
@@ -208,7 +224,7 @@ struct Compiler<'p> {
 }
 
 impl Compiler<'_> {
-    /// The cheapest first; the order does not change the answer.
+    /// Compiles a group of tests, and puts the cheapest first. The order does not change the answer.
     fn tests(&self, predicates: &AllOf<Predicate>) -> Tests {
         let mut tests = Vec::with_capacity(predicates.0.len());
         for (field, predicate) in (0..=u16::MAX).chain(std::iter::repeat(u16::MAX)).zip(&predicates.0) {
@@ -221,7 +237,8 @@ impl Compiler<'_> {
         ordered.into()
     }
 
-    /// Destructured variant by variant: a new kind of predicate cannot be forgotten here.
+    /// Compiles one field or condition. The match lists every variant, so that nobody can forget a new kind of
+    /// predicate here.
     fn predicate(&self, predicate: &Predicate) -> Vec<Test> {
         let attribute = predicate.attribute();
         match predicate {
@@ -283,7 +300,7 @@ impl Compiler<'_> {
         self.pair(attribute, values, |values, _| Check::Text(text(), patterns(values, &Pattern::Present)))
     }
 
-    /// The tests for the values and for the `not` values, where there are any.
+    /// The test for the values, if there are any, and the test for the `not` values, if there are any.
     fn pair<T>(
         &self,
         attribute: Attribute,
@@ -307,7 +324,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// Where `jwt_authn` puts a claim.
+    /// The place where `jwt_authn` stores a claim.
     fn claim<K: AsRef<str>>(&self, path: &[K]) -> Arc<MetadataPath> {
         let payload = std::iter::once(self.options.jwt_payload_key.as_str());
         let keys = payload.chain(path.iter().map(AsRef::as_ref)).map(bytes).collect();
@@ -315,7 +332,7 @@ impl Compiler<'_> {
     }
 }
 
-/// A header's name as Envoy has it.
+/// The name of a header in Envoy: in lower case, and `:authority` for `host`.
 fn header_name(name: &str) -> String {
     let name = name.to_ascii_lowercase();
     if name == "host" { ":authority".to_owned() } else { name }

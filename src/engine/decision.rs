@@ -1,6 +1,6 @@
-//! What was decided, and by which rule.
+//! A decision: the verdict, and the rule that made it.
 //!
-//! An [`Outcome`] carries its reason, so that a verdict and its reason cannot contradict each other.
+//! An [`Outcome`] contains its reason, so that a verdict and its reason cannot contradict each other.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,18 +8,19 @@ use std::sync::Arc;
 use crate::attribute::Origin;
 use crate::policy::PolicyName;
 
-/// The name of a rule; prints as `ns[NAMESPACE]-policy[NAME]-rule[INDEX]`, as Istio names it in Envoy.
+/// The name of a rule. It prints as `ns[NAMESPACE]-policy[NAME]-rule[INDEX]`, the name that Istio gives the rule in
+/// Envoy.
 #[derive(Clone, Debug)]
 pub struct RuleId {
-    /// The policy.
+    /// The policy that the rule belongs to.
     pub policy: Arc<PolicyName>,
-    /// The rule's position in `spec.rules`.
+    /// The position of the rule in `spec.rules`, counted from 0.
     pub index: usize,
     pub(super) policy_number: u32,
     text: Box<str>,
 }
 
-/// Wherever the policy stands among others, the rule is the same.
+/// Compares names only. The position of the policy among other policies does not count.
 impl PartialEq for RuleId {
     fn eq(&self, other: &Self) -> bool {
         self.text == other.text
@@ -34,13 +35,13 @@ impl RuleId {
         Self { policy: Arc::clone(policy), index, policy_number: 0, text: text.into() }
     }
 
-    /// `ns[NAMESPACE]-policy[NAME]-rule[INDEX]`.
+    /// The name as text: `ns[NAMESPACE]-policy[NAME]-rule[INDEX]`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The position of the policy among those that the engine was made from.
+    /// The position of the policy among the policies from which the engine was built.
     #[must_use]
     pub(crate) fn policy_number(&self) -> u32 {
         self.policy_number
@@ -53,7 +54,7 @@ impl fmt::Display for RuleId {
     }
 }
 
-/// ALLOW or DENY.
+/// Whether the request passes. It prints as `ALLOW` or `DENY`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The request passes.
@@ -71,12 +72,12 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// What happens to the request, and why. Prints as the reason.
+/// What happens to the request, and why. It prints as the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome<'e> {
-    /// It passes.
+    /// The request passes.
     Allowed(AllowReason<'e>),
-    /// It is refused.
+    /// The request is refused.
     Denied(DenyReason<'e>),
 }
 
@@ -94,9 +95,9 @@ pub enum AllowReason<'e> {
 pub enum DenyReason<'e> {
     /// This rule of a DENY policy matched.
     Rule(&'e RuleId),
-    /// This rule of a CUSTOM policy matched, and there is no provider to ask.
+    /// This rule of a CUSTOM policy matched, and there is no provider to call.
     NoProvider(&'e RuleId),
-    /// Policies apply, and none of the ALLOW policies among them matched.
+    /// Policies apply, but no ALLOW policy among them matched.
     NoAllowMatched,
 }
 
@@ -110,7 +111,7 @@ impl<'e> Outcome<'e> {
         }
     }
 
-    /// The rule that decided, if one did.
+    /// The deciding rule, if there is one.
     #[must_use]
     pub fn rule(&self) -> Option<&'e RuleId> {
         match self {
@@ -147,25 +148,26 @@ pub struct Decision<'e> {
     pub dry_run: DryRun<'e>,
     /// The first AUDIT rule that matched.
     pub audited: Option<&'e RuleId>,
-    /// Set if the decision rests on something that the host refused to tell: the deciding rule counts as matched because of
-    /// it or, where no ALLOW rule matched, the first rule that could have matched did not because of it.
+    /// The unreadable attribute that the decision rests on, if there is one. Either the deciding rule counts as matched
+    /// because of this attribute. Or no ALLOW rule matched, and the first ALLOW rule that could have matched did not
+    /// match because of this attribute.
     pub unreadable: Option<Origin>,
 }
 
-/// What the dry-run policies would have decided; `None`: there are none of that action.
+/// What the dry-run policies would have decided. A field is `None` if no dry-run policy has its action.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DryRun<'e> {
-    /// The DENY policies among them.
+    /// What the dry-run DENY policies would have decided.
     pub deny: Option<DryRunResult<'e>>,
-    /// The ALLOW policies among them.
+    /// What the dry-run ALLOW policies would have decided.
     pub allow: Option<DryRunResult<'e>>,
 }
 
-/// A decision that was not enforced.
+/// What the dry-run policies of one action would have decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DryRunResult<'e> {
     /// Whether the request would pass.
     pub verdict: Verdict,
-    /// The rule that matched, if one did.
+    /// The first rule that matched, if one did.
     pub rule: Option<&'e RuleId>,
 }

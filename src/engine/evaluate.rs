@@ -1,8 +1,23 @@
-//! One rule against one request.
+//! Evaluates one rule for one request.
 //!
-//! This is the only evaluator: enforcing and testing both go through it. A rule either matches or not; where an
-//! attribute could not be read, the answer says besides that it rests on that. Operations come first, since they look
-//! at the request line, which costs a host least and settles most; no order changes the answer.
+//! This is the only evaluator: enforcing, testing and explaining all use it. A rule either matches or it does not. If
+//! the answer rests on an attribute that is unreadable, the answer also names this attribute.
+//!
+//! # The unreadable rule
+//! An unreadable attribute counts against the request. Its effect on a test depends on whether a match of the test's
+//! values denies or permits:
+//!
+//! | a match | the values count as | a test for a match | a test for no match (`not`) |
+//! | --- | --- | --- | --- |
+//! | denies | matching | holds | does not hold |
+//! | permits | not matching | does not hold | holds |
+//!
+//! Together with the polarity of each action this means: a test of an unreadable attribute holds in a DENY or CUSTOM
+//! policy, and does not hold in an ALLOW policy.
+//!
+//! # Order
+//! Operations are evaluated first, because most of them look at the request line, which costs the host least and
+//! decides most. The order does not change the answer.
 
 use std::cell::OnceCell;
 
@@ -15,29 +30,29 @@ use crate::matcher::Polarity;
 use crate::request::metadata::Value;
 use crate::request::{Attributes, Lookup, PeerName, without_query};
 
-/// A request while rules are held against it.
+/// A request for which rules are evaluated.
 #[derive(Debug)]
 pub(crate) struct Evaluation<'r, A> {
     attributes: &'r A,
-    /// Nearly every rule looks at it.
+    /// The path, once it has been read. It is kept because nearly every rule looks at it.
     path: OnceCell<Lookup<&'r [u8]>>,
 }
 
-/// Whether a test, a group of tests or a rule holds; from the least to the most.
+/// Whether a test, a group of tests or a rule holds. The variants are in ascending order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Truth {
-    /// It does not, whatever is unreadable.
+    /// It does not hold. Unreadable attributes make no difference.
     No,
-    /// It does not, but it might, were this attribute readable.
+    /// It counts as not holding, because this attribute is unreadable. It might hold if the attribute were readable.
     NotShown(Origin),
-    /// It does, unless this attribute, which is unreadable, says otherwise.
+    /// It counts as holding, because this attribute is unreadable. It might not hold if the attribute were readable.
     Assumed(Origin),
-    /// It does, whatever is unreadable.
+    /// It holds. Unreadable attributes make no difference.
     Yes,
 }
 
 impl Truth {
-    /// Whether it holds as far as the decision is concerned.
+    /// Whether it counts as holding.
     #[must_use]
     pub fn counts(self) -> bool {
         match self {
@@ -55,7 +70,7 @@ impl Truth {
         }
     }
 
-    /// The least of them.
+    /// The lowest of these values: they must all hold.
     fn all(of: impl IntoIterator<Item = Self>) -> Self {
         let mut least = Self::Yes;
         for truth in of {
@@ -69,7 +84,7 @@ impl Truth {
         least
     }
 
-    /// The most of them.
+    /// The highest of these values: one of them must hold.
     fn any(of: impl IntoIterator<Item = Self>) -> Self {
         let mut most = Self::No;
         for truth in of {
@@ -85,7 +100,7 @@ impl Truth {
 }
 
 impl<'r, A: Attributes> Evaluation<'r, A> {
-    /// Starts with a request.
+    /// Starts the evaluation of rules for this request.
     pub fn new(attributes: &'r A) -> Self {
         Self { attributes, path: OnceCell::new() }
     }
@@ -116,7 +131,7 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
         let matched = match self.check(&test.check) {
             Lookup::Value(matched) => matched,
             Lookup::Absent => false,
-            // Against the request, whichever way the test points.
+            // This counts against the request: see the unreadable rule in the module comment.
             Lookup::Unreadable => {
                 let unread = test.attribute.info().origin;
                 return match (test.expected, test.polarity) {
@@ -136,7 +151,7 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
         if holds { Truth::Yes } else { Truth::No }
     }
 
-    /// Whether one of the check's values matches the request.
+    /// Whether one of the values of the check matches the request.
     fn check(&self, check: &Check) -> Lookup<bool> {
         match check {
             Check::Identity(matchers) => self.identity(matchers),
@@ -177,7 +192,8 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
         }
     }
 
-    /// Each name of the peer in turn, until one matches.
+    /// Compares each name of the peer in turn, until one matches. If none matches and one of them is unreadable, the
+    /// answer is unreadable.
     pub(super) fn identity(&self, matchers: &[IdentityMatcher]) -> Lookup<bool> {
         let mut answer = Lookup::Absent;
         for which in PeerName::ALL {
@@ -193,7 +209,7 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
         answer
     }
 
-    /// Whether one of the texts matches. `matches` sees them in order, up to the first that does.
+    /// Whether one of the texts matches. `matches` receives them in order, up to and including the first that matches.
     pub(super) fn any_text(&self, text: &Text, matches: impl FnMut(&[u8]) -> bool) -> Lookup<bool> {
         match text {
             Text::Sni => self.attributes.sni().map(matches),
@@ -207,12 +223,12 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
         }
     }
 
-    /// Whether one of a header's values matches.
+    /// Whether one of the values of a header matches.
     fn header(&self, name: &[u8], matches: impl FnMut(&[u8]) -> bool) -> Lookup<bool> {
         self.attributes.header(name).map(|mut values| values.any(matches))
     }
 
-    /// A value of metadata that must be a string.
+    /// A value in dynamic metadata. It must be a string; any other value is absent.
     pub(super) fn string(&self, path: &MetadataPath) -> Lookup<&'r [u8]> {
         self.metadata(path).and_then(|value| match value {
             Value::String(text) => Lookup::Value(text),
@@ -220,7 +236,8 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
         })
     }
 
-    /// The path, without query and fragment. There is one, if any: a request with two would be a broken one.
+    /// The path, without query and fragment. A valid request has at most one path. If there are two, the path is
+    /// unreadable.
     pub(super) fn path(&self) -> Lookup<&'r [u8]> {
         *self.path.get_or_init(|| {
             self.attributes.header(b":path").and_then(|mut values| match (values.next(), values.next()) {
@@ -231,12 +248,12 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
         })
     }
 
-    /// A value of metadata.
+    /// A value in dynamic metadata.
     pub(super) fn metadata(&self, path: &MetadataPath) -> Lookup<Value<'r>> {
         self.attributes.metadata().and_then(|metadata| metadata.get(&path.filter, &path.keys))
     }
 
-    /// The request.
+    /// The attributes of the request.
     pub(super) fn attributes(&self) -> &'r A {
         self.attributes
     }

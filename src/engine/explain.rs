@@ -1,10 +1,12 @@
 //! Why a rule does not match a request.
 //!
-//! [`Engine::decide`] asks the index and stops at the first rule that matches; [`Engine::explain`] looks at every rule, with
-//! the same evaluator, and keeps of each that does not match the condition that an author would look at first. Of several
-//! sources or operations, none of which fits, that is one in the alternative that is nearest: the one with the fewest
-//! conditions that fail. [`Engine::nearest_miss`] does the same for the ALLOW rules of a filter that has forgotten how its
-//! policies were written.
+//! [`Engine::decide`] asks the index, and stops at the first rule that matches. [`Engine::explain`] evaluates every
+//! rule, with the same evaluator. For each rule that does not match, it reports one failed condition: the one that an
+//! author would look at first. If a rule has several sources or operations and none of them matches, the report is
+//! about the nearest one, which is the one with the fewest failed conditions.
+//!
+//! [`Engine::nearest_miss`] reports, in the same way, only the ALLOW rule that came nearest to matching. It works
+//! without the text of the policies, because the filter does not keep that text.
 
 use std::cmp::Reverse;
 use std::fmt;
@@ -17,60 +19,61 @@ use crate::attribute::Attribute;
 use crate::policy::{Action, CONDITION_FIELDS, Clause};
 use crate::request::{Address, Attributes};
 
-/// What became of one rule.
+/// The result of one rule for one request.
 #[derive(Clone, Copy, Debug)]
 pub struct Trace<'e> {
-    /// The rule.
+    /// The name of the rule.
     pub rule: &'e RuleId,
-    /// What a match of it means.
+    /// What a match of the rule means.
     pub action: Action,
-    /// Whether its policy is a dry run.
+    /// Whether the policy of the rule is a dry run.
     pub dry_run: bool,
-    /// Whether it matches.
+    /// Whether the rule matches.
     pub matches: bool,
-    /// Why it does not; `None` if it does.
+    /// Why the rule does not match; `None` if it matches.
     pub miss: Option<Miss>,
 }
 
 /// The first condition of a rule that fails.
 #[derive(Clone, Copy, Debug)]
 pub struct Miss {
-    /// Where it stands in the rule.
+    /// The source, operation or `when` clause that contains the condition.
     pub clause: Clause,
-    /// Which field of the source or operation, or which condition: its position among those that are there, in the order
+    /// The position of the field or condition, counted from 0, among those that the clause has. They are in the order
     /// of [`crate::policy::Rule`].
     pub field: usize,
-    /// Whether one of its `not` values matches, or none of its values does.
+    /// `true`: one of the `not` values matches. `false`: none of the values matches.
     pub is_not: bool,
-    /// How many conditions fail, in the alternatives that are nearest.
+    /// How many conditions fail in total: those of the nearest source, of the nearest operation, and of `when`.
     pub distance: usize,
 }
 
 /// The rule that came nearest to matching.
 #[derive(Clone, Copy, Debug)]
 pub struct NearMiss<'e> {
-    /// The rule.
+    /// The name of the rule.
     pub rule: &'e RuleId,
-    /// How many of its conditions fail, in the alternatives that are nearest.
+    /// How many conditions fail in total: those of the nearest source, of the nearest operation, and of `when`.
     pub distance: usize,
     clause: Clause,
     first: &'e Test,
 }
 
-/// A value of a request that may be shown: it comes from the connection, never from a header, a token or other metadata.
+/// A value of a request that logs may show. It comes from the connection, never from a header, a token or other
+/// metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShownValue<'r> {
-    /// A port.
+    /// The local port.
     Port(u16),
-    /// An address.
+    /// The local address.
     Address(IpAddr),
-    /// The name of a server.
+    /// The server name of the TLS handshake.
     Text(&'r [u8]),
 }
 
 impl NearMiss<'_> {
-    /// What the request has in place of what the first failed condition asks for. `None` where that must not be shown, or
-    /// where a line about a decision has it anyway.
+    /// The request's own value of the attribute that the first failed condition tests. `None` if this value must not be
+    /// shown, if the log line of a decision contains it anyway, or if it is absent or unreadable.
     pub fn actual<'r>(&self, request: &'r impl Attributes) -> Option<ShownValue<'r>> {
         match self.first.attribute {
             Attribute::DestinationPort => request.destination_port().known().map(ShownValue::Port),
@@ -81,7 +84,7 @@ impl NearMiss<'_> {
     }
 }
 
-/// Prints where the first condition that fails stands in the rule: `from[0].source.principals`, `when[1].notValues`.
+/// Prints the path of the first failed condition within the rule: `from[0].source.principals`, `when[1].notValues`.
 impl fmt::Display for NearMiss<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Test { expected, field, attribute, .. } = self.first;
@@ -102,8 +105,9 @@ impl fmt::Display for NearMiss<'_> {
 }
 
 impl Engine {
-    /// The ALLOW rule that came nearest to matching; of two that fail in as many places, the one that asks for more. `None`
-    /// if there is none, or one matches.
+    /// The ALLOW rule that came nearest to matching: the one with the fewest failed conditions. If two rules have
+    /// equally many, the rule that has more conditions is the nearer one. `None` if there is no ALLOW rule, or if one
+    /// matches.
     pub fn nearest_miss<'e, A: Attributes>(&'e self, attributes: &A) -> Option<NearMiss<'e>> {
         let evaluation = &Evaluation::new(attributes);
         let mut nearest: Option<(_, NearMiss<'e>)> = None;
@@ -117,8 +121,8 @@ impl Engine {
         nearest.map(|(_, miss)| miss)
     }
 
-    /// What becomes of every rule, in the order in which policies are combined: CUSTOM, DENY, ALLOW, AUDIT, and the dry
-    /// runs of DENY and ALLOW; within each in the order in which rules are reported.
+    /// The result of every rule for this request, grouped by action: CUSTOM, DENY, ALLOW, AUDIT, dry runs of DENY, dry
+    /// runs of ALLOW. Within a group, rules are in the order in which they are reported: by name, compared as text.
     pub fn explain<'e, A: Attributes>(&'e self, attributes: &A) -> Vec<Trace<'e>> {
         let evaluation = &Evaluation::new(attributes);
         let sets = [
@@ -142,7 +146,7 @@ impl Engine {
     }
 }
 
-/// The tests of a clause that fail.
+/// The failed tests of a clause.
 struct FailedTests<'e> {
     clause: Clause,
     first: &'e Test,
@@ -150,14 +154,14 @@ struct FailedTests<'e> {
 }
 
 impl<A: Attributes> Evaluation<'_, A> {
-    /// Why the rule does not match; `None` if it does.
+    /// Why the rule does not match; `None` if it matches.
     fn miss(&self, rule: &CompiledRule) -> Option<Miss> {
         let (FailedTests { clause, first: Test { expected, field, .. }, .. }, distance) = self.failures(rule)?;
         let is_not = *expected == Expected::NoMatch;
         Some(Miss { clause, field: usize::from(*field), is_not, distance })
     }
 
-    /// The first clause that fails, and how many conditions do in all.
+    /// The first failed clause, and the number of failed tests in all clauses. `None` if the rule matches.
     fn failures<'e>(&self, rule: &'e CompiledRule) -> Option<(FailedTests<'e>, usize)> {
         let failed = [
             rule.from.as_ref().and_then(|groups| self.nearest(groups, Clause::From)),
@@ -168,7 +172,7 @@ impl<A: Attributes> Evaluation<'_, A> {
         Some((failed.into_iter().flatten().next()?, distance))
     }
 
-    /// What fails in the group that is nearest to holding; nothing, if one holds.
+    /// The failed tests of the nearest group: the group with the fewest of them. `None` if a group holds.
     fn nearest<'e>(&self, groups: &'e AnyOf, clause: fn(usize) -> Clause) -> Option<FailedTests<'e>> {
         let mut nearest: Option<FailedTests> = None;
         for (index, tests) in groups.iter().enumerate() {
@@ -180,7 +184,7 @@ impl<A: Attributes> Evaluation<'_, A> {
         nearest
     }
 
-    /// The tests that fail; `None` if all hold.
+    /// The failed tests of a group; `None` if all tests hold.
     fn failed<'e>(&self, tests: &'e Tests, clause: Clause) -> Option<FailedTests<'e>> {
         let fails = |test: &&Test| !self.holds(test).counts();
         let failed = tests.iter().filter(fails);

@@ -1,19 +1,41 @@
-//! Which rules a request could match, without looking at the others.
+//! Finds the rules that a request could match, without evaluating the other rules.
 //!
-//! Each rule is filed under its *access predicate*: a set of values of which a request that matches the rule must have one
-//! ([`key`]). A request is looked up by its own values, so its cost depends on the request and not on the number of rules. Of
-//! the predicates that a rule offers, the index takes the one that the fewest other rules share. Where many rules share even
-//! that, they are filed once more among themselves, by another value. Rules that offer no predicate, such as rules of `not`
-//! fields only, are looked at for every request.
+//! # Access predicates
 //!
-//! The index only leaves rules out. Whether a rule matches is the evaluator's answer, and the result is the same as asking
-//! every rule in order. The index does just that where it is of no help: when a value that rules are filed by cannot be read,
-//! and when a request has so many values that they lead to more rules than there are.
+//! An *access predicate* of a rule is a set of keys. Every request that matches the rule has at least one of these
+//! keys. For example, `paths: ["/a", "/b/*"]` gives the predicate { path is `/a`, path starts with `/b/` }.
 //!
-//! ```text
-//! key ← table ← node ← build      load time
-//!                    ← look_up    request time
-//! ```
+//! At load time, the index chooses one access predicate for each rule, and files the rule under every key of it. At
+//! request time, the index looks up the values of the request, and evaluates only the rules that it finds under them.
+//! Therefore the cost depends on the request and not on the number of rules.
+//!
+//! A rule may have several access predicates: one from its paths, for example, and one from its principals. The index
+//! chooses the predicate that the fewest other rules share. If many rules share even this one, they are divided again,
+//! by another dimension.
+//!
+//! Some rules are evaluated for every request: a rule without an access predicate, such as a rule that has only `not`
+//! fields, and a rule whose best predicate is shared by more than half of the rules.
+//!
+//! # Terms
+//!
+//! | term | meaning | module |
+//! | --- | --- | --- |
+//! | dimension | something to look requests up by: the path, the local port, the peer's namespace, … | [`key`] |
+//! | key | one value of a dimension, or all values of one form: a prefix, a suffix, a template, a network | [`key`] |
+//! | table | the keys of one dimension, each with a number: its slot | [`table`] |
+//! | postings | what is filed under one key: rules or, if there are many rules, another node | [`node`] |
+//! | node | for each dimension in use, a table and its postings; also the rules that are always evaluated | [`node`] |
+//!
+//! `build` makes the nodes at load time; `look_up` searches them at request time.
+//!
+//! # The result does not depend on the index
+//!
+//! The index only leaves rules out. The evaluator decides whether a rule matches. The result is the same as evaluating
+//! every rule in order, and the index does exactly that in two cases in which it cannot help:
+//!
+//! - A value by which rules are filed is unreadable.
+//! - The request has so many values that the index would evaluate more rules than a scan does. Several values may lead
+//!   to the same rule.
 
 mod build;
 #[cfg(test)]
@@ -31,7 +53,8 @@ use super::compile::CompiledRule;
 use super::evaluate::Evaluation;
 use crate::request::Attributes;
 
-/// Rules, sorted by id as strings: `rule[10]` comes before `rule[2]`, as in Envoy's own RBAC filter.
+/// Rules, and the tree of nodes in which they are filed. The rules are sorted by name, compared as text: `rule[10]`
+/// comes before `rule[2]`, as in Envoy's own RBAC filter.
 #[derive(Debug, Default)]
 pub struct Index {
     rules: Box<[CompiledRule]>,
@@ -39,7 +62,7 @@ pub struct Index {
 }
 
 impl Index {
-    /// Puts the rules in order and files them.
+    /// Sorts the rules and files them.
     #[must_use]
     pub fn new(rules: Vec<CompiledRule>) -> Self {
         let Self { rules, root } = Self::plain_scan(rules);
@@ -47,7 +70,8 @@ impl Index {
         Self { rules, root }
     }
 
-    /// The same rules, none of them filed: what an index must agree with.
+    /// Sorts the rules and files none of them, so that every rule is evaluated for every request. An index must give
+    /// the same results.
     #[must_use]
     pub(crate) fn plain_scan(mut rules: Vec<CompiledRule>) -> Self {
         rules.sort_unstable_by(|a, b| a.id().as_str().cmp(b.id().as_str()));
@@ -55,14 +79,14 @@ impl Index {
         Self { rules: rules.into(), root: Node { filed: Box::default(), always } }
     }
 
-    /// The rules, in order.
+    /// All rules, in order.
     #[must_use]
     pub fn rules(&self) -> &[CompiledRule] {
         &self.rules
     }
 
-    /// The first rule, in order, that matches the request.
-    // A decision calls it in eight places, and each copy would be part of the module.
+    /// Finds the first rule, in order, that matches the request.
+    // A decision calls this function in eight places. Inlining would put as many copies into the Wasm module.
     #[inline(never)]
     pub(crate) fn first_match<A: Attributes>(&self, request: &Evaluation<'_, A>) -> FirstMatch<'_> {
         let start = || Search::new(&self.rules, request);
@@ -79,7 +103,8 @@ impl Index {
         search.found()
     }
 
-    /// The positions of the rules that this request could match: of all that do, and of others. For whoever compares rules.
+    /// The positions of the rules that the request could match: of all rules that match it, and perhaps of others. The
+    /// rules are not evaluated. This is for [`crate::analysis`], which compares rules.
     pub fn candidates<A: Attributes>(&self, request: &Evaluation<'_, A>) -> Vec<usize> {
         let mut found = Vec::new();
         if self.root.find(request, &mut found).is_err() {

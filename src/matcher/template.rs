@@ -1,33 +1,38 @@
 //! Path templates: `/orders/{*}/items/{**}`.
 //!
-//! `{*}` is one whole segment and `{**}` any run of bytes, slashes included; each stands alone between slashes, and
-//! `{**}` is the last operator, so a match needs no search. Envoy's wildcards take the characters of a path as RFC 3986
-//! has them and no other; a path such as `/admin/a[1]` thus slips past `DENY paths: ["/admin/{**}"]` there. Here a
-//! wildcard takes any byte wherever a match denies.
+//! | operator | matches |
+//! | --- | --- |
+//! | `{*}` | one whole segment, not empty |
+//! | `{**}` | any number of bytes, including slashes, or none |
+//!
+//! Each operator is alone between slashes, and `{**}` is the last operator. Therefore a match needs no search.
+//!
+//! In Envoy, these wildcards accept only the characters that RFC 3986 allows in a path. There, a path such as
+//! `/admin/a[1]` slips past `DENY paths: ["/admin/{**}"]`. Here, a wildcard accepts every byte if a match denies.
 
 use super::Polarity;
 
 /// A compiled template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
-    /// Literal text, each followed by one `{*}`.
+    /// Literal texts, each followed by one `{*}`.
     segments: Box<[Box<[u8]>]>,
-    /// What follows the last `{*}`.
+    /// The part after the last `{*}`.
     tail: Tail,
     polarity: Polarity,
 }
 
-/// The end of a template.
+/// The part of a template after the last `{*}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Tail {
-    /// Nothing but this text.
+    /// This text only.
     Literal(Box<[u8]>),
-    /// This text, a `{**}`, and this text.
+    /// The first text, a `{**}`, and the second text.
     Any(Box<[u8]>, Box<[u8]>),
 }
 
 impl Template {
-    /// Compiles a template that [`crate::policy::PathValue::parse`] has accepted.
+    /// Compiles a template. [`crate::policy::PathValue::parse`] must have accepted it.
     #[must_use]
     pub fn new(text: &str, polarity: Polarity) -> Self {
         let mut segments = Vec::new();
@@ -43,19 +48,19 @@ impl Template {
         Self { segments: segments.into(), tail, polarity }
     }
 
-    /// Its parts: literal texts, each followed by one `{*}`, and what follows the last of these.
+    /// The literal texts, each followed by one `{*}`, and the part after the last `{*}`.
     #[must_use]
     pub(crate) fn parts(&self) -> (&[Box<[u8]>], &Tail) {
         (&self.segments, &self.tail)
     }
 
-    /// What it means that it matches.
+    /// Whether a match permits or denies.
     #[must_use]
     pub(crate) fn polarity(&self) -> Polarity {
         self.polarity
     }
 
-    /// Whether a path, without query and fragment, matches as a whole.
+    /// Whether the template matches the whole path. `path` has no query and no fragment.
     #[must_use]
     pub fn matches(&self, path: &[u8]) -> bool {
         let mut rest = path;
@@ -85,7 +90,7 @@ impl Template {
     }
 }
 
-/// The bytes that Envoy's own wildcards take, besides the slash.
+/// Whether Envoy's own wildcards accept this byte. They also accept the slash.
 fn is_wildcard_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~%!$&'()+,;:@=*".contains(&byte)
 }

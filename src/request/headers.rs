@@ -1,17 +1,23 @@
-//! A map as a Proxy-Wasm host serialises it: request headers, and the workload's labels.
+//! A map in the encoding of a Proxy-Wasm host: request headers, and the labels of the workload.
 //!
-//! A count, the length of every name and value, then the names and values themselves, each with a NUL behind it; numbers
-//! are 32 bits, little-endian. Repeated names stay apart and values are any bytes.
+//! | part, in this order | content |
+//! | --- | --- |
+//! | count | the number of pairs |
+//! | lengths | for each pair, the length of its name and the length of its value |
+//! | data | for each pair, its name, a NUL, its value, a NUL |
+//!
+//! Numbers have 32 bits and are little-endian. Pairs with the same name stay separate. Values can be any bytes.
 
 use super::Lookup;
 
-/// Whether this is a header's name: a token of RFC 9110. Envoy starts with no other in its configuration.
+/// Whether the text is a valid name of a header: a token of RFC 9110. Envoy does not start if its configuration names a
+/// header in another way.
 #[must_use]
 pub fn is_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
-/// Pairs of names and values, in the host's encoding, checked.
+/// Pairs of names and values, in the encoding of the host. [`Self::read`] checks the encoding.
 #[derive(Clone, Copy, Debug)]
 pub struct Headers<'a> {
     lengths: &'a [u8],
@@ -21,14 +27,14 @@ pub struct Headers<'a> {
 const LENGTHS_OF_A_PAIR: usize = 8;
 
 impl<'a> Headers<'a> {
-    /// Reads the encoding. Unreadable if the lengths do not fit the data.
+    /// Reads the encoding, and checks every pair. Unreadable if the count and the lengths do not fit the data.
     #[must_use]
     pub fn read(bytes: &'a [u8]) -> Lookup<Self> {
         Self::parse(bytes).map_or(Lookup::Unreadable, Lookup::Value)
     }
 
-    /// Finds the pairs in bytes that [`Self::read`] has accepted, without looking at every pair again. Of other bytes it
-    /// yields the pairs before the first that does not fit.
+    /// Reads bytes that [`Self::read`] has accepted before, without checking every pair again. For other bytes,
+    /// iteration yields the pairs before the first pair that does not fit.
     #[must_use]
     pub fn again(bytes: &'a [u8]) -> Lookup<Self> {
         Self::split(bytes).map_or(Lookup::Unreadable, |(headers, _)| Lookup::Value(headers))
@@ -41,7 +47,7 @@ impl<'a> Headers<'a> {
         complete.then_some(headers)
     }
 
-    /// The lengths and the data, and how many pairs there ought to be.
+    /// Splits the encoding into the lengths and the data. Also returns the number of pairs that it claims to have.
     fn split(bytes: &'a [u8]) -> Option<(Self, usize)> {
         if bytes.is_empty() {
             return Some((Self { lengths: &[], data: &[] }, 0));
@@ -58,13 +64,13 @@ impl<'a> Headers<'a> {
         Pairs { lengths: self.lengths, data: self.data }
     }
 
-    /// The values of every header of this name, which is in lower case.
+    /// The values of all headers with this name. `name` must be in lower case.
     #[must_use]
     pub fn values(self, name: &'a [u8]) -> HeaderValues<'a> {
         HeaderValues { only: None, others: self.iter(), name }
     }
 
-    /// Encodes pairs as the host does.
+    /// Encodes pairs in the same way as the host.
     #[must_use]
     pub fn encode<N: AsRef<[u8]>, V: AsRef<[u8]>>(pairs: &[(N, V)]) -> Vec<u8> {
         let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes();
@@ -80,7 +86,7 @@ impl<'a> Headers<'a> {
     }
 }
 
-/// An iterator over [`Headers`].
+/// An iterator over the pairs of [`Headers`], as (name, value).
 #[derive(Clone, Debug)]
 pub struct Pairs<'a> {
     lengths: &'a [u8],
@@ -88,7 +94,7 @@ pub struct Pairs<'a> {
 }
 
 impl<'a> Pairs<'a> {
-    /// The value of the next header of this name. Pairs whose name has another length are passed over unseen.
+    /// The value of the next header with this name. If the length of a name differs, the name itself is not read.
     fn next_value_of(&mut self, name: &[u8]) -> Option<&'a [u8]> {
         let mut start: usize = 0;
         let (pairs, _) = self.lengths.as_chunks::<LENGTHS_OF_A_PAIR>();
@@ -126,7 +132,7 @@ impl<'a> Iterator for Pairs<'a> {
     }
 }
 
-/// The values of one header.
+/// An iterator over the values of one header.
 #[derive(Clone, Debug)]
 pub struct HeaderValues<'a> {
     only: Option<&'a [u8]>,
@@ -135,7 +141,7 @@ pub struct HeaderValues<'a> {
 }
 
 impl<'a> HeaderValues<'a> {
-    /// The only value of a header that cannot stand there twice.
+    /// The single value of a header that a request cannot have twice.
     #[must_use]
     pub fn only(value: &'a [u8]) -> Self {
         Self { only: Some(value), others: Pairs { lengths: &[], data: &[] }, name: &[] }
@@ -150,7 +156,7 @@ impl<'a> Iterator for HeaderValues<'a> {
     }
 }
 
-/// Takes so many bytes, and the NUL behind them.
+/// Takes `length` bytes from the front of `data`, and the NUL after them. Returns the bytes without the NUL.
 fn take_terminated<'a>(data: &mut &'a [u8], length: u32) -> Option<&'a [u8]> {
     let (taken, rest) = data.split_at_checked(usize::try_from(length).ok()?)?;
     let ([0], rest) = rest.split_first_chunk::<1>()? else { return None };

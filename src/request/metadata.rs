@@ -1,30 +1,32 @@
 //! Dynamic metadata: what `jwt_authn` and other filters have found out about a request.
 //!
-//! Envoy hands it to a filter as one `envoy.config.core.v3.Metadata` message. Reading the message itself keeps every
-//! value's type: a string that looks like a list is a string, the number 5 is not "5", and null is nothing. (Asking the
-//! host for a single value by its path would lose all three.) It is walked in place, down to the one value asked for.
+//! Envoy passes it to a filter as one `envoy.config.core.v3.Metadata` message. This module reads the message itself,
+//! because that keeps the type of every value: a string that looks like a list is a string, the number 5 is not "5",
+//! and null is not a value. All three distinctions are lost if a filter asks the host for a single value by its path.
+//!
+//! The message is read in place, down to the wanted value.
 
 use super::Lookup;
 use crate::wire::{Field, Fields, Malformed, map_entry};
 
-/// The filter that verifies tokens, as it names itself in dynamic metadata.
+/// The name under which the filter that verifies tokens stores its dynamic metadata.
 pub const JWT_AUTHN: &str = "envoy.filters.http.jwt_authn";
 
-/// Where it puts a token's payload, as Istio configures it.
+/// The key under which that filter stores the payload of a token, in Istio's configuration.
 pub const DEFAULT_PAYLOAD_KEY: &str = "payload";
 
-/// A `Metadata` message.
+/// An encoded `envoy.config.core.v3.Metadata` message.
 #[derive(Clone, Copy, Debug)]
 pub struct Metadata<'a>(&'a [u8]);
 
-/// A value in it, as far as policies can tell values apart.
+/// A value in dynamic metadata. Only kinds of values that policies can distinguish have a variant of their own.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value<'a> {
-    /// A string; any bytes.
+    /// A string. It can be any bytes.
     String(&'a [u8]),
-    /// A list.
+    /// A list of values.
     List(List<'a>),
-    /// Null, a number, a boolean or a struct: no value of a policy matches it.
+    /// Null, a number, a boolean or a struct. No value of a policy matches it.
     Other,
 }
 
@@ -33,13 +35,14 @@ pub enum Value<'a> {
 pub struct List<'a>(&'a [u8]);
 
 impl<'a> Metadata<'a> {
-    /// Reads the message from its encoding.
+    /// Wraps an encoded message. Nothing is read or checked yet.
     #[must_use]
     pub fn new(message: &'a [u8]) -> Self {
         Self(message)
     }
 
-    /// The value that `filter` has set under the keys of `path`, outermost first. A malformed message is unreadable.
+    /// The value that `filter` has set under the keys of `path`, outermost key first. A malformed message is
+    /// unreadable.
     #[must_use]
     pub fn get<K: AsRef<[u8]>>(&self, filter: &[u8], path: &[K]) -> Lookup<Value<'a>> {
         match find(self.0, filter, path) {
@@ -67,7 +70,7 @@ fn find<'a, K: AsRef<[u8]>>(metadata: &'a [u8], filter: &[u8], path: &[K]) -> Re
     }))
 }
 
-/// The entry of this key in the map that is field 1 of a message.
+/// The value of the key `wanted` in the map that is field 1 of the message.
 fn entry<'a>(message: &'a [u8], wanted: &[u8]) -> Result<Option<&'a [u8]>, Malformed> {
     let mut found = None;
     for field in Fields::of(message) {
@@ -88,7 +91,7 @@ enum Kind<'a> {
     Other,
 }
 
-/// What a `google.protobuf.Value` holds.
+/// The kind and the content of a `google.protobuf.Value`.
 fn kind(value: &[u8]) -> Result<Kind<'_>, Malformed> {
     let mut kind = Kind::Other;
     for field in Fields::of(value) {
@@ -104,7 +107,8 @@ fn kind(value: &[u8]) -> Result<Kind<'_>, Malformed> {
 }
 
 impl<'a> List<'a> {
-    /// Whether an element that is a string satisfies `matches`; unreadable if the list is malformed before one does.
+    /// Whether `matches` accepts one of the elements that are strings. Unreadable if the list is malformed before such
+    /// an element.
     pub fn any_string(&self, mut matches: impl FnMut(&'a [u8]) -> bool) -> Lookup<bool> {
         for field in Fields::of(self.0) {
             let element = match field {

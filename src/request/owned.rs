@@ -1,4 +1,4 @@
-//! A request written down: for tests, for the command, and for everything that runs without Envoy.
+//! A request in memory: for tests, for the command, and for everything else that runs without Envoy.
 
 use std::net::IpAddr;
 
@@ -7,8 +7,10 @@ use prost::encoding::{WireType, encode_key, encode_varint};
 use super::{Address, Attributes, HeaderValues, Headers, Lookup, Metadata, PeerName};
 use crate::document::{Node, Value};
 
-/// A request with every attribute in memory. The default has no headers, comes in plaintext, and does not know its
-/// addresses: those are unreadable until they are given.
+/// A request with every attribute in memory.
+///
+/// The default request has no headers and no metadata, and is in plaintext. Its addresses and its port are unreadable
+/// until they are set.
 #[derive(Clone, Debug)]
 pub struct Request {
     uri: Lookup<Vec<u8>>,
@@ -51,13 +53,13 @@ impl Request {
         Self::default().header(":method", method).header(":path", path)
     }
 
-    /// The principal, without `spiffe://`.
+    /// Sets the peer's principal, written without `spiffe://`: the URI in the peer's certificate.
     #[must_use]
     pub fn principal(self, principal: &str) -> Self {
         self.peer_name(PeerName::Uri, Lookup::Value(format!("spiffe://{principal}").as_bytes()))
     }
 
-    /// A name in the peer's certificate.
+    /// Sets one of the names in the peer's certificate.
     #[must_use]
     pub fn peer_name(mut self, which: PeerName, name: Lookup<&[u8]>) -> Self {
         let name = name.map(<[u8]>::to_vec);
@@ -70,42 +72,42 @@ impl Request {
         self
     }
 
-    /// The direct peer's address.
+    /// Sets the address of the direct peer.
     #[must_use]
     pub fn source_ip(mut self, address: Lookup<IpAddr>) -> Self {
         self.source_ip = address;
         self
     }
 
-    /// The client's address.
+    /// Sets the address of the client.
     #[must_use]
     pub fn remote_ip(mut self, address: Lookup<IpAddr>) -> Self {
         self.remote_ip = address;
         self
     }
 
-    /// The local address.
+    /// Sets the local address of the connection.
     #[must_use]
     pub fn destination_ip(mut self, address: Lookup<IpAddr>) -> Self {
         self.destination_ip = address;
         self
     }
 
-    /// The local port.
+    /// Sets the local port of the connection.
     #[must_use]
     pub fn destination_port(mut self, port: Lookup<u16>) -> Self {
         self.destination_port = port;
         self
     }
 
-    /// The server name of the TLS handshake.
+    /// Sets the server name of the TLS handshake.
     #[must_use]
     pub fn sni(mut self, name: Lookup<&[u8]>) -> Self {
         self.sni = name.map(<[u8]>::to_vec);
         self
     }
 
-    /// One more header; the name is put in lower case, and an earlier one of the same name stays.
+    /// Adds a header. The name is converted to lower case. Earlier headers with the same name stay.
     #[must_use]
     pub fn header(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
         self.headers.push((name.as_ref().to_ascii_lowercase(), value.as_ref().to_vec()));
@@ -113,14 +115,14 @@ impl Request {
         self
     }
 
-    /// The headers as a host might fail to give them.
+    /// Makes the headers unreadable, as if the host failed to provide them.
     #[must_use]
     pub fn unreadable_headers(mut self) -> Self {
         self.encoded_headers = Lookup::Unreadable;
         self
     }
 
-    /// Dynamic metadata: what one filter has set under its name. Each filter once.
+    /// Adds the dynamic metadata that one filter has set under its name. Call this only once for each filter.
     #[must_use]
     pub fn metadata(mut self, filter: &str, fields: &Node) -> Self {
         if let (Lookup::Value(message), Value::Map(entries)) = (&mut self.metadata, &fields.value) {
@@ -129,7 +131,7 @@ impl Request {
         self
     }
 
-    /// The metadata in Envoy's encoding, whatever it is.
+    /// Sets all of the dynamic metadata, in Envoy's encoding. The message may be malformed.
     #[must_use]
     pub fn encoded_metadata(mut self, message: Lookup<Vec<u8>>) -> Self {
         self.metadata = message;
@@ -172,7 +174,7 @@ impl Attributes for Request {
     }
 }
 
-/// The entries of a `google.protobuf.Struct`.
+/// Encodes the fields of a `google.protobuf.Struct`.
 fn encode_fields(entries: &[(String, Node)]) -> Vec<u8> {
     let mut message = Vec::new();
     for (key, node) in entries {

@@ -1,4 +1,4 @@
-//! Load time: files rules by their access predicates.
+//! Load time: files rules under the keys of their access predicates.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -8,17 +8,19 @@ use super::node::{Filed, Node, Number, Postings};
 use super::table::Table;
 use crate::engine::compile::CompiledRule;
 
-/// Groups of this size and less are scanned. A rule costs some 50 ns; to ask the host for one more value, by which the rules
-/// could be told apart, costs microseconds.
+/// Groups of up to this many rules are not divided; all their rules are evaluated. One rule costs about 50 ns. Dividing
+/// the group may need one more value from the host, which costs microseconds.
 const FEW: usize = 16;
 
-/// Files rules.
+/// Files rules, and limits the size of the index.
 pub(super) struct Builder<'r> {
     rules: &'r [CompiledRule],
-    /// How many keys each has.
+    /// For each rule, how many keys it has in all its access predicates.
     keys: Box<[usize]>,
-    /// How many more keys may be filed. It keeps the index within a multiple of what the policies hold, whatever they are:
-    /// rules that are filed under many values, and under each of them again, stay together when it is used up.
+    /// How many more keys may be filed when groups are divided again. This limits the size of the index to a multiple
+    /// of the size of the policies, whatever the policies are. Otherwise, a rule with many values could be filed under
+    /// each of them, and there again under each of many other values. When no keys are left, the remaining groups are
+    /// not divided.
     keys_left: usize,
 }
 
@@ -29,6 +31,8 @@ impl<'r> Builder<'r> {
         Self { rules, keys, keys_left }
     }
 
+    /// Files these rules in a new node, by any dimension that is not in `used`. The
+    /// nodes above have used those dimensions already.
     pub(super) fn node(&mut self, numbers: &[Number], used: &[Dimension]) -> Node {
         if numbers.len() <= FEW {
             return Node { filed: Box::default(), always: numbers.into() };
@@ -44,7 +48,8 @@ impl<'r> Builder<'r> {
         let mut map = KeyMap::<Vec<Number>>::default();
         for (number, rule) in &rules {
             match key::narrowest(rule, used, FEW, &|dimension, key| shares.share(dimension, key)) {
-                // Where more than half of the rules share it, looking at each costs no more.
+                // If more than half of the rules share the predicate, evaluating every rule costs no more than a
+                // lookup.
                 Some((share, keys)) if share <= rules.len() / 2 => {
                     for (dimension, key) in keys {
                         map.change(&dimension, &key, &mut |numbers| {
@@ -69,6 +74,7 @@ impl<'r> Builder<'r> {
         Node { filed: filed.collect(), always: always.into() }
     }
 
+    /// Divides these rules in a node of their own, if they are many and the limit allows it.
     fn postings(&mut self, numbers: Vec<Number>, used: &[Dimension]) -> Postings {
         if numbers.len() > FEW {
             let keys: usize = numbers.iter().filter_map(|number| self.keys.get(usize::try_from(*number).ok()?)).sum();
@@ -88,23 +94,23 @@ impl<'r> Builder<'r> {
     }
 }
 
-/// A map from the keys of every dimension, while rules are filed.
+/// A map from the keys of all dimensions. It is used only while rules are filed.
 #[derive(Default)]
 struct KeyMap<T> {
     entries: Vec<Entry<T>>,
-    /// Which entry is a dimension's; the cheapest dimension comes first.
+    /// The position of the entry of each dimension. The cheapest dimension comes first.
     of: BTreeMap<(u8, Dimension), usize>,
 }
 
 #[derive(Default)]
 struct Entry<T> {
     table: Table,
-    /// Slot by slot.
+    /// The content of each key, by slot.
     contents: Vec<T>,
 }
 
 impl<T: Default> KeyMap<T> {
-    /// Changes what is filed under a key.
+    /// Changes the content of a key. A new key starts with the default content.
     fn change(&mut self, dimension: &Dimension, key: &Key<'_>, change: &mut dyn FnMut(&mut T)) {
         let next = self.entries.len();
         let at = *self.of.entry((dimension.cost(), dimension.clone())).or_insert(next);
@@ -123,7 +129,8 @@ impl<T: Default> KeyMap<T> {
 }
 
 impl KeyMap<usize> {
-    /// How many have been counted under the keys that a request finds together with this one.
+    /// Estimates how many rules a request with this key finds: the rules under this key, and the rules under the other
+    /// keys that such a request also has ([`Table::together_with`]).
     fn share(&self, dimension: &Dimension, key: &Key<'_>) -> usize {
         let mut sum: usize = 0;
         if let Some(Entry { table, contents }) =

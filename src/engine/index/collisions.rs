@@ -1,4 +1,5 @@
-//! What is filed stays found when keys share their hashes: in unit tests, there are seven of these.
+//! Tests that rules are found even if their keys have the same hash. In unit tests there are only seven different
+//! hashes.
 
 use serde_json::{Value, json};
 

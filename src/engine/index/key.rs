@@ -1,8 +1,16 @@
-//! The access predicates of a rule: values of which a request that matches the rule must have one.
+//! The access predicates of a rule: sets of keys. A request that matches the rule has at least one key of each set.
 //!
-//! Every test for a match, of something with values to look up, is one for its group; a clause of several groups takes one
-//! from each; and since all clauses of a rule must hold, any clause can stand for the rule. What a test is filed under may be
-//! less than it asks for (a namespace, where the service account counts as well): the evaluator asks for the rest.
+//! | an access predicate of | is | because |
+//! | --- | --- | --- |
+//! | a test for a match, if each of its values has a key | the keys of all its values | one of the values must match |
+//! | a group of tests | the predicate of any one of its tests | all tests must hold |
+//! | a clause | the predicates of all its groups together, one for each group | one of the groups must hold |
+//! | a rule | the predicate of any one of its clauses | all clauses must hold |
+//!
+//! A test for no match (a `not` field) has no access predicate. A test for presence (`*`) has none either.
+//!
+//! A key may require less than its test. For example, a test for a service account may be filed under the namespace
+//! alone. The evaluator checks the rest.
 
 use std::sync::Arc;
 
@@ -15,30 +23,30 @@ use crate::matcher::template::Template;
 use crate::policy::Cidr;
 use crate::request::Address;
 
-/// What requests are looked up by. Nearly, but not quite, the dimensions of the language: several of them look at parts of
-/// the peer's name, and some are two values together.
+/// Something that requests are looked up by. The dimensions are almost the attributes of the policy language, but not
+/// quite: some are parts of a peer's name, and a request principal consists of two values.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Dimension {
-    /// Without query and fragment.
+    /// The path, without query and fragment.
     Path,
-    /// Letters of either case alike.
+    /// `:authority`. Upper and lower case are equal.
     Host,
     DestinationPort,
     Address(Address),
     Text(Text),
-    /// A whole name.
+    /// A whole name of the peer.
     PeerName,
-    /// What stands behind `/ns/` in a name, up to the next slash.
+    /// The part of a peer's name between `/ns/` and the next slash.
     PeerNamespace,
-    /// What stands behind `/sa/` in a name, up to the next slash.
+    /// The part of a peer's name between `/sa/` and the next slash.
     PeerAccount,
-    /// The request principal, by one of its two claims: the first, while the second can be read as well. What is known of
-    /// one says nothing while the other is unreadable.
+    /// A request principal, looked up by the first of these two claims. The second claim must be readable too: if it is
+    /// unreadable, the first claim cannot exclude a rule.
     RequestPrincipal(Arc<MetadataPath>, Arc<MetadataPath>),
 }
 
 impl Dimension {
-    /// What it costs the host to give the value, in order: the cheapest is looked up first.
+    /// The relative cost of getting the value from the host. Cheaper dimensions are looked up first.
     pub(super) fn cost(&self) -> u8 {
         match self {
             Self::Path => 0,
@@ -56,7 +64,7 @@ impl Dimension {
     }
 }
 
-/// A value, or the values of one form, of an dimension.
+/// One value of a dimension, or all values of one form, such as all values with a certain prefix.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Key<'r> {
     Exact(&'r [u8]),
@@ -67,17 +75,17 @@ pub(super) enum Key<'r> {
     Block(&'r Cidr),
 }
 
-/// The keys of one test.
+/// The keys of one test in one dimension.
 type Keys<'r> = (Dimension, Vec<Key<'r>>);
 
-/// How many keys a rule has in all.
+/// The number of keys in all tests of the rule.
 pub(super) fn keys(rule: &CompiledRule) -> usize {
     let mut keys: usize = 0;
     each_key(rule, &[], &mut |_, _| keys = keys.saturating_add(1));
     keys
 }
 
-/// Every key of every test of the rule.
+/// Calls `each` for every key of every test of the rule, except keys of the `used` dimensions.
 pub(super) fn each_key<'r>(rule: &'r CompiledRule, used: &[Dimension], each: &mut dyn FnMut(&Dimension, &Key<'r>)) {
     for (dimension, keys) in rule.tests().flat_map(|test| of_test(test, used)) {
         for key in keys {
@@ -86,9 +94,11 @@ pub(super) fn each_key<'r>(rule: &'r CompiledRule, used: &[Dimension], each: &mu
     }
 }
 
-/// The rule's narrowest access predicate, and its share: how many rules a request may find by one of its keys, of which
-/// the largest counts. `share` says that of a key. Shares of `few` and less are alike: then the dimension that costs less to
-/// ask for is taken.
+/// Chooses the rule's narrowest access predicate: the one with the smallest share. Returns the share and the keys.
+///
+/// The share of a key is the number of rules that a request with this key may find; the function `share` returns it.
+/// The share of a predicate is the largest share of its keys. All shares up to `few` are treated as equal. Among tests
+/// with equal shares, the one whose dimension costs less wins. Keys of the `used` dimensions are left out.
 pub(super) fn narrowest<'r>(
     rule: &'r CompiledRule,
     used: &[Dimension],
@@ -119,7 +129,7 @@ pub(super) fn narrowest<'r>(
     clauses.chain(std::iter::once(conditions)).filter_map(of_clause).min_by_key(|(share, _)| few.max(*share))
 }
 
-/// What a test can be filed under: nothing, one dimension, or a choice of two.
+/// The dimensions under which the test can be filed, each with its keys: none, one, or more to choose from.
 fn of_test<'r>(test: &'r Test, used: &[Dimension]) -> Vec<Keys<'r>> {
     if test.expected == Expected::NoMatch {
         return Vec::new();
@@ -165,7 +175,8 @@ fn one(dimension: Dimension, keys: Option<Vec<Key<'_>>>) -> Vec<Keys<'_>> {
     keys.map(|keys| (dimension, keys)).into_iter().collect()
 }
 
-/// The keys of all values, if each has one.
+/// The keys of all values. `None` if one of the values has no key: a request could match this value and have none of
+/// the keys.
 fn keyed<'r, T>(values: &'r [T], key: impl Fn(&'r T) -> Option<Key<'r>>) -> Option<Vec<Key<'r>>> {
     values.iter().map(key).collect()
 }

@@ -1,4 +1,4 @@
-//! Request time: the rules that are filed under the values of a request, and the first of them that matches.
+//! Request time: finds the rules that are filed under the values of a request, and the first of them that matches.
 
 use super::key::Dimension;
 use super::node::{Filed, Node, Number, Postings};
@@ -12,16 +12,18 @@ use crate::request::{Attributes, Lookup, PeerName};
 const NAMESPACE: &[u8] = b"/ns/";
 const ACCOUNT: &[u8] = b"/sa/";
 
-/// The names that a value other than a namespace can match ([`crate::identity::IdentityMatcher::takes_subjects`]).
+/// The names of a peer that principals, trust domains and service accounts can match. The subject is missing: of the
+/// matchers that have keys, only those for namespaces can match it
+/// ([`crate::identity::IdentityMatcher::takes_subjects`]).
 const BEFORE_SUBJECT: [PeerName; 3] = [PeerName::Uri, PeerName::FurtherUris, PeerName::Dns];
 
-/// What came of looking for a rule that matches.
+/// The result of a search for the first rule that matches.
 #[derive(Debug)]
 pub(crate) struct FirstMatch<'e> {
-    /// The first rule that matches.
+    /// The first rule that matches, if one does.
     pub rule: Option<&'e RuleId>,
-    /// The unreadable value that the match rests on or, if no rule matches, the one that kept the first candidate from
-    /// matching.
+    /// The unreadable attribute that the match rests on. If no rule matches: the unreadable attribute that kept the
+    /// first candidate from matching.
     pub unreadable: Option<Origin>,
 }
 
@@ -29,12 +31,13 @@ pub(crate) struct FirstMatch<'e> {
 pub(super) struct Search<'i, 's, 'r, A> {
     rules: &'i [CompiledRule],
     request: &'s Evaluation<'r, A>,
-    /// The first rule so far that matches, and what that rests on.
+    /// The first matching rule so far, and the unreadable attribute that the match rests on.
     matched: Option<(Number, &'i RuleId, Option<Origin>)>,
-    /// The first rule so far that might match, were this readable.
+    /// The first rule so far that might match if this attribute were readable.
     not_shown: Option<(Number, Origin)>,
-    /// How many times more something may be found. A header or a claim may have thousands of values that find the same
-    /// rules again and again.
+    /// How many more rules and nodes the search may visit before it gives up. It starts with the number of rules. A
+    /// limit is necessary because a header or a claim may have thousands of values that lead to the same rules again
+    /// and again.
     left: usize,
 }
 
@@ -43,11 +46,12 @@ impl<'i, 's, 'r, A: Attributes> Search<'i, 's, 'r, A> {
         Self { rules, request, matched: None, not_shown: None, left: rules.len() }
     }
 
-    /// Whether a rule of this number could still be the first.
+    /// Whether the rule with this number could still be the first that matches.
     pub(super) fn matters(&self, number: Number) -> bool {
         self.matched.is_none_or(|(first, ..)| number < first)
     }
 
+    /// Searches a node: first the filed rules, dimension by dimension, then the rules that are always evaluated.
     pub(super) fn node(&mut self, node: &'i Node) -> LookUp {
         for Filed { dimension, first, table, postings } in &node.filed {
             if self.matters(*first) {
@@ -64,6 +68,7 @@ impl<'i, 's, 'r, A: Attributes> Search<'i, 's, 'r, A> {
         self.in_order(&node.always)
     }
 
+    /// Evaluates these rules in order, as long as a rule could still be the first that matches.
     fn in_order(&mut self, numbers: &[Number]) -> LookUp {
         for number in numbers {
             if !self.matters(*number) {
@@ -75,11 +80,13 @@ impl<'i, 's, 'r, A: Attributes> Search<'i, 's, 'r, A> {
         Ok(())
     }
 
+    /// Counts one visit against the limit.
     fn spend_one(&mut self) -> LookUp {
         self.left = self.left.checked_sub(1).ok_or(Inconclusive)?;
         Ok(())
     }
 
+    /// Evaluates one rule.
     pub(super) fn look_at(&mut self, number: Number) {
         let Some(rule) = usize::try_from(number).ok().and_then(|number| self.rules.get(number)) else { return };
         match self.request.rule(rule) {
@@ -103,6 +110,7 @@ impl<'i, 's, 'r, A: Attributes> Search<'i, 's, 'r, A> {
 }
 
 impl Node {
+    /// Adds the numbers of all rules that the request finds, without evaluating them. A number may be added twice.
     pub(super) fn find<A: Attributes>(&self, request: &Evaluation<'_, A>, found: &mut Vec<Number>) -> LookUp {
         for Filed { dimension, table, postings, .. } in &self.filed {
             dimension.look_up(table, request, &mut |slot| match postings.get(slot) {
@@ -120,7 +128,7 @@ impl Node {
 }
 
 impl Dimension {
-    /// Hands out what is filed under the values that the request has.
+    /// Visits the slots of all keys that the request has in this dimension.
     fn look_up<A: Attributes>(&self, table: &Table, evaluation: &Evaluation<'_, A>, visit: Visit<'_>) -> LookUp {
         let request = evaluation.attributes();
         match self {
@@ -146,6 +154,7 @@ impl Dimension {
     }
 }
 
+/// Looks up a value. An absent value finds nothing. An unreadable value is inconclusive.
 fn each<T>(value: Lookup<T>, look_up: impl FnOnce(T) -> LookUp) -> LookUp {
     match value {
         Lookup::Value(value) => look_up(value),
@@ -175,7 +184,7 @@ fn each_text<A: Attributes>(
     if complete == Lookup::Unreadable { Err(Inconclusive) } else { result }
 }
 
-/// What stands behind each occurrence of `marker`, up to the next slash.
+/// For each occurrence of `marker`, the text between it and the next slash.
 fn segments<'n>(name: &'n [u8], marker: &[u8]) -> impl Iterator<Item = &'n [u8]> {
     name.windows(marker.len()).enumerate().filter(move |(_, window)| *window == marker).filter_map(move |(at, _)| {
         let behind = name.get(at.checked_add(marker.len())?..)?;

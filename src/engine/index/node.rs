@@ -1,36 +1,36 @@
-//! What the index is made of: values, and the rules that are filed under them.
+//! The data structure of the index: a tree of nodes. A request follows its own values from the root to the rules.
 
 use super::key::Dimension;
 use super::table::Table;
 
-/// A rule's position in the order in which rules are reported.
+/// The position of a rule in the sorted rules of the index. Rules are reported in this order.
 pub(super) type Number = u32;
 
-/// Rules, filed.
+/// Rules that are filed by one or more dimensions, and rules that are not filed.
 #[derive(Debug, Default)]
 pub(super) struct Node {
-    /// In the order in which they are looked up: the cheapest first.
+    /// The filed rules, dimension by dimension. The cheapest dimension comes first and is looked up first.
     pub filed: Box<[Filed]>,
-    /// Rules without a useful access predicate, in order.
+    /// Rules without a useful access predicate, in order. They are evaluated for every request that reaches the node.
     pub always: Box<[Number]>,
 }
 
-/// The rules that are found by the values of one dimension.
+/// The rules that are filed by one dimension.
 #[derive(Debug)]
 pub(super) struct Filed {
     pub dimension: Dimension,
-    /// The first rule among them: none of them can come before it.
+    /// The lowest number among these rules. If a rule before it has matched, these rules are not looked up.
     pub first: Number,
     pub table: Table,
-    /// What is filed, slot by slot.
+    /// What is filed under each key of the table, by slot.
     pub postings: Box<[Postings]>,
 }
 
-/// What is filed under one value.
+/// What is filed under one key.
 #[derive(Debug)]
 pub(super) enum Postings {
     /// Rules, in order.
     Rules(Box<[Number]>),
-    /// Too many to look at each, filed among themselves.
+    /// A node that divides the rules again, by another dimension, because they are too many to evaluate each of them.
     Node(Box<Node>),
 }

@@ -1,14 +1,25 @@
-//! Values that rules are filed under, visit again by the values of a request.
+//! A table: gives a slot to each key of one dimension, and finds the keys that match a value of a request.
 //!
-//! A key is filed by a 64-bit hash of its text and its form. Nothing compares the text itself: two keys of one hash, which
-//! whoever writes policies can make, share what is filed under them, and what is visit for nothing is one more rule for the
-//! evaluator to refuse. What must not depend on hashes is what a value is looked up by: every key leaves its form and length
-//! behind, whatever else has its hash. A value is hashed byte by byte, so that one pass from the front finds its exact key
-//! and all of its prefixes, for the lengths that prefixes have; one from the back finds its suffixes.
+//! # Hashes
 //!
-//! Templates are visit by `matchit`, which knows the best route for a path and no other. Templates whose operators stand
-//! in the same segments can only match the same path if they are the same; so each such shape has a router of its own,
-//! in which the best route is the only one.
+//! The table stores a 64-bit hash of the form and the text of each key. It never compares the text itself. Two keys
+//! with the same hash share a slot, and somebody who writes policies can construct such keys. This is harmless: a
+//! request then finds rules that it need not find, and the evaluator rejects them.
+//!
+//! Only one thing must not depend on hashes: which forms and lengths are looked up. Therefore every key records its
+//! form and its length, even if another key already has its hash.
+//!
+//! # Exact values, prefixes and suffixes
+//!
+//! A value is hashed byte by byte. One pass from the front finds the prefix keys and the exact key: it looks up the
+//! hash at every length that a prefix key has, and at the end. One pass from the back finds the suffix keys in the same
+//! way.
+//!
+//! # Templates
+//!
+//! `matchit` finds the templates. One of its routers returns only the best route for a path, and no other routes. But
+//! two templates whose operators are in the same segments can match the same path only if they are the same template.
+//! Therefore each such shape has a router of its own. In it, the best route is the only one that matches.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -23,39 +34,39 @@ use super::key::{Dimension, Key};
 use crate::matcher::template::{Tail, Template};
 use crate::policy::value::mask;
 
-/// The keys under which something is filed, all of one dimension. Each has a slot: a number, counted from 0.
+/// The keys of one dimension. Each key has a slot: a number, counted from 0.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     slots: HashMap<u64, Slot, BuildHasherDefault<AsItIs>>,
-    /// Whether there are keys for whole texts.
+    /// Whether there are exact keys.
     exact: bool,
-    /// The lengths that prefixes have, in order.
+    /// The lengths of all prefix keys, in ascending order.
     prefixes: Vec<usize>,
-    /// The lengths that suffixes have, in order.
+    /// The lengths of all suffix keys, in ascending order.
     suffixes: Vec<usize>,
-    /// The lengths that networks have, in order, for each family.
+    /// The prefix lengths of all network keys, in bits and in ascending order: first IPv4, then IPv6.
     blocks: [Vec<u8>; 2],
-    /// The routes of templates, shape by shape.
+    /// One router for each shape of templates.
     routers: Vec<(String, Router<Slot>)>,
-    /// Templates that a router has refused. There should be none.
+    /// The slots of templates that a router refused. There should be none; every path finds them.
     unrouted: Vec<Slot>,
 }
 
-/// The number of a key.
+/// The number of a key, counted from 0.
 pub(super) type Slot = usize;
 
-/// Receives what is visit, some of it perhaps twice.
+/// Receives the slots that a lookup finds. It may receive a slot more than once.
 pub(super) type Visit<'v> = &'v mut dyn FnMut(Slot) -> LookUp;
 
-/// The index cannot tell which rules to look at: something could not be read, or led to too many of them.
+/// The index cannot limit the rules to evaluate, because a value is unreadable or the values lead to too many rules.
 #[derive(Debug)]
 pub(super) struct Inconclusive;
 
-/// What comes of looking something up.
+/// The result of a lookup. An error ends the lookup.
 pub(super) type LookUp = Result<(), Inconclusive>;
 
 impl Table {
-    /// The slot of a key, which is filed if it is not yet.
+    /// Returns the slot of a key. Adds the key if it is new.
     pub(super) fn slot(&mut self, dimension: &Dimension, key: &Key<'_>) -> Slot {
         let next = self.slots.len();
         let slot = *self.slots.entry(hash_of_key(dimension, key)).or_insert(next);
@@ -80,40 +91,41 @@ impl Table {
             self.routers.push((shape, Router::new()));
             self.routers.len().saturating_sub(1)
         });
-        // A `{**}` may stand for nothing, matchit's may not.
+        // `{**}` may match nothing, but `{*rest}` may not. So the route without it is added as well.
         let without_rest = route.strip_suffix(REST).map(str::to_owned);
         for route in std::iter::once(route).chain(without_rest) {
             let Some((_, router)) = self.routers.get_mut(at) else { continue };
             match router.insert(&route, slot) {
                 Ok(()) => {}
-                // The same template once more; it has the same slot.
+                // The same template again: it has the same slot.
                 Err(InsertError::Conflict { with }) if with == route => {}
                 Err(_) => insert(&mut self.unrouted, slot),
             }
         }
     }
 
-    /// How many templates the routers have refused.
+    /// How many templates the routers refused.
     #[cfg(test)]
     pub(super) fn unrouted(&self) -> usize {
         self.unrouted.len()
     }
 
-    /// Hands out what is filed under a text.
+    /// Visits the slots of the keys that match a text.
     pub(super) fn text(&self, text: &[u8], visit: Visit<'_>) -> LookUp {
         self.bytes(text.iter().copied(), visit)
     }
 
-    /// The same, with letters of either case alike.
+    /// Like [`Self::text`], but upper and lower case are equal.
     pub(super) fn text_ignoring_case(&self, text: &[u8], visit: Visit<'_>) -> LookUp {
         self.bytes(text.iter().map(u8::to_ascii_lowercase), visit)
     }
 
-    /// Hands out what is filed under a path, as text or as a template.
+    /// Visits the slots of the keys that match a path: text keys and templates.
     pub(super) fn path(&self, path: &[u8], visit: Visit<'_>) -> LookUp {
         self.text(path, visit)?;
         if !self.routers.is_empty() {
-            // Only wildcards take what is not UTF-8, and they take what stands in its place as well.
+            // matchit needs UTF-8. Only wildcards can match bytes that are not UTF-8, and they also match the character
+            // that replaces these bytes.
             let path = str::from_utf8(path).map_or_else(|_| String::from_utf8_lossy(path), Cow::Borrowed);
             for (_, router) in &self.routers {
                 if let Ok(route) = router.at(&path) {
@@ -124,12 +136,12 @@ impl Table {
         self.unrouted.iter().try_for_each(|slot| visit(*slot))
     }
 
-    /// Hands out what is filed under a port.
+    /// Visits the slot of a port.
     pub(super) fn port(&self, port: u16, visit: Visit<'_>) -> LookUp {
         self.hash(hash_of_port(port), visit)
     }
 
-    /// Hands out what is filed under the networks that an address lies in.
+    /// Visits the slots of the networks that contain an address.
     pub(super) fn address(&self, address: IpAddr, visit: Visit<'_>) -> LookUp {
         let [v4, v6] = &self.blocks;
         let lengths = if address.is_ipv4() { v4 } else { v6 };
@@ -153,8 +165,8 @@ impl Table {
         self.beginnings(bytes.rev(), &self.suffixes, KeyForm::Suffix, visit).map(|_| ())
     }
 
-    /// Hands out what is filed under the beginnings of these lengths. Returns the hash of the longest, and the bytes behind
-    /// it.
+    /// Looks up the first bytes, for each of these lengths, and visits the slots that it finds. Returns the hash of the
+    /// most bytes that were looked up, and the remaining bytes.
     fn beginnings<B: ExactSizeIterator<Item = u8>>(
         &self,
         mut bytes: B,
@@ -176,7 +188,8 @@ impl Table {
         Ok((hash, bytes))
     }
 
-    /// The slots of all keys that a request finds together with this one, as far as that can be told from the key.
+    /// Visits the slot of this key, and the slots of the other keys that a request with this key also has. This is an
+    /// estimate: it knows only the key, and not the values of a request.
     pub(super) fn together_with(&self, dimension: &Dimension, key: &Key<'_>, visit: Visit<'_>) -> LookUp {
         match key {
             Key::Exact(text) | Key::Prefix(text) | Key::Suffix(text) if *dimension == Dimension::Host => {
@@ -189,14 +202,14 @@ impl Table {
     }
 }
 
-/// Keeps a list in order, each number once.
+/// Inserts a number into a sorted list, unless the list contains it.
 fn insert<T: Ord>(numbers: &mut Vec<T>, number: T) {
     if let Err(at) = numbers.binary_search(&number) {
         numbers.insert(at, number);
     }
 }
 
-/// Why the same text is filed.
+/// The form of a key. It is part of the hash, because keys of different forms may have the same text.
 #[derive(Clone, Copy, Debug)]
 enum KeyForm {
     Exact = 1,
@@ -207,7 +220,7 @@ enum KeyForm {
     Block,
 }
 
-/// The state of FNV-1a, which hashes byte by byte.
+/// The state of the hash function FNV-1a, which hashes byte by byte.
 #[derive(Clone, Copy, Debug)]
 struct Hash(u64);
 
@@ -226,13 +239,14 @@ impl Hash {
         bytes.into_iter().fold(Self::start(), Self::add)
     }
 
-    /// The hash of a key: its form in it, and every bit spread over all of them (the finalizer of `SplitMix64`).
+    /// The hash of a key of this form. The form is mixed in, and every bit is spread over all bits: the finalizer of
+    /// `SplitMix64`.
     fn of(self, form: KeyForm) -> u64 {
         let mut hash = self.0.wrapping_add((form as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         hash ^= hash >> 31;
-        // In the unit tests, keys share their hashes all the time.
+        // In unit tests, many keys have the same hash, so that the tests cover collisions.
         if cfg!(test) { hash % 7 } else { hash }
     }
 }
@@ -262,10 +276,12 @@ fn hash_of_block(address: IpAddr, length: u8) -> u64 {
     hash.add(length).of(KeyForm::Block)
 }
 
-/// What ends the route of a template with `{**}`. What follows the operator is left to the evaluator.
+/// The end of a route for a template with `{**}`. The route has no text after it; the evaluator checks that text.
 const REST: &str = "{*rest}";
 
-/// A template as `matchit` writes it, as far as it has as many operators as a router holds without allocating.
+/// Translates a template into a route of `matchit`. A route has at most three operators, because a router handles three
+/// without allocating. If the template has more, the third becomes `{*rest}`, and the evaluator checks the rest of the
+/// path.
 fn route(template: &Template) -> String {
     const MOST: usize = 3;
     let (segments, tail) = template.parts();
@@ -287,7 +303,7 @@ fn route(template: &Template) -> String {
     route
 }
 
-/// Where a route has its operators.
+/// The shape of a route: for each segment, whether it is a literal (`l`), an operator (`o`) or the rest (`r`).
 fn shape(route: &str) -> String {
     let kind = |segment: &str| match segment {
         REST => 'r',
@@ -297,7 +313,7 @@ fn shape(route: &str) -> String {
     route.split('/').map(kind).collect()
 }
 
-/// Keys are hashes already.
+/// A hasher for keys that are hashes already. It returns them unchanged.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct AsItIs(u64);
 
