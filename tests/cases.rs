@@ -1,5 +1,5 @@
-//! Every test file, run through the engine: those of the examples, and those in `tests/cases`, each of which is about
-//! one attribute. The end-to-end tests send the same requests through a real Envoy.
+//! Runs every test file through the engine: the files of the examples, and the files in `tests/cases`. Each file in
+//! `tests/cases` covers one attribute. The end-to-end tests send the same requests through a real Envoy.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use mesh_authz_cli::testfile::TestFile;
 
-/// What went wrong in one test file, and how many tests it has.
+/// Runs one test file. Returns its failures and its number of tests.
 fn run(path: &Path) -> (Vec<String>, usize) {
     let file = match TestFile::read(path) {
         Ok(file) => file,
@@ -41,7 +41,7 @@ fn run_all(files: &[PathBuf]) {
     assert!(failed.is_empty(), "{} failed:\n{}", failed.len(), failed.join("\n"));
 }
 
-/// The files in a folder whose names satisfy `is_wanted`, in order.
+/// The files in a folder whose names satisfy `is_wanted`, sorted by path.
 fn files(folder: &Path, is_wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let is_test_file =

@@ -1,6 +1,7 @@
-//! What the command prints: every subcommand on every example, its errors, and every output that the documentation shows.
+//! Compares what the command prints with recorded output: every subcommand on every example, the errors, and every
+//! output in the documentation.
 //!
-//! `TRYCMD=overwrite cargo test --test commands` writes down what is printed now; read the difference before you keep it.
+//! `TRYCMD=overwrite cargo test --test commands` records the current output. Review the diff before you keep it.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,19 +20,19 @@ use serde_json::Value;
 
 #[test]
 fn the_command_prints_what_it_printed_before() {
-    // The cases name files as a user at the project's root does. The other tests of this binary do not depend on the folder.
+    // The paths in the cases are relative to the project's root. The other tests in this binary work in any directory.
     std::env::set_current_dir(project("")).unwrap();
-    // A terminal's width would decide where help is wrapped.
+    // Without COLUMNS, the terminal's width would decide where the help text is wrapped.
     let cases = trycmd::TestCases::new();
     cases.env("COLUMNS", "100").case("tests/commands/*.trycmd").case("docs/commands/*.md");
 }
 
-/// A path of the project.
 fn project(path: &str) -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(path)
 }
 
-/// What the command prints, at the project's root, for these arguments and this standard input.
+/// Runs the command in the project's root with these arguments and this standard input. Returns its standard output and
+/// its exit status.
 fn run(arguments: &[&str], stdin: &str, environment: &[(&str, &str)]) -> (String, Option<i32>) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mesh-authz"));
     command
@@ -83,7 +84,7 @@ fn what_a_file_holds_does_not_command_the_terminal() {
                 \"act\\e]0;x\\ation\": DENY\n  action: \"D\\e[2J\" # \u{1b}[2J\n";
     let (out, status) = run(&["check", "-"], evil, &[("CLICOLOR_FORCE", "1")]);
     assert_eq!(status, Some(1));
-    // Colours and their end are all that is left: `ESC [ numbers m`.
+    // The only escape sequences in the output start or end a colour: `ESC [ numbers m`.
     for after in out.split('\x1b').skip(1) {
         let rest = after.strip_prefix('[').expect("only colours");
         let end = rest.find(|c: char| !(c.is_ascii_digit() || c == ';')).unwrap();

@@ -1,8 +1,8 @@
-//! Lints: questions about valid policies. Is this what their author means?
+//! Lints: checks that find valid policies that probably do not do what their author means.
 //!
-//! Each lint is a file of its own, with its explanation, its examples and its check; [`CATALOGUE`] is the list of them. A code
-//! never changes its meaning. What several lints share is in [`comparison`], [`plaintext`] and [`other_resources`]. A policy
-//! whose author knows better names the lint in the annotation [`ALLOW`].
+//! Each lint has a file of its own, with its explanation, its examples and its check. [`CATALOGUE`] lists all lints.
+//! The meaning of a code never changes. Code that several lints share is in `comparison`, `plaintext` and
+//! `other_resources`. To disable a lint for one policy, list its code in the policy's annotation [`ALLOW`].
 
 mod comparison;
 mod other_resources;
@@ -52,7 +52,7 @@ use self::plaintext::Plaintext;
 use crate::load::finding::{Finding, Related, Severity};
 use crate::load::{Other, Resource, Resources};
 
-/// All lints, by code.
+/// All lints, sorted by code.
 pub static CATALOGUE: [&Lint; 29] = [
     &unreachable_allow::LINT,
     &never_matches::LINT,
@@ -85,60 +85,59 @@ pub static CATALOGUE: [&Lint; 29] = [
     &nearly_dry_run::LINT,
 ];
 
-/// The annotation that names the lints that are not to be reported for a policy, separated by commas.
+/// The annotation that disables lints for one policy. Its value is a comma-separated list of codes.
 pub const ALLOW: &str = "mesh-authz/allow";
 
-/// A question about policies, and why it is asked.
+/// A check for a probable mistake in policies, with its documentation.
 #[derive(Debug)]
 pub struct Lint {
-    /// Never reused and never renumbered.
+    /// `MA` and three digits. A code is never reused or renumbered.
     pub code: &'static str,
-    /// A name for people.
+    /// A short name in kebab-case.
     pub name: &'static str,
-    /// What it finds, in a sentence.
+    /// What the lint finds, as a noun phrase.
     pub summary: &'static str,
-    /// Why that is a problem, and what to do about it.
+    /// Why the finding is a problem, and how to fix it.
     pub explanation: &'static str,
-    /// Policies that it fires on; what comes before `spec` is left out where it does not matter.
+    /// Policies that the lint fires on. The part before `spec` is omitted if it does not matter.
     pub bad: &'static str,
-    /// The same, as it should be.
+    /// The corrected policies, on which no lint fires.
     pub good: &'static str,
-    /// The trust domain that the examples are about, if not the default.
+    /// The mesh's trust domain in the examples, if it is not the default.
     pub trust_domain: Option<&'static str>,
-    /// How it looks for what it finds.
     check: Check,
 }
 
-/// What a lint looks at.
+/// The input of a lint's check, and its function.
 #[derive(Debug)]
 enum Check {
-    /// One value of a field or a condition.
+    /// Checks one value of a field or a condition.
     Value(fn(&str, &ValueList<'_>, &LintContext) -> Option<Remark>),
-    /// The values of a field or a condition, together.
+    /// Checks all values of a field or a condition together.
     List(fn(&ValueList<'_>, &LintContext, &mut Reporter)),
-    /// One policy.
+    /// Checks one policy.
     Policy(fn(&PolicyView<'_>, &LintContext, &mut Reporter)),
-    /// All policies, and what else is in the input.
+    /// Checks all policies together with the other resources in the input.
     Input(for<'r> fn(&Input<'r>, &mut Reporter)),
-    /// Nothing: what it is about is an error, found while files are read.
+    /// Checks nothing. The finding is an error, which is reported when the files are read.
     Reading,
 }
 
 impl Lint {
-    /// Whether it can be left out. An error cannot.
+    /// Whether the lint can be disabled. An error cannot.
     #[must_use]
     pub fn is_optional(&self) -> bool {
         !matches!(self.check, Check::Reading)
     }
 }
 
-/// The lint of this code, in whatever case.
+/// The lint with this code. Case does not matter.
 #[must_use]
 pub fn find(code: &str) -> Option<&'static Lint> {
     CATALOGUE.into_iter().find(|lint| lint.code.eq_ignore_ascii_case(code))
 }
 
-/// The page of the documentation that has them all.
+/// The Markdown page that documents all lints, `docs/lints.md`.
 #[must_use]
 pub fn page() -> String {
     let mut page = String::from(INTRODUCTION);
@@ -161,42 +160,46 @@ pub fn page() -> String {
 const INTRODUCTION: &str = "\
 # Lints
 
-What `mesh-authz check` asks about valid policies. A code never changes its meaning. `mesh-authz check --explain CODE` prints
-what stands here; `--allow CODE` leaves a lint out, and the annotation `mesh-authz/allow: CODE,…` does so for one policy.
+A lint finds valid policies that probably do not do what their author means. `mesh-authz check` runs all lints on this
+page. The meaning of a code never changes.
 
-This page is made from the code.
+- `mesh-authz check --explain CODE` prints the section about one lint.
+- `mesh-authz check --allow CODE` disables a lint.
+- The annotation `mesh-authz/allow: CODE,…` disables lints for one policy.
+
+This page is generated from the source code.
 
 | code | name | finds |
 | --- | --- | --- |
 ";
 
-/// What lints know besides the input.
+/// What lints know in addition to the input.
 #[derive(Clone, Debug, Default)]
 pub struct LintContext {
-    /// The mesh.
+    /// The mesh that the policies are for.
     pub mesh: Mesh,
-    /// A workload that is to be protected: its namespace and labels.
+    /// A workload that the policies protect, in addition to those in the input: its namespace and labels.
     pub workload: Option<(String, Labels)>,
-    /// How Envoy spells a path before policies see it.
+    /// How Envoy normalizes a path before policies see it.
     pub path_normalization: PathNormalization,
 }
 
-/// How Envoy spells a path before policies see it; Istio's names.
+/// How Envoy normalizes a path before policies see it. The names are Istio's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PathNormalization {
-    /// As it came.
+    /// Leaves the path as the client sent it.
     None,
-    /// Without `.` and `..`. Istio's default.
+    /// Resolves `.` and `..`. This is Istio's default.
     #[default]
     Base,
-    /// And without doubled slashes.
+    /// Also merges adjacent slashes.
     MergeSlashes,
-    /// And with `%2F` and `%5C` decoded.
+    /// Also decodes `%2F` and `%5C`.
     DecodeAndMergeSlashes,
 }
 
 impl PathNormalization {
-    /// Every one, as the command's argument has it.
+    /// All values, with their names on the command line.
     pub const NAMES: [(&'static str, Self); 4] = [
         ("none", Self::None),
         ("base", Self::Base),
@@ -205,7 +208,7 @@ impl PathNormalization {
     ];
 }
 
-/// Asks every question about every policy. The findings are in no particular order.
+/// Runs every lint on every policy. The findings are in no particular order.
 #[must_use]
 pub fn lint(resources: &Resources, context: &LintContext) -> Vec<Finding> {
     let alone = |resource| {
@@ -229,7 +232,7 @@ pub fn lint(resources: &Resources, context: &LintContext) -> Vec<Finding> {
 }
 
 impl Lint {
-    /// Asks about one policy, if that is what the lint looks at.
+    /// Runs the lint on one policy, unless the lint checks the whole input.
     fn policy(&self, policy: &PolicyView<'_>, context: &LintContext, reporter: &mut Reporter) {
         match self.check {
             Check::Value(check) => {
@@ -249,13 +252,13 @@ impl Lint {
     }
 }
 
-/// Whether a resource that is no policy tells lints something.
+/// Whether lints use this resource, which is not a policy.
 #[must_use]
 pub fn reads(other: &Other) -> bool {
     other_resources::reads(other.text("kind"))
 }
 
-/// The whole input, with what lints work out about it once.
+/// The whole input, with results that several lints share. Each result is computed once.
 struct Input<'r> {
     resources: &'r Resources,
     context: &'r LintContext,
@@ -272,14 +275,14 @@ impl<'r> Input<'r> {
         self.rules.get_or_init(|| AllRules::new(self.resources, self.context))
     }
 
-    /// Whether every peer without an identity is refused, at every workload that a policy applies to.
+    /// Whether every workload that the policy applies to refuses every peer without an identity.
     fn refuses_plaintext(&self, resource: &'r Resource) -> bool {
         let plaintext = self.plaintext.get_or_init(|| Mutex::new(Plaintext::new(self)));
         plaintext.lock().unwrap_or_else(PoisonError::into_inner).is_refused(self, resource)
     }
 }
 
-/// A policy, with its lists of values.
+/// A policy and its lists of values.
 struct PolicyView<'r> {
     resource: &'r Resource,
     lists: Vec<ValueList<'r>>,
@@ -303,7 +306,7 @@ impl<'r> PolicyView<'r> {
         &self.resource.policy
     }
 
-    /// The keys of the map at a place of the policy.
+    /// The keys of the map at a path of the policy; none if there is no map.
     fn keys(&self, path: &Path) -> impl Iterator<Item = &'r str> {
         let entries = match self.resource.node.at(path).map(|node| &node.value) {
             Some(Value::Map(entries)) => entries.as_slice(),
@@ -318,14 +321,14 @@ struct ValueList<'r> {
     resource: &'r Resource,
     predicate: &'r Predicate,
     is_not: bool,
-    /// Where the list stands.
+    /// The path of the list in the policy.
     path: Path,
-    /// As written.
+    /// The values as the author wrote them.
     values: Vec<&'r str>,
 }
 
 impl ValueList<'_> {
-    /// Whether a match brings a request nearer to being refused.
+    /// Whether a match counts against the request: in fields of DENY and CUSTOM, and in `not` fields of ALLOW.
     fn denies(&self) -> bool {
         match self.resource.policy.action {
             Action::Allow => self.is_not,
@@ -345,7 +348,7 @@ fn each_predicate<'r>(resource: &'r Resource, mut each: impl FnMut(usize, Clause
     }
 }
 
-/// What a lint has to say about a value.
+/// What a lint reports about one value.
 struct Remark {
     message: String,
     hint: String,
@@ -364,7 +367,7 @@ struct Reporter {
 }
 
 impl Reporter {
-    /// Reports what a lint has found at a place in a policy, unless the policy's author knows.
+    /// Reports a finding at a path in a policy, unless the policy's annotation disables the lint.
     fn report(
         &mut self,
         lint: &Lint,
@@ -376,7 +379,7 @@ impl Reporter {
         self.add(lint, resource, path, Remark::new(message, hint), None);
     }
 
-    /// As [`Self::report`], with another place that has to do with it.
+    /// As [`Self::report`], with another place that explains the finding.
     fn report_related(
         &mut self,
         lint: &Lint,
@@ -407,7 +410,7 @@ impl Reporter {
         self.found.push(Finding { severity: Severity::Warning, code: Some(code), related, ..finding });
     }
 
-    /// Codes in the annotation that are none.
+    /// Reports the annotation's codes that do not exist.
     fn unknown_codes(&mut self, resource: &Resource) {
         for code in allowed(resource).filter(|code| find(code).is_none()) {
             let diagnostic = Diagnostic {
@@ -423,7 +426,7 @@ impl Reporter {
 }
 
 impl Related {
-    /// A place in a policy, and what is there.
+    /// A place in a policy, and a message about it.
     fn new(resource: &Resource, path: &Path, message: &str) -> Self {
         Self {
             source: Arc::clone(&resource.source),
@@ -433,7 +436,7 @@ impl Related {
     }
 }
 
-/// The lints that a policy's author does not want to hear about.
+/// The codes of the lints that a policy's annotation disables.
 fn allowed(resource: &Resource) -> impl Iterator<Item = &str> {
     let annotation = resource.node.at(&Path::of(["metadata", "annotations", ALLOW])).and_then(Node::as_str);
     annotation.into_iter().flat_map(|codes| codes.split(',').map(str::trim)).filter(|code| !code.is_empty())

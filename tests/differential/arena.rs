@@ -1,8 +1,8 @@
-//! One Envoy in which both engines decide the same requests.
+//! Runs one Envoy in which both engines decide the same requests.
 //!
-//! Each set of policies has a listener. There, Envoy's RBAC filters with Istio's rendering of the policies are shadows:
-//! they write their verdicts into dynamic metadata and stop nothing. The filter behind them decides for real. One response
-//! thus carries both answers.
+//! Each set of policies has a listener. In it, Envoy's RBAC filters have Istio's rendering of the policies as shadow
+//! rules: they write their verdicts into dynamic metadata and refuse nothing. The project's filter comes after them and
+//! enforces its verdict. So one response carries both verdicts.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -26,15 +26,15 @@ use crate::policies::{NAMESPACE, PolicySet, ROOT_NAMESPACE};
 use crate::questions::{Link, Peer, Question};
 use crate::vocabulary::METADATA;
 
-/// What one engine says: whether the request passes, and the rule that refuses it.
+/// The verdict of one engine: whether it allows the request, and the rule that refuses it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     pub allowed: bool,
-    /// The DENY rule that matched; `none` if no ALLOW rule did; empty if it passes.
+    /// The DENY rule that matched; `none` if no ALLOW rule matched; empty if the request is allowed.
     pub refused_by: String,
 }
 
-/// What both say.
+/// The verdicts of both engines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answers {
     pub native: Verdict,
@@ -45,7 +45,7 @@ pub struct Arena {
     envoy: Envoy,
 }
 
-/// A connection that is open.
+/// An open connection.
 pub enum Open {
     Http1(Box<Connection>),
     Http2(Box<Http2Connection>),
@@ -76,7 +76,8 @@ fn certificate(peer: &Peer) -> Option<Certified> {
 }
 
 impl Arena {
-    /// Starts an Envoy with a listener for each set, on 127.0.0.1 or on `::1`.
+    /// Starts an Envoy with a listener for each set. The listener is on `::1` if the boolean is true, otherwise on
+    /// 127.0.0.1.
     pub fn start<'s>(sets: impl Iterator<Item = (&'s PolicySet, bool)>) -> Result<Self> {
         static SERVER: OnceLock<Certified> = OnceLock::new();
         let server = SERVER.get_or_init(|| authority().server("cluster.local/ns/foo/sa/httpbin").unwrap());
@@ -104,7 +105,7 @@ impl Arena {
         Ok(Self { envoy })
     }
 
-    /// Where the listeners are: one question to Envoy for all of them.
+    /// The address of each listener, by name. One request to Envoy's admin interface returns all of them.
     pub fn addresses(&self) -> Result<HashMap<String, std::net::SocketAddr>> {
         let json: Value = serde_json::from_str(&self.envoy.admin_get("/listeners?format=json")?)?;
         let mut addresses = HashMap::new();
@@ -169,7 +170,7 @@ impl Open {
     }
 }
 
-/// HTTP/2 forbids white space around a value, which HTTP/1 takes away by itself.
+/// Removes white space around a header value. HTTP/2 forbids it; in HTTP/1, the receiver removes it.
 fn trim(value: &[u8]) -> &[u8] {
     value.trim_ascii()
 }
@@ -218,7 +219,7 @@ fn connection_manager(set: &PolicySet) -> Result<Value> {
     Ok(manager)
 }
 
-/// Istio's rendering of the enforced ALLOW and DENY policies, as shadows.
+/// RBAC filters with Istio's rendering of the enforced ALLOW and DENY policies, as shadow rules.
 fn shadows(set: &PolicySet) -> Result<Vec<Value>> {
     let mut diagnostics = Diagnostics::new();
     let policies: Vec<_> = set.nodes().iter().map(|node| read::policy(node, &mut diagnostics)).collect();
@@ -247,7 +248,7 @@ fn shadows(set: &PolicySet) -> Result<Vec<Value>> {
     Ok(filters)
 }
 
-/// Stands in for `jwt_authn` and others: what these headers hold becomes dynamic metadata, typed.
+/// A replacement for `jwt_authn` and other filters. It turns the values of certain headers into typed dynamic metadata.
 fn header_to_metadata() -> Value {
     let rule = |header: &str, filter: &str, key: &str| {
         json!({

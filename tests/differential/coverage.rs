@@ -1,4 +1,4 @@
-//! What the generated policies contained, so that "no difference" says about what.
+//! Counts what the generated policies contained, so that a result of "no difference" says what was compared.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::policies::PolicySet;
 
-/// How often each field and condition was asked, and in which forms.
+/// How often each field and condition occurred, and how often each form of value.
 #[derive(Clone, Debug, Default)]
 pub struct Coverage {
     fields: BTreeMap<String, usize>,
@@ -56,7 +56,7 @@ impl Coverage {
         self
     }
 
-    /// Two lines: how many fields and conditions there were, the rarest of them, and the forms.
+    /// Two lines: the number of different fields and conditions with the rarest one, and the count of each form.
     pub fn report(&self) -> String {
         let rarest = self.fields.iter().min_by_key(|(_, count)| **count);
         let rarest = rarest.map(|(name, count)| format!("{name} ({count} times)")).unwrap_or_default();

@@ -1,12 +1,13 @@
-//! The filter against Envoy's own RBAC filter, with the configuration that Istio generates: the same decisions, by the same
-//! rules.
+//! Compares the filter with Envoy's own RBAC filter, which has the configuration that Istio generates. Both must make
+//! the same decisions, by the same rules.
 //!
-//! `make test` asks a few thousand questions; `make differential SECONDS=600 SEED=7` as many as fit into the time. A
-//! difference is shrunk to the smallest policies and request that still show it, and printed with its seed.
+//! `make test` compares a few thousand decisions. `make differential SECONDS=600 SEED=7` compares as many as the time
+//! allows. When the test finds a difference, it looks for the smallest policies and request that still show it, and
+//! prints them with the seed.
 //!
-//! Some differences are meant: each is a request that the generated RBAC lets through although its author meant to stop it
-//! (docs/policies.md, "Stricter than Istio"). They are told by the odd bytes that all of them need, and counted; in
-//! the other direction no difference is meant.
+//! Some differences are intended: the generated RBAC lets a request through that the policy's author meant to refuse
+//! (docs/policies.md, "Stricter than Istio"). All of these requests contain odd bytes. The test recognizes them by
+//! these bytes and counts them. A request that the filter allows and RBAC refuses is never an intended difference.
 
 #![allow(
     clippy::unwrap_used,
@@ -46,10 +47,9 @@ const SETS_OF_A_BATCH: usize = 100;
 const LINKS_OF_A_SET: usize = 2;
 const QUESTIONS_OF_A_LINK: usize = 25;
 
-/// Batches at work at once: one keeps a processor busy, between the test and its Envoy.
+/// The number of batches that run at the same time. One batch keeps a processor busy, with the test and its Envoy.
 const WORKERS: usize = 2;
 
-/// What was counted.
 #[derive(Clone, Debug, Default)]
 struct Count {
     sets: usize,
@@ -71,7 +71,7 @@ impl Count {
     }
 }
 
-/// A set, and one question to it.
+/// A set of policies, and one request to it.
 #[derive(Clone, Debug)]
 pub struct Case {
     pub set: PolicySet,
@@ -79,11 +79,12 @@ pub struct Case {
     pub question: Question,
 }
 
-/// How two answers relate.
+/// How the two verdicts on a request compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Relation {
     Equal,
-    /// Native RBAC lets it pass, the filter does not, and there is a byte in it that explains why.
+    /// The filter refuses the request, the native RBAC filter gives another verdict, and an odd byte in the request
+    /// explains the difference.
     Stricter,
     Different,
 }
@@ -93,7 +94,7 @@ pub fn relation(link: &Link, question: &Question, answers: &Answers) -> Relation
     if answers.native == answers.filter {
         Relation::Equal
     } else if odd && !answers.filter.allowed {
-        // Refused by both, by a rule that only one of them sees match; or by the filter alone.
+        // Either only the filter refuses the request, or both refuse it by different rules.
         Relation::Stricter
     } else {
         Relation::Different
@@ -143,7 +144,7 @@ fn native_rbac_and_the_filter_decide_alike() {
 
 fn run_batch(rng: &mut Rng, ipv6: bool, count: &mut Count) -> Result<()> {
     let sets: Vec<_> = (0..SETS_OF_A_BATCH).map(|_| PolicySet::generate(rng)).collect();
-    // A few of them listen on ::1, for a direct peer with such an address.
+    // Some listeners are on ::1, so that the direct peer has an IPv6 address.
     let places: Vec<_> = sets.iter().map(|_| ipv6 && rng.u8(..6) == 0).collect();
     let arena = Arena::start(sets.iter().zip(places.iter().copied()))?;
     let addresses = arena.addresses()?;

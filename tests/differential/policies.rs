@@ -1,4 +1,5 @@
-//! Sets of policies that probe boundaries: every field and condition, every value form, several policies that interact.
+//! Generates sets of policies that test boundaries: every field and condition, every form of value, and several
+//! policies that interact.
 
 use fastrand::Rng;
 use mesh_authz::document::Node;
@@ -6,16 +7,16 @@ use serde_json::{Value, json};
 
 use crate::vocabulary::*;
 
-/// Policies, and what their meaning depends on.
+/// Policies, and the trust domains that their meaning depends on.
 #[derive(Clone, Debug)]
 pub struct PolicySet {
-    /// As a cluster has them.
+    /// The policies as Kubernetes resources.
     pub policies: Vec<Value>,
     pub trust_domain: String,
     pub aliases: Vec<String>,
 }
 
-/// The workload's namespace and its only label.
+/// The workload's namespace. Its only label is `app: httpbin`.
 pub const NAMESPACE: &str = "foo";
 pub const ROOT_NAMESPACE: &str = "istio-system";
 
@@ -28,7 +29,8 @@ impl PolicySet {
             3 => ("td1.example", &["td1"]),
             _ => ("cluster.local", &[]),
         };
-        // Nothing hides a matcher's mistake in a policy that asks one thing; everything else hides in combinations.
+        // A policy with a single field or condition exposes a mistake in its matcher. All other mistakes appear only in
+        // combinations.
         let policies = if rng.u8(..5) < 2 {
             vec![focused(rng)]
         } else {
@@ -42,7 +44,6 @@ impl PolicySet {
         }
     }
 
-    /// The plugin configuration.
     pub fn plugin_config(&self) -> Value {
         json!({
             "policies": self.policies,
@@ -54,13 +55,13 @@ impl PolicySet {
         })
     }
 
-    /// The policies as the project reads them.
+    /// The policies in the form that the project reads.
     pub fn nodes(&self) -> Vec<Node> {
         self.policies.iter().map(|policy| serde_json::from_value(policy.clone()).unwrap()).collect()
     }
 }
 
-/// One rule about one field or one condition.
+/// A policy with one rule, which has one field or one condition.
 fn focused(rng: &mut Rng) -> Value {
     let mut fields = match rng.u8(..3) {
         0 => json!({ "from": [{ "source": source(rng) }] }),
@@ -87,7 +88,7 @@ fn policy(rng: &mut Rng, index: usize) -> Value {
     let dry_run = action != "AUDIT" && rng.u8(..8) == 0;
     let mut spec = json!({ "action": action });
     if action != "DENY" && rng.u8(..12) == 0 {
-        // Never matches.
+        // A policy without rules never matches.
     } else {
         let count = if rng.u8(..6) == 0 { 11 } else { 1 + rng.usize(..2) };
         spec["rules"] = (0..count).map(|_| rule(rng)).collect();
@@ -152,7 +153,7 @@ fn trust_domain(rng: &mut Rng) -> String {
         0 => format!("{}*", &word[..2]),
         1 => format!("*{}", &word[1..]),
         2 => "*".to_owned(),
-        // The end of another segment of an identity: the wildcard must not get there.
+        // The word may end another segment of an identity. The wildcard must not match across segments.
         3 | 4 => format!("*{}", pick(rng, &["foo", "a", "ns", "td1"])),
         _ => word.to_owned(),
     }
@@ -209,7 +210,7 @@ fn sni(rng: &mut Rng) -> String {
 }
 
 fn source(rng: &mut Rng) -> Value {
-    // Service accounts stand beside neither principals nor namespaces.
+    // serviceAccounts cannot be combined with principals or namespaces.
     let identity: &[(&str, &str, Word)] = if rng.u8(..3) == 0 {
         &[("serviceAccounts", "notServiceAccounts", service_account)]
     } else {
@@ -237,7 +238,7 @@ fn operation(rng: &mut Rng) -> Value {
     )
 }
 
-/// One or two of these fields, or of their `not` twins.
+/// One or two of these fields or of their `not` twins.
 fn fields(rng: &mut Rng, known: &[(&str, &str, Word)]) -> Value {
     let mut fields = json!({});
     for _ in 0..=rng.usize(..2) {

@@ -1,4 +1,4 @@
-//! Requests: a connection, made as somebody from somewhere, and what is asked over it.
+//! Generates connections, and requests over them.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,29 +10,28 @@ use serde_json::{Value, json};
 
 use crate::vocabulary::*;
 
-/// Who connects.
+/// The client's certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Peer {
-    /// A certificate with this URI, without its scheme.
+    /// A certificate with this URI, written here without `spiffe://`.
     Spiffe(&'static str),
-    /// A certificate with no URI.
+    /// A certificate with this DNS name and no URI.
     Dns(&'static str),
-    /// A certificate with a subject only.
+    /// A certificate with only this subject.
     Subject(&'static str),
-    /// A URI of these bytes.
+    /// A certificate with a URI of these bytes.
     Odd(&'static [u8]),
     /// TLS without a client certificate.
     Anonymous,
 }
 
-/// A connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Link {
     pub peer: Peer,
     pub sni: Option<&'static str>,
-    /// The last byte of the direct peer's address, 127.0.0.N; `None`: it is `::1`.
+    /// The last byte N of the direct peer's address, 127.0.0.N. `None`: the address is `::1`.
     pub from: Option<u8>,
-    /// The client and the local address that the PROXY protocol claims.
+    /// The client's address and the local address in the PROXY protocol header.
     pub proxied: (SocketAddr, SocketAddr),
     pub http2: bool,
 }
@@ -74,7 +73,7 @@ impl Link {
         }
     }
 
-    /// Whether Envoy's regular expressions see something else in the identity than bytes.
+    /// Whether the identity has bytes that Envoy's regular expressions treat differently from others.
     pub fn is_odd(&self) -> bool {
         matches!(self.peer, Peer::Odd(_))
     }
@@ -107,7 +106,7 @@ impl Question {
         }
     }
 
-    /// Whether there are bytes in it that Envoy's regular expressions and templates do not take as they take others.
+    /// Whether the request has bytes that Envoy's regular expressions and templates treat differently from others.
     pub fn is_odd(&self) -> bool {
         let path = self.path.split(|b| matches!(b, b'?' | b'#')).next().unwrap();
         let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-._~%!$&'()+,;:@=*/".contains(b);
@@ -115,7 +114,8 @@ impl Question {
         !path.iter().all(plain) || values.map(Value::to_string).any(|json| json.contains("\\n"))
     }
 
-    /// The headers that a filter before the two engines turns into dynamic metadata, and removes.
+    /// The headers with the claims and the metadata. A filter before the two engines turns them into dynamic metadata
+    /// and removes them.
     pub fn metadata_headers(&self) -> Vec<(String, String)> {
         let encode = |value: &Value| {
             let node: Node = serde_json::from_value(value.clone()).unwrap();
@@ -137,7 +137,7 @@ fn path(rng: &mut Rng, http2: bool) -> Vec<u8> {
     [&path, pick(rng, &QUERIES).as_bytes()].concat()
 }
 
-/// A token's payload: every type that JSON has, at the places that policies look at.
+/// The payload of a token, with values of every JSON type in the claims that policies compare.
 fn claims(rng: &mut Rng) -> Value {
     let mut claims = json!({});
     if rng.u8(..8) > 0 {
@@ -161,7 +161,7 @@ fn claims(rng: &mut Rng) -> Value {
     claims
 }
 
-/// A value of any type.
+/// A value of any JSON type.
 fn claim(rng: &mut Rng) -> Value {
     let word = |rng: &mut Rng| json!(pick(rng, &CLAIM_VALUES));
     match rng.u8(..16) {

@@ -1,7 +1,7 @@
-//! From a difference to the smallest policies and request that still show it.
+//! Shrinks a difference to the smallest policies and request that still show it.
 //!
-//! In each round, one Envoy judges the case with each single thing removed, and a second one how many of the removals that
-//! keep the difference can be made together.
+//! Each round starts two Envoys. The first one tries each removal alone. The second one finds out how many of the
+//! removals that keep the difference can be made together.
 
 use std::time::{Duration, Instant};
 
@@ -10,13 +10,13 @@ use serde_json::Value;
 use crate::arena::{Answers, Arena};
 use crate::{Case, Relation, connect, relation};
 
-/// No round is begun after this. The first rounds remove the most.
+/// No new round starts after this time. The first rounds remove the most.
 const LONGEST: Duration = Duration::from_secs(12);
 
-/// Something that can be taken out of a case.
+/// A part that can be removed from a case.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Removal {
-    /// A policy, a rule, a field, a value: the path to it through the list of policies.
+    /// A policy, a rule, a field or a value, as a path through the list of policies.
     Policy(Vec<Step>),
     Header(usize),
     Metadata(usize),
@@ -30,7 +30,7 @@ enum Step {
     Key(String),
 }
 
-/// Removes one thing after another, as long as the difference stays.
+/// Removes parts of the case until no further removal keeps the difference, or until [`LONGEST`] is over.
 pub fn shrink(mut case: Case, mut answers: Answers) -> (Case, Answers) {
     let start = Instant::now();
     while start.elapsed() < LONGEST {
@@ -50,7 +50,7 @@ pub fn shrink(mut case: Case, mut answers: Answers) -> (Case, Answers) {
     (case, answers)
 }
 
-/// For each case the two answers, if they still differ.
+/// For each case, the verdicts of both engines if they still differ.
 fn judge(cases: impl Iterator<Item = Case>) -> Vec<Option<Answers>> {
     let cases: Vec<_> = cases.map(|case| is_valid(&case).then_some(case)).collect();
     let valid = cases.iter().flatten();
@@ -70,7 +70,7 @@ fn judge(cases: impl Iterator<Item = Case>) -> Vec<Option<Answers>> {
     judged
 }
 
-/// Whether the policies are still valid: an invalid one would keep Envoy from starting.
+/// Whether the policies are still valid. With an invalid policy, Envoy would not start.
 fn is_valid(case: &Case) -> bool {
     let mut diagnostics = mesh_authz::diagnostic::Diagnostics::new();
     for node in case.set.nodes() {
@@ -79,7 +79,8 @@ fn is_valid(case: &Case) -> bool {
     diagnostics.count() == 0
 }
 
-/// Everything that can be taken out, what stands last first: so one removal does not move what another one means.
+/// All parts that can be removed, the last ones first. In this order, a removal does not change the index of a later
+/// one.
 fn removals(case: &Case) -> Vec<Removal> {
     let mut removals = vec![Removal::Claims, Removal::ForwardedFor];
     removals.extend((0..case.question.headers.len()).map(Removal::Header));

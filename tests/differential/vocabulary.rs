@@ -1,8 +1,8 @@
-//! Small vocabularies, chosen so that values of policies and of requests often just meet or just miss each other.
+//! Small sets of words. The values of policies and requests are made from them, so they often match, or nearly match.
 
 use fastrand::Rng;
 
-/// Peer identities: near misses of one another, and forms that only look like SPIFFE ids of a workload.
+/// Peer identities. Some nearly match each other; some only look like the SPIFFE id of a workload.
 pub const IDENTITIES: [&str; 16] = [
     "cluster.local/ns/foo/sa/a",
     "cluster.local/ns/foo/sa/ab",
@@ -30,16 +30,16 @@ pub const PATHS: [&str; 20] = [
     "/", "/a", "/a/", "/a/b", "/a/b/c", "/ab", "/A", "/a.b", "/axb", "//a", "/a//b", "/a/*", "/a/b.c", "/admin",
     "/a%2Fb", "/a;b=c", "/a/b/", "/z/b/c/d", "/a*b", "/a=b@c:d",
 ];
-/// What may follow a path in a request.
+/// Suffixes of a path in a request.
 pub const QUERIES: [&str; 6] = ["", "", "", "?", "?x=/a", "?a/b"];
-/// Paths that Envoy's own wildcards do not take whole.
+/// Paths with characters that Envoy's own wildcards do not match.
 pub const ODD_PATHS: [&str; 6] = ["/a/b[1]", "/a|b", "/a/\"b\"", "/a/<b>", "/{a}", "/a/^b"];
-/// Bytes that only HTTP/2 carries in a path.
+/// Paths with bytes that only HTTP/2 can carry.
 pub const ODD_HTTP2_PATHS: [&[u8]; 3] = [b"/a/\xff", b"/\xc3\xa9", b"/a/\xc3\xa9/c"];
 pub const TEMPLATES: [&str; 10] =
     ["/{*}", "/{**}", "/a/{*}", "/a/{**}", "/{*}/b", "/{*}/b/{**}", "/a/{**}/c", "/{*}/{*}/", "/a/{*}/c", "/{**}/b"];
 
-/// The last two only HTTP/2 carries: Envoy refuses an unknown method in HTTP/1.
+/// The last two are for HTTP/2 only: in HTTP/1, Envoy refuses an unknown method.
 pub const METHODS: [&str; 6] = ["GET", "POST", "DELETE", "OPTIONS", "get", "GETS"];
 pub const HOSTS: [&str; 7] =
     ["example.com", "Example.COM", "example.com:80", "a.example.com", "xexample.com", "example.comx", "localhost"];
@@ -92,12 +92,11 @@ pub const CLAIM_VALUES: [&str; 7] = ["admin", "adm", "user", "5", "true", "[\"ad
 pub const METADATA: [(&str, &str); 3] =
     [("envoy.filters.http.x", "k"), ("envoy.filters.http.x", "k2"), ("envoy.filters.http.y", "k")];
 
-/// One of these.
 pub fn pick<T: Copy>(rng: &mut Rng, values: &[T]) -> T {
     values[rng.usize(..values.len())]
 }
 
-/// A value of a policy made from a word: the four forms, near misses, a star in the middle.
+/// Makes a policy value from a word: one of the four forms, a near miss, or a value with a star in the middle.
 pub fn form(rng: &mut Rng, word: &str) -> String {
     let cut = if word.is_empty() { 0 } else { rng.usize(..=word.len()) };
     let (head, tail) = if word.is_char_boundary(cut) { word.split_at(cut) } else { (word, "") };

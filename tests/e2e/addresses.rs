@@ -1,4 +1,4 @@
-//! Where a request comes from and where it arrives: `ipBlocks`, `remoteIpBlocks`, `destination.ip`, `ports`, SNI.
+//! The source and destination of a request: `ipBlocks`, `remoteIpBlocks`, `destination.ip`, `ports`, SNI.
 
 use std::net::{Ipv6Addr, TcpListener};
 
@@ -139,7 +139,7 @@ fn the_proxy_protocol_tells_the_client_and_the_destination() {
 
 #[test]
 fn several_listeners_are_told_apart_by_address_and_port() {
-    // A port that was free a moment ago, on an address that no other test uses.
+    // A port that the system has just reported as free, on an address that no other test uses.
     let free = TcpListener::bind(("127.0.0.9", 0)).unwrap().local_addr().unwrap();
     let asked = ask_alone(
         vec![

@@ -1,8 +1,8 @@
-//! Published ways around the authorization of a proxy, one test or more for each, named by its id.
+//! Published bypasses of a proxy's authorization. Each one has one test or more, with its id in the test's name.
 //!
-//! Each test sends the request that got past somebody's policy, and one close to it that has to pass. Some are for Envoy
-//! to stop, by its configuration: these run with `envoy/backend.yaml` as it ships. All others are for the filter, and
-//! those about paths run without Envoy's normalisation as well.
+//! Each test sends the request that bypassed a policy, and a similar request that must pass. Envoy's configuration must
+//! stop some of these requests. Their tests run with `envoy/backend.yaml` as shipped. The filter must stop all others.
+//! The tests about paths also run without Envoy's path normalisation.
 
 use serde_json::{Value, json};
 use testbed::{Client, Http2Request, Issuer, Request, San};
@@ -16,13 +16,13 @@ use crate::sidecar::{Blueprint, FRONTEND, PATIENCE, STRANGER, Sidecar, Version, 
 use crate::stricter::{both, both_with, statuses};
 use crate::updates::{deny, listener};
 
-/// What becomes of a request.
+/// The result of a request.
 #[derive(Debug, PartialEq, Eq)]
 enum Fate {
     Passed,
-    /// By the filter.
+    /// Refused by the filter.
     Refused,
-    /// By anyone else, with this status.
+    /// Any other status, which did not come from the filter.
     Failed(u16),
 }
 
@@ -33,13 +33,13 @@ fn fate(client: &Client, request: &impl Sent) -> Fate {
     match response.status {
         200 | 101 => Passed,
         403 if response.text() == "RBAC: access denied" => Refused,
-        // A CONNECT does not wait for a body.
+        // After a CONNECT, the client does not wait for a body.
         403 if response.header("x-details").is_some_and(|details| details.starts_with("rbac_access_denied")) => Refused,
         status => Failed(status),
     }
 }
 
-/// What becomes of a request for a path, over either version of HTTP.
+/// The result of a request for a path. It must be the same over HTTP/1.1 and HTTP/2.
 #[track_caller]
 fn get(sidecar: &Sidecar, path: &str) -> Fate {
     let client = sidecar.client(FRONTEND);
@@ -62,19 +62,19 @@ fn assert_passes(sidecar: &Sidecar, paths: &[&str]) {
     }
 }
 
-/// The releases of August 2026 with which Envoy came to know parameters of path segments, `/admin;x=y`.
+/// The releases of August 2026 in which Envoy began to recognize the parameters of path segments, `/admin;x=y`.
 const FIXES_OF_PATH_PARAMETERS: [Version; 4] = [(1, 36, 10), (1, 37, 6), (1, 38, 4), (1, 39, 1)];
 
 fn blueprint(policy: &Value) -> Blueprint {
     Blueprint::new(&json!({ "policies": [policy] }))
 }
 
-/// The sidecar that ships, with nothing changed but its port and its policies.
+/// The shipped sidecar. Only its port and its policies are changed.
 fn as_it_ships(policy: &Value) -> Sidecar {
     blueprint(policy).start()
 }
 
-/// The filter with all that Envoy does for it, and without.
+/// The filter with Envoy's normalisation of paths, and without it.
 fn with_and_without_normalisation(policy: &Value) -> [Sidecar; 2] {
     [blueprint(policy).start_shared(), on_its_own(policy)]
 }
@@ -89,7 +89,7 @@ fn verifying_tokens(policy: &Value) -> Sidecar {
     blueprint(policy).filter(jwt_authn()).start_shared()
 }
 
-/// What becomes of a request with a verified token of these claims.
+/// The result of a request with a verified token that has these claims.
 fn fate_of_claims(sidecar: &Sidecar, claims: &Value) -> Fate {
     fate(&sidecar.client(FRONTEND), &with_token(issuer(), claims))
 }
@@ -113,7 +113,7 @@ fn cve_2019_9901_dot_segments_do_not_hide_a_path() {
     let sidecar = as_it_ships(&on_paths("DENY", "paths", "/admin"));
     assert_refused(&sidecar, &["/public/../admin", "/public/%2e%2e/admin", "/./admin", "/public/..%2fadmin"]);
     assert_passes(&sidecar, &["/public/../data"]);
-    // The policies and the application have the same path before them.
+    // The application gets the same path that the policies were compared with.
     assert_eq!(sidecar.app.last_request().unwrap().path, "/data");
 }
 
@@ -124,7 +124,7 @@ fn cve_2026_73551_dot_segments_with_parameters_hide_a_path_from_old_envoys_only(
         if sidecar.has_fix(&FIXES_OF_PATH_PARAMETERS) {
             assert_refused(&sidecar, &[path]);
         } else {
-            // To such an Envoy `..;` is a name. An application that takes it for `..` serves /admin.
+            // For such an Envoy, `..;` is an ordinary name. An application that reads it as `..` serves /admin.
             assert_passes(&sidecar, &[path]);
             assert_eq!(sidecar.app.last_request().unwrap().path, path);
         }
@@ -132,7 +132,7 @@ fn cve_2026_73551_dot_segments_with_parameters_hide_a_path_from_old_envoys_only(
     assert_passes(&sidecar, &["/admin;x", "/data;x", "/public/..;/data"]);
 }
 
-/// Policies know nothing of how routes are found. `docs/envoy-versions.md` says not to configure routes this way.
+/// Policies do not depend on how Envoy matches routes. `docs/envoy-versions.md` says not to configure routes this way.
 #[test]
 fn cve_2026_73553_a_route_that_ignores_path_parameters_answers_to_names_that_no_policy_has() {
     let native = json!({ "url_path": { "path": { "exact": "/admin" } } });
@@ -147,7 +147,7 @@ fn cve_2026_73553_a_route_that_ignores_path_parameters_answers_to_names_that_no_
     let in_native = if sidecars[1].has_fix(&FIXES_OF_PATH_PARAMETERS) { 403 } else { 200 };
     assert_eq!(get("/admin"), [403, 403]);
     assert_eq!(get("/admin;x=y"), [200, in_native]);
-    // A policy can name them.
+    // A policy can match these paths explicitly.
     let covering = on_paths("DENY", "paths", "/admin;*");
     assert_refused(&blueprint(&covering).start_shared(), &["/admin;x=y", "/admin;"]);
     assert_passes(&blueprint(&covering).start_shared(), &["/data;x"]);
@@ -159,7 +159,7 @@ fn cve_2020_8595_neither_query_nor_fragment_hides_a_path() {
     for sidecar in with_and_without_normalisation(&policy) {
         assert_refused(&sidecar, &["/admin?x", "/admin?", "/admin?/data"]);
         assert_passes(&sidecar, &["/data?x", "/data?/admin"]);
-        // Envoy answers this one by itself.
+        // Envoy itself refuses this request.
         assert_eq!(get(&sidecar, "/admin#x"), Failed(400));
     }
     assert_fragments_are_cut_off(&policy, "/admin");
@@ -174,8 +174,8 @@ fn cve_2021_39156_a_fragment_does_not_hide_a_path() {
     assert_fragments_are_cut_off(&policy, "/user/profile");
 }
 
-/// Asserts that the filter by itself knows a denied path with a fragment. Envoy lets none in, but a filter ahead of ours
-/// can make one: here, out of a header.
+/// Asserts that the filter itself refuses a denied path with a fragment. Envoy accepts no such path from a client, but
+/// a filter that runs before ours can set one. Here, that filter takes it from a header.
 #[track_caller]
 fn assert_fragments_are_cut_off(policy: &Value, denied: &str) {
     let rewrite = "function envoy_on_request(request)
@@ -256,7 +256,7 @@ fn cve_2026_32811_a_path_is_the_bytes_before_the_query_and_never_a_url() {
         assert_refused(&sidecar, &[denied, &format!("{denied}?x"), &format!("{denied}?//y/../z")]);
         assert_passes(&sidecar, near);
     }
-    // A proxy's way to write a path: Envoy takes the host from it.
+    // A request to a proxy has a whole URL as its path. Envoy takes the host from it.
     let sidecar = on_its_own(&on_paths("DENY", "paths", "/mypath"));
     let client = sidecar.client(FRONTEND);
     assert_eq!(fate(&client, &Request::get("http://other.example/mypath?x")), Refused);
@@ -277,7 +277,7 @@ fn cve_2026_73547_a_connect_without_a_path_matches_no_path() {
         assert_eq!(fate(&client, &connect(authority)), expected, "{action} {field}");
         let http1 = Request::new("CONNECT", authority).host(authority);
         assert_eq!(fate(&client, &http1), expected, "{action} {field} over HTTP/1.1");
-        // The same policy, and a request with a path.
+        // With the same policy, a request that has a path.
         let admin_is_refused = (action == "DENY") == (field == "paths");
         assert_eq!(get(&sidecar, "/admin") == Refused, admin_is_refused, "{action} {field}");
     }
@@ -293,7 +293,7 @@ fn on_hosts(hosts: &[&str]) -> Sidecar {
     blueprint(&deny_hosts(hosts)).start_shared()
 }
 
-/// What becomes of a request to a host, over either version of HTTP.
+/// The result of a request to a host. It must be the same over HTTP/1.1 and HTTP/2.
 #[track_caller]
 fn to_host(sidecar: &Sidecar, host: &str) -> Fate {
     let client = sidecar.client(FRONTEND);
@@ -337,7 +337,7 @@ fn on_role_header(action: &str, value: &str) -> Value {
     policy("role", action, &[when("request.headers[x-role]", &[value])])
 }
 
-/// What becomes of a request with these values in as many lines of the header `x-role`, over either version of HTTP.
+/// The result of a request with one header line `x-role` for each value. It must be the same over HTTP/1.1 and HTTP/2.
 #[track_caller]
 fn with_roles(sidecar: &Sidecar, roles: &[&[u8]]) -> Fate {
     let client = sidecar.client(FRONTEND);
@@ -356,7 +356,7 @@ fn cve_2020_25017_and_cve_2021_32777_every_line_of_a_header_counts() {
         assert_eq!(with_roles(&sidecar, &roles), Refused);
     }
     assert_eq!(with_roles(&sidecar, &[b"user", b"guest"]), Passed);
-    // One line is one value.
+    // One line is one value, even with a comma in it.
     assert_eq!(with_roles(&sidecar, &[b"user,admin"]), Passed);
 }
 
@@ -384,7 +384,7 @@ fn cve_2023_27488_and_cve_2026_73552_bytes_that_are_no_text_are_bytes() {
     for odd in [&b"\xffadmin"[..], b"adm\xffin", b"\x80"] {
         assert_eq!([with_roles(&denying, &[odd]), with_roles(&allowing, &[odd])], [Passed, Refused]);
     }
-    // In a path over HTTP/2: over HTTP/1.1 Envoy refuses them by itself.
+    // Such bytes in a path, over HTTP/2. Over HTTP/1.1, Envoy itself refuses them.
     for sidecar in with_and_without_normalisation(&on_paths("DENY", "paths", "/admin*")) {
         let client = sidecar.client(FRONTEND);
         for odd in [&b"/admin\xff"[..], b"/admin\x80\xc3(", "/admin\u{e9}".as_bytes()] {
@@ -480,7 +480,7 @@ fn plaintext_is_nobody() {
         let optional = blueprint(&policy).optional_client_certificate().start_shared();
         assert_eq!(fate(&optional.anonymous_client(), &Request::get("/")), Refused);
         assert_eq!(get(&optional, "/"), Passed);
-        // As it ships, nobody gets as far as the filter.
+        // With the shipped configuration, no such client reaches the filter.
         let required = blueprint(&policy).start_shared();
         assert!(required.anonymous_client().send(&Request::get("/")).is_err());
         assert!(required.plain_client().send(&Request::get("/")).is_err());
@@ -499,7 +499,7 @@ fn cve_2021_21378_a_token_that_nobody_has_verified_says_nothing() {
     let nobody_verifies = blueprint(&policy).start_shared();
     assert_eq!(fate(&nobody_verifies.client(FRONTEND), &genuine), Refused);
 
-    // An Envoy that lets requests through whose tokens it could not verify.
+    // An Envoy that also accepts requests whose tokens it could not verify.
     let mut lenient = jwt_authn();
     lenient["typed_config"]["rules"][0]["requires"]["requires_any"]["requirements"] =
         json!([{ "provider_name": "test" }, { "allow_missing_or_failed": {} }]);
@@ -527,7 +527,7 @@ fn null_claim_matches_nothing() {
 
 #[test]
 fn list_mimicry_is_a_string() {
-    // `["admin"]` in the encoding in which Envoy hands lists to a filter, and as JSON.
+    // `["admin"]` in the encoding in which Envoy passes lists to a filter, and as JSON.
     let mimicry = ["\u{1}\0\0\0\u{5}\0\0\0\0\0\0\0admin\0\0", "[\"admin\"]", "[admin]"];
     for (action, of_text, of_list) in [("DENY", Passed, Refused), ("ALLOW", Refused, Passed)] {
         let sidecar = verifying_tokens(&on_role_claim(action, "admin"));
@@ -561,7 +561,7 @@ fn preflight_is_no_exception() {
     assert_eq!([fate(&client, &preflight), fate(&client, &with_token)], [Refused, Passed]);
 }
 
-// Ways to speak, and ways to fail.
+// Protocols and failures.
 
 #[test]
 fn websocket_over_http2_is_a_get() {
@@ -577,7 +577,7 @@ fn websocket_over_http2_is_a_get() {
         let policy = policy("methods", "ALLOW", &[to(json!({ "methods": [method] }))]);
         assert_eq!(open(&accepting_extended_connect(json!([policy]))), status, "ALLOW {method}");
     }
-    // The sidecar that ships takes a WebSocket over HTTP/1.1 only.
+    // The shipped sidecar accepts a WebSocket over HTTP/1.1 only.
     let sidecar = as_it_ships(&policy("methods", "DENY", &[to(json!({ "methods": ["GET"] }))]));
     assert!(!sidecar.client(FRONTEND).connect_http2().unwrap().allows_extended_connect());
     let upgrade = Request::get("/socket").header("connection", "upgrade").header("upgrade", "websocket");

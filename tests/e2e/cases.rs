@@ -1,4 +1,5 @@
-//! The project's own test files, each request of each file for real: what `mesh-authz test` promises, Envoy keeps.
+//! Sends every request of the project's own test files through Envoy. Envoy must give the result that `mesh-authz test`
+//! reports.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -13,11 +14,10 @@ use testbed::{Client, Request, Response, Tls};
 use crate::jwt::{issuer, jwt_authn};
 use crate::sidecar::{Blueprint, DENIED_BY_NONE, PATIENCE, Sidecar, authority, filter_lines, project};
 
-/// What carries a token, and the direct peer's address, beside what the request is about.
+/// The headers that carry the token and the direct peer's address. They are added to the headers of the test's request.
 const TOKEN: &str = "x-test-token";
 const SOURCE_IP: &str = "x-test-source-ip";
 
-/// The test files of the project.
 fn files() -> Vec<PathBuf> {
     let examples =
         folder("examples").into_iter().filter(|path| path.is_dir()).flat_map(|dir| yaml_files(&dir, "tests"));
@@ -42,7 +42,7 @@ fn yaml_files(folder: &PathBuf, prefix: &str) -> Vec<PathBuf> {
     entries.filter(wanted).collect()
 }
 
-/// Why a request cannot be sent as it is written; `None`: it can.
+/// The reason why a request cannot be sent as it is written; `None` if it can be sent.
 fn cannot_be_sent(request: &RequestFields) -> Option<&'static str> {
     let visible = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
     let families = [request.remote_ip.or(request.source_ip), request.destination_ip];
@@ -62,7 +62,7 @@ fn cannot_be_sent(request: &RequestFields) -> Option<&'static str> {
     }
 }
 
-/// The listener for the tests of a file that have this dynamic metadata.
+/// The listener for those tests of a file that have this dynamic metadata.
 fn listener(file: &TestFile, metadata: &[(String, Value)]) -> Value {
     let config = render::plugin_config(&file.set.resources, &(&file.set.workload).into(), &file.set.mesh);
     let mut config = serde_json::to_value(config).unwrap();
@@ -71,7 +71,7 @@ fn listener(file: &TestFile, metadata: &[(String, Value)]) -> Value {
     let mut jwt = jwt_authn();
     let provider = &mut jwt["typed_config"]["providers"]["test"];
     provider["from_headers"] = json!([{ "name": TOKEN }]);
-    // Claims as the file has them.
+    // The claims must be exactly those in the file.
     provider.as_object_mut().unwrap().remove("normalize_payload_in_metadata");
     let set: Vec<_> =
         metadata.iter().map(|(filter, value)| json!({ "metadata_namespace": filter, "value": value })).collect();
@@ -86,7 +86,7 @@ fn listener(file: &TestFile, metadata: &[(String, Value)]) -> Value {
                 "metadata": set,
             },
         }))
-        // Paths as the file has them, and addresses as the test claims them.
+        // The paths must be exactly those in the file, and the addresses those of the test.
         .setting("normalize_path", json!(false))
         .setting("merge_slashes", json!(false))
         .setting("path_with_escaped_slashes_action", json!("KEEP_UNCHANGED"))
@@ -158,7 +158,7 @@ fn http_request(fields: &RequestFields) -> Request {
     request
 }
 
-/// Sends a test's request; `Err`: what is not as expected.
+/// Sends the request of a test. `Err` says what is not as expected.
 fn run(sidecar: &Sidecar, address: SocketAddr, test: &Test) -> Result<(), String> {
     let mark = sidecar.envoy.log_mark();
     let response = client(&test.request, address).send(&http_request(&test.request)).map_err(|e| e.to_string())?;
@@ -176,7 +176,7 @@ fn run(sidecar: &Sidecar, address: SocketAddr, test: &Test) -> Result<(), String
     if as_expected { Ok(()) } else { Err(format!("expected {expect}, and Envoy says {line}")) }
 }
 
-/// What became of the request; the status, the response code details and the decision log must agree about it.
+/// The verdict on the request. The status, the response code details and the decision log must agree on it.
 fn outcome(response: &Response, line: &Value) -> Result<Verdict, String> {
     let details = response.header("x-details").unwrap_or_default();
     let (verdict, expected) = match (line["policy"].as_str(), line["rule"].as_u64()) {
@@ -192,7 +192,8 @@ fn outcome(response: &Response, line: &Value) -> Result<Verdict, String> {
     if got == expected { Ok(verdict) } else { Err(format!("{got:?} does not agree with {line}")) }
 }
 
-/// Requests to send, each with the name of its listener and its file; and those that cannot be sent, with the reasons.
+/// The requests to send, each with its file and the name of its listener, and the requests that cannot be sent, each
+/// with the reason.
 #[derive(Default)]
 struct Plan<'f> {
     listeners: Vec<Value>,
@@ -204,7 +205,7 @@ impl<'f> Plan<'f> {
     fn new(files: &'f [TestFile]) -> Self {
         let mut plan = Self::default();
         for file in files {
-            // One listener for all tests of the file with the same dynamic metadata.
+            // All tests of the file with the same dynamic metadata share one listener.
             let mut groups: Vec<(Vec<(String, Value)>, String)> = Vec::new();
             for test in &file.tests {
                 if let Some(reason) = cannot_be_sent(&test.request) {
@@ -232,7 +233,7 @@ impl<'f> Plan<'f> {
         name
     }
 
-    /// Sends all requests through one Envoy; what is not as expected.
+    /// Sends all requests through one Envoy. Returns what is not as expected.
     fn run(&self) -> Vec<String> {
         let mut blueprint = Blueprint::new(&json!({ "policies": [] }));
         blueprint.bootstrap["static_resources"]["listeners"] = json!(self.listeners);
@@ -263,11 +264,11 @@ fn hardly_any_request_of_a_test_file_cannot_be_sent() {
     let files = read(&files());
     let skipped = Plan::new(&files).skipped;
     let requests: usize = files.iter().map(|file| file.tests.len()).sum();
-    // Whoever adds one that cannot be sent says so here.
+    // If you add a request that cannot be sent, change this number.
     assert_eq!(skipped.len(), SKIPPED, "of {requests} requests:\n{}", skipped.join("\n"));
 }
 
-/// How many requests of all files have a form that cannot be sent.
+/// The number of requests in all files that cannot be sent as they are written.
 const SKIPPED: usize = 0;
 
 #[test]

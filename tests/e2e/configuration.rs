@@ -1,4 +1,5 @@
-//! Configurations: what is refused, and what whoever wrote it reads; who the workload is; which policies apply to it.
+//! Plugin configurations: which ones are refused and with which messages, how the workload is determined, and which
+//! policies apply to it.
 
 use serde_json::{Value, json};
 use testbed::Request;
@@ -13,7 +14,7 @@ fn status(sidecar: &Sidecar, path: &str) -> u16 {
     sidecar.client(FRONTEND).send(&Request::get(path)).unwrap().status
 }
 
-/// What the filter says to a configuration that is refused.
+/// The lines that the filter logs about a configuration that it refuses.
 fn refusal(change: impl FnOnce(&mut Blueprint)) -> Vec<String> {
     let mut blueprint = Blueprint::new(&json!({ "policies": [] }));
     change(&mut blueprint);
@@ -45,7 +46,7 @@ fn every_error_of_a_configuration_is_named_with_policy_field_and_hint() {
         { "kind": "AuthorizationPolicy", "metadata": { "name": "second", "namespace": "shop" }, "spec": { "action": "DENY" } },
         policy("third", "DENY", &[json!({ "from": [{ "source": { "ipBlocks": ["10.0.0.0/33"] } }] })]),
     ] });
-    // With such a configuration Envoy does not even start.
+    // Envoy does not start with such a configuration.
     let lines = filter_lines(&Blueprint::new(&config).start_refused());
     for expected in [
         "policy default/first: policies[0].spec.rules[0].from[0].source.principal: unknown field, did you mean principals?",
@@ -124,7 +125,7 @@ fn policies_apply_by_namespace_and_labels_and_the_log_says_why() {
     let mut gateway = policy("for-gateway", "DENY", &[json!({})]);
     gateway["spec"]["targetRefs"] =
         json!([{ "group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "entrance" }]);
-    // Namespace and labels as the node metadata of `envoy/backend.yaml` has them: default, app=backend.
+    // The namespace and labels come from the node metadata in `envoy/backend.yaml`: default, app=backend.
     let sidecar = Sidecar::start(&json!({ "policies": [
         in_namespace("default"),
         in_namespace("istio-system"),
@@ -166,7 +167,7 @@ fn the_configurations_workload_goes_before_the_node_metadata() {
     }
 }
 
-/// A sidecar whose policy has a selector, with this node metadata.
+/// A sidecar with this node metadata and one policy, which has a selector.
 fn with_node_metadata(metadata: Value) -> Blueprint {
     let mut blueprint = Blueprint::new(&json!({ "policies": [for_label("mine", "backend")] }));
     blueprint.bootstrap["node"]["metadata"] = metadata;
@@ -180,7 +181,7 @@ fn a_selector_is_refused_while_the_labels_are_unknown() {
         &lines,
         "policy default/mine: has a selector, and the labels of this workload are unknown; set `workload.labels`",
     );
-    // No labels are labels.
+    // An empty map of labels counts as known labels.
     let sidecar = with_node_metadata(json!({ "LABELS": {} })).start();
     assert_eq!(status(&sidecar, "/mine"), 200);
 }

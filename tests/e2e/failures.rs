@@ -1,4 +1,4 @@
-//! Filters that do not come up, and filters that break down: no request passes, and whoever runs Envoy reads why.
+//! Filters that do not start, and filters that fail later. No request passes, and Envoy's log says why.
 
 use serde_json::{Value, json};
 use testbed::{Envoy, Request};
@@ -9,7 +9,7 @@ fn nothing_to_decide() -> Blueprint {
     Blueprint::new(&json!({ "policies": [] }))
 }
 
-/// Envoy with this module in the filter's place must not start, and say so.
+/// Asserts that Envoy does not start with this module in place of the filter, and that it logs the cause.
 #[track_caller]
 fn assert_refused(module: &[u8], cause: &str) {
     let mut blueprint = nothing_to_decide();
@@ -58,7 +58,7 @@ fn envoy_does_not_start_with_a_module_that_wants_more_memory_than_it_may_have() 
     assert_refused(&module(65_536, "(i32.const 0)"), "Failed to initialize Wasm code");
 }
 
-/// A module that Envoy takes for a filter: so many pages of memory, and this for every request.
+/// A module that Envoy accepts as a filter. It has `pages` pages of memory and runs `on_request` for every request.
 fn module(pages: u32, on_request: &str) -> Vec<u8> {
     let text = format!(
         r#"(module
@@ -78,7 +78,7 @@ pub fn trapping_module() -> Vec<u8> {
     module(1, "unreachable")
 }
 
-/// While the module breaks down on requests, none passes.
+/// Asserts that no request passes if the module fails on requests.
 fn assert_breaks_down(module: Vec<u8>, cause: &str) {
     let mut blueprint = nothing_to_decide();
     blueprint.replace_module(module);
@@ -100,7 +100,7 @@ fn nothing_passes_while_the_vm_fails_on_requests() {
     assert_breaks_down(trapping_module(), "RuntimeError: unreachable");
 }
 
-/// Envoy then starts a new VM for the next request, if some time has passed since the last.
+/// With `FAIL_RELOAD`, Envoy starts a new VM for the next request if enough time has passed since the last start.
 #[test]
 fn nothing_passes_while_a_vm_that_fails_is_reloaded() {
     let mut blueprint = nothing_to_decide();
@@ -115,7 +115,7 @@ fn nothing_passes_while_a_vm_that_fails_is_reloaded() {
 
 #[test]
 fn nothing_passes_once_the_vm_has_taken_all_the_memory_there_is() {
-    // A mebibyte more until there is no more, and then a write behind the end.
+    // Allocates one mebibyte at a time until the memory is exhausted, and then writes behind its end.
     let grow = "(loop $more (br_if $more (i32.ne (memory.grow (i32.const 16)) (i32.const -1))))
                 (i32.store (i32.const -8) (i32.const 1)) (i32.const 0)";
     assert_breaks_down(module(1, grow), "memory access out of bounds");
@@ -144,7 +144,7 @@ fn envoy_does_not_start_without_the_labels_that_policies_ask_for() {
     assert!(log.contains("policy default/mine: has a selector, and the labels of this workload are unknown"), "{log}");
 }
 
-/// A filter that runs this on every request.
+/// A filter that runs this Lua code on every request.
 fn lua(code: &str) -> Value {
     json!({
         "name": "envoy.filters.http.lua",
@@ -168,7 +168,7 @@ fn a_filter_ahead_that_clears_the_route_changes_nothing() {
     let sidecar = denies_admin().filter(lua("handle:clearRouteCache()")).start();
     assert_eq!([status(&sidecar, "/admin"), status(&sidecar, "/data")], [403, 200]);
 
-    // The path that counts is the one that the application gets.
+    // The filter decides by the path that the application gets.
     let rewrite = "handle:headers():replace(':path', '/admin') handle:clearRouteCache()";
     let sidecar = denies_admin().filter(lua(rewrite)).start();
     assert_eq!([status(&sidecar, "/admin"), status(&sidecar, "/data")], [403, 403]);
@@ -183,7 +183,8 @@ fn a_request_without_a_route_is_decided_all_the_same() {
     assert_eq!([status(&sidecar, "/admin"), status(&sidecar, "/data")], [403, 404]);
 }
 
-/// What docs/envoy.md warns of: the filter cannot know what others do behind it, or that a route leaves it out.
+/// The cases that docs/envoy.md warns about: the filter cannot know what filters after it do, or that a route disables
+/// it.
 #[test]
 fn a_filter_behind_and_a_route_can_undo_a_decision() {
     let mut blueprint = denies_admin();

@@ -1,4 +1,4 @@
-//! Headers, value by value and byte by byte: `request.headers[…]`.
+//! `request.headers[…]`: several values of a header, and values with any bytes.
 
 use serde_json::json;
 use testbed::{Http2Request, Request};
@@ -20,7 +20,7 @@ fn about_roles() -> Asked {
 
 const ALL: [&str; 6] = ["exact", "prefix", "suffix", "any", "accent", "accent-prefix"];
 
-/// Asserts, over both versions of HTTP, which questions the values of the header match.
+/// Asserts which questions the values of the header match, over both versions of HTTP.
 #[track_caller]
 fn expect(asked: &Asked, values: &[&[u8]], matching: &[&str]) {
     let client = asked.client(FRONTEND);
@@ -127,7 +127,7 @@ fn headers_of_fifty_kibibytes_are_decided_like_others() {
         let request = Http2Request::get("/").header("x-filler", &filler).header("x-role", role);
         assert_eq!(asked.answer("role", &client, &request), expected);
     }
-    // Close to what Envoy takes unless told otherwise, 100 lines.
+    // This is close to Envoy's default limit of 100 header lines.
     let many =
         (0..80).fold(Request::get("/").header("x-role", "admin"), |request, n| request.header(format!("x-{n}"), "y"));
     assert_eq!(asked.answer("role", &client, &many), Match);

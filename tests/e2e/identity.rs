@@ -1,4 +1,4 @@
-//! Who the peer is: `principals`, `namespaces`, `serviceAccounts`, `trustDomains` and their conditions.
+//! The identity of the peer: `principals`, `namespaces`, `serviceAccounts`, `trustDomains` and their conditions.
 
 use serde_json::json;
 use testbed::{Client, Request, San};
@@ -6,7 +6,7 @@ use testbed::{Client, Request, San};
 use crate::question::{Answer, Answer::*, Asked, ask, ask_alone, ask_with, source};
 use crate::sidecar::{Blueprint, FRONTEND, STRANGER, authority};
 
-/// What a question says about a plain request of this client.
+/// The answer to a question for a plain `GET /` from this client.
 fn answer(asked: &Asked, name: &str, client: &Client) -> Answer {
     asked.answer(name, client, &Request::get("/"))
 }
@@ -45,7 +45,7 @@ fn a_principal_of_another_case_or_length_is_another_principal() {
     ] {
         assert_eq!(answer(&asked, "exact", &asked.client(other)), NoMatch, "{other}");
     }
-    // CVE-2020-16844: the namespace stands twice.
+    // CVE-2020-16844: the identity contains the beginning of the suffix twice.
     assert_eq!(answer(&asked, "suffix", &asked.client("td/ns/ns1/sa/foo")), Match);
     assert_eq!(answer(&asked, "suffix", &asked.client("td/ns/ns/ns1/sa/foo")), Match);
     assert_eq!(answer(&asked, "suffix", &asked.client("td/ns/ns2/sa/foo")), NoMatch);
@@ -67,7 +67,7 @@ fn namespaces_are_a_segment_of_the_identity() {
         assert_eq!(answer(&asked, name, &of("team-b")), Match, "{name}");
         assert_eq!(answer(&asked, name, &of("tee-c")), NoMatch, "{name}");
     }
-    // istio#59992: a dot is a dot.
+    // istio#59992: a dot matches only a dot.
     assert_eq!(answer(&asked, "dot", &of("a.b")), Match);
     assert_eq!(answer(&asked, "dot", &of("axb")), NoMatch);
 }
@@ -86,7 +86,7 @@ fn service_accounts_name_a_namespace_or_mean_the_policys() {
     assert_eq!([answer(&asked, "own", &own), answer(&asked, "own", &other)], [Match, NoMatch]);
     let longer = asked.client("cluster.local/ns/default/sa/reader2");
     assert_eq!(answer(&asked, "own", &longer), NoMatch);
-    // CVE-2026-39350: a dot is a dot.
+    // CVE-2026-39350: a dot matches only a dot.
     assert_eq!(answer(&asked, "dot", &asked.client("cluster.local/ns/default/sa/cert-manager.io")), Match);
     assert_eq!(answer(&asked, "dot", &asked.client("cluster.local/ns/default/sa/cert-manager-io")), NoMatch);
 }
@@ -107,7 +107,7 @@ fn trust_domains_are_the_first_segment() {
     for (name, expected) in [("any", Match), ("exact", NoMatch), ("prefix", NoMatch), ("suffix", NoMatch)] {
         assert_eq!(answer(&asked, name, &of("test.example.evil")), expected, "{name}");
     }
-    // A wildcard does not leave its segment.
+    // A wildcard matches only within the first segment.
     assert_eq!(answer(&asked, "suffix", &asked.client("evil/ns/prod.example/sa/x")), NoMatch);
     let without_uri = asked.client_named(&[San::Dns("prod.example".into())], None);
     assert_eq!(answer(&asked, "any", &without_uri), NoMatch);
@@ -171,10 +171,10 @@ fn further_uris_of_a_certificate_are_unreadable() {
     };
     let answers = |client: &Client| ["frontend", "stranger", "none"].map(|name| answer(&asked, name, client));
     assert_eq!(answers(&named(&[FRONTEND])), [Match, NoMatch, NoMatch]);
-    // Envoy's own filter would compare the second; this one knows that there is one, and not what it says.
+    // Envoy's own filter would also compare the second URI. This filter knows that it exists, but not its value.
     assert_eq!(answers(&named(&[FRONTEND, STRANGER])), [Match, Unreadable, Unreadable]);
     assert_eq!(answers(&named(&[STRANGER, FRONTEND])), [Unreadable, Match, Unreadable]);
-    // A comma within the only one is no second.
+    // A comma inside the only URI does not make a second URI.
     assert_eq!(answers(&named(&[&format!("{FRONTEND},spiffe://{STRANGER}")])), [NoMatch; 3]);
 }
 
@@ -221,7 +221,7 @@ fn a_principal_of_the_mesh_stands_for_itself_in_every_alias() {
         assert_eq!(answer(&asked, name, &of("td4")), NoMatch, "{name}");
     }
     assert_eq!([answer(&asked, "foreign", &of("td4")), answer(&asked, "foreign", &of("td1"))], [Match, NoMatch]);
-    // Not five segments: no expansion.
+    // This principal does not have five segments, so it is not expanded to the aliases.
     assert_eq!(answer(&asked, "short", &of("td1")), NoMatch);
 }
 

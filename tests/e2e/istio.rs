@@ -1,5 +1,5 @@
-//! What Istio's proxy loads from `examples/istio`, in a real Envoy: the filters in their order, the configuration as JSON
-//! in a string, and the node metadata as Istio's bootstrap has it.
+//! Loads into a real Envoy what Istio's proxy loads from `examples/istio`: the filters in the same order, the
+//! configuration as JSON in a string, and the node metadata of Istio's bootstrap.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ fn resources(file: &str) -> Vec<Value> {
     documents.into_iter().map(|document| serde_json::to_value(document).unwrap()).collect()
 }
 
-/// What Istio's bootstrap says of a pod with these labels.
+/// The node metadata that Istio's bootstrap has for a pod with these labels.
 fn node_metadata(labels: &Value) -> Value {
     let mut labels = labels.clone();
     for (key, value) in [
@@ -46,7 +46,7 @@ fn node_metadata(labels: &Value) -> Value {
     })
 }
 
-/// The filter that Istio makes of the `RequestAuthentication`.
+/// The filter that Istio generates from the `RequestAuthentication`.
 fn jwt_authn() -> Value {
     let files = ["examples/istio/request-authentication.yaml", "examples/tutorial/allow-nothing-backend.yaml"];
     let (bootstrap, _) = render(&[&["envoy"], &files[..], &["--label", "app=backend"]].concat());
@@ -62,7 +62,7 @@ fn sidecar(file: &str, kind: &str) -> Sidecar {
     let mut blueprint = Blueprint::new(&json!({ "policies": [] })).telling_details();
     blueprint.bootstrap["node"]["metadata"] = node_metadata(&deployment["spec"]["template"]["metadata"]["labels"]);
     let router = blueprint.manager()["http_filters"].as_array().unwrap().last().unwrap().clone();
-    // INSERT_FIRST, then Istio's own filter, then the phase AUTHZ.
+    // The order: a filter with INSERT_FIRST, then Istio's own filter, then filters in the phase AUTHZ.
     let mut all = filters(&resources(file), kind);
     all.insert(1, jwt_authn());
     all.push(router);
@@ -85,7 +85,7 @@ fn a_cluster_with_the_example_does_what_its_readme_says() {
             let response = sidecar.client(principal).send(&Request::new(method, path)).unwrap();
             assert_eq!(response.status, expected, "{kind}: {principal} {method} {path}\n{}", sidecar.envoy.log());
         }
-        // The token is looked at first, by Istio's filter.
+        // Istio's filter checks the token first.
         let nonsense = Request::get("/api/v1/data").header("authorization", "Bearer nonsense");
         assert_eq!(sidecar.client(FRONTEND).send(&nonsense).unwrap().status, 401);
         let applies = "2 of 2 policies, with 1 rules, apply to this workload in namespace default";

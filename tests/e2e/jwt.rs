@@ -1,4 +1,4 @@
-//! Verified tokens: `requestPrincipals`, `request.auth.…`, through Envoy's own `jwt_authn`.
+//! `requestPrincipals` and `request.auth.…`: tokens that Envoy's own `jwt_authn` has verified.
 
 use std::sync::OnceLock;
 
@@ -8,13 +8,14 @@ use testbed::{Issuer, Request};
 use crate::question::{Answer, Answer::*, Asked, Question, ask_with, condition, source};
 use crate::sidecar::FRONTEND;
 
-/// Who signs the tokens of this test run.
+/// The issuer that signs the tokens in this test run.
 pub fn issuer() -> &'static Issuer {
     static ISSUER: OnceLock<Issuer> = OnceLock::new();
     ISSUER.get_or_init(|| Issuer::new().unwrap())
 }
 
-/// Envoy's filter that verifies tokens of [`issuer`], as Istio configures it; requests may come without one.
+/// Envoy's filter that verifies tokens of [`issuer`], configured as Istio does it. A request without a token is
+/// accepted.
 pub fn jwt_authn() -> Value {
     json!({
         "name": "envoy.filters.http.jwt_authn",
@@ -32,7 +33,7 @@ pub fn jwt_authn() -> Value {
     })
 }
 
-/// A request with a token of these claims.
+/// A request with a token that has these claims.
 pub fn with_token(issuer: &Issuer, claims: &Value) -> Request {
     Request::get("/").header("authorization", format!("Bearer {}", issuer.token(claims).unwrap()))
 }
@@ -110,7 +111,7 @@ fn a_request_without_a_token_has_no_claims() {
     let client = asked.client(FRONTEND);
     for name in ["any", "audience", "presenter", "claim"] {
         assert_eq!(asked.answer(name, &client, &Request::get("/")), NoMatch, "{name}");
-        // Nor has the request by which a browser asks for leave.
+        // A browser's preflight request has no claims either.
         assert_eq!(asked.answer(name, &client, &Request::new("OPTIONS", "/")), NoMatch, "{name}");
     }
     let claims = json!({ "iss": "i", "sub": "s", "aud": "a", "azp": "p", "role": "r" });
@@ -131,7 +132,7 @@ fn a_forged_token_does_not_get_past_envoy() {
 
 #[test]
 fn a_token_that_nobody_has_verified_says_nothing() {
-    // CVE-2021-21378: without jwt_authn the header is a header.
+    // CVE-2021-21378: without jwt_authn, the token is only the value of a header.
     let asked = crate::question::ask(vec![principal("any", "*")]);
     assert_eq!(answer(&asked, "any", &json!({ "iss": "i", "sub": "alice" })), NoMatch);
 }
@@ -162,7 +163,7 @@ fn claims_are_found_by_their_path() {
         claim("nested", "[realm][roles]", "admin"),
         claim("prefix", "[groups]", "adm*"),
         claim("dotted", "[https://issuer.example/groups]", "admin"),
-        // Malformed nesting is one key: what stands between the first and the last bracket.
+        // Malformed nesting is a single key: the text between the first and the last bracket.
         claim("odd", "[a]x[b]", "admin"),
     ]);
     for (name, claims, expected) in [
@@ -204,7 +205,7 @@ fn numbers_booleans_and_null_match_nothing() {
 #[test]
 fn a_string_that_looks_like_a_list_is_a_string() {
     let asked = ask(vec![claim("role", "[role]", "admin"), claim("prefix", "[role]", "\u{1}*")]);
-    // One element `admin`, in the encoding in which Envoy hands lists to a filter; and as JSON has it.
+    // A list with one element `admin`: in the encoding in which Envoy passes lists to a filter, and as JSON.
     let encoded = "\u{1}\0\0\0\u{5}\0\0\0\0\0\0\0admin\0\0";
     for text in [encoded, "[\"admin\"]", "admin\0", "user admin", "admin,user"] {
         assert_eq!(answer(&asked, "role", &json!({ "role": text })), NoMatch, "{text:?}");
@@ -222,7 +223,7 @@ fn a_scope_is_split_at_its_spaces() {
 
 #[test]
 fn a_line_feed_neither_hides_a_subject_nor_makes_one_present() {
-    // The expression `.+` does not match it, so a DENY rule would let it pass.
+    // Istio's regular expression `.+` does not match a line feed, so its DENY rule would let the request pass.
     let asked = ask(vec![principal("any", "*"), claim("claim", "[role]", "*"), principal("exact", "i/alice")]);
     assert_eq!(answer(&asked, "any", &json!({ "iss": "i", "sub": "a\nb" })), Unreadable);
     assert_eq!(answer(&asked, "claim", &json!({ "role": "a\nb" })), Unreadable);

@@ -1,4 +1,4 @@
-//! `envoy/func-e.yaml`, as its page says: it needs the filter and nothing else.
+//! `envoy/func-e.yaml` works as `envoy/func-e.md` says: it needs only the filter.
 
 use std::fs;
 

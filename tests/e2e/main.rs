@@ -1,4 +1,4 @@
-//! Requests through a real Envoy with the filter that ships, `dist/mesh_authz.wasm` (`make build` makes it).
+//! Sends requests through a real Envoy with the shipped filter, `dist/mesh_authz.wasm` (built by `make build`).
 
 #![allow(
     clippy::unwrap_used,

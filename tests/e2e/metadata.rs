@@ -1,4 +1,4 @@
-//! Dynamic metadata of other filters: `experimental.envoy.filters.FILTER[KEY]`.
+//! `experimental.envoy.filters.FILTER[KEY]`: the dynamic metadata of other filters.
 
 use serde_json::{Value, json};
 use testbed::Request;
@@ -59,7 +59,7 @@ fn a_string_matches_a_value_and_a_list_matches_a_value_in_brackets() {
         ("truth", NoMatch),
         ("any", Match),
         ("any-empty", NoMatch),
-        // A DENY rule stops it, and an ALLOW rule does not take it for present.
+        // A DENY rule counts this value as present. An ALLOW rule does not.
         ("any-line", Unreadable),
         ("missing", NoMatch),
         ("other-filter", NoMatch),

@@ -1,4 +1,4 @@
-//! How policies combine: AUDIT, dry run, CUSTOM, `permit-overrides`, and which of several rules is reported.
+//! How policies are combined: AUDIT, dry run, CUSTOM, `permit-overrides`. Also: which one of several rules is reported.
 
 use serde_json::{Value, json};
 use testbed::Request;
@@ -14,7 +14,7 @@ fn start(policies: Value, combining: &str) -> Sidecar {
     blueprint(policies, combining).start_shared()
 }
 
-/// As [`start`], with a log of its own.
+/// As [`start`], but in an Envoy of its own, so that the log has no lines of other tests.
 fn start_alone(policies: Value, combining: &str) -> Sidecar {
     blueprint(policies, combining).start()
 }
@@ -24,7 +24,7 @@ fn get(sidecar: &Sidecar, path: &str) -> (u16, Option<String>) {
     (response.status, response.header("x-details"))
 }
 
-/// What the decision log says about the last request for this path.
+/// The last line of the decision log with this path.
 fn decision(sidecar: &Sidecar, path: &str) -> Value {
     sidecar.decisions().into_iter().rfind(|line| line["path"] == path).unwrap()
 }
@@ -47,7 +47,7 @@ fn audit_and_dry_run_record_and_never_decide() {
         policy("deny", "DENY", &[paths("/denied")]),
     ]);
     let sidecar = start_alone(policies, "deny-overrides");
-    // Nothing allows anything for real, so everything but `/denied` passes.
+    // There is no enforced ALLOW policy, so every path except `/denied` passes.
     for path in ["/audited", "/shadow", "/only-this", "/other"] {
         assert_eq!(get(&sidecar, path), (200, None), "{path}");
     }
@@ -120,7 +120,7 @@ fn under_permit_overrides_a_policy_that_applies_denies_what_nothing_allows() {
 
 #[test]
 fn the_first_rule_by_its_name_is_the_one_reported() {
-    // As strings: rule[10] comes before rule[2].
+    // Names are compared as strings: rule[10] comes before rule[2].
     let rules: Vec<_> = (0..12).map(|index| paths(if index == 2 || index == 10 { "/both" } else { "/one" })).collect();
     let policies = json!([
         policy("z", "DENY", &[paths("/names")]),

@@ -1,9 +1,9 @@
-//! The module that ships: what it asks of the host, what the host can call in it, and how large it is.
+//! The shipped module: which host functions it imports, which functions it exports, and its size.
 
 use crate::sidecar::wasm;
 
-/// The host functions of the Proxy-Wasm ABI 0.2.1 that Envoy registers (`exports.h` of proxy-wasm-cpp-host), each with
-/// `proxy_` before its name.
+/// The host functions of the Proxy-Wasm ABI 0.2.1 that Envoy registers (`exports.h` of proxy-wasm-cpp-host), without
+/// the prefix `proxy_`.
 const PROXY: [&str; 39] = [
     "add_header_map_value",
     "call_foreign_function",
@@ -46,11 +46,12 @@ const PROXY: [&str; 39] = [
     "set_tick_period_milliseconds",
 ];
 
-/// What Envoy implements of WASI, and the standard library may ask for.
+/// The functions of WASI that Envoy implements and that the standard library may import.
 const WASI: [&str; 7] =
     ["clock_time_get", "environ_get", "environ_sizes_get", "fd_write", "proc_exit", "random_get", "sched_yield"];
 
-/// What the host can call. Envoy enters the module for every callback that it finds: each one more is a cost of every request.
+/// The exports. Envoy calls the module for every exported callback, so each additional one makes every request more
+/// expensive.
 const EXPORTS: [&str; 10] = [
     "_initialize",
     "memory",
@@ -64,7 +65,7 @@ const EXPORTS: [&str; 10] = [
     "proxy_on_vm_start",
 ];
 
-/// A reader of the binary format of WebAssembly, as far as imports and exports need it.
+/// A reader for the binary format of WebAssembly. It supports only what imports and exports need.
 struct Reader<'b>(&'b [u8]);
 
 impl<'b> Reader<'b> {
@@ -74,7 +75,7 @@ impl<'b> Reader<'b> {
         taken
     }
 
-    /// An unsigned number in LEB128.
+    /// Reads an unsigned number in LEB128 encoding.
     fn number(&mut self) -> usize {
         let mut number = 0;
         for shift in (0..).step_by(7) {
@@ -93,7 +94,7 @@ impl<'b> Reader<'b> {
     }
 }
 
-/// What the section of this id has: the number of its entries, and then the entries.
+/// The content of the section with this id: the number of entries, followed by the entries.
 fn section(wasm: &[u8], wanted: u8) -> Reader<'_> {
     let mut module = Reader(wasm);
     assert_eq!(module.take(8), b"\0asm\x01\0\0\0");
@@ -107,7 +108,7 @@ fn section(wasm: &[u8], wanted: u8) -> Reader<'_> {
     }
 }
 
-/// Module and name of every imported function.
+/// The module and the name of every imported function.
 fn imports(wasm: &[u8]) -> Vec<(String, String)> {
     const ID: u8 = 2;
     let mut section = section(wasm, ID);
@@ -121,7 +122,7 @@ fn imports(wasm: &[u8]) -> Vec<(String, String)> {
     (0..count).map(import).collect()
 }
 
-/// The name of everything that is exported, sorted.
+/// The names of all exports, sorted.
 fn exports(wasm: &[u8]) -> Vec<String> {
     const ID: u8 = 7;
     let mut section = section(wasm, ID);

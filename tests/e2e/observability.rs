@@ -1,4 +1,4 @@
-//! Who was refused, by which policy and why, and what dry runs would change: read back from where an operator reads it.
+//! The logs and metrics that operators read: who was refused, by which policy and why, and what dry runs would change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::shared::resources;
 use crate::sidecar::{Blueprint, FRONTEND, PATIENCE, STRANGER, Sidecar, denied_by, policy, project, to, when};
 use crate::updates::listener;
 
-/// A policy that matches the paths below one.
+/// A policy that matches all paths below `path`.
 fn below(name: &str, action: &str, path: &str) -> Value {
     policy(name, action, &[to(json!({ "paths": [format!("{path}/*")] }))])
 }
@@ -26,7 +26,7 @@ fn get(sidecar: &Sidecar, path: &str) -> Response {
     sidecar.client(FRONTEND).send(&Request::get(path)).unwrap()
 }
 
-/// The counters and gauges of the filter, by their names without what all have in common.
+/// The counters and gauges of the filter, by name. The common prefix of the names is removed.
 fn metrics(sidecar: &Sidecar) -> BTreeMap<String, u64> {
     let stats = sidecar.envoy.stats().unwrap();
     let ours = stats
@@ -39,9 +39,9 @@ fn wait_for(sidecar: &Sidecar, metric: &str, value: u64) {
     sidecar.envoy.wait_for_stat(&format!("wasmcustom.mesh_authz.{metric}"), |now| now == value, PATIENCE).unwrap();
 }
 
-/// Lines of the access log about a path: what stands there as the decision.
+/// The decision in the access log's line about a path.
 fn access_log(sidecar: &Sidecar, path: &str) -> Value {
-    // The decision log has the path as well, and something else behind it.
+    // A line of the decision log also has the path, but another field after it.
     let line = format!("\"path\":{},\"peer\"", json!(path));
     sidecar.envoy.wait_for_log(&line, PATIENCE).unwrap();
     let log = sidecar.envoy.log();
@@ -50,7 +50,7 @@ fn access_log(sidecar: &Sidecar, path: &str) -> Value {
     line["mesh_authz"].as_str().map_or(Value::Null, |text| serde_json::from_str(text).unwrap())
 }
 
-/// Policies of every kind, for the paths that have their names.
+/// Policies of every kind. Each one matches paths of its own.
 fn every_kind() -> Vec<Value> {
     vec![
         below("allow", "ALLOW", "/open"),
@@ -101,7 +101,7 @@ fn counters_say_what_was_decided_and_by_which_policy() {
         ("policy.default.try-deny.matched", 1),
         ("unreadable_attribute", 0),
     ];
-    // Two workers may tell at different moments.
+    // Two workers may report their counters at different times.
     for (name, value) in expected {
         wait_for(&sidecar, name, value);
     }
@@ -180,7 +180,7 @@ fn a_refused_configuration_leaves_no_metric_and_an_accepted_one_says_which_it_is
     wait_for(&sidecar, "config.policies", 2);
     let struct_hash = metrics(&sidecar)["config.hash"];
     assert_ne!(struct_hash, first["config.hash"]);
-    // The same as JSON, and in another order.
+    // The same policies as JSON, in another order.
     let mut blueprint = Blueprint::new(&json!({}));
     let policies = [below("third", "DENY", "/3"), below("second", "DENY", "/2")];
     blueprint.wasm_filter()["configuration"] = json!({
@@ -314,7 +314,7 @@ fn a_flood_is_logged_at_the_rate_that_is_configured_and_what_is_left_out_is_coun
     for _ in 0..REQUESTS {
         assert_eq!(connection.send(&Request::get("/closed")).unwrap().status, 403);
     }
-    // Whoever waits gets a line that says how many there were in between.
+    // After a second, a line is logged again. It says how many lines were suppressed before it.
     thread::sleep(Duration::from_millis(1_100));
     assert_eq!(connection.send(&Request::get("/closed/last")).unwrap().status, 403);
     let lines = sidecar.decisions();
@@ -367,7 +367,7 @@ fn a_refusal_tells_those_who_are_named_what_it_rests_on_and_nobody_else() {
             assert_eq!(debugged(&sidecar, client, "/closed/1"), None);
         }
     }
-    // Presence asks for a certificate.
+    // `*` requires a client certificate.
     let anyone = with(json!(["*"]));
     assert!(debugged(&anyone, anyone.client(STRANGER), "/closed/1").is_some());
     assert_eq!(debugged(&anyone, anyone.anonymous_client(), "/closed/1"), None);
@@ -376,7 +376,8 @@ fn a_refusal_tells_those_who_are_named_what_it_rests_on_and_nobody_else() {
     assert!(names.iter().all(|(name, _)| !name.contains("debug")), "{names:?}");
 }
 
-/// Bytes that end a line, a string or an encoding for somebody, as far as Envoy takes them.
+/// Bytes that end a line or a string, or that break the encoding, for some readers, and that Envoy accepts in a
+/// request.
 const HOSTILE: [&[u8]; 17] = [
     b"\"",
     b"\\",
@@ -397,14 +398,14 @@ const HOSTILE: [&[u8]; 17] = [
     b"'`$(){}<!--",
 ];
 
-/// CVE-2024-45808. `HOSTILE=100000` takes longer.
+/// CVE-2024-45808. `HOSTILE=100000` sends that many requests.
 #[test]
 fn no_request_leaves_a_line_that_does_not_parse() {
     let requests: usize = env::var("HOSTILE").map_or(1_500, |requests| requests.parse().unwrap());
     let config =
         json!({ "policies": [below("allow", "ALLOW", "/open")], "decisionLogRate": 1_000_000, "filterState": "all" });
     let mut blueprint = Blueprint::new(&config).without_normalisation().answering_by_itself();
-    // In a file of its own: buffers of two streams may end in the middle of a line.
+    // The access log gets its own file, because the buffers of two streams may be written in the middle of a line.
     let access_log = &mut blueprint.manager()["access_log"][0]["typed_config"];
     access_log["@type"] = json!("type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog");
     access_log["path"] = json!("access.log");
@@ -431,7 +432,7 @@ fn no_request_leaves_a_line_that_does_not_parse() {
         assert_eq!(response.status, 403, "{}", path.escape_ascii());
         refused += 1;
     }
-    // Control characters are Envoy's to refuse.
+    // Envoy itself refuses control characters.
     for byte in (0..0x20).chain([0x7f]) {
         let request = [&b"GET /"[..], &[byte], b" HTTP/1.1\r\nhost: a\r\nx: \x01\r\n\r\n"].concat();
         let response = client.send_raw(&request).unwrap();
@@ -464,7 +465,7 @@ fn no_request_leaves_a_line_that_does_not_parse() {
     assert!(!log.contains("s3cret") && !access_log.contains("s3cret"));
 }
 
-/// Every name of a metric of the filter in a text.
+/// The names of the filter's metrics that occur in a text.
 fn metrics_in(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
     words.filter(|word| word.starts_with("mesh_authz_")).map(str::to_owned).collect()
@@ -494,7 +495,7 @@ fn every_metric_of_the_dashboard_and_the_alerts_is_there() {
     for metric in &all {
         assert!(exposed.contains(metric), "{metric} is not in {exposed:#?}");
     }
-    // And nothing that the filter counts is forgotten.
+    // Conversely, the dashboard or the alerts use every metric of the filter.
     let ours = exposed.iter().filter(|name| name.starts_with("mesh_authz_"));
     assert_eq!(ours.filter(|name| !all.contains(*name)).count(), 0, "{exposed:#?}");
 }

@@ -1,4 +1,5 @@
-//! Ways to speak: HTTP/2, gRPC, CONNECT, WebSocket. A decision does not depend on the way, but a refusal has its form.
+//! Protocols: HTTP/2, gRPC, CONNECT, WebSocket. The decision does not depend on the protocol; the form of a refusal
+//! does.
 
 use serde_json::{Value, json};
 use testbed::{Client, Http2Request, Request};
@@ -6,7 +7,7 @@ use testbed::{Client, Http2Request, Request};
 use crate::question::{Answer::*, ask_with, operation};
 use crate::sidecar::{Blueprint, FRONTEND, Sidecar, denied_by, policy, to};
 
-/// A sidecar that takes an extended CONNECT.
+/// A sidecar that accepts an extended CONNECT.
 pub fn start(policies: Value) -> Sidecar {
     let config = json!({ "policies": policies });
     Blueprint::new(&config)
@@ -43,8 +44,8 @@ fn many_requests_of_one_connection_are_decided_one_by_one() {
     }
 }
 
-/// The filter reads each part of the request line by itself where no policy looks at other headers, and takes it for the
-/// only one.
+/// If no policy compares other headers, the filter reads each pseudo-header of the request line separately. It relies
+/// on each of them occurring only once.
 #[test]
 fn no_part_of_the_request_line_stands_there_twice() {
     let line = to(json!({ "methods": ["GET"], "paths": ["/public"] }));
@@ -55,7 +56,7 @@ fn no_part_of_the_request_line_stands_there_twice() {
         assert_eq!(sidecar.client(FRONTEND).send_http2(&Http2Request::get("/public")).unwrap().status, 200);
         for (name, value) in [(":path", "/admin"), (":method", "POST"), (":authority", "elsewhere.example")] {
             let twice = Http2Request::get("/public").header(name, value);
-            // Envoy resets the stream, or answers by itself.
+            // Envoy resets the stream, or sends the response itself.
             if let Ok(response) = sidecar.client(FRONTEND).send_http2(&twice) {
                 assert_eq!((response.status, response.header("x-app")), (400, None), "{name}");
             }
@@ -63,7 +64,8 @@ fn no_part_of_the_request_line_stands_there_twice() {
     }
 }
 
-/// Of two hosts in HTTP/1 nobody can tell which is meant: what Envoy makes of them, no single one's ALLOW takes.
+/// If an HTTP/1 request has two hosts, nobody can tell which one is meant. Envoy either refuses the request or makes
+/// one value of them, which does not match an ALLOW rule for one of the hosts.
 #[test]
 fn two_hosts_are_not_the_first_of_them() {
     let operation = json!({ "hosts": ["public.example"] });
@@ -93,7 +95,7 @@ fn a_websocket_over_http1_opens_unless_it_is_refused() {
     assert_eq!((refused.status, refused.header("x-app")), (403, None));
 }
 
-/// An extended CONNECT (RFC 8441) reaches filters as the GET with `upgrade` that it stands for.
+/// An extended CONNECT (RFC 8441) reaches filters as the equivalent GET with `upgrade`.
 #[test]
 fn a_websocket_over_http2_is_a_get() {
     for (method, status) in [("GET", 403), ("CONNECT", 200)] {
@@ -111,7 +113,7 @@ fn a_websocket_over_http2_is_a_get() {
     assert_eq!(response.status, 403);
 }
 
-/// A CONNECT (RFC 9113, section 8.5) of an authority, with nothing else.
+/// A CONNECT (RFC 9113, section 8.5) with an authority, but without a scheme and a path.
 pub fn connect(authority: &str) -> Http2Request {
     let mut request = Http2Request::new("CONNECT", "/");
     request.headers.retain(|(name, _)| !matches!(name.as_slice(), b":path" | b":scheme" | b":authority"));
@@ -119,7 +121,7 @@ pub fn connect(authority: &str) -> Http2Request {
     request.header(":authority", authority)
 }
 
-/// A sidecar that takes a CONNECT, and answers it with 200.
+/// Makes the sidecar accept a CONNECT and respond with 200.
 pub fn accepting_connect(blueprint: Blueprint) -> Blueprint {
     let mut blueprint = blueprint
         .setting("http2_protocol_options", json!({ "allow_connect": true }))
@@ -132,7 +134,7 @@ pub fn accepting_connect(blueprint: Blueprint) -> Blueprint {
 
 #[test]
 fn a_connect_has_no_path() {
-    // CVE-2026-73547: to DENY paths it is no match, to notPaths it is.
+    // CVE-2026-73547: `paths` in DENY do not match a CONNECT; `notPaths` do.
     let asked = ask_with(
         vec![
             operation("path", "paths", &["/admin"]),

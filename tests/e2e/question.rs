@@ -1,26 +1,28 @@
-//! Whether an attribute matches, asked in every way in which a policy can ask.
+//! Asks whether an attribute matches, in every form that a policy offers.
 //!
-//! A value can stand in a field, in the field's `not` twin, under `values` and under `notValues` of a condition; each of
-//! them in a DENY and in an ALLOW policy. A [`Question`] is all of these at once, and its [`Answer`] what they agree on.
-//! Many questions share one Envoy: every rule is narrowed down by the header `x-rule`, which a request names it with.
+//! A policy can have a value in a field, in the field's `not` twin, under `values` and under `notValues` of a
+//! condition. Each form can be in a DENY policy and in an ALLOW policy. A [`Question`] contains all of these forms.
+//! They must all give the same [`Answer`]. Many questions share one Envoy: every rule also requires its name in the
+//! request's header `x-rule`.
 
 use serde_json::{Value, json};
 use testbed::{Client, Http2Request, Request, Response};
 
 use crate::sidecar::{Blueprint, DENIED_BY_NONE, Sidecar, denied_by, policy};
 
-/// What the rules say about a request.
+/// The common result of all forms for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// The values match: the positive forms hold, the negative ones do not.
+    /// The values match: the positive forms match, the `not` forms do not.
     Match,
-    /// They do not: the reverse.
+    /// The values do not match: the `not` forms match, the positive forms do not.
     NoMatch,
-    /// Neither an ALLOW rule nor an exception from a DENY rule lets the request pass.
+    /// The request is refused under every form: no ALLOW rule permits it, and no `not` field exempts it from a DENY
+    /// rule.
     Unreadable,
 }
 
-/// A name, and rules that ask the same.
+/// A name, and rules that ask the same thing in different forms.
 #[derive(Clone, Debug)]
 pub struct Question {
     name: String,
@@ -33,13 +35,13 @@ struct Form {
     negated: bool,
 }
 
-/// `principals` becomes `notPrincipals`.
+/// The `not` twin of a field: `notPrincipals` for `principals`.
 fn twin(field: &str) -> String {
     let (first, rest) = field.split_at(1);
     format!("not{}{rest}", first.to_uppercase())
 }
 
-/// Values in a field of `source`, of which `key` is the condition.
+/// Asks with values in a field of `source`, and in the condition `key`, which means the same.
 pub fn source(name: &str, field: &str, key: &str, values: &[&str]) -> Question {
     let rule = |field: &str| json!({ "from": [{ "source": { field: values } }], "when": [] });
     let forms = vec![Form { rule: rule(field), negated: false }, Form { rule: rule(&twin(field)), negated: true }];
@@ -48,14 +50,14 @@ pub fn source(name: &str, field: &str, key: &str, values: &[&str]) -> Question {
     question
 }
 
-/// Values in a field of `operation`.
+/// Asks with values in a field of `operation`.
 pub fn operation(name: &str, field: &str, values: &[&str]) -> Question {
     let rule = |field: &str| json!({ "to": [{ "operation": { field: values } }], "when": [] });
     let forms = vec![Form { rule: rule(field), negated: false }, Form { rule: rule(&twin(field)), negated: true }];
     Question { name: name.to_owned(), forms }
 }
 
-/// Values of a condition.
+/// Asks with values in a condition.
 pub fn condition(name: &str, key: &str, values: &[&str]) -> Question {
     let rule = |list: &str| json!({ "when": [{ "key": key, list: values }] });
     let forms = vec![Form { rule: rule("values"), negated: false }, Form { rule: rule("notValues"), negated: true }];
@@ -63,7 +65,7 @@ pub fn condition(name: &str, key: &str, values: &[&str]) -> Question {
 }
 
 impl Question {
-    /// The same question, asked in the ways of another as well.
+    /// Adds the forms of another question to this one.
     pub fn and(mut self, other: Question) -> Self {
         self.forms.extend(other.forms);
         self
@@ -74,7 +76,8 @@ impl Question {
     }
 }
 
-/// The policies that ask: for each form a DENY and an ALLOW policy, and an ALLOW policy for what no DENY policy stops.
+/// The policies of all questions: a DENY and an ALLOW policy for each form, and an ALLOW policy that permits the
+/// requests that no DENY policy matches.
 fn policies(questions: &[Question]) -> Value {
     let narrowed = |rule: &Value, name: &str| {
         let mut rule = rule.clone();
@@ -95,7 +98,7 @@ fn policies(questions: &[Question]) -> Value {
     json!(policies)
 }
 
-/// A sidecar that knows questions.
+/// A sidecar with the policies of some questions.
 pub struct Asked {
     pub sidecar: Sidecar,
     questions: Vec<Question>,
@@ -109,18 +112,18 @@ impl std::ops::Deref for Asked {
     }
 }
 
-/// Starts the sidecar that ships with these questions.
+/// Starts the shipped sidecar with the policies of these questions.
 pub fn ask(questions: Vec<Question>) -> Asked {
     ask_with(questions, json!({}), |blueprint| blueprint)
 }
 
-/// As [`ask`], with further fields of the plugin configuration, and with changes to the sidecar's listener.
+/// As [`ask`], with more fields in the plugin configuration and with changes to the sidecar's listener.
 pub fn ask_with(questions: Vec<Question>, plugin_config: Value, change: impl FnOnce(Blueprint) -> Blueprint) -> Asked {
     let sidecar = change(blueprint(&questions, plugin_config)).start_shared();
     Asked { sidecar, questions }
 }
 
-/// As [`ask_with`], in an Envoy of its own, of which everything can be changed.
+/// As [`ask_with`], in an Envoy of its own. `change` can then change everything, not only the listener.
 pub fn ask_alone(questions: Vec<Question>, plugin_config: Value, change: impl FnOnce(Blueprint) -> Blueprint) -> Asked {
     let sidecar = change(blueprint(&questions, plugin_config)).start();
     Asked { sidecar, questions }
@@ -131,11 +134,11 @@ fn blueprint(questions: &[Question], mut plugin_config: Value) -> Blueprint {
     Blueprint::new(&plugin_config).telling_details()
 }
 
-/// A request in one of the versions of HTTP.
+/// A request over HTTP/1.1 or HTTP/2.
 pub trait Sent {
     /// The same request with one more header.
     fn with(&self, name: &str, value: &str) -> Self;
-    /// The answer to it.
+    /// Sends the request and returns the response.
     fn send(&self, client: &Client) -> Response;
 }
 
@@ -160,7 +163,7 @@ impl Sent for Http2Request {
 }
 
 impl Asked {
-    /// What the rules of a question say about a request. All of them must agree.
+    /// The answer to a question for a request. All forms of the question must agree.
     pub fn answer(&self, name: &str, client: &Client, request: &impl Sent) -> Answer {
         let question = self.questions.iter().find(|question| question.name == name).expect(name);
         let answers = question.forms.iter().enumerate().map(|(index, form)| {
@@ -179,7 +182,7 @@ impl Asked {
         answers[0].0
     }
 
-    /// Asserts what a question says about one client's requests.
+    /// Asserts the answers to a question for requests of one client. Each case is a path and the expected answer.
     pub fn expect(&self, name: &str, client: &Client, cases: &[(&str, Answer)]) {
         for (path, expected) in cases {
             assert_eq!(self.answer(name, client, &Request::get(path)), *expected, "{name}: {path}");
@@ -187,7 +190,8 @@ impl Asked {
     }
 }
 
-/// Whether a request is refused under a rule; if so, by that rule or, under ALLOW, by none.
+/// Whether a request that names this rule is refused. If it is, asserts the reported reason: the rule itself if
+/// `by_rule`, otherwise that no ALLOW rule matched.
 fn is_denied(rule: &str, client: &Client, request: &impl Sent, by_rule: bool) -> bool {
     let response = request.with("x-rule", rule).send(client);
     let details = response.header("x-details");

@@ -1,4 +1,4 @@
-//! What the command renders, as it prints it, in a real Envoy: it starts, and it enforces.
+//! Starts a real Envoy with the output of `mesh-authz render`, and checks that it enforces the policies.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -11,7 +11,7 @@ use testbed::{App, Client, Envoy, Issuer, Request, San, StartOptions};
 use crate::jwt::{issuer, with_token};
 use crate::sidecar::{Blueprint, FRONTEND, PATIENCE, STRANGER, authority, client_of, policy, project, to, wasm};
 
-/// Runs `mesh-authz render … --format json`; returns what it prints, and what it says beside.
+/// Runs `mesh-authz render … --format json`. Returns its standard output and the notes on its standard error.
 pub fn render(arguments: &[&str]) -> (Value, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_mesh-authz"))
         .current_dir(project(""))
@@ -25,7 +25,7 @@ pub fn render(arguments: &[&str]) -> (Value, String) {
     (serde_json::from_str(&out).unwrap(), notes)
 }
 
-/// A folder with these documents in it, gone with the value.
+/// A temporary folder with one file per document. It is deleted when the value is dropped.
 fn folder(documents: &[Value]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (number, document) in documents.iter().enumerate() {
@@ -38,7 +38,7 @@ fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// An Envoy with a rendered bootstrap, on a port of the system's choice, in front of an application.
+/// An Envoy with a rendered bootstrap, in front of an application. The system chooses its port.
 struct Standalone {
     envoy: Envoy,
     app: App,
@@ -101,7 +101,7 @@ fn token(claims: Value) -> Request {
     of(&with_token(issuer(), &claims), "GET", "/orders/7")
 }
 
-/// The same with another request line.
+/// The same headers with another method and path.
 fn of(request: &Request, method: &str, path: &str) -> Request {
     Request { headers: request.headers.clone(), ..Request::new(method, path) }
 }
@@ -161,9 +161,9 @@ fn every_field_of_a_rule_does_what_it_says() {
     }
     orders.assert_answers(&get().header("x-raw", &token), 200);
     assert_eq!(orders.app.last_request().unwrap().header_values("x-raw"), [token.as_bytes()]);
-    // Nobody looks for a token here any more.
+    // With `fromHeaders`, the default header is no longer read.
     orders.assert_answers(&get().header("authorization", format!("Bearer {token}")), 403);
-    // What a client says of itself is no claim.
+    // A header that the client sends is not a claim, and the application does not get it.
     orders.assert_answers(&Request::get("/healthz").header("x-user", "mallory"), 200);
     assert_eq!(orders.app.last_request().unwrap().header_values("x-user"), Vec::<&[u8]>::new());
     let other_audience = issuer().token(&json!({ "iss": "https://accounts.example.com", "sub": "alice", "aud": "x" }));
@@ -172,7 +172,7 @@ fn every_field_of_a_rule_does_what_it_says() {
     orders.envoy.wait_for_log_since(refused, "jwt_authn_access_denied", PATIENCE).unwrap();
 }
 
-/// A server of keys, with a certificate of this name.
+/// A server that returns the issuer's keys. Its certificate has this DNS name.
 fn key_server(name: &str) -> Envoy {
     let certificate = authority().issue(&[San::Dns(name.to_owned())], None).unwrap();
     let tls = mutual_tls(authority(), &certificate, ClientCertificate::Optional);
@@ -227,20 +227,21 @@ fn without_tls_nobody_has_an_identity_and_the_command_says_so() {
     assert_eq!(notes, expected);
 }
 
-/// A policy with a selector of one label.
+/// The policy with a selector that has one label.
 fn selecting(mut policy: Value, key: &str, value: &str) -> Value {
     policy["spec"]["selector"] = json!({ "matchLabels": { key: value } });
     policy
 }
 
-/// The filters that Istio would make of rendered resources, in order: the helping ones, then ours.
+/// The filters that Istio would generate from rendered resources, in order: the helper filters, then the project's
+/// filters.
 pub fn filters(items: &[Value], kind: &str) -> Vec<Value> {
     let helping = items.iter().filter(|item| item["kind"] == "EnvoyFilter");
     let mut filters: Vec<_> = helping.map(|item| item["spec"]["configPatches"][0]["patch"]["value"].clone()).collect();
     for item in items.iter().filter(|item| item["kind"] == kind && item["spec"]["match"][0]["mode"] == "SERVER") {
         let mut blueprint = Blueprint::new(&json!({ "policies": [] }));
         let module = if kind == "WasmPlugin" { &item["spec"] } else { &item["spec"]["wasm"] };
-        // Istio sends JSON in a string.
+        // Istio sends the configuration as JSON in a string.
         blueprint.wasm_filter()["configuration"] = json!({
             "@type": "type.googleapis.com/google.protobuf.StringValue", "value": module["pluginConfig"].to_string(),
         });
@@ -268,7 +269,7 @@ fn several_instances_on_one_workload_decide_as_one() {
         let url = "oci://registry.example/mesh-authz:0.1.0";
         let (list, notes) = render(&[command, text(folder.path()), "--url", url, "--no-gateways"]);
         assert_eq!(notes, "");
-        // Of the three selectors, this workload has two.
+        // The workload has the labels of two of the three selectors.
         let labels = json!({ "app": "backend", "version": "v1" });
         let selects = |item: &&Value| {
             let spec = &item["spec"];

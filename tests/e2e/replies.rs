@@ -1,4 +1,4 @@
-//! What a refused client gets, and what is written down about it.
+//! The response to a refused request, and what is logged about it.
 
 use serde_json::{Value, json};
 use testbed::{Http2Request, Request, San};
@@ -105,7 +105,7 @@ fn the_decision_log_holds_what_the_configuration_asks_for() {
         (json!("denied"), &["/denied/admin"]),
         (json!("all"), &["/all/data", "/all/admin"]),
     ] {
-        // In the log of a shared Envoy the path tells the lines of one test.
+        // The Envoy is shared. The path identifies the log lines of this test.
         let name = setting.as_str().unwrap_or("null");
         let [data, admin] = ["data", "admin"].map(|path| format!("/{name}/{path}"));
         let deny = policy("deny-admin", "DENY", &[to(json!({ "paths": [admin] }))]);
@@ -193,7 +193,7 @@ fn hostile_paths_and_identities_stay_on_one_line_of_json() {
 
 #[test]
 fn no_character_of_a_path_can_end_a_line_or_command_a_terminal() {
-    // NEL and LINE SEPARATOR end a line for some readers; CSI is a command to a terminal.
+    // NEL and LINE SEPARATOR end a line for some readers. CSI starts a terminal command.
     let config = json!({ "policies": [deny_admin()] });
     let sidecar = Blueprint::new(&config).setting("normalize_path", json!(false)).answering_by_itself().start();
     for character in ['\u{85}', '\u{2028}', '\u{9b}'] {

@@ -1,4 +1,4 @@
-//! What is asked for: `hosts`, `methods`, `paths`, path templates.
+//! The operation of a request: `hosts`, `methods`, `paths`, path templates.
 
 use serde_json::json;
 use testbed::{Http2Request, Request};
@@ -28,7 +28,7 @@ fn hosts_are_compared_without_case_and_with_the_port_as_sent() {
     ] {
         for name in ["exact", "upper", "with-port", "prefix", "suffix", "any"] {
             let expected = if names.contains(&name) { Match } else { NoMatch };
-            // `*.example` is about whatever stands before the dot.
+            // `*.example` matches any text before the dot.
             let expected = if name == "suffix" && host.to_lowercase().ends_with(".example") { Match } else { expected };
             assert_eq!(asked.answer(name, &client, &Request::get("/").host(host)), expected, "{name}: {host}");
             let http2 = Http2Request::get("/").replace(":authority", host);
@@ -92,7 +92,7 @@ fn paths_are_compared_without_their_query() {
 
 #[test]
 fn a_fragment_never_hides_a_path() {
-    // CVE-2020-8595, CVE-2021-39156: Envoy refuses a path with a fragment by itself.
+    // CVE-2020-8595, CVE-2021-39156: Envoy itself refuses a path with a fragment.
     let asked = ask(vec![operation("exact", "paths", &["/admin"])]);
     let client = asked.client(FRONTEND);
     for rule in ["deny-exact-0", "allow-exact-0"] {
@@ -118,7 +118,7 @@ fn templates_take_segments_and_runs() {
     asked.expect(
         "run",
         &client,
-        // CVE-2025-46821: a star is a character of a path.
+        // CVE-2025-46821: a star is an ordinary character in a path.
         &[
             ("/admin/", Match),
             ("/admin/a/b", Match),
@@ -136,7 +136,7 @@ fn templates_take_segments_and_runs() {
 
 #[test]
 fn odd_bytes_under_a_template_are_refused_by_deny_and_by_allow() {
-    // Where the wildcards of Envoy's own filter do not match, a DENY rule would let the request pass.
+    // The wildcards of Envoy's own filter do not match these paths, so its DENY rule would let the requests pass.
     let asked = ask(vec![operation("run", "paths", &["/admin/{**}"]), operation("segment", "paths", &["/a/{*}"])]);
     let client = asked.client(FRONTEND);
     for path in ["/admin/a[1]", "/admin/[", "/a/x[y]"] {
@@ -181,13 +181,13 @@ fn bytes_beyond_ascii_in_a_path_are_just_bytes() {
         assert_eq!(asked.answer("prefix", &client, request), Match);
         assert_eq!(asked.answer("template", &client, request), Unreadable);
     }
-    // A dot of an expression matches text only, so presence permits text only.
+    // The dot of Envoy's regular expressions matches only text, so presence in ALLOW permits only text.
     assert_eq!([asked.answer("any", &client, &utf8), asked.answer("any", &client, &latin1)], [Match, Unreadable]);
 }
 
 #[test]
 fn one_path_in_many_spellings_is_one_path() {
-    // CVE-2019-9901, CVE-2021-29492, CVE-2021-31920: the bootstrap that ships has Envoy normalise.
+    // CVE-2019-9901, CVE-2021-29492, CVE-2021-31920: in the shipped bootstrap, Envoy normalises paths.
     let asked = ask(vec![operation("exact", "paths", &["/admin"])]);
     let client = asked.client(FRONTEND);
     for path in ["/public/../admin", "//admin", "/%2Fadmin", "/%5cadmin", "/%2e/admin", "/x/%2e%2e/admin", "/./admin"] {

@@ -1,4 +1,5 @@
-//! One Envoy for many tests: each brings a listener with its policies, and takes no second of start-up.
+//! One Envoy for many tests. Each test adds a listener with its policies, which saves the second that Envoy needs to
+//! start.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -7,14 +8,14 @@ use testbed::{App, Envoy};
 
 use crate::sidecar::{Blueprint, PATIENCE, Sidecar};
 
-/// An Envoy to which tests add listeners. It ends with the last test that holds it.
+/// An Envoy to which tests add listeners. It stops when the last test drops it.
 pub struct Shared {
     pub envoy: Arc<Envoy>,
     pub app: Arc<App>,
     listeners: Arc<Mutex<Vec<Value>>>,
 }
 
-/// The shared Envoy, as long as a test holds it.
+/// A weak reference to the shared Envoy. It is valid while a test holds the Envoy.
 struct Held {
     envoy: Weak<Envoy>,
     app: Weak<App>,
@@ -22,7 +23,7 @@ struct Held {
 }
 
 impl Shared {
-    /// The Envoy of the tests that run now.
+    /// The Envoy that the running tests share. Starts it if there is none.
     pub fn get() -> Self {
         static HELD: Mutex<Option<Held>> = Mutex::new(None);
         let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
@@ -42,9 +43,9 @@ impl Shared {
         shared
     }
 
-    /// Offers a listener that Envoy must refuse, and returns what it logs.
+    /// Adds a listener that Envoy must refuse, and returns what Envoy logs.
     pub fn refuse(&self, listener: &Value) -> String {
-        // Held until the end: no other test's listener may come between.
+        // The lock is held until the end, so that no other test adds a listener in between.
         let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         let mark = self.envoy.log_mark();
         let mut listener = listener.clone();
@@ -68,7 +69,7 @@ impl Shared {
     }
 }
 
-/// Listeners as `lds.json` has them.
+/// Listeners in the format of `lds.json`.
 pub fn resources(listeners: &[Value]) -> String {
     let typed = listeners.iter().map(|listener| {
         let mut listener = listener.clone();

@@ -1,5 +1,4 @@
-//! The sidecar that ships, `envoy/backend.yaml`, with a plugin configuration of the test's choice, and with whatever else
-//! a test has to have otherwise.
+//! The shipped sidecar, `envoy/backend.yaml`, with the plugin configuration and the other changes that a test needs.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -14,7 +13,7 @@ use testbed::{App, Authority, Certified, Client, Envoy, San, StartOptions, Tls};
 
 use crate::shared::{Shared, resources};
 
-/// How long anything may take that takes a moment.
+/// The longest time that a test waits for something that normally takes only a moment.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
 pub const FRONTEND: &str = "cluster.local/ns/default/sa/frontend";
@@ -23,30 +22,29 @@ pub const STRANGER: &str = "cluster.local/ns/elsewhere/sa/stranger";
 /// A version of Envoy: major, minor, patch.
 pub type Version = (u32, u32, u32);
 
-/// A sidecar in front of an application. Whatever a test does to it, it must not fall over: see its `Drop`.
+/// A sidecar in front of an application. No test may make it crash; its `Drop` checks this.
 pub struct Sidecar {
     pub envoy: Arc<Envoy>,
     pub app: Arc<App>,
     listener: String,
 }
 
-/// The authority of the whole test run.
+/// The certificate authority of the whole test run.
 pub fn authority() -> &'static Authority {
     static AUTHORITY: OnceLock<Authority> = OnceLock::new();
     AUTHORITY.get_or_init(|| Authority::new().unwrap())
 }
 
-/// A file of the project.
 pub fn project(path: &str) -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(path)
 }
 
-/// The filter, as it ships.
+/// The shipped filter.
 pub fn wasm() -> Vec<u8> {
     fs::read(project("dist/mesh_authz.wasm")).expect("dist/mesh_authz.wasm: run `make build`")
 }
 
-/// A sidecar to be: `envoy/backend.yaml`, and what a test changes in it.
+/// A sidecar before it is started: `envoy/backend.yaml` with the changes of a test.
 pub struct Blueprint {
     pub bootstrap: Value,
     pub options: StartOptions,
@@ -54,7 +52,7 @@ pub struct Blueprint {
 }
 
 impl Blueprint {
-    /// The sidecar as it ships, on a port of the system's choice, with this plugin configuration.
+    /// The shipped sidecar with this plugin configuration. The system chooses its port.
     pub fn new(plugin_config: &Value) -> Self {
         Self::in_front_of(Arc::new(App::start().unwrap()), plugin_config)
     }
@@ -80,7 +78,7 @@ impl Blueprint {
         &mut self.bootstrap["static_resources"]["clusters"][0]
     }
 
-    /// The connection manager's configuration.
+    /// The configuration of the HTTP connection manager.
     pub fn manager(&mut self) -> &mut Value {
         &mut self.listener()["filter_chains"][0]["filters"][0]["typed_config"]
     }
@@ -95,31 +93,31 @@ impl Blueprint {
         &mut ours["typed_config"]["config"]
     }
 
-    /// Another module in the filter's place.
+    /// Replaces the filter's module.
     pub fn replace_module(&mut self, module: Vec<u8>) {
         self.options.files.iter_mut().find(|(name, _)| name == "mesh_authz.wasm").unwrap().1 = module;
     }
 
-    /// No TLS: peers have no identity.
+    /// Removes TLS, so that peers have no identity.
     pub fn plaintext(mut self) -> Self {
         self.listener()["filter_chains"][0].as_object_mut().unwrap().remove("transport_socket");
         self
     }
 
-    /// TLS with which a peer may come without a certificate.
+    /// Also accepts TLS peers without a certificate.
     pub fn optional_client_certificate(mut self) -> Self {
         self.listener()["filter_chains"][0]["transport_socket"]["typed_config"]["require_client_certificate"] =
             json!(false);
         self
     }
 
-    /// Another filter, ahead of all others.
+    /// Adds a filter before all others.
     pub fn filter(mut self, filter: Value) -> Self {
         self.http_filters().insert(0, filter);
         self
     }
 
-    /// Without what tells our filter the direct peer's address.
+    /// Removes the filter state from which the project's filter reads the direct peer's address.
     pub fn without_source_ip(mut self) -> Self {
         for filter in self.http_filters() {
             if let Some(states) = filter.pointer_mut("/typed_config/on_request_headers") {
@@ -129,27 +127,28 @@ impl Blueprint {
         self
     }
 
-    /// Another value for a setting of the connection manager.
+    /// Changes a setting of the connection manager.
     pub fn setting(mut self, name: &str, value: Value) -> Self {
         self.manager()[name] = value;
         self
     }
 
-    /// Without Envoy's normalisation: the filter sees paths as the client has written them.
+    /// Turns off Envoy's path normalisation. The filter then sees paths as the client sent them.
     pub fn without_normalisation(self) -> Self {
         self.setting("normalize_path", json!(false))
             .setting("merge_slashes", json!(false))
             .setting("path_with_escaped_slashes_action", json!("KEEP_UNCHANGED"))
     }
 
-    /// Without an application, which may be choosier than Envoy: whatever passes is answered with 200.
+    /// Responds with 200 to every request that passes, instead of the application, which may accept less than Envoy
+    /// does.
     pub fn answering_by_itself(mut self) -> Self {
         let route = testbed::bootstrap::direct_response(200, "passed");
         self.manager()["route_config"]["virtual_hosts"][0]["routes"] = json!([route]);
         self
     }
 
-    /// Behind a load balancer that speaks the PROXY protocol.
+    /// Accepts connections from a load balancer that uses the PROXY protocol.
     pub fn proxy_protocol(mut self) -> Self {
         let name = "envoy.filters.listener.proxy_protocol";
         let kind = "type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol";
@@ -158,14 +157,14 @@ impl Blueprint {
         self
     }
 
-    /// Speaks to the application in the version of HTTP that the client uses, tunnels included.
+    /// Uses the same version of HTTP for the application as the client does, also for tunnels.
     pub fn same_protocol_upstream(mut self) -> Self {
         let address = self.app.address();
         *self.cluster() = testbed::bootstrap::cluster("application", address);
         self
     }
 
-    /// With these listeners in place of its own, in a file that Envoy reads again whenever it is replaced.
+    /// Replaces the listener by these listeners, in a file that Envoy reads again each time the file is replaced.
     pub fn with_listeners(mut self, listeners: &[Value]) -> Self {
         self.bootstrap["static_resources"]["listeners"] = json!([]);
         self.bootstrap["dynamic_resources"] = json!({ "lds_config": {
@@ -176,7 +175,7 @@ impl Blueprint {
         self
     }
 
-    /// A header `x-details` with the response code details on every answer that Envoy gives by itself.
+    /// Adds a header `x-details` with the response code details to every response that Envoy itself sends.
     pub fn telling_details(self) -> Self {
         self.setting(
             "local_reply_config",
@@ -194,26 +193,26 @@ impl Blueprint {
         Sidecar { envoy: Arc::new(envoy), app: self.app, listener: "inbound".to_owned() }
     }
 
-    /// Starts the sidecar as one more listener of an Envoy that many tests share: its log and its statistics are not
-    /// this test's alone. What is not in the listener is as it ships.
+    /// Adds the sidecar as a listener to an Envoy that many tests share. The log and the statistics also contain those
+    /// of other tests. Changes outside the listener have no effect: the shared Envoy's bootstrap is used.
     pub fn start_shared(mut self) -> Sidecar {
         let shared = Shared::get();
         let listener = shared.add(self.listener());
         Sidecar { envoy: Arc::clone(&shared.envoy), app: Arc::clone(&shared.app), listener }
     }
 
-    /// Offers the sidecar to the Envoy of [`Blueprint::start_shared`], which must refuse it, and returns what it logs.
+    /// Adds the sidecar to the Envoy of [`Blueprint::start_shared`], which must refuse it. Returns what Envoy logs.
     pub fn refused_shared(mut self) -> String {
         Shared::get().refuse(self.listener())
     }
 
-    /// Starts Envoy, which must refuse, and returns its log.
+    /// Starts Envoy, which must refuse the configuration. Returns its log.
     pub fn start_refused(self) -> String {
         Envoy::start_refused_with(&self.bootstrap, &self.options).unwrap()
     }
 }
 
-/// The files that `envoy/backend.yaml` names.
+/// The files that `envoy/backend.yaml` refers to.
 fn backend_files() -> StartOptions {
     let backend = authority().server("cluster.local/ns/default/sa/backend").unwrap();
     StartOptions::default()
@@ -235,14 +234,14 @@ impl Sidecar {
     /// The version of Envoy.
     pub fn version(&self) -> Version {
         let info: Value = serde_json::from_str(&self.envoy.admin_get("/server_info").unwrap()).unwrap();
-        // commit/1.40.0/Clean/RELEASE/BoringSSL
+        // The format is commit/1.40.0/Clean/RELEASE/BoringSSL.
         let version = info["version"].as_str().and_then(|version| version.split('/').nth(1)).unwrap();
         let numbers: Vec<u32> = version.split('.').map(|number| number.parse().expect(version)).collect();
         (numbers[0], numbers[1], numbers[2])
     }
 
-    /// Whether this Envoy has what came with these releases: the first of each minor version that had it, in order. Minor
-    /// versions after the last have it from the start.
+    /// Whether this Envoy has a fix. `releases` are the first releases with it: one of each minor version, in order.
+    /// All later minor versions have the fix from the start.
     pub fn has_fix(&self, releases: &[Version]) -> bool {
         let version @ (major, minor, _) = self.version();
         releases.iter().rfind(|release| (release.0, release.1) <= (major, minor)).is_some_and(|first| version >= *first)
@@ -253,7 +252,7 @@ impl Sidecar {
         Client::tls(self.address(), Tls::mutual(authority().pem(), certificate))
     }
 
-    /// A client of this identity, written without `spiffe://`.
+    /// A client with this identity, written without `spiffe://`.
     pub fn client(&self, principal: &str) -> Client {
         client_of(self.address(), principal)
     }
@@ -263,22 +262,22 @@ impl Sidecar {
         self.client_with(&authority().issue(names, subject).unwrap())
     }
 
-    /// A client that does not encrypt.
+    /// A client without TLS.
     pub fn plain_client(&self) -> Client {
         Client::plain(self.address())
     }
 
-    /// A client that encrypts and presents no certificate.
+    /// A client with TLS but without a certificate.
     pub fn anonymous_client(&self) -> Client {
         Client::tls(self.address(), Tls::new(authority().pem()))
     }
 
-    /// The lines that the filter has logged so far, by their text.
+    /// The text of the lines that the filter has logged so far.
     pub fn filter_log(&self) -> Vec<String> {
         filter_lines(&self.envoy.log())
     }
 
-    /// The decision log so far. Every line that looks like one must be JSON.
+    /// The decision log so far. Every line that starts with `{` must be JSON.
     pub fn decisions(&self) -> Vec<Value> {
         let lines = self.filter_log();
         let decisions = lines.iter().filter(|line| line.starts_with('{'));
@@ -286,12 +285,12 @@ impl Sidecar {
     }
 }
 
-/// A client with mutual TLS.
+/// A client with this identity, over mutual TLS.
 pub fn client_of(address: SocketAddr, principal: &str) -> Client {
     Client::tls(address, Tls::mutual(authority().pem(), &authority().spiffe(principal).unwrap()))
 }
 
-/// What the filter says in a log of Envoy's: everything behind `wasm log mesh_authz: `.
+/// The filter's lines in Envoy's log: the text after `wasm log mesh_authz: `.
 pub fn filter_lines(log: &str) -> Vec<String> {
     log.lines()
         .filter_map(|line| line.split_once("wasm log"))
@@ -301,7 +300,8 @@ pub fn filter_lines(log: &str) -> Vec<String> {
 }
 
 impl Drop for Sidecar {
-    /// No request may bring Envoy or the filter down, whatever the test was about.
+    /// Checks that Envoy is still running and that the filter has not failed. No test's requests may bring
+    /// either of them down.
     fn drop(&mut self) {
         if thread::panicking() {
             println!("{}", self.envoy.log());
@@ -309,7 +309,7 @@ impl Drop for Sidecar {
         }
         let log = self.envoy.log();
         assert!(self.envoy.is_running(), "Envoy has ended:\n{log}");
-        // What Envoy says of a configuration that the filter refuses is no failure of the filter.
+        // Envoy also logs a line when the filter refuses a configuration. That is not a failure of the filter.
         let failures = log.lines().filter(|line| !line.contains("Failed to configure base Wasm plugin"));
         let failed =
             |line: &str| ["panicked", "Wasm VM failed", "Function: proxy_on_"].iter().any(|sign| line.contains(sign));
@@ -328,20 +328,20 @@ pub fn policy(name: &str, action: &str, rules: &[Value]) -> Value {
     })
 }
 
-/// A rule about `to` alone.
+/// A rule with a single operation.
 pub fn to(operation: Value) -> Value {
     json!({ "to": [{ "operation": operation }] })
 }
 
-/// A rule of one condition.
+/// A rule with a single condition.
 pub fn when(key: &str, values: &[&str]) -> Value {
     json!({ "when": [{ "key": key, "values": values }] })
 }
 
-/// The details of a refusal by this rule of a policy in namespace `default`.
+/// The response code details of a refusal by this rule of a policy in namespace `default`.
 pub fn denied_by(policy: &str, rule: usize) -> String {
     format!("rbac_access_denied_matched_policy[ns[default]-policy[{policy}]-rule[{rule}]]")
 }
 
-/// The details of a refusal because no ALLOW policy matched.
+/// The response code details of a refusal because no ALLOW policy matched.
 pub const DENIED_BY_NONE: &str = "rbac_access_denied_matched_policy[none]";

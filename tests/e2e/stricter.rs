@@ -1,5 +1,5 @@
-//! Where the filter is stricter than Istio on purpose: the filter that Istio would configure lets the request pass, in the
-//! same Envoy, and this one does not.
+//! Cases in which the filter is stricter than Istio on purpose. In the same Envoy, the filter that Istio would
+//! configure lets the request pass, and the project's filter refuses it.
 
 use serde_json::{Value, json};
 use testbed::{Http2Request, Request, Response};
@@ -7,12 +7,13 @@ use testbed::{Http2Request, Request, Response};
 use crate::jwt::{issuer, jwt_authn, with_token};
 use crate::sidecar::{Blueprint, FRONTEND, Sidecar, policy, to, when};
 
-/// A sidecar that denies what `policy` says, and one that denies it by Envoy's own RBAC filter.
+/// Two sidecars: one has the project's filter with `policy`, the other has Envoy's own RBAC filter with the DENY rule
+/// `native`.
 pub fn both(policy: &Value, native: &Value) -> [Sidecar; 2] {
     both_with(policy, native, |blueprint| blueprint)
 }
 
-/// As [`both`], with something changed in either.
+/// As [`both`], with a change to both sidecars.
 pub fn both_with(policy: &Value, native: &Value, change: impl Fn(Blueprint) -> Blueprint) -> [Sidecar; 2] {
     let ours = Blueprint::new(&json!({ "policies": [policy] }));
     let mut theirs = Blueprint::new(&json!({ "policies": [] }));
@@ -29,7 +30,7 @@ pub fn both_with(policy: &Value, native: &Value, change: impl Fn(Blueprint) -> B
     })
 }
 
-/// What both answer to the same request.
+/// The status that each sidecar returns for the same request.
 pub fn statuses(sidecars: &[Sidecar; 2], send: impl Fn(&Sidecar) -> Response) -> [u16; 2] {
     [send(&sidecars[0]).status, send(&sidecars[1]).status]
 }

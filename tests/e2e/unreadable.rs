@@ -1,4 +1,5 @@
-//! Attributes that are there and cannot be read: neither an ALLOW rule nor an exception from a DENY rule may trust them.
+//! Attributes that exist but cannot be read. They may neither make an ALLOW rule match nor exempt a request from a DENY
+//! rule.
 
 use serde_json::{Value, json};
 use testbed::{Request, San};
@@ -6,7 +7,7 @@ use testbed::{Request, San};
 use crate::question::{Answer::*, ask_alone, ask_with, source};
 use crate::sidecar::{Blueprint, FRONTEND, denied_by};
 
-/// The filter that sets filter state to what the header `x-value` says; nothing, if there is none.
+/// A filter that sets filter state to the value of the header `x-value`. Without the header, it sets nothing.
 fn filter_state_from_header(key: &str) -> Value {
     json!({
         "name": "test.set_filter_state",
@@ -31,7 +32,7 @@ fn a_source_address_that_is_no_address_is_unreadable() {
     for (value, expected) in [
         ("127.0.0.1", Match),
         ("10.0.0.1", NoMatch),
-        // With a port, as %DOWNSTREAM_DIRECT_REMOTE_ADDRESS% would have it.
+        // With a port, as in %DOWNSTREAM_DIRECT_REMOTE_ADDRESS%.
         ("127.0.0.1:80", Unreadable),
         ("127.0.0.1, 10.0.0.1", Unreadable),
         ("127.0.0.256", Unreadable),
@@ -45,7 +46,7 @@ fn a_source_address_that_is_no_address_is_unreadable() {
 
 #[test]
 fn filter_state_that_envoy_cannot_turn_into_text_does_not_pass_for_an_address() {
-    // Envoy calls such an object absent, as it does one that nothing has set.
+    // Envoy reports such an object as absent, like an object that nothing has set.
     let object = json!({
         "name": "test.set_filter_state",
         "typed_config": {
@@ -75,7 +76,7 @@ fn the_decision_names_the_attribute_that_could_not_be_read() {
         assert_eq!((refused.status, refused.header("x-details")), (403, Some(denied_by("deny-asked-0", 0))));
         let decisions = asked.decisions();
         assert_eq!(decisions[0]["unreadable"], attribute);
-        // Nothing is made up in place of what could not be read.
+        // No value is logged in place of the attribute that could not be read.
         assert_eq!([&decisions[0]["source_ip"], &decisions[0]["remote_ip"]], [&Value::Null, &json!("127.0.0.1")]);
     }
 }

@@ -1,4 +1,4 @@
-//! Configurations that come while requests are served.
+//! Updates of the configuration while Envoy serves requests.
 
 #[cfg(target_os = "linux")]
 use std::{env, fs};
@@ -18,7 +18,7 @@ fn status(sidecar: &Sidecar, path: &str) -> u16 {
     sidecar.client(FRONTEND).send(&Request::get(path)).unwrap().status
 }
 
-/// The listener of the sidecar that ships, with this plugin configuration.
+/// The listener of the shipped sidecar, with this plugin configuration.
 pub fn listener(plugin_config: &Value) -> Value {
     Blueprint::new(plugin_config).listener().clone()
 }
@@ -48,18 +48,18 @@ fn a_bad_update_is_rejected_and_the_old_policies_keep_deciding_until_a_good_one_
     assert_eq!([status(&sidecar, "/old"), status(&sidecar, "/new")], [200, 403]);
 }
 
-/// Configurations of many policies, which replace each other at once.
+/// A sidecar whose configuration of many policies is replaced again and again. The old one is removed immediately.
 #[cfg(target_os = "linux")]
 struct Replaced {
     sidecar: Sidecar,
-    /// The listeners; `VERSION` stands for what is different each time.
+    /// The listeners. Each update replaces `VERSION` by its number.
     listeners: String,
     updates: u64,
 }
 
 #[cfg(target_os = "linux")]
 impl Replaced {
-    /// So many policies, of which none is there yet.
+    /// Starts a sidecar without policies, whose updates have `policies` policies each.
     fn by(policies: usize) -> Self {
         let rule = |index| {
             json!({
@@ -70,7 +70,7 @@ impl Replaced {
         let policies: Vec<_> = (0..policies).map(|i| policy(&format!("deny-{i}"), "DENY", &[rule(i)])).collect();
         let mut blueprint = Blueprint::new(&json!({ "policies": [] }));
         let nothing = blueprint.listener().clone();
-        // As Istio sends it. A Struct of this size takes Envoy longer than the filter.
+        // Istio sends the configuration as a string. For a Struct of this size, Envoy needs more time than the filter.
         blueprint.wasm_filter()["configuration"] = json!({
             "@type": "type.googleapis.com/google.protobuf.StringValue",
             "value": json!({ "policies": policies }).to_string(),
@@ -78,7 +78,7 @@ impl Replaced {
         let listeners = resources(&[blueprint.listener().clone()]);
         let mut blueprint = blueprint.with_listeners(&[nothing]);
         blueprint.options.log_level = "warning".into();
-        // What is replaced goes at once, not after ten minutes.
+        // Removes a replaced listener immediately instead of after ten minutes.
         blueprint.options.extra_args = ["--drain-time-s", "0"].map(str::to_owned).to_vec();
         Self { sidecar: blueprint.start(), listeners, updates: 0 }
     }
@@ -91,7 +91,7 @@ impl Replaced {
         self.sidecar.envoy.wait_for_stat("listener_manager.lds.update_success", is_there, PATIENCE).unwrap();
     }
 
-    /// How much of Envoy's memory is in use, in KiB: VMs included, of which its own statistics say nothing.
+    /// The memory that Envoy uses, in KiB. It includes the VMs, which Envoy's own statistics do not count.
     fn memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.sidecar.envoy.pid())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -103,14 +103,15 @@ impl Replaced {
     }
 }
 
-/// The memory of a VM never shrinks, and outlives every configuration in it: whatever one leaves behind adds up.
+/// The memory of a VM never shrinks, and a VM outlives every configuration in it. So whatever configurations leave
+/// behind adds up.
 ///
-/// `UPDATES=1000` takes a longer look.
+/// `UPDATES=1000` makes that many updates.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_thousand_policies_can_be_replaced_again_and_again_without_taking_more_memory() {
     const SETTLED: u64 = 20;
-    // Forty configurations that stayed would take four times as much.
+    // Forty configurations that stayed in memory would need four times as much.
     const MOST_GROWTH: u64 = 10 * 1024;
     let updates: u64 = env::var("UPDATES").map_or(60, |updates| updates.parse().unwrap());
     let mut replaced = Replaced::by(1_000);
@@ -130,7 +131,7 @@ fn a_thousand_policies_can_be_replaced_again_and_again_without_taking_more_memor
 #[cfg(target_os = "linux")]
 #[test]
 fn ten_thousand_policies_take_less_than_25_mebibytes_a_vm() {
-    // Two VMs, one of which is the main thread's, and Envoy's own copies of the text.
+    // There are two VMs, one of them in the main thread. The rest is for Envoy's own copies of the text.
     const MOST_GROWTH: u64 = (2 * 25 + 30) * 1024;
     let mut replaced = Replaced::by(10_000);
     let without = replaced.memory();

@@ -1,4 +1,4 @@
-//! Policies that change without a restart: `render envoy --watch`, and `render ecds` again and again, under load.
+//! Policies that change without a restart, under load: `render envoy --watch` once, and `render ecds` for each change.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -16,17 +16,17 @@ use testbed::{App, Client, Connection, Envoy, Request, StartOptions};
 
 use crate::sidecar::{FRONTEND, PATIENCE, authority, client_of, filter_lines, policy, project, to, wasm};
 
-/// The file that Envoy watches, in the folder that Envoy runs in.
+/// The file that Envoy watches, relative to Envoy's working directory.
 const WATCHED: &str = "ecds/policies.json";
 
-/// Its statistics.
+/// The prefix of Envoy's statistics about the file.
 const STATISTICS: &str = "extension_config_discovery.http_filter.mesh_authz";
 
 fn mesh_authz(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_mesh-authz")).current_dir(project("")).args(arguments).output().unwrap()
 }
 
-/// A sidecar whose policies are in a file.
+/// A sidecar that reads its policies from a watched file.
 struct Watching {
     envoy: Envoy,
     app: App,
@@ -35,7 +35,7 @@ struct Watching {
 }
 
 impl Watching {
-    /// Starts Envoy with whatever `content` makes of the first policies' file.
+    /// Starts Envoy with the rendered file of the first policies, as changed by `content`.
     fn start(first: &[Value], content: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let policies = folder.path().join("policies.json");
@@ -58,7 +58,7 @@ impl Watching {
         let bootstrap = yaml::documents(&String::from_utf8(output.stdout).unwrap()).unwrap().remove(0);
         let mut bootstrap = serde_json::to_value(bootstrap).unwrap();
         let manager = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
-        // Which policy refused a request, to the client: the version is in the policy's name.
+        // Tells the client which policy refused its request. The policy's name contains the version.
         bootstrap.pointer_mut(manager).unwrap()["local_reply_config"] = json!({ "mappers": [{
             "filter": { "status_code_filter": { "comparison": {
                 "op": "GE", "value": { "default_value": 100, "runtime_key": "unset" },
@@ -109,8 +109,14 @@ fn render(input: &PathBuf, policies: &[Value], output: &PathBuf, more: &[&str]) 
 
 const CLIENTS: usize = 6;
 
-/// What the version's policies say of each path: `/always` is allowed by all of them, `/never` by none, and `/even` is
-/// refused by those with an even number, `/odd` by the others. A refusal names its version.
+/// The policies of a version. A refusal names its version.
+///
+/// | path | refused by |
+/// | --- | --- |
+/// | `/always` | no version |
+/// | `/never` | every version |
+/// | `/even` | versions with an even number |
+/// | `/odd` | versions with an odd number |
 fn version(number: u64) -> [Value; 2] {
     let parity = if number.is_multiple_of(2) { "/even" } else { "/odd" };
     let allow = json!({
@@ -123,17 +129,17 @@ fn version(number: u64) -> [Value; 2] {
     ]
 }
 
-/// What all clients and the one who updates share.
+/// The state that the clients and the updating thread share.
 #[derive(Default)]
 struct Board {
-    /// The newest version that may be in force: it is written down before its file is.
+    /// The newest version that may be in force. It is stored here before its file is written.
     newest: AtomicU64,
-    /// The oldest version that each client may still meet.
+    /// For each client, the oldest version that may still decide its requests.
     oldest: [AtomicU64; CLIENTS],
     stop: AtomicBool,
 }
 
-/// What a client has got.
+/// The responses that a client got.
 #[derive(Default)]
 struct Tally {
     responses: u64,
@@ -141,7 +147,8 @@ struct Tally {
     unexplained: Vec<String>,
 }
 
-/// Sends requests over one connection until it is told to stop, and judges every response.
+/// Sends requests over one connection until `stop` is set. Checks every response against the versions that may be in
+/// force.
 fn client(board: &Board, number: usize, mut connection: Connection) -> Tally {
     let mut tally = Tally::default();
     for path in ["/never", "/always", "/even", "/odd"].into_iter().cycle() {
@@ -151,7 +158,7 @@ fn client(board: &Board, number: usize, mut connection: Connection) -> Tally {
         let response = connection.send(&Request::get(path)).unwrap();
         let (oldest, newest) = (board.oldest[number].load(Ordering::SeqCst), board.newest.load(Ordering::SeqCst));
         tally.responses += 1;
-        // Connections stay with a worker, and its policies are never replaced by older ones.
+        // A connection stays on one worker, and a worker never goes back to older policies.
         let refusing =
             |version: &u64| path == "/never" || path == if version.is_multiple_of(2) { "/even" } else { "/odd" };
         let judged_by = match response.status {
@@ -179,7 +186,7 @@ fn client(board: &Board, number: usize, mut connection: Connection) -> Tally {
     tally
 }
 
-/// `UPDATES=200 RATE=1000` looks longer, and insists on a rate of requests a second.
+/// `UPDATES=200 RATE=1000` makes 200 updates and requires at least 1,000 requests per second.
 #[test]
 fn whatever_the_moment_of_an_update_the_old_policies_decide_or_the_new_ones() {
     let number_from = |name: &str, default: u64| env::var(name).map_or(default, |text| text.parse().unwrap());
@@ -198,7 +205,7 @@ fn whatever_the_moment_of_an_update_the_old_policies_decide_or_the_new_ones() {
 
     let (mut rejected, mut failed) = (0, 0);
     for number in 2..updates + 2 {
-        // Every tenth good one comes after a bad one: policies that are wrong, or a file that is cut off.
+        // Before every tenth good update comes a bad one: invalid policies, or a truncated file.
         if number.is_multiple_of(10) {
             let before = fs::read(sidecar.file()).unwrap();
             let mut wrong = policy("wrong", "DENY", &[json!({})]);
@@ -206,7 +213,7 @@ fn whatever_the_moment_of_an_update_the_old_policies_decide_or_the_new_ones() {
             let refused = sidecar.render(&[wrong], &[]);
             assert_eq!(refused.status.code(), Some(1), "{refused:?}");
             assert!(fs::read(sidecar.file()).unwrap() == before, "the command has written it all the same");
-            // Somebody does without the command.
+            // These bad updates are written without the command.
             if number.is_multiple_of(20) {
                 let text = String::from_utf8(before).unwrap().replace("\"rules\"", "\"rulez\"");
                 sidecar.envoy.write_file_atomically(WATCHED, text).unwrap();
@@ -244,7 +251,7 @@ fn whatever_the_moment_of_an_update_the_old_policies_decide_or_the_new_ones() {
     let least_rate = least_rate as f64;
     assert!(rate >= least_rate);
 
-    // Envoy has counted the same, and nobody had to connect again.
+    // Envoy's counters agree, and no client had to reconnect.
     let statistics: BTreeMap<String, u64> = sidecar.envoy.stats().unwrap();
     let count = |name: &str| statistics[name];
     assert_eq!(count(&format!("{STATISTICS}.update_success")), updates + 1);
@@ -293,7 +300,7 @@ fn a_module_under_another_name_takes_over_and_one_that_is_missing_changes_nothin
     let second = hash_of(sidecar.render(&version(2), &["--wasm=missing.wasm"]));
     sidecar.wait_for("update_rejected", 1);
     assert!(sidecar.envoy.log().contains("missing.wasm"), "{}", sidecar.envoy.log());
-    // What it has refused Envoy does not look at again: it says success, and shows the version.
+    // Envoy does not check again what it has refused. It reports success and shows the version.
     assert_eq!(hash_of(sidecar.render(&version(2), &["--wasm=missing.wasm"])), second);
     sidecar.wait_for("update_success", 2);
     let text = sidecar.envoy.admin_get(&format!("/stats?filter={STATISTICS}.version_text")).unwrap();
@@ -308,7 +315,8 @@ fn a_module_under_another_name_takes_over_and_one_that_is_missing_changes_nothin
     assert_eq!([sidecar.status("/odd"), sidecar.status("/even")], [200, 403]);
 }
 
-/// As Kubernetes mounts a `ConfigMap`: the file is a link into a folder that is a link, and the latter is replaced.
+/// Kubernetes mounts a `ConfigMap` like this: the file is a link into a folder. The folder is a link too, and an update
+/// replaces that link.
 #[cfg(unix)]
 #[test]
 fn a_file_that_is_a_link_is_read_again_when_its_folder_is_replaced() {
@@ -345,7 +353,7 @@ fn a_file_that_is_replaced_can_be_read_by_whoever_could_before() {
     assert!(render(&input, &version(1), &file, &[]).status.success());
     fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
     let before = fs::read(&file).unwrap();
-    // MA013 warns of a DENY that is for HTTP alone.
+    // MA013 warns about a DENY rule that has only HTTP fields.
     let stopped = render(&input, &version(2), &file, &["--deny-warnings"]);
     assert_eq!(stopped.status.code(), Some(1));
     assert!(String::from_utf8(stopped.stderr).unwrap().contains("MA013"));

@@ -1,4 +1,4 @@
-//! Documents of any shape: read without a panic, and accepted only without an error.
+//! Documents of any shape. Reading them never panics, and a document with an error is never accepted.
 
 use mesh_authz::config::{NodeMetadata, PluginConfig};
 use mesh_authz::diagnostic::Diagnostics;
@@ -61,7 +61,7 @@ const TEXTS: [&str; 16] = [
     "true",
 ];
 
-/// Any JSON, made of words that policies are made of.
+/// Any JSON, made from words that occur in policies.
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -79,7 +79,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// A valid policy of which one part is anything.
+/// A valid policy in which one part is replaced by any JSON.
 fn nearly_valid() -> impl Strategy<Value = Value> {
     (several(), condition(), any_json(), any::<prop::sample::Index>()).prop_map(|(policies, condition, odd, place)| {
         let mut policy = policies[0].clone();

@@ -1,7 +1,7 @@
-//! Resources for Istio: whatever of them a workload loads decides, together, what all policies decide.
+//! Resources for Istio: the resources that a workload loads decide together like all policies in one filter.
 //!
-//! Which resources Istio loads on a workload is written down here a second time, from its documentation: [`loads`]
-//! looks at the rendered resource and at nothing else.
+//! This file implements a second time which resources Istio loads on a workload. [`loads`] follows Istio's
+//! documentation and uses only the rendered resource.
 
 use std::sync::Arc;
 
@@ -48,7 +48,7 @@ fn options(combining: Combining) -> Mesh {
     }
 }
 
-/// No key twice.
+/// Up to `most` labels, all with different keys.
 fn labels(most: usize) -> impl Strategy<Value = Vec<(&'static str, &'static str)>> {
     subsequence(&LABELS[..], 0..=most).prop_map(|mut labels| {
         labels.dedup_by_key(|(key, _)| *key);
@@ -64,7 +64,7 @@ fn reference(kind: &str, name: &str) -> Value {
     }
 }
 
-/// What policies of one case may name of a waypoint: it as a whole, or services of it.
+/// Target references for one case. They refer either to the whole waypoint, or to single services of it.
 fn references(whole: bool) -> impl Strategy<Value = Vec<Value>> {
     let mut pool = vec![reference("Gateway", "g"), reference("Gateway", "h"), reference("GatewayClass", "elsewhere")];
     if whole {
@@ -105,12 +105,12 @@ fn policies() -> impl Strategy<Value = Vec<Value>> {
     })
 }
 
-/// Where a request arrives.
+/// The proxy that receives a request.
 #[derive(Clone, Debug)]
 struct Proxy {
     namespace: &'static str,
     labels: Vec<(&'static str, &'static str)>,
-    /// Set on a waypoint: the kind and the full name of the service that it is asked for.
+    /// Set on a waypoint: the kind, namespace and name of the service that the request is for.
     service: Option<(&'static str, &'static str, &'static str)>,
 }
 
@@ -147,7 +147,7 @@ impl Proxy {
 }
 
 fn proxies() -> impl Strategy<Value = Proxy> {
-    // A gateway of the Gateway API also has the label of whoever deployed it.
+    // A gateway of the Gateway API also has the label of the controller that deployed it.
     let managed = |mut labels: Vec<_>| {
         if labels.iter().any(|(key, _)| *key == LABELS[5].0) {
             labels.push(GATEWAY_LABELS[4]);
@@ -168,11 +168,11 @@ fn proxies() -> impl Strategy<Value = Proxy> {
     prop_oneof![4 => workload, 1 => waypoint]
 }
 
-/// Whether Istio loads a resource on a proxy's listeners, incoming ones or, of a sidecar, outgoing ones.
+/// Whether Istio loads a resource on a proxy's listeners. `outgoing` means the outgoing listeners of a sidecar.
 fn loads(resource: &Value, proxy: &Proxy, outgoing: bool) -> bool {
     let spec = &resource["spec"];
     let namespace = resource["metadata"]["namespace"].as_str().unwrap();
-    // To Istio, sidecars are servers to what comes in, and so are waypoints; gateways are clients.
+    // In Istio, sidecars and waypoints are servers for incoming requests. Gateways are clients.
     let is_server = !outgoing && (proxy.service.is_some() || !proxy.is_gateway());
     if spec.get("match").is_some_and(|matches| *matches != json!([{ "mode": "SERVER" }]) || !is_server) {
         return false;
@@ -212,7 +212,7 @@ fn rendered(plan: &Plan<'_>, kind: ExtensionKind, combining: Combining) -> Vec<V
     plan.instances.iter().map(|instance| extension(kind, instance, &image, &options(combining))).collect()
 }
 
-/// What a filter with this configuration does once it is loaded on a proxy.
+/// The engine of a filter that is loaded on this proxy with the configuration of this resource.
 fn engine(resource: &Value, proxy: &Proxy) -> Engine {
     let config = [&resource["spec"]["pluginConfig"], &resource["spec"]["wasm"]["pluginConfig"]];
     let config = config.into_iter().find(|config| config.is_object()).unwrap();
@@ -244,7 +244,7 @@ fn the_instances_on_a_workload_decide_together_what_all_policies_decide() {
                     let expected = verdict(&all, facts);
                     prop_assert_eq!(together(&engines, facts), expected);
                 }
-                // Nothing on a sidecar stands in the way of what its workload asks of others.
+                // A sidecar loads no resource for the outgoing requests of its workload.
                 if !proxy.is_gateway() {
                     prop_assert!(!rendered.iter().any(|resource| loads(resource, &proxy, true)));
                 }
@@ -254,7 +254,7 @@ fn the_instances_on_a_workload_decide_together_what_all_policies_decide() {
         .unwrap();
 }
 
-/// A request passes if every filter lets it.
+/// The verdict of several filters: a request passes if every filter allows it.
 fn together(engines: &[Engine], facts: &Facts) -> Verdict {
     let denied = engines.iter().any(|engine| verdict(engine, facts) == Verdict::Deny);
     if denied { Verdict::Deny } else { Verdict::Allow }

@@ -1,5 +1,5 @@
-//! What the command reads: YAML and JSON as people write them, every single mistake in them, resources beside policies; and
-//! that what it renders for several workloads decides as one.
+//! The files that the command reads: YAML and JSON as people write them, every kind of mistake in them, and resources
+//! that are not policies. Also: the resources that it renders for several workloads decide together like one filter.
 
 #![allow(
     clippy::unwrap_used,
@@ -29,7 +29,7 @@ mod yaml;
 
 use proptest::test_runner::{Config, RngSeed};
 
-/// So many cases, the same in every run.
+/// A configuration for `cases` cases. The seed is fixed, so the cases are the same in every run.
 fn cases(cases: u32) -> Config {
     Config { cases, rng_seed: RngSeed::Fixed(0x6d65_7368), failure_persistence: None, ..Config::default() }
 }

@@ -1,5 +1,6 @@
-//! Every single mistake in a policy that has every field: a letter of a name, a condition's key, a word of a few, a value's
-//! type, the indentation of a line. Each is an error, and the error points at it.
+//! Single mistakes in policies that have every field: in a letter of a name, in a condition's key, in a value from a
+//! fixed set, in the type of a value, in the indentation of a line. Each is an error, and the error points at the
+//! mistake.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use mesh_authz_cli::load::Resources;
 use mesh_authz_cli::load::finding::{Finding, SourceText};
 use mesh_authz_cli::load::yaml;
 
-/// Every field of the language, one a line wherever YAML allows it.
+/// A policy with every field. Each line has one field, where YAML allows this.
 const EVERYTHING: &str = r#"apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
 metadata:
@@ -88,7 +89,7 @@ spec:
       values: ["v"]
 "#;
 
-/// What only other policies have: a reference, a provider.
+/// Fields that [`EVERYTHING`] cannot have: target references and a provider.
 const OTHERS: &str = r#"apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
 metadata:
@@ -116,7 +117,8 @@ spec:
     name: cart
 "#;
 
-/// The errors; and what lints say where a mistake leaves a valid policy, among names that are the author's.
+/// The errors in a text. Labels and annotations can have any name, so a mistake in them leaves a valid policy. For
+/// them, the result includes the findings of two lints.
 fn errors(text: &str) -> Vec<Finding> {
     let mut resources = Resources::of(&Arc::new(SourceText::new(PathBuf::from("p.yaml"), text.to_owned())));
     let mut lints = lint::lint(&resources, &lint::LintContext::default());
@@ -125,20 +127,20 @@ fn errors(text: &str) -> Vec<Finding> {
     resources.findings
 }
 
-/// The text with one of its lines, counted from 0, replaced.
+/// The text with one line replaced. Lines are counted from 0.
 fn with_line(text: &str, number: usize, line: &str) -> String {
     let lines = text.lines().enumerate().map(|(n, old)| if n == number { line } else { old });
     lines.collect::<Vec<_>>().join("\n") + "\n"
 }
 
-/// A line's indentation and dashes, its key, and what follows the colon.
+/// The parts of a line: indentation and dashes, key, text after the colon.
 fn parts(line: &str) -> Option<(&str, &str, &str)> {
     let key = line.trim_start_matches([' ', '-']);
     let (name, rest) = key.split_once(':')?;
     name.bytes().all(|b| b.is_ascii_alphanumeric()).then(|| (&line[..line.len() - key.len()], name, rest))
 }
 
-/// A word with one mistake in it.
+/// Variants of a word, each with one mistake.
 fn typos(word: &str) -> Vec<String> {
     let letters: Vec<char> = word.chars().collect();
     let mut typos = Vec::new();
@@ -200,7 +202,7 @@ fn every_mistyped_field_is_pointed_at_with_the_name_that_was_meant() {
                         && span.end.column == span.start.column + u32::try_from(typo.len()).unwrap()
                         && error.diagnostic.message == wanted
                 });
-                // These two are one letter apart.
+                // `targetRef` and `targetRefs` differ in one letter only, so a typo may be the other field.
                 let is_other = name.starts_with("targetRef");
                 assert!(
                     points || is_other,
@@ -240,7 +242,7 @@ fn every_mistyped_key_of_a_condition_is_pointed_at() {
             let mistaken = with_line(EVERYTHING, number, &format!("{before}key: {typo}{}", &key[stem.len()..]));
             let errors = errors(&mistaken);
             let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
-            // The name of a filter is the author's.
+            // The name of a filter can be anything.
             if typo.starts_with("experimental.envoy.filters.") && typo.len() > 27 {
                 continue;
             }
@@ -259,7 +261,8 @@ fn every_bracket_of_a_key_is_needed() {
     for (number, old) in lines_of(EVERYTHING) {
         let Some((before, "key", rest)) = parts(old) else { continue };
         let key = rest.trim();
-        // Of nested claims an inner bracket may be missing: the rest is a name with brackets in it, as in Istio.
+        // In nested claims, an inner bracket may be missing. As in Istio, the rest is then a name that contains
+        // brackets.
         let brackets: Vec<usize> = match key {
             "request.auth.claims[groups][inner]" => vec![19, key.len() - 1],
             _ => key.char_indices().filter(|(_, c)| matches!(c, '[' | ']')).map(|(at, _)| at).collect(),
@@ -294,14 +297,14 @@ fn every_word_of_a_few_is_pointed_at() {
                 let points = errors
                     .iter()
                     .any(|error| line(error) == number || line(error).abs_diff(number) <= 1 && name == "group");
-                // An API version of another group makes it another resource, which is said elsewhere.
+                // With another group in the apiVersion, the document is another resource. Another check reports that.
                 assert!(points, "{name}: {typo}: {:?}", errors.iter().map(ToString::to_string).collect::<Vec<_>>());
             }
         }
     }
 }
 
-/// The leaves and branches of a document, each with its place.
+/// All nodes of a document, each with its path.
 fn places<'n>(node: &'n Node, at: &str, all: &mut Vec<(String, &'n Node)>) {
     match &node.value {
         Value::Map(entries) => {
@@ -342,7 +345,7 @@ fn every_value_of_another_type_is_pointed_at() {
                     }
                     let is_optional =
                         odd == "null" && [".metadata.namespace", ".metadata.annotations"].contains(&at.as_str());
-                    // The text from the value's first character to its last is replaced.
+                    // Replaces the text from the value's first character to its last.
                     let offset = |line: u32, column: u32| {
                         let before: usize = text.split_inclusive('\n').take(line as usize - 1).map(str::len).sum();
                         before + column as usize - 1
@@ -373,7 +376,7 @@ fn every_value_of_another_type_is_pointed_at() {
     assert!(tried > 700, "{tried}");
 }
 
-/// A document without its places.
+/// A copy of a document without the positions in its text.
 fn bare(node: &Node) -> Node {
     let value = match &node.value {
         Value::List(items) => Value::List(items.iter().map(bare).collect()),

@@ -1,4 +1,5 @@
-//! `RequestAuthentication`: what is read, what Istio's admission check refuses, and what must not be skipped.
+//! `RequestAuthentication`: the fields that are read, the errors that Istio's admission check also reports, and the
+//! documents that must not be skipped.
 
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ fn read(text: &str) -> (Option<RequestAuthentication>, Vec<String>) {
     (read, diagnostics.into_found().iter().map(Diagnostic::to_string).collect())
 }
 
-/// What is wrong with a spec, without what every finding begins with.
+/// The findings about a spec, without their common prefix.
 fn spec(text: &str) -> Vec<String> {
     let (read, found) = read(&with_spec(text));
     assert_eq!(read.is_some(), found.is_empty(), "{text}");
@@ -214,7 +215,7 @@ fn unknown_fields_are_refused_with_a_suggestion() {
     assert_eq!(spec("{ selector: { matchLabels: { a: b } }, targetRefs: [] }"), [only_one]);
 }
 
-/// What is found in a file of this text, and how many policies, authentications and others.
+/// The findings in a file with this text, and the numbers of policies, request authentications and other resources.
 fn file(text: &str) -> (Vec<String>, [usize; 3]) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("f.yaml");
@@ -256,7 +257,7 @@ fn lists_are_read_and_twins_are_found() {
     let (found, counts) = file(&format!("{one}\n---\n{one}\n"));
     assert_eq!(counts, [0, 2, 0]);
     assert!(found.len() == 1 && found[0].contains("has the same namespace and name"), "{found:?}");
-    // A policy of that name is something else.
+    // A policy with the same name is a different resource.
     let policy =
         one.replace("RequestAuthentication", "AuthorizationPolicy").replace("jwtRules: [{ issuer: i }]", "rules: [{}]");
     assert_eq!(file(&format!("{one}\n---\n{policy}\n")), (vec![], [1, 1, 0]));

@@ -1,4 +1,4 @@
-//! Policies as people write them: YAML's types, documents, anchors, places.
+//! Policies as people write them in YAML: types, several documents, anchors, and positions in the text.
 
 use mesh_authz::diagnostic::Diagnostics;
 use mesh_authz::document::{Node, Value};

@@ -1,4 +1,5 @@
-//! What the command renders, against golden files: Istio's own, where `ISTIO_TESTDATA` names their folder, and the project's.
+//! Compares what the command renders with golden files: the project's own, and Istio's if `ISTIO_TESTDATA` names their
+//! folder.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,11 +21,11 @@ use mesh_authz_cli::load::{self, Resources};
 use mesh_authz_cli::render::rbac::{self, Traffic};
 use serde_json::Value;
 
-/// What Istio rendered for proxies older than 1.11, with regular expressions for hosts. Its control plane no longer does,
-/// and its own tests no longer read this file.
+/// Istio's output for proxies older than 1.11, with regular expressions for hosts. Istio's control plane no longer
+/// renders it, and Istio's own tests no longer read this file.
 const BEFORE_1_11: &str = "allow-host-before-111";
 
-/// The workload of Istio's golden files.
+/// The workload in Istio's golden files.
 fn httpbin() -> Workload {
     let label = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     Workload {
@@ -35,7 +36,7 @@ fn httpbin() -> Workload {
     }
 }
 
-/// The trust domains that a golden file was made with.
+/// The trust domains with which a golden file was generated.
 fn trust_domains(name: &str) -> TrustDomains {
     let (domain, aliases): (&str, &[&str]) = match name {
         "simple-policy-td-aliases" => ("td1", &["cluster.local"]),
@@ -47,7 +48,7 @@ fn trust_domains(name: &str) -> TrustDomains {
     TrustDomains::new(domain.to_owned(), aliases.iter().map(|alias| (*alias).to_owned()))
 }
 
-/// The documents of a golden file, or of several for several filters.
+/// The filters in the golden file of a case. A case with several filters can have several files.
 fn expected(folder: &Path, name: &str) -> Vec<Value> {
     let files = [format!("{name}-out.yaml"), format!("{name}-out1.yaml"), format!("{name}-out2.yaml")];
     let present = files.iter().map(|file| folder.join(file)).filter(|file| file.exists());
@@ -67,7 +68,8 @@ fn rendered(input: &Path, name: &str, traffic: Traffic) -> Vec<Value> {
     rbac::filters(&applying, &trust_domains(name), traffic)
 }
 
-/// Compares every case of a folder with what is rendered; returns the names of those that were compared.
+/// Compares the rendered filters with the golden files for every case in a folder. Returns the names of the compared
+/// cases.
 fn compare(folder: &Path, traffic: Traffic) -> Vec<String> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let mut inputs: Vec<PathBuf> = entries.filter(|path| path.to_str().unwrap().ends_with("-in.yaml")).collect();
@@ -106,7 +108,6 @@ fn every_field_and_value_form_is_rendered_as_before() {
     assert_eq!(compare(&folder, Traffic::Http), ["every-field"]);
 }
 
-/// A path of the project.
 fn project(path: &str) -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(path)
 }

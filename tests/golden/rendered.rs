@@ -1,7 +1,7 @@
-//! What `mesh-authz render` prints, to the letter: standard output in `rendered/NAME.out`, the notes in
-//! `rendered/NAME.err`.
+//! The exact output of `mesh-authz render`. `rendered/NAME.out` has the standard output, `rendered/NAME.err` the notes
+//! on standard error.
 //!
-//! `UPDATE=1 cargo test --test golden` writes the files anew; then look at the difference.
+//! `UPDATE=1 cargo test --test golden` writes the files again. Then review the diff.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -13,7 +13,7 @@ use crate::project;
 const URL: [&str; 2] = ["--url", "oci://registry.example/mesh-authz:0.1.0"];
 const SHA256: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-/// A run of the command: the name of its files, its exit status and its arguments.
+/// A run of the command: the name of its golden files, the expected exit status, and the arguments.
 type Case = (&'static str, i32, Vec<&'static str>);
 
 fn cases() -> Vec<Case> {
@@ -116,7 +116,7 @@ fn the_command_prints_what_it_printed_before() {
 
 #[test]
 fn yaml_and_json_say_the_same_whatever_is_in_a_policy() {
-    // What YAML, the older version as well, reads as something else unless it is in quotes.
+    // Texts that YAML, or its older version, does not read as this text unless it is in quotes.
     let odd = [
         "on",
         "y",
@@ -205,7 +205,7 @@ fn yaml_and_json_say_the_same_whatever_is_in_a_policy() {
     }
 }
 
-/// `UPDATE=1` writes these too.
+/// `UPDATE=1` also writes these files.
 #[test]
 fn the_example_for_a_cluster_is_what_the_command_prints() {
     let project = project("");
@@ -226,7 +226,7 @@ fn the_example_for_a_cluster_is_what_the_command_prints() {
     }
 }
 
-/// The resources of an example.
+/// The resources in an example's folder.
 pub fn example(name: &str) -> Vec<Value> {
     let folder = project("examples").join(name);
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -257,7 +257,7 @@ fn the_example_for_a_cluster_holds_together() {
     );
 }
 
-/// Every Kubernetes resource that the cases print.
+/// All Kubernetes resources that the cases print.
 pub fn resources() -> Vec<Value> {
     let cases = cases()
         .into_iter()
@@ -270,7 +270,7 @@ pub fn resources() -> Vec<Value> {
     resources.collect()
 }
 
-/// Every resource that the cases read.
+/// All resources that the cases read.
 pub fn inputs() -> Vec<Value> {
     let files = std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
     let files = files.filter(|file| file.extension().is_some_and(|extension| extension == "yaml"));

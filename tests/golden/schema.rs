@@ -1,7 +1,7 @@
-//! Everything that the command renders for a cluster, against the schemas of Istio's own resources.
+//! Validates everything that the command renders for a cluster against the schemas of Istio's own resources.
 //!
-//! A cluster drops what a schema does not know; here that is an error too. The conditions in a schema are run as far as
-//! their functions are known; the others are counted.
+//! A cluster drops fields that a schema does not have. Here, such a field is an error. The conditions in a schema are
+//! evaluated if all of their functions are known here; the others are counted.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,11 +14,11 @@ use serde_json::{Map, Value, json};
 
 use crate::rendered;
 
-/// The schemas, by kind.
+/// The schemas, by API version and kind.
 struct Schemas(BTreeMap<String, Value>);
 
 impl Schemas {
-    /// From the file that `ISTIO_CRDS` names.
+    /// Reads the schemas from the file that `ISTIO_CRDS` names.
     fn read() -> Self {
         let file = std::env::var_os("ISTIO_CRDS").expect("ISTIO_CRDS names the file of Istio's resource definitions");
         let documents = load::documents(&PathBuf::from(file)).unwrap();
@@ -54,7 +54,7 @@ impl Schemas {
     }
 }
 
-/// Makes fields that a schema does not know an error.
+/// Changes a schema so that unknown fields are errors.
 fn close(schema: &mut Value) {
     let Value::Object(fields) = schema else {
         if let Value::Array(items) = schema {
@@ -77,7 +77,7 @@ fn close(schema: &mut Value) {
     }
 }
 
-/// How the conditions of a schema came out.
+/// The results of evaluating the conditions in schemas.
 #[derive(Default)]
 struct Conditions {
     held: usize,
@@ -120,7 +120,7 @@ fn holds(rule: &str, value: &Value) -> Result<bool, String> {
     }
 }
 
-/// Functions that Kubernetes adds, as far as these conditions need them. A URL stays its text.
+/// Adds the functions of Kubernetes that these conditions need. A URL is represented by its text.
 fn add_functions(context: &mut Context<'_, '_>) -> Result<(), impl std::fmt::Display> {
     let scheme = |text: &str| text.split_once("://").map_or_else(String::new, |(scheme, _)| scheme.to_owned());
     context.add_function("isURL", |text: Arc<String>| text.contains("://"))?;
@@ -135,7 +135,7 @@ fn add_functions(context: &mut Context<'_, '_>) -> Result<(), impl std::fmt::Dis
 #[test]
 #[ignore = "needs Istio's files: ISTIO_CRDS=… make conformance"]
 fn everything_rendered_is_what_a_cluster_takes() {
-    // Of what is in the example, Istio's file has no schema for these.
+    // The example contains these kinds, for which Istio's file has no schema.
     const OTHERS: [&str; 6] =
         ["ConfigMap", "Deployment", "Kustomization", "PeerAuthentication", "Service", "ServiceAccount"];
     let schemas = Schemas::read();

@@ -1,4 +1,4 @@
-//! What is accepted: the boundaries of each rule, from the inside.
+//! Policies that are accepted: for each validation rule, the values that are only just valid.
 
 use crate::support::{findings, named, policies, policy};
 
@@ -7,7 +7,8 @@ fn accepted(text: &str) {
     assert_eq!(policies(text).len(), 1);
 }
 
-/// Each value of this field, or condition.
+/// Asserts that each of these values of a field or condition is accepted. `before` is the rule, with VALUE in place of
+/// the value.
 fn values_accepted(before: &str, values: &[&str]) {
     for value in values {
         let value = serde_json::to_string(value).unwrap();
@@ -69,7 +70,8 @@ fn addresses_and_networks() {
 
 #[test]
 fn an_ipv6_address_with_a_zone_is_an_address() {
-    // Go's netip.ParseAddr, and so Istio's admission check, takes a zone behind an address without a prefix length.
+    // Go's netip.ParseAddr accepts a zone after an address without a prefix length, and so does Istio's admission
+    // check.
     values_accepted("from: [{ source: { ipBlocks: [VALUE] } }]", &["fe80::1%eth0"]);
 }
 

@@ -1,4 +1,4 @@
-//! The plugin configuration: every field, its default, both encodings, the node's metadata.
+//! The plugin configuration: every field with its default, both encodings, and the node metadata.
 
 use mesh_authz::config::{
     DebugHeader, DecisionLog, DenyResponse, FilterState, NodeMetadata, PluginConfig, PrincipalFrom, SourceIpFrom,
@@ -176,7 +176,7 @@ fn the_response_to_a_refused_request() {
     assert_eq!(with(r#""denyResponse":{}"#).deny_response, DenyResponse::default());
 }
 
-/// A `google.protobuf.Struct` by hand: each part behind its tag and its length.
+/// Encodes a `google.protobuf.Struct` by hand. Each part follows its tag and its length.
 pub fn encode(node: &Node) -> Vec<u8> {
     let Value::Map(entries) = &node.value else { panic!("a Struct is an object") };
     let entry = |(key, node): &(String, Node)| bytes(1, &[bytes(1, key.as_bytes()), bytes(2, &value(node))].concat());

@@ -1,4 +1,4 @@
-//! What a plugin configuration is refused for: as a whole, with everything that is wrong.
+//! Plugin configurations that are refused. One error refuses the whole configuration, and all errors are reported.
 
 use mesh_authz::config::{NodeMetadata, PluginConfig};
 use mesh_authz::document::{from_json, from_struct};
@@ -7,7 +7,7 @@ use mesh_authz::request::Lookup;
 
 use crate::configuration::{POLICY, encode};
 
-/// What is wrong with it; nothing of it is accepted.
+/// The errors in a configuration, which must be refused.
 fn errors(bytes: &[u8]) -> Vec<String> {
     let node = NodeMetadata { namespace: Lookup::Absent, labels: Lookup::Value(Labels::default()) };
     let found = PluginConfig::read(bytes, &node).expect_err("is to be refused");
@@ -155,7 +155,8 @@ fn a_debug_header_has_a_name_and_somebody_who_gets_it() {
 
 #[test]
 fn names_that_nothing_can_have_are_refused() {
-    // An empty namespace, gateway or payload key matches nothing: every policy that needs it would silently be off.
+    // An empty namespace, gateway or payload key matches nothing. Every policy that needs it would silently have no
+    // effect.
     for field in [
         r#""workload":{"namespace":""}"#,
         r#""gateway":{"name":""}"#,

@@ -1,4 +1,4 @@
-//! Allow or deny: how the policies that match become one decision, under either combining algorithm.
+//! Allow or deny: how each of the two combining algorithms makes one decision from the matching policies.
 
 use mesh_authz::engine::{self, Decision, DenyReason, Engine, Verdict};
 use mesh_authz::request::Request;
@@ -13,7 +13,7 @@ const POST: &str = "[{ to: [{ operation: { methods: [POST] } }] }]";
 
 #[test]
 fn the_whole_table_of_deny_overrides() {
-    // Whether there is a matching, a non-matching or no policy of each action.
+    // For each action: a matching policy, a policy that does not match, or no policy.
     let rule = |action: &str, state| match state {
         Some(true) => policy(&action.to_lowercase(), action, GET),
         Some(false) => policy(&action.to_lowercase(), action, POST),

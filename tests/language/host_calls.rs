@@ -1,4 +1,5 @@
-//! What the filter asks the host for: only what rules need, each thing once, and nothing once the answer is settled.
+//! The filter's calls to the host. It reads only the attributes that rules need, each one once. It reads no more
+//! attributes after the decision is certain.
 
 use std::cell::RefCell;
 
@@ -8,7 +9,7 @@ use mesh_authz::filter::{FilterStatus, Host, Plugin, Reply, Telemetry};
 use mesh_authz::request::{Headers, Lookup};
 use serde_json::{Value, json};
 
-/// `GET /a` from `spiffe://td/ns/shop/sa/cart`, and what has been asked about it.
+/// A host with the request `GET /a` from `spiffe://td/ns/shop/sa/cart`. It records the filter's calls.
 #[derive(Default)]
 struct Recorder {
     calls: RefCell<Vec<String>>,
@@ -78,7 +79,7 @@ fn policy(number: usize, action: &str, rule: &Value) -> Value {
     })
 }
 
-/// The outcome of the request, and what was asked for on the way.
+/// The filter's answer to the request, and the calls that it made for it.
 fn asked(policies: &[Value]) -> (FilterStatus, Vec<String>) {
     let config = json!({ "policies": policies, "trustDomain": "td", "decisionLog": "none" });
     let recorder = Recorder::default();

@@ -1,4 +1,4 @@
-//! Peer identity: principals, namespaces, service accounts, trust domains and their aliases.
+//! The peer's identity: principals, namespaces, service accounts, trust domains and their aliases.
 
 use mesh_authz::engine::Options;
 use mesh_authz::request::{Lookup, PeerName, Request};
@@ -95,7 +95,7 @@ fn an_identity_that_cannot_be_read_counts_against_the_request() {
         let request = get("/").peer_name(which, Lookup::Unreadable);
         PRINCIPALS.check(&["*"], &request, Unreadable);
         NAMESPACES.check(&["shop"], &request, Unreadable);
-        // These look for a name with a scheme, and no subject has one.
+        // These values match only a name with a scheme, and a subject never has one.
         let without_scheme = if which == PeerName::Subject { Unmatched } else { Unreadable };
         PRINCIPALS.check(&["td/ns/shop/sa/cart"], &request, without_scheme);
         ACCOUNTS.check(&["shop/cart"], &request, without_scheme);
@@ -257,7 +257,7 @@ fn odd_bytes_in_an_identity_hide_nothing_from_a_deny() {
     }
 }
 
-/// Whether `value` stands for each of these principals, all of them tried.
+/// Asserts for each of these principals whether `value` matches it.
 fn stands_for(options: &Options, value: &str, principals: &[(&str, bool)]) {
     for (principal, matched) in principals {
         println!("{value} {principal}");

@@ -1,8 +1,8 @@
-//! What single values and conditions are refused for, with the message, the place and the hint.
+//! Single values and conditions that are refused, with the message, the place and the hint.
 
 use crate::validation::{refused, spec};
 
-/// The same for one value of a field, whose place is left out of the expectation.
+/// As [`refused`], for single values of one field. The expected texts do not contain the place.
 fn value_refused(action: &str, before: &str, place: &str, rows: &[(&str, &str)]) {
     for (value, expected) in rows {
         let value = serde_json::to_string(value).unwrap();

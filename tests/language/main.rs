@@ -1,7 +1,8 @@
-//! The policy language, sentence by sentence: what applies, what matches, what is decided, what is refused.
+//! The policy language, sentence by sentence: which policies apply, what they match, how they decide, and which are
+//! refused.
 //!
-//! Each module stands for a chapter of the language's definition. Most tests are tables whose rows name a value, a
-//! request and an outcome; [`support`] puts the value of a row into every place where a policy can hold it.
+//! Each module tests one chapter of the language's definition. Most tests are tables. Each row has a value, a request
+//! and an outcome. [`support`] tests the value in every place where a policy can have it.
 
 #![allow(
     clippy::unwrap_used,

@@ -190,7 +190,7 @@ fn the_order_of_ids_is_that_of_the_whole_text() {
     let rows = [
         (any("default", "b") + &any("default", "a"), "default/a"),
         (any("zoo", "a") + &any("ark", "b"), "ark/b"),
-        // The bracket behind a name sorts before lower-case letters and behind digits, hyphens and dots.
+        // The bracket after a name sorts before lower-case letters and after digits, hyphens and dots.
         (any("a", "x") + &any("ab", "x"), "a/x"),
         (any("a", "x") + &any("a-b", "x"), "a-b/x"),
         (any("a", "x") + &any("a1", "x"), "a1/x"),

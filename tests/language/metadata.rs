@@ -97,7 +97,7 @@ fn metadata_that_cannot_be_read_counts_against_the_request() {
 
 #[test]
 fn a_value_of_no_known_kind_cannot_be_read() {
-    // k: a Value whose string field has an integer's wire type; and one with a field that a Value does not have.
+    // The key k has a Value whose string field has the wire type of an integer, or a Value with an unknown field.
     for value in [&[0x18, 0x01][..], &[0x1a, 0x01, b'v', 0x3a, 0x00]] {
         let entry = [&[0x0a, 0x01, b'k', 0x12, u8::try_from(value.len()).unwrap()], value].concat();
         let fields = [&[0x0a, u8::try_from(entry.len()).unwrap()], &entry[..]].concat();

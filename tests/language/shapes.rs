@@ -1,17 +1,17 @@
-//! The shape of a resource: unknown fields, wrong types, null and twins at every level.
+//! The shape of a resource: unknown fields, wrong types, null and duplicate keys at every level.
 
 use serde_json::json;
 
 use crate::support::findings;
 
-/// A policy with everything in it, as JSON; each field's place is a path in it.
+/// A policy with a field of every kind, as JSON. The place of a field is its path in this document.
 const WHOLE: &str = r#"{"apiVersion":"security.istio.io/v1","kind":"AuthorizationPolicy",
  "metadata":{"name":"p","namespace":"default","labels":{"a":"b"},"annotations":{"c":"d"}},
  "spec":{"selector":{"matchLabels":{"app":"x"}},"action":"ALLOW",
   "rules":[{"from":[{"source":{"principals":["a"]}}],"to":[{"operation":{"methods":["GET"]}}],
    "when":[{"key":"source.ip","values":["10.0.0.1"]}]}]}}"#;
 
-/// The same with the value at a JSON pointer replaced, or added.
+/// The policy with the value at a JSON pointer replaced or added.
 fn with(pointer: &str, value: serde_json::Value) -> String {
     let mut whole: serde_json::Value = serde_json::from_str(WHOLE).unwrap();
     let (parent, name) = pointer.rsplit_once('/').unwrap();
@@ -193,7 +193,7 @@ fn a_field_that_stands_there_twice_is_an_error_at_every_level() {
 
 #[test]
 fn a_field_of_the_metadata_that_stands_there_twice_is_an_error() {
-    // A cluster keeps the last of the two: whichever is read, half of its readers are wrong.
+    // A cluster keeps the last of the two fields. A person who reads the other one is wrong about the policy.
     for (once, twice, place) in [
         ("\"name\":", "\"name\":\"q\",\"name\":", "metadata.name"),
         ("\"namespace\":", "\"namespace\":\"other\",\"namespace\":", "metadata.namespace"),

@@ -1,5 +1,5 @@
-//! Where the filter is stricter than the RBAC filter that Istio generates: each case with Istio's behaviour, which
-//! lets the request through, beside ours.
+//! Cases in which the filter is stricter than the RBAC filter that Istio generates. In each case, Istio's filter lets
+//! the request through.
 
 use mesh_authz::request::{Lookup, Request};
 
@@ -7,13 +7,15 @@ use crate::support::{
     Outcome, allowed_by, allowed_by_default, decide, denied_by, denied_by_default, findings, get, policy, token,
 };
 
-/// DENY with the field, and ALLOW with its `not` twin, for a request that Istio's own filter would let pass.
+/// Asserts that the request is refused by DENY with the field and by ALLOW with its `not` twin. Istio's own filter
+/// would let it pass.
 fn stopped(deny: &str, allow_not: &str, request: &Request) {
     assert_eq!(decide(&policy("p", "DENY", deny), request), denied_by("default/p", 0), "{deny}");
     assert_eq!(decide(&policy("p", "ALLOW", allow_not), request), denied_by_default(), "{allow_not}");
 }
 
-/// ALLOW with the field, and DENY with its `not` twin: here both filters agree that it does not match.
+/// Asserts that the request is refused by ALLOW with the field and by DENY with its `not` twin. Both filters agree that
+/// the field does not match.
 fn not_permitted(allow: &str, deny_not: &str, request: &Request) {
     assert_eq!(decide(&policy("p", "ALLOW", allow), request), denied_by_default(), "{allow}");
     assert_eq!(decide(&policy("p", "DENY", deny_not), request), denied_by("default/p", 0), "{deny_not}");

@@ -1,4 +1,5 @@
-//! Policies from text, decisions as values, and a table row put to every place where a policy can hold it.
+//! Helpers for the tests: policies from text, outcomes that can be compared, and tables whose values are tested in
+//! every place where a policy can have them.
 
 use std::fmt::Write as _;
 
@@ -9,11 +10,11 @@ use mesh_authz::identity::TrustDomains;
 use mesh_authz::policy::{AuthorizationPolicy, read};
 use mesh_authz::request::{Lookup, Request};
 
-/// What became of a request, and why.
+/// The decision on a request, and the rule that decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     pub verdict: Verdict,
-    /// `namespace/name` of the policy and the index of the rule.
+    /// `namespace/name` of the policy, and the index of the rule. `None` if no rule decided.
     pub by: Option<(String, usize)>,
 }
 
@@ -25,12 +26,12 @@ pub fn denied_by(policy: &str, rule: usize) -> Outcome {
     Outcome { verdict: Verdict::Deny, by: Some((policy.to_owned(), rule)) }
 }
 
-/// Policies apply, and none of the ALLOW policies matched.
+/// The request is denied because ALLOW policies apply and none of them matched.
 pub fn denied_by_default() -> Outcome {
     Outcome { verdict: Verdict::Deny, by: None }
 }
 
-/// Nothing stands in the way.
+/// The request is allowed, but not by a rule.
 pub fn allowed_by_default() -> Outcome {
     Outcome { verdict: Verdict::Allow, by: None }
 }
@@ -42,12 +43,12 @@ impl From<Decision<'_>> for Outcome {
     }
 }
 
-/// The mesh `cluster.local` without aliases, deny-overrides.
+/// The mesh `cluster.local` without aliases, with deny-overrides.
 pub fn options() -> Options {
     mesh(&["cluster.local"])
 }
 
-/// A mesh with this trust domain and these aliases.
+/// A mesh whose trust domain is the first of these domains. The others are its aliases.
 pub fn mesh(domains: &[&str]) -> Options {
     let mut domains = domains.iter().map(|domain| (*domain).to_owned());
     Options {
@@ -61,14 +62,14 @@ pub fn permit_overrides() -> Options {
     Options { combining: Combining::PermitOverrides, ..options() }
 }
 
-/// The documents in a text, which is YAML for the sake of short tables. Keys that stand twice stay so: they are for the
-/// library to find.
+/// The documents in a YAML text. YAML keeps the tables short. Duplicate keys are kept, because the library must find
+/// them.
 fn documents(text: &str) -> Vec<Node> {
     let options = serde_saphyr::options! { duplicate_keys: serde_saphyr::DuplicateKeyPolicy::PassThrough };
     serde_saphyr::from_multiple_with_options(text, options).unwrap_or_else(|error| panic!("{error} in\n{text}"))
 }
 
-/// The policies in a text, all of which must be valid.
+/// The policies in a text. All of them must be valid.
 pub fn policies(text: &str) -> Vec<AuthorizationPolicy> {
     let documents = documents(text);
     let read = |node: &Node| {
@@ -90,7 +91,7 @@ pub fn decide(text: &str, request: &Request) -> Outcome {
     decide_with(&options(), text, request)
 }
 
-/// A policy `default/NAME` with this action and these rules, in YAML's flow style.
+/// A policy `default/NAME` with this action and these rules. The rules are in YAML's flow style.
 pub fn policy(name: &str, action: &str, rules: &str) -> String {
     named("default", name, &format!("{{ action: {action}, rules: {rules} }}"))
 }
@@ -111,12 +112,12 @@ pub fn json(text: &str) -> Node {
     from_json(text.as_bytes()).unwrap()
 }
 
-/// A request with a verified token of these claims.
+/// A request with a verified token that has these claims.
 pub fn token(claims: &str) -> Request {
     get("/").metadata("envoy.filters.http.jwt_authn", &json(&format!("{{\"payload\":{claims}}}")))
 }
 
-/// What reading one policy reports, as it is printed.
+/// The findings about the policies in a text, as they are printed.
 pub fn findings(text: &str) -> Vec<String> {
     let mut diagnostics = Diagnostics::new();
     for node in documents(text) {
@@ -125,25 +126,26 @@ pub fn findings(text: &str) -> Vec<String> {
     diagnostics.into_found().iter().map(Diagnostic::to_string).collect()
 }
 
-/// How a value and a request stand to each other.
+/// Whether a value matches a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Is {
     /// The value matches.
     Matched,
-    /// It does not.
+    /// The value does not match.
     Unmatched,
-    /// It matches in DENY rules' positive fields and in ALLOW rules' `not` fields only.
+    /// The value matches only where a match denies: in the positive fields of DENY rules and in the `not` fields of
+    /// ALLOW rules.
     MatchedWhereItDenies,
-    /// The same, because the attribute cannot be read; and the decision says so.
+    /// As [`Is::MatchedWhereItDenies`], because the attribute cannot be read. The decision names the attribute.
     Unreadable,
 }
 pub use Is::{Matched, MatchedWhereItDenies, Unmatched, Unreadable};
 
-/// Where a policy can name an attribute.
+/// The places where a policy can have values for an attribute.
 pub struct Attribute {
-    /// `source` or `operation`, the field and its `not` twin.
+    /// `source` or `operation`, the name of the field, and the name of its `not` twin.
     pub field: Option<[&'static str; 3]>,
-    /// The condition's key.
+    /// The key of the condition.
     pub key: Option<&'static str>,
 }
 
@@ -160,7 +162,8 @@ impl Attribute {
         Self { key: Some(key), ..self }
     }
 
-    /// The rules that hold these values: as a field and as a condition, with whether it is the `not` form.
+    /// The rules with these values: as a field and as a condition, each also in its `not` form. The boolean marks the
+    /// `not` form.
     pub fn rules(&self, values: &[&str]) -> Vec<(String, bool)> {
         let values = serde_json::to_string(values).unwrap();
         let mut rules = Vec::new();
@@ -177,7 +180,7 @@ impl Attribute {
         rules
     }
 
-    /// Holds the values against the request in every place and in both actions.
+    /// Checks the values against the request in every place, under both actions.
     pub fn check_with(&self, options: &Options, values: &[&str], request: &Request, is: Is) {
         let mut wrong = String::new();
         for (rules, inverted) in self.rules(values) {
@@ -214,7 +217,7 @@ impl Attribute {
     }
 }
 
-/// A table of single values and requests, in the order value, request, outcome.
+/// Checks a table. Each row has a single value, a request, and whether the value matches.
 pub fn check_all(attribute: &Attribute, rows: &[(&str, Request, Is)]) {
     for (value, request, is) in rows {
         attribute.check(&[value], request, *is);

@@ -1,4 +1,4 @@
-//! What is said about decisions: how often, and at which calls to the host.
+//! What the filter reports about decisions: how often it logs, and which calls to the host this needs.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -34,7 +34,7 @@ fn a_limiter_may_take_longer_than_a_second() {
     assert!(Limiter::every(0).admits(0));
 }
 
-/// A host that gives nothing away, and keeps what it is told.
+/// A host that provides almost no attributes and records what the filter reports.
 #[derive(Default)]
 struct Recorder {
     now: Cell<u64>,
@@ -46,13 +46,13 @@ struct Recorder {
 }
 
 thread_local! {
-    /// What the test of this thread has logged.
+    /// The lines that the test in this thread has logged.
     static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
-    /// The least level that is logged in this thread.
+    /// The lowest level that is logged in this thread.
     static LEVEL: Cell<LevelFilter> = const { Cell::new(LevelFilter::Info) };
 }
 
-/// A log for each test.
+/// A logger that keeps the lines of each test apart. Each test runs in a thread of its own.
 struct ThreadLog;
 
 impl Log for ThreadLog {
@@ -128,7 +128,7 @@ fn policy(name: &str, action: &str, path: &str) -> Value {
 fn plugin(policies: &[Value], more: Value, host: &Recorder) -> Plugin {
     let mut config = json!({ "policies": policies });
     config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    // Another test may have been first.
+    // Setting the logger fails if another test has already set it. That is the same logger.
     let _same_logger = log::set_logger(&ThreadLog);
     log::set_max_level(LevelFilter::Trace);
     let plugin = Plugin::load(config.to_string().into_bytes(), &NodeMetadata::default(), host).unwrap();
@@ -163,7 +163,7 @@ fn in_a_flood_a_refusal_that_is_not_logged_asks_for_the_time_and_nothing_else() 
     for _ in 0..2 {
         plugin.on_request(&host);
     }
-    // A line each, and the nearest miss in it.
+    // Each request gets one line, with the nearest miss in it.
     assert_eq!((host.times_asked.get(), lines().len()), (4, 2));
     assert!(lines().iter().all(|line| line.contains("\"failed\":\"to[0].operation.paths\"")));
     for _ in 0..100 {

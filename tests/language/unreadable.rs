@@ -1,4 +1,5 @@
-//! Attributes that the host refuses: against the request whichever way the policy points, and never silently.
+//! Attributes that the host does not provide. They count against the request under every policy, and the decision names
+//! them.
 
 use mesh_authz::request::{Lookup, PeerName, Request};
 
@@ -7,7 +8,7 @@ use crate::support::{
     permit_overrides, policy,
 };
 
-/// A request of which nothing can be read.
+/// A request whose attributes are all unreadable.
 fn dark() -> Request {
     Request::default()
         .peer_name(PeerName::Uri, Lookup::Unreadable)

@@ -1,8 +1,8 @@
-//! What is refused: each rule of Istio's admission check with its message, its place and its hint.
+//! Policies that are refused: each rule of Istio's admission check, with the message, the place and the hint.
 
 use crate::support::{findings, named, policy};
 
-/// What is wrong with the policy `default/p` of this spec, without the prefix that names the policy.
+/// The findings about a policy `default/p` with this spec, without the prefix that names the policy.
 pub fn spec(spec: &str) -> Vec<String> {
     let about_p = |finding: String| finding.replace("policy default/p: ", "");
     findings(&named("default", "p", spec)).into_iter().map(about_p).collect()

@@ -1,18 +1,19 @@
-//! The value forms that fields share: `*`, `abc*`, `*abc`, exact; on bytes, and where absent, empty or odd.
+//! The forms of values that fields share: `*`, `abc*`, `*abc` and exact. They are compared with any bytes, and with
+//! absent, empty and odd attributes.
 
 use mesh_authz::request::{Lookup, Request};
 
 use crate::support::{Attribute, Matched, MatchedWhereItDenies, Unmatched, get, json, token};
 
-/// A kind of attribute that holds any text, and how a request comes to hold it.
+/// An attribute that can have any text, and functions that make requests with and without it.
 struct Text {
     name: &'static str,
     attribute: Attribute,
     with: fn(&[u8]) -> Request,
     without: fn() -> Request,
-    /// Whether an empty value is present.
+    /// Whether an empty value counts as present.
     empty_is_present: bool,
-    /// Whether case counts.
+    /// Whether the comparison is case-sensitive.
     case_counts: bool,
 }
 

@@ -1,10 +1,10 @@
-//! The catalogue: its examples do what it says of them, and docs/lints.md is made from it.
+//! The catalogue of lints: its examples behave as documented, and docs/lints.md is generated from it.
 
 use mesh_authz_cli::lint::{self, CATALOGUE, Lint, LintContext};
 
 use crate::{found, mesh, one_spelling};
 
-/// An example as a resource.
+/// The example as a complete resource.
 fn resource(example: &str) -> String {
     if example.contains("kind:") {
         return example.to_owned();

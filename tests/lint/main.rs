@@ -1,4 +1,4 @@
-//! Lints: each fires on what it is about, on nothing else, and where it should.
+//! Lints: each one fires where it should, at the right place, and nowhere else.
 
 #![allow(
     clippy::unwrap_used,
@@ -24,12 +24,12 @@ use mesh_authz_cli::lint::{LintContext, PathNormalization, lint};
 use mesh_authz_cli::load::Resources;
 use mesh_authz_cli::load::finding::{Finding, SourceText};
 
-/// An Envoy that spells paths in one way, so that only one lint speaks of spellings.
+/// An Envoy that normalizes all spellings of a path, so that the lint about spellings (MA019) never fires.
 fn one_spelling() -> LintContext {
     LintContext { path_normalization: PathNormalization::DecodeAndMergeSlashes, ..LintContext::default() }
 }
 
-/// A mesh of this trust domain, with these aliases.
+/// As [`one_spelling`], with this trust domain and these aliases.
 fn mesh(domain: &str, aliases: &[&str]) -> LintContext {
     let mut context = one_spelling();
     domain.clone_into(&mut context.mesh.trust_domain);
@@ -37,12 +37,11 @@ fn mesh(domain: &str, aliases: &[&str]) -> LintContext {
     context
 }
 
-/// The policies in a text, all of them valid.
 fn resources(text: &str) -> Resources {
     Resources::of(&Arc::new(SourceText::new(PathBuf::from("p.yaml"), text.to_owned())))
 }
 
-/// What is found in a text.
+/// The findings in a text. All of them must have a code.
 fn findings(text: &str, context: &LintContext) -> Vec<Finding> {
     let mut resources = resources(text);
     let mut findings = std::mem::take(&mut resources.findings);
@@ -52,7 +51,7 @@ fn findings(text: &str, context: &LintContext) -> Vec<Finding> {
     findings
 }
 
-/// The codes and paths of what is found.
+/// The codes and paths of the findings in a text.
 fn found(text: &str, context: &LintContext) -> Vec<(&'static str, String)> {
     let of = |finding: Finding| (finding.code.unwrap(), finding.diagnostic.path.to_string());
     findings(text, context).into_iter().map(of).collect()
@@ -72,12 +71,12 @@ fn policy(name: &str, spec: &str) -> String {
     )
 }
 
-/// A policy of one operation.
+/// A policy with a single operation.
 fn operation(action: &str, fields: &str) -> String {
     policy("p", &format!("{{ action: {action}, rules: [{{ to: [{{ operation: {{ {fields} }} }}] }}] }}"))
 }
 
-/// A policy of one source.
+/// A policy with a single source.
 fn source(action: &str, fields: &str) -> String {
     policy("p", &format!("{{ action: {action}, rules: [{{ from: [{{ source: {{ {fields} }} }}] }}] }}"))
 }

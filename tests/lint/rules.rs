@@ -1,4 +1,4 @@
-//! One policy at a time.
+//! Lints that check one policy.
 
 use crate::{found, one_spelling, operation, paths, policy, source};
 
@@ -52,7 +52,7 @@ fn rules_that_no_request_can_match() {
     }
     for conditions in [
         "{ key: 'request.headers[x]', values: [a], notValues: [b] }",
-        // A header, or a list in a token, may have both.
+        // A header, or a list in a token, can have both values.
         "{ key: 'request.headers[x]', values: [a] }, { key: 'request.headers[x]', values: [b] }",
         "{ key: 'request.auth.claims[x]', values: [a] }, { key: 'request.auth.claims[x]', values: [b] }",
         "{ key: source.ip, values: [10.0.0.0/8], notValues: [10.1.0.0/16] }",

@@ -1,4 +1,4 @@
-//! Policies held against what else is in the input.
+//! Lints that compare policies with the other resources in the input.
 
 use crate::{found, one_spelling, paths, policy, source};
 

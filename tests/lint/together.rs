@@ -1,4 +1,4 @@
-//! Rules held against each other.
+//! Lints that compare rules with each other.
 
 use mesh_authz::engine::Combining;
 
@@ -69,7 +69,7 @@ fn the_finding_points_at_the_deny() {
     assert_eq!(finding.related[0].span.unwrap().start.line, 2);
 }
 
-/// The rules of one policy that are reported as shadowed.
+/// The paths of the shadowed rules that are reported in a policy with these rules.
 fn shadowed(action: &str, all: &[&str]) -> Vec<String> {
     paths("MA012", &policy("p", &rules(action, "", all)), &one_spelling())
 }
@@ -132,7 +132,7 @@ fn every_kind_of_value_can_be_wider_than_another() {
         (operation("hosts: [a]"), operation("hosts: ['a:80']")),
         (operation("paths: ['/a/{*}']"), operation("paths: ['/a/b/c']")),
         (operation("paths: ['/a/*']"), operation("paths: ['/a']")),
-        // A header may have both values, so that none of the second is none of the first.
+        // A header can have both values, so a request that matches the second rule need not match the first.
         ("when: [{ key: 'request.headers[x]', notValues: [a] }]".to_owned(), when("request.headers[x]", "b")),
         (when("request.headers[x]", "'*'"), when("request.headers[y]", "b")),
         (when("request.auth.claims[x]", "'*'"), when("request.auth.claims[x][y]", "b")),

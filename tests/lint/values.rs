@@ -1,10 +1,10 @@
-//! One value at a time.
+//! Lints that check one value.
 
 use mesh_authz_cli::lint::{LintContext, PathNormalization};
 
 use crate::{found, mesh, one_spelling, operation, paths, policy, source};
 
-/// Holds values of a field against the lint that is to speak of the first ones and not of the others.
+/// Asserts that a lint fires on each value in `fires` and on no value in `silent`.
 fn table(code: &str, of: impl Fn(&str) -> String, fires: &[&str], silent: &[&str]) {
     for value in fires {
         let text = of(&format!("[\"{value}\"]"));
@@ -193,7 +193,7 @@ fn request_principals_that_are_split_inside_their_scheme() {
     );
 }
 
-/// The hint of the only finding.
+/// The hint of the only finding in a text.
 fn hint(text: &str) -> String {
     let findings = crate::findings(text, &one_spelling());
     assert_eq!(findings.len(), 1, "{findings:#?}");

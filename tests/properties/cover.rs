@@ -1,4 +1,4 @@
-//! What is claimed about rules without a request holds for every request.
+//! The analysis of rules needs no request. Its results must hold for every request.
 
 use std::cell::Cell;
 
@@ -14,7 +14,8 @@ use crate::cases;
 use crate::policies::{named, options, read, spec};
 use crate::requests::{Facts, partly_readable};
 
-/// The rules of a policy, and each once more with what makes it narrower: a further rule's conditions.
+/// The rules of two policies, each in a policy of its own. The rules of the first policy also occur in a narrower form,
+/// with clauses from a rule of the second.
 fn rules(action: &'static str) -> impl Strategy<Value = Vec<Value>> {
     (spec(action), spec(action), vec(any::<bool>(), 3)).prop_map(move |(spec, other, keep)| {
         let mut all: Vec<Value> = spec["rules"].as_array().unwrap().clone();
@@ -43,7 +44,8 @@ fn compiled(specs: &[Value]) -> Vec<CompiledRule> {
     specs.iter().enumerate().map(policy).flat_map(|policy| analysis::rules(&policy, &options)).collect()
 }
 
-/// Whether every attribute is the text that wildcards in ALLOW stand for; metadata is written as JSON.
+/// Whether every attribute is text that wildcards in ALLOW match. Metadata is JSON here, so it is checked for escapes
+/// too.
 fn is_text(facts: &Facts) -> bool {
     facts
         .0

@@ -1,4 +1,4 @@
-//! An explanation says what was decided, and the condition that it names does fail.
+//! An explanation agrees with the decision, and the condition that it names really fails.
 
 use std::cell::Cell;
 
@@ -16,7 +16,7 @@ use crate::cases;
 use crate::policies::{BOTH, options, read, several};
 use crate::requests::partly_readable;
 
-/// The first rule of an action that matches, as an explanation has it.
+/// The first matching rule of an action in an explanation.
 fn first<'e>(traces: &[Trace<'e>], action: Action) -> Option<&'e str> {
     let matches = traces.iter().find(|trace| trace.action == action && !trace.dry_run && trace.miss.is_none());
     matches.map(|trace| trace.rule.as_str())
@@ -53,7 +53,7 @@ fn an_explanation_agrees_with_the_decision() {
         .unwrap();
 }
 
-/// The values of a predicate, or its `not` values, alone.
+/// A copy of a predicate with only its values, or only its `not` values.
 fn only(predicate: &Predicate, is_not: bool) -> Predicate {
     fn keep<T: Clone>(values: &Values<T>, is_not: bool) -> Values<T> {
         let Values { any, none } = values.clone();
@@ -81,7 +81,7 @@ fn only(predicate: &Predicate, is_not: bool) -> Predicate {
     }
 }
 
-/// The policy with one rule, of one condition.
+/// A copy of the policy with a single rule, which has only this predicate.
 fn alone(policy: &AuthorizationPolicy, clause: Clause, predicate: Predicate) -> AuthorizationPolicy {
     let all = AllOf(vec![predicate]);
     let rule = match clause {

@@ -1,4 +1,4 @@
-//! The index decides as looking at every rule does: verdict, rule, audit, dry run, and what was unreadable.
+//! The index gives the same decision as a scan of all rules: verdict, rule, audit, dry run, and unreadable attribute.
 
 use std::cell::Cell;
 use std::net::IpAddr;
@@ -17,14 +17,15 @@ use crate::cases;
 use crate::policies::{BOTH, named, options, read, spec};
 use crate::requests::partly_readable;
 
-/// Both engines of these policies.
+/// Two engines for these policies: one with an index, one without.
 fn engines(combining: mesh_authz::engine::Combining, policies: &[Value]) -> (Engine, Engine) {
     let policies: Vec<_> = policies.iter().map(read).collect();
     let options = options(combining);
     (Engine::new(&policies, &options), Engine::without_index(&policies, &options))
 }
 
-/// Policies of every action, dry runs among them; enough for several rules to share whatever they can share.
+/// Policies with the actions ALLOW, DENY and AUDIT, including dry runs. There are enough of them for several rules to
+/// have the same values.
 fn many() -> impl Strategy<Value = Vec<Value>> {
     const ACTIONS: [&str; 6] = ["ALLOW", "ALLOW", "ALLOW", "DENY", "DENY", "AUDIT"];
     let one = (select(&ACTIONS[..]), proptest::bool::weighted(0.1)).prop_flat_map(|(action, dry_run)| {
@@ -67,12 +68,12 @@ fn the_index_decides_as_a_scan_does() {
     }
 }
 
-/// Texts of a few letters, so that they are each other's beginnings and ends.
+/// Texts of a few letters, so that they are often prefixes or suffixes of each other.
 fn short(letters: &'static [&'static str], most: usize) -> impl Strategy<Value = String> {
     vec(select(letters), 0..=most).prop_map(|letters| letters.concat())
 }
 
-/// A path that a policy can hold: exact, a prefix, a suffix or a template.
+/// A value of `paths`: exact, a prefix, a suffix or a template.
 fn path_value() -> impl Strategy<Value = String> {
     let template =
         (vec(select(&["a", "b", "{*}", "{*}"][..]), 0..5), select(&["", "/", "/{**}", "/{**}/b", "/{**}/"][..]));
@@ -88,13 +89,13 @@ fn path_value() -> impl Strategy<Value = String> {
     ]
 }
 
-/// A path that a request can have, odd bytes included.
+/// A path of a request. It may contain odd bytes.
 fn path() -> impl Strategy<Value = Vec<u8>> {
     const PIECES: [&[u8]; 8] = [b"/", b"/", b"/a", b"/b", b"a", b"b", b"\xff", b"["];
     vec(select(&PIECES[..]).prop_map(<[u8]>::to_vec), 0..8).prop_map(|pieces| [b"/".to_vec(), pieces.concat()].concat())
 }
 
-/// Policies of one rule each, whose operations have these paths; only now and then a method.
+/// Policies with one rule each. The operation of each rule has paths and sometimes a method.
 fn path_policies(action: &'static str) -> impl Strategy<Value = Vec<Value>> {
     let rule = (vec(path_value(), 1..3), proptest::bool::weighted(0.2), proptest::bool::weighted(0.1));
     vec(rule, 1..80).prop_map(move |rules| {
@@ -127,7 +128,7 @@ fn paths_are_found_whatever_form_they_are_filed_in() {
         .unwrap();
 }
 
-/// Peers whose names share parts.
+/// Names of peers that have parts in common.
 fn name() -> impl Strategy<Value = String> {
     let domain = select(&["td", "alias", "t", "other", "td/ns/a"][..]);
     let namespace = select(&["a", "b", "ab", "", "a/ns/b"][..]);
@@ -176,7 +177,8 @@ fn peers_are_found_by_any_of_their_names() {
         .unwrap();
 }
 
-/// A rule for one of a few paths, with a condition that many requests of [`dark`] leave open.
+/// A rule with one of a few paths and a condition. For many requests of [`dark`], the condition's attribute is
+/// unreadable.
 fn half_known() -> impl Strategy<Value = Value> {
     let condition = select(
         &[
@@ -196,7 +198,7 @@ fn half_known() -> impl Strategy<Value = Value> {
     })
 }
 
-/// A request with a path, of which little else is known.
+/// A request with a path. Most of its other attributes are unreadable.
 fn dark() -> impl Strategy<Value = Request> {
     (select(&["/a", "/b", "/ab"][..]), vec(0..3_u8, 7)).prop_map(|(path, known)| {
         let bytes = |known, text: &'static str| match known {
@@ -257,7 +259,7 @@ fn a_broken_message_is_as_unreadable_to_the_index() {
     };
     let conditions: [&dyn Fn(usize) -> Value; 2] = [&group, &principal];
     let claims = br#"{"payload":{"iss":"i","sub":"s","groups":["a","b"]}}"#;
-    // Of a `Value` that holds a struct, what follows the tag and the length is the struct.
+    // In a `Value` that contains a struct, the struct follows the tag and the length.
     let claims = encode_value(&from_json(claims).unwrap()).split_off(2);
     let entry = [field(1, b"envoy.filters.http.jwt_authn"), field(2, &claims)].concat();
     let message = field(1, &entry);
@@ -281,7 +283,8 @@ fn a_broken_message_is_as_unreadable_to_the_index() {
     }
 }
 
-/// The first path has the hash that the prefix has: the rule of a tenant must not hide the administrator's.
+/// The first path has the same hash as the prefix `/admin`. A tenant's rule with such a path must not hide the
+/// administrator's rule.
 #[test]
 fn a_path_that_was_made_to_have_the_hash_of_another_hides_nothing() {
     let made = "/x9\u{1}\u{1e}\u{6}:\u{1}\u{1}\u{4}\u{4}\u{e}>\u{3}\u{1}\u{1}\u{e}\u{1}\u{7}\u{5}\u{6}\u{c}\u{e}";
@@ -299,7 +302,7 @@ fn a_path_that_was_made_to_have_the_hash_of_another_hides_nothing() {
     assert_eq!(index.decide(&Request::new("GET", "/admin/users")).outcome.verdict(), Verdict::Deny);
 }
 
-/// A request that counts how often its headers are asked for.
+/// A request that counts how often its headers are read.
 struct Counted(Request, Cell<usize>);
 
 impl Attributes for Counted {

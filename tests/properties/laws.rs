@@ -1,4 +1,5 @@
-//! Laws of the decision: order does not matter, a DENY only ever denies, `not` is not.
+//! Laws of the decision: the order does not matter, a DENY policy never allows anything, and a `not` field is the
+//! negation of its field.
 
 use mesh_authz::engine::Verdict;
 use proptest::prelude::*;
@@ -10,7 +11,7 @@ use crate::cases;
 use crate::policies::{BOTH, CONDITIONS, engine, engine_with, named, several, spec};
 use crate::requests::{Facts, answer, partly_readable, readable, verdict};
 
-/// The same document with every list of values turned round.
+/// The same document with every list of values reversed.
 fn turned(value: &Value) -> Value {
     match value {
         Value::Array(items) if items.iter().all(Value::is_string) => items.iter().rev().cloned().collect(),
@@ -81,14 +82,14 @@ fn an_audit_policy_changes_nothing() {
         .unwrap();
 }
 
-/// Whether the condition, alone in a policy of this action, matches.
+/// Whether the condition matches if it is the only condition in a policy with this action.
 fn matches(action: &str, condition: &Value, facts: &Facts) -> bool {
     let policy = named("p", json!({ "action": action, "rules": [{ "when": [condition] }] }));
     engine(&[policy]).decide(&facts.request()).outcome.rule().is_some()
 }
 
 fn is_plain(facts: &Facts) -> bool {
-    // Line feeds, NULs and brackets in paths are where a match that denies and one that permits may differ.
+    // A match that denies and a match that permits may differ for line feeds, NULs, and brackets in paths.
     facts.0.iter().all(|fact| fact.known().is_none_or(|text| !text.contains("\\n") && !text.contains(['\n', '\0'])))
 }
 

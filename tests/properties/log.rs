@@ -1,4 +1,4 @@
-//! Whatever bytes a request holds, what is said about it is one line of JSON that says the same.
+//! Whatever bytes a request contains, its log line is one line of JSON that contains the same text.
 
 use mesh_authz::engine::explain::NearMiss;
 use mesh_authz::filter::telemetry::json::{LONGEST, Object};
@@ -14,7 +14,7 @@ use crate::cases;
 use crate::policies::{engine, several};
 use crate::requests::readable;
 
-/// Bytes as they come, and those that mean something to JSON, to terminals and to readers of lines.
+/// Random bytes, and characters with a meaning for JSON, for terminals or for programs that read lines.
 fn hostile() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         vec(any::<u8>(), 0..20),

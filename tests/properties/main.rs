@@ -1,7 +1,8 @@
-//! What holds for every policy and every request: laws of the decision, and that nothing panics or opens.
+//! Properties of every policy and every request: laws of the decision, no panics, and no broken input that allows a
+//! request.
 //!
-//! Generated policies and requests draw from small pools of values that are near each other, so that they meet; raw
-//! bytes come from nowhere. Seeds are fixed: a run is the same every time.
+//! Generated policies and requests take their values from small pools of similar values, so that they often match. Raw
+//! bytes are random. The seeds are fixed, so every run is the same.
 
 #![allow(
     clippy::unwrap_used,
@@ -30,7 +31,7 @@ mod wire;
 
 use proptest::test_runner::{Config, RngSeed};
 
-/// So many cases, the same in every run.
+/// A configuration for `cases` cases. The seed is fixed, so the cases are the same in every run.
 fn cases(cases: u32) -> Config {
     Config { cases, rng_seed: RngSeed::Fixed(0x6d65_7368), failure_persistence: None, ..Config::default() }
 }

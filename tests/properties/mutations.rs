@@ -1,15 +1,15 @@
-//! Ten thousand broken configurations: each is refused, or means what its own text says.
+//! Ten thousand broken configurations. Each one is refused, or means what its own text says.
 //!
-//! The configuration that they are made from denies everything: a DENY policy with an empty rule, and an ALLOW policy
-//! without rules. A mutant that is accepted must satisfy two laws.
+//! They are mutations of a configuration that denies everything. It has a DENY policy with an empty rule, an ALLOW
+//! policy without rules, and an ALLOW policy with many fields. A mutation that is accepted must satisfy two laws.
 //!
-//! 1. *It means what a cluster would have stored.* The text is read by another JSON reader, for which the last of two
-//!    equal keys counts, and written down again; both texts decide alike. Whatever the filter overlooks in one of them,
-//!    twins for instance, shows here.
-//! 2. *It does not open.* If that other reader still finds the DENY policy in force (for this namespace, without a
-//!    selector, a target or a dry run, with an empty rule), every request is denied.
+//! 1. *It means what a cluster would have stored.* Another JSON reader reads the text. If a key occurs twice, this
+//!    reader uses the last one. The result is written as JSON again. Both texts must lead to the same decisions. This
+//!    finds anything that the filter overlooks in one of the texts, for example duplicate keys.
+//! 2. *It does not open.* If the other reader still finds a DENY policy in force (for this namespace, without a
+//!    selector, a target or a dry run, with an empty rule), every request must be denied.
 //!
-//! And where the kind of mutation is known, more is: a renamed field, a field of another type and a null are refused.
+//! Some kinds of mutation have stricter tests: a renamed field, a field of another type and a null must be refused.
 
 use std::cell::Cell;
 
@@ -51,7 +51,7 @@ fn base() -> Value {
     })
 }
 
-/// An accepted configuration's engine.
+/// The engine of a configuration; `None` if the configuration is refused.
 fn accepted(text: &[u8]) -> Option<Engine> {
     let config = PluginConfig::read(text, &NodeMetadata::default()).ok()?;
     let applying = config.policies.iter().filter(|policy| scope(policy, &config.workload) == Scope::Applies);
@@ -73,7 +73,7 @@ fn decisions(engine: &Engine) -> Vec<(Verdict, Option<String>)> {
     requests.iter().map(decide).collect()
 }
 
-/// Whether a policy that denies everything is in force, as far as a plain reading of the text can tell.
+/// Whether a policy that denies everything is in force, according to a simple reading of the configuration.
 fn denies_all(config: &Value) -> bool {
     let namespaces = [&config["workload"]["namespace"], &config["rootNamespace"]];
     let gateway = config.get("gateway").is_some();
@@ -107,7 +107,8 @@ fn check(text: &[u8]) -> Result<bool, TestCaseError> {
     Ok(true)
 }
 
-/// The pointers of every value below this one, with those that Kubernetes or the author may name freely left out.
+/// Adds the JSON pointers of all fields below this value. Fields that Kubernetes or the author may name freely are left
+/// out.
 fn places(value: &Value, at: &str, places: &mut Vec<String>) {
     let is_free = at.ends_with("/labels") || at.ends_with("/matchLabels") || at.ends_with("/headers");
     match value {
@@ -187,7 +188,8 @@ fn deleted_and_repeated_fields() {
                 check(config.to_string().as_bytes())?;
                 return Ok(());
             }
-            // The field stands there twice, the second time with what another field holds.
+            // The field occurs twice. The two texts have different values for the second one: that of another field,
+            // and that of the field itself.
             let twin = base().pointer(other).unwrap().to_string();
             let marker = "\u{1}twin\u{1}";
             config.pointer_mut(above).unwrap().as_object_mut().unwrap().insert(marker.to_owned(), json!(marker));

@@ -1,4 +1,4 @@
-//! Policies that a generator can think of, each kept as JSON so that it can be taken apart and written down.
+//! Generators of policies. Each policy is JSON, so that tests can change it and write it.
 
 use mesh_authz::diagnostic::Diagnostics;
 use mesh_authz::document::{Node, from_json};
@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use serde_json::{Value, json};
 
-/// The fields of a source, with values that fit the pools of requests or nearly do.
+/// The fields of a source. Their values match, or nearly match, the values in the pools of requests.
 const SOURCE: [(&str, &[&str]); 7] = [
     ("principals", &["*", "td/ns/a/sa/x", "cluster.local/ns/a/sa/x", "td/*", "*/sa/x", "*d"]),
     ("namespaces", &["a", "*", "a*", "b", "*b*"]),
@@ -20,7 +20,7 @@ const SOURCE: [(&str, &[&str]); 7] = [
     ("requestPrincipals", &["*", "i/s", "*s", "i*", "i/*", "*/s", "*i/s"]),
 ];
 
-/// The fields of an operation.
+/// The fields of an operation, with such values.
 const OPERATION: [(&str, &[&str]); 4] = [
     ("hosts", &["*", "h", "H*", "*.h", "h:80"]),
     ("methods", &["*", "GET", "P*", "*T"]),
@@ -28,7 +28,7 @@ const OPERATION: [(&str, &[&str]); 4] = [
     ("ports", &["80", "0", "443"]),
 ];
 
-/// The keys of conditions.
+/// The keys of conditions, with such values.
 pub const CONDITIONS: [(&str, &[&str]); 18] = [
     ("source.ip", SOURCE[4].1),
     ("remote.ip", SOURCE[5].1),
@@ -101,12 +101,12 @@ fn rule() -> impl Strategy<Value = Value> {
     })
 }
 
-/// A valid policy of this action, without its name.
+/// The spec of a valid policy with this action.
 pub fn spec(action: &'static str) -> impl Strategy<Value = Value> {
     proptest::collection::vec(rule(), 1..=3).prop_map(move |rules| json!({ "action": action, "rules": rules }))
 }
 
-/// One to four valid policies, each with a name of its own.
+/// One to four valid policies with different names.
 pub fn several() -> impl Strategy<Value = Vec<Value>> {
     let one = select(&["ALLOW", "ALLOW", "DENY", "DENY", "AUDIT"][..]).prop_flat_map(spec);
     proptest::collection::vec(one, 1..=4)

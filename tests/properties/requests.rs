@@ -1,4 +1,4 @@
-//! Requests that a generator can think of, attribute by attribute, so that one of them can be put out or replaced.
+//! Generators of requests. Each attribute is kept separately, so that tests can replace it or make it unreadable.
 
 use std::net::IpAddr;
 
@@ -39,7 +39,7 @@ impl Attribute {
         Self::Metadata,
     ];
 
-    /// Values of it, absence among them, that policies tell apart.
+    /// Values of the attribute that policies treat differently. `None` means that it is absent.
     pub fn pool(self) -> &'static [Option<&'static str>] {
         match self {
             Self::Uri => &[
@@ -61,7 +61,7 @@ impl Attribute {
             }
             Self::Port => &[None, Some("80"), Some("443"), Some("0"), Some("8080")],
             Self::Sni => &[None, Some(""), Some("v"), Some("vw"), Some("xw"), Some("a\nb")],
-            // Method, path, host, and values of `x`, separated by spaces; `-` is absent.
+            // The method, the path, the host and the values of `x`, separated by spaces. `-` means absent.
             Self::Headers => &[
                 Some("GET /a h v"),
                 Some("POST /a/b?q H:80 w v"),
@@ -98,7 +98,7 @@ impl Attribute {
     }
 }
 
-/// What is known about each attribute.
+/// The state of each attribute: a value, absent or unreadable.
 #[derive(Clone, Debug)]
 pub struct Facts(pub Vec<Lookup<&'static str>>);
 
@@ -147,13 +147,13 @@ pub fn lookup(value: Option<&'static str>) -> Lookup<&'static str> {
     value.map_or(Lookup::Absent, Lookup::Value)
 }
 
-/// A request of which everything can be read.
+/// A request whose attributes are all readable.
 pub fn readable() -> impl Strategy<Value = Facts> {
     let of = |attribute: Attribute| select(attribute.pool()).prop_map(lookup);
     Attribute::ALL.map(of).to_vec().prop_map(Facts)
 }
 
-/// A request of which some attributes may be unreadable.
+/// A request in which some attributes may be unreadable.
 pub fn partly_readable() -> impl Strategy<Value = Facts> {
     (readable(), proptest::collection::vec(proptest::bool::weighted(0.1), Attribute::ALL.len())).prop_map(
         |(mut facts, dark)| {
@@ -167,7 +167,7 @@ pub fn partly_readable() -> impl Strategy<Value = Facts> {
     )
 }
 
-/// The verdict, the rule behind it, and the attribute that could not be read.
+/// The verdict, the rule that decided, and the attribute that could not be read.
 pub type Answer = (Verdict, Option<String>, Option<Origin>);
 
 pub fn answer(engine: &Engine, request: &Request) -> Answer {

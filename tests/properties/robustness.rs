@@ -1,4 +1,5 @@
-//! Any policy against any request, however broken what the host says: no panic, and nothing allowed for being broken.
+//! Any policy and any request, with arbitrarily broken data from the host. There is no panic, and broken data never
+//! allows a request.
 
 use mesh_authz::engine::Verdict;
 use mesh_authz::request::{Headers, Lookup, PeerName, Request};
@@ -39,7 +40,7 @@ fn any_bytes_in_any_attribute() {
 
 #[test]
 fn metadata_cut_short_allows_nothing_that_was_denied() {
-    // The message has one entry: cut anywhere, it is unreadable, and that counts against the request.
+    // The message has a single entry. Wherever it is cut, it is unreadable, and that counts against the request.
     TestRunner::new(cases(250))
         .run(&(several(), readable(), any::<prop::sample::Index>()), |(policies, facts, cut)| {
             let fields = node(&json!({ "payload": { "iss": "i", "sub": "s", "role": "v" } }));

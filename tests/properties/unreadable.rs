@@ -1,8 +1,9 @@
-//! Not knowing never allows more than knowing.
+//! An unreadable attribute never allows more than a known one.
 //!
-//! Let some attribute of a request be unreadable. If the request passes nevertheless, it passes whatever the attribute
-//! is: any value, or none. (The converse does not hold: a request may be refused for an attribute of which every value
-//! would be allowed. That is the price of looking at each test on its own, and it is on the safe side.)
+//! If a request with an unreadable attribute passes, then it also passes with every value of the attribute, and without
+//! the attribute. The converse does not hold: a request may be refused because an attribute is unreadable, although
+//! every value of it would be allowed. The reason is that each test of the attribute is evaluated separately. This is
+//! the safe side.
 
 use std::cell::Cell;
 

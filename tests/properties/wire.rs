@@ -1,4 +1,4 @@
-//! What is encoded is read back, and nothing else is.
+//! Encoded data is read back unchanged, and malformed data is not accepted.
 
 use mesh_authz::document::{Node, Value, from_struct};
 use mesh_authz::request::metadata::Value as Found;
@@ -36,7 +36,7 @@ fn headers_are_read_back_as_they_were() {
 
 #[test]
 fn headers_with_something_behind_them_are_unreadable() {
-    // The lengths do not fit the data: whatever the rest is, it was not looked at.
+    // The lengths do not cover all of the data. The rest would not be checked.
     for pairs in [vec![], vec![("x", "v")]] {
         let mut encoded = Headers::encode(&pairs);
         encoded.extend(b"x\0admin\0");
@@ -63,7 +63,7 @@ fn any_bytes_are_a_message_or_malformed() {
         .unwrap();
 }
 
-/// Any document that a `Struct` can hold, without twins.
+/// Any document that a `Struct` can contain, without duplicate keys.
 fn document() -> impl Strategy<Value = Node> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -82,7 +82,7 @@ fn document() -> impl Strategy<Value = Node> {
         .prop_map(|fields| Value::Map(fields.into_iter().collect()).into())
 }
 
-/// Every value in the document is found under its path with its type.
+/// Asserts that every value in the document is found at its path with its type.
 fn check(metadata: &Metadata<'_>, path: &mut Vec<String>, node: &Node) -> Result<(), TestCaseError> {
     if !path.is_empty() {
         let found = metadata.get(b"f", path);
@@ -158,13 +158,13 @@ fn value(node: &Node) -> Vec<u8> {
     }
 }
 
-/// A `google.protobuf.Struct`, by hand.
+/// Encodes a `google.protobuf.Struct` by hand.
 pub fn structure(node: &Node) -> Vec<u8> {
     let Value::Map(entries) = &node.value else { panic!("a Struct is an object") };
     entries.iter().flat_map(|(key, node)| part(1, &[part(1, key.as_bytes()), part(2, &value(node))].concat())).collect()
 }
 
-/// A `Metadata` message with what one filter has set.
+/// Encodes a `Metadata` message with the metadata of one filter.
 pub fn message(filter: &str, fields: &Node) -> Vec<u8> {
     part(1, &[part(1, filter.as_bytes()), part(2, &structure(fields))].concat())
 }

@@ -8,9 +8,11 @@ pub(super) static LINT: Lint = Lint {
     code: "MA020",
     name: "client-in-ip-blocks",
     summary: "a public address in ipBlocks, where remoteIpBlocks may be meant",
-    explanation: "ipBlocks (source.ip) is the address of whoever holds the connection: behind a gateway or a load balancer, \
-            that of the gateway or the load balancer. The client's address, from X-Forwarded-For or the PROXY protocol, is \
-            remoteIpBlocks (remote.ip). A public address in ipBlocks is right only where clients connect directly.",
+    explanation: "The values of ipBlocks (source.ip) are compared with the address of the direct peer, which opened \
+            the connection. Behind a gateway or a load balancer, this is the address of the gateway or the load \
+            balancer. The values of remoteIpBlocks (remote.ip) are compared with the client's address, which Envoy \
+            takes from X-Forwarded-For or the PROXY protocol. A public address in ipBlocks is right only if clients \
+            connect directly.",
     bad: r#"
 spec:
   rules:
@@ -49,7 +51,7 @@ fn check(value: &str, list: &ValueList<'_>, _: &LintContext) -> Option<Remark> {
     let is_within = |known: &&str| {
         Cidr::parse(known).is_ok_and(|known| known.prefix <= block.prefix && known.contains(block.address))
     };
-    // All addresses, or half of them, are nobody's in particular.
+    // A block of all addresses, or of half of them, is not meant for particular clients.
     if block.prefix < 2 || NOT_PUBLIC.iter().any(is_within) {
         return None;
     }

@@ -1,8 +1,9 @@
-//! Rules held against each other.
+//! Compares rules with each other.
 //!
-//! Comparing every rule with every other would take a hundred million comparisons for ten thousand of them. Rules are kept by
-//! namespace and label, and in each group an index finds the few that may cover a rule. Where even these are many, only the
-//! first of them are compared ([`MOST_COMPARISONS`]); then something may stay unsaid.
+//! Ten thousand rules would need a hundred million comparisons if every rule were compared with every other. So this
+//! module groups rules by namespace and label. In each group, an index finds the few rules that may cover a given rule.
+//! If there are still too many of them, only the first are compared ([`MOST_COMPARISONS`]). A lint can then miss a
+//! finding.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,15 +15,15 @@ use rayon::prelude::*;
 use super::LintContext;
 use crate::load::{Resource, Resources};
 
-/// At most this many comparisons of two rules are made with the rules of one action: enough to compare 2,000 rules with each
-/// other.
+/// The maximum number of comparisons of two rules for the rules of one action. It is enough to compare 2,000 rules with
+/// each other.
 const MOST_COMPARISONS: usize = 4_000_000;
 
 /// The rules of all policies, by action.
 pub(super) struct AllRules<'r> {
     pub allow: Rules<'r>,
     pub deny: Rules<'r>,
-    /// AUDIT and CUSTOM, and the dry runs of ALLOW and DENY.
+    /// AUDIT, CUSTOM, dry runs of ALLOW, dry runs of DENY.
     others: [Rules<'r>; 4],
 }
 
@@ -32,17 +33,18 @@ pub(super) struct Rules<'r> {
     groups: BTreeMap<Key<'r>, Group<'r>>,
 }
 
-/// A namespace, and a label that every workload carries which the policies of a group are for.
+/// The namespace of the policies in a group, and the first label of their selectors. Every workload that these policies
+/// select has this label. `None`: the policies select no labels.
 type Key<'r> = (&'r str, Option<&'r (String, String)>);
 
-/// The rules of policies of one action with the same key.
+/// The rules of all policies that have the same action and the same key.
 struct Group<'r> {
     index: RuleIndex,
-    /// The policy of each rule, and its place in the input.
+    /// For each rule: the position of its policy in the input, and the policy.
     resources: Vec<(usize, &'r Resource)>,
 }
 
-/// A rule and where it comes from.
+/// A rule, its policy, and the position of the policy in the input.
 #[derive(Clone, Copy)]
 pub(super) struct Placed<'s, 'r> {
     pub rule: &'s CompiledRule,
@@ -75,7 +77,7 @@ impl<'r> AllRules<'r> {
         Self { allow, deny, others: [audit, custom, rules(Action::Allow, true), rules(Action::Deny, true)] }
     }
 
-    /// The rules of each action and, apart from them, of its dry runs.
+    /// The rules of each action. Dry runs are separate.
     pub(super) fn all(&self) -> impl Iterator<Item = &Rules<'r>> {
         [&self.allow, &self.deny].into_iter().chain(&self.others)
     }
@@ -99,7 +101,7 @@ impl<'r> Group<'r> {
         (0..self.resources.len()).filter_map(|at| self.placed(at))
     }
 
-    /// The rules that may cover the rule of this witness.
+    /// The rules that may cover the rule that `witness` was made from.
     fn candidates(&self, witness: &Witness) -> impl Iterator<Item = Placed<'_, 'r>> {
         self.index.candidates(witness).into_iter().filter_map(|at| self.placed(at))
     }
@@ -110,9 +112,11 @@ impl<'r> Rules<'r> {
         self.groups.values().flat_map(Group::all)
     }
 
-    /// Pairs each satisfiable rule of `narrower` with the preferred rule here that covers it, wherever its policy applies.
+    /// Pairs each satisfiable rule of `narrower` with the preferred rule in `self` that covers it and whose policy
+    /// applies to the same workloads, or to more. Rules that nothing covers are left out.
     ///
-    /// `may` filters before two rules are compared, and `counts` after.
+    /// A rule that matches every request is preferred; otherwise, the first rule in the input is. `may` filters before
+    /// two rules are compared, `counts` after.
     pub(super) fn covering<'s>(
         &'s self,
         narrower: &'s Self,
@@ -126,7 +130,7 @@ impl<'r> Rules<'r> {
         let find = |narrow: Placed<'s, 'r>| {
             let namespace = narrow.resource.policy.name.namespace.as_str();
             let root = Some(root_namespace).filter(|root| *root != namespace);
-            // Whoever is for all workloads of this policy has no label, or one of this policy's.
+            // A policy that applies to all workloads of this policy has no label, or has one of this policy's labels.
             let labels = || std::iter::once(None).chain(labels(&narrow.resource.policy).iter().map(Some));
             let keys = [Some(namespace), root].into_iter().flatten();
             let keys = keys.flat_map(|namespace| labels().map(move |label| (namespace, label)));
@@ -144,18 +148,18 @@ impl<'r> Rules<'r> {
 }
 
 impl Placed<'_, '_> {
-    /// Where it stands in the input.
+    /// The positions of its policy in the input and of the rule in the policy.
     pub(super) fn place(&self) -> (usize, usize) {
         (self.order, self.rule.id().index)
     }
 
-    /// Whether its policy applies wherever the other's does.
+    /// Whether its policy applies to every workload that the other rule's policy applies to.
     pub(super) fn reaches(&self, other: Placed<'_, '_>, root_namespace: &str) -> bool {
         covers(self.resource.policy.reach(), other.resource.policy.reach(), root_namespace)
     }
 }
 
-/// A rule, as messages name it.
+/// The name of a rule in messages.
 pub(super) fn name(rule: &CompiledRule) -> String {
     format!("rule {} of {}", rule.id().index, rule.id().policy)
 }

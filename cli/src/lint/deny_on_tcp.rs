@@ -8,10 +8,10 @@ pub(super) static LINT: Lint = Lint {
     code: "MA013",
     name: "deny-on-tcp",
     summary: "a DENY rule that also refuses all traffic on TCP ports",
-    explanation: "On a port that is not HTTP, Istio applies a DENY rule without its HTTP fields. If nothing is left then of \
-            one of its sources, of one of its operations and of its conditions, it refuses every connection there. Name the \
-            ports that the rule is for. (This filter decides about HTTP only; in Istio the same policy also reaches the TCP \
-            filter.)",
+    explanation: "On a port that is not HTTP, Istio applies a DENY rule without its HTTP fields. The rule refuses \
+            every connection there if nothing is left of one of its sources, one of its operations and all of its \
+            conditions. List the ports for which the rule is meant. (This filter decides about HTTP only. In Istio, \
+            the same policy also applies in the TCP filter.)",
     bad: r#"
 spec:
   action: DENY
@@ -46,8 +46,9 @@ fn check(policy: &PolicyView<'_>, _: &LintContext, reporter: &mut Reporter) {
     }
 }
 
-/// Whether a DENY rule refuses every connection on a TCP port, where it is applied without its HTTP fields: one of its sources,
-/// one of its operations and all conditions are empty then, and were not all empty before.
+/// Whether a DENY rule refuses every connection on a TCP port. Istio applies it there without its HTTP fields. It
+/// refuses everything if one of its sources, one of its operations and all conditions are then empty. A rule that had
+/// no fields from the start does not count.
 fn stops_all_tcp(rule: &Rule) -> bool {
     let is_empty = |all: &AllOf<Predicate>| all.0.iter().all(|predicate| predicate.attribute().is_http_only());
     let can_be_empty =

@@ -1,4 +1,4 @@
-//! MA024. A policy that is only tried out.
+//! MA024. A policy that is only a dry run.
 
 use mesh_authz::diagnostic::Path;
 use mesh_authz::policy::resource::DRY_RUN;
@@ -8,9 +8,10 @@ use super::{Check, Lint, LintContext, PolicyView, Reporter};
 pub(super) static LINT: Lint = Lint {
     code: "MA024",
     name: "dry-run",
-    summary: "a policy that is only tried out",
-    explanation: "With the annotation `istio.io/dry-run: \"true\"` a policy is evaluated and reported, and decides nothing. A \
-            workload whose only ALLOW policies are dry runs is open. Remove the annotation once the trial is over.",
+    summary: "a policy that is only a dry run",
+    explanation: "A policy with the annotation `istio.io/dry-run: \"true\"` is evaluated and reported, but decides \
+            nothing. A workload whose only ALLOW policies are dry runs is open. Remove the annotation when the trial \
+            is over.",
     bad: r#"
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy

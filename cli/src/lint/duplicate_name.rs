@@ -1,4 +1,4 @@
-//! MA011. Two policies of one namespace and name.
+//! MA011. Two policies with the same namespace and name.
 
 use super::{Check, Lint};
 use crate::load::DUPLICATE_NAME;
@@ -6,9 +6,9 @@ use crate::load::DUPLICATE_NAME;
 pub(super) static LINT: Lint = Lint {
     code: DUPLICATE_NAME,
     name: "duplicate-name",
-    summary: "two policies of one namespace and name",
-    explanation: "A cluster keeps one resource of a name: the one applied last replaces the other without a word. This is \
-            an error, not a warning.",
+    summary: "two policies with the same namespace and name",
+    explanation: "A cluster keeps only one resource of a kind with a given namespace and name. The one that is applied \
+            last silently replaces the other one. This is an error, not a warning.",
     bad: r#"
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy

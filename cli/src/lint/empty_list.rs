@@ -1,4 +1,4 @@
-//! MA026. A list of values without a value, which restricts nothing.
+//! MA026. An empty list of values, which restricts nothing.
 
 use mesh_authz::diagnostic::Path;
 use mesh_authz::document::{Node, Value};
@@ -8,9 +8,9 @@ use super::{Check, Lint, LintContext, PolicyView, Reporter};
 pub(super) static LINT: Lint = Lint {
     code: "MA026",
     name: "empty-list",
-    summary: "a list of values without a value, which restricts nothing",
-    explanation: "A field whose list is empty is as good as absent: `principals: []` beside other fields lets the rule match \
-            whoever the caller is. Name a value, or remove the field.",
+    summary: "an empty list of values, which restricts nothing",
+    explanation: "A field with an empty list has the same effect as no field at all. If a source has `principals: []` \
+            and other fields, its rule matches no matter who the caller is. Add a value, or remove the field.",
     bad: r#"
 spec:
   rules:
@@ -30,7 +30,10 @@ spec:
     check: Check::Policy(check),
 };
 
-/// Lists without a value. Where the whole field holds none, nothing of it is left in the policy as read.
+/// Reports lists without a value.
+///
+/// If neither the field nor its `not` twin has a value, the parsed policy does not contain the field. So the second
+/// part looks at the document.
 fn check(policy: &PolicyView<'_>, _: &LintContext, reporter: &mut Reporter) {
     let empty = policy.lists.iter().filter(|list| list.values.is_empty());
     let mut lists: Vec<Path> = empty.map(|list| list.path.clone()).collect();

@@ -9,8 +9,8 @@ pub(super) static LINT: Lint = Lint {
     code: "MA025",
     name: "empty-selector",
     summary: "a selector without labels, which selects everything",
-    explanation: "A selector without labels selects every workload of the namespace, as if it were not there. If that is \
-            meant, leave it out.",
+    explanation: "A selector without labels selects every workload of the namespace, as if there were no selector. If \
+            you want that, remove the selector.",
     bad: r"
 spec:
   selector: {}

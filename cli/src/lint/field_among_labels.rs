@@ -1,4 +1,4 @@
-//! MA028. A label of the selector that has the name of a field.
+//! MA028. A label in the selector that has the name of a field.
 
 use mesh_authz::diagnostic::Path;
 
@@ -7,9 +7,10 @@ use super::{Check, Lint, LintContext, PolicyView, Reporter};
 pub(super) static LINT: Lint = Lint {
     code: "MA028",
     name: "field-among-labels",
-    summary: "a label of the selector that has the name of a field",
-    explanation: "A line that is indented too far becomes a label: the policy is valid, asks for a label that no workload \
-            carries, and has lost the field. A DENY that loses its action is an ALLOW.",
+    summary: "a label in the selector that has the name of a field",
+    explanation: "A line that is indented too far becomes a label. The policy is still valid, but it requires a label \
+            that no workload has, and it no longer has the field. A DENY policy that loses its action becomes an ALLOW \
+            policy.",
     bad: r"
 spec:
   selector:

@@ -1,4 +1,4 @@
-//! MA018. A path in the pattern language of something else.
+//! MA018. A path that is written as a regular expression or in a router's syntax.
 
 use mesh_authz::policy::Predicate;
 
@@ -8,10 +8,10 @@ use super::{Check, Lint, LintContext, Remark, ValueList};
 pub(super) static LINT: Lint = Lint {
     code: "MA018",
     name: "foreign-pattern",
-    summary: "a path in the pattern language of something else",
-    explanation: "Paths are no regular expressions and no router's patterns: `.*`, `[0-9]+`, `:id` and `<id>` are compared \
-            as they stand, and no request has them. Use a prefix (`/api/*`), a suffix (`*.html`) or a template \
-            (`/users/{*}/orders`).",
+    summary: "a path that is written as a regular expression or in a router's syntax",
+    explanation: "Paths are neither regular expressions nor the patterns of a router. `.*`, `[0-9]+`, `:id` and `<id>` \
+            are compared literally, and no request contains them. Use a prefix (`/api/*`), a suffix (`*.html`) or a \
+            template (`/users/{*}/orders`).",
     bad: r#"
 spec:
   rules:
@@ -41,13 +41,13 @@ fn check(value: &str, list: &ValueList<'_>, _: &LintContext) -> Option<Remark> {
     ))
 }
 
-/// The signs of a regular expression, or of a router's parameters.
+/// Whether a path looks like a regular expression, or has a parameter in a router's syntax.
 pub(super) fn is_foreign(path: &str) -> bool {
     let parameter = |segment: &str| {
         segment.strip_prefix(':').is_some_and(|name| name.starts_with(|c: char| c.is_ascii_alphabetic()))
             || (segment.starts_with('<') && segment.ends_with('>'))
     };
-    // `/index.*` is a prefix; with more behind it, or nothing before it in its segment, `.*` is none.
+    // `/index.*` is a prefix. `.*` is a regular expression if text follows it, or if it is a whole segment.
     let beginning = path.strip_suffix('*').unwrap_or(path);
     path.starts_with('^')
         || path.ends_with("/.*")

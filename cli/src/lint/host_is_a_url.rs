@@ -8,8 +8,8 @@ pub(super) static LINT: Lint = Lint {
     code: "MA027",
     name: "host-is-a-url",
     summary: "a host with a scheme or a path",
-    explanation: "hosts are compared with the request's `:authority`, which is a name and perhaps a port. A value with a slash \
-            in it matches nothing.",
+    explanation: "The values of hosts are compared with the request's `:authority`, which is a host name, sometimes \
+            with a port. A value that contains a slash matches nothing.",
     bad: r#"
 spec:
   rules:

@@ -1,4 +1,4 @@
-//! MA005. A host that is meant to be refused, but not with a port behind it.
+//! MA005. A host that is meant to be refused, but is listed only without a port.
 
 use mesh_authz::matcher::Pattern;
 use mesh_authz::policy::{Form, Predicate};
@@ -8,10 +8,10 @@ use super::{Check, Lint, LintContext, Remark, ValueList};
 pub(super) static LINT: Lint = Lint {
     code: "MA005",
     name: "host-without-port",
-    summary: "a host that is meant to be refused, but not with a port behind it",
-    explanation: "hosts are compared with the `:authority` as the client sent it, port included: `httpbin.com` does not \
-            match `httpbin.com:80`, which reaches the same application. Where a match refuses (hosts in DENY, \
-            notHosts in ALLOW), list the form with a port too.",
+    summary: "a host that is meant to be refused, but is listed only without a port",
+    explanation: "The values of hosts are compared with the `:authority` that the client sent, including the port. \
+            `httpbin.com` does not match `httpbin.com:80`, although both reach the same application. Where a match \
+            refuses the request (hosts in DENY, notHosts in ALLOW), list the host with a port too.",
     bad: r#"
 spec:
   action: DENY
@@ -40,7 +40,8 @@ fn check(value: &str, list: &ValueList<'_>, _: &LintContext) -> Option<Remark> {
     if !list.denies() || value.contains('/') || has_port || value.ends_with('*') {
         return None;
     }
-    // A port that nobody lists stands for all that are not listed; of a suffix, each has to be.
+    // Port 1 represents all ports that are not listed. A suffix must be listed with each port, so here any such entry
+    // is enough.
     let with_port = format!("{value}:1");
     let is_listed = list.values.iter().any(|other| {
         Pattern::new(Form::of(other), &Pattern::Present).matches_ignoring_case(with_port.as_bytes())
@@ -49,7 +50,7 @@ fn check(value: &str, list: &ValueList<'_>, _: &LintContext) -> Option<Remark> {
     if is_listed {
         return None;
     }
-    // A suffix cannot be given with any port: both its ends would be wildcards.
+    // A suffix cannot have a wildcard as its port: it would then have wildcards at both ends.
     let hint = if value.starts_with('*') {
         format!("list it with each port that clients may write, such as `{value}:443`")
     } else {

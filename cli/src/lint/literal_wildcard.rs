@@ -1,4 +1,4 @@
-//! MA015. A `*` in the middle of a value, where it is a character like any other.
+//! MA015. A `*` in the middle of a value, where it is an ordinary character.
 
 use mesh_authz::policy::{Form, PathValue, Predicate};
 
@@ -7,10 +7,11 @@ use super::{Check, Lint, LintContext, Remark, ValueList};
 pub(super) static LINT: Lint = Lint {
     code: "MA015",
     name: "literal-wildcard",
-    summary: "a `*` in the middle of a value, where it is a character like any other",
-    explanation: "A `*` is a wildcard at the beginning or at the end of a value, and only one of the two; anywhere else it \
-            stands for itself, and no request has one there. For paths there are templates: `{*}` is one segment, `{**}` \
-            any number. For principals there are namespaces, serviceAccounts and trustDomains.",
+    summary: "a `*` in the middle of a value, where it is an ordinary character",
+    explanation: "A `*` is a wildcard only at the beginning or at the end of a value, and only one of the two can be a \
+            wildcard. Anywhere else, it is the character `*`, and no request has that character there. For paths, use \
+            a template: `{*}` matches one segment, `{**}` any number of segments. For principals, use namespaces, \
+            serviceAccounts and trustDomains.",
     bad: r#"
 spec:
   rules:
@@ -40,7 +41,7 @@ fn check(value: &str, list: &ValueList<'_>, _: &LintContext) -> Option<Remark> {
             inner(issuer).contains('*') || inner(subject).contains('*')
         }
         Predicate::Path(_) if value.contains("{*}") || value.contains("{**}") => false,
-        // A media type.
+        // `*/*` is a media type.
         Predicate::Header { .. } if value == "*/*" => false,
         Predicate::Metadata { .. } => inner(Form::of(value.trim_matches(['[', ']']))).contains('*'),
         Predicate::Principal(_)
@@ -50,7 +51,7 @@ fn check(value: &str, list: &ValueList<'_>, _: &LintContext) -> Option<Remark> {
         | Predicate::Sni(_)
         | Predicate::Header { .. }
         | Predicate::Claim { .. } => inner(Form::of(value)).contains('*'),
-        // Each `*` of a namespace is a wildcard; of the others, what is written is refused unless it is one.
+        // In a namespace, every `*` is a wildcard. In the other fields, a `*` that is not a wildcard is an error.
         Predicate::Namespace(_)
         | Predicate::ServiceAccount(_)
         | Predicate::TrustDomain(_)

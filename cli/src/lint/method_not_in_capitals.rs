@@ -8,7 +8,8 @@ pub(super) static LINT: Lint = Lint {
     code: "MA006",
     name: "method-not-in-capitals",
     summary: "a method with a lower-case letter",
-    explanation: "Methods are compared with their case, and clients send them in capitals: `get` matches no request.",
+    explanation: "The comparison of methods is case-sensitive, and clients send methods in capitals. So `get` matches \
+            no request.",
     bad: r#"
 spec:
   rules:

@@ -1,4 +1,4 @@
-//! MA029. An annotation that is nearly `istio.io/dry-run`.
+//! MA029. An annotation whose name is almost `istio.io/dry-run`.
 
 use mesh_authz::diagnostic::{Path, suggestion};
 use mesh_authz::policy::resource::DRY_RUN;
@@ -8,9 +8,9 @@ use super::{Check, Lint, LintContext, PolicyView, Reporter};
 pub(super) static LINT: Lint = Lint {
     code: "MA029",
     name: "nearly-dry-run",
-    summary: "an annotation that is nearly `istio.io/dry-run`",
-    explanation: "Annotations are free, so that a mistyped one is valid and means nothing: the policy is not tried out, it \
-            decides.",
+    summary: "an annotation whose name is almost `istio.io/dry-run`",
+    explanation: "Annotations can have any name, so a misspelled annotation is valid and has no effect. The policy is \
+            not a dry run: it decides.",
     bad: r#"
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy

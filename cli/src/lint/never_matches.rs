@@ -9,9 +9,11 @@ pub(super) static LINT: Lint = Lint {
     code: "MA002",
     name: "never-matches",
     summary: "a rule that no request can match",
-    explanation: "Two conditions of the rule exclude each other in every alternative: a value that must match is also \
-            among those that must not, or two fields ask for different values of one thing. A DENY that matches nothing \
-            protects nothing; an ALLOW that matches nothing refuses everything.",
+    explanation: "A rule matches if one of its sources, one of its operations and all of its conditions match. In \
+            every such combination, two requirements of this rule exclude each other: a value that must match is also \
+            a value that must not match, or two fields require different values of the same attribute. A DENY rule \
+            that matches nothing protects nothing. An ALLOW rule that matches nothing refuses everything, unless \
+            another ALLOW rule permits it.",
     bad: r#"
 spec:
   action: DENY

@@ -1,4 +1,4 @@
-//! MA021. A policy about tokens, and nothing in the input that verifies them.
+//! MA021. A policy about tokens, although nothing in the input verifies tokens.
 
 use mesh_authz::policy::Predicate;
 use mesh_authz::policy::scope::may_meet;
@@ -9,11 +9,12 @@ use crate::load::{Authentication, Resource};
 pub(super) static LINT: Lint = Lint {
     code: "MA021",
     name: "no-request-authentication",
-    summary: "a policy about tokens, and nothing in the input that verifies them",
-    explanation: "requestPrincipals and request.auth.* look at the claims of a verified token. Only a RequestAuthentication \
-            that applies to the workload has tokens verified; without one, no request has a request principal: an ALLOW \
-            that asks for one never matches, and a DENY with `notRequestPrincipals` refuses everything. Give the \
-            RequestAuthentication to `check` along with the policies.",
+    summary: "a policy about tokens, although nothing in the input verifies tokens",
+    explanation: "The values of requestPrincipals and request.auth.* are compared with the claims of a verified token. \
+            Tokens are verified only if a RequestAuthentication applies to the workload. Without one, no request has a \
+            request principal: an ALLOW rule that requires one never matches, and a DENY rule with \
+            `notRequestPrincipals` refuses everything. Give `check` the RequestAuthentication together with the \
+            policies.",
     bad: r#"
 spec:
   rules:

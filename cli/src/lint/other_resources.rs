@@ -1,4 +1,5 @@
-//! What is in the input besides policies: workloads, and what says whether they take plaintext.
+//! Other resources in the input: workloads, and every `PeerAuthentication`, which says whether workloads accept
+//! plaintext.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +10,10 @@ use mesh_authz::policy::{AuthorizationPolicy, DEFAULT_NAMESPACE, Labels, Target}
 
 use super::Input;
 
-/// The workloads of each namespace.
+/// The labels of all workloads, by namespace.
 pub(super) type Workloads = BTreeMap<String, Vec<Labels>>;
 
-/// The workloads in the input, and the one named by hand.
+/// The workloads in the input, and the workload in the context.
 pub(super) fn workloads(input: &Input<'_>) -> Workloads {
     let given = input.context.workload.iter().cloned();
     let in_input = input.resources.others.iter().filter_map(|other| {
@@ -26,7 +27,7 @@ pub(super) fn workloads(input: &Input<'_>) -> Workloads {
     workloads
 }
 
-/// Where a resource of this kind has the labels of the workload that it makes; `None` if it makes none.
+/// The path of the workload's labels in a resource of this kind; `None` if such a resource is not a workload.
 fn labels_of_workload(kind: &str) -> Option<Path> {
     Some(match kind {
         "Pod" => Path::of(["metadata", "labels"]),
@@ -40,7 +41,7 @@ fn labels_of_workload(kind: &str) -> Option<Path> {
     })
 }
 
-/// Whether a resource of this kind says something about policies.
+/// Whether lints use resources of this kind.
 pub(super) fn reads(kind: &str) -> bool {
     kind == "PeerAuthentication" || labels_of_workload(kind).is_some()
 }
@@ -49,7 +50,7 @@ fn namespace(node: &Node) -> &str {
     node.at(&Path::of(["metadata", "namespace"])).and_then(Node::as_str).unwrap_or(DEFAULT_NAMESPACE)
 }
 
-/// The labels at a place of a resource.
+/// The labels at a path of a resource.
 fn labels(node: &Node, path: &Path) -> Labels {
     match node.at(path).map(|node| &node.value) {
         Some(Value::Map(entries)) => {
@@ -63,9 +64,9 @@ pub(super) fn selector_path() -> Path {
     Path::of(["spec", "selector", "matchLabels"])
 }
 
-/// Whether the input says that the policy's workloads take no plaintext.
+/// Whether all workloads of the policy refuse plaintext, according to each `PeerAuthentication` in the input.
 pub(super) fn is_strict(input: &Input<'_>, policy: &AuthorizationPolicy) -> bool {
-    // What a gateway's own servers take is another resource's matter.
+    // Another resource decides whether the servers of a gateway accept plaintext.
     if matches!(policy.target, Target::References(_)) {
         return false;
     }
@@ -79,13 +80,13 @@ pub(super) fn is_strict(input: &Input<'_>, policy: &AuthorizationPolicy) -> bool
             PeerAuthentication {
                 namespace: namespace(&other.node),
                 target: if labels.is_empty() { Target::Everything } else { Target::Labels(labels) },
-                // One for a single port may take plaintext there.
+                // A setting for a single port may accept plaintext on that port.
                 is_strict: other.node.at(&mode).and_then(Node::as_str) == Some("STRICT")
                     && other.node.at(&Path::of(["spec", "portLevelMtls"])).is_none(),
             }
         })
         .collect();
-    // The policy's own namespace says more than the root namespace does.
+    // A PeerAuthentication for the policy's whole namespace overrides the one for the whole mesh.
     let own = all.iter().filter(|other| other.namespace == policy.name.namespace);
     let is_own = own.clone().any(|other| other.target == Target::Everything);
     let counts = |other: &&PeerAuthentication| {
@@ -95,7 +96,7 @@ pub(super) fn is_strict(input: &Input<'_>, policy: &AuthorizationPolicy) -> bool
     in_reach().any(|other| covers(other.reach(), policy.reach(), root)) && in_reach().all(|other| other.is_strict)
 }
 
-/// What says whether workloads take plaintext.
+/// The part of a `PeerAuthentication` that says whether workloads accept plaintext.
 struct PeerAuthentication<'r> {
     namespace: &'r str,
     target: Target,

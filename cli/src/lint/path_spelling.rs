@@ -1,4 +1,4 @@
-//! MA019. A path that is refused in one spelling, where Envoy does not bring all spellings to one.
+//! MA019. A path that is refused in only one spelling, while Envoy does not normalize all others.
 
 use mesh_authz::diagnostic::Segment;
 use mesh_authz::matcher::template::Template;
@@ -10,13 +10,13 @@ use super::{Check, Lint, LintContext, PathNormalization, Reporter, ValueList};
 pub(super) static LINT: Lint = Lint {
     code: "MA019",
     name: "path-spelling",
-    summary: "a path that is refused in one spelling, where Envoy does not bring all spellings to one",
-    explanation: "`//admin`, `/%2Fadmin` and `/./admin` are other paths than `/admin` to a policy, and the same to many \
-            applications. Where a match refuses (paths in DENY, notPaths in ALLOW), each other spelling gets past it. \
-            Istio's default, BASE, neither merges slashes nor decodes escaped ones; its \
-            `pathNormalization.normalization: DECODE_AND_MERGE_SLASHES` does, and so do the bootstraps of this project. \
-            Where that is set, say so: `--path-normalization decode-and-merge-slashes`. Permitting by paths in ALLOW needs \
-            no such care.",
+    summary: "a path that is refused in only one spelling, while Envoy does not normalize all others",
+    explanation: "For a policy, `//admin`, `/%2Fadmin` and `/./admin` are different paths from `/admin`. For many \
+            applications, they are the same path. Where a match refuses the request (paths in DENY, notPaths in \
+            ALLOW), a request with any other spelling is not refused. Istio's default, BASE, neither merges slashes \
+            nor decodes escaped slashes. `pathNormalization.normalization: DECODE_AND_MERGE_SLASHES` in Istio does \
+            both, and so do the bootstraps of this project. If your Envoy does both, pass `--path-normalization \
+            decode-and-merge-slashes`. This problem does not exist for paths in ALLOW.",
     bad: r#"
 spec:
   rules:
@@ -35,7 +35,7 @@ spec:
     check: Check::List(check),
 };
 
-/// Paths that are refused in the one spelling that is written down.
+/// Reports the first path of the list that does not match another spelling of itself.
 fn check(list: &ValueList<'_>, context: &LintContext, reporter: &mut Reporter) {
     let Predicate::Path(_) = list.predicate else { return };
     if !list.denies() {
@@ -67,7 +67,7 @@ fn check(list: &ValueList<'_>, context: &LintContext, reporter: &mut Reporter) {
     );
 }
 
-/// Whether a value of `paths` matches a path, wherever a match denies.
+/// Whether a value of `paths` matches a path, in a list where a match denies.
 pub(super) fn matches(value: &PathValue, path: &str) -> bool {
     match value {
         PathValue::Text(text) => {

@@ -1,4 +1,4 @@
-//! MA016. A path with a `?` or a `#` in it.
+//! MA016. A path that contains a `?` or a `#`.
 
 use mesh_authz::policy::Predicate;
 
@@ -7,9 +7,10 @@ use super::{Check, Lint, LintContext, Remark, ValueList};
 pub(super) static LINT: Lint = Lint {
     code: "MA016",
     name: "path-with-query",
-    summary: "a path with a `?` or a `#` in it",
-    explanation: "paths are compared with the request's path up to the first `?` or `#`, so a value with one of them matches \
-            nothing. The whole `:path`, query included, is `request.headers[:path]`.",
+    summary: "a path that contains a `?` or a `#`",
+    explanation: "The values of paths are compared with the request's path up to the first `?` or `#`, so a value that \
+            contains one of them matches nothing. To compare the whole `:path`, including the query, use the condition \
+            `request.headers[:path]`.",
     bad: r#"
 spec:
   rules:
@@ -36,7 +37,7 @@ fn check(value: &str, list: &ValueList<'_>, _: &LintContext) -> Option<Remark> {
     Some(Remark::new(format!("`{value}` matches nothing: the query is not part of the path"), hint))
 }
 
-/// What stands before the query or fragment of a path; `None` if it has neither.
+/// The part of a path before its query or fragment; `None` if it has neither.
 pub(super) fn query(path: &str) -> Option<&str> {
     path.get(..path.find(['?', '#'])?)
 }

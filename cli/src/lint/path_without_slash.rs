@@ -1,4 +1,4 @@
-//! MA009. A path that begins neither with a slash nor with a wildcard.
+//! MA009. A path that begins with neither a slash nor a wildcard.
 
 use mesh_authz::policy::Predicate;
 
@@ -9,8 +9,8 @@ use super::{Check, Lint, LintContext, Remark, ValueList};
 pub(super) static LINT: Lint = Lint {
     code: "MA009",
     name: "path-without-slash",
-    summary: "a path that begins neither with a slash nor with a wildcard",
-    explanation: "Every request's path begins with a slash, so this value matches nothing.",
+    summary: "a path that begins with neither a slash nor a wildcard",
+    explanation: "The path of every request begins with a slash, so this value matches nothing.",
     bad: r#"
 spec:
   rules:

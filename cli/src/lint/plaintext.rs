@@ -1,4 +1,4 @@
-//! Peers without an identity: what the lints about them share.
+//! Code that the lints about peers without an identity share.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,7 +12,8 @@ use super::comparison::{AllRules, Rules};
 use super::{Input, each_predicate, other_resources};
 use crate::load::Resource;
 
-/// Where a rule asks about the peer's identity, in a field or in its `not` twin; the rule itself if that is nowhere.
+/// The path of the first field of a rule that compares the peer's identity. `is_not` selects the `not` fields. If the
+/// rule has no such field, this is the path of the rule.
 pub(super) fn identity_path(resource: &Resource, rule: &CompiledRule, is_not: bool) -> Path {
     let index = rule.id().index;
     let mut found = None;
@@ -25,13 +26,13 @@ pub(super) fn identity_path(resource: &Resource, rule: &CompiledRule, is_not: bo
     found.unwrap_or_else(|| rule_path(index))
 }
 
-/// What refuses peers without an identity.
+/// The policies that refuse peers without an identity.
 pub(super) struct Plaintext<'r> {
-    /// DENY policies with a rule that matches all of them.
+    /// DENY policies with a rule that matches every peer without an identity.
     deny: Vec<&'r AuthorizationPolicy>,
-    /// ALLOW policies, and whether each of their rules asks for an identity.
+    /// ALLOW policies; `true` if every rule of the policy requires an identity.
     allow: Vec<(&'r AuthorizationPolicy, bool)>,
-    /// What was found out about a namespace and a target.
+    /// Cached results of [`Self::is_refused`], by namespace and target.
     known: HashMap<(&'r str, String), bool>,
 }
 
@@ -53,7 +54,7 @@ impl<'r> Plaintext<'r> {
         }
     }
 
-    /// Whether every peer without an identity is refused, at every workload that the policy applies to.
+    /// Whether every workload that the policy applies to refuses every peer without an identity.
     pub(super) fn is_refused(&mut self, input: &Input<'r>, resource: &'r Resource) -> bool {
         let policy = &resource.policy;
         let root = &input.context.mesh.root_namespace;
@@ -61,7 +62,7 @@ impl<'r> Plaintext<'r> {
         let Self { deny, allow, known } = self;
         *known.entry(key).or_insert_with(|| {
             let by_deny = || deny.iter().any(|other| covers(other.reach(), policy.reach(), root));
-            // Where an ALLOW policy applies, only what one of them permits passes.
+            // If any ALLOW policy applies, a request passes only if an ALLOW policy permits it.
             let by_allow = || {
                 allow.iter().any(|(other, _)| covers(other.reach(), policy.reach(), root))
                     && allow.iter().all(|(other, needs_identity)| {

@@ -1,4 +1,4 @@
-//! MA004. An ALLOW that only leaves identities out, which every plaintext peer satisfies.
+//! MA004. An ALLOW rule that only excludes identities, so that every plaintext peer satisfies it.
 
 use super::comparison::Placed;
 use super::{Check, Input, Lint, Reporter, plaintext};
@@ -6,11 +6,11 @@ use super::{Check, Input, Lint, Reporter, plaintext};
 pub(super) static LINT: Lint = Lint {
     code: "MA004",
     name: "plaintext-satisfies-allow",
-    summary: "an ALLOW that only leaves identities out, which every plaintext peer satisfies",
-    explanation: "A `not` field holds when the request has no such thing. An ALLOW rule with notPrincipals, \
-            notNamespaces, notServiceAccounts or notTrustDomains and nothing that asks for an identity therefore permits \
-            every peer without one. Ask for an identity besides: `principals: [\"*\"]`. The lint is silent where \
-            plaintext is refused anyway, as with MA003.",
+    summary: "an ALLOW rule that only excludes identities, so that every plaintext peer satisfies it",
+    explanation: "A `not` field also holds for a request that does not have the attribute. So an ALLOW rule permits \
+            every peer without an identity if it has notPrincipals, notNamespaces, notServiceAccounts or \
+            notTrustDomains, and nothing that requires an identity. Also require an identity: `principals: [\"*\"]`. \
+            As with MA003, the lint does not fire if something else refuses plaintext.",
     bad: r#"
 spec:
   rules:

@@ -1,4 +1,4 @@
-//! MA003. A DENY by identity, which a peer without an identity does not match.
+//! MA003. A DENY rule by identity, which does not match a peer without an identity.
 
 use super::comparison::Placed;
 use super::{Check, Input, Lint, Reporter, plaintext};
@@ -6,11 +6,12 @@ use super::{Check, Input, Lint, Reporter, plaintext};
 pub(super) static LINT: Lint = Lint {
     code: "MA003",
     name: "plaintext-slips-past-deny",
-    summary: "a DENY by identity, which a peer without an identity does not match",
-    explanation: "principals, namespaces, serviceAccounts and trustDomains look at the peer's certificate. A peer that \
-            comes in plaintext has none, so a DENY rule that asks for one of these does not match it, and the request \
-            passes unless something else stops it. The lint is silent where something does: a DENY with \
-            `notPrincipals: [\"*\"]`, ALLOW policies that all ask for an identity, or a PeerAuthentication in the \
+    summary: "a DENY rule by identity, which does not match a peer without an identity",
+    explanation: "The values of principals, namespaces, serviceAccounts and trustDomains are compared with the \
+            identity in the peer's certificate. A peer that connects in plaintext has no certificate. A DENY rule that \
+            requires a match in one of these fields does not match such a peer, and the request passes unless \
+            something else refuses it. The lint does not fire if something else refuses plaintext: a DENY rule with \
+            `notPrincipals: [\"*\"]`, ALLOW policies that all require an identity, or a PeerAuthentication in the \
             input with `mtls.mode: STRICT`.",
     bad: r#"
 spec:

@@ -1,4 +1,4 @@
-//! MA008. A principal of the mesh's trust domain that does not stand for its aliases.
+//! MA008. A principal in a trust domain of the mesh that does not match in the mesh's other trust domains.
 
 use mesh_authz::config::Mesh;
 use mesh_authz::identity::LOCAL_TRUST_DOMAIN;
@@ -9,11 +9,12 @@ use super::{Check, Lint, LintContext, Remark, ValueList};
 pub(super) static LINT: Lint = Lint {
     code: "MA008",
     name: "principal-beyond-aliases",
-    summary: "a principal of the mesh's trust domain that does not stand for its aliases",
-    explanation: "A principal of exactly five parts, TRUST-DOMAIN/ns/NAMESPACE/sa/NAME, that names the mesh's trust \
-            domain, an alias of it or cluster.local stands for the same workload in all of the mesh's trust domains. A \
-            principal of another number of parts, such as `cluster.local/ns/foo/*`, is taken as written: in a mesh whose \
-            trust domain is `td1` it matches nobody. In trustDomains, `cluster.local` never stands for the mesh.",
+    summary: "a principal in a trust domain of the mesh that does not match in the mesh's other trust domains",
+    explanation: "A principal of exactly five parts has the form TRUST-DOMAIN/ns/NAMESPACE/sa/NAME. If it names the \
+            mesh's trust domain, one of its aliases or cluster.local, it matches the same workload in all of the \
+            mesh's trust domains. A principal with another number of parts, such as `cluster.local/ns/foo/*`, is \
+            compared as written: in a mesh whose trust domain is `td1`, it matches nobody. In trustDomains, \
+            `cluster.local` is never a placeholder for the mesh's trust domain.",
     bad: r#"
 spec:
   rules:
@@ -41,7 +42,7 @@ fn check(value: &str, list: &ValueList<'_>, context: &LintContext) -> Option<Rem
     }
 }
 
-/// A principal that names a trust domain of the mesh and does not stand for the others.
+/// Reports a principal that names one trust domain of the mesh and does not match in the others.
 fn principal(value: &str, mesh: &Mesh) -> Option<Remark> {
     let (domain, rest) = value.split_once('/').filter(|(domain, _)| *domain != "ns")?;
     let all: Vec<&str> = std::iter::once(&mesh.trust_domain).chain(&mesh.aliases).map(String::as_str).collect();
@@ -67,7 +68,8 @@ fn principal(value: &str, mesh: &Mesh) -> Option<Remark> {
     Some(Remark::new(message, hint))
 }
 
-/// `cluster.local` is the mesh in principals, and itself only in trust domains.
+/// Reports `cluster.local`, unless it is one of the mesh's trust domains. In principals it means the mesh's trust domain;
+/// in trustDomains it means only itself.
 fn trust_domain(value: &str, mesh: &Mesh) -> Option<Remark> {
     let is_ours = mesh.trust_domain == value || mesh.aliases.iter().any(|alias| alias == value);
     if value != LOCAL_TRUST_DOMAIN || is_ours {

@@ -1,4 +1,4 @@
-//! MA014. A principal that has no trust domain in it.
+//! MA014. A principal without a trust domain.
 
 use mesh_authz::policy::Predicate;
 
@@ -7,10 +7,10 @@ use super::{Check, Lint, LintContext, Remark, ValueList};
 pub(super) static LINT: Lint = Lint {
     code: "MA014",
     name: "principal-without-trust-domain",
-    summary: "a principal that has no trust domain in it",
-    explanation: "A principal is TRUST-DOMAIN/ns/NAMESPACE/sa/NAME. A value that begins with `ns/`, or has no slash and no \
-            wildcard, matches no identity that a mesh hands out. serviceAccounts takes NAMESPACE/NAME, of whatever trust \
-            domain.",
+    summary: "a principal without a trust domain",
+    explanation: "A principal has the form TRUST-DOMAIN/ns/NAMESPACE/sa/NAME. A value that begins with `ns/`, or that \
+            has no slash and no wildcard, matches no identity that a mesh issues. To match a service account in any \
+            trust domain, use serviceAccounts with a value of the form NAMESPACE/NAME.",
     bad: r#"
 spec:
   rules:

@@ -8,9 +8,10 @@ pub(super) static LINT: Lint = Lint {
     code: "MA022",
     name: "request-principal-never-matches",
     summary: "a request principal that is split inside `//`",
-    explanation: "A request principal is ISSUER/SUBJECT and is split at its last slash. With a wildcard behind an issuer \
-            that is a URL without a path, that slash is one of the two behind `https:`: `https://issuer.example*` asks for \
-            the issuer `https:/`, and never matches. Write `https://issuer.example/*` for every subject of that issuer.",
+    explanation: "A request principal has the form ISSUER/SUBJECT and is split at its last slash. If a wildcard \
+            directly follows an issuer that is a URL without a path, the last slash is one of the two slashes after \
+            `https:`. So `https://issuer.example*` requires the issuer `https:/` and never matches. To match every \
+            subject of that issuer, write `https://issuer.example/*`.",
     bad: r#"
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
@@ -59,7 +60,7 @@ fn check(value: &str, list: &ValueList<'_>, _: &LintContext) -> Option<Remark> {
     let Predicate::RequestPrincipal(_) = list.predicate else { return None };
     let (issuer, _) = value.rsplit_once('/')?;
     let scheme = issuer.strip_suffix('/').filter(|scheme| scheme.ends_with(':'))?;
-    // What stands behind the two slashes is all of an issuer, or the beginning of one.
+    // The text after the two slashes is a whole issuer, or the beginning of one.
     let rest = value.strip_prefix(issuer)?.strip_prefix('/')?;
     let whole = match rest.strip_suffix('*').unwrap_or(rest) {
         "" => "ISSUER",

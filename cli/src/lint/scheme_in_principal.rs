@@ -9,8 +9,8 @@ pub(super) static LINT: Lint = Lint {
     code: "MA007",
     name: "scheme-in-principal",
     summary: "a principal that begins with `spiffe://`",
-    explanation: "A principal is written without the scheme: Istio puts `spiffe://` in front of it, so that a value with \
-            the scheme is compared as `spiffe://spiffe://…` and matches nobody.",
+    explanation: "Write a principal without the scheme. Istio adds `spiffe://` in front of every principal, so it \
+            compares a value that already has the scheme as `spiffe://spiffe://…`. Such a value matches nobody.",
     bad: r#"
 spec:
   rules:

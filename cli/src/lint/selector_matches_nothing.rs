@@ -1,4 +1,4 @@
-//! MA010. A selector that none of the workloads given carries.
+//! MA010. A selector that matches none of the given workloads.
 
 use mesh_authz::diagnostic::{Segment, suggestion};
 use mesh_authz::policy::Target;
@@ -10,10 +10,11 @@ use crate::load::Resource;
 pub(super) static LINT: Lint = Lint {
     code: "MA010",
     name: "selector-matches-nothing",
-    summary: "a selector that none of the workloads given carries",
-    explanation: "A policy whose labels no workload has applies to nothing, and nobody notices. Workloads are known from \
-            the input (Pods, Deployments, StatefulSets, DaemonSets, ReplicaSets, Jobs, CronJobs, WorkloadEntries and \
-            WorkloadGroups) and from --namespace and --label; without any, the lint is silent.",
+    summary: "a selector that matches none of the given workloads",
+    explanation: "If no workload has the labels of a policy's selector, the policy applies to nothing, and nobody \
+            notices. The lint takes workloads from the input (Pods, Deployments, StatefulSets, DaemonSets, \
+            ReplicaSets, Jobs, CronJobs, WorkloadEntries and WorkloadGroups) and from --namespace and --label. Without \
+            any workload, it does not fire.",
     bad: r"
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy

@@ -1,4 +1,4 @@
-//! MA012. A rule whose requests another rule of the same action matches already.
+//! MA012. A rule that another rule with the same action makes redundant.
 
 use mesh_authz::policy::{Action, rule_path};
 
@@ -8,9 +8,10 @@ use super::{Check, Input, Lint, Related, Reporter};
 pub(super) static LINT: Lint = Lint {
     code: "MA012",
     name: "shadowed-rule",
-    summary: "a rule whose requests another rule of the same action matches already",
-    explanation: "The other rule matches whatever this one matches, for all of its workloads. The rule changes no \
-            decision: it is left over, or the other one is wider than it should be.",
+    summary: "a rule that another rule with the same action makes redundant",
+    explanation: "The other rule matches every request that this rule matches, on all workloads of this rule's policy. \
+            So this rule changes no decision. Either this rule is no longer needed, or the other rule is wider than it \
+            should be.",
     bad: r#"
 spec:
   rules:
@@ -44,16 +45,16 @@ fn check(input: &Input<'_>, reporter: &mut Reporter) {
     }
 }
 
-/// Rules that another one of the same action makes pointless.
+/// Reports rules that another rule with the same action makes redundant.
 fn shadowed(rules: &Rules<'_>, input: &Input<'_>, reporter: &mut Reporter) {
     let root = &input.context.mesh.root_namespace;
     let shadows = |wide: Placed<'_, '_>, narrow: Placed<'_, '_>| {
         wide.place() != narrow.place()
             && wide.resource.policy.provider == narrow.resource.policy.provider
-            // Beside a DENY that matches everything, which may go, the others are what is left.
+            // A DENY rule that matches everything may be the wrong one. Without it, the other rules are needed.
             && !(rules.action == Action::Deny && wide.rule.is_unconditional() && !narrow.rule.is_unconditional())
     };
-    // Of two that cover each other, the later one is left over.
+    // If two rules cover each other, the later one is redundant.
     let is_left_over = |wide: Placed<'_, '_>, narrow: Placed<'_, '_>| {
         wide.place() < narrow.place() || !(narrow.reaches(wide, root) && narrow.rule.covers(wide.rule))
     };

@@ -1,4 +1,4 @@
-//! MA017. A path that is meant to be refused, but not with or without its trailing slash.
+//! MA017. A path that is meant to be refused, but is listed only with, or only without, a trailing slash.
 
 use mesh_authz::policy::Predicate;
 
@@ -8,10 +8,10 @@ use super::{Check, Lint, LintContext, Remark, ValueList};
 pub(super) static LINT: Lint = Lint {
     code: "MA017",
     name: "trailing-slash",
-    summary: "a path that is meant to be refused, but not with or without its trailing slash",
-    explanation: "`/admin` and `/admin/` are two paths to a policy, and one to many applications. Where a match refuses \
-            (paths in DENY, notPaths in ALLOW), list both. A prefix `/admin/*` and a template `/admin/{**}` do not match \
-            `/admin` itself.",
+    summary: "a path that is meant to be refused, but is listed only with, or only without, a trailing slash",
+    explanation: "For a policy, `/admin` and `/admin/` are two different paths. For many applications, they are the \
+            same path. Where a match refuses the request (paths in DENY, notPaths in ALLOW), list both. The prefix \
+            `/admin/*` and the template `/admin/{**}` do not match `/admin` itself.",
     bad: r#"
 spec:
   action: DENY
@@ -34,7 +34,7 @@ spec:
     check: Check::Value(check),
 };
 
-/// The same path with, or without, a slash at its end, which is another path to a policy.
+/// Reports a path if the list does not also match the path with its trailing slash added or removed.
 fn check(value: &str, list: &ValueList<'_>, _: &LintContext) -> Option<Remark> {
     let Predicate::Path(values) = list.predicate else { return None };
     if !list.denies() {

@@ -1,4 +1,4 @@
-//! MA001. An ALLOW rule that a DENY rule makes pointless.
+//! MA001. An ALLOW rule that a DENY rule always overrides.
 
 use mesh_authz::engine::Combining;
 use mesh_authz::policy::rule_path;
@@ -9,11 +9,12 @@ use super::{Check, Input, Lint, Related, Reporter};
 pub(super) static LINT: Lint = Lint {
     code: "MA001",
     name: "unreachable-allow",
-    summary: "an ALLOW rule that a DENY rule makes pointless",
-    explanation: "Under Istio's rules a DENY that matches beats every ALLOW. Here a DENY rule matches whatever this \
-            ALLOW rule matches, for all of its workloads: the ALLOW rule never lets a request pass. Often the DENY was \
-            meant as \"deny by default\". In Istio that is written as an ALLOW policy without rules: it never matches, \
-            and because it applies, whatever no other ALLOW policy permits is refused.",
+    summary: "an ALLOW rule that a DENY rule always overrides",
+    explanation: "In Istio, a DENY rule that matches overrides every ALLOW rule. Here, a DENY rule matches every \
+            request that this ALLOW rule matches, on all workloads of the ALLOW policy. So the ALLOW rule never lets a \
+            request pass. Often, the author meant the DENY policy as \"deny by default\". In Istio, deny by default is \
+            an ALLOW policy without rules. Such a policy never matches, but because it applies, every request that no \
+            other ALLOW policy permits is refused.",
     bad: r#"
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy

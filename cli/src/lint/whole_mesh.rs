@@ -9,9 +9,9 @@ pub(super) static LINT: Lint = Lint {
     code: "MA023",
     name: "whole-mesh",
     summary: "a policy in the root namespace without a selector",
-    explanation: "A policy in the root namespace is for every workload of the mesh unless a selector says otherwise. That \
-            may be meant; a policy that was put there by mistake opens or closes everything. Where it is meant, say so with \
-            the annotation `mesh-authz/allow: MA023`.",
+    explanation: "A policy in the root namespace applies to every workload of the mesh, unless a selector restricts \
+            it. You may want that. But a policy that is there by mistake opens or closes everything. If you want it, \
+            say so with the annotation `mesh-authz/allow: MA023`.",
     bad: r"
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
