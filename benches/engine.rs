@@ -1,8 +1,8 @@
-//! The engine alone: what a decision takes, what loading takes, and how often a decision allocates.
+//! Measures the engine alone: the time of a decision, the time of loading, and how often a decision allocates.
 //!
-//! `make bench` runs it, and `cargo bench --bench engine -- 'decide/realistic mix'` a part of it. The policies and requests
-//! are those of the comparison in Envoy ([`mix`]); a request here is in memory, so none of the time is the host's. `QUICK=1`
-//! measures for a shorter time.
+//! `make bench` runs it, and `cargo bench --bench engine -- 'decide/realistic mix'` runs a part of it. The policies and
+//! requests are those of the comparison in Envoy ([`mix`]). Here a request is in memory, so the time includes nothing
+//! of a host. `QUICK=1` measures for a shorter time.
 
 mod mix;
 
@@ -26,7 +26,7 @@ use self::mix::{Call, ORDINARY_HEADERS, Set};
 const RULES: [usize; 5] = [1, 10, 100, 1_000, 10_000];
 const ADVERSARIAL_RULES: [usize; 3] = [10, 1_000, 10_000];
 
-/// Counts allocations: the engine promises that deciding makes none.
+/// Counts allocations. The engine promises that a decision makes none.
 struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
@@ -34,11 +34,11 @@ static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-// SAFETY: everything is left to the system's allocator.
+// SAFETY: every call goes on to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract, which is the same.
+        // SAFETY: the contract of the system's allocator is the same, and the caller keeps it.
         unsafe { System.alloc(layout) }
     }
 
@@ -54,7 +54,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// The policies of a set, compiled, with requests.
+/// The compiled policies of a set, with requests.
 struct Subject {
     name: &'static str,
     rules: usize,
@@ -130,7 +130,7 @@ fn count_allocations(subjects: &[Subject]) {
                 black_box(engine.decide(request));
             }
             let count = ALLOCATIONS.load(Ordering::Relaxed) - before;
-            // Rounded up: 0 is none.
+            // Rounded up, so that 0 means none at all.
             count.div_ceil(requests.len() as u64)
         });
         println!("{name:24}{rules:>8}{allowed:>10}{denied:>10}");
@@ -151,7 +151,7 @@ fn decide(criterion: &mut Criterion, subjects: &[Subject]) {
     }
 }
 
-/// From the bytes that Envoy hands over to an engine.
+/// Measures how the bytes from Envoy become an engine.
 fn load(criterion: &mut Criterion) -> Result<()> {
     const RULES: usize = 10_000;
     let json = plugin_config(&mix::realistic::realistic(RULES));
@@ -177,7 +177,7 @@ fn engine(config: &PluginConfig) -> Engine {
     Engine::new(&config.policies, &config.options)
 }
 
-/// The call as the filter sees it.
+/// The request of a call, as the filter sees it.
 fn request(call: &Call) -> Result<Request> {
     let mut request = Request::new(call.method, &call.path)
         .principal(&call.principal)

@@ -1,7 +1,8 @@
-//! The plugin configuration: what Envoy hands to the filter, JSON text or a protobuf `Struct`, and what it means.
+//! The plugin configuration: its form, and its meaning. Envoy hands it to the filter as JSON text or as a protobuf
+//! `Struct`.
 //!
-//! A configuration is accepted as a whole or refused as a whole, with every mistake in it named. Unknown fields are
-//! mistakes.
+//! A configuration is accepted as a whole or refused as a whole. A refusal names every mistake. An unknown field is a
+//! mistake.
 
 mod fingerprint;
 mod read;
@@ -14,49 +15,50 @@ use crate::policy::{AuthorizationPolicy, Labels};
 use crate::request::Lookup;
 use crate::request::metadata::DEFAULT_PAYLOAD_KEY;
 
-/// The namespace whose policies are for every workload, unless the mesh says otherwise.
+/// The default root namespace. The policies of the root namespace are for every workload.
 pub const DEFAULT_ROOT_NAMESPACE: &str = "istio-system";
 
-/// The trust domain of a mesh that does not name one.
+/// The default trust domain of a mesh.
 pub const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
 
-/// The combining algorithms, by name.
+/// The combining algorithms, by their names in a configuration.
 pub const COMBINING: [(&str, Combining); 2] =
     [("deny-overrides", Combining::DenyOverrides), ("permit-overrides", Combining::PermitOverrides)];
 
-/// A configuration, valid.
+/// A valid configuration.
 #[derive(Debug)]
 pub struct PluginConfig {
-    /// Every policy in it, whether it applies or not.
+    /// Every policy in the configuration, including those that do not apply to the workload.
     pub policies: Vec<AuthorizationPolicy>,
     /// The workload that the filter protects.
     pub workload: Workload,
-    /// What else the meaning of the policies depends on.
+    /// The other settings that change what the policies mean.
     pub options: Options,
-    /// Where the peer's identity comes from.
+    /// Where the filter gets the peer's identity from.
     pub principal_from: PrincipalFrom,
-    /// Where the direct peer's address comes from.
+    /// Where the filter gets the direct peer's address from.
     pub source_ip_from: SourceIpFrom,
-    /// What a refused client gets.
+    /// The response to a refused request.
     pub deny_response: DenyResponse,
     /// Which decisions are logged.
     pub decision_log: DecisionLog,
-    /// So many of them a second in each worker.
+    /// At most this many log lines per second and worker, counted separately for denied and allowed requests.
     pub decision_log_rate: u32,
-    /// Which decisions are left with the request, for access logs.
+    /// Which decisions are stored with the request as filter state, for access logs.
     pub filter_state: FilterState,
-    /// Who sees in a refusal what it rests on.
+    /// The header that explains a refusal, and the peers that get it.
     pub debug_header: Option<DebugHeader>,
-    /// The same for the same configuration, in whichever encoding it came: 48 bits, which every reader of numbers keeps.
+    /// A hash of the configuration. It is the same for JSON text and for a `Struct`. It has 48 bits, so that every
+    /// program that reads it as a number keeps all of them.
     pub hash: u64,
 }
 
-/// What Envoy's bootstrap, or Istio's, says about the workload.
+/// What Envoy's bootstrap, or Istio's, says about the workload in `node.metadata`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeMetadata {
-    /// `NAMESPACE`.
+    /// `NAMESPACE`: the namespace of the workload.
     pub namespace: Lookup<String>,
-    /// `LABELS`.
+    /// `LABELS`: the labels of the workload.
     pub labels: Lookup<Labels>,
 }
 
@@ -66,16 +68,16 @@ impl Default for NodeMetadata {
     }
 }
 
-/// What is the same for all workloads of a mesh.
+/// The settings that are the same for all workloads of a mesh.
 #[derive(Clone, Debug)]
 pub struct Mesh {
-    /// `trustDomain`.
+    /// `trustDomain`: the trust domain of the mesh.
     pub trust_domain: String,
-    /// `trustDomainAliases`.
+    /// `trustDomainAliases`: further trust domains, with the same identities as `trustDomain`.
     pub aliases: Vec<String>,
-    /// `rootNamespace`.
+    /// `rootNamespace`: the namespace whose policies are for every workload.
     pub root_namespace: String,
-    /// `combining`.
+    /// `combining`: the combining algorithm.
     pub combining: Combining,
 }
 
@@ -91,7 +93,7 @@ impl Default for Mesh {
 }
 
 impl Mesh {
-    /// What the meaning of the mesh's policies depends on.
+    /// The engine's options for the policies of this mesh. The key of a token's payload is the default one.
     #[must_use]
     pub fn options(&self) -> Options {
         Options {
@@ -102,70 +104,70 @@ impl Mesh {
     }
 }
 
-/// Where the peer's identity comes from.
+/// Where the filter gets the peer's identity from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PrincipalFrom {
     /// The certificate that the peer presented.
     #[default]
     PeerCertificate,
-    /// Filter state `io.istio.peer_principal`, as waypoints set it.
+    /// The filter state `io.istio.peer_principal`, which waypoints set.
     FilterState,
 }
 
-/// Where the direct peer's address comes from.
+/// Where the filter gets the direct peer's address from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SourceIpFrom {
-    /// Filter state `mesh_authz.source_ip`, set by a filter before this one.
+    /// The filter state `mesh_authz.source_ip`, which a filter before this one sets.
     #[default]
     FilterState,
-    /// The address that Envoy derives, which a client can choose where X-Forwarded-For is trusted.
+    /// The address that Envoy derives. A client can choose it if Envoy trusts X-Forwarded-For.
     RemoteAddress,
 }
 
 /// Which decisions are logged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DecisionLog {
-    /// None.
+    /// No decisions.
     None,
-    /// Those that refuse a request.
+    /// Decisions that refuse a request.
     #[default]
     Denied,
-    /// All of them.
+    /// All decisions.
     All,
 }
 
-/// How many decisions are logged a second, unless the configuration says otherwise.
+/// The default number of log lines per second.
 pub(crate) const DEFAULT_DECISION_LOG_RATE: u32 = 10;
 
-/// Which decisions are left with the request.
+/// Which decisions are stored with the request as filter state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FilterState {
-    /// None.
+    /// No decisions.
     None,
-    /// Those that say more than that the request was allowed: refusals, and what audits and dry runs have found.
+    /// Decisions that say more than that the request was allowed: refusals, and results of audits and dry runs.
     #[default]
     Notable,
-    /// All of them.
+    /// All decisions.
     All,
 }
 
-/// A header in refusals that says what they rest on.
+/// A header that explains a refusal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DebugHeader {
-    /// The header's name.
+    /// The name of the header.
     pub name: String,
-    /// The peers that get it, in the forms of `principals`.
+    /// The peers that get the header, in the forms that `principals` takes.
     pub principals: Vec<String>,
 }
 
-/// What a refused client gets.
+/// The response to a refused request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DenyResponse {
-    /// 400 to 599.
+    /// The HTTP status, 400 to 599.
     pub status: u16,
-    /// The body.
+    /// The body, as text.
     pub body: String,
-    /// Further headers.
+    /// Further headers, as pairs of name and value.
     pub headers: Vec<(String, String)>,
 }
 

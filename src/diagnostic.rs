@@ -1,12 +1,13 @@
-//! What is wrong with an input, said to the person who wrote it.
+//! Mistakes in an input, described for the person who wrote it.
 //!
-//! Everything that reads a policy, a configuration or a test file reports here and goes on reading, so that one run
-//! shows every mistake. A [`Diagnostic`] names the policy, the path of the field, what is wrong in plain words and,
-//! where possible, the fix. Nothing here knows about files: a path finds its line through [`crate::document::Node`].
+//! All code that reads a policy, a configuration or a test file reports here and goes on reading, so that one run shows
+//! every mistake. A [`Diagnostic`] names the policy and the path of the field. It says in plain words what is wrong
+//! and, where possible, how to correct it. Nothing here knows about files: [`crate::document::Node`] finds the line of
+//! a path.
 
 use std::fmt;
 
-/// One step from a document's root towards a field.
+/// One step on the path from a document's root to a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Segment {
     /// A key of a map.
@@ -15,18 +16,18 @@ pub enum Segment {
     Index(usize),
 }
 
-/// The way from a document's root to a field; prints as `spec.rules[0].when[1].key`.
+/// The path from a document's root to a field. It prints as `spec.rules[0].when[1].key`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Path(pub Vec<Segment>);
 
 impl Path {
-    /// The path through these fields.
+    /// The path that goes through these fields, from the root.
     #[must_use]
     pub fn of<const N: usize>(fields: [&str; N]) -> Self {
         Self(fields.map(|name| Segment::Field(name.to_owned())).into())
     }
 
-    /// The path to a field of what this leads to.
+    /// This path, followed by one more field.
     #[must_use]
     pub fn with(&self, field: &str) -> Self {
         let mut path = self.clone();
@@ -55,28 +56,28 @@ fn is_plain(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
-/// Which part of a field is meant.
+/// The part of a field that a mistake is in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Part {
-    /// Its name.
+    /// The name of the field.
     Key,
-    /// What it holds.
+    /// The value of the field.
     #[default]
     Value,
 }
 
-/// One mistake.
+/// One mistake in an input. It prints as `policy NAME: PATH: MESSAGE; HINT`, without the parts that it does not have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// `namespace/name` of the policy it is about, where there is one.
+    /// The policy that the mistake is in, as `namespace/name`, if there is one.
     pub policy: Option<String>,
-    /// The field it is about, from the document's root.
+    /// The path of the field, from the document's root.
     pub path: Path,
-    /// Which part of the field.
+    /// The part of the field that is wrong.
     pub part: Part,
     /// What is wrong: a lower-case sentence without a full stop.
     pub message: String,
-    /// What to do about it.
+    /// How to correct it.
     pub hint: Option<String>,
 }
 
@@ -96,7 +97,7 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// What a finding can be in.
+/// What can enclose a mistake.
 #[derive(Clone, Copy)]
 enum Enclosing<'n> {
     Field(&'n str),
@@ -106,21 +107,21 @@ enum Enclosing<'n> {
 
 /// Collects mistakes.
 ///
-/// Where one is, it learns on the way out: every field and policy enclosing it adds its name to what was found within. Most
-/// fields hold no mistake, and then no name is copied.
+/// Paths are built on the way out: each field and each policy adds its name to the mistakes that were found inside it.
+/// Most fields hold no mistake, so no name is copied for them.
 #[derive(Debug, Default)]
 pub struct Diagnostics {
     found: Vec<Diagnostic>,
 }
 
 impl Diagnostics {
-    /// Nothing found yet, at the root of a document.
+    /// A collection without mistakes, at the root of a document.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Reads what stands behind a key of a map.
+    /// Runs `read` on the value of a field. The mistakes that it finds get the name of the field.
     pub fn field<R>(&mut self, name: &str, read: impl FnOnce(&mut Self) -> R) -> R {
         let before = self.found.len();
         let result = read(self);
@@ -128,7 +129,7 @@ impl Diagnostics {
         result
     }
 
-    /// Reads what stands at a position in a list.
+    /// Runs `read` on an item of a list. The mistakes that it finds get the position of the item.
     pub fn index<R>(&mut self, index: usize, read: impl FnOnce(&mut Self) -> R) -> R {
         let before = self.found.len();
         let result = read(self);
@@ -136,7 +137,8 @@ impl Diagnostics {
         result
     }
 
-    /// Reads something that belongs to the policy of this name, if it has one.
+    /// Runs `read` on something that belongs to a policy. The mistakes that it finds get the name of the policy, if it
+    /// has one.
     pub fn policy<R>(&mut self, name: impl FnOnce() -> Option<String>, read: impl FnOnce(&mut Self) -> R) -> R {
         let before = self.found.len();
         let result = read(self);
@@ -148,7 +150,7 @@ impl Diagnostics {
         result
     }
 
-    /// Adds to everything found since then what is enclosing it.
+    /// Adds the enclosing field, position or policy to every mistake after the first `before` ones.
     #[inline(never)]
     fn add(&mut self, before: usize, enclosing: Enclosing<'_>) {
         for diagnostic in self.found.iter_mut().skip(before) {
@@ -161,22 +163,22 @@ impl Diagnostics {
         }
     }
 
-    /// The current field is wrong.
+    /// Reports that the current field is wrong.
     pub fn error(&mut self, message: impl AsRef<str>) {
         self.push(Part::Value, message.as_ref(), None);
     }
 
-    /// The current field is wrong, and this is what to do about it.
+    /// Reports that the current field is wrong, and how to correct it.
     pub fn error_with_hint(&mut self, message: impl AsRef<str>, hint: impl AsRef<str>) {
         self.push(Part::Value, message.as_ref(), Some(hint.as_ref()));
     }
 
-    /// The current field should not be there, at least not under this name.
+    /// Reports that the current field should not be there, at least not under this name.
     pub(crate) fn key_error(&mut self, message: impl AsRef<str>, hint: Option<&str>) {
         self.push(Part::Key, message.as_ref(), hint);
     }
 
-    /// Adds what was found elsewhere, as if it had been found in the current field.
+    /// Adds mistakes that were found elsewhere, as if they had been found in the current field.
     pub fn append(&mut self, other: Self) {
         self.found.extend(other.found);
     }
@@ -187,26 +189,28 @@ impl Diagnostics {
         self.found.push(Diagnostic { policy: None, path: Path::default(), part, message, hint });
     }
 
-    /// How many mistakes were found so far.
+    /// The number of mistakes found so far.
     #[must_use]
     pub fn count(&self) -> usize {
         self.found.len()
     }
 
-    /// Everything found, in the order of reading.
+    /// All mistakes, in the order of reading.
     #[must_use]
     pub fn into_found(self) -> Vec<Diagnostic> {
         self.found
     }
 }
 
-/// The known name that is nearest to an unknown one, if one is near.
+/// The known name that is nearest to an unknown one, if one is near enough.
 ///
-/// Near is a third of the longer name's letters or fewer to change, a single one, or the same letters in another case.
+/// Upper and lower case count as the same. A name is near enough if one change turns it into the other, or if the
+/// number of changes is at most a third of the longer name's length.
 #[must_use]
 pub fn suggestion<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = unknown.to_ascii_lowercase();
-    // Comparing takes as long as both names multiplied; what is much longer is not near.
+    // The time to compare two names grows with the product of their lengths. A much longer name is not near, so it is
+    // skipped.
     let lengths_are_near = |name: &&str| unknown.len() <= name.len().saturating_mul(2);
     known
         .into_iter()

@@ -1,11 +1,14 @@
-//! A JSON-like tree, and a reader of it that reports every mistake instead of stopping at the first.
+//! A JSON-like tree, and a reader for it that reports every mistake instead of stopping at the first.
 //!
-//! Policies and configurations arrive as JSON text, as protobuf `Struct` and, in the command, as YAML; each becomes a
-//! [`Node`]. An [`Object`] hands out the fields of a map by name and then reports the ones that nobody asked for, so
-//! that a mistyped field is an error with a suggestion and never a condition that silently disappears. Keys are kept
-//! as written, twins included: two `action` keys are an error too.
+//! Policies and configurations arrive as JSON text, as a protobuf `Struct` or, in the command, as YAML. Each of them
+//! becomes a [`Node`].
 //!
-//! A node is several times as large as its text. Of a list of thousands, `from_json_apart` and `from_struct_apart` keep one item at a time.
+//! An [`Object`] returns the fields of a map by name. Then it reports the fields that nobody has asked for. So a
+//! mistyped field is an error with a suggestion, and never a condition that silently disappears. Keys are kept as
+//! written, including duplicates: two `action` keys are an error too.
+//!
+//! A node takes several times as much memory as its text. So for a list of thousands of items, `from_json_apart` and
+//! `from_struct_apart` keep only one item at a time.
 
 mod decode;
 mod object;
@@ -16,45 +19,45 @@ pub(crate) use self::object::string_map;
 pub use self::object::{Object, boolean, list, list_of_some, one_of, string, whole_number};
 use crate::diagnostic::{Part, Path, Segment};
 
-/// A value and where it stands.
+/// A value, and where it is in the source.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
-    /// What is there.
+    /// The value itself.
     pub value: Value,
-    /// Where, when the source has lines.
+    /// Where the value is, if the source has lines.
     pub place: Option<Box<Place>>,
 }
 
-/// Where a value stands in a text.
+/// Where a value is in a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The key before it, in a map.
+    /// The key in front of the value, if the value is in a map.
     pub key: Option<Span>,
-    /// The value.
+    /// The value itself.
     pub value: Span,
 }
 
-/// A stretch of a text.
+/// A range of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// Its first character.
+    /// The first character.
     pub start: Position,
-    /// What follows its last character.
+    /// The position after the last character.
     pub end: Position,
 }
 
-/// A position in a text, counted from 1.
+/// A position in a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
-    /// The line.
+    /// The line, counted from 1.
     pub line: u32,
-    /// The column, in characters.
+    /// The column in characters, counted from 1.
     pub column: u32,
 }
 
 impl Place {
-    /// What to show of it: the key or the value, as asked for; of a value that goes on for several lines, its key, or where
-    /// it begins.
+    /// The range that a message shows: the key or the value, as `part` asks. If the value has several lines, its key is
+    /// shown. If there is no key, the value is shown.
     fn shown(&self, part: Part) -> Span {
         let Self { key, value } = *self;
         match (part, key) {
@@ -72,18 +75,18 @@ pub enum Value {
     Null,
     /// `true` or `false`.
     Bool(bool),
-    /// Any number.
+    /// A number, as a double.
     Number(f64),
-    /// Text.
+    /// A text.
     String(String),
     /// A list.
     List(Vec<Node>),
-    /// A map, with its keys in the order of the text, twins included.
+    /// A map. Its keys are in the order of the text, including duplicates.
     Map(Vec<(String, Node)>),
 }
 
 impl Value {
-    /// What this is, for an error message.
+    /// The kind of the value, for an error message: `a list`, for example.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
@@ -104,13 +107,13 @@ impl From<Value> for Node {
 }
 
 impl Node {
-    /// Whether this is `null`: in YAML, a field with nothing behind its colon.
+    /// Whether this is `null`. In YAML, a field with nothing after its colon is `null` too.
     #[must_use]
     pub fn is_null(&self) -> bool {
         self.value == Value::Null
     }
 
-    /// The field of this name, if this is a map that has it.
+    /// The field with this name, if this is a map that has one.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Node> {
         match &self.value {
@@ -128,20 +131,20 @@ impl Node {
         }
     }
 
-    /// The value at `path`, if it is there.
+    /// The node at `path`, if there is one.
     #[must_use]
     pub fn at(&self, path: &Path) -> Option<&Node> {
         path.0.iter().try_fold(self, Self::child)
     }
 
-    /// Where the field at `path` stands; of one that is missing, the nearest thing around it.
+    /// Where the field at `path` is. If the field is missing, the place of the nearest node around it.
     #[must_use]
     pub fn locate(&self, path: &Path, part: Part) -> Option<Span> {
         let mut node = self;
         let mut shown = self.place.as_deref().map(|place| place.shown(part));
         for segment in &path.0 {
             let Some(child) = node.child(segment) else {
-                // What lacks something is named by its key.
+                // A node that lacks a field is shown by its key.
                 return node.place.as_deref().map(|place| place.shown(Part::Key)).or(shown);
             };
             shown = child.place.as_deref().map(|place| place.shown(part)).or(shown);
@@ -175,7 +178,7 @@ impl serde::Serialize for Node {
     }
 }
 
-/// The integer that this number is, if it is one that a double holds exactly.
+/// The number as an integer, if it is an integer that a double holds exactly.
 #[expect(clippy::cast_possible_truncation, reason = "the range is checked")]
 fn integer(number: f64) -> Option<i64> {
     const EXACT: f64 = 9_007_199_254_740_992.0;

@@ -1,10 +1,11 @@
-//! The filter: a request comes in, a decision goes out.
+//! The filter: it makes a decision about every request.
 //!
-//! [`Plugin`] is one accepted configuration; [`Plugin::on_request`] answers one request through a [`Host`], which is Envoy
-//! in `filter/host.rs` and an ordinary object in tests. `attributes` reads the request, and [`telemetry`] says what was decided. Nothing of that changes a decision: whatever goes wrong in it goes unsaid.
+//! [`Plugin`] is one accepted configuration. [`Plugin::on_request`] answers one request through a [`Host`]. The host is
+//! Envoy in `filter/host.rs`, and an ordinary object in tests. `attributes` reads the request, and [`telemetry`]
+//! reports the decision. Telemetry never changes a decision: if a report fails, only the report is missing.
 
 mod attributes;
-// The boundary: the only module that calls the host, and the only one that natively does not exist.
+// The boundary: the only module that calls the host, and the only one that does not exist in native builds.
 #[cfg(target_arch = "wasm32")]
 mod host;
 pub mod property;
@@ -28,24 +29,24 @@ use crate::engine::{Decision, DenyReason, Engine, Outcome, Peers, Verdict};
 use crate::policy::scope::{Scope, scope};
 use crate::request::{Attributes, Headers, Lookup};
 
-/// What a decision takes from the proxy that the filter runs in.
+/// What the filter needs from the proxy to decide about a request.
 pub trait Host {
-    /// A property, by the parts of its path with a NUL between them.
+    /// The value of a property. `path` has the parts of the property's path with a NUL between them.
     fn property(&self, path: &str) -> Lookup<Vec<u8>>;
     /// All request headers, in the host's encoding.
     fn request_headers(&self) -> Lookup<Vec<u8>>;
-    /// One value of a request header. There may be more, unless the name begins with a colon.
+    /// One value of a request header. There may be more values, unless the name begins with a colon.
     fn request_header(&self, name: &[u8]) -> Lookup<Vec<u8>>;
-    /// Answers the request in the application's place.
+    /// Answers the request in place of the application. `details` are the response code details.
     fn respond(&self, reply: &Reply, details: &str);
 }
 
-/// An answer, ready to be given.
+/// A response that is ready to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// The status.
+    /// The HTTP status.
     pub status: u16,
-    /// The body.
+    /// The body, as text.
     pub body: String,
     /// Further headers, in the host's encoding.
     pub headers: Vec<u8>,
@@ -57,12 +58,12 @@ impl From<DenyResponse> for Reply {
     }
 }
 
-/// What becomes of the request in Envoy.
+/// What happens to the request in Envoy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FilterStatus {
-    /// To the next filter.
+    /// It goes to the next filter.
     Continue,
-    /// It has been answered.
+    /// The filter has answered it.
     Answered,
 }
 
@@ -78,7 +79,7 @@ pub struct Plugin {
     counters: Counters,
     filter_state: FilterState,
     log: DecisionLogger,
-    /// Room for short texts, so that a refusal allocates nothing.
+    /// A buffer for short texts, so that a refusal allocates nothing.
     room: RefCell<String>,
 }
 
@@ -87,34 +88,35 @@ pub struct Plugin {
 struct DecisionLogger {
     decisions: DecisionLog,
     denied: Lines,
-    /// Apart, so that they do not take the place of those that refuse a request.
+    /// Counted separately, so that lines about allowed requests do not take the place of lines about refused ones.
     allowed: Lines,
-    /// How often the nearest miss is looked for.
+    /// Limits how often the nearest miss is searched for.
     misses: Limiter,
 }
 
-/// Lines of one kind.
+/// The log lines of one kind: their limit, and how many were suppressed since the last one.
 #[derive(Debug)]
 struct Lines {
     limiter: Limiter,
     suppressed: Cell<u64>,
 }
 
-/// Who sees in a refusal what it rests on.
+/// The header that explains a refusal, and the peers that get it.
 #[derive(Debug)]
 struct Debugging {
     name: String,
     peers: Peers,
-    /// Those that every refusal has.
+    /// The headers that every refusal has.
     headers: Vec<(String, String)>,
 }
 
-/// How the request line is read. A host call for all headers costs what two for single values do.
+/// How the request line is read. One host call for all headers costs as much as two calls for single values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum HeadersFrom {
     /// One call for each part that is needed.
     EachByItself,
-    /// One call for all headers, since some rule looks at others too, or rules look at every part of the line.
+    /// One call for all headers. This is used if a rule looks at other headers too, or if the rules look at all parts
+    /// of the line.
     Map,
 }
 
@@ -134,10 +136,10 @@ impl HeadersFrom {
 }
 
 impl Plugin {
-    /// Loads a configuration and logs what becomes of the policies in it.
+    /// Loads a configuration, and logs for each policy whether it applies.
     ///
     /// # Errors
-    /// Everything that is wrong with the configuration. Nothing of it is applied, and no metric is defined.
+    /// Everything that is wrong with the configuration. None of it is applied then, and no metric is defined.
     pub fn load(bytes: Vec<u8>, node: &NodeMetadata, host: &impl Telemetry) -> Result<Self, Vec<Diagnostic>> {
         let PluginConfig {
             mut policies,
@@ -152,7 +154,7 @@ impl Plugin {
             debug_header,
             hash,
         } = PluginConfig::read(&bytes, node)?;
-        // What a VM has once taken it keeps: whatever is not needed any more goes before the next thing is made of it.
+        // A Wasm VM never returns memory, so free each input before building the next structure.
         drop(bytes);
         let given = policies.len();
         policies.retain(|policy| {
@@ -189,7 +191,7 @@ impl Plugin {
         })
     }
 
-    /// Decides one request, and answers it if it is refused.
+    /// Decides one request. If the request is refused, answers it.
     pub fn on_request(&self, host: &(impl Host + Telemetry)) -> FilterStatus {
         let attributes = HostAttributes::new(host, self);
         let decision = self.engine.decide(&attributes);
@@ -218,12 +220,12 @@ impl Plugin {
         status
     }
 
-    /// Tells the host what has been counted since the last time.
+    /// Reports to the host what was counted since the last flush.
     pub fn flush_counters(&self, host: &impl Metrics) {
         self.counters.flush(host);
     }
 
-    /// The refusal for a peer that may see what it rests on.
+    /// The refusal with the header that explains it. `None` if the peer may not see the header.
     fn debugged(&self, decision: &Decision<'_>, attributes: &impl Attributes, host: &impl Telemetry) -> Option<Reply> {
         let Debugging { name, peers, headers } = self.debugging.as_ref()?;
         if !peers.include_peer_of(attributes) {
@@ -236,7 +238,8 @@ impl Plugin {
         Some(Reply { headers: Headers::encode(&headers), ..self.refusal.clone() })
     }
 
-    /// Which ALLOW rule came nearest to letting the request pass, unless that takes too long too often.
+    /// The ALLOW rule that came nearest to matching. `None` unless the request was refused because no ALLOW policy
+    /// matched. Also `None` if such searches have taken too much time lately.
     fn nearest_miss(
         &self,
         decision: &Decision<'_>,
@@ -253,16 +256,18 @@ impl Plugin {
 
 impl DecisionLogger {
     fn new(decisions: DecisionLog, rate: u32, rules: usize) -> Self {
-        /// Looking for the nearest miss takes up to half a microsecond a rule, and shall take no more than a hundredth of a
-        /// worker's time.
+        /// The interval between searches for the nearest miss, for each rule. A search takes up to half a microsecond
+        /// per rule, and all searches may take at most a hundredth of a worker's time.
         const NANOSECONDS_A_RULE: u64 = 100 * 500;
         let lines = || Lines { limiter: Limiter::per_second(rate), suppressed: Cell::new(0) };
         let interval = u64::try_from(rules).unwrap_or(u64::MAX).saturating_mul(NANOSECONDS_A_RULE);
         Self { decisions, denied: lines(), allowed: lines(), misses: Limiter::every(interval) }
     }
 
-    /// Whether a decision is to be logged, and if so, how many like it were not since the last that was. The cheapest
-    /// question comes first: in a flood it is the only one.
+    /// If the decision is to be logged: how many similar decisions were not logged since the last one that was. `None`
+    /// if it is not to be logged.
+    ///
+    /// The cheapest check comes first. In a flood of requests it is the only one.
     fn admits(&self, verdict: Verdict, host: &impl Telemetry) -> Option<u64> {
         let lines = match (self.decisions, verdict) {
             (DecisionLog::None, _) | (DecisionLog::Denied, Verdict::Allow) => return None,
@@ -279,7 +284,7 @@ impl DecisionLogger {
 }
 
 impl FilterState {
-    /// Whether this decision is left with the request.
+    /// Whether this decision is stored with the request.
     fn holds(self, decision: &Decision<'_>) -> bool {
         match self {
             Self::None => false,
@@ -294,7 +299,7 @@ impl FilterState {
     }
 }
 
-/// What Istio users' logs and alerts look for when a request was refused.
+/// Writes the response code details that the logs and alerts of Istio users look for when a request was refused.
 fn write_response_code_details(decision: &Decision<'_>, details: &mut String) {
     details.push_str("rbac_access_denied_matched_policy[");
     details.push_str(decision.outcome.rule().map_or("none", |rule| rule.as_str()));

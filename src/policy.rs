@@ -1,9 +1,14 @@
-//! The `AuthorizationPolicy` resource, typed: `security.istio.io/v1` and `v1beta1`, every field.
+//! The `AuthorizationPolicy` resource as Rust types: `security.istio.io/v1` and `v1beta1`, every field.
 //!
-//! A field of a `source`, a field of an `operation` and a `when` condition are the same thing, a [`Predicate`]: something
-//! to look at, the values of which one must match, and the `not` values of which none may. [`read`] builds these
-//! types and refuses everything they cannot hold; `validate` then asks the questions that span several fields;
-//! [`scope`] says which policies a workload has to obey.
+//! A field of a `source`, a field of an `operation` and a `when` condition all have the same form, a [`Predicate`]. A
+//! predicate names an attribute of the request and two lists of values: one of the values must match, and none of the
+//! `not` values may match.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | [`read`] | builds these types, and refuses everything that they cannot hold |
+//! | `validate` | makes the checks that involve several fields |
+//! | [`scope`] | says which policies apply to a workload |
 
 pub mod key;
 pub mod read;
@@ -19,30 +24,30 @@ pub use self::value::{Cidr, Form, MetadataValue, PathValue, ServiceAccount};
 use crate::attribute::{Attribute, Info, Key};
 use crate::diagnostic::{Path, Segment};
 
-/// A whole resource.
+/// A whole `AuthorizationPolicy` resource.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AuthorizationPolicy {
     /// `metadata.namespace` and `metadata.name`.
     pub name: PolicyName,
-    /// The annotation `istio.io/dry-run`: the policy is evaluated and reported, and never decides.
+    /// The annotation `istio.io/dry-run`. Such a policy is evaluated and reported, but it never decides.
     pub dry_run: bool,
-    /// What a match means.
+    /// What happens to a request that the policy matches.
     pub action: Action,
-    /// `spec.selector`, `spec.targetRef` and `spec.targetRefs`: which workloads it is for.
+    /// `spec.selector`, `spec.targetRef` and `spec.targetRefs`: the workloads that the policy is for.
     pub target: Target,
-    /// `spec.rules`; none: never matches.
+    /// `spec.rules`. A policy without rules never matches.
     pub rules: Vec<Rule>,
-    /// `spec.provider.name`, with CUSTOM.
+    /// `spec.provider.name`. Only CUSTOM policies have it.
     pub provider: Option<String>,
 }
 
-/// The namespace of what does not name one, as with kubectl.
+/// The namespace of a resource that does not name one, as with kubectl.
 pub const DEFAULT_NAMESPACE: &str = "default";
 
-/// A policy's full name; prints as `namespace/name`.
+/// The full name of a policy. It prints as `namespace/name`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PolicyName {
-    /// `metadata.namespace`, `default` when absent.
+    /// `metadata.namespace`, or `default` if that is absent.
     pub namespace: String,
     /// `metadata.name`.
     pub name: String,
@@ -54,7 +59,7 @@ impl fmt::Display for PolicyName {
     }
 }
 
-/// What a match means.
+/// What happens to a request that a policy matches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Action {
     /// The request may pass, unless another policy says otherwise.
@@ -64,12 +69,12 @@ pub enum Action {
     Deny,
     /// The request is recorded.
     Audit,
-    /// The provider is asked.
+    /// The policy's provider is asked.
     Custom,
 }
 
 impl Action {
-    /// Every action, as policies write it.
+    /// Every action, with its name in policies.
     pub const NAMES: [(&'static str, Self); 4] =
         [("ALLOW", Self::Allow), ("DENY", Self::Deny), ("AUDIT", Self::Audit), ("CUSTOM", Self::Custom)];
 }
@@ -86,7 +91,7 @@ impl fmt::Display for Action {
 }
 
 impl AuthorizationPolicy {
-    /// Every field and condition of every rule.
+    /// The fields and conditions of all rules.
     pub fn predicates(&self) -> impl Iterator<Item = &Predicate> {
         self.rules.iter().flat_map(|rule| {
             let sources = rule.from.iter().flat_map(|from| &from.0);
@@ -96,27 +101,28 @@ impl AuthorizationPolicy {
     }
 }
 
-/// Which workloads a policy is for, within its namespace or, from the root namespace, everywhere.
+/// The workloads that a policy is for: those of its own namespace or, if that is the root namespace, those of all
+/// namespaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// All of them.
+    /// All workloads.
     Everything,
-    /// Those that carry all of these labels.
+    /// The workloads that carry all of these labels.
     Labels(Labels),
-    /// A gateway or waypoint that one of these names.
+    /// The gateways and waypoints that at least one of these references names.
     References(Vec<TargetReference>),
 }
 
-/// One of `targetRefs`.
+/// `spec.targetRef`, or one entry of `spec.targetRefs`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetReference {
-    /// What it names.
+    /// The kind of the resource that the reference names.
     pub kind: TargetKind,
-    /// Its name, in the policy's namespace.
+    /// The name of that resource. It is in the policy's namespace.
     pub name: String,
 }
 
-/// The kinds that a target reference may name.
+/// The kinds of resource that a target reference may name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TargetKind {
     /// A Kubernetes Service, behind a waypoint.
@@ -125,34 +131,34 @@ pub enum TargetKind {
     ServiceEntry,
     /// A Gateway of the Gateway API.
     Gateway,
-    /// All waypoints, from the root namespace.
+    /// A `GatewayClass` of the Gateway API: all waypoints, if the policy is in the root namespace.
     GatewayClass,
 }
 
-/// One of a policy's rules. It matches if its sources, its operations and its conditions all do.
+/// One rule of a policy. It matches if its sources, its operations and its conditions all match.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rule {
-    /// Where the request comes from; `None`: from anywhere.
+    /// Where the request comes from. `None`: from anywhere.
     pub from: Option<AnyOf<Source>>,
-    /// What it wants to do; `None`: anything.
+    /// What the request wants to do. `None`: anything.
     pub to: Option<AnyOf<Operation>>,
-    /// What else must hold.
+    /// Further conditions, all of which must hold.
     pub when: AllOf<Predicate>,
 }
 
-/// A part of a rule.
+/// One part of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Clause {
-    /// This source of `from`.
+    /// The source at this position of `from`.
     From(usize),
-    /// This operation of `to`.
+    /// The operation at this position of `to`.
     To(usize),
-    /// `when`.
+    /// The conditions, `when`.
     When,
 }
 
 impl Rule {
-    /// Its sources, its operations and its conditions, each with what it asks for.
+    /// The clauses of the rule: each source, each operation and the conditions. Each comes with its predicates.
     pub fn clauses(&self) -> impl Iterator<Item = (Clause, &AllOf<Predicate>)> {
         let from =
             self.from.iter().flat_map(|from| from.0.iter().enumerate().map(|(n, source)| (Clause::From(n), source)));
@@ -160,7 +166,7 @@ impl Rule {
         from.chain(to).chain(std::iter::once((Clause::When, &self.when)))
     }
 
-    /// What one of its clauses asks for.
+    /// The predicates of one clause. `None` if the rule has no such source or operation.
     #[must_use]
     pub fn clause(&self, clause: Clause) -> Option<&AllOf<Predicate>> {
         match clause {
@@ -172,7 +178,7 @@ impl Rule {
 }
 
 impl Clause {
-    /// Where it stands in a policy, as part of the rule of this index.
+    /// The path of this clause in a policy, such as `spec.rules[0].from[1].source`. `rule` is the index of the rule.
     #[must_use]
     pub fn path(self, rule: usize) -> Path {
         let mut path = rule_path(rule);
@@ -188,7 +194,7 @@ impl Clause {
     }
 }
 
-/// `spec.rules[INDEX]`.
+/// The path of a rule: `spec.rules[INDEX]`.
 #[must_use]
 pub fn rule_path(index: usize) -> Path {
     let mut path = Path::of(["spec", "rules"]);
@@ -196,11 +202,11 @@ pub fn rule_path(index: usize) -> Path {
     path
 }
 
-/// Matches if one of these does.
+/// Matches if at least one of these matches.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AnyOf<T>(pub Vec<T>);
 
-/// Matches if all of these do.
+/// Matches if all of these match.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AllOf<T>(pub Vec<T>);
 
@@ -210,25 +216,28 @@ impl<T> Default for AllOf<T> {
     }
 }
 
-/// The fields of a condition that hold its values, and its `not` values.
+/// The two fields of a condition that hold its values and its `not` values.
 pub const CONDITION_FIELDS: [&str; 2] = ["values", "notValues"];
 
-/// A `source`: its fields.
+/// A `source`: the list of its fields.
 pub type Source = AllOf<Predicate>;
 
-/// An `operation`: its fields.
+/// An `operation`: the list of its fields.
 pub type Operation = AllOf<Predicate>;
 
-/// The values of a field or a condition, and those of its `not` twin.
+/// The values of a field or a condition, and the values of its `not` twin: for example `principals` and
+/// `notPrincipals`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Values<T> {
-    /// One of these must match, if there are any.
+    /// At least one of these must match, unless the list is empty.
     pub any: Vec<T>,
     /// None of these may match.
     pub none: Vec<T>,
 }
 
-/// A field of a source or an operation, or a condition: what it looks at, and the values it compares that with.
+/// A field of a source or an operation, or a condition: an attribute, and the values that it is compared with.
+///
+/// Each variant lists the field and the condition key that it comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Predicate {
     /// `principals`, `source.principal`.
@@ -259,31 +268,31 @@ pub enum Predicate {
     Sni(Values<String>),
     /// `request.headers[NAME]`.
     Header {
-        /// As written.
+        /// The name of the header, as the policy writes it.
         name: String,
-        /// What one of the header's values is compared with.
+        /// Each value of the header is compared with these.
         values: Values<String>,
     },
     /// `request.auth.audiences`, `request.auth.presenter` and `request.auth.claims[A][B]`.
     Claim {
-        /// The keys from the token's payload down: `aud`, `azp`, or those in brackets.
+        /// The keys from the token's payload down to the claim: `aud`, `azp`, or the names in brackets.
         path: Vec<String>,
-        /// What the claim, or one of its elements, is compared with.
+        /// The claim is compared with these. If the claim is a list, each of its elements is.
         values: Values<String>,
     },
     /// `experimental.envoy.filters.FILTER[KEY]`.
     Metadata {
-        /// The namespace of the dynamic metadata.
+        /// The namespace of the dynamic metadata: `envoy.filters.FILTER`.
         filter: String,
-        /// The key there.
+        /// The key in that namespace.
         key: String,
-        /// What it is compared with.
+        /// The metadata value is compared with these.
         values: Values<MetadataValue>,
     },
 }
 
 impl Predicate {
-    /// The attribute that it looks at.
+    /// The attribute that this predicate looks at.
     #[must_use]
     pub fn attribute(&self) -> Attribute {
         match self {
@@ -306,7 +315,8 @@ impl Predicate {
         }
     }
 
-    /// Where its values, or its `not` values, stand: it is the one at position `field` of a clause of a rule.
+    /// The path of the predicate's values or, if `is_not` is set, of its `not` values. `rule` is the index of the rule,
+    /// and `field` is the position of the predicate in its clause.
     #[must_use]
     pub fn path(&self, rule: usize, clause: Clause, field: usize, is_not: bool) -> Path {
         let mut path = clause.path(rule);
@@ -321,7 +331,8 @@ impl Predicate {
         path
     }
 
-    /// What it looks at, as a condition names it; `hosts`, `methods` and `paths`, which conditions do not have, as fields.
+    /// The name of the attribute, as condition keys write it. Conditions have no keys for hosts, methods and paths, so
+    /// these have the names of their fields: `hosts`, `methods` and `paths`.
     #[must_use]
     pub fn name(&self) -> String {
         let Info { key, fields, .. } = self.attribute().info();

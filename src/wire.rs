@@ -1,7 +1,7 @@
 //! The protobuf wire format, read in place: the fields of a message, one after another, without a copy.
 //!
-//! A configuration that arrives as a `Struct` and the dynamic metadata of a request are both read with this. A malformed
-//! message yields an error and then ends; nothing here trusts a length.
+//! It reads two inputs: a configuration that arrives as a `Struct`, and the dynamic metadata of a request. A malformed
+//! message yields an error, and then no more fields. No length in a message is trusted.
 
 use prost::encoding::{WireType, decode_key, decode_varint};
 
@@ -22,12 +22,12 @@ pub enum Field<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
-/// The fields of a message, as (field number, value).
+/// An iterator over the fields of a message, as (field number, value).
 #[derive(Clone, Debug)]
 pub struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
-    /// The fields of this message.
+    /// Iterates over the fields of this message, which is in its binary encoding.
     #[must_use]
     pub fn of(message: &'a [u8]) -> Self {
         Self(message)
@@ -73,7 +73,7 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
-/// The key and the value of one entry of a `map<string, message>`; what is not there is empty.
+/// The key and the value of one entry of a `map<string, message>`. If one of them is missing, it is empty.
 ///
 /// # Errors
 /// The entry is malformed.

@@ -1,4 +1,4 @@
-//! Which filters a listener has: the contestants, and what stands before each of them.
+//! The filters of each listener: the contestants, and the filters before them.
 
 use std::fmt;
 
@@ -9,36 +9,36 @@ use serde_json::{Value, json};
 
 use crate::mix::Set;
 
-/// What one listener is measured with.
+/// One listener to measure.
 pub struct Case {
     /// The policies and requests.
     pub set: Set,
-    /// How many policies there are.
+    /// The number of policies. Each of them has one rule.
     pub rules: usize,
-    /// Which filter decides.
+    /// The filter that decides.
     pub contestant: Contestant,
 }
 
-/// Which filter decides.
+/// The filter that decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Contestant {
-    /// None. Compared with itself, it shows how exact the measurement is.
+    /// No filter, as on the baseline. The result shows how exact the measurement is.
     NoFilter,
-    /// None, and not even the filters that set what this project's needs.
+    /// No filter, and not even the `set_filter_state` filter that this project's filter needs.
     Bare,
     /// A Wasm filter that does nothing.
     NoOp,
-    /// Envoy's own RBAC filter, configured as Istio does it.
+    /// Envoy's own RBAC filter, configured as Istio configures it.
     Native,
-    /// This project's.
+    /// This project's filter, without a decision log and without filter state.
     Ours,
-    /// This project's, with what it says about decisions unless told otherwise.
+    /// This project's filter, with the decision log and the filter state that it has by default.
     Logging,
 }
 
-/// The module with this project's filter, in Envoy's directory.
+/// The file with this project's filter, in Envoy's directory.
 pub const FILTER: &str = "mesh_authz.wasm";
-/// The module with the filter that does nothing.
+/// The file with the filter that does nothing.
 pub const NO_OP: &str = "noop.wasm";
 
 impl fmt::Display for Contestant {
@@ -65,7 +65,8 @@ impl Contestant {
 }
 
 impl Case {
-    /// The filters of its listener, in order; `listener` becomes the name of the Wasm VM, so that none is shared.
+    /// The filters of the case's listener, in order. `listener` is also the name of the Wasm VM, so that no VM is
+    /// shared.
     pub fn filters(&self, listener: &str) -> Result<Vec<Value>> {
         let mut filters = match self.contestant {
             Contestant::Bare => vec![claims()],
@@ -100,7 +101,7 @@ impl Case {
     }
 }
 
-/// What every listener has before the filter that decides: the difference between two listeners is then the decision.
+/// The filters that every listener has before the filter that decides. So two listeners differ only in the decision.
 pub fn helpers() -> Vec<Value> {
     let set = |key: &str, format: &str| {
         json!({
@@ -117,7 +118,7 @@ pub fn helpers() -> Vec<Value> {
     vec![claims(), http_filter("set_filter_state", "set_filter_state.v3.Config", filter_state)]
 }
 
-/// Stands in for `jwt_authn`: claims out of a header, without a signature to verify.
+/// Replaces `jwt_authn`: it takes the claims from a header, without a signature to verify.
 fn claims() -> Value {
     let rule = json!({
         "header": "x-claims",

@@ -12,37 +12,38 @@ use testbed::{Authority, Certified, Client, Connection, Request, Tls};
 
 use crate::mix::{Call, ORDINARY_HEADERS};
 
-/// So many requests are under way at a time, each on its own connection. With one, Envoy would sleep before each of them,
-/// and waking up would be most of what is measured.
+/// The number of requests that are under way at a time, each on its own connection. With only one, Envoy would sleep
+/// before each request, and waking up would be most of what is measured.
 const WINDOW: usize = 8;
 
-/// How many connections a listener has at least.
+/// The smallest number of connections to a listener.
 #[derive(Clone, Copy, Debug)]
 pub struct Connections(usize);
 
 impl Connections {
-    /// As many as the realistic mix needs at its largest: more connections cost more, so all of its listeners have as many.
+    /// As many as the largest realistic mix needs. More connections cost more, so all listeners of the mix have the
+    /// same number.
     pub const MANY: Self = Self(32);
     /// As many as are used at a time.
     pub const FEW: Self = Self(WINDOW);
 }
 
-/// Who sends a request, and from where: one connection cannot serve two of them.
+/// The principal and the address of a sender. Each connection serves only one such pair.
 type Identity = (String, Ipv4Addr);
 
-/// Those who send requests, with their certificates.
+/// The senders of requests, with their certificates.
 pub struct Callers {
     authority: Authority,
     certificates: HashMap<String, Certified>,
 }
 
 impl Callers {
-    /// Callers with an authority of their own.
+    /// Callers with a certificate authority of their own.
     pub fn new() -> Result<Self> {
         Ok(Self { authority: Authority::new()?, certificates: HashMap::new() })
     }
 
-    /// Who issues their certificates.
+    /// The authority that issues the callers' certificates.
     pub fn authority(&self) -> &Authority {
         &self.authority
     }
@@ -64,7 +65,8 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// The bytes of a call. What makes the claims is in front of the filter: see [`crate::contestant::helpers`].
+    /// Encodes a call as bytes. The claims are in a header, from which a filter before the measured one takes them: see
+    /// [`crate::contestant::helpers`].
     pub fn new(call: &Call) -> Result<Self> {
         let mut request = Request::new(call.method, &call.path).host("backend.example.com");
         for (name, value) in ORDINARY_HEADERS {
@@ -93,7 +95,8 @@ struct Lane {
 }
 
 impl Lanes {
-    /// Opens a connection for each caller of these requests; several, if there are fewer callers than connections wanted.
+    /// Opens one connection for each caller of these requests. If there are fewer callers than `connections`, some
+    /// callers get several.
     pub fn open(
         address: SocketAddr,
         requests: &[Prepared],

@@ -1,4 +1,4 @@
-//! What the numbers were measured on, and with: without it they mean nothing.
+//! The machine and the versions that the numbers were measured with. Without them, the numbers mean nothing.
 
 use std::fs;
 use std::process::Command;
@@ -18,7 +18,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Asks the system.
+    /// Asks the system for the description.
     pub fn describe() -> Result<Self> {
         let cpus = fs::read_to_string("/proc/cpuinfo").context("measuring needs Linux")?;
         let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
@@ -32,20 +32,20 @@ impl Machine {
         })
     }
 
-    /// One line each.
+    /// One line with the versions, and one with the machine.
     pub fn text(&self) -> String {
         let Self { cpu, cores, kernel, envoy, rustc } = self;
         let own = env!("CARGO_PKG_VERSION");
         format!("mesh-authz {own}, Envoy {envoy}, {rustc}\n{cpu}, {cores} cores, Linux {kernel}\n")
     }
 
-    /// What fits under a plot.
+    /// A short description, for the space under a plot.
     pub fn caption(&self) -> String {
         let Self { cpu, cores, envoy, .. } = self;
         format!("mesh-authz {}, Envoy {envoy}; {cpu}, {cores} cores", env!("CARGO_PKG_VERSION"))
     }
 
-    /// The same, for programs.
+    /// The description as JSON, for programs.
     pub fn json(&self) -> Value {
         let Self { cpu, cores, kernel, envoy, rustc } = self;
         let own = env!("CARGO_PKG_VERSION");
@@ -53,7 +53,7 @@ impl Machine {
     }
 }
 
-/// Of "envoy  version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL", the version.
+/// The version in "envoy  version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL".
 fn version(envoy: &str) -> &str {
     envoy.rsplit_once(": ").and_then(|(_, version)| version.split('/').nth(1)).unwrap_or(envoy)
 }

@@ -1,11 +1,16 @@
-//! What a request costs: with no filter, with a Wasm filter that does nothing, with Envoy's own RBAC filter and with this
-//! one, side by side in one Envoy.
+//! Measures what a request costs: with no filter, with a Wasm filter that does nothing, with Envoy's own RBAC filter
+//! and with this project's filter, side by side in one Envoy.
 //!
-//! `make bench` runs it, and docs/performance.md says how it measures. It reports and judges nothing, except that every
-//! request must be answered as its policies say: a wrong answer ends it with an error.
+//! `make bench` runs it, and docs/performance.md says how it measures. It reports numbers and does not judge them. But
+//! every request must be answered as its policies say: a wrong answer ends the run with an error.
 //!
-//! [`contestant`] says which filters a listener has and [`mix`] which requests it gets; [`station`] starts Envoy and keeps
-//! the connections; [`rounds`] measures; [`report`] and [`plot`] tell.
+//! | module | what it does |
+//! | --- | --- |
+//! | [`contestant`] | says which filters a listener has |
+//! | [`mix`] | says which requests a listener gets |
+//! | [`station`] | starts Envoy and keeps the connections |
+//! | [`rounds`] | measures |
+//! | [`report`], [`plot`] | show the results |
 
 #[path = "../mix/mod.rs"]
 mod mix;
@@ -32,17 +37,18 @@ use self::machine::Machine;
 use self::report::Report;
 use self::station::Rig;
 
-/// How much there is to measure, and for how long.
+/// What to measure, and for how long.
 struct Plan {
     rules: &'static [usize],
     comparison: Duration,
-    /// Rules of the adversarial sets; none leaves them out.
+    /// The numbers of rules of the adversarial sets. If the list is empty, these sets are left out.
     adversarial_rules: &'static [usize],
     adversarial: Duration,
 }
 
 impl Plan {
-    /// `QUICK=1` leaves out every other number of rules and the adversarial sets, which `ADVERSARIAL=1` brings back.
+    /// Reads the plan from the environment. `QUICK=1` leaves out every second number of rules and the adversarial sets.
+    /// `ADVERSARIAL=1` brings these sets back.
     fn from_environment() -> Self {
         let is_set = |name| env::var(name).is_ok_and(|value| !matches!(value.as_str(), "" | "0"));
         let (quick, adversarial) = (is_set("QUICK"), is_set("ADVERSARIAL"));
@@ -78,7 +84,7 @@ impl Plan {
         cases
     }
 
-    /// Set by set; within a set, what is to be compared stands together.
+    /// The cases, sorted by set. Within a set, cases to compare are next to each other.
     fn adversarial_cases(&self) -> Vec<Case> {
         let mut cases = Vec::new();
         for &rules in self.adversarial_rules {
@@ -121,7 +127,7 @@ fn main() -> Result<()> {
     save("envoy.svg", plot::svg(&report))
 }
 
-/// Where cargo builds, and where the results go.
+/// The folder where cargo builds. The results go there too.
 fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../target")).to_owned(), PathBuf::from)

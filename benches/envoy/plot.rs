@@ -1,7 +1,7 @@
 //! The plot: how much CPU time a filter adds to a request, by the number of rules.
 //!
-//! Both axes are logarithmic. It is shown on light and on dark pages, so it brings its own background, and changes colours
-//! with the reader's preference.
+//! Both axes are logarithmic. The plot is shown on light and on dark pages. So it has its own background, and it
+//! changes its colours with the reader's preference.
 
 use std::fmt::{Arguments, Write as _};
 
@@ -16,7 +16,7 @@ const RIGHT: f64 = 152.0;
 const TOP: f64 = 104.0;
 const BOTTOM: f64 = 62.0;
 
-/// The colours are told apart by colour-blind readers too, and the lines are labelled.
+/// Colour-blind readers can tell the colours apart too, and the lines have labels.
 const STYLE: &str = "
     text { font: 13px system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif; fill: #1f2328 }
     .title { font-size: 17px; font-weight: 600 }
@@ -80,7 +80,7 @@ fn rules(result: &Measured) -> f64 {
 
 struct Plot {
     svg: String,
-    /// The decades shown, as exponents of ten.
+    /// The first and the last decade of the axis, as exponents of ten.
     x: (f64, f64),
     y: (f64, f64),
 }
@@ -146,7 +146,8 @@ impl Plot {
         }
     }
 
-    /// A filter that does nothing costs the same with any number of rules. Its name keeps away from that of the line above.
+    /// Draws the line of the filter that does nothing. It costs the same with any number of rules. Its label keeps away
+    /// from the label of the line above.
     fn floor(&mut self, result: Option<&Measured>, above: Option<&Measured>) {
         let Some(result) = result else { return };
         let (y, right, label) = (self.y(result.added.mix.median), WIDTH - RIGHT, WIDTH - RIGHT + 12.0);
@@ -157,7 +158,7 @@ impl Plot {
         self.put(format_args!(r#"<text class="label" x="{label}" y="{middle:.1}">no-op Wasm</text></g>"#));
     }
 
-    /// A line through the medians, with the middle half of the measurements at each.
+    /// Draws a line through the medians. At each median, a bar shows the middle half of the measurements.
     fn series(&mut self, class: &str, name: &str, results: &[&Measured]) {
         self.put(format_args!(r#"<g class="{class}">"#));
         let mut path = String::new();
@@ -177,12 +178,12 @@ impl Plot {
     }
 }
 
-/// Where a value lies between the first decade and the last.
+/// The position of a value between the first decade and the last.
 fn position(value: f64, (first, last): (f64, f64)) -> f64 {
     (value.log10().max(first) - first) / (last - first)
 }
 
-/// The multiples of each power of ten, and whether it is the power itself.
+/// The multiples of each power of ten. The boolean says whether it is the power itself.
 fn steps((first, last): (f64, f64)) -> impl Iterator<Item = (bool, f64)> {
     let decades = std::iter::successors(Some(first), |exponent| Some(exponent + 1.0));
     decades.take_while(move |exponent| *exponent <= last).flat_map(move |exponent| {
@@ -191,7 +192,7 @@ fn steps((first, last): (f64, f64)) -> impl Iterator<Item = (bool, f64)> {
     })
 }
 
-/// `10000` as `10,000`.
+/// Writes `10000` as `10,000`.
 fn thousands(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();

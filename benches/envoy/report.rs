@@ -1,4 +1,4 @@
-//! The numbers, as a table for people and as JSON for programs; and what the budget says next to what was measured.
+//! The results, as a table for people and as JSON for programs. Both compare the budget with what was measured.
 
 use std::fmt::Write as _;
 
@@ -11,15 +11,15 @@ use crate::statistics::Spread;
 
 /// Everything that was measured.
 pub struct Report {
-    /// On what.
+    /// The machine and the versions.
     pub machine: Machine,
-    /// The realistic mix.
+    /// The results of the realistic mix.
     pub comparison: Outcome,
-    /// The adversarial sets; empty if they were left out.
+    /// The results of the adversarial sets. Empty if these were left out.
     pub adversarial: Outcome,
 }
 
-/// A sentence of the budget: a ratio, what it should be, and what it is, unless that was not measured.
+/// One line of the budget: a ratio, what it should be, and what it is. If the ratio was not measured, `is` is `None`.
 pub struct Budget {
     what: String,
     should_be: &'static str,
@@ -27,14 +27,14 @@ pub struct Budget {
 }
 
 impl Outcome {
-    /// The result of a contestant with so many rules.
+    /// The result of a contestant with this many rules.
     fn find(&self, contestant: Contestant, rules: usize) -> Option<&Measured> {
         self.results.iter().find(|result| result.contestant == contestant && result.rules == rules)
     }
 }
 
 impl Report {
-    /// For the terminal.
+    /// The report as text, for the terminal.
     pub fn text(&self) -> String {
         let mut text = format!("\n{}", self.machine.text());
         let Outcome { results, rounds, requests } = &self.comparison;
@@ -63,7 +63,7 @@ impl Report {
         text
     }
 
-    /// What is to be kept, sentence by sentence.
+    /// The budget, line by line.
     fn budget(&self) -> Vec<Budget> {
         let mix = |costs: &Costs<Spread>| costs.mix.median;
         let total = |contestant, rules| self.comparison.find(contestant, rules).map(|result| mix(&result.total));
@@ -94,7 +94,7 @@ impl Report {
         budget
     }
 
-    /// For programs.
+    /// The report as JSON, for programs.
     pub fn json(&self) -> Value {
         let budget: Vec<_> = self
             .budget()
@@ -129,7 +129,7 @@ fn table(text: &mut String, results: &[Measured], set: impl Fn(&Measured) -> &'s
     }
 }
 
-/// Tenths where they mean something.
+/// Writes a number of microseconds. It has tenths only below 1000, where they mean something.
 fn number(microseconds: f64) -> String {
     if microseconds.abs() < 1000.0 { format!("{microseconds:.1}") } else { format!("{microseconds:.0}") }
 }

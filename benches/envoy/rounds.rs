@@ -1,8 +1,8 @@
-//! Rounds: what a request costs at each station, in CPU time of Envoy's threads.
+//! Measures in rounds what a request costs at each station, in CPU time of Envoy's threads.
 //!
-//! A round visits every station, each time in another order. A visit sends the same requests to the station's listener and
-//! to the baseline, back to back, so that whatever else the machine does meanwhile hits both. The median of the differences
-//! is what the filter adds.
+//! A round visits every station. The order differs from round to round. A visit sends the same requests to the
+//! station's listener and to the baseline, one directly after the other. So other work of the machine affects both. The
+//! filter adds the median of the differences.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,54 +16,56 @@ use crate::lanes::{Lanes, Prepared};
 use crate::station::{Rig, Station};
 use crate::statistics::Spread;
 
-/// Requests in a batch: few enough that two batches are close in time, and enough that entering cold code does not count.
+/// The number of requests in a batch. It is small, so that two batches are close in time. It is large enough that
+/// entering cold code does not count.
 const BATCH: u32 = 100;
-/// A batch at a slow listener is smaller: it takes about this time.
+/// The approximate duration of a batch at a slow listener. Such a batch has fewer requests.
 const SLOW_BATCH: Duration = Duration::from_millis(30);
 const SMALLEST_BATCH: u32 = 4;
-/// Their results are thrown away: V8 compiles what is hot, and connections and caches get warm.
+/// The number of rounds whose results are thrown away. In these rounds V8 compiles hot code, and connections and caches
+/// get warm.
 const WARM_UP_ROUNDS: u32 = 5;
 const FEWEST_ROUNDS: u32 = 10;
-/// After a response, Envoy has to tidy up before it sleeps.
+/// The time that Envoy needs after a response to tidy up before it sleeps.
 const TIDYING_UP: Duration = Duration::from_micros(300);
 
 /// What was measured in one Envoy.
 #[derive(Default)]
 pub struct Outcome {
-    /// What each case costs.
+    /// The cost of each case.
     pub results: Vec<Measured>,
-    /// How many rounds there were, without those that were thrown away.
+    /// The number of rounds, without the warm-up rounds.
     pub rounds: u32,
-    /// How many requests were answered, as their policies say, all in all.
+    /// The total number of requests. All of them were answered as their policies say.
     pub requests: u64,
 }
 
-/// What a case costs, in microseconds a request.
+/// The cost of a case, in microseconds per request.
 pub struct Measured {
-    /// The set's name.
+    /// The name of the set.
     pub set: &'static str,
-    /// How many rules it has.
+    /// The number of rules in the set.
     pub rules: usize,
-    /// What was measured.
+    /// The filter that was measured.
     pub contestant: Contestant,
-    /// How many requests were in a batch.
+    /// The number of requests in a batch.
     pub batch: u32,
-    /// The whole request.
+    /// The cost of the whole request.
     pub total: Costs<Spread>,
-    /// The same requests at the baseline.
+    /// The cost of the same requests at the baseline.
     pub baseline: Costs<Spread>,
-    /// The difference to the baseline.
+    /// The difference from the baseline: what the filter adds.
     pub added: Costs<Spread>,
 }
 
-/// Microseconds a request.
+/// Costs in microseconds per request.
 #[derive(Clone, Copy, Debug)]
 pub struct Costs<T> {
-    /// One that is allowed.
+    /// The cost of an allowed request.
     pub allowed: T,
-    /// One that is refused.
+    /// The cost of a refused request.
     pub denied: T,
-    /// One of each, on average.
+    /// The average of the two.
     pub mix: T,
 }
 
@@ -72,16 +74,16 @@ struct Visit {
     without: Costs<f64>,
 }
 
-/// A station with what has been measured there.
+/// A station, with the measurements taken there.
 struct Series {
     station: Station,
     batch: u32,
     visits: Vec<Visit>,
 }
 
-/// Measures each case for this long altogether.
+/// Measures all cases in rounds, for this much time altogether.
 pub fn measure(mut rig: Rig, cases: Vec<Case>, time: Duration) -> Result<Outcome> {
-    // The order of visits is chance, but the same chance in every run.
+    // The order of visits is random, but the same in every run.
     let mut rng = Rng::with_seed(7);
     let stations = rig.stations(cases, &mut rng)?;
     let mut series: Vec<_> =
@@ -114,7 +116,7 @@ impl Series {
         let mut both = |requests: &[Prepared], status| -> Result<(f64, f64)> {
             let mut with = |meter: &mut Meter<'_>| meter.batch(with, requests, status, self.batch, round);
             let mut without = |meter: &mut Meter<'_>| meter.batch(without, requests, 200, BATCH, round);
-            // Whoever comes second finds warmer caches.
+            // The second batch finds warmer caches, so chance decides which one is second.
             if rng.bool() {
                 let with = with(meter)?;
                 Ok((with, without(meter)?))
@@ -175,14 +177,15 @@ impl Costs<Spread> {
     }
 }
 
-/// Reads the kernel's account of Envoy's threads.
+/// Measures the CPU time of Envoy's threads, as the kernel counts it.
 struct Meter<'e> {
     envoy: &'e Envoy,
     requests: u64,
 }
 
 impl Meter<'_> {
-    /// The CPU time of a request in a batch of so many. A round goes on where the one before it ended.
+    /// The CPU time of one request, in microseconds, in a batch of this size. A round continues with the requests where
+    /// the round before it ended.
     fn batch(&mut self, lanes: &mut Lanes, requests: &[Prepared], status: u16, size: u32, round: u32) -> Result<f64> {
         let (count, round) = (usize::try_from(size)?, usize::try_from(round)?);
         let batch = requests.iter().cycle().skip(round * count % requests.len()).take(count);

@@ -16,12 +16,12 @@ use crate::contestant::{Case, FILTER, NO_OP, helpers};
 use crate::lanes::{Callers, Connections, Lanes, Prepared};
 use crate::mix::Call;
 
-/// The listener that the others are compared with: nothing decides there.
+/// The listener that the others are compared with. No filter decides there.
 const BASELINE: &str = "baseline";
 
-/// A running Envoy, and those who send requests to it.
+/// A running Envoy, and the callers that send requests to it.
 pub struct Rig {
-    /// Envoy.
+    /// The Envoy process.
     pub envoy: Envoy,
     callers: Callers,
     connections: Connections,
@@ -33,16 +33,16 @@ pub struct Station {
     pub case: Case,
     /// Requests that a policy allows.
     pub allowed: Vec<Prepared>,
-    /// Requests that none does.
+    /// Requests that no policy allows.
     pub denied: Vec<Prepared>,
-    /// To the case's listener.
+    /// The connections to the case's listener.
     pub with: Lanes,
-    /// To the baseline, for the same requests.
+    /// The connections to the baseline, for the same requests.
     pub without: Lanes,
 }
 
 impl Rig {
-    /// Starts Envoy with a listener for each case, and with the baseline.
+    /// Starts Envoy with a listener for each case and with the baseline's listener.
     pub fn start(cases: &[Case], connections: Connections) -> Result<Self> {
         let callers = Callers::new()?;
         let own = callers.authority().server("cluster.local/ns/default/sa/backend")?;
@@ -88,8 +88,8 @@ fn name(index: usize) -> String {
     format!("case-{index}")
 }
 
-/// A listener as a sidecar has it: see envoy/backend.yaml. It answers every request that passes by itself, with as many
-/// bytes as a refusal has.
+/// A listener like that of a sidecar: see envoy/backend.yaml. The listener itself answers every request that passes,
+/// with as many bytes as a refusal has.
 fn inbound(name: &str, filters: &[Value], callers: &Callers, own: &Certified) -> Value {
     let mut manager = http_connection_manager(filters, &[direct_response(200, "RBAC: access passed")]);
     if let Some(Value::Object(config)) = manager.get_mut("typed_config") {

@@ -1,23 +1,23 @@
-//! Medians and quartiles: a measurement that something else disturbed moves them little.
+//! Medians and quartiles. If something else disturbs a measurement, they change little.
 
-/// Where the middle half of some measurements lies.
+/// The range of the middle half of some measurements.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
-    /// A quarter is below.
+    /// A quarter of the measurements are below.
     pub lower: f64,
-    /// Half is below.
+    /// Half of the measurements are below.
     pub median: f64,
-    /// Three quarters are below.
+    /// Three quarters of the measurements are below.
     pub upper: f64,
 }
 
 impl Spread {
-    /// Of these measurements, in any order; not a number if there are none.
+    /// The spread of these measurements, in any order. If there are none, all three values are NaN.
     pub fn of(measurements: impl Iterator<Item = f64>) -> Self {
         let mut sorted: Vec<f64> = measurements.collect();
         sorted.sort_by(f64::total_cmp);
         let value = |index: usize| sorted.get(index).or(sorted.last()).copied().unwrap_or(f64::NAN);
-        // Between two measurements where a quartile falls between them.
+        // If a quartile falls between two measurements, the value is between these two.
         let at = |quarter: usize| {
             let position = sorted.len().saturating_sub(1) * quarter;
             let (below, above) = (value(position / 4), value(position.div_ceil(4)));

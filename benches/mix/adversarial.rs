@@ -1,4 +1,4 @@
-//! Sets that make an index useless, each in its own way, and the requests that suffer most.
+//! Sets that make an index useless, each in its own way, and the requests that suffer most from it.
 
 use std::net::Ipv4Addr;
 
@@ -8,7 +8,7 @@ use super::{Call, Set, allow, from_to};
 
 const CALLER: &str = "cluster.local/ns/default/sa/caller";
 
-/// All of them, of so many rules.
+/// All sets, each with this many rules.
 pub fn adversarial(rules: usize) -> Vec<Set> {
     vec![
         one_principal(rules),
@@ -19,7 +19,7 @@ pub fn adversarial(rules: usize) -> Vec<Set> {
     ]
 }
 
-/// Every rule names the caller: an index of principals has all rules in one place.
+/// Every rule names the caller, so an index by principal has all rules in one place.
 fn one_principal(rules: usize) -> Set {
     let path = |number: usize| format!("/data/{number}");
     let rule = |number| from_to(&json!({ "principals": [CALLER] }), &json!({ "paths": [path(number)] }));
@@ -31,8 +31,8 @@ fn one_principal(rules: usize) -> Set {
     }
 }
 
-/// `/a*`, `/aa*`, `/aaa*`: the longest path begins with all of them. After a thousand, the next letter, or the policies
-/// would be longer than any Envoy is configured with.
+/// `/a*`, `/aa*`, `/aaa*`: the longest path begins with all of these prefixes. After a thousand rules comes the next
+/// letter. Otherwise the policies would be longer than in the configuration of any Envoy.
 fn nested_prefixes(rules: usize) -> Set {
     const DEPTH: usize = 1000;
     let path = |number: usize| {
@@ -49,7 +49,7 @@ fn nested_prefixes(rules: usize) -> Set {
     }
 }
 
-/// Templates that begin alike and tell a path by a segment of it only, not always the same one.
+/// Templates that begin alike. Each of them recognises a path by one segment only, and not always by the same one.
 fn overlapping_templates(rules: usize) -> Set {
     let template = |number: usize| match number % 4 {
         0 => format!("/{{*}}/x{number}/{{*}}"),
@@ -66,7 +66,7 @@ fn overlapping_templates(rules: usize) -> Set {
     }
 }
 
-/// What a rule excludes tells nothing about which rules are left. Only the last is not about the caller.
+/// Every rule excludes something, which does not tell which rules are left. All rules but the last exclude the caller.
 fn only_not_fields(rules: usize) -> Set {
     let rule = |number| {
         let excluded = if number + 1 == rules { "cluster.local/ns/default/sa/stranger" } else { CALLER };
@@ -81,7 +81,7 @@ fn only_not_fields(rules: usize) -> Set {
     }
 }
 
-/// Blocks of sixteen addresses, side by side.
+/// Adjacent blocks of sixteen addresses.
 fn cidr_blocks(rules: usize) -> Set {
     let block = |number: usize| {
         let offset = u32::try_from(number * 16).unwrap_or_default();

@@ -1,10 +1,10 @@
-//! The policies and requests that both benchmarks measure with: the same for the engine alone and for a whole Envoy.
+//! The policies and requests of both benchmarks. They are the same for the engine alone and for a whole Envoy.
 //!
-//! [`realistic`] is what a busy service's policies look like; [`adversarial`] are sets that make an index useless, each in
-//! its own way. Everything is a function of the number of rules: two runs measure the same thing.
+//! [`realistic`] is a set like the policies of a busy service. [`adversarial`] has sets that make an index useless,
+//! each in its own way. Everything depends only on the number of rules, so two runs measure the same thing.
 //!
-//! A policy has one rule, and all of them ALLOW. So a request that is refused has been compared with every rule, by an
-//! engine that compares it with every rule; and a request that passes matches one rule of the realistic mix and no other.
+//! Every policy is an ALLOW policy with one rule. So an engine without an index compares a refused request with every
+//! rule. A request that passes matches exactly one rule of the realistic mix.
 
 pub mod adversarial;
 pub mod realistic;
@@ -15,34 +15,34 @@ use serde_json::{Value, json};
 
 /// Policies, with requests that they allow and requests that they refuse.
 pub struct Set {
-    /// What it is called in the results.
+    /// The name of the set in the results.
     pub name: &'static str,
     /// `AuthorizationPolicy` resources, one rule each.
     pub policies: Vec<Value>,
     /// Requests that match a rule.
     pub allowed: Vec<Call>,
-    /// Requests that match none.
+    /// Requests that match no rule.
     pub denied: Vec<Call>,
 }
 
-/// A request, with who sends it and from where.
+/// A request, with its sender and the sender's address.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// The SPIFFE id, without its scheme.
+    /// The sender's SPIFFE id, without its scheme.
     pub principal: String,
-    /// The address it comes from, one of 127.0.0.0/8.
+    /// The sender's address, in 127.0.0.0/8.
     pub source_ip: Ipv4Addr,
-    /// The method.
+    /// The HTTP method.
     pub method: &'static str,
-    /// The path.
+    /// The request path.
     pub path: String,
     /// Headers beyond [`ORDINARY_HEADERS`].
     pub headers: Vec<(&'static str, String)>,
-    /// The claims of the verified token, if it has one.
+    /// The claims of the verified token, if the request has one.
     pub claims: Option<Value>,
 }
 
-/// What a client sends with every request, whatever it asks for.
+/// The headers that a client sends with every request.
 pub const ORDINARY_HEADERS: [(&str, &str); 6] = [
     ("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"),
     ("accept", "application/json"),
@@ -82,7 +82,8 @@ impl Call {
     }
 }
 
-/// An ALLOW policy of one rule. The numbers in the names have leading zeros: rules are in this order for every engine.
+/// An ALLOW policy with one rule. The number in its name has leading zeros, so that every engine has the rules in this
+/// order.
 fn allow(number: usize, rule: &Value) -> Value {
     json!({
         "apiVersion": "security.istio.io/v1",
@@ -92,7 +93,7 @@ fn allow(number: usize, rule: &Value) -> Value {
     })
 }
 
-/// A rule of one source and one operation.
+/// A rule with one source and one operation.
 fn from_to(source: &Value, operation: &Value) -> Value {
     json!({ "from": [{ "source": source }], "to": [{ "operation": operation }] })
 }

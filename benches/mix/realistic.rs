@@ -1,15 +1,16 @@
-//! What the policies of a service with many callers look like.
+//! Policies like those of a service with many callers.
 //!
 //! | share | a rule names |
 //! | --- | --- |
-//! | 60% | a principal, a method, an exact path; three rules a path |
+//! | 60% | a principal, a method, an exact path; three rules per path |
 //! | 20% | a namespace, a prefix of the path |
 //! | 10% | a method, a template of the path |
 //! | 5% | a CIDR block, and nothing else |
 //! | 2.5% | the value of a header, and nothing else |
 //! | 2.5% | the value of a claim, and nothing else |
 //!
-//! The kinds alternate, so ten rules have almost these proportions and forty have them. The first rule is of the first kind.
+//! The kinds alternate, so ten rules have almost these proportions, and forty rules have exactly these. The first rule
+//! is of the first kind.
 
 use std::net::Ipv4Addr;
 
@@ -17,13 +18,13 @@ use serde_json::{Value, json};
 
 use super::{Call, Set, allow, from_to};
 
-/// At most so many different requests of each outcome; they are spread over the rules.
+/// The largest number of different requests for each outcome. They are spread over the rules.
 const REQUESTS: usize = 200;
 
 const SERVICE_ACCOUNTS: usize = 20;
 const NAMESPACES: usize = 5;
 
-/// Methods of the rules; DELETE is in none.
+/// The methods that rules name. No rule names DELETE.
 const METHODS: [&str; 3] = ["GET", "POST", "PUT"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,18 +39,18 @@ enum Kind {
 
 const ALTERNATING: [Kind; 20] = {
     use Kind::{Cidr, Header, Namespace as N, Principal as P, Template as T};
-    // In every other turn, the condition is on a claim.
+    // In every second turn, `Claim` replaces `Header`.
     [P, N, P, T, P, P, N, P, Cidr, P, P, N, P, P, T, P, N, P, P, Header]
 };
 
-/// A rule: of this kind, it is the `nth`.
+/// A rule: the `nth` of its kind, counted from 0.
 #[derive(Clone, Copy, Debug)]
 struct Rule {
     kind: Kind,
     nth: usize,
 }
 
-/// So many rules of the mix.
+/// The mix, with this many rules.
 pub fn realistic(rules: usize) -> Set {
     let rules = mix(rules);
     let chosen = spread_over(&rules);
@@ -77,7 +78,7 @@ fn mix(rules: usize) -> Vec<Rule> {
         .collect()
 }
 
-/// Rules of every kind, in the proportions of the mix, from the first to the last.
+/// Rules of every kind, in the proportions of the mix, evenly spread from the first to the last.
 fn spread_over(rules: &[Rule]) -> Vec<Rule> {
     let mut sorted = rules.to_vec();
     sorted.sort_by_key(|rule| (rule.kind as usize, rule.nth));
@@ -94,7 +95,8 @@ fn namespace(number: usize) -> String {
     format!("team-{}", number % NAMESPACES)
 }
 
-/// The blocks are 127.16.0.0/24, 127.16.1.0/24, and so on: a client on this machine can be in any of them.
+/// An address in one of the blocks 127.16.0.0/24, 127.16.1.0/24, and so on. A client on this machine can have an
+/// address in any of them.
 fn address(block: usize, host: u32) -> Ipv4Addr {
     let block = u32::try_from(block).unwrap_or(u32::MAX);
     Ipv4Addr::from_bits(Ipv4Addr::new(127, 16, 0, host_octet(host)).to_bits() + (block << 8))
@@ -129,7 +131,7 @@ impl Rule {
         }
     }
 
-    /// A request that this rule matches, and no other.
+    /// A request that this rule matches and no other rule does.
     fn matching(self) -> Call {
         let Self { kind, nth } = self;
         match kind {
@@ -146,7 +148,7 @@ impl Rule {
         }
     }
 
-    /// A request that this rule all but matches, and no other does; a different one each turn.
+    /// A request that this rule almost matches. No other rule matches it either. The difference changes with each turn.
     fn near_miss(self, turn: usize) -> Call {
         let Self { kind, nth } = self;
         let call = self.matching();

@@ -1,5 +1,5 @@
-//! The demo: a frontend, a backend and a stranger, each behind a real Envoy, with mutual TLS between them and the
-//! tutorial's policies on the backend's side. `make demo` runs it; it fails if one outcome is not the expected one.
+//! The demo: a frontend, a backend and a stranger, each behind a real Envoy. They use mutual TLS, and the backend's
+//! Envoy enforces the tutorial's policies. `make demo` runs it. It fails if any outcome is not the expected one.
 
 #![expect(clippy::indexing_slicing, reason = "JSON values of our own bootstraps: a missing key is null, never a panic")]
 
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs all stages, and counts the outcomes that are wrong.
+/// Runs all stages. Returns how many outcomes are wrong.
 fn demo() -> Result<usize> {
     let mesh = Mesh::start(Ports::Free)?;
     let mut wrong = 0;
@@ -60,7 +60,7 @@ fn heading(number: usize, stage: &Stage) {
     println!("  {:<29} {:<9} {:<5} reason", "request", "expected", "got");
 }
 
-/// Leaves the last stage running, on the ports that the bootstraps name.
+/// Starts the last stage on the ports that the bootstraps name, and leaves it running.
 fn run() -> Result<usize> {
     let mesh = Mesh::start(Ports::AsWritten)?;
     let stage = &STAGES[STAGES.len() - 1];

@@ -1,4 +1,4 @@
-//! Three Envoys and an application, put together from the bootstraps under `envoy/`.
+//! Starts three Envoys and an application from the bootstraps under `envoy/`.
 
 use std::fs;
 use std::net::TcpListener;
@@ -11,19 +11,19 @@ use testbed::{App, Authority, Certified, Client, Envoy, Request, StartOptions, e
 
 use crate::stages::{DemoRequest, Peer, Stage};
 
-/// Where everything that the bootstraps name is put, to start them by hand.
+/// The folder for all files that the bootstraps name, so that the bootstraps can be started by hand.
 const FOLDER: &str = "target/demo";
 
-/// On which ports the sidecars listen.
+/// The ports on which the sidecars listen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ports {
-    /// On free ones: the demo disturbs nothing.
+    /// Free ports, so that the demo disturbs nothing.
     Free,
-    /// On those that the bootstraps name: others can find them.
+    /// The ports that the bootstraps name, so that others can find the sidecars.
     AsWritten,
 }
 
-/// Everything but the backend's sidecar, which is started anew for every stage.
+/// Everything except the backend's sidecar, which starts anew for every stage.
 pub struct Mesh {
     app: App,
     backend_port: u16,
@@ -32,14 +32,14 @@ pub struct Mesh {
     stranger: Envoy,
 }
 
-/// What became of a request.
+/// The outcome of a request.
 pub struct Answer {
     pub status: u16,
     pub reason: String,
 }
 
 impl Mesh {
-    /// Makes certificates and starts the application and its callers' sidecars, and says so.
+    /// Makes certificates, and starts the application and the sidecars of its callers. Prints each step.
     pub fn start(ports: Ports) -> Result<Self> {
         say("Envoy");
         println!("  {}", envoy_binary()?.display());
@@ -65,7 +65,7 @@ impl Mesh {
         Ok(mesh)
     }
 
-    /// The backend's sidecar, with a stage's policies.
+    /// Starts the backend's sidecar with the policies of a stage.
     pub fn backend(&self, stage: &Stage) -> Result<Envoy> {
         let mut bootstrap = bootstrap("envoy/backend.yaml")?;
         set_port(listener_address(&mut bootstrap), self.backend_port);
@@ -80,7 +80,7 @@ impl Mesh {
         Envoy::start_with(&bootstrap, &self.backend)
     }
 
-    /// Sends a request through its sender's sidecar, and asks the backend's log why it got its answer.
+    /// Sends a request through its sender's sidecar. The backend's log tells the reason for the answer.
     pub fn send(&self, backend: &Envoy, request: &DemoRequest) -> Result<Answer> {
         let client = Client::plain(self.caller(request.peer).address("outbound")?);
         let mark = backend.log_mark();
@@ -91,7 +91,7 @@ impl Mesh {
         Ok(Answer { status: response.status, reason: reason(backend, mark)? })
     }
 
-    /// The curl line that sends a request.
+    /// The curl command that sends a request.
     pub fn curl(&self, request: &DemoRequest) -> Result<String> {
         let address = self.caller(request.peer).address("outbound")?;
         let method = if request.method == "GET" { String::new() } else { format!("-X {} ", request.method) };
@@ -105,7 +105,7 @@ impl Mesh {
         }
     }
 
-    /// Puts everything that the bootstraps name into one folder.
+    /// Writes all files that the bootstraps name into one folder.
     fn write_folder(&self, authority: &Authority, frontend: &Certified) -> Result<()> {
         let folder = project(FOLDER);
         let frontend = files(authority, "frontend", frontend);
@@ -125,7 +125,7 @@ fn say(what: &str) {
     println!("• {what}");
 }
 
-/// A sidecar that calls the backend with this certificate.
+/// Starts a sidecar that calls the backend with this certificate.
 fn caller(authority: &Authority, certificate: &Certified, backend_port: u16, ports: Ports) -> Result<Envoy> {
     let mut bootstrap = bootstrap("envoy/frontend.yaml")?;
     if ports == Ports::Free {
@@ -135,7 +135,7 @@ fn caller(authority: &Authority, certificate: &Certified, backend_port: u16, por
     Envoy::start_with(&bootstrap, &files(authority, "frontend", certificate))
 }
 
-/// The certificates as the bootstraps name them.
+/// The certificates, under the file names that the bootstraps use.
 fn files(authority: &Authority, name: &str, certificate: &Certified) -> StartOptions {
     StartOptions::default()
         .file("certs/ca.crt", authority.pem())
@@ -185,7 +185,7 @@ fn plugin_config(bootstrap: &mut Value) -> Option<&mut Value> {
     filter.pointer_mut("/typed_config/config/configuration/value")
 }
 
-/// The reason in the decision log's next line.
+/// The reason in the next line of the decision log after `mark`.
 fn reason(backend: &Envoy, mark: usize) -> Result<String> {
     let deadline = Instant::now() + Duration::from_secs(5);
     while Instant::now() < deadline {

@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-/// Who sends a request.
+/// The sender of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
     /// `cluster.local/ns/default/sa/frontend`.
     Frontend,
-    /// `cluster.local/ns/default/sa/stranger`: of the same mesh, and nobody to the backend.
+    /// `cluster.local/ns/default/sa/stranger`: in the same mesh, but unknown to the backend.
     Stranger,
 }
 
@@ -37,14 +37,14 @@ pub const REQUESTS: [DemoRequest; 4] = [
     DemoRequest { peer: Peer::Stranger, method: "GET", path: "/api/v1/data" },
 ];
 
-/// Policies, and what becomes of the requests under them.
+/// Policies, and the expected outcome of each request under them.
 #[derive(Debug)]
 pub struct Stage {
     pub title: &'static str,
-    /// Files of `examples/tutorial`, without `.yaml`.
+    /// The names of files in `examples/tutorial`, without `.yaml`.
     pub policies: &'static [&'static str],
     pub combining: &'static str,
-    /// The status of each of [`REQUESTS`].
+    /// The expected status for each of [`REQUESTS`].
     pub expected: [u16; 4],
     pub lesson: &'static str,
 }

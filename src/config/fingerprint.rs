@@ -1,6 +1,7 @@
 //! A non-cryptographic fingerprint of a document; collisions are not a security concern.
 //!
-//! It is the same for JSON text and for a `Struct`, whose entries come in any order.
+//! JSON text and a `Struct` with the same content have the same fingerprint, because the order of a map's entries does
+//! not matter. A `Struct` has its entries in any order.
 
 use std::hash::Hasher as _;
 

@@ -1,4 +1,4 @@
-//! From JSON text or an encoded `Struct` to a valid configuration, with everything that is wrong on the way.
+//! Reads JSON text or an encoded `Struct` into a valid configuration, and reports every mistake on the way.
 
 use std::collections::HashMap;
 
@@ -16,15 +16,15 @@ use crate::request::metadata::DEFAULT_PAYLOAD_KEY;
 use crate::request::{Lookup, headers};
 
 impl PluginConfig {
-    /// Reads a configuration, as JSON text or as an encoded `Struct`.
+    /// Reads a configuration from JSON text or from an encoded `google.protobuf.Struct`.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// Everything that is wrong with the configuration.
     pub fn read(bytes: &[u8], node: &NodeMetadata) -> Result<Self, Vec<Diagnostic>> {
         let mut diagnostics = Diagnostics::new();
         let config = document(bytes, &mut diagnostics).and_then(|(document, policies)| {
             let mut object = Object::open(&document, &mut diagnostics)?;
-            // The order of policies does not matter.
+            // A sum, because the order of policies does not matter.
             let hash = policies.hash.wrapping_add(fingerprint::of(&document)) >> 16;
             let config = plugin_config(&mut object, policies, node, hash, &mut diagnostics);
             object.finish(&mut diagnostics);
@@ -37,26 +37,27 @@ impl PluginConfig {
     }
 }
 
-/// The field that is read apart: it can hold thousands of policies.
+/// The field that is read item by item, because it can hold thousands of policies.
 const POLICIES: &str = "policies";
 
-/// The policies that were read so far, and what is wrong with them.
+/// The policies that have been read so far, and the mistakes in them.
 #[derive(Debug)]
 struct Policies {
-    /// By position; `None` where there is no valid one.
+    /// One entry for each position in the list. `None`: the policy at this position is invalid.
     read: Vec<Option<AuthorizationPolicy>>,
     diagnostics: Diagnostics,
     hash: u64,
 }
 
-/// Reads a document, and the policies in it. Errors about a policy name it; every policy is read, whatever is wrong with
-/// the others.
+/// Reads a document and the policies in it. An error about a policy names the policy. An invalid policy does not keep
+/// the others from being read.
 fn document(bytes: &[u8], diagnostics: &mut Diagnostics) -> Option<(Node, Policies)> {
     if bytes.is_empty() {
         diagnostics.error_with_hint("the plugin configuration is empty", "give it at least `policies: []`");
         return None;
     }
-    // A Struct begins with the tag of its first entry, a line feed; further on it has bytes that JSON cannot hold.
+    // A Struct begins with the tag of its first entry, which is a line feed. JSON text may begin with a line feed too,
+    // but a Struct also has bytes that JSON cannot hold, so no JSON text is read as a Struct.
     if bytes.starts_with(b"\n") {
         let mut policies = Policies::new();
         if let Ok(node) = document::from_struct_apart(bytes, POLICIES, |node| policies.add(&node)) {
@@ -84,7 +85,7 @@ fn plugin_config(
     d: &mut Diagnostics,
 ) -> PluginConfig {
     let policies = object.read(POLICIES, d, |node, d| {
-        // Empty by now, if it is a list; or something else, which is an error.
+        // If this is a list, it is empty by now. Anything else is an error.
         list(node, d, |_, _| ());
         policies.finish(d)
     });
@@ -141,7 +142,8 @@ impl Policies {
         self.read.push(self.diagnostics.index(index, |diagnostics| read::policy(node, diagnostics)));
     }
 
-    /// The valid ones; reports the others, and those whose name another one has.
+    /// Returns the valid policies. Reports the mistakes in the others, and every policy that has the name of an earlier
+    /// one.
     fn finish(self, diagnostics: &mut Diagnostics) -> Vec<AuthorizationPolicy> {
         diagnostics.append(self.diagnostics);
         let mut seen: HashMap<&PolicyName, usize> = HashMap::with_capacity(self.read.len());
@@ -210,7 +212,8 @@ fn require_labels(config: &PluginConfig, diagnostics: &mut Diagnostics) {
     }
 }
 
-/// A waypoint's peers come through a tunnel that ends before it: it never sees their certificates.
+/// Reads `principalFrom`. The peers of a waypoint come through a tunnel that ends before the waypoint, so the waypoint
+/// never sees their certificates.
 fn principal_from(object: &mut Object<'_>, gateway: Option<&Gateway>, diagnostics: &mut Diagnostics) -> PrincipalFrom {
     let choices = [("peer-certificate", PrincipalFrom::PeerCertificate), ("filter-state", PrincipalFrom::FilterState)];
     let is_waypoint = gateway.is_some_and(|gateway| gateway.waypoint);
@@ -234,10 +237,10 @@ fn choice<T: Copy + Default>(
     object.read(name, diagnostics, |node, diagnostics| one_of(node, choices, diagnostics)).flatten().unwrap_or_default()
 }
 
-/// A workload's namespace and labels, as far as they are given.
+/// The namespace and the labels of a workload. Each is `None` if it is not given.
 pub type WorkloadFields = (Option<String>, Option<Labels>);
 
-/// Reads `{namespace, labels}`.
+/// Reads a workload: `{namespace, labels}`.
 pub fn workload(node: &Node, diagnostics: &mut Diagnostics) -> WorkloadFields {
     let Some(mut object) = Object::open(node, diagnostics) else { return (None, None) };
     let fields = (
@@ -248,14 +251,14 @@ pub fn workload(node: &Node, diagnostics: &mut Diagnostics) -> WorkloadFields {
     fields
 }
 
-/// A namespace.
+/// Reads the name of a namespace.
 pub fn namespace(node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
     let name = string(node, diagnostics)?;
     resource::namespace_name(name, diagnostics);
     Some(name.to_owned())
 }
 
-/// A name that is not empty.
+/// Reads a name. Reports an error if it is empty.
 fn name(node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
     let name = string(node, diagnostics)?;
     if name.is_empty() {
@@ -264,7 +267,7 @@ fn name(node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
     Some(name.to_owned())
 }
 
-/// Reads `{name, waypoint, services, serviceEntries}`.
+/// Reads a gateway: `{name, waypoint, services, serviceEntries}`. `namespace` is the namespace of the workload.
 pub fn gateway(node: &Node, namespace: &str, diagnostics: &mut Diagnostics) -> Option<Gateway> {
     let mut object = Object::open(node, diagnostics)?;
     let gateway_name = object.read("name", diagnostics, name).flatten();
@@ -282,7 +285,7 @@ pub fn gateway(node: &Node, namespace: &str, diagnostics: &mut Diagnostics) -> O
     if count > 0 && !waypoint {
         diagnostics.error_with_hint("only a waypoint has services", "set `waypoint: true`");
     }
-    // With two, what permits one of them would permit the other.
+    // With two services, a policy that permits requests to one of them would also permit requests to the other.
     if count > 1 {
         diagnostics.error_with_hint(
             "one filter protects one service of a waypoint",
@@ -293,7 +296,7 @@ pub fn gateway(node: &Node, namespace: &str, diagnostics: &mut Diagnostics) -> O
     Some(Gateway { name: gateway_name?, waypoint, services, service_entries })
 }
 
-/// `namespace/name`, or `name` in the workload's namespace.
+/// Reads `namespace/name`, or `name` for a service in the workload's namespace.
 fn service(node: &Node, own_namespace: &str, diagnostics: &mut Diagnostics) -> Option<ServiceName> {
     let text = name(node, diagnostics)?;
     let (namespace, name) = text.split_once('/').unwrap_or((own_namespace, &text));
@@ -302,7 +305,7 @@ fn service(node: &Node, own_namespace: &str, diagnostics: &mut Diagnostics) -> O
     Some(ServiceName { namespace: namespace.to_owned(), name: name.to_owned() })
 }
 
-/// A trust domain.
+/// Reads a trust domain. It must not be empty, and must not hold a slash.
 pub fn trust_domain(node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
     let text = string(node, diagnostics)?;
     if text.is_empty() || text.contains('/') {
@@ -364,7 +367,7 @@ fn debug_header(node: &Node, diagnostics: &mut Diagnostics) -> Option<DebugHeade
     Some(DebugHeader { name: header.flatten()?, principals: principals?.into_iter().flatten().collect() })
 }
 
-/// A principal, in one of the forms that policies have.
+/// Reads a principal, in one of the forms that policies use.
 fn principal(node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
     let principal = name(node, diagnostics)?;
     if principal.starts_with(SCHEME) {

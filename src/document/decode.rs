@@ -1,4 +1,4 @@
-//! From JSON text, and from an encoded `google.protobuf.Struct`, to the tree.
+//! Reads JSON text, or an encoded `google.protobuf.Struct`, into the tree.
 
 use std::{fmt, mem};
 
@@ -7,18 +7,18 @@ use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, MapAccess, Seq
 use super::{Node, Value};
 use crate::wire::{Field, Fields, Malformed, map_entry};
 
-/// What becomes of a value while it is read.
+/// How a value is read.
 enum Role<'t> {
-    /// A node, whole.
+    /// The whole value becomes a node.
     Plain,
-    /// The document. If it is a map, its first field of this name is to be read apart.
+    /// The value is the document. If it is a map, its first field with this name is read as `Apart`.
     Root(&'static str, &'t mut dyn FnMut(Node)),
-    /// If it is a list, its items are handed over one after another, and it stays empty.
+    /// If the value is a list, its items are handed over one after another, and the list stays empty.
     Apart(&'t mut dyn FnMut(Node)),
 }
 
 impl<'t> Role<'t> {
-    /// The role of the value behind a key of the map that has this role.
+    /// The role of the value of a field, in a map that has this role.
     fn of_field(&mut self, key: &str) -> Role<'t> {
         match mem::replace(self, Role::Plain) {
             Role::Root(name, take) if name == key => Role::Apart(take),
@@ -108,16 +108,16 @@ impl<'de> Visitor<'de> for Role<'_> {
 /// Reads JSON text.
 ///
 /// # Errors
-/// The text is not JSON, or is nested deeper than 128 levels; says where.
+/// The text is not JSON, or is nested deeper than 128 levels. The error says where.
 pub fn from_json(text: &[u8]) -> Result<Node, serde_json::Error> {
     json(text, Role::Plain)
 }
 
-/// As [`from_json`], with the items of the list under this name in the map at the root handed over one after another, as
-/// soon as each is read. The list itself is left empty.
+/// Like [`from_json`], but hands over the items of one list as soon as each is read. That list is the field with this
+/// name in the map at the root. In the result, the list is empty.
 ///
 /// # Errors
-/// As [`from_json`]; by then items may have been handed over.
+/// Like [`from_json`]. Some items may have been handed over before the error.
 pub(crate) fn from_json_apart(
     text: &[u8],
     name: &'static str,
@@ -133,7 +133,7 @@ fn json(text: &[u8], role: Role<'_>) -> Result<Node, serde_json::Error> {
     Ok(node)
 }
 
-/// Deepest nesting, as in `serde_json`.
+/// The deepest nesting, as in `serde_json`.
 const DEEPEST: usize = 128;
 
 /// Reads an encoded `google.protobuf.Struct`.
@@ -144,10 +144,10 @@ pub fn from_struct(message: &[u8]) -> Result<Node, Malformed> {
     struct_fields(message, DEEPEST, Role::Plain).map(Node::from)
 }
 
-/// As [`from_json_apart`], for an encoded `google.protobuf.Struct`.
+/// Like [`from_json_apart`], for an encoded `google.protobuf.Struct`.
 ///
 /// # Errors
-/// As [`from_struct`]; by then items may have been handed over.
+/// Like [`from_struct`]. Some items may have been handed over before the error.
 pub(crate) fn from_struct_apart(
     message: &[u8],
     name: &'static str,
@@ -173,7 +173,7 @@ fn struct_value(message: &[u8], depth: usize, mut role: Role<'_>) -> Result<Node
     let mut value = Value::Null;
     let mut fields = Fields::of(message).peekable();
     while let Some(field) = fields.next() {
-        // Of several values the last one counts.
+        // If there are several values, the last one counts.
         let is_last = fields.peek().is_none();
         let role = if is_last { mem::replace(&mut role, Role::Plain) } else { Role::Plain };
         value = match field? {

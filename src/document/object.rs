@@ -1,4 +1,4 @@
-//! From the tree to values of Rust, with everything that is wrong on the way.
+//! Reads the tree into Rust values, and reports every mistake on the way.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -6,10 +6,12 @@ use std::collections::HashSet;
 use super::{Node, Value};
 use crate::diagnostic::{Diagnostics, suggestion};
 
-/// More fields than nearly every kind of map has: a guess that saves growing.
+/// The initial capacity of the list of known fields. Nearly every kind of map has fewer fields, so the list rarely
+/// grows.
 const MOST_FIELDS: usize = 16;
 
-/// A map being read: every field that is asked for is known, every other is an error at [`Object::finish`].
+/// A map that is being read. Every field that is asked for is known. Every other field is an error at
+/// [`Object::finish`].
 #[derive(Debug)]
 pub struct Object<'n> {
     entries: &'n [(String, Node)],
@@ -17,7 +19,7 @@ pub struct Object<'n> {
 }
 
 impl<'n> Object<'n> {
-    /// Starts reading a map; reports anything else.
+    /// Starts to read a map. Reports anything that is not a map.
     pub fn open(node: &'n Node, diagnostics: &mut Diagnostics) -> Option<Self> {
         if let Value::Map(entries) = &node.value {
             return Some(Self { entries, known: Vec::with_capacity(MOST_FIELDS) });
@@ -26,22 +28,22 @@ impl<'n> Object<'n> {
         None
     }
 
-    /// The field of this name, `null` included.
+    /// The field with this name, even if it is `null`.
     pub fn get(&mut self, name: &'static str) -> Option<&'n Node> {
         self.known.push(name);
         self.entries.iter().find(|(key, _)| key == name).map(|(_, node)| node)
     }
 
-    /// Whether the field stands there, whatever it holds.
+    /// Whether the map has this field, with any value.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
         self.entries.iter().any(|(key, _)| key == name)
     }
 
-    /// Reads a field with `read`, if it is there.
+    /// Reads a field with `read`, if the map has it.
     ///
-    /// `null` is an error: a cluster drops such a field without a word, and a rule whose `from:` has lost its lines
-    /// would match every source.
+    /// `null` is an error. A cluster silently drops a field that is `null`. A rule whose `from:` has lost its lines
+    /// would then match every source.
     pub fn read<T>(
         &mut self,
         name: &'static str,
@@ -52,7 +54,7 @@ impl<'n> Object<'n> {
         Some(diagnostics.field(name, |diagnostics| read(node, diagnostics)))
     }
 
-    /// The field of this name; reports `null`.
+    /// The field with this name. Reports `null`.
     #[inline(never)]
     fn present(&mut self, name: &'static str, diagnostics: &mut Diagnostics) -> Option<&'n Node> {
         let node = self.get(name)?;
@@ -63,23 +65,23 @@ impl<'n> Object<'n> {
         Some(node)
     }
 
-    /// A field that holds a string.
+    /// Reads a field that must hold a string.
     pub fn string(&mut self, name: &'static str, diagnostics: &mut Diagnostics) -> Option<String> {
         self.read(name, diagnostics, string)?.map(str::to_owned)
     }
 
-    /// A field that holds a list of strings; an absent one is empty.
+    /// Reads a field that must hold a list of strings. If the field is absent, the result is empty.
     pub fn strings(&mut self, name: &'static str, diagnostics: &mut Diagnostics) -> Vec<String> {
         let item = |node: &'n Node, diagnostics: &mut Diagnostics| string(node, diagnostics).map(str::to_owned);
         self.read(name, diagnostics, |node, diagnostics| list_of_some(node, diagnostics, item)).unwrap_or_default()
     }
 
-    /// Accepts a field whatever it holds.
+    /// Accepts a field with any value.
     pub fn ignore(&mut self, name: &'static str) {
         self.known.push(name);
     }
 
-    /// Reports the fields that nobody asked for, and the ones that stand there twice.
+    /// Reports the fields that nobody asked for, and the keys that occur twice.
     pub fn finish(self, diagnostics: &mut Diagnostics) {
         let is_unknown = |name: &&String| !self.known.contains(&name.as_str());
         for name in self.entries.iter().map(|(name, _)| name).filter(is_unknown) {
@@ -94,7 +96,7 @@ impl<'n> Object<'n> {
         self.finish_open(diagnostics);
     }
 
-    /// As [`Self::finish`], for a map that may hold anything besides: reports what stands there twice.
+    /// Like [`Self::finish`], for a map that may have any other field too. Reports only the keys that occur twice.
     pub(crate) fn finish_open(self, diagnostics: &mut Diagnostics) {
         for name in twins(self.entries) {
             key(name, diagnostics, |diagnostics| {
@@ -104,11 +106,11 @@ impl<'n> Object<'n> {
     }
 }
 
-/// The keys that stand in the map before.
+/// The keys that have already occurred in the map.
 fn twins(entries: &[(String, Node)]) -> Vec<&str> {
     const FEW: usize = 16;
     let keys = || entries.iter().map(|(key, _)| key.as_str());
-    // Comparing a few with one another is quicker than hashing them.
+    // For a few keys, comparing is faster than hashing.
     if entries.len() <= FEW {
         let is_twin = |(index, key): &(usize, &str)| keys().take(*index).any(|before| before == *key);
         return keys().enumerate().filter(is_twin).map(|(_, key)| key).collect();
@@ -117,12 +119,12 @@ fn twins(entries: &[(String, Node)]) -> Vec<&str> {
     keys().filter(|key| !seen.insert(*key)).collect()
 }
 
-/// Reads what stands behind a key of the input's choice.
+/// Reads the value of a key that the input chose. In messages, a long key is shortened.
 fn key<R>(key: &str, diagnostics: &mut Diagnostics, read: impl FnOnce(&mut Diagnostics) -> R) -> R {
     diagnostics.field(&shortened(key), read)
 }
 
-/// A name from the input as a message can hold it.
+/// A name from the input, cut to a length that fits into a message.
 fn shortened(name: &str) -> Cow<'_, str> {
     const LONGEST: usize = 100;
     match name.char_indices().nth(LONGEST) {
@@ -131,7 +133,7 @@ fn shortened(name: &str) -> Cow<'_, str> {
     }
 }
 
-/// A string; reports anything else, with a hint where YAML has made something else of it.
+/// The text of a string. Reports anything else, with a hint if YAML has read the text as a number or a boolean.
 pub fn string<'n>(node: &'n Node, diagnostics: &mut Diagnostics) -> Option<&'n str> {
     match &node.value {
         Value::String(text) => return Some(text),
@@ -142,7 +144,7 @@ pub fn string<'n>(node: &'n Node, diagnostics: &mut Diagnostics) -> Option<&'n s
     None
 }
 
-/// A number without a fraction, from 0 to `most`; `None` for anything else.
+/// A number without a fraction, from 0 to `most`. `None` for anything else.
 #[must_use]
 pub fn whole_number(node: &Node, most: u32) -> Option<u32> {
     let Value::Number(number) = node.value else { return None };
@@ -151,7 +153,7 @@ pub fn whole_number(node: &Node, most: u32) -> Option<u32> {
     is_one.then_some(number as u32)
 }
 
-/// A boolean; reports anything else.
+/// The value of a boolean. Reports anything else.
 pub fn boolean(node: &Node, diagnostics: &mut Diagnostics) -> Option<bool> {
     if let Value::Bool(value) = node.value {
         return Some(value);
@@ -160,7 +162,7 @@ pub fn boolean(node: &Node, diagnostics: &mut Diagnostics) -> Option<bool> {
     None
 }
 
-/// One of a few words; reports anything else, with the nearest of them.
+/// One of a few words. Reports anything else, and suggests the nearest word.
 pub fn one_of<T: Copy>(node: &Node, choices: &[(&'static str, T)], diagnostics: &mut Diagnostics) -> Option<T> {
     let text = string(node, diagnostics)?;
     let found = choices.iter().find(|(name, _)| *name == text);
@@ -175,7 +177,7 @@ pub fn one_of<T: Copy>(node: &Node, choices: &[(&'static str, T)], diagnostics: 
     found.map(|(_, value)| *value)
 }
 
-/// A list, each item read with `read`; reports anything else.
+/// The items of a list, each read with `read`. Reports anything that is not a list.
 pub fn list<'n, T>(
     node: &'n Node,
     diagnostics: &mut Diagnostics,
@@ -184,7 +186,7 @@ pub fn list<'n, T>(
     list_of_some(node, diagnostics, |item, diagnostics| Some(read(item, diagnostics)))
 }
 
-/// As [`list`], without the items of which `read` makes nothing.
+/// Like [`list`], but leaves out the items for which `read` returns `None`.
 pub fn list_of_some<'n, T>(
     node: &'n Node,
     diagnostics: &mut Diagnostics,
@@ -198,7 +200,7 @@ pub fn list_of_some<'n, T>(
         diagnostics.error_with_hint(format!("must be a list, is {}", node.value.kind()), hint);
         return Vec::new();
     };
-    // Collecting what is left of an iterator would take memory for four.
+    // `collect` would take memory for at least four items, because it does not know how many items pass the filter.
     let mut list = Vec::with_capacity(items.len());
     for (index, item) in items.iter().enumerate() {
         list.extend(diagnostics.index(index, |diagnostics| read(item, diagnostics)));
@@ -206,7 +208,7 @@ pub fn list_of_some<'n, T>(
     list
 }
 
-/// A map from names to strings, such as labels; reports anything else, and names that stand there twice.
+/// A map from names to strings, such as labels. Reports anything else, and names that occur twice.
 pub(crate) fn string_map(node: &Node, diagnostics: &mut Diagnostics) -> Vec<(String, String)> {
     let Some(object) = Object::open(node, diagnostics) else { return Vec::new() };
     let mut map = Vec::with_capacity(object.entries.len());

@@ -1,6 +1,6 @@
-//! The attributes of the request that the host is processing, each read at most once, and only when somebody needs it.
+//! The attributes of the request that the host is processing. Each is read at most once, and only when it is needed.
 //!
-//! What the host refuses to give is unreadable, never absent.
+//! If the host refuses to give an attribute, the attribute is unreadable, never absent.
 
 use std::cell::OnceCell;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use super::{HeadersFrom, Host, Plugin, property};
 use crate::config::{PrincipalFrom, SourceIpFrom};
 use crate::request::{Address, Attributes, HeaderValues, Headers, Lookup, Metadata, PeerName};
 
-/// The request, as far as it has been read.
+/// The request, with the attributes that have been read so far.
 pub(super) struct HostAttributes<'h, H> {
     host: &'h H,
     principal_from: PrincipalFrom,
@@ -59,8 +59,10 @@ impl<'h, H: Host> HostAttributes<'h, H> {
         }
     }
 
-    /// Envoy's attribute holds the first URI only. Where a filter before this one provides all of them, joined with commas,
-    /// that is enough unless there is a comma: then it is the first URI, or there are more.
+    /// The URIs in the peer's certificate. Envoy's own attribute holds only the first of them.
+    ///
+    /// A filter before this one can provide all of them, joined with commas. If there is no comma in that text, it is
+    /// the only URI. If there is a comma, the text is either the first URI, with a comma in it, or several URIs.
     fn uris(&self) -> &Uris {
         self.uris.get_or_init(|| {
             if self.principal_from == PrincipalFrom::FilterState {
@@ -95,7 +97,7 @@ impl<'h, H: Host> HostAttributes<'h, H> {
     }
 }
 
-/// The request headers, checked once. Every request has a method: a map without one is not the request's.
+/// The request headers, checked once. Every request has a method, so a map without one is not the map of the request.
 fn request_headers(host: &impl Host) -> Lookup<Vec<u8>> {
     host.request_headers().and_then(|bytes| match Headers::read(&bytes) {
         Lookup::Value(headers) if headers.values(b":method").next().is_some() => Lookup::Value(bytes),
@@ -128,7 +130,7 @@ impl<H: Host> Attributes for HostAttributes<'_, H> {
             }
             (Address::Source, SourceIpFrom::FilterState) => {
                 match self.parsed(&self.source_ip, "filter_state\0mesh_authz.source_ip", property::ip) {
-                    // Nothing has set it: that is no statement about the peer.
+                    // No filter has set the address. That says nothing about the peer, so the address is unreadable.
                     Lookup::Absent => Lookup::Unreadable,
                     known => known,
                 }

@@ -1,8 +1,9 @@
 //! Envoy, as the filter sees it: the only file with host calls.
 //!
-//! The SDK runs the contexts. The calls are declared here by hand: the SDK's end in a panic, and with it in an outage, when
-//! Envoy answers with a status that it does not expect; its local response has no room for the response code details; and it
-//! does not know all of Envoy's log levels.
+//! The SDK runs the contexts. The calls are declared here by hand, for three reasons:
+//! - If Envoy answers with an unexpected status, the SDK's calls panic, and a panic is an outage.
+//! - The SDK's local response has no parameter for the response code details.
+//! - The SDK does not know all of Envoy's log levels.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -19,9 +20,9 @@ use crate::config::{DenyResponse, NodeMetadata};
 use crate::request::Lookup;
 
 proxy_wasm::main! {{
-    // It can only fail if there is one already, in a module that another piece of code has set up.
+    // This fails only if other code in the module has already set a logger.
     if log::set_logger(&EnvoyLogger).is_ok() {
-        // The SDK traces every callback.
+        // Not `Trace`, because the SDK traces every callback.
         log::set_max_level(LevelFilter::Debug);
     }
     std::panic::set_hook(Box::new(|panic| log_line(CRITICAL, &panic.to_string())));
@@ -82,26 +83,26 @@ const STATUS_OK: u32 = 0;
 const STATUS_NOT_FOUND: u32 = 1;
 const HTTP_REQUEST_HEADERS: u32 = 0;
 const PLUGIN_CONFIGURATION: u32 = 7;
-/// Envoy's most severe level, which the crate `log` does not have.
+/// Envoy's most severe log level. The crate `log` does not have it.
 const CRITICAL: u32 = 5;
 /// Lets Envoy derive the gRPC status from the HTTP status.
 const NO_GRPC_STATUS: i32 = -1;
-/// Milliseconds from one flush of the counters to the next.
+/// Milliseconds between two flushes of the counters.
 const COUNTERS_EVERY: u32 = 1_000;
 
 thread_local! {
-    /// The metrics of the virtual machine, by their names. Envoy gives a new number to whoever defines one again, and keeps
-    /// all numbers.
+    /// The metrics of the virtual machine, by name. If a metric is defined again, Envoy gives it a new number, and
+    /// keeps all numbers. So each name is defined only once.
     static METRICS: RefCell<BTreeMap<Box<str>, Metric>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-/// A filter of Envoy's configuration. Several may share a virtual machine if their code is the same.
+/// A filter in Envoy's configuration. Several filters may share a virtual machine if their code is the same.
 struct Root {
     plugin: Option<Rc<Plugin>>,
 }
 
 impl Root {
-    /// Tells Envoy what it has not been told of what was counted.
+    /// Reports to Envoy what was counted since the last flush.
     fn flush_counters(&self) {
         if let Some(plugin) = &self.plugin {
             plugin.flush_counters(&Envoy);
@@ -131,7 +132,7 @@ impl RootContext for Root {
         };
         self.flush_counters();
         self.plugin = Some(plugin);
-        // SAFETY: a number only.
+        // SAFETY: the call takes only a number.
         let status = unsafe { proxy_set_tick_period_milliseconds(COUNTERS_EVERY) };
         if status != STATUS_OK {
             error!("Envoy sets no timer, and counters will not move: status {status}");
@@ -152,7 +153,7 @@ impl RootContext for Root {
     }
 }
 
-/// A request.
+/// One request.
 struct Stream {
     plugin: Option<Rc<Plugin>>,
 }
@@ -188,7 +189,8 @@ fn configure() -> Result<Plugin, Vec<String>> {
         .map_err(|diagnostics| diagnostics.iter().map(ToString::to_string).collect())
 }
 
-/// Where the workload is described, unless the configuration does it.
+/// The description of the workload in Envoy's bootstrap. It counts unless the plugin configuration describes the
+/// workload.
 fn node_metadata() -> NodeMetadata {
     NodeMetadata {
         namespace: Envoy.property("xds\0node\0metadata\0NAMESPACE").and_then(|bytes| property::text(&bytes)),
@@ -197,15 +199,16 @@ fn node_metadata() -> NodeMetadata {
 }
 
 fn log_line(level: u32, line: &str) {
-    // SAFETY: the line is valid for its length, and Envoy copies it. There is nobody to tell that it has not been logged.
+    // SAFETY: the line is valid for its length, and Envoy copies it. If the line is not logged, there is nobody to
+    // tell.
     let _status = unsafe { proxy_log(level, line.as_ptr(), line.len()) };
 }
 
-/// Where the macros of the crate `log` lead: to Envoy's log.
+/// Writes what the macros of the crate `log` log to Envoy's log.
 struct EnvoyLogger;
 
 impl EnvoyLogger {
-    /// A level, as Envoy numbers it.
+    /// The number that Envoy has for a level.
     fn number(level: Level) -> u32 {
         match level {
             Level::Trace => 0,
@@ -219,7 +222,7 @@ impl EnvoyLogger {
 
 impl Log for EnvoyLogger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        // Beyond critical nothing is logged.
+        // If Envoy's level is higher than critical, nothing is logged.
         let mut least = 0;
         // SAFETY: the result is written before the call returns.
         let status = unsafe { proxy_get_log_level(&raw mut least) };
@@ -258,7 +261,7 @@ impl Host for Envoy {
     }
 
     fn respond(&self, reply: &Reply, details: &str) {
-        // SAFETY: every pointer is valid for the length behind it, and Envoy copies what it keeps.
+        // SAFETY: every pointer is valid for the length that follows it, and Envoy copies what it keeps.
         let status = unsafe {
             proxy_send_local_response(
                 reply.status.into(),
@@ -271,7 +274,7 @@ impl Host for Envoy {
                 NO_GRPC_STATUS,
             )
         };
-        // The request stays paused, so it does not pass either way.
+        // If Envoy sends no response, the request still does not pass, because it stays paused.
         if status != STATUS_OK {
             error!("Envoy does not send the local response: status {status}");
         }
@@ -281,13 +284,15 @@ impl Host for Envoy {
 impl Telemetry for Envoy {
     fn now(&self) -> u64 {
         let mut now = 0;
-        // SAFETY: the result is written before the call returns. Envoy always knows the time.
+        // SAFETY: the result is written before the call returns. The status does not matter: Envoy always knows the
+        // time.
         let _status = unsafe { proxy_get_current_time_nanoseconds(&raw mut now) };
         now
     }
 
     fn set_filter_state(&self, name: &str, value: &str) {
-        // SAFETY: both are valid for their lengths, and Envoy copies them. An access log without it is no reason to refuse.
+        // SAFETY: name and value are valid for their lengths, and Envoy copies them. The status does not matter: a
+        // request is not refused because its access log lacks this text.
         let _status = unsafe { proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) };
     }
 }
@@ -313,7 +318,7 @@ impl Metrics for Envoy {
     }
 
     fn add(&self, Metric(counter): Metric, more: u32) {
-        // SAFETY: numbers only. A number that Envoy does not know counts nothing.
+        // SAFETY: the call takes only numbers. For a number that it does not know, Envoy counts nothing.
         let _status = unsafe { proxy_increment_metric(counter, more.into()) };
     }
 
@@ -323,14 +328,14 @@ impl Metrics for Envoy {
     }
 }
 
-/// Calls the host for bytes that it allocates in this module's memory.
+/// Calls the host for bytes. The host allocates them in this module's memory.
 #[expect(clippy::same_length_and_capacity, reason = "the host allocates exactly as much as it writes")]
 fn read(call: impl FnOnce(*mut *mut u8, *mut usize) -> u32) -> Lookup<Vec<u8>> {
     let (mut value, mut size) = (ptr::null_mut(), 0);
     match call(&raw mut value, &raw mut size) {
         STATUS_OK if value.is_null() => Lookup::Value(Vec::new()),
-        // SAFETY: the host has got these bytes from `proxy_on_memory_allocate`, which allocates exactly `size` of them
-        // with the global allocator, and it does not keep them.
+        // SAFETY: the host got these bytes from `proxy_on_memory_allocate`, which allocates exactly `size` of them with
+        // the global allocator. The host does not keep them.
         STATUS_OK => Lookup::Value(unsafe { Vec::from_raw_parts(value, size, size) }),
         STATUS_NOT_FOUND => Lookup::Absent,
         _ => Lookup::Unreadable,

@@ -1,11 +1,11 @@
-//! Decoding of what Envoy returns for a property. What does not have the expected form is unreadable.
+//! Decodes what Envoy returns for a property. A value that does not have the expected form is unreadable.
 
 use std::net::{IpAddr, SocketAddr};
 
 use crate::policy::Labels;
 use crate::request::{Headers, Lookup};
 
-/// An address without a port: `10.0.0.1`, `2001:db8::1`.
+/// Reads an address without a port: `10.0.0.1`, `2001:db8::1`.
 #[must_use]
 pub fn ip(bytes: &[u8]) -> Lookup<IpAddr> {
     match std::str::from_utf8(bytes).ok().and_then(parse_ip) {
@@ -14,7 +14,8 @@ pub fn ip(bytes: &[u8]) -> Lookup<IpAddr> {
     }
 }
 
-/// The IP of `10.0.0.1:80` or `[2001:db8::1]:80`. The address of a Unix socket or an internal listener has none.
+/// Reads the IP address in `10.0.0.1:80` or `[2001:db8::1]:80`. The address of a Unix socket or an internal listener
+/// has none: it is absent.
 #[must_use]
 pub fn ip_of_address(bytes: &[u8]) -> Lookup<IpAddr> {
     let Ok(text) = std::str::from_utf8(bytes) else { return Lookup::Unreadable };
@@ -24,7 +25,7 @@ pub fn ip_of_address(bytes: &[u8]) -> Lookup<IpAddr> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Lookup::Value(address.ip());
     }
-    // A scope id behind the address is a name on some systems, which the standard library does not read.
+    // On some systems, the scope id after the address is a name. The standard library does not read names.
     let scoped = text.strip_prefix('[').and_then(|rest| rest.split_once(']')).and_then(|(ip, _)| parse_ip(ip));
     scoped.map_or(Lookup::Unreadable, Lookup::Value)
 }
@@ -34,7 +35,7 @@ fn parse_ip(text: &str) -> Option<IpAddr> {
     without_scope.parse().ok()
 }
 
-/// A port, as 64 bits, little-endian.
+/// Reads a port: 64 bits, little-endian.
 #[must_use]
 pub fn port(bytes: &[u8]) -> Lookup<u16> {
     let number = <[u8; 8]>::try_from(bytes).ok().map(i64::from_le_bytes);
@@ -44,7 +45,7 @@ pub fn port(bytes: &[u8]) -> Lookup<u16> {
     }
 }
 
-/// A text.
+/// Reads UTF-8 text.
 #[must_use]
 pub fn text(bytes: &[u8]) -> Lookup<String> {
     match std::str::from_utf8(bytes) {
@@ -53,13 +54,14 @@ pub fn text(bytes: &[u8]) -> Lookup<String> {
     }
 }
 
-/// Labels: pairs in the encoding of headers.
+/// Reads labels: pairs in the encoding of headers.
 ///
-/// Envoy encodes other types the same way: a number or a boolean as raw bytes, which no label has, and a list as keys
-/// without values. Labels that have no value at all are too rare to be told from a list.
+/// Envoy encodes values of other types in the same way. A number or a boolean is raw bytes, which no label has. A list
+/// is keys without values. So labels without any value look like a list, and are unreadable. Such labels are too rare
+/// to matter.
 #[must_use]
 pub fn labels(bytes: &[u8]) -> Lookup<Labels> {
-    // A map without entries has its count; this is an empty string.
+    // A map without entries still has its count, so this is an empty string.
     if bytes.is_empty() {
         return Lookup::Unreadable;
     }
@@ -71,7 +73,7 @@ pub fn labels(bytes: &[u8]) -> Lookup<Labels> {
     })
 }
 
-/// The characters that Kubernetes allows in the keys and values of labels.
+/// Whether the text has only characters that Kubernetes allows in the keys and values of labels.
 fn is_label_text(text: &str) -> bool {
     text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b))
 }

@@ -1,4 +1,5 @@
-//! What the filter says about its decisions. Nothing here changes a decision: whatever goes wrong is left unsaid.
+//! What the filter reports about its decisions. Nothing here changes a decision: if a report fails, only the report is
+//! missing.
 
 pub mod filter_state;
 pub mod json;
@@ -8,10 +9,10 @@ pub mod metrics;
 
 pub use self::metrics::Metrics;
 
-/// What telemetry needs from the proxy. Lines are logged with the macros of the crate `log`.
+/// What telemetry needs from the proxy. Log lines are written with the macros of the crate `log`.
 pub trait Telemetry: Metrics {
-    /// The time, in nanoseconds since some fixed point.
+    /// The time in nanoseconds, counted from some fixed point.
     fn now(&self) -> u64;
-    /// Leaves a text with the request, for access logs. Envoy puts `wasm.` before the name.
+    /// Stores a text with the request, for access logs. Envoy puts `wasm.` before the name.
     fn set_filter_state(&self, name: &str, value: &str);
 }

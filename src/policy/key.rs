@@ -1,14 +1,14 @@
-//! Condition keys: the attributes that `when` can name.
+//! Condition keys: the names of the attributes that `when` can ask about.
 
 use crate::attribute::{Attribute, Key};
 use crate::diagnostic::suggestion;
 
-/// Why a text is not what it should be: what is wrong, and what would be right.
+/// Why a text is not valid: what is wrong with it, and what would be right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseError {
-    /// What is wrong.
+    /// What is wrong with the text.
     pub message: String,
-    /// What would be right.
+    /// What would be right, or how to correct the text.
     pub hint: String,
 }
 
@@ -18,28 +18,29 @@ impl ParseError {
     }
 }
 
-/// What a condition looks at.
+/// What a condition looks at: its key, parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ConditionKey {
     /// An attribute that needs no further name.
     Whole(Attribute),
     /// `request.headers[NAME]`.
     Header(String),
-    /// `request.auth.audiences`, `request.auth.presenter`, `request.auth.claims[A][B]`: the path below the payload.
+    /// `request.auth.audiences`, `request.auth.presenter` or `request.auth.claims[A][B]`, as the path of the claim in
+    /// the token's payload.
     Claim(Vec<String>),
     /// `experimental.envoy.filters.FILTER[KEY]`.
     Metadata {
         /// The namespace of the dynamic metadata, `envoy.filters.FILTER`.
         filter: String,
-        /// The key there.
+        /// The key in that namespace.
         key: String,
     },
 }
 
-/// Keys that stand for a certain claim.
+/// The keys that mean one particular claim.
 const CLAIM_KEYS: [(&str, &str); 2] = [("request.auth.audiences", "aud"), ("request.auth.presenter", "azp")];
 
-/// Every key, as an author writes it, those with brackets without them and last.
+/// Every key, as an author writes it. Keys with brackets come last, and are listed without their brackets.
 fn known() -> Vec<&'static str> {
     let keys = || Attribute::ALL.iter().filter_map(|attribute| Some((*attribute, attribute.info().key?)));
     let whole = keys().flat_map(|(attribute, key)| match key {
@@ -100,7 +101,7 @@ impl ConditionKey {
     }
 }
 
-/// The text between the first bracket, which must come at once, and the last, which must end the key.
+/// The text between the first bracket and the last. The first bracket must be at the start, the last at the end.
 fn in_brackets<'k>(key: &str, brackets: &'k str) -> Result<&'k str, ParseError> {
     brackets.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).filter(|name| !name.is_empty()).ok_or_else(
         || {
@@ -110,7 +111,7 @@ fn in_brackets<'k>(key: &str, brackets: &'k str) -> Result<&'k str, ParseError> 
     )
 }
 
-/// `[a][b]` as its parts; `None` if the brackets are not a plain sequence of that kind.
+/// The parts of `[a][b]`. `None` if the brackets are not a plain sequence like that.
 fn nested(brackets: &str) -> Option<Vec<String>> {
     let mut parts = Vec::new();
     let mut rest = brackets;

@@ -1,4 +1,4 @@
-//! From a document to the typed resource. Whatever the types cannot hold is reported here, field by field.
+//! Reads a document into the typed resource. Reports everything that the types cannot hold, field by field.
 
 use super::key::{ConditionKey, ParseError};
 use super::resource::{at_most, envelope, missing, name_of, selector, target_reference, target_references};
@@ -12,7 +12,7 @@ use crate::attribute::Attribute;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::document::{Node, Object, Value, from_json, list, list_of_some, one_of, string};
 
-/// The kind of resource that this crate is about.
+/// The `kind` of the resource that this crate is about.
 pub const KIND: &str = "AuthorizationPolicy";
 
 const MOST_RULES: usize = 512;
@@ -20,13 +20,13 @@ const MOST_SOURCES: usize = 512;
 
 /// Reads and validates one resource.
 ///
-/// `None` if it is invalid in any way: then at least one error was reported.
+/// Returns `None` if the resource is invalid in any way. At least one error has then been reported.
 pub fn policy(node: &Node, diagnostics: &mut Diagnostics) -> Option<AuthorizationPolicy> {
     diagnostics.policy(|| name_of(node), |diagnostics| resource(node, diagnostics))
 }
 
 impl AuthorizationPolicy {
-    /// Reads and validates one resource, as `kubectl get -o json` prints it.
+    /// Reads and validates one resource, in the form that `kubectl get -o json` prints.
     ///
     /// ```
     /// use mesh_authz::policy::AuthorizationPolicy;
@@ -43,7 +43,8 @@ impl AuthorizationPolicy {
     /// ```
     ///
     /// # Errors
-    /// The text is not JSON, or everything that is wrong with the policy.
+    /// If the text is not JSON, one error says so. If the policy is invalid, the errors are everything that is wrong
+    /// with it.
     pub fn from_json(text: &str) -> Result<Self, Vec<Diagnostic>> {
         let not_json =
             |error| vec![Diagnostic { message: format!("this is not JSON: {error}"), ..Diagnostic::default() }];
@@ -128,7 +129,7 @@ fn is_empty_list(node: &Node) -> bool {
     matches!(&node.value, Value::List(items) if items.is_empty())
 }
 
-/// An entry of `from` or `to`: an object with one field, which must be there.
+/// Reads an entry of `from` or `to`: an object that has exactly one field, `name`.
 fn only_field(
     node: &Node,
     name: &'static str,
@@ -163,7 +164,7 @@ const SOURCE: [Attribute; 7] = [
     Attribute::SourceIp,
 ];
 
-/// The fields of an operation, likewise.
+/// The fields of an operation, in the order in which Istio combines them.
 const OPERATION: [Attribute; 4] = [Attribute::Host, Attribute::Method, Attribute::Path, Attribute::DestinationPort];
 
 const _: () =
@@ -192,23 +193,23 @@ fn operation(node: &Node, diagnostics: &mut Diagnostics) -> Operation {
     operation
 }
 
-/// Those of these fields that are there.
+/// Reads the fields for these attributes. Attributes without a field in the object are left out.
 fn fields(object: &mut Object<'_>, attributes: &[Attribute], d: &mut Diagnostics) -> AllOf<Predicate> {
     let mut there = Vec::new();
     for attribute in attributes {
         let names = attribute.info().fields.unwrap_or_default();
         there.extend(match attribute {
-            // A condition may hold a slash, a field may not.
+            // The condition `source.trustDomain` may hold a slash, the field `trustDomains` may not.
             Attribute::SourceTrustDomain => pair(object, d, names, validate::trust_domain).map(Predicate::TrustDomain),
             other => predicate(*other, object, names, d),
         });
     }
-    // Thousands of policies are held at a time.
+    // The filter can hold thousands of policies at a time, so spare memory is given back.
     there.shrink_to_fit();
     AllOf(there)
 }
 
-/// The values of an attribute, which stand in these two fields.
+/// Reads the values of an attribute from these two fields.
 fn predicate(
     attribute: Attribute,
     o: &mut Object<'_>,
@@ -229,7 +230,7 @@ fn predicate(
         Attribute::DestinationPort => pair(o, d, names, parse_port).map(Predicate::DestinationPort),
         Attribute::DestinationIp => pair(o, d, names, Cidr::parse).map(Predicate::DestinationIp),
         Attribute::Sni => pair(o, d, names, text).map(Predicate::Sni),
-        // These need a name besides, which only the key of a condition gives.
+        // These attributes also need a name, which only the key of a condition gives.
         Attribute::Header | Attribute::Claim | Attribute::Metadata => None,
     }
 }
@@ -252,7 +253,7 @@ fn condition(node: &Node, diagnostics: &mut Diagnostics) -> Option<Predicate> {
     };
     let names = CONDITION_FIELDS;
     let predicate = match parsed {
-        // Read on, so that the other fields are known and checked for their shape.
+        // Read the values anyway, so that their fields count as known and their form is checked.
         None => pair(&mut o, d, names, text).and(None),
         Some(ConditionKey::Whole(attribute)) => predicate(attribute, &mut o, names, d),
         Some(ConditionKey::Header(name)) => {
@@ -274,7 +275,7 @@ fn text(value: &str) -> Result<String, ParseError> {
     Ok(value.to_owned())
 }
 
-/// A field and its `not` twin, each a list of values; `None` if neither holds any.
+/// Reads a field and its `not` twin, each a list of values. Returns `None` if neither of them holds a value.
 fn pair<T>(
     object: &mut Object<'_>,
     diagnostics: &mut Diagnostics,

@@ -1,6 +1,8 @@
-//! What every resource of `security.istio.io` has in common: version, kind, metadata, and the workloads that it is for.
+//! The parts that all resources of `security.istio.io` have in common: version, kind, metadata, and the workloads that
+//! the resource is for.
 //!
-//! [`super::read`] builds an `AuthorizationPolicy` on top of it; the command reads a `RequestAuthentication` the same way.
+//! [`super::read`] builds an `AuthorizationPolicy` on top of this module. The command reads a `RequestAuthentication`
+//! in the same way.
 
 use super::{DEFAULT_NAMESPACE, Labels, PolicyName, Target, TargetKind, TargetReference};
 use crate::diagnostic::Diagnostics;
@@ -9,9 +11,9 @@ use crate::document::{Node, Object, list, string, string_map};
 /// The annotation that makes a policy a dry run.
 pub const DRY_RUN: &str = "istio.io/dry-run";
 
-/// The versions of the resources of Istio's group `security.istio.io`.
+/// The accepted values of `apiVersion`: the versions of Istio's group `security.istio.io`.
 const API_VERSIONS: [&str; 2] = ["security.istio.io/v1", "security.istio.io/v1beta1"];
-/// The other fields of Kubernetes' `ObjectMeta`.
+/// The other fields of Kubernetes' `ObjectMeta`. Their values are ignored.
 const BOOKKEEPING: [&str; 13] = [
     "clusterName",
     "creationTimestamp",
@@ -28,7 +30,7 @@ const BOOKKEEPING: [&str; 13] = [
     "uid",
 ];
 
-/// Annotations that Istio sets on what it derives from other resources; a user's resource must not carry them.
+/// Annotations that Istio sets on resources that it derives from others. A user's resource must not carry them.
 const RESERVED_ANNOTATIONS: [&str; 3] =
     ["internal.istio.io/parents", "internal.istio.io/parent-namespace", "internal.istio.io/webhook-always-reject"];
 
@@ -38,7 +40,8 @@ const MOST_LABELS: usize = 4096;
 
 const MOST_TARGETS: usize = 16;
 
-/// The name of a resource that may be invalid, for its error messages.
+/// The name of a resource, as `namespace/name`, for its error messages. The resource may be invalid. `None` if it has
+/// no name.
 pub fn name_of(node: &Node) -> Option<String> {
     let metadata = node.get("metadata")?;
     let name = metadata.get("name")?.as_str()?;
@@ -46,7 +49,7 @@ pub fn name_of(node: &Node) -> Option<String> {
     Some(format!("{namespace}/{name}"))
 }
 
-/// Reads what is the same in every resource: version, kind and metadata.
+/// Reads the parts that are the same in every resource: version, kind and metadata.
 pub fn envelope(object: &mut Object<'_>, kind: &str, diagnostics: &mut Diagnostics) -> Option<Metadata> {
     match object.read("apiVersion", diagnostics, string).flatten() {
         Some(version) if API_VERSIONS.contains(&version) => {}
@@ -74,23 +77,23 @@ pub fn envelope(object: &mut Object<'_>, kind: &str, diagnostics: &mut Diagnosti
     metadata
 }
 
-/// Reports a field that must be there, unless it is there and was reported already.
+/// Reports that a required field is missing. Does nothing if the field is there: then its error was already reported.
 pub fn missing(object: &Object<'_>, name: &'static str, diagnostics: &mut Diagnostics) {
     if !object.has(name) {
         diagnostics.field(name, |diagnostics| diagnostics.error("is missing"));
     }
 }
 
-/// `metadata`, as far as it matters.
+/// The parts of `metadata` that matter here.
 #[derive(Debug)]
 pub struct Metadata {
-    /// Namespace and name, if they are there.
+    /// Namespace and name. `None` if one of them could not be read, which was then reported.
     pub name: Option<PolicyName>,
-    /// The annotation [`DRY_RUN`], as written.
+    /// The value of the annotation [`DRY_RUN`], as written.
     pub dry_run: Option<String>,
 }
 
-/// Reads what matters of `metadata`; the rest is the cluster's bookkeeping.
+/// Reads the parts of `metadata` that matter here. The rest is the cluster's bookkeeping.
 pub fn metadata(node: &Node, diagnostics: &mut Diagnostics) -> Option<Metadata> {
     let mut object = Object::open(node, diagnostics)?;
     let name = object.string("name", diagnostics);
@@ -134,7 +137,7 @@ pub fn selector(node: &Node, diagnostics: &mut Diagnostics) -> Labels {
     labels.into()
 }
 
-/// Reads `spec.targetRefs`; an entry that is wrong is reported and left out.
+/// Reads `spec.targetRefs`. An invalid entry is reported and left out.
 pub fn target_references(node: &Node, diagnostics: &mut Diagnostics) -> Vec<TargetReference> {
     at_most(node, MOST_TARGETS, diagnostics, target_reference).into_iter().flatten().collect()
 }
@@ -185,7 +188,8 @@ pub fn target_reference(node: &Node, diagnostics: &mut Diagnostics) -> Option<Ta
     Some(TargetReference { kind, name: name? })
 }
 
-/// Which workloads a resource is for: its selector or its target references.
+/// The workloads that a resource is for, from its selector or its target references. Reports an error if more than one
+/// of the three fields is set.
 pub fn target(
     selector: Option<Labels>,
     target_ref: Option<Vec<TargetReference>>,
@@ -242,7 +246,7 @@ pub(super) fn at_most<'n, T>(
     items
 }
 
-/// A resource's name: a DNS subdomain, as Kubernetes has it. It ends up in logs and metrics.
+/// Checks the name of a resource: it must be a DNS subdomain, as in Kubernetes. The name appears in logs and metrics.
 pub(crate) fn resource_name(name: &str, diagnostics: &mut Diagnostics) {
     if name.len() > LONGEST_NAME || !name.split('.').all(is_dns_label) {
         diagnostics.error_with_hint(
@@ -252,7 +256,7 @@ pub(crate) fn resource_name(name: &str, diagnostics: &mut Diagnostics) {
     }
 }
 
-/// A namespace: a DNS label.
+/// Checks the name of a namespace: it must be a DNS label.
 pub(crate) fn namespace_name(name: &str, diagnostics: &mut Diagnostics) {
     if name.len() > LONGEST_LABEL || !is_dns_label(name) {
         diagnostics.error_with_hint(

@@ -1,7 +1,7 @@
-//! Which policies a workload has to obey, and why it does not have to obey the others.
+//! Which policies apply to a workload, and why the others do not.
 //!
-//! A policy that applies to nothing is the classic silent hole: [`scope`] gives a reason with every answer, and the
-//! filter logs it for every policy.
+//! A policy that applies to nothing is the classic security hole that nobody notices. So [`scope`] gives a reason with
+//! every answer, and the filter logs that reason for every policy.
 
 use std::fmt;
 use std::ops::Deref;
@@ -9,34 +9,35 @@ use std::ops::Deref;
 use super::{AuthorizationPolicy, Target, TargetKind, TargetReference};
 use crate::diagnostic::Diagnostics;
 
-/// The label that makes a workload an instance of a gateway.
+/// The label that makes a workload an instance of a gateway. Its value is the name of the Gateway.
 pub const GATEWAY_NAME_LABEL: &str = "gateway.networking.k8s.io/gateway-name";
 
-/// The label that says who manages a gateway, and what it says of a waypoint.
+/// The label that says who manages a gateway.
 const MANAGED_LABEL: &str = "gateway.istio.io/managed";
+/// The value of that label on a waypoint.
 const WAYPOINT_CONTROLLER: &str = "istio.io-mesh-controller";
 
-/// The gateway class whose policies are for every waypoint.
+/// The gateway class of waypoints. A policy that targets this class is for every waypoint.
 pub const WAYPOINT_CLASS: &str = "istio-waypoint";
 
-/// The labels of a workload, or those that a selector asks for.
+/// The labels of a workload, or the labels that a selector asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Labels(Vec<(String, String)>);
 
 impl Labels {
-    /// The value of a label.
+    /// The value of the label with this key.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
         self.iter().find(|(other, _)| other == key).map(|(_, value)| value.as_str())
     }
 
-    /// Whether all of the other labels are among these.
+    /// Whether these labels contain all of the wanted ones.
     #[must_use]
     pub fn include(&self, wanted: &Self) -> bool {
         wanted.iter().all(|label| self.contains(label))
     }
 
-    /// Whether both have a label of one key with different values, so that no workload can have all of them.
+    /// Whether both have a label with the same key but different values. Then no workload can have all labels of both.
     #[must_use]
     pub fn exclude(&self, other: &Self) -> bool {
         self.iter()
@@ -76,41 +77,43 @@ impl FromIterator<(String, String)> for Labels {
 /// The workload that a filter protects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Workload {
-    /// Its namespace.
+    /// The namespace of the workload.
     pub namespace: String,
-    /// Its labels; `None`: unknown.
+    /// The labels of the workload. `None`: they are unknown.
     pub labels: Option<Labels>,
-    /// Set if it is a gateway or a waypoint.
+    /// Set if the workload is a gateway or a waypoint.
     pub gateway: Option<Gateway>,
-    /// The namespace whose policies are for every workload.
+    /// The root namespace of the mesh: its policies are for every workload.
     pub root_namespace: String,
 }
 
-/// A workload that target references can name.
+/// A gateway or a waypoint: a workload that target references can name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gateway {
-    /// The name of the Gateway.
+    /// The name of the Gateway resource.
     pub name: String,
-    /// Whether it is a waypoint, which serves services instead of listening for the outside.
+    /// Whether it is a waypoint. A waypoint serves services and does not listen for traffic from outside.
     pub waypoint: bool,
     /// The Services that a waypoint serves.
     pub services: Vec<ServiceName>,
-    /// The `ServiceEntries` that a waypoint serves.
+    /// The `ServiceEntry` resources that a waypoint serves.
     pub service_entries: Vec<ServiceName>,
 }
 
-/// A Service or `ServiceEntry` behind a waypoint.
+/// The name of a Service or `ServiceEntry` behind a waypoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceName {
-    /// Its namespace.
+    /// The namespace of the service.
     pub namespace: String,
-    /// Its name.
+    /// The name of the service in its namespace.
     pub name: String,
 }
 
 impl Workload {
-    /// A workload. Its gateway, unless it is given, is the one that its labels name; reports where the two contradict each
-    /// other, since one of them would then silently lose policies.
+    /// A workload. If `gateway` is `None`, the labels decide: they may name a gateway.
+    ///
+    /// Reports an error if the labels and `gateway` contradict each other. Otherwise the policies for one of the two
+    /// would be silently lost.
     pub fn new(
         namespace: String,
         labels: Option<Labels>,
@@ -142,8 +145,10 @@ impl Workload {
         Self { namespace, labels, gateway, root_namespace }
     }
 
-    /// What a resource with this target has that needs the labels of this workload, if these are unknown. Without them a
-    /// policy with a selector would apply to nothing, and so would one for a gateway, and nobody would notice.
+    /// The part of this target that needs the labels of the workload, if these labels are unknown.
+    ///
+    /// Without the labels, a policy with a selector or a policy for a gateway would apply to nothing, and nobody would
+    /// notice.
     #[must_use]
     pub fn missing_labels(&self, target: &Target) -> Option<NeedsLabels> {
         match target {
@@ -155,7 +160,7 @@ impl Workload {
     }
 }
 
-/// What of a resource can only be decided with the labels of the workload.
+/// The part of a resource that can only be decided with the labels of the workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NeedsLabels {
     /// `selector`.
@@ -173,20 +178,20 @@ impl fmt::Display for NeedsLabels {
     }
 }
 
-/// Whether a policy applies to a workload; prints as the reason.
+/// Whether a policy applies to a workload. It prints as the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// It does.
+    /// The policy applies.
     Applies,
-    /// Its namespace is neither the workload's nor the root namespace.
+    /// The namespace of the policy is neither the workload's nor the root namespace.
     OtherNamespace,
-    /// The workload lacks a label of its selector.
+    /// The workload lacks a label of the policy's selector.
     OtherLabels,
-    /// It is for gateways and waypoints, and the workload is neither.
+    /// The policy is for gateways and waypoints, and the workload is neither.
     OnlyForGateways,
-    /// It names another gateway, service or class.
+    /// The policy names another gateway, service or class.
     OtherTarget,
-    /// A waypoint obeys only policies with a target reference.
+    /// The workload is a waypoint, which obeys only policies with a target reference. This policy has none.
     WaypointNeedsTarget,
 }
 
@@ -203,13 +208,13 @@ impl fmt::Display for Scope {
     }
 }
 
-/// Whether the policy applies to the workload.
+/// Whether the policy applies to the workload, and if not, why.
 #[must_use]
 pub fn scope(policy: &AuthorizationPolicy, workload: &Workload) -> Scope {
     scope_of(&policy.name.namespace, &policy.target, workload)
 }
 
-/// Whether a resource of this namespace with this target applies to the workload.
+/// Whether a resource with this namespace and this target applies to the workload, and if not, why.
 #[must_use]
 pub fn scope_of(namespace: &str, target: &Target, workload: &Workload) -> Scope {
     match (target, &workload.gateway) {
@@ -228,24 +233,24 @@ pub fn scope_of(namespace: &str, target: &Target, workload: &Workload) -> Scope 
     }
 }
 
-/// Which workloads a resource is for: what it says itself.
+/// The workloads that a resource is for, as the resource itself says.
 #[derive(Clone, Copy, Debug)]
 pub struct Reach<'r> {
-    /// Its namespace.
+    /// The namespace of the resource.
     pub namespace: &'r str,
-    /// Which workloads in it, or everywhere from the root namespace.
+    /// The workloads in that namespace or, if that is the root namespace, in all namespaces.
     pub target: &'r Target,
 }
 
 impl AuthorizationPolicy {
-    /// Which workloads it is for.
+    /// The workloads that the policy is for.
     #[must_use]
     pub fn reach(&self) -> Reach<'_> {
         Reach { namespace: &self.name.namespace, target: &self.target }
     }
 }
 
-/// Whether the first resource applies to every workload to which the second one does.
+/// Whether the wider resource applies to every workload that the narrower resource applies to.
 #[must_use]
 pub fn covers(wider: Reach<'_>, narrower: Reach<'_>, root_namespace: &str) -> bool {
     let same_namespace = wider.namespace == narrower.namespace;
@@ -262,10 +267,10 @@ pub fn covers(wider: Reach<'_>, narrower: Reach<'_>, root_namespace: &str) -> bo
     }
 }
 
-/// Whether there can be a workload to which both resources apply.
+/// Whether a workload can exist that both resources apply to.
 #[must_use]
 pub fn may_meet(one: Reach<'_>, other: Reach<'_>, root_namespace: &str) -> bool {
-    // A waypoint serves services of other namespaces than its own.
+    // A waypoint also serves services of namespaces other than its own.
     if matches!((one.target, other.target), (Target::References(_), Target::References(_))) {
         return true;
     }

@@ -1,7 +1,8 @@
-//! What Istio's admission check refuses, beyond the form of a single value.
+//! The checks of Istio's admission that go beyond the form of a single value.
 //!
-//! [`super::read`] hands over a [`Draft`], whose every value is well-formed; here the fields have to make sense
-//! together. The filter and the command accept exactly the policies that pass, so an invalid one is never half-applied.
+//! [`super::read`] hands over a [`Draft`] in which every value is well-formed. This module checks that the fields make
+//! sense together. The filter and the command accept exactly the policies that pass. So an invalid policy is never
+//! applied in part.
 
 use super::key::ParseError;
 use super::resource::{DRY_RUN, target};
@@ -10,14 +11,15 @@ use super::{
 };
 use crate::diagnostic::Diagnostics;
 
-/// A resource as read, before its fields are held against each other. Absent and empty are still different.
+/// A resource as read, before its fields are compared with each other. An absent field is still different from an empty
+/// one.
 #[derive(Debug, Default)]
 pub(crate) struct Draft {
     /// The value of the annotation [`DRY_RUN`].
     pub dry_run: Option<String>,
     /// `spec.selector.matchLabels`.
     pub selector: Option<Labels>,
-    /// `spec.targetRef`; empty if it was wrong.
+    /// `spec.targetRef`. Empty if the reference was invalid.
     pub target_ref: Option<Vec<TargetReference>>,
     /// `spec.targetRefs`.
     pub target_refs: Option<Vec<TargetReference>>,
@@ -32,11 +34,11 @@ pub(crate) struct Draft {
 /// A `provider` as read.
 #[derive(Debug)]
 pub(crate) struct Provider {
-    /// Its name.
+    /// `spec.provider.name`.
     pub name: Option<String>,
 }
 
-/// Holds the fields of a draft against each other. Reports every mistake; the result counts only if there was none.
+/// Checks that the fields of a draft fit together. Reports every mistake. The result is only valid if there was none.
 pub(crate) fn policy(name: PolicyName, draft: Draft, diagnostics: &mut Diagnostics) -> AuthorizationPolicy {
     let Draft { dry_run, selector, target_ref, target_refs, action, provider, rules } = draft;
     let dry_run = dry_run.is_some_and(|value| self::dry_run(&value, action, diagnostics));
@@ -62,7 +64,8 @@ pub(crate) fn policy(name: PolicyName, draft: Draft, diagnostics: &mut Diagnosti
     AuthorizationPolicy { name, dry_run, action, target, rules, provider }
 }
 
-/// The values that Go's `ParseBool` takes, on the actions that have a dry run.
+/// Reads the annotation [`DRY_RUN`]. It takes the values that Go's `ParseBool` takes, on the actions that have a dry
+/// run.
 fn dry_run(value: &str, action: Action, diagnostics: &mut Diagnostics) -> bool {
     let mut report = |message: String, hint: &str| {
         diagnostics.field("metadata", |diagnostics| {
@@ -150,7 +153,7 @@ fn refuse_in_custom(predicate: &Predicate, diagnostics: &mut Diagnostics) {
     diagnostics.error_with_hint(format!("CUSTOM cannot use {name}"), "let the provider look at the identity");
 }
 
-/// A value of `trustDomains`.
+/// Reads a value of the field `trustDomains`, which may not hold a slash.
 pub(super) fn trust_domain(text: &str) -> Result<String, ParseError> {
     if text.contains('/') {
         return Err(ParseError::new(
@@ -161,7 +164,7 @@ pub(super) fn trust_domain(text: &str) -> Result<String, ParseError> {
     trust_domain_condition(text)
 }
 
-/// A value of `source.trustDomain`, which may hold a slash.
+/// Reads a value of the condition `source.trustDomain`, which may hold a slash.
 pub(super) fn trust_domain_condition(text: &str) -> Result<String, ParseError> {
     let stars = text.matches('*').count();
     let at_an_end = text.starts_with('*') || text.ends_with('*');

@@ -1,18 +1,19 @@
 //! Values that are more than text: addresses, ports, service accounts, paths, metadata.
 //!
-//! Each type parses itself and says in plain words what it refuses; the limits are those of Istio's admission check.
+//! Each type parses itself, and says in plain words why it refuses a text. The limits are those of Istio's admission
+//! check.
 
 use std::fmt;
 use std::net::IpAddr;
 
 use super::key::ParseError;
 
-/// A network: an address, and the number of its bits that count.
+/// A network: an address, and the number of its leading bits that count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cidr {
-    /// As written: the bits that do not count may be set.
+    /// The address, as written. Bits that do not count may be set.
     pub address: IpAddr,
-    /// How many bits count, from the left.
+    /// The number of bits that count, from the left: at most 32 for IPv4, at most 128 for IPv6.
     pub prefix: u8,
 }
 
@@ -20,13 +21,14 @@ impl Cidr {
     /// Reads `10.0.0.1`, `10.0.0.0/8`, `2001:db8::1` or `2001:db8::/32`.
     ///
     /// # Errors
-    /// It is none of these.
+    /// The text has none of these forms.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
         let (address, prefix) = match text.split_once('/') {
             Some((address, prefix)) => (address, Some(prefix)),
             None => (text, None),
         };
-        // A single address may name a zone, which says nothing about who is there: Istio drops it too.
+        // A single address may have a zone. The zone says nothing about which host it is, so it is dropped, as in
+        // Istio.
         let without_zone = match address.split_once('%') {
             Some((address, zone)) if prefix.is_none() && !zone.is_empty() && address.contains(':') => address,
             _ => address,
@@ -50,7 +52,8 @@ impl Cidr {
         Ok(Self { address, prefix })
     }
 
-    /// Whether the address lies in this network. IPv4 and IPv6 never meet, not even as `::ffff:10.0.0.1`.
+    /// Whether the address is in this network. An IPv4 network never contains an IPv6 address, not even
+    /// `::ffff:10.0.0.1`, and an IPv6 network never contains an IPv4 address.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         mask(address, self.prefix) == mask(self.address, self.prefix)
@@ -63,7 +66,7 @@ impl fmt::Display for Cidr {
     }
 }
 
-/// The address with everything beyond its first `prefix` bits set to zero.
+/// The address with all bits after the first `prefix` bits set to zero.
 pub(crate) fn mask(address: IpAddr, prefix: u8) -> IpAddr {
     match address {
         IpAddr::V4(v4) => {
@@ -77,7 +80,7 @@ pub(crate) fn mask(address: IpAddr, prefix: u8) -> IpAddr {
     }
 }
 
-/// Digits only, no leading zero: what Go's `netip` takes for a prefix length.
+/// Reads digits without a leading zero: the form that Go's `netip` takes for a prefix length.
 fn decimal(digits: &str) -> Option<u32> {
     let plain = digits.bytes().all(|b| b.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
     if plain { digits.parse().ok() } else { None }
@@ -86,7 +89,7 @@ fn decimal(digits: &str) -> Option<u32> {
 /// Reads a port, 0 to 65535.
 ///
 /// # Errors
-/// It is not one.
+/// The text is not such a number.
 pub(crate) fn parse_port(text: &str) -> Result<u16, ParseError> {
     let digits_only = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     text.parse()
@@ -98,20 +101,20 @@ pub(crate) fn parse_port(text: &str) -> Result<u16, ParseError> {
 /// A service account: `namespace/name`, or `name` in the policy's own namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceAccount {
-    /// `None`: the policy's.
+    /// The namespace. `None`: the policy's own.
     pub namespace: Option<String>,
-    /// Its name.
+    /// The name of the service account in its namespace.
     pub name: String,
 }
 
 impl ServiceAccount {
-    /// Most values in one list.
+    /// The largest number of values in one list.
     pub(crate) const MOST_VALUES: usize = 16;
 
     /// Reads `namespace/name` or `name`.
     ///
     /// # Errors
-    /// A wildcard, an empty part, a second slash, or more than 320 bytes.
+    /// The text has a wildcard, an empty part, a second slash, or more than 320 bytes.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
         let form = "write `name` or `namespace/name`";
         if text.contains('*') {
@@ -135,12 +138,12 @@ impl ServiceAccount {
     }
 }
 
-/// A value of `paths`.
+/// A value of `paths`: a text or a path template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PathValue {
-    /// Exact, `/prefix*`, `*suffix` or `*`.
+    /// An exact path, `/prefix*`, `*suffix` or `*`.
     Text(String),
-    /// A template, with `{*}` or `{**}`, as written and checked.
+    /// A path template with `{*}` or `{**}`, as written. It has been checked.
     Template(String),
 }
 
@@ -151,7 +154,8 @@ impl PathValue {
     /// Reads a path or a path template.
     ///
     /// # Errors
-    /// Braces that are not an operator, an operator after `{**}`, or a template that Envoy would not take.
+    /// The text has braces that are not an operator, or an operator after `{**}`, or it is a template that Envoy would
+    /// refuse.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
         let is_template = text.contains(Self::ONE) || text.contains(Self::ANY);
         if !is_template {
@@ -204,12 +208,12 @@ fn is_literal_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~%!$&'()+,;:@=".contains(&byte)
 }
 
-/// A value of `experimental.envoy.filters.…`.
+/// A value of a condition on `experimental.envoy.filters.…`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MetadataValue {
-    /// Compared with a string.
+    /// `value`: compared with a metadata value that is a string.
     Text(String),
-    /// Written `[value]`: compared with each element of a list.
+    /// `[value]`, without its brackets: compared with each element of a metadata value that is a list.
     Element(String),
 }
 
@@ -224,16 +228,16 @@ impl MetadataValue {
     }
 }
 
-/// The four forms that most values share. A `*` anywhere but at one end is a character like any other.
+/// The four forms that most values share. A `*` is a wildcard only at one end. Any other `*` is an ordinary character.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form<'v> {
-    /// `*`: presence.
+    /// `*`: the attribute is present.
     Any,
-    /// `abc`.
+    /// `abc`: equal.
     Exact(&'v str),
-    /// `abc*`.
+    /// `abc*`: begins with `abc`.
     Prefix(&'v str),
-    /// `*abc`.
+    /// `*abc`: ends with `abc`.
     Suffix(&'v str),
 }
 
@@ -254,8 +258,18 @@ impl<'v> Form<'v> {
 
     /// The forms of issuer and subject in a value of `requestPrincipals`.
     ///
-    /// They stand left and right of the last slash, since an issuer may be a URL. A wildcard at one end of the value is one
-    /// of that end's part, where nothing else is; a value without a slash speaks of one part only.
+    /// The last slash separates issuer and subject, because an issuer may be a URL. A wildcard at one end of the value
+    /// belongs to the part at that end.
+    ///
+    /// | value | issuer | subject |
+    /// | --- | --- | --- |
+    /// | `ISSUER/SUBJECT` | exact | exact |
+    /// | `*ISSUER/SUBJECT` | suffix, or any if it is only `*` | exact |
+    /// | `ISSUER/SUBJECT*` | exact | prefix, or any if it is only `*` |
+    /// | `ISSUER` | exact | exact, empty |
+    /// | `ISSUER*` | prefix | any |
+    /// | `*SUBJECT` | any | suffix |
+    /// | `*` | any | any |
     #[must_use]
     pub fn of_request_principal(value: &'v str) -> (Self, Self) {
         match (value.rsplit_once('/'), Self::of(value)) {

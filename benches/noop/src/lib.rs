@@ -1,5 +1,5 @@
-//! A filter that looks at nothing and lets everything pass. What it costs is what a Proxy-Wasm filter costs before it has
-//! done anything: the floor that the filter is measured against.
+//! A filter that looks at nothing and lets every request pass. Its cost is what any Proxy-Wasm filter costs before it
+//! has done anything. This is the floor that the project's filter is measured against.
 
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType};

@@ -1,16 +1,17 @@
-//! The decision as a text that stays with the request: access logs have it as `%FILTER_STATE(wasm.mesh_authz:PLAIN)%`.
+//! The decision, as a text that stays with the request. Access logs print it with
+//! `%FILTER_STATE(wasm.mesh_authz:PLAIN)%`.
 //!
-//! It says what was decided and by which rules, and holds nothing that the request has sent. What dry runs would have
-//! decided stands in it twice, the second time under the names that Istio's own proxies give it.
+//! The text names the decision and the rules that made it. It holds nothing that the request has sent. It has the
+//! results of dry runs twice, the second time under the names that Istio's own proxies use.
 
 use super::json::Object;
 use crate::engine::explain::NearMiss;
 use crate::engine::{Decision, DryRunResult, Verdict};
 
-/// The name of the filter state, before Envoy puts `wasm.` before it.
+/// The name of the filter state. Envoy puts `wasm.` before it.
 pub const NAME: &str = "mesh_authz";
 
-/// Writes the decision as JSON in ASCII; with the nearest miss, for a header that a debugging peer gets.
+/// Writes the decision as JSON in ASCII. `nearest`, the nearest miss, is given only for the debug header.
 pub fn write(text: &mut String, decision: &Decision<'_>, nearest: Option<NearMiss<'_>>) {
     let mut object = Object::begin(text);
     provenance(&mut object, decision);
@@ -40,7 +41,7 @@ pub fn write(text: &mut String, decision: &Decision<'_>, nearest: Option<NearMis
     object.end();
 }
 
-/// The decision and the rule that it rests on.
+/// Writes the decision, the rule that made it and the attribute that could not be read, if there are such.
 pub(super) fn provenance(object: &mut Object<'_>, decision: &Decision<'_>) {
     object.text("decision", name(decision.outcome.verdict()).as_bytes());
     if let Some(rule) = decision.outcome.rule() {
@@ -52,7 +53,7 @@ pub(super) fn provenance(object: &mut Object<'_>, decision: &Decision<'_>) {
     }
 }
 
-/// The rule that came nearest; to be ended by whoever has more to say about it.
+/// Writes the rule that came nearest to matching. The caller may add more fields, and must end the object.
 pub(super) fn nearest<'o>(object: &'o mut Object<'_>, near_miss: NearMiss<'_>) -> Object<'o> {
     let NearMiss { rule, distance, .. } = near_miss;
     let mut object = object.object("nearest");
@@ -63,7 +64,7 @@ pub(super) fn nearest<'o>(object: &'o mut Object<'_>, near_miss: NearMiss<'_>) -
     object
 }
 
-/// What was audited, and what dry runs would have decided.
+/// Writes the rule that was audited, and what dry runs would have decided.
 pub(super) fn results(object: &mut Object<'_>, decision: &Decision<'_>) {
     if let Some(rule) = decision.audited {
         object.text("audited", rule.as_str().as_bytes());

@@ -1,11 +1,13 @@
-//! JSON, written by hand: one line, whatever bytes a request holds.
+//! JSON, written by hand. It is always one line, whatever bytes a request holds.
 //!
-//! Bytes that are not UTF-8 are replaced. Escaped is, besides what JSON asks for, every character that ends a line for some
-//! readers, commands a terminal, or turns the direction of what stands around it.
+//! Bytes that are not UTF-8 are replaced. The characters that JSON requires are escaped, and so is every character that
+//! some readers take for the end of a line, that controls a terminal, or that changes the direction of the text around
+//! it.
 
 use std::fmt::{self, Write as _};
 
-/// A value longer than this is cut, and ends in `…`: collectors of logs break lines that are too long.
+/// The largest length of a value, in bytes. A longer value is cut and ends in `…`, because log collectors break lines
+/// that are too long.
 pub const LONGEST: usize = 2048;
 
 /// An object that is being written.
@@ -16,21 +18,21 @@ pub struct Object<'t> {
 }
 
 impl<'t> Object<'t> {
-    /// Begins an object behind what is there.
+    /// Begins an object at the end of `text`.
     pub fn begin(text: &'t mut String) -> Self {
         text.push('{');
         Self { text, is_empty: true }
     }
 
-    /// A field that is a text.
-    // One copy in the module, not one for each field.
+    /// Writes a field whose value is a text.
+    // Not inlined, so that the module has one copy of this code and not one for each field.
     #[inline(never)]
     pub fn text(&mut self, name: &str, value: &[u8]) {
         self.name(name);
         string(self.text, value);
     }
 
-    /// A field that is a text, or `null`.
+    /// Writes a field whose value is a text or `null`.
     pub fn text_or_null(&mut self, name: &str, value: Option<&[u8]>) {
         match value {
             Some(value) => self.text(name, value),
@@ -38,13 +40,13 @@ impl<'t> Object<'t> {
         }
     }
 
-    /// A field whose value is JSON as it is.
+    /// Writes a field whose value is JSON already.
     pub fn raw(&mut self, name: &str, value: fmt::Arguments<'_>) {
         self.name(name);
         let _infallible = self.text.write_fmt(value);
     }
 
-    /// A field that is an object.
+    /// Begins a field whose value is an object.
     pub fn object(&mut self, name: &str) -> Object<'_> {
         self.name(name);
         Object::begin(self.text)
@@ -65,7 +67,7 @@ impl<'t> Object<'t> {
     }
 }
 
-/// Writes bytes as a string.
+/// Writes bytes as a JSON string.
 pub fn string(text: &mut String, bytes: &[u8]) {
     let shown = bytes.get(..LONGEST).unwrap_or(bytes);
     text.push('"');
@@ -90,10 +92,11 @@ pub fn string(text: &mut String, bytes: &[u8]) {
     text.push('"');
 }
 
-/// All of them have at most sixteen bits.
+/// Whether a character must be escaped for the safety of readers. Such a character has at most sixteen bits, so four
+/// hexadecimal digits are enough.
 fn is_dangerous(character: char) -> bool {
     character.is_control()
         || matches!(character,
-            // Marks and overrides of direction, separators of lines, joiners that cannot be seen.
+            // Direction marks and overrides, line separators, invisible joiners.
             '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }

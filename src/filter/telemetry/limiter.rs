@@ -1,36 +1,36 @@
-//! So many a second, and no more: what keeps a flood of refused requests from becoming a flood of work.
+//! A rate limiter, so that a flood of refused requests cannot become a flood of work.
 
 use std::cell::Cell;
 
 const SECOND: u64 = 1_000_000_000;
 
-/// Lets one through every so often, and what has been saved up in a second at once.
+/// Admits one event per interval. After a quiet time, it admits the events of one second at once.
 ///
-/// It remembers one point in time, the one at which all that was let through so far would have come through evenly.
+/// It remembers one point in time: when the events admitted so far would be over if they came at even intervals.
 #[derive(Debug)]
 pub struct Limiter {
-    /// Nanoseconds from one to the next.
+    /// Nanoseconds from one event to the next.
     interval: u64,
     next: Cell<u64>,
 }
 
 impl Limiter {
-    /// So many a second, at least one.
+    /// Admits `rate` events per second, but at least one.
     #[must_use]
     pub fn per_second(rate: u32) -> Self {
         Self::every(SECOND.checked_div(rate.into()).unwrap_or(SECOND))
     }
 
-    /// One in so many nanoseconds.
+    /// Admits one event per `interval` nanoseconds.
     #[must_use]
     pub fn every(interval: u64) -> Self {
         Self { interval, next: Cell::new(0) }
     }
 
-    /// Whether one more comes through at this time, in nanoseconds.
+    /// Whether one more event is admitted at the time `now`, in nanoseconds.
     pub fn admits(&self, now: u64) -> bool {
         let mut ahead = self.next.get().saturating_sub(now);
-        // It never is that far ahead: the clock has been set back.
+        // The limiter is never that far ahead of the clock, so the clock has been set back.
         if ahead > self.interval.max(SECOND) {
             ahead = 0;
         }

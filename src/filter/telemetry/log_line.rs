@@ -1,7 +1,7 @@
-//! The decision log: one line of JSON a decision.
+//! The decision log: one line of JSON for each decision.
 //!
-//! It says who wanted what, what was decided and why. Of the request it holds the peer's identity, the method, the path
-//! without its query, and addresses; never another header, never a token.
+//! A line says who wanted what, what was decided and why. From the request it has the peer's identity, the method, the
+//! path without its query, and addresses. It never has another header, and never a token.
 
 use std::net::IpAddr;
 
@@ -11,7 +11,7 @@ use crate::engine::Decision;
 use crate::engine::explain::{NearMiss, ShownValue};
 use crate::request::{Address, Attributes, PeerName, without_query};
 
-/// The line for a decision, of which so many like it were not logged before.
+/// Formats the log line for a decision. `suppressed` counts similar lines dropped since the last one.
 #[must_use]
 pub fn decision(
     decision: &Decision<'_>,

@@ -1,8 +1,10 @@
-//! Counters and gauges, on Envoy's `/stats` with `wasmcustom.` before their names.
+//! Counters and gauges. Envoy's `/stats` shows them with `wasmcustom.` before their names.
 //!
-//! They are defined when a configuration is accepted, those of each policy that applies among them, so that a policy that
-//! has never matched is a zero and not a gap. A call to the host for each counter that a request moves would be a twentieth
-//! of what the whole filter costs; so requests are counted here, and the host is told once a second.
+//! They are defined when a configuration is accepted, including one counter for each policy that applies. So a policy
+//! that has never matched is a zero and not a gap.
+//!
+//! A host call for each counter that a request changes would cost a twentieth of what the whole filter costs. So
+//! requests are counted here, and the host is told once a second.
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
@@ -10,7 +12,7 @@ use std::fmt::Write as _;
 use crate::engine::{Decision, DryRunResult, RuleId, Verdict};
 use crate::policy::PolicyName;
 
-/// What a metric holds.
+/// The kind of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricKind {
     /// A number that grows.
@@ -19,38 +21,38 @@ pub enum MetricKind {
     Gauge,
 }
 
-/// A metric, as the host numbers it.
+/// The number that the host has for a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metric(pub u32);
 
-/// Where metrics are kept.
+/// The metrics of the host.
 pub trait Metrics {
-    /// The metric of this name, new or not; `None` if the host has none to give.
+    /// The metric with this name, new or existing. `None` if the host cannot provide one.
     fn define(&self, kind: MetricKind, name: &str) -> Option<Metric>;
-    /// Counts so many more.
+    /// Adds `more` to a counter.
     fn add(&self, counter: Metric, more: u32);
-    /// Sets a gauge.
+    /// Sets a gauge to a value.
     fn record(&self, gauge: Metric, value: u64);
 }
 
-/// What decisions are counted by.
+/// The counters for decisions.
 #[derive(Debug)]
 pub(crate) struct Counters {
-    /// Those of [`TOTALS`], and behind them one for each policy, by
+    /// The counters of [`TOTALS`], followed by one for each policy, by
     /// [`RuleId::policy_number`](crate::engine::RuleId::policy_number).
     all: Box<[Counter]>,
-    /// The positions of those that have something to tell.
+    /// The positions of the counters that have changed since the last flush.
     moved: RefCell<Vec<usize>>,
 }
 
 #[derive(Debug)]
 struct Counter {
     metric: Option<Metric>,
-    /// What the host does not know of yet.
+    /// What was counted since the last flush. The host does not know it yet.
     more: Cell<u32>,
 }
 
-/// The counters that are not a policy's, in the order of their positions.
+/// The counters that do not belong to a policy, in the order of their positions.
 const TOTALS: [&str; 8] = [
     "mesh_authz.allowed",
     "mesh_authz.denied",
@@ -68,7 +70,7 @@ const AUDITED: usize = 6;
 const UNREADABLE: usize = 7;
 
 impl Counters {
-    /// Defines the counters, one for each of the policies among them.
+    /// Defines all counters, including one for each of these policies.
     pub fn define<'p>(host: &impl Metrics, policies: impl Iterator<Item = &'p PolicyName>) -> Self {
         let mut all: Vec<Counter> = Vec::with_capacity(policies.size_hint().0.saturating_add(TOTALS.len()));
         let mut define = |name: &str| {
@@ -78,14 +80,15 @@ impl Counters {
         let mut text = String::new();
         for PolicyName { namespace, name } in policies {
             text.clear();
-            // No namespace has a dot in it. A name may: it is whatever stands between the namespace and the last word.
+            // A namespace has no dot in it, but a name may have one. The name is everything between the namespace and
+            // the last word.
             let _infallible = write!(text, "mesh_authz.policy.{namespace}.{name}.matched");
             define(&text);
         }
         Self { all: all.into(), moved: RefCell::default() }
     }
 
-    /// Counts a decision: what was decided, and every policy that had a part in it or would have had.
+    /// Counts a decision: the verdict, and every policy that took part in it or would have taken part.
     pub fn count(&self, decision: &Decision<'_>) {
         let Decision { outcome, dry_run, audited, unreadable } = decision;
         self.count_verdict(DECIDED, outcome.verdict());
@@ -129,7 +132,7 @@ impl Counters {
         more.set(more.get().saturating_add(1));
     }
 
-    /// Tells the host what it does not know yet.
+    /// Reports to the host what was counted since the last flush.
     pub fn flush(&self, host: &impl Metrics) {
         let mut moved = self.moved.take();
         for position in moved.drain(..) {
@@ -139,12 +142,12 @@ impl Counters {
                 host.add(*metric, more);
             }
         }
-        // Its room is used again.
+        // Keep its memory for the next counts.
         self.moved.replace(moved);
     }
 }
 
-/// Says which configuration is in force.
+/// Records which configuration is in force.
 pub(crate) fn record_configuration(host: &impl Metrics, policies: usize, rules: usize, hash: u64) {
     let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     let values = [

@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use crate::{Client, Request, envoy::wait_until};
 
-/// How long a listener may take to appear: one that comes from a file is there a moment after Envoy is live.
+/// How long to wait for a listener to appear. A listener from a file appears a moment after Envoy is live.
 const LISTENER_DEADLINE: Duration = Duration::from_secs(5);
 
-/// What a running Envoy tells about itself.
+/// The administration interface of a running Envoy: what Envoy reports about itself.
 #[derive(Clone, Debug)]
 pub struct Admin {
     client: Client,
@@ -25,22 +25,23 @@ impl Admin {
         self.admin_get("/ready").is_ok_and(|body| body.trim() == "LIVE")
     }
 
-    /// Where the administration interface listens.
+    /// The address of the administration interface.
     pub fn admin_address(&self) -> SocketAddr {
         self.client.address
     }
 
-    /// GETs a path of the administration interface; an error unless the status is 200.
+    /// Sends a GET request for a path of the administration interface. A status other than 200 is an error.
     pub fn admin_get(&self, path: &str) -> Result<String> {
         self.ask(&Request::get(path))
     }
 
-    /// POSTs to a path of the administration interface, such as `/logging?wasm=debug`.
+    /// Sends a POST request for a path of the administration interface, such as `/logging?wasm=debug`. A status other
+    /// than 200 is an error.
     pub fn admin_post(&self, path: &str) -> Result<String> {
         self.ask(&Request::new("POST", path).body(""))
     }
 
-    /// Where the listener of this name listens.
+    /// The address of the listener with this name.
     pub fn address(&self, listener: &str) -> Result<SocketAddr> {
         let mut address = None;
         wait_until(LISTENER_DEADLINE, || {
@@ -56,25 +57,25 @@ impl Admin {
         address.with_context(|| format!("Envoy has no listener named {listener}"))
     }
 
-    /// All counters and gauges.
+    /// All counters and gauges, by name.
     pub fn stats(&self) -> Result<BTreeMap<String, u64>> {
         let text = self.admin_get("/stats")?;
         Ok(text
             .lines()
             .filter_map(|line| {
-                // Histograms and texts are on other lines, and no numbers.
+                // Histograms and texts have lines of their own, and their values are not numbers.
                 let (name, value) = line.rsplit_once(": ")?;
                 Some((name.to_owned(), value.parse().ok()?))
             })
             .collect())
     }
 
-    /// The statistics as Prometheus scrapes them.
+    /// The statistics in the format that Prometheus reads.
     pub fn prometheus(&self) -> Result<String> {
         self.admin_get("/stats/prometheus")
     }
 
-    /// The configuration in force.
+    /// The configuration that Envoy currently uses.
     pub fn config_dump(&self) -> Result<Value> {
         self.json("/config_dump")
     }

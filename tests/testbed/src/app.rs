@@ -1,4 +1,4 @@
-//! The application behind a sidecar, which tells what reached it.
+//! The application behind a sidecar. It reports the requests that have reached it.
 
 use std::{
     convert::Infallible,
@@ -26,10 +26,16 @@ use tokio::{net::TcpListener, runtime::Runtime};
 
 type Reply = Response<BoxBody<Bytes, Infallible>>;
 
-/// An application on a port of its own, until it is dropped. It speaks HTTP/1.1 and HTTP/2 in plain text.
+/// An application on a port of its own. It runs until it is dropped, and speaks HTTP/1.1 and HTTP/2 in plain text.
 ///
-/// It answers 200 with `x-app: reached` and the request as JSON (`method`, `path`, `headers` as a list of pairs); 101 to
-/// an upgrade, and 200 to a CONNECT, after which it echoes; an empty gRPC message and `grpc-status: 0` to gRPC.
+/// | request | answer |
+/// | --- | --- |
+/// | an upgrade | 101; then the application sends back every byte |
+/// | CONNECT | 200; then the application sends back every byte |
+/// | gRPC | 200 with an empty gRPC message and `grpc-status: 0` |
+/// | any other | 200 with the request as JSON (`method`, `path`, `headers` as a list of pairs) |
+///
+/// Every answer has the header `x-app: reached`.
 pub struct App {
     address: SocketAddr,
     seen: Arc<Seen>,
@@ -45,16 +51,16 @@ struct Seen {
 /// A request as it reached the application.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeenRequest {
-    /// The method.
+    /// The HTTP method.
     pub method: String,
-    /// The path with its query.
+    /// The path, with its query.
     pub path: String,
-    /// The headers, names in lower case, repeated ones side by side.
+    /// The headers. Names are in lower case. Repeated headers are next to each other.
     pub headers: Vec<(String, Vec<u8>)>,
 }
 
 impl SeenRequest {
-    /// All values of the header `name` (lower case), byte for byte.
+    /// All values of the header `name`, byte for byte. `name` must be in lower case.
     pub fn header_values(&self, name: &str) -> Vec<&[u8]> {
         self.headers.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_slice()).collect()
     }
@@ -75,17 +81,17 @@ impl App {
         Ok(Self { address, seen, runtime: Some(runtime) })
     }
 
-    /// Where it listens.
+    /// The address that the application listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// How many requests have reached it.
+    /// The number of requests that have reached the application.
     pub fn requests(&self) -> u64 {
         self.seen.requests.load(Ordering::SeqCst)
     }
 
-    /// The request that reached it last.
+    /// The last request that has reached the application.
     pub fn last_request(&self) -> Option<SeenRequest> {
         let last = self.seen.last.lock();
         last.unwrap_or_else(PoisonError::into_inner).clone()
@@ -104,7 +110,7 @@ async fn serve(listener: TcpListener, seen: Arc<Seen>) {
     while let Ok((stream, _)) = listener.accept().await {
         let seen = Arc::clone(&seen);
         tokio::spawn(async move {
-            // A connection that breaks off is the peer's affair.
+            // Errors are ignored: a connection that breaks off is the peer's affair.
             let _ = stream.set_nodelay(true);
             let mut builder = Builder::new(TokioExecutor::new());
             builder.http2().enable_connect_protocol();
@@ -156,7 +162,7 @@ fn reply_with(content_type: &'static str, body: impl Into<Bytes>) -> Reply {
     reply
 }
 
-/// An empty message: not compressed, of length 0. The status follows it as a trailer.
+/// An empty gRPC message: not compressed, of length 0. The status follows it as a trailer.
 fn grpc() -> Reply {
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", HeaderValue::from_static("0"));

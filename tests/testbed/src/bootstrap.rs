@@ -1,4 +1,4 @@
-//! Parts of an Envoy bootstrap, as JSON, that every test needs. They are values to fill in and to change.
+//! The parts of an Envoy bootstrap that every test needs, as JSON. They are values that a test can fill in and change.
 
 use std::net::SocketAddr;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{Authority, Certified};
 
-/// A bootstrap of listeners and clusters, with the node identity that a configuration from files requires.
+/// A bootstrap with these listeners and clusters. It has the node identity that a configuration from files requires.
 pub fn bootstrap(listeners: &[Value], clusters: &[Value]) -> Value {
     json!({
         "node": { "id": "testbed", "cluster": "testbed" },
@@ -14,9 +14,10 @@ pub fn bootstrap(listeners: &[Value], clusters: &[Value]) -> Value {
     })
 }
 
-/// A listener on 127.0.0.1, on a port of the system's choice, with one chain of one filter.
+/// A listener on 127.0.0.1, with one chain of one filter. The system chooses the port.
 ///
-/// With `tls`, a transport socket such as [`mutual_tls`] makes. The TLS inspector is there, for the server name.
+/// `tls` is a transport socket, such as [`mutual_tls`] makes. The listener has the TLS inspector, which reads the
+/// server name.
 pub fn listener(name: &str, filter: Value, tls: Option<Value>) -> Value {
     let mut listener = json!({
         "name": name,
@@ -33,9 +34,9 @@ pub fn listener(name: &str, filter: Value, tls: Option<Value>) -> Value {
     listener
 }
 
-/// An HTTP connection manager with these filters before the router, and these routes for every host.
+/// An HTTP connection manager, with these filters before the router and these routes for every host.
 ///
-/// Upgrades to WebSocket and extended CONNECT are allowed. Path normalisation is left as Envoy has it.
+/// It allows upgrades to WebSocket and extended CONNECT. Path normalisation is as in Envoy's default.
 pub fn http_connection_manager(http_filters: &[Value], routes: &[Value]) -> Value {
     let mut filters = http_filters.to_vec();
     filters.push(json!({
@@ -57,12 +58,12 @@ pub fn http_connection_manager(http_filters: &[Value], routes: &[Value]) -> Valu
     })
 }
 
-/// A route of everything to a cluster.
+/// A route that sends every request to a cluster.
 pub fn route_to(cluster: &str) -> Value {
     json!({ "match": { "prefix": "/" }, "route": { "cluster": cluster } })
 }
 
-/// A route that answers everything by itself.
+/// A route that answers every request itself.
 pub fn direct_response(status: u16, body: &str) -> Value {
     json!({
         "match": { "prefix": "/" },
@@ -70,7 +71,7 @@ pub fn direct_response(status: u16, body: &str) -> Value {
     })
 }
 
-/// A cluster of one address; it is spoken to in the version of HTTP that the client used.
+/// A cluster with one address. Envoy speaks the same version of HTTP to it as the client.
 pub fn cluster(name: &str, address: SocketAddr) -> Value {
     json!({
         "name": name,
@@ -91,16 +92,16 @@ pub fn cluster(name: &str, address: SocketAddr) -> Value {
     })
 }
 
-/// Whether a listener insists on a client certificate.
+/// Whether a listener requires a client certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientCertificate {
-    /// No handshake without one (STRICT).
+    /// There is no handshake without a client certificate (STRICT).
     Required,
-    /// Verified if there is one.
+    /// A client certificate is verified if there is one.
     Optional,
 }
 
-/// A listener's transport socket: this certificate, and clients of this authority.
+/// The transport socket of a listener that presents the certificate `own` and verifies clients with `authority`.
 pub fn mutual_tls(authority: &Authority, own: &Certified, client: ClientCertificate) -> Value {
     json!({
         "name": "envoy.transport_sockets.tls",

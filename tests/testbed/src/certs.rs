@@ -1,8 +1,8 @@
-//! Certificates for both sides of mutual TLS, made on the spot.
+//! Certificates for both sides of mutual TLS, made when a test needs them.
 //!
-//! The subject alternative names are encoded here, not by the certificate library: a test must be able to present names
-//! that no honest authority issues (a NUL, a newline, bytes from 0x80, two URIs), because a filter reads names, and the
-//! library refuses to write them.
+//! The subject alternative names are encoded here, because the certificate library refuses to write some of them. A
+//! filter reads names, so a test must be able to present names that no honest authority issues: with a NUL, with a
+//! newline, with bytes from 0x80, or two URIs.
 
 use anyhow::{Context, Result};
 use rcgen::{
@@ -14,7 +14,7 @@ use time::{Duration, OffsetDateTime};
 
 /// A certificate authority.
 ///
-/// All authorities bear the same name: what tells a stranger's certificates from one's own is the signature alone.
+/// All authorities have the same name. So only the signature shows which authority issued a certificate.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
@@ -23,20 +23,20 @@ pub struct Authority {
 /// One subject alternative name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum San {
-    /// A URI, any text.
+    /// A URI, which may be any text.
     Uri(String),
-    /// A DNS name, any text.
+    /// A DNS name, which may be any text.
     Dns(String),
-    /// A URI that is not text.
+    /// A URI as bytes, which need not be text.
     UriBytes(Vec<u8>),
 }
 
 /// A certificate with its private key.
 #[derive(Debug)]
 pub struct Certified {
-    /// The certificate, for an Envoy configuration.
+    /// The certificate as PEM, for an Envoy configuration.
     pub cert_pem: String,
-    /// The private key (PKCS #8), for an Envoy configuration.
+    /// The private key (PKCS #8) as PEM, for an Envoy configuration.
     pub key_pem: String,
     pub(crate) cert: CertificateDer<'static>,
     pub(crate) key: PrivatePkcs8KeyDer<'static>,
@@ -60,7 +60,7 @@ impl Certified {
 }
 
 impl Authority {
-    /// A new authority with a key of its own.
+    /// A new authority with its own key.
     pub fn new() -> Result<Self> {
         let key = new_key()?;
         let mut params = params(Some("testbed authority"));
@@ -75,9 +75,9 @@ impl Authority {
         &self.pem
     }
 
-    /// Issues a certificate, good for a client and for a server, with these names in this order.
+    /// Issues a certificate with these names, in this order. It is valid for a client and for a server.
     ///
-    /// No names means no extension: the subject is then all there is.
+    /// Without names, the certificate does not have the extension for them. Then its subject is the only name.
     pub fn issue(&self, names: &[San], subject_cn: Option<&str>) -> Result<Certified> {
         let key = new_key()?;
         let mut params = params(subject_cn);
@@ -95,12 +95,13 @@ impl Authority {
         })
     }
 
-    /// A workload's certificate: one URI, `spiffe://` and `id` (`cluster.local/ns/default/sa/frontend`).
+    /// A workload's certificate. It has one URI: `spiffe://` and `id`, for example
+    /// `cluster.local/ns/default/sa/frontend`.
     pub fn spiffe(&self, id: &str) -> Result<Certified> {
         self.issue(&[San::Uri(format!("spiffe://{id}"))], None)
     }
 
-    /// A sidecar's certificate: the DNS name `localhost` and, as [`Authority::spiffe`], an identity.
+    /// A sidecar's certificate. It has the DNS name `localhost` and an identity as in [`Authority::spiffe`].
     pub fn server(&self, id: &str) -> Result<Certified> {
         let names = [San::Dns("localhost".into()), San::Uri(format!("spiffe://{id}"))];
         self.issue(&names, None)
@@ -111,7 +112,7 @@ fn new_key() -> Result<KeyPair> {
     KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).context("generating a key")
 }
 
-/// Valid from yesterday, so that a clock that lags does not matter, to tomorrow.
+/// Parameters for a certificate that is valid from yesterday to tomorrow, so that it works with a clock that is slow.
 fn params(subject_cn: Option<&str>) -> CertificateParams {
     let now = OffsetDateTime::now_utc();
     let mut params = CertificateParams::default();

@@ -1,7 +1,7 @@
-//! A client that never mends what it is told to send.
+//! A client that never corrects what it is told to send.
 //!
-//! Ordinary HTTP libraries refuse, merge, escape or normalise exactly the requests that an attacker would write by hand,
-//! so this one writes bytes. Everything blocks, and every wait ends after ten seconds.
+//! Ordinary HTTP libraries refuse, merge, escape or normalise exactly the requests that an attacker would write by
+//! hand. So this client writes bytes. All calls block, and every wait ends after ten seconds.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,29 +9,29 @@ use anyhow::Result;
 
 use crate::{Certified, Connection, Http2Connection, Http2Request, Request, Response, transport::Stream};
 
-/// Where to connect to, and as whom.
+/// The address to connect to, and the identity to connect with.
 #[derive(Clone, Debug)]
 pub struct Client {
-    /// The listener.
+    /// The address of the listener.
     pub address: SocketAddr,
-    /// TLS, or plain text if `None`.
+    /// The client's side of TLS. `None`: plain text.
     pub tls: Option<Tls>,
-    /// The local address to connect from: all of 127.0.0.0/8 is there to choose from (on Linux).
+    /// The local address to connect from. On Linux, any address in 127.0.0.0/8 can be used.
     pub source_ip: Option<IpAddr>,
-    /// The source and the destination to claim in a PROXY protocol header, sent before TLS.
+    /// The source and the destination to claim in a PROXY protocol header. The header is sent before TLS.
     pub proxy_protocol: Option<(SocketAddr, SocketAddr)>,
 }
 
 /// The client's side of TLS.
 #[derive(Clone, Debug)]
 pub struct Tls {
-    /// Who must have issued the server's certificate, whose name is not looked at.
+    /// The authority that must have issued the server's certificate. The name in that certificate is not checked.
     pub authority_pem: String,
     /// The client's own certificate.
     pub certificate: Option<Certified>,
-    /// The server name indication; none is sent if `None`.
+    /// The server name indication. `None`: none is sent.
     pub server_name: Option<String>,
-    /// The protocols to offer; if `None`, the one that is about to be spoken.
+    /// The protocols to offer (ALPN). `None`: only the one that the client is about to speak.
     pub alpn: Option<Vec<String>>,
 }
 
@@ -46,7 +46,7 @@ impl Tls {
         Self { certificate: Some(certificate.clone()), ..Self::new(authority_pem) }
     }
 
-    /// The same with a server name indication.
+    /// The same settings, with a server name indication.
     #[must_use]
     pub fn server_name(mut self, name: &str) -> Self {
         self.server_name = Some(name.to_owned());
@@ -65,7 +65,7 @@ impl Client {
         Self { tls: Some(tls), ..Self::plain(address) }
     }
 
-    /// The same client from another local address.
+    /// The same client, with another local address.
     #[must_use]
     pub fn from_ip(mut self, ip: impl Into<IpAddr>) -> Self {
         self.source_ip = Some(ip.into());
@@ -79,17 +79,17 @@ impl Client {
         self
     }
 
-    /// Sends one HTTP/1.1 request over a connection of its own.
+    /// Sends one HTTP/1.1 request over a new connection.
     pub fn send(&self, request: &Request) -> Result<Response> {
         self.connect()?.send(request)
     }
 
-    /// Sends bytes that need not be HTTP and reads an HTTP/1.1 response.
+    /// Sends bytes over a new connection, and reads an HTTP/1.1 response. The bytes need not be HTTP.
     pub fn send_raw(&self, bytes: &[u8]) -> Result<Response> {
         self.connect()?.send_raw(bytes)
     }
 
-    /// Sends one HTTP/2 request over a connection of its own.
+    /// Sends one HTTP/2 request over a new connection.
     pub fn send_http2(&self, request: &Http2Request) -> Result<Response> {
         self.connect_http2()?.send(request)
     }
@@ -99,7 +99,7 @@ impl Client {
         Ok(Connection::new(Stream::open(self, "http/1.1")?))
     }
 
-    /// Opens an HTTP/2 connection for several requests; without TLS, by prior knowledge.
+    /// Opens an HTTP/2 connection for several requests. Without TLS, the client assumes that the server speaks HTTP/2.
     pub fn connect_http2(&self) -> Result<Http2Connection> {
         Http2Connection::new(Stream::open(self, "h2")?)
     }

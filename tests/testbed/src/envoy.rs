@@ -1,4 +1,4 @@
-//! A real Envoy, started for a test and gone with it.
+//! Starts a real Envoy for a test, and ends it with the test.
 
 use std::{
     fs::{self, File},
@@ -21,21 +21,21 @@ use crate::{
 const LOG: &str = "envoy.log";
 const ADMIN_ADDRESS: &str = "admin-address";
 
-/// How long Envoy may take to be live, or to refuse its configuration.
+/// How long Envoy may take to become live, or to refuse its configuration.
 const START_DEADLINE: Duration = Duration::from_secs(30);
 
 /// How Envoy is started.
 #[derive(Clone, Debug)]
 pub struct StartOptions {
-    /// Files to place in Envoy's directory beforehand: names relative to it, and contents.
+    /// The files to write into Envoy's directory before it starts: names relative to the directory, and contents.
     pub files: Vec<(String, Vec<u8>)>,
-    /// `-l`.
+    /// The argument `-l`: the log level.
     pub log_level: String,
-    /// `--component-log-level`, such as `wasm:debug,http:debug`.
+    /// The argument `--component-log-level`, such as `wasm:debug,http:debug`.
     pub component_log_level: String,
     /// The number of worker threads.
     pub concurrency: u32,
-    /// Further arguments.
+    /// Further arguments for Envoy.
     pub extra_args: Vec<String>,
 }
 
@@ -44,7 +44,7 @@ impl Default for StartOptions {
         Self {
             files: Vec::new(),
             log_level: "info".into(),
-            // At info, `main` prints a list of all extensions, which buries the rest.
+            // At info, `main` prints a list of all extensions, which makes the other lines hard to find.
             component_log_level: "main:warning".into(),
             concurrency: 1,
             extra_args: Vec::new(),
@@ -53,7 +53,7 @@ impl Default for StartOptions {
 }
 
 impl StartOptions {
-    /// The same with one more file.
+    /// The same options with one more file.
     #[must_use]
     pub fn file(mut self, name: &str, content: impl AsRef<[u8]>) -> Self {
         self.files.push((name.into(), content.as_ref().to_vec()));
@@ -61,24 +61,27 @@ impl StartOptions {
     }
 }
 
-/// A running Envoy; dropping it kills the process and removes its directory.
+/// A running Envoy. Dropping it kills the process and removes its directory.
 ///
-/// It runs in a directory of its own, so that relative file names in the bootstrap mean files in there (a watched one
-/// needs a directory to watch: `./lds.json`). Listeners
-/// should ask for port 0; [`Admin::address`] tells which one they got. What Envoy knows about itself (statistics,
-/// addresses, its configuration) is asked of its administration interface: see the methods of [`Admin`].
+/// It runs in its own directory, so relative file names in the bootstrap mean files in that directory. The name of a
+/// watched file needs a directory to watch: `./lds.json`. Listeners should ask for port 0. [`Admin::address`] then
+/// tells which port they got.
+///
+/// The methods of [`Admin`] ask the administration interface for what Envoy knows about itself: statistics, addresses,
+/// and its configuration.
 pub struct Envoy {
     process: Process,
     admin: Admin,
 }
 
 impl Envoy {
-    /// Starts Envoy with a bootstrap, to which the administration listener is added, and waits until it is live.
+    /// Starts Envoy with a bootstrap, and waits until it is live. The administration listener is added to the
+    /// bootstrap.
     pub fn start(bootstrap: &Value) -> Result<Self> {
         Self::start_with(bootstrap, &StartOptions::default())
     }
 
-    /// As [`Envoy::start`], with options.
+    /// Like [`Envoy::start`], with options.
     pub fn start_with(bootstrap: &Value, options: &StartOptions) -> Result<Self> {
         let process = Process::start(bootstrap, options)?;
         match process.wait_for_start()? {
@@ -92,7 +95,7 @@ impl Envoy {
         Self::start_refused_with(bootstrap, &StartOptions::default())
     }
 
-    /// As [`Envoy::start_refused`], with options.
+    /// Like [`Envoy::start_refused`], with options.
     pub fn start_refused_with(bootstrap: &Value, options: &StartOptions) -> Result<String> {
         let process = Process::start(bootstrap, options)?;
         match process.wait_for_start()? {
@@ -102,23 +105,24 @@ impl Envoy {
         }
     }
 
-    /// The directory it runs in.
+    /// The directory that Envoy runs in.
     pub fn dir(&self) -> &Path {
         self.process.dir.path()
     }
 
-    /// Its process id.
+    /// The id of the process.
     pub fn pid(&self) -> u32 {
         self.process.child().id()
     }
 
-    /// How long its threads have been on a processor so far, in user and in kernel space, as the kernel's scheduler
-    /// counts it (on Linux). A thread that is running is counted up to its last tick only: let Envoy go idle first.
+    /// The CPU time that Envoy's threads have used so far, in user and in kernel space, as the kernel's scheduler
+    /// counts it (on Linux). For a running thread, the time after its last tick is not counted, so let Envoy go idle
+    /// first.
     pub fn cpu_time(&self) -> Result<Duration> {
         let tasks = PathBuf::from(format!("/proc/{}/task", self.pid()));
         let mut total = Duration::ZERO;
         for task in fs::read_dir(&tasks).with_context(|| format!("listing {}", tasks.display()))? {
-            // A thread that has just ended is no error.
+            // It is no error if a thread has just ended.
             let Ok(line) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
             let on_cpu = line.split(' ').next().unwrap_or_default();
             total += Duration::from_nanos(on_cpu.parse().with_context(|| format!("schedstat of Envoy: {line}"))?);
@@ -126,22 +130,22 @@ impl Envoy {
         Ok(total)
     }
 
-    /// Whether it still runs: a crash is an answer to some tests.
+    /// Whether the process still runs. Some tests want to know whether Envoy has crashed.
     pub fn is_running(&self) -> bool {
         matches!(self.process.exit_status(), Ok(None))
     }
 
-    /// What it has logged so far, access logs to standard output among it.
+    /// Everything that Envoy has logged so far, including access logs on standard output.
     pub fn log(&self) -> String {
         self.process.log()
     }
 
-    /// A mark for [`Envoy::log_since`]: where the log ends now.
+    /// The current end of the log, as a mark for [`Envoy::log_since`].
     pub fn log_mark(&self) -> usize {
         self.process.log_bytes().len()
     }
 
-    /// What it has logged since the mark.
+    /// What Envoy has logged since the mark.
     pub fn log_since(&self, mark: usize) -> String {
         let log = self.process.log_bytes();
         String::from_utf8_lossy(log.get(mark..).unwrap_or_default()).into_owned()
@@ -159,7 +163,8 @@ impl Envoy {
         Ok(())
     }
 
-    /// Waits until a statistic satisfies `wanted`, and returns its value. One that does not exist yet counts as 0.
+    /// Waits until a statistic satisfies `wanted`, and returns its value. A statistic that does not exist yet counts as
+    /// 0.
     pub fn wait_for_stat(&self, name: &str, wanted: impl Fn(u64) -> bool, timeout: Duration) -> Result<u64> {
         let mut value = 0;
         let satisfied = wait_until(timeout, || {
@@ -170,7 +175,7 @@ impl Envoy {
         Ok(value)
     }
 
-    /// Replaces a file in Envoy's directory by a rename, which is what Envoy watches for.
+    /// Replaces a file in Envoy's directory by a rename. Envoy watches for renames.
     pub fn write_file_atomically(&self, name: &str, content: impl AsRef<[u8]>) -> Result<PathBuf> {
         let path = self.dir().join(name);
         let mut draft = tempfile::Builder::new().prefix(".draft").tempfile_in(self.dir())?;
@@ -188,7 +193,7 @@ impl std::ops::Deref for Envoy {
     }
 }
 
-/// The process, its directory and its log, whether or not it ever becomes live.
+/// The process, its directory and its log. It may never become live.
 struct Process {
     child: Mutex<Child>,
     dir: TempDir,
@@ -220,7 +225,7 @@ impl Process {
             .current_dir(dir.path())
             .args(["-c", "bootstrap.json", "--disable-hot-restart"])
             .args(["--admin-address-path", ADMIN_ADDRESS])
-            // Access logs are buffered, for ten seconds unless told otherwise.
+            // Envoy buffers access logs, by default for ten seconds.
             .args(["--file-flush-interval-msec", "50"])
             .args(["--concurrency", &options.concurrency.to_string()])
             .args(["-l", &options.log_level])
@@ -242,7 +247,7 @@ impl Process {
         outcome.with_context(|| format!("Envoy is not live after {START_DEADLINE:?}:\n{}", tail(&self.log())))
     }
 
-    /// The administration interface, once it is there and says that Envoy is live.
+    /// The administration interface, once it answers that Envoy is live.
     fn live_admin(&self) -> Option<Admin> {
         let address = fs::read_to_string(self.dir.path().join(ADMIN_ADDRESS)).ok()?;
         let admin = Admin::new(address.trim().parse().ok()?);
@@ -269,7 +274,7 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         let mut child = self.child();
-        // Both fail only if it has ended already.
+        // Both calls fail only if the process has already ended.
         let _ = child.kill();
         let _ = child.wait();
     }
@@ -288,7 +293,7 @@ pub(crate) fn wait_until(timeout: Duration, mut condition: impl FnMut() -> Resul
     }
 }
 
-/// As much of a log as helps in an error message.
+/// The end of a log, for an error message.
 fn tail(log: &str) -> String {
     let lines: Vec<&str> = log.lines().collect();
     lines[lines.len().saturating_sub(40)..].join("\n")

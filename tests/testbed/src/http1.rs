@@ -1,4 +1,4 @@
-//! HTTP/1.1 over an open connection: requests as bytes, responses as RFC 9112 frames them.
+//! HTTP/1.1 over an open connection. Requests are bytes. Responses are framed as in RFC 9112.
 
 use std::io::{Read, Write};
 
@@ -6,10 +6,10 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::{Request, Response, transport::Stream};
 
-/// A connection that is kept between requests.
+/// A connection that stays open between requests.
 pub struct Connection {
     stream: Stream,
-    /// What was read and not yet used.
+    /// The bytes that have been read and not yet used.
     buffer: Vec<u8>,
     open: bool,
 }
@@ -21,30 +21,30 @@ impl Connection {
 
     /// Sends a request and waits for its response.
     ///
-    /// After 101, or a CONNECT that was accepted, the connection is a tunnel: go on with [`Connection::write`] and
-    /// [`Connection::read_exact`].
+    /// After a 101, or after a CONNECT that was accepted, the connection is a tunnel. Then continue with
+    /// [`Connection::write`] and [`Connection::read_exact`].
     pub fn send(&mut self, request: &Request) -> Result<Response> {
         self.exchange(&request.to_bytes(), &request.method)
     }
 
-    /// Sends bytes that need not be HTTP and reads a response to the method they begin with.
+    /// Sends bytes that need not be HTTP, and reads a response. The first word of the bytes is taken as the method.
     pub fn send_raw(&mut self, bytes: &[u8]) -> Result<Response> {
         let method = bytes.split(|&byte| byte == b' ').next().unwrap_or_default();
         self.exchange(bytes, method)
     }
 
-    /// Whether the connection can take another request, as far as the last response told.
+    /// Whether the connection can take another request, according to the last response.
     pub fn is_open(&self) -> bool {
         self.open
     }
 
-    /// Sends bytes and waits for nothing.
+    /// Sends bytes without waiting for a response.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.stream.write_all(bytes)?;
         Ok(self.stream.flush()?)
     }
 
-    /// Reads this many bytes.
+    /// Reads exactly this many bytes.
     pub fn read_exact(&mut self, length: usize) -> Result<Vec<u8>> {
         while self.buffer.len() < length {
             ensure!(self.fill()?, "the connection ended within the data");
@@ -52,7 +52,7 @@ impl Connection {
         Ok(self.buffer.drain(..length).collect())
     }
 
-    /// Reads the response to a request with this method, which decides whether there is a body.
+    /// Reads the response to a request with this method. The method decides whether there is a body.
     pub fn read_response(&mut self, method: &[u8]) -> Result<Response> {
         let mut response = self.read_head()?;
         while response.status < 200 && response.status != 101 {
@@ -74,7 +74,8 @@ impl Connection {
         Ok(response)
     }
 
-    /// A server may answer and close before it has read everything, so a failed write is no reason not to read.
+    /// Sends bytes and reads a response. A server may answer and close the connection before it has read everything. So
+    /// the response is read even if a write has failed.
     fn exchange(&mut self, bytes: &[u8], method: &[u8]) -> Result<Response> {
         let written = self.write(bytes);
         let response = self.read_response(method);
@@ -85,7 +86,7 @@ impl Connection {
         response
     }
 
-    /// Reads more; false at the end of the stream.
+    /// Reads more bytes into the buffer. Returns `false` at the end of the stream.
     fn fill(&mut self) -> Result<bool> {
         let mut chunk = [0; 16 * 1024];
         let length = self.stream.read(&mut chunk).context("reading the response")?;
@@ -152,7 +153,7 @@ enum Framing {
     UntilClose,
 }
 
-/// RFC 9112, section 6.3.
+/// How the body of a response is framed: RFC 9112, section 6.3.
 fn body_framing(response: &Response, method: &[u8]) -> Result<Framing> {
     let tunnel = method == b"CONNECT" && (200..300).contains(&response.status);
     if method == b"HEAD" || tunnel || matches!(response.status, 101 | 204 | 304) {

@@ -1,7 +1,8 @@
 //! HTTP/2 over an open connection, one request at a time, with headers as bytes.
 //!
-//! Written out (RFC 9113, RFC 7541) because libraries check what they send, and a test needs a `:path` with any byte in
-//! it. Headers go as literals without indexing and without Huffman coding, so what is on the wire is what the test says.
+//! The protocol (RFC 9113, RFC 7541) is written out here, because libraries check what they send, and a test needs a
+//! `:path` with any byte in it. Headers are sent as literals, without indexing and without Huffman coding. So the bytes
+//! on the wire are the bytes of the test.
 
 use std::io::{ErrorKind, Read, Write};
 
@@ -12,8 +13,9 @@ use crate::{Http2Request, Response, transport::Stream};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// The least that every peer accepts in one frame, and as a window for request bodies.
+/// The largest frame that every peer accepts.
 const MAX_FRAME: usize = 16_384;
+/// The largest window for request bodies that every peer accepts.
 const INITIAL_WINDOW: usize = 65_535;
 
 /// Frame types of RFC 9113, section 6.
@@ -29,7 +31,7 @@ mod kind {
     pub const CONTINUATION: u8 = 9;
 }
 
-/// Frame flags; ACK and END_STREAM are the same bit in different frames.
+/// Frame flags. ACK and `END_STREAM` are the same bit in different frames.
 mod flag {
     pub const ACK: u8 = 1;
     pub const END_STREAM: u8 = 1;
@@ -38,13 +40,13 @@ mod flag {
     pub const PRIORITY: u8 = 32;
 }
 
-/// An HTTP/2 connection that is kept between requests.
+/// An HTTP/2 connection that stays open between requests.
 pub struct Http2Connection {
     stream: Stream,
     decoder: Decoder<'static>,
     next_id: u32,
     extended_connect: bool,
-    /// Body bytes that may still be sent over this connection.
+    /// The number of body bytes that may still be sent over this connection.
     window: usize,
 }
 
@@ -56,9 +58,10 @@ struct Frame {
 }
 
 impl Http2Connection {
-    /// Exchanges settings.
+    /// Opens the connection by an exchange of settings.
     pub(crate) fn new(mut stream: Stream) -> Result<Self> {
-        // SETTINGS_ENABLE_PUSH 0; SETTINGS_INITIAL_WINDOW_SIZE the largest, so that responses need no updates.
+        // SETTINGS_ENABLE_PUSH is 0. SETTINGS_INITIAL_WINDOW_SIZE is the largest value, so that responses need no
+        // window updates.
         let settings = [0, 2, 0, 0, 0, 0, 0, 4, 0x7f, 0xff, 0xff, 0xff];
         let mut opening = PREFACE.to_vec();
         opening.extend(frame(kind::SETTINGS, 0, 0, &settings));
@@ -74,14 +77,15 @@ impl Http2Connection {
         Ok(connection)
     }
 
-    /// Whether the server takes extended CONNECT (RFC 8441).
+    /// Whether the server accepts extended CONNECT (RFC 8441).
     pub fn allows_extended_connect(&self) -> bool {
         self.extended_connect
     }
 
-    /// Sends a request and waits for its response: all of it, or, if the request leaves the stream open, the headers.
+    /// Sends a request and waits for its response. If the request leaves the stream open, it waits only for the
+    /// headers.
     ///
-    /// A stream that the server resets is an error that names the code.
+    /// If the server resets the stream, the result is an error that names the code.
     pub fn send(&mut self, request: &Http2Request) -> Result<Response> {
         ensure!(
             request.body.len() <= self.window,
@@ -110,7 +114,7 @@ impl Http2Connection {
             let ended = frame.flags & flag::END_STREAM != 0;
             match frame.kind {
                 kind::HEADERS => {
-                    // Every block is decoded, whichever its stream, for the decoder's table depends on it.
+                    // The blocks of all streams are decoded, because the decoder's table depends on each of them.
                     let stream = frame.stream;
                     let fields = self.read_header_block(frame)?;
                     if stream != id {
@@ -133,7 +137,7 @@ impl Http2Connection {
         }
     }
 
-    /// What concerns the connection, and streams that are over.
+    /// Handles frames that concern the connection or streams that have ended.
     fn manage(&mut self, received: &Frame) -> Result<()> {
         let acknowledged = received.flags & flag::ACK != 0;
         match received.kind {
@@ -196,7 +200,7 @@ impl Http2Connection {
     }
 }
 
-/// Adds a header block to the response; false if it was an interim one.
+/// Adds a header block to the response. Returns `false` if the block belongs to an interim response.
 fn take_fields(response: &mut Response, fields: Vec<(Vec<u8>, Vec<u8>)>) -> Result<bool> {
     let trailing = response.status != 0;
     for (name, value) in fields {
@@ -249,7 +253,7 @@ fn encode(request: &Http2Request, id: u32) -> Vec<u8> {
     bytes
 }
 
-/// A HEADERS frame, with CONTINUATION frames if the block is long.
+/// A HEADERS frame, followed by CONTINUATION frames if the block is long.
 fn headers(fields: &[(Vec<u8>, Vec<u8>)], flags: u8, id: u32) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {
@@ -268,7 +272,7 @@ fn headers(fields: &[(Vec<u8>, Vec<u8>)], flags: u8, id: u32) -> Vec<u8> {
     bytes
 }
 
-/// A string of RFC 7541, section 5.2: its length with a 7-bit prefix, then its bytes as they are.
+/// Writes a string as in RFC 7541, section 5.2: its length with a 7-bit prefix, then its bytes unchanged.
 fn literal(block: &mut Vec<u8>, text: &[u8]) {
     if text.len() < 127 {
         block.push(text.len() as u8);

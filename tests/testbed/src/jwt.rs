@@ -8,17 +8,18 @@ use ring::{
 };
 use serde_json::{Value, json};
 
-/// Every issuer names its key thus, so that a forger is told by the signature alone.
+/// The key id of every issuer. It is always the same, so that only the signature tells a forger's token from a real
+/// one.
 const KEY_ID: &str = "testbed";
 
-/// Signs tokens with a key of its own (ES256). An issuer whose key set the verifier does not have is a forger.
+/// Signs tokens (ES256) with its own key. If the verifier does not have an issuer's key set, that issuer is a forger.
 pub struct Issuer {
     key: EcdsaKeyPair,
     random: SystemRandom,
 }
 
 impl Issuer {
-    /// A new issuer with a key of its own.
+    /// A new issuer with its own key.
     pub fn new() -> Result<Self> {
         let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
         let random = SystemRandom::new();
@@ -41,7 +42,7 @@ impl Issuer {
         .to_string()
     }
 
-    /// A token with exactly these claims: no issuer and no expiry unless they are among them.
+    /// A token with exactly these claims. It has an issuer and an expiry only if they are among the claims.
     pub fn token(&self, claims: &Value) -> Result<String> {
         let header = json!({ "alg": "ES256", "typ": "JWT", "kid": KEY_ID });
         let signed =

@@ -1,16 +1,16 @@
-//! A real Envoy for the end-to-end tests and the demo, with everything around it that a mesh would bring.
+//! A real Envoy for the end-to-end tests and the demo, with the other parts of a mesh around it.
 //!
 //! | part of a mesh | here |
 //! | --- | --- |
-//! | the certificate authority | [`Authority`], which also issues what no honest one would |
+//! | the certificate authority | [`Authority`], which also issues certificates that no honest authority would issue |
 //! | the issuer of tokens | [`Issuer`] |
 //! | the sidecar | [`Envoy`]: a process with its log, its statistics and its files |
-//! | the application behind it | [`App`], which tells what reached it |
-//! | its clients, honest and hostile | [`Client`] with [`Request`] and [`Http2Request`], which write bytes as told |
+//! | the application behind it | [`App`], which reports the requests that have reached it |
+//! | its clients, honest and hostile | [`Client`] with [`Request`] and [`Http2Request`], which write the given bytes |
 //!
-//! Nothing here knows what is being tested: an Envoy is started with whatever bootstrap it is given, and [`bootstrap`] has
-//! the parts that every one of them needs. Everything blocks; every wait has an end; every port is chosen by the system, so
-//! tests run side by side.
+//! Nothing here knows what is being tested. An Envoy starts with any bootstrap that it is given, and [`bootstrap`] has
+//! the parts that every bootstrap needs. All calls block, and every wait has an end. The system chooses every port, so
+//! tests can run side by side.
 //!
 //! ```no_run
 //! use testbed::{App, Authority, Client, Envoy, Request, Tls, bootstrap::*};

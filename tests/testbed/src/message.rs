@@ -1,25 +1,25 @@
-//! What the clients send and what they get back.
+//! The requests that clients send, and the responses that they get.
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-/// An HTTP/1.1 request, written as it is: nothing is checked, escaped, merged or added.
+/// An HTTP/1.1 request that is written as it is. Nothing is checked, escaped, merged or added.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// The first word of the request line.
     pub method: Vec<u8>,
     /// The second word of the request line.
     pub path: Vec<u8>,
-    /// The `host` header, which goes first; none if `None`.
+    /// The `host` header, which is sent first. `None`: the request has none.
     pub host: Option<Vec<u8>>,
-    /// The other headers, in order, repeated ones repeated.
+    /// The other headers, in order. Repeated headers are sent repeatedly.
     pub headers: Vec<(Vec<u8>, Vec<u8>)>,
-    /// What follows the empty line. The header that frames it is the caller's business: see [`Request::body`].
+    /// The bytes after the empty line. The caller must set the header that frames them. [`Request::body`] does that.
     pub body: Vec<u8>,
 }
 
 impl Request {
-    /// A request without headers to the host `localhost`.
+    /// A request to the host `localhost`, without other headers.
     pub fn new(method: impl AsRef<[u8]>, path: impl AsRef<[u8]>) -> Self {
         Self {
             method: method.as_ref().to_vec(),
@@ -35,28 +35,28 @@ impl Request {
         Self::new("GET", path)
     }
 
-    /// The same request to another host.
+    /// The same request, to another host.
     #[must_use]
     pub fn host(mut self, host: impl AsRef<[u8]>) -> Self {
         self.host = Some(host.as_ref().to_vec());
         self
     }
 
-    /// The same request without a `host` header.
+    /// The same request, without a `host` header.
     #[must_use]
     pub fn without_host(mut self) -> Self {
         self.host = None;
         self
     }
 
-    /// The same request with one more header line.
+    /// The same request, with one more header line.
     #[must_use]
     pub fn header(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
         self.headers.push((name.as_ref().to_vec(), value.as_ref().to_vec()));
         self
     }
 
-    /// The same request with this body and the `content-length` header for it.
+    /// The same request, with this body and the `content-length` header for it.
     #[must_use]
     pub fn body(mut self, body: impl AsRef<[u8]>) -> Self {
         self.body = body.as_ref().to_vec();
@@ -82,21 +82,21 @@ impl Request {
     }
 }
 
-/// An HTTP/2 request: pseudo-headers are headers, sent in the order given, byte for byte.
+/// An HTTP/2 request. Pseudo-headers are headers too. Headers are sent in the order given, byte for byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Http2Request {
-    /// Headers in order, pseudo-headers (`:method`, `:path`, …) among them.
+    /// The headers in order, including pseudo-headers (`:method`, `:path`, …).
     pub headers: Vec<(Vec<u8>, Vec<u8>)>,
-    /// The body; at most 65,535 bytes.
+    /// The body, at most 65,535 bytes.
     pub body: Vec<u8>,
-    /// Headers after the body; none are sent if empty.
+    /// The headers after the body. If there are none, no trailers are sent.
     pub trailers: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Whether the stream is ended after the request: `false` for a tunnel.
+    /// Whether the stream ends after the request. `false` for a tunnel.
     pub ends: bool,
 }
 
 impl Http2Request {
-    /// A request without a body to the authority `localhost`.
+    /// A request to the authority `localhost`, without a body.
     pub fn new(method: impl AsRef<[u8]>, path: impl AsRef<[u8]>) -> Self {
         Self { headers: Vec::new(), body: Vec::new(), trailers: Vec::new(), ends: true }
             .header(":method", method)
@@ -117,14 +117,14 @@ impl Http2Request {
         request
     }
 
-    /// An extended CONNECT (RFC 8441), which leaves the stream open; `protocol` is `websocket`, say.
+    /// An extended CONNECT (RFC 8441), which leaves the stream open. `protocol` is `websocket`, for example.
     pub fn extended_connect(protocol: impl AsRef<[u8]>, path: impl AsRef<[u8]>) -> Self {
         let mut request = Self::new("CONNECT", path).header(":protocol", protocol);
         request.ends = false;
         request
     }
 
-    /// The same request with another value for the header `name`, where it stands.
+    /// The same request, with another value for the header `name`, at the same position.
     #[must_use]
     pub fn replace(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         for (existing, old) in &mut self.headers {
@@ -135,14 +135,14 @@ impl Http2Request {
         self
     }
 
-    /// The same request with one more header field.
+    /// The same request, with one more header field.
     #[must_use]
     pub fn header(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
         self.headers.push((name.as_ref().to_vec(), value.as_ref().to_vec()));
         self
     }
 
-    /// The same request with this body.
+    /// The same request, with this body.
     #[must_use]
     pub fn body(mut self, body: impl AsRef<[u8]>) -> Self {
         self.body = body.as_ref().to_vec();
@@ -155,26 +155,26 @@ impl Http2Request {
 pub struct Response {
     /// The status code.
     pub status: u16,
-    /// Headers in order, names as they came, without pseudo-headers.
+    /// The headers in order, with names as received, without pseudo-headers.
     pub headers: Vec<(String, Vec<u8>)>,
-    /// The body, unframed.
+    /// The body, without its framing.
     pub body: Vec<u8>,
-    /// Headers after the body.
+    /// The headers after the body.
     pub trailers: Vec<(String, Vec<u8>)>,
 }
 
 impl Response {
-    /// The first header of this name, in any case, as text.
+    /// The first header with this name, as text. Upper and lower case in the name count as the same.
     pub fn header(&self, name: &str) -> Option<String> {
         first(&self.headers, name)
     }
 
-    /// The first trailer of this name, in any case, as text.
+    /// The first trailer with this name, as text. Upper and lower case in the name count as the same.
     pub fn trailer(&self, name: &str) -> Option<String> {
         first(&self.trailers, name)
     }
 
-    /// All headers of this name, byte for byte.
+    /// The values of all headers with this name, byte for byte.
     pub fn header_values(&self, name: &str) -> Vec<&[u8]> {
         values(&self.headers, name).collect()
     }

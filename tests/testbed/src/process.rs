@@ -1,4 +1,4 @@
-//! Which Envoy to run, and how to run it so that none is left behind.
+//! Finds the Envoy to run, and runs it so that no process is left behind.
 
 use std::{
     io,
@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, ensure};
 
-/// The Envoy that `envoy/find-envoy.sh` names; it is asked once.
+/// The path of the Envoy that `envoy/find-envoy.sh` names. The script runs only once.
 pub fn envoy_binary() -> Result<&'static Path> {
     static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     BINARY
@@ -33,11 +33,11 @@ fn find_envoy() -> Result<PathBuf> {
 
 type Answer = Sender<io::Result<Child>>;
 
-/// Starts a process that ends, at the latest, with this one (on Linux): a test that is killed, or that keeps an Envoy in
-/// a static, which is never dropped, leaves none behind.
+/// Starts a process that ends with this one at the latest (on Linux). So a test that is killed leaves no Envoy behind.
+/// A test that keeps an Envoy in a static, which is never dropped, leaves none behind either.
 ///
-/// The kernel binds a child's life to the thread that started it, and test threads are short-lived; hence one thread that
-/// starts every child and lives as long as the process.
+/// The kernel ends a child when the thread that started it ends, and the threads of tests are short-lived. So a single
+/// thread starts every child. This thread lives as long as the process.
 pub(crate) fn spawn(command: Command) -> Result<Child> {
     static SPAWNER: OnceLock<Sender<(Command, Answer)>> = OnceLock::new();
     let spawner = SPAWNER.get_or_init(|| {
@@ -45,7 +45,7 @@ pub(crate) fn spawn(command: Command) -> Result<Child> {
         thread::spawn(move || {
             for (mut command, answer) in receiver {
                 die_with_parent(&mut command);
-                // Whoever asked waits for the answer below.
+                // The caller waits for the answer below.
                 let _ = answer.send(command.spawn());
             }
         });
@@ -63,7 +63,7 @@ pub(crate) fn spawn(command: Command) -> Result<Child> {
 #[cfg(target_os = "linux")]
 fn die_with_parent(command: &mut Command) {
     use std::os::unix::process::CommandExt;
-    // SAFETY: between fork and exec only async-signal-safe calls are allowed; prctl is one, and nothing is allocated.
+    // SAFETY: between fork and exec, only async-signal-safe calls are allowed. prctl is one, and nothing is allocated.
     unsafe {
         command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
             0 => Ok(()),

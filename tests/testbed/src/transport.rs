@@ -1,4 +1,4 @@
-//! From a socket to a stream of bytes: source address, PROXY protocol, TLS.
+//! Turns a socket into a stream of bytes: source address, PROXY protocol, TLS.
 
 use std::{
     io::{self, Read, Write},
@@ -33,7 +33,8 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
-    /// Connects as `client` says, down to the TLS handshake; `default_alpn` holds unless the client has its own.
+    /// Connects as `client` says, including the TLS handshake. `default_alpn` is used if the client has no list of its
+    /// own.
     pub(crate) fn open(client: &Client, default_alpn: &str) -> Result<Self> {
         let mut socket =
             connect(client.address, client.source_ip).with_context(|| format!("connecting to {}", client.address))?;
@@ -88,7 +89,7 @@ fn connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream>
     Ok(socket.into())
 }
 
-/// The header of the PROXY protocol, version 1, which a load balancer sends ahead of everything else.
+/// The header of the PROXY protocol, version 1. A load balancer sends it before everything else.
 fn proxy_header(source: SocketAddr, destination: SocketAddr) -> String {
     let family = if source.is_ipv4() { "TCP4" } else { "TCP6" };
     format!("PROXY {family} {} {} {} {}\r\n", source.ip(), destination.ip(), source.port(), destination.port())
@@ -124,14 +125,15 @@ fn client_connection(tls: &Tls, default_alpn: &str) -> Result<ClientConnection> 
     Ok(ClientConnection::new(Arc::new(config), name)?)
 }
 
-/// Pairs certificate and key without looking into the certificate, whose names may be odd on purpose.
+/// Pairs a certificate with its key. It does not look into the certificate, because the names in it may be odd on
+/// purpose.
 fn certified_key(certified: &Certified, provider: &CryptoProvider) -> Result<CertifiedKey> {
     let key =
         provider.key_provider.load_private_key(certified.private_key()).context("reading the client's private key")?;
     Ok(CertifiedKey::new(vec![certified.cert.clone()], key))
 }
 
-/// Verifies that the server's certificate comes from the authority, whatever name it bears.
+/// Verifies that the server's certificate comes from the authority. The name in the certificate may be any name.
 #[derive(Debug)]
 struct AnyName(Arc<WebPkiServerVerifier>);
 

@@ -1,8 +1,10 @@
-//! The image layout: a folder of blobs, each under its checksum, and an index of what they are.
+//! The image layout: a folder of blobs, each named after its checksum, and an index that says what they are.
 //!
-//! Istio's agent takes a module from an image of two kinds: one whose last layer is an archive with a file `plugin.wasm`,
-//! as a build from a Dockerfile makes it, and one of exactly two layers, of which one is the module itself. The first
-//! is what every registry and every tool takes; the second is for those that keep artifacts apart from images.
+//! Istio's agent takes a module from two kinds of images:
+//! - In the first kind, the last layer is an archive with a file `plugin.wasm`, as a build from a Dockerfile makes it.
+//!   Every registry and every tool takes this kind.
+//! - The second kind has exactly two layers, and one of them is the module itself. It is for those registries and tools
+//!   that keep artifacts apart from images.
 
 use std::fs;
 use std::io::Write as _;
@@ -20,7 +22,7 @@ const WASM_CONFIG: &str = "application/vnd.wasm.config.v0+json";
 const WASM_MODULE: &str = "application/vnd.module.wasm.content.layer.v1+wasm";
 const WASM_RUNTIME: &str = "application/vnd.module.wasm.config.v1+json";
 
-/// Writes the layout anew. Returns the references in it, each with the digest of its manifest.
+/// Writes the layout anew: an old one is removed. Returns the references in it, each with the digest of its manifest.
 pub fn write(folder: &Path, wasm: &[u8], version: &str) -> Result<Vec<(String, String)>> {
     if folder.exists() {
         fs::remove_dir_all(folder).with_context(|| format!("removing {}", folder.display()))?;
@@ -47,7 +49,7 @@ pub fn write(folder: &Path, wasm: &[u8], version: &str) -> Result<Vec<(String, S
         "layers": [blob(&compressed(&archive)?, LAYER)?],
         "annotations": labels(version),
     });
-    // What runs it; and nothing about plugins' names, since Istio's resources have those.
+    // Says what runs the module. It does not name plugins, because Istio's resources do that.
     let runtime = json!({ "type": "envoy_proxy", "abiVersions": ["v0-2-1"] });
     let config = json!({
         "architecture": "wasm",
@@ -91,7 +93,8 @@ fn labels(version: &str) -> Value {
     })
 }
 
-/// What `FROM scratch` and `COPY mesh_authz.wasm /plugin.wasm` make, without what is of a machine.
+/// The archive that `FROM scratch` and `COPY mesh_authz.wasm /plugin.wasm` make, without anything that depends on a
+/// machine.
 fn archive(wasm: &[u8]) -> Result<Vec<u8>> {
     let mut header = tar::Header::new_ustar();
     header.set_size(u64::try_from(wasm.len())?);
@@ -112,7 +115,7 @@ fn compressed(archive: &[u8]) -> Result<Vec<u8>> {
     Ok(encoder.finish()?)
 }
 
-/// In hexadecimal digits.
+/// The SHA-256 checksum, in hexadecimal digits.
 pub fn sha256(content: &[u8]) -> String {
     let digits = Sha256::digest(content).into_iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
     digits.filter_map(|digit| char::from_digit(u32::from(digit), 16)).collect()
@@ -138,7 +141,7 @@ mod tests {
 
     const MODULE: &[u8] = b"\0asm\x01\0\0\0";
 
-    /// Every file below a folder, by its path in it.
+    /// Every file below a folder, by its path relative to the folder.
     fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         let mut found = BTreeMap::new();
         let mut folders = vec![folder.to_owned()];
@@ -165,7 +168,7 @@ mod tests {
     fn the_same_module_gives_the_same_bytes() {
         let ((one, references), (other, _)) = (written(), written());
         assert_eq!(files(one.path()), files(other.path()));
-        // And leaves nothing of another one behind.
+        // Writing also leaves nothing of an earlier layout behind.
         write(&other.path().join("image"), b"\0asm", "1.2.3").unwrap();
         assert_ne!(files(one.path()), files(other.path()));
         assert_eq!(write(&other.path().join("image"), MODULE, "1.2.3").unwrap(), references);
@@ -213,7 +216,7 @@ mod tests {
         assert_eq!(module.media_type().to_string(), WASM_MODULE);
         assert_eq!(artifact.config().media_type().to_string(), WASM_CONFIG);
         assert_eq!(blob(module), MODULE);
-        // One for each manifest, its configuration and its layers.
+        // One for each manifest, each configuration and each layer.
         assert_eq!(fs::read_dir(image.join("blobs/sha256")).unwrap().count(), 7);
     }
 }

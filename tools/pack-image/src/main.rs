@@ -1,10 +1,14 @@
-//! `pack-image MODULE CRATES VERSION FOLDER`: the filter as an OCI image, without a container engine.
+//! `pack-image MODULE CRATES VERSION FOLDER`: packs the filter into an OCI image, without a container engine.
 //!
-//! Out comes an image layout, `FOLDER/image`, with the module twice, once for each way in which a registry is asked for it,
-//! and `FOLDER/sbom.cdx.json`, which lists the crates in the module. `CRATES` is what `cargo tree` prints of them, one a
-//! line: name, version and licence.
+//! | result | content |
+//! | --- | --- |
+//! | `FOLDER/image` | an image layout with the module twice, once for each way to ask a registry for it |
+//! | `FOLDER/sbom.cdx.json` | the list of the crates in the module |
 //!
-//! The same module gives the same bytes: no time, no user and no machine is in them.
+//! `CRATES` is a file with the crates in the module, as `cargo tree` prints them. It has one crate per line: name,
+//! version and licence.
+//!
+//! The same module gives the same bytes, because they hold no time, no user and no machine.
 
 mod layout;
 mod sbom;

@@ -1,11 +1,12 @@
-//! The bill of materials, in the form of `CycloneDX`: which crates are in the module.
+//! The bill of materials in the `CycloneDX` format: a list of the crates in the module.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::layout::sha256;
 
-/// The bill for a module, of `NAME vVERSION …`, a tab, and the licence, one crate a line; one of them is the module's own.
+/// The bill of materials for a module. `crates` has one crate per line: `NAME vVERSION …`, a tab, and the licence. One
+/// of the crates is the module's own.
 pub fn of(crates: &str, version: &str, wasm: &[u8]) -> Result<Value> {
     const OWN: &str = "mesh-authz";
     let mut lines: Vec<_> = crates.lines().collect();

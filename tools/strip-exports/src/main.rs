@@ -1,8 +1,10 @@
-//! `strip-exports IN OUT`: a Proxy-Wasm module without the callbacks that do nothing.
+//! `strip-exports IN OUT`: removes the callbacks that do nothing from a Proxy-Wasm module.
 //!
-//! Envoy calls every callback that it finds, for each request. The SDK, on which the filter is built, exports all of the ABI,
-//! with an empty body where a filter implements none; no argument of the linker takes back what a dependency exports. What is
-//! left is what the filter needs, and this step makes sure that nothing of that is missing.
+//! Envoy calls every callback that it finds, for each request. The filter is built on the SDK, which exports the whole
+//! ABI. A callback that the filter does not implement is exported with an empty body. No argument of the linker removes
+//! an export of a dependency.
+//!
+//! This step keeps the exports that the filter needs, and makes sure that none of them is missing.
 
 use std::collections::HashSet;
 use std::env;
@@ -11,11 +13,15 @@ use std::fs;
 use anyhow::{Context, Result, bail, ensure};
 use walrus::{Module, passes};
 
-/// What Envoy needs of a filter that looks at request headers and at nothing else.
+/// The exports that Envoy needs from a filter that looks at request headers and at nothing else.
 ///
-/// Without `proxy_on_done` a context may go at once, and without `proxy_on_log` nothing is told to it when a request ends:
-/// just what the SDK's own callbacks do.
-/// `proxy_on_delete` is where contexts are dropped, and `proxy_on_tick` where counters are told.
+/// Two callbacks are left out, with the same effect as the SDK's own ones:
+/// - Without `proxy_on_done`, a context may go at once.
+/// - Without `proxy_on_log`, a context is told nothing when a request ends.
+///
+/// Two callbacks are kept for these reasons:
+/// - In `proxy_on_delete`, contexts are dropped.
+/// - In `proxy_on_tick`, counters are reported.
 const KEPT: [&str; 10] = [
     "_initialize",
     "memory",
@@ -34,7 +40,7 @@ fn main() -> Result<()> {
     let [from, to] = arguments.as_slice() else { bail!("usage: strip-exports IN OUT") };
     let module = fs::read(from).with_context(|| format!("reading {}", from.display()))?;
     let stripped = strip(&module).with_context(|| format!("stripping {}", from.display()))?;
-    // Whoever depends on the file need not run again if it is the same.
+    // An unchanged file is not written again, so that steps that depend on it need not run again.
     if fs::read(to).is_ok_and(|before| before == stripped) {
         return Ok(());
     }
