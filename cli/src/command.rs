@@ -1,4 +1,4 @@
-//! What the command's subcommands share: their arguments' types, and the way from an answer to an exit status.
+//! The subcommands, and what they share: argument types, failures, and the exit status for each answer.
 
 mod check;
 mod explain;
@@ -23,7 +23,7 @@ use crate::lint;
 use crate::load::finding::Finding;
 use crate::load::{InputError, Resources};
 
-/// Checks, explains, tests and renders Istio authorization policies offline, with the engine that enforces them in Envoy.
+/// Check, explain, test and render Istio authorization policies offline, with the engine that enforces them in Envoy.
 #[derive(Debug, Parser)]
 #[command(
     name = "mesh-authz",
@@ -36,7 +36,10 @@ use crate::load::{InputError, Resources};
   mesh-authz test --coverage policies/
   mesh-authz render envoy policies/ --label app=backend > envoy.yaml
 
-Exit status: 0 fine; 1 the answer is bad (invalid policies, failed tests); 2 wrong usage or unreadable input."
+Exit status:
+  0  success
+  1  a negative result, such as invalid policies or failed tests
+  2  wrong usage or unreadable input"
 )]
 pub struct Arguments {
     #[command(subcommand)]
@@ -45,40 +48,40 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Say what is wrong with policies.
+    /// Check policies for mistakes and likely mistakes.
     Check(Box<check::Arguments>),
-    /// Say what is decided about a request, and why.
+    /// Explain why a request is allowed or denied.
     Explain(Box<explain::Arguments>),
-    /// Run test files.
+    /// Run policy tests from test files.
     Test(test::Arguments),
-    /// Print what runs policies: plugin configuration, Envoy bootstrap, Istio resources, or Envoy's own RBAC filters.
+    /// Render policies as a plugin configuration, an Envoy bootstrap, Istio resources or Envoy's own RBAC filters.
     #[command(subcommand)]
     Render(Box<render::Arguments>),
-    /// Print a script that completes the command's arguments in a shell.
+    /// Print a shell completion script.
     Completions(generate::Completions),
     /// Print or write manual pages.
     Man(generate::Man),
 }
 
-/// What a subcommand found.
+/// The result of a subcommand that ran to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
-    /// All is well.
+    /// No problem: exit status 0.
     Good,
-    /// Something is wrong with what was asked about.
+    /// There is a problem in the input, such as an invalid policy or a failed test: exit status 1.
     Bad,
 }
 
-/// Why a subcommand could not answer.
+/// Why a subcommand has no result. The exit status is 1 for [`Self::Invalid`], and 2 for all others.
 #[derive(Debug)]
 enum Failure {
     /// A file cannot be read.
     Unreadable(InputError),
-    /// A resource has something that only the workload's labels decide, and they are not given.
+    /// The workload's labels are not given, and without them it is unknown whether a resource applies.
     NeedsLabels { kind: &'static str, name: PolicyName, what: NeedsLabels },
-    /// The input is wrong.
+    /// The input has mistakes.
     Invalid(Vec<Finding>),
-    /// What the arguments and the files say cannot be used; the text says why.
+    /// The arguments or the files cannot be used; the text says why.
     Unusable(String),
 }
 
@@ -89,7 +92,7 @@ impl From<InputError> for Failure {
 }
 
 impl Failure {
-    /// Where an error of a library says it all.
+    /// Turns an error of a library into a failure with the same message.
     #[expect(clippy::needless_pass_by_value, reason = "`map_err` passes it so")]
     fn unusable(message: impl ToString) -> Self {
         Self::Unusable(message.to_string())
@@ -112,7 +115,8 @@ impl fmt::Display for Failure {
     }
 }
 
-/// The resources in files, all of them valid.
+/// Reads resources from files. Fails if one is invalid or if there is no policy. Prints a note on
+/// standard error for each skipped resource.
 fn valid_resources(files: &[PathBuf]) -> Result<Resources, Failure> {
     let resources = Resources::read(files)?;
     if resources.has_errors() {
@@ -129,7 +133,7 @@ fn valid_resources(files: &[PathBuf]) -> Result<Resources, Failure> {
     Ok(resources)
 }
 
-/// Says on standard error what is wrong with an input that was to be made into something else.
+/// Prints findings on standard error, sorted by place. It is for subcommands whose standard output is the result.
 fn complain(findings: &[Finding]) {
     let mut text = String::new();
     let mut findings: Vec<_> = findings.iter().collect();
@@ -140,19 +144,19 @@ fn complain(findings: &[Finding]) {
     let _closed_pipe = write!(anstream::stderr(), "{text}");
 }
 
-/// Says something that is no part of the output.
+/// Prints a line on standard error that is not part of the output.
 fn note(text: &str) {
     let _closed_pipe = writeln!(anstream::stderr(), "{}", snippet::printable(text));
 }
 
-/// As JSON, for scripts.
+/// Serializes a value as JSON, for scripts.
 fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
     let text = serde_json::to_string_pretty(value).map_err(Failure::unusable)?;
-    // JSON leaves it as it is, and output for terminals would lose it.
+    // JSON does not escape this control character, and output for terminals would lose it.
     Ok(text.replace('\u{7f}', "\\u007f") + "\n")
 }
 
-/// Runs the command, and turns its answer into an exit status.
+/// Runs the command, and returns the exit status for its answer.
 #[must_use]
 pub fn run(arguments: &Arguments) -> ExitCode {
     let mut out = String::new();
@@ -164,8 +168,8 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         Command::Completions(arguments) => generate::completions(arguments, &mut out),
         Command::Man(arguments) => generate::man(arguments, &mut out),
     };
-    // Colours are for terminals, unless NO_COLOR says otherwise; what a program reads stays as it is. A reader that closes the
-    // pipe early, such as `head`, is no failure.
+    // Output for people has colours only on a terminal, and only if NO_COLOR is not set. Output for programs is written
+    // unchanged. A reader that closes the pipe early, such as `head`, is not a failure.
     let _closed_pipe = match arguments.command {
         Command::Check(_) | Command::Explain(_) | Command::Test(_) => anstream::stdout().write_all(out.as_bytes()),
         Command::Render(_) | Command::Completions(_) | Command::Man(_) => std::io::stdout().write_all(out.as_bytes()),

@@ -1,5 +1,5 @@
-//! A decision, explained: the rule that made it, and of every other rule the first condition that failed, with what it
-//! expected and what the request has.
+//! Explains a decision: the rule that made it and, for every rule that does not match, the first condition that failed,
+//! with the values that it expected and the values that the request has.
 
 mod actual;
 
@@ -23,32 +23,31 @@ use self::actual::RequestView;
 use crate::load::Resource;
 use crate::load::policy_set::PolicySet;
 
-/// A decision and everything that can be said about how it came about.
+/// A decision, and everything that explains it.
 #[derive(Debug)]
 pub struct Explanation<'e> {
-    /// What is decided, what dry runs would decide, what is audited.
+    /// The decision, what the dry-run policies would decide, and the first AUDIT rule that matches.
     pub decision: Decision<'e>,
-    /// Every rule of the policies that apply: those that match first, then those whose match could have made the decision
-    /// another one, then the others; nearest miss first.
+    /// Every rule of the policies that apply. First come the rules that match, then the rules that could have changed
+    /// the decision if they had matched, then all others. Among rules that do not match, the nearest miss comes first.
     pub rules: Vec<RuleReport<'e>>,
-    /// ALLOW and DENY policies without rules, which never match, and the like.
+    /// The policies that apply and have no rules, whatever their action. They never match.
     pub without_rules: Vec<&'e Resource>,
     /// The policies that do not apply to the workload, and why.
     pub elsewhere: Vec<(&'e Resource, Scope)>,
 }
 
-/// What became of one rule.
+/// The result of one rule for the request.
 #[derive(Debug)]
 pub struct RuleReport<'e> {
-    /// Its policy.
+    /// The policy that contains the rule.
     pub resource: &'e Resource,
-    /// The rule.
     pub rule: &'e RuleId,
-    /// What a match of it means.
+    /// The action of its policy.
     pub action: Action,
     /// Whether its policy is a dry run.
     pub dry_run: bool,
-    /// Where the rule stands.
+    /// The place of the rule in the file.
     pub span: Option<Span>,
     /// Why it does not match; `None` if it does.
     pub failed: Option<FailedCondition>,
@@ -57,19 +56,19 @@ pub struct RuleReport<'e> {
 /// The first condition of a rule that fails.
 #[derive(Debug)]
 pub struct FailedCondition {
-    /// Where its values stand.
+    /// The path of its values in the resource.
     pub path: diagnostic::Path,
-    /// Where that is in the file.
+    /// The place of its values in the file.
     pub span: Option<Span>,
-    /// What it looks at, as a condition names it.
+    /// The attribute that it looks at, by the name that conditions use.
     pub attribute: String,
-    /// Whether these are values that must not match, and one does.
+    /// Whether it failed because one of its `not` values matches.
     pub is_not: bool,
-    /// Its values, as written.
+    /// Its values, as the policy has them.
     pub expected: Vec<String>,
-    /// What the request has.
+    /// What the request has for the attribute.
     pub actual: Actual,
-    /// What may be the matter.
+    /// A likely cause.
     pub hint: Option<String>,
     /// How many further conditions of the rule fail.
     pub further: usize,
@@ -85,7 +84,7 @@ impl<'e> Explanation<'e> {
         let report = |trace: Trace<'e>| rule_report(by_name.get(&*trace.rule.policy).copied()?, &trace, &view);
         let mut rules: Vec<_> = engine.explain(request).into_iter().filter_map(report).collect();
         let decision = engine.decide(request);
-        // Sorting is stable: rules that are equally near stay in the order in which they are combined and reported.
+        // The sort is stable: rules at the same distance keep the order in which they are combined and reported.
         rules.sort_by_key(|(distance, report)| (!report.would_change(&decision), *distance));
         Self {
             decision,
@@ -109,7 +108,7 @@ impl<'e> Explanation<'e> {
 }
 
 impl RuleReport<'_> {
-    /// Whether the rule matches, or the decision could be another one if it did.
+    /// Whether the rule matches, or could have changed the decision if it had matched.
     fn would_change(&self, decision: &Decision<'_>) -> bool {
         let opposite = match decision.outcome.verdict() {
             Verdict::Allow => matches!(self.action, Action::Deny | Action::Custom),
@@ -119,7 +118,7 @@ impl RuleReport<'_> {
     }
 }
 
-/// A report, and how far the rule is from matching.
+/// A report, and the key to sort it by: how far the rule is from matching.
 fn rule_report<'e>(
     resource: &'e Resource,
     trace: &Trace<'e>,
@@ -128,7 +127,7 @@ fn rule_report<'e>(
     let Trace { rule, action, dry_run, matches: _, miss } = *trace;
     let failed = miss.and_then(|miss| failed(resource, rule, miss, request));
     let span = resource.node.locate(&rule_path(rule.index), diagnostic::Part::Value);
-    // Of two that fail in as many places, the one that asks for more has come nearer.
+    // If the same number of conditions fails in two rules, the rule with more conditions is nearer.
     let conditions = resource.policy.rules.get(rule.index)?.clauses().map(|(_, all)| all.0.len()).sum();
     let distance = miss.map_or(0, |miss| miss.distance);
     Some(((distance, Reverse(conditions)), RuleReport { resource, rule, action, dry_run, span, failed }))
@@ -159,14 +158,14 @@ fn failed(resource: &Resource, rule: &RuleId, miss: Miss, request: &RequestView<
     })
 }
 
-/// A condition's key as its author wrote it.
+/// The key of a condition, as its author wrote it.
 fn written_key(resource: &Resource, rule: usize, condition: usize) -> Option<String> {
     let mut path = Clause::When.path(rule);
     path.0.push(Segment::Index(condition));
     resource.node.at(&path.with("key"))?.as_str().map(str::to_owned)
 }
 
-/// What may be the matter, where a value nearly matches.
+/// A likely cause, if a value nearly matches.
 fn hint(predicate: &Predicate, expected: &[String], actual: &Actual, request: &request::Request) -> Option<String> {
     let Actual::Values(actual) = actual else { return None };
     let near = |near: &dyn Fn(&str, &str) -> bool| {
@@ -212,7 +211,7 @@ fn hint(predicate: &Predicate, expected: &[String], actual: &Actual, request: &r
         Predicate::RemoteIp(values) => {
             return other_address(values, request.address(Address::Source), "source.ip", "ipBlocks");
         }
-        // These are compared in parts, or by their kind.
+        // These values are compared in parts or by their type, so the comparison below is not right for them.
         Predicate::RequestPrincipal(_) | Predicate::Metadata { .. } => return None,
         _ => {}
     }
@@ -222,7 +221,8 @@ fn hint(predicate: &Predicate, expected: &[String], actual: &Actual, request: &r
     near(&differs_in_case).map(|expected| format!("`{expected}` differs in upper and lower case only, which counts"))
 }
 
-/// `source.ip` and `remote.ip` are easily mistaken for each other: the address that would have matched is the other one.
+/// A hint that shows the request's other address, because `source.ip` and `remote.ip` are easily confused. It asks
+/// whether the other field is meant if the other address would have matched.
 fn other_address(values: &Values<Cidr>, other: Lookup<IpAddr>, attribute: &str, field: &str) -> Option<String> {
     let other = other.known()?;
     let would = values.any.iter().any(|block| block.contains(other));

@@ -1,13 +1,13 @@
-//! The command `mesh-authz`, as a library for its binary and for the tests.
+//! The command `mesh-authz`, as a library that its binary and the tests use.
 //!
 //! | module | what it does |
 //! | --- | --- |
-//! | [`load`] | files with policies: YAML, JSON, lists, folders; what is wrong where |
-//! | [`lint`] | questions about valid policies |
-//! | [`explain`] | why a request is allowed or denied |
-//! | [`testfile`] | files with tests of policies |
-//! | [`render`] | from policies to what enforces them |
-//! | [`command`] | the subcommands, one file each |
+//! | [`load`] | reads policies from files (YAML, JSON, lists, folders), and reports each mistake with its place |
+//! | [`lint`] | checks valid policies for likely mistakes |
+//! | [`explain`] | explains why a request is allowed or denied |
+//! | [`testfile`] | reads files with tests of policies |
+//! | [`render`] | turns policies into the configurations and resources that enforce them |
+//! | [`command`] | implements the subcommands, one file each |
 
 #![expect(missing_docs, reason = "only this package's binary and the project's tests use it")]
 

@@ -1,4 +1,5 @@
-//! Policies from files, for the command and the tests: YAML or JSON, several documents, lists, directories, patterns.
+//! Reads policies from files, for the command and the tests: YAML or JSON, several documents, lists, directories,
+//! patterns.
 
 pub mod finding;
 pub mod policy_set;
@@ -23,54 +24,54 @@ use self::yaml::YamlError;
 
 const LIST_KINDS: [&str; 3] = ["List", "AuthorizationPolicyList", "RequestAuthenticationList"];
 
-/// The code of the error that two policies have one name.
+/// The code of the error for two policies with the same name.
 pub const DUPLICATE_NAME: &str = "MA011";
 
-/// What was found in some files.
+/// The resources in some files, and the mistakes in them.
 #[derive(Debug, Default)]
 pub struct Resources {
     /// The valid policies, in the order of the input.
     pub policies: Vec<Resource>,
     /// The valid `RequestAuthentications`, in the order of the input.
     pub request_authentications: Vec<Authentication>,
-    /// Everything else, in the order of the input.
+    /// All other documents, in the order of the input.
     pub others: Vec<Other>,
-    /// Everything that is wrong.
+    /// All mistakes.
     pub findings: Vec<Finding>,
 }
 
 /// A valid policy and where it came from.
 #[derive(Debug)]
 pub struct Resource {
-    /// The text that it stands in.
+    /// The text that contains it.
     pub source: Arc<SourceText>,
-    /// As written.
+    /// The document, as written.
     pub node: Node,
-    /// As read.
+    /// The policy, as read from the document.
     pub policy: AuthorizationPolicy,
 }
 
 /// A valid `RequestAuthentication` and where it came from.
 #[derive(Debug)]
 pub struct Authentication {
-    /// The text that it stands in.
+    /// The text that contains it.
     pub source: Arc<SourceText>,
-    /// As written.
+    /// The document, as written.
     pub node: Node,
-    /// As read.
+    /// The resource, as read from the document.
     pub authentication: RequestAuthentication,
 }
 
-/// A document that is neither.
+/// A document that is neither an `AuthorizationPolicy` nor a `RequestAuthentication`.
 #[derive(Debug)]
 pub struct Other {
-    /// The text that it stands in.
+    /// The text that contains it.
     pub source: Arc<SourceText>,
-    /// As written.
+    /// The document, as written.
     pub node: Node,
 }
 
-/// An input could not be read at all.
+/// The error that an input cannot be read at all.
 #[derive(Debug)]
 pub struct InputError {
     pub file: PathBuf,
@@ -86,7 +87,7 @@ impl fmt::Display for InputError {
 impl std::error::Error for InputError {}
 
 impl Other {
-    /// The text of a field at the root: `kind`, `apiVersion`.
+    /// The text of a field at the root, such as `kind` or `apiVersion`; empty if there is none.
     #[must_use]
     pub fn text(&self, field: &str) -> &str {
         self.node.get(field).and_then(Node::as_str).unwrap_or_default()
@@ -99,7 +100,7 @@ impl Other {
     }
 }
 
-/// Says what it is.
+/// Prints the file, and what the document is.
 impl fmt::Display for Other {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.source.file.display())?;
@@ -112,11 +113,17 @@ impl fmt::Display for Other {
 }
 
 impl Resources {
-    /// Reads files, directories (all `.yaml`, `.yml` and `.json` files in them, hidden ones left out), patterns such as
-    /// `policies/**/*.yaml`, and `-`, standard input. A file that is named in several ways is read once.
+    /// Reads the resources in these inputs. A file that is named in several ways is read once.
+    ///
+    /// | input | what is read |
+    /// | --- | --- |
+    /// | a file | the file |
+    /// | a directory | all `.yaml`, `.yml` and `.json` files in it and in its subdirectories, except hidden ones |
+    /// | a pattern such as `policies/**/*.yaml` | all files that match |
+    /// | `-` | standard input |
     ///
     /// # Errors
-    /// A file cannot be read. What is wrong with what it holds is a finding, not an error.
+    /// An input cannot be read, or it names no file. A mistake in the content of a file is a finding, not an error.
     pub fn read<P: AsRef<Path>>(inputs: &[P]) -> Result<Self, InputError> {
         let files = all_files(inputs)?;
         let texts: Vec<_> = files.par_iter().map(|file| SourceText::read_documents(file)).collect::<Result<_, _>>()?;
@@ -128,7 +135,7 @@ impl Resources {
         Ok(resources)
     }
 
-    /// What is in a text.
+    /// The resources in a text.
     #[must_use]
     pub fn of(source: &Arc<SourceText>) -> Self {
         let mut resources = Self::default();
@@ -144,13 +151,13 @@ impl Resources {
         self.findings.extend(error.map(|error| not_yaml(source, &error)));
     }
 
-    /// Whether anything found makes the input unusable.
+    /// Whether there is a mistake, which makes the input unusable.
     #[must_use]
     pub fn has_errors(&self) -> bool {
         !self.findings.is_empty()
     }
 
-    /// The resources of this kind that are not policies.
+    /// The resources of this kind, among those that are neither an `AuthorizationPolicy` nor a `RequestAuthentication`.
     pub fn of_kind(&self, kind: &str) -> impl Iterator<Item = &Other> {
         self.others.iter().filter(move |other| other.text("kind") == kind)
     }
@@ -171,7 +178,7 @@ impl Resources {
         }
     }
 
-    /// A list of resources, as `kubectl get -o yaml` prints one.
+    /// Reads a list of resources, as `kubectl get -o yaml` prints one.
     fn list(&mut self, source: &Arc<SourceText>, node: Node) {
         let mut diagnostics = Diagnostics::new();
         match node.get("items").map(|items| &items.value) {
@@ -219,7 +226,7 @@ impl Resources {
     }
 }
 
-/// Two resources of one kind, namespace and name: a cluster would keep the last.
+/// Finds resources of one kind that have the same namespace and name: a cluster would keep only the last.
 fn twins<'r>(resources: impl Iterator<Item = (&'r PolicyName, &'r Arc<SourceText>, &'r Node)>) -> Vec<Finding> {
     let mut seen = HashMap::new();
     let mut found = Vec::new();
@@ -248,14 +255,15 @@ impl SourceText {
     /// Reads a file, or standard input for `-`.
     ///
     /// # Errors
-    /// It cannot be read, or is not UTF-8.
+    /// The file cannot be read, or is not UTF-8.
     pub fn read(file: &Path) -> Result<Self, InputError> {
         let text = String::from_utf8(bytes(file)?);
         let text = text.map_err(|error| InputError { file: file.to_owned(), message: not_text(&error) })?;
         Ok(Self::new(file.to_owned(), text))
     }
 
-    /// As [`Self::read`], with the documents in it as far as they are YAML. What is not text at all is not YAML either.
+    /// Like [`Self::read`], and also returns the documents up to the first mistake in the YAML. A file that is not
+    /// UTF-8 is not an error here: it counts as a text that is not YAML.
     fn read_documents(file: &Path) -> Result<(Self, Documents), InputError> {
         let (text, error) = match String::from_utf8(bytes(file)?) {
             Ok(text) => (text, None),
@@ -270,7 +278,7 @@ impl SourceText {
     }
 }
 
-/// Documents, and why there are no more.
+/// The documents of a text and, if they end at a mistake, the mistake.
 type Documents = (Vec<Node>, Option<YamlError>);
 
 fn bytes(file: &Path) -> Result<Vec<u8>, InputError> {
@@ -290,19 +298,19 @@ fn not_text(error: &FromUtf8Error) -> String {
 /// The documents of one file.
 ///
 /// # Errors
-/// It cannot be read, or is not YAML.
+/// The file cannot be read, or is not YAML.
 pub fn documents(file: &Path) -> Result<Vec<Node>, InputError> {
     let source = SourceText::read(file)?;
     let not_yaml = |error: YamlError| InputError { file: source.file.clone(), message: error.to_string() };
     yaml::documents(&source.text).map_err(not_yaml)
 }
 
-/// Gives each diagnostic its place in the file.
+/// Turns diagnostics into findings, each with its place in the file.
 pub fn findings(source: &Arc<SourceText>, node: &Node, diagnostics: Diagnostics) -> impl Iterator<Item = Finding> {
     diagnostics.into_found().into_iter().map(|diagnostic| Finding::error(source, node, diagnostic))
 }
 
-/// The finding that a text is not YAML.
+/// The finding for a text that is not YAML.
 #[must_use]
 pub fn not_yaml(source: &Arc<SourceText>, error: &YamlError) -> Finding {
     let message = format!("this is not YAML: {}", error.message);
@@ -321,11 +329,11 @@ pub fn not_yaml(source: &Arc<SourceText>, error: &YamlError) -> Finding {
     }
 }
 
-/// The files that arguments name, each once: files as they are, the files with resources in directories, and what a pattern
-/// matches.
+/// The files that the arguments name, each once. A directory names the files with resources in it, and a pattern
+/// names the files that match it.
 ///
 /// # Errors
-/// A directory cannot be read or has no such file, or a pattern matches none.
+/// A directory cannot be read, a directory has no file with resources, or a pattern is wrong or matches no file.
 pub fn all_files<P: AsRef<Path>>(inputs: &[P]) -> Result<Vec<PathBuf>, InputError> {
     let mut seen = HashSet::new();
     let mut all = Vec::new();
@@ -336,7 +344,7 @@ pub fn all_files<P: AsRef<Path>>(inputs: &[P]) -> Result<Vec<PathBuf>, InputErro
     Ok(all)
 }
 
-/// The files that an argument names.
+/// The files that one argument names.
 fn files(input: &Path) -> Result<Vec<PathBuf>, InputError> {
     let error = |message: String| InputError { file: input.to_owned(), message };
     if input.is_dir() {
@@ -357,8 +365,9 @@ fn files(input: &Path) -> Result<Vec<PathBuf>, InputError> {
     Ok(files)
 }
 
-/// The files with resources in a folder, and in the folders in it, in the order of their names. A link back to a folder that it
-/// is in is passed over, and so is one to nothing, unless it has the name of a resource.
+/// The files with resources in a folder and in the folders inside it, sorted by name. Hidden files and folders are left
+/// out, and so are links back to a folder that contains them. A link to nothing is an error if it has the name of a
+/// file with resources; otherwise it is left out too.
 fn in_folder(folder: &Path) -> Result<Vec<PathBuf>, walkdir::Error> {
     let is_hidden =
         |entry: &walkdir::DirEntry| entry.depth() > 0 && entry.file_name().as_encoded_bytes().starts_with(b".");
@@ -384,7 +393,8 @@ fn in_folder(folder: &Path) -> Result<Vec<PathBuf>, walkdir::Error> {
     Ok(files)
 }
 
-/// What a resource is, or is meant to be: a mistyped one must not be skipped as something else.
+/// The kinds that are read here. A resource with a mistyped kind counts as the kind that is meant, so that it is not
+/// skipped as something else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ours {
     Policy,
@@ -392,13 +402,15 @@ enum Ours {
 }
 
 impl Ours {
-    /// A resource of another group is something else.
+    /// The kind that a resource has or is meant to have. `None` for anything else, such as a resource of another API
+    /// group.
     fn of(kind: &str, group: &str) -> Option<Self> {
         const GROUP: &str = "security.istio.io";
         let is_group =
             group.is_empty() || group.ends_with("istio.io") || diagnostic::suggestion(group, [GROUP]).is_some();
         let is_sibling = kind == "PeerAuthentication";
-        // `PeerAuthentication` is nearer to one of them than many a mistyped name.
+        // `PeerAuthentication` is another kind, but its name is more similar to one of these two than many mistyped
+        // names.
         match diagnostic::suggestion(kind, [read::KIND, request_authentication::KIND]) {
             _ if is_sibling || !is_group => None,
             Some(request_authentication::KIND) => Some(Self::RequestAuthentication),

@@ -1,4 +1,4 @@
-//! The command `mesh-authz`. What it does is in the library of this package.
+//! The binary `mesh-authz`. The library of this package implements it.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! From policies to what runs them.
+//! Turns policies into the configurations and resources that enforce them.
 
 pub mod envoy;
 pub mod instances;
@@ -13,14 +13,12 @@ use mesh_authz::policy::scope::{Gateway, ServiceName, Workload};
 
 use crate::load::Resources;
 
-/// What a plugin configuration says about the workload; what it does not say, Envoy's node metadata does.
+/// What a plugin configuration says about the workload. The filter takes what is not set from Envoy's node metadata.
 #[derive(Clone, Debug, Default)]
 pub struct WorkloadSettings {
-    /// Its namespace.
     pub namespace: Option<String>,
-    /// Its labels.
     pub labels: Option<Labels>,
-    /// Set if it is a gateway or a waypoint.
+    /// Set if the workload is a gateway or a waypoint.
     pub gateway: Option<Gateway>,
 }
 
@@ -34,15 +32,15 @@ impl From<&Workload> for WorkloadSettings {
     }
 }
 
-/// The plugin configuration for these policies and this workload: what Envoy is to hand to the filter.
+/// The plugin configuration for these policies and this workload, which Envoy hands to the filter.
 ///
-/// Of each policy, what the filter ignores is left out.
+/// The parts of a policy that the filter ignores are left out.
 #[must_use]
 pub fn plugin_config(resources: &Resources, workload: &WorkloadSettings, mesh: &Mesh) -> Node {
     plugin_config_of(resources.policies.iter().map(|resource| &resource.node), workload, mesh)
 }
 
-/// As [`plugin_config`], for these policies, as they are written.
+/// Like [`plugin_config`], for the documents of these policies, as written.
 pub fn plugin_config_of<'n>(
     policies: impl Iterator<Item = &'n Node>,
     workload: &WorkloadSettings,
@@ -89,10 +87,10 @@ pub fn plugin_config_of<'n>(
     map(entries)
 }
 
-/// A resource without its status, and without metadata that says nothing about its meaning.
+/// A resource without its status, and without the metadata that does not change its meaning.
 fn without_bookkeeping(resource: &Node) -> Node {
     const METADATA: [&str; 4] = ["name", "namespace", "labels", "annotations"];
-    // The whole resource once more, as kubectl had it.
+    // A copy of the whole resource, which kubectl stores.
     const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
     let without_last_applied = |node: &Node| match &node.value {
         Value::Map(entries) => {

@@ -1,7 +1,7 @@
-//! Test files: policies, a workload, requests, and what is to become of each.
+//! Test files: policies, a workload, requests, and the expected decision for each request.
 //!
-//! The same file is run through the engine here and, by the end-to-end tests, through real requests in Envoy; what it
-//! can say about a request is therefore what a client and a bootstrap can bring about.
+//! `mesh-authz test` runs a test file through the engine. The end-to-end tests run the same file with real requests in
+//! Envoy. Therefore a test file can say about a request only what a client and a bootstrap can bring about.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -22,38 +22,35 @@ use crate::load::policy_set::PolicySet;
 use crate::load::yaml;
 use crate::load::{self, InputError, Resources};
 
-/// A test file, read, with its policies.
+/// A test file, with the policies that it names.
 #[derive(Debug)]
 pub struct TestFile {
-    /// Its text.
+    /// The text of the test file.
     pub source: Arc<SourceText>,
-    /// Its policies, valid; its workload and its mesh.
+    /// The policies, all valid, with the workload and the mesh.
     pub set: PolicySet,
-    /// The tests.
     pub tests: Vec<Test>,
 }
 
-/// One request and what is to become of it.
+/// One request and the expected decision.
 #[derive(Debug)]
 pub struct Test {
-    /// What it shows.
+    /// What the test shows.
     pub name: String,
-    /// Where it stands in the file.
+    /// Where the test is in the file.
     pub position: Option<Position>,
-    /// The request.
     pub request: RequestFields,
-    /// What is to become of it.
     pub expect: Expectation,
 }
 
-/// What is to become of a request. Fields that are not given are not compared.
+/// The expected decision about a request. Fields that are not given are not compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expectation {
-    /// Whether it passes.
+    /// Whether the request is allowed.
     pub decision: Verdict,
-    /// `namespace/name` of the policy that decides; `none`: no policy does.
+    /// `namespace/name` of the deciding policy; `none` if no policy decides.
     pub policy: Option<String>,
-    /// The rule that decides.
+    /// The index of the deciding rule.
     pub rule: Option<usize>,
 }
 
@@ -71,7 +68,7 @@ impl fmt::Display for Expectation {
 }
 
 impl Expectation {
-    /// Whether this is what was decided.
+    /// Whether the decision is the expected one.
     #[must_use]
     pub fn is_met_by(&self, decision: &Decision<'_>) -> bool {
         let rule = decision.outcome.rule();
@@ -82,10 +79,10 @@ impl Expectation {
     }
 }
 
-/// A request, as a test file writes it.
+/// A request, in the form of a request in a test file.
 #[derive(Clone, Debug, Default)]
 pub struct RequestFields {
-    /// The peer's SPIFFE id without `spiffe://`; `None`: plaintext.
+    /// The peer's SPIFFE ID without `spiffe://`. `None`: the request comes in plaintext.
     pub principal: Option<String>,
     /// `GET` when absent.
     pub method: Option<String>,
@@ -93,26 +90,26 @@ pub struct RequestFields {
     pub path: Option<String>,
     /// `localhost` when absent.
     pub host: Option<String>,
-    /// Names and values; a name may come more than once.
+    /// Names and values. A name may occur more than once.
     pub headers: Vec<(String, String)>,
     /// The direct peer's address.
     pub source_ip: Option<IpAddr>,
-    /// The client's address; the direct peer's when absent.
+    /// The client's address; the direct peer's address when absent.
     pub remote_ip: Option<IpAddr>,
     /// The local address.
     pub destination_ip: Option<IpAddr>,
     /// The local port.
     pub destination_port: Option<u16>,
-    /// The server name of the TLS handshake.
+    /// The server name in the TLS handshake.
     pub sni: Option<String>,
     /// The claims of a verified token.
     pub jwt: Option<Node>,
-    /// Dynamic metadata: what each filter has set.
+    /// Dynamic metadata: the name of each filter, and what it has set.
     pub metadata: Vec<(String, Node)>,
 }
 
 impl RequestFields {
-    /// Reads a request, in the form that test files have.
+    /// Reads a request, in the form of a request in a test file.
     pub fn read(node: &Node, d: &mut Diagnostics) -> Option<Self> {
         let mut object = Object::open(node, d)?;
         let request = Self {
@@ -133,26 +130,26 @@ impl RequestFields {
         Some(request)
     }
 
-    /// The method.
+    /// The method; `GET` if it is not given.
     #[must_use]
     pub fn method(&self) -> &str {
         self.method.as_deref().unwrap_or("GET")
     }
 
-    /// The path, with its query.
+    /// The path with its query; `/` if it is not given.
     #[must_use]
     pub fn path(&self) -> &str {
         self.path.as_deref().unwrap_or("/")
     }
 
-    /// The authority.
+    /// The authority; `localhost` if it is not given.
     #[must_use]
     pub fn host(&self) -> &str {
         self.host.as_deref().unwrap_or("localhost")
     }
 
-    /// The request that the engine is asked about. An address that is not given is unreadable, never absent: a real
-    /// request has one.
+    /// The request as the engine takes it. An address or a port that is not given is unreadable, never absent, because
+    /// a real request has one.
     #[must_use]
     pub fn to_request(&self) -> Request {
         let given = |address: Option<IpAddr>| address.map_or(Lookup::Unreadable, Lookup::Value);
@@ -190,7 +187,8 @@ impl TestFile {
     /// Reads a test file and the policies that it names.
     ///
     /// # Errors
-    /// It, or one of the policies' files, cannot be read, is not YAML, or is not valid; with everything that is wrong.
+    /// The test file or a file with policies cannot be read, is not YAML, or is not valid. The error has all mistakes.
+    /// It is also an error if a policy needs the workload's labels and the test file does not give them.
     pub fn read(file: &Path) -> Result<Self, TestFileError> {
         let source = Arc::new(SourceText::read(file)?);
         let mut documents = match yaml::documents(&source.text) {
@@ -224,12 +222,12 @@ impl TestFile {
     }
 }
 
-/// A test file could not be used.
+/// The error that a test file cannot be used.
 #[derive(Debug)]
 pub enum TestFileError {
-    /// Something could not be read.
+    /// A file cannot be read or used.
     Input(InputError),
-    /// Something is not valid.
+    /// The test file or its policies are not valid.
     Invalid(Vec<Finding>),
 }
 
@@ -331,7 +329,7 @@ fn expectation(node: &Node, d: &mut Diagnostics) -> Option<Expectation> {
     Some(Expectation { decision: decision?, policy, rule: rule.map(usize::from) })
 }
 
-/// A SPIFFE id, without its scheme as in policies.
+/// Reads a SPIFFE ID without its scheme, as in policies.
 fn principal(node: &Node, d: &mut Diagnostics) -> Option<String> {
     let text = string(node, d)?;
     if text.starts_with("spiffe://") {
@@ -340,7 +338,7 @@ fn principal(node: &Node, d: &mut Diagnostics) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// A map from header names to a value or a list of values.
+/// Reads a map from the name of each header to its value or a list of its values.
 fn headers(node: &Node, d: &mut Diagnostics) -> Vec<(String, String)> {
     let mut headers = Vec::new();
     for (name, node) in entries(node, d) {

@@ -1,4 +1,4 @@
-//! `mesh-authz check`: what is wrong with policies, and what is probably not meant.
+//! `mesh-authz check`: finds mistakes and likely mistakes in policies.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -23,37 +23,40 @@ use crate::load::finding::{Finding, Severity};
   mesh-authz check --format sarif policies/ > policies.sarif
   mesh-authz check --explain MA001
 
-Exit status: 0 valid, and without warnings where these are denied; 1 not; 2 wrong usage or unreadable input.")]
+Exit status:
+  0  the policies are valid; with --deny-warnings, there are also no warnings
+  1  there are errors; with --deny-warnings, errors or warnings
+  2  wrong usage or unreadable input")]
 pub struct Arguments {
-    /// Files, directories or patterns with policies, YAML or JSON; `-` is standard input. What else is in them is looked at
-    /// too: workloads, and what authenticates peers and requests.
+    /// Files, directories or patterns with policies, in YAML or JSON; `-` is standard input. The check also uses the
+    /// workloads, `PeerAuthentications` and `RequestAuthentications` in them.
     #[arg(required_unless_present_any = ["explain", "list"], value_name = "FILE")]
     files: Vec<PathBuf>,
 
-    /// The form of the output. `sarif` is what code-scanning services read.
+    /// Output format. Code-scanning services read `sarif`.
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
 
-    /// Count warnings as errors.
+    /// Treat warnings as errors.
     #[arg(long)]
     deny_warnings: bool,
 
-    /// Do not ask this; may be repeated. The annotation `mesh-authz/allow: CODE,…` does the same for one policy.
+    /// Disable this lint (repeatable). The annotation `mesh-authz/allow: CODE,…` does the same for one policy.
     #[arg(long, value_name = "CODE", value_parser = allowable)]
     allow: Vec<&'static Lint>,
 
-    /// Say what a lint is about, with an example.
+    /// Explain a lint, with an example.
     #[arg(long, value_name = "CODE", value_parser = code, conflicts_with = "files")]
     explain: Option<&'static Lint>,
 
-    /// List the lints.
+    /// List all lints.
     #[arg(long, conflicts_with = "files")]
     list: bool,
 
     #[command(flatten)]
     setting: Setting,
 
-    /// How Envoy spells paths before policies see them; the names are Istio's.
+    /// Path normalization that Envoy applies before policies are evaluated; the names are Istio's.
     #[arg(
         long,
         default_value = "base",
@@ -65,7 +68,7 @@ pub struct Arguments {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Format {
-    /// For people, each finding with its line.
+    /// Text for people, with the source line of each finding.
     Human,
     /// One JSON object.
     Json,
@@ -73,12 +76,12 @@ enum Format {
     Sarif,
 }
 
-/// The lint of a code, in whatever case.
+/// Finds the lint with this code, in upper or lower case.
 fn code(text: &str) -> Result<&'static Lint, String> {
     lint::find(text).ok_or_else(|| "there is no such lint; `mesh-authz check --list` has them all".to_owned())
 }
 
-/// The same, if it can be left out.
+/// Like [`code`], but only for a lint that can be disabled.
 fn allowable(text: &str) -> Result<&'static Lint, String> {
     match code(text)? {
         lint if lint.is_optional() => Ok(lint),
@@ -129,7 +132,7 @@ impl Arguments {
     }
 }
 
-/// What was found, as JSON has it.
+/// The findings, in the shape of the JSON output.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Report<'f> {

@@ -1,4 +1,4 @@
-//! `mesh-authz explain`: what is decided about a request, and why.
+//! `mesh-authz explain`: explains why a request is allowed or denied.
 
 mod json;
 mod request;
@@ -24,9 +24,12 @@ use crate::load::policy_set::PolicySet;
   mesh-authz explain policies/ --label app=orders --claim iss=https://issuer.example --claim sub=alice --path /orders/7
   mesh-authz explain policies/ --label app=backend --request request.yaml --format json
 
-Exit status: 0 whatever the decision is; 1 the policies are invalid; 2 wrong usage or unreadable input.")]
+Exit status:
+  0  there is a decision, whether the request is allowed or denied
+  1  the policies are invalid
+  2  wrong usage or unreadable input")]
 pub struct Arguments {
-    /// Files, directories or patterns with policies, YAML or JSON; `-` is standard input.
+    /// Files, directories or patterns with policies, in YAML or JSON; `-` is standard input.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 
@@ -36,18 +39,18 @@ pub struct Arguments {
     #[command(flatten)]
     setting: Setting,
 
-    /// The form of the output.
+    /// Output format.
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
 
-    /// Show every rule that does not match, not only the nearest ten.
+    /// Show all rules that do not match, not only the nearest ten.
     #[arg(long)]
     all: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Format {
-    /// For people.
+    /// Text for people.
     Human,
     /// One JSON object.
     Json,
@@ -73,7 +76,7 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
 
 const BOLD: Style = Style::new().bold();
 
-/// The explanation for people, with so many of the rules that do not match.
+/// Writes the explanation for people. It shows at most `most` of the rules that do not match.
 pub fn human(explanation: &Explanation<'_>, most: usize, out: &mut String) {
     let decision = &explanation.decision;
     let color = match decision.outcome.verdict() {
@@ -85,7 +88,7 @@ pub fn human(explanation: &Explanation<'_>, most: usize, out: &mut String) {
     details(explanation, most, out);
 }
 
-/// What can be said besides the decision and its reason.
+/// Writes the explanation without the decision and its reason.
 pub fn details(explanation: &Explanation<'_>, most: usize, out: &mut String) {
     let decision = &explanation.decision;
     if let Some(attribute) = decision.unreadable {
@@ -118,7 +121,7 @@ pub fn details(explanation: &Explanation<'_>, most: usize, out: &mut String) {
     }
 }
 
-/// What else matches, and what does not count.
+/// Writes the results that do not decide: dry runs, the AUDIT rule, and other rules that match.
 fn others(explanation: &Explanation<'_>, out: &mut String) {
     let decision = &explanation.decision;
     let would_be = |name: &str, would_be: Option<DryRunResult<'_>>, out: &mut String| {
@@ -163,7 +166,7 @@ fn miss(report: &RuleReport<'_>, failed: &FailedCondition, out: &mut String) {
     let _infallible = writeln!(out, "\n  {BOLD}{action}{dry_run} {}{BOLD:#}  {place}", name(rule));
     let path = failed.path.to_string();
     let path = path.strip_prefix(&format!("spec.rules[{}].", rule.index)).unwrap_or(&path);
-    // A condition's path does not say what it looks at.
+    // The path of a condition does not name its attribute.
     let attribute = if path.starts_with("when") { format!(" ({})", failed.attribute) } else { String::new() };
     let _infallible = writeln!(out, "    {path}{}", snippet::printable(&attribute));
     let wanted = if failed.is_not { "must not be" } else { "expected" };
@@ -186,7 +189,7 @@ fn miss(report: &RuleReport<'_>, failed: &FailedCondition, out: &mut String) {
     }
 }
 
-/// Values in quotes, the first few of them.
+/// The first few values in quotes, and how many more there are.
 fn list(values: &[String]) -> String {
     const MOST: usize = 8;
     let mut shown: Vec<_> = values.iter().take(MOST).map(|value| format!("{value:?}")).collect();

@@ -1,4 +1,4 @@
-//! `mesh-authz completions` and `mesh-authz man`: what shells and readers want to have of the command itself.
+//! `mesh-authz completions` and `mesh-authz man`: shell completion scripts and manual pages.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ const NAME: &str = "mesh-authz";
   mesh-authz completions zsh > \"${fpath[1]}/_mesh-authz\"
   mesh-authz completions fish > ~/.config/fish/completions/mesh-authz.fish")]
 pub struct Completions {
-    /// The shell.
+    /// Shell that the script is for.
     shell: Shell,
 }
 
@@ -26,8 +26,8 @@ pub struct Completions {
   mesh-authz man | man -l -
   mesh-authz man --output /usr/local/share/man/man1")]
 pub struct Man {
-    /// Write the pages of all subcommands into this folder, which is made if it is not there. Without it, the page of the
-    /// command itself is printed.
+    /// Write the pages of the command and all subcommands to this folder. Create the folder if it does not exist.
+    /// Without this option, print only the page of the command itself.
     #[arg(long, value_name = "FOLDER")]
     output: Option<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! Options that several subcommands share: the workload, the mesh, and how both are read from arguments.
+//! Options that several subcommands share: the workload and the mesh. This module also reads both from the arguments.
 
 use std::collections::HashSet;
 
@@ -15,11 +15,11 @@ use super::Failure;
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Workload and mesh")]
 pub struct WorkloadOptions {
-    /// The workload's namespace; `default` unless it is given.
+    /// Namespace of the workload; `default` if it is not given.
     #[arg(long, value_parser = namespace)]
     pub namespace: Option<String>,
 
-    /// A label of the workload; may be repeated.
+    /// Label of the workload (repeatable).
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = key_value)]
     pub labels: Vec<(String, String)>,
 }
@@ -28,29 +28,30 @@ pub struct WorkloadOptions {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Workload and mesh")]
 pub struct MeshOptions {
-    /// The mesh's trust domain.
+    /// Trust domain of the mesh.
     #[arg(long, default_value = DEFAULT_TRUST_DOMAIN, value_parser = trust_domain)]
     trust_domain: String,
 
-    /// Another name of the trust domain; may be repeated.
+    /// Alias of the trust domain (repeatable).
     #[arg(long = "trust-domain-alias", value_name = "TRUST_DOMAIN", value_parser = trust_domain)]
     aliases: Vec<String>,
 
-    /// The namespace whose policies are for every workload.
+    /// Root namespace of the mesh: its policies are for workloads in every namespace.
     #[arg(long, default_value = DEFAULT_ROOT_NAMESPACE, value_parser = namespace)]
     root_namespace: String,
 }
 
-/// How matches become a decision.
+/// The combining algorithm: how matching rules become a decision.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Workload and mesh")]
 pub struct CombiningOption {
-    /// How matches become a decision; `deny-overrides` is Istio's way.
+    /// How matching rules become a decision. `deny-overrides`, as in Istio: a DENY that matches beats every ALLOW.
+    /// `permit-overrides`: an ALLOW that matches beats every DENY.
     #[arg(long, default_value = COMBINING[0].0, value_parser = PossibleValuesParser::new(COMBINING.map(|(name, _)| name)))]
     combining: String,
 }
 
-/// Who the workload is, what its mesh is like, and how matches become a decision there.
+/// The workload, its mesh, and the combining algorithm.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Setting {
     #[command(flatten)]
@@ -78,7 +79,7 @@ impl MeshOptions {
         }
     }
 
-    /// The mesh, with the combining algorithm that is asked for.
+    /// The mesh, with the combining algorithm of the option.
     pub fn combining(&self, option: &CombiningOption) -> Mesh {
         let found = COMBINING.iter().find(|(name, _)| *name == option.combining);
         Mesh { combining: found.map(|(_, combining)| *combining).unwrap_or_default(), ..self.mesh() }
@@ -90,7 +91,7 @@ impl WorkloadOptions {
         self.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())
     }
 
-    /// The labels, if any are given: otherwise they are unknown, not none.
+    /// The labels. `None` if none are given: then they are unknown. That is not the same as a workload without labels.
     pub fn labels(&self) -> Result<Option<Labels>, Failure> {
         let mut seen = HashSet::new();
         match self.labels.iter().find(|(key, _)| !seen.insert(key)) {
@@ -119,7 +120,7 @@ fn trust_domain(text: &str) -> Result<String, String> {
     read(text, config::trust_domain)
 }
 
-/// Reads an argument as a plugin configuration's field of the same name is read.
+/// Reads an argument by the same rules as the field of the same name in a plugin configuration.
 fn read(text: &str, read: fn(&Node, &mut Diagnostics) -> Option<String>) -> Result<String, String> {
     let mut diagnostics = Diagnostics::new();
     let value = read(&Value::String(text.to_owned()).into(), &mut diagnostics);

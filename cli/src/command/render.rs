@@ -1,4 +1,4 @@
-//! `mesh-authz render`: from policies to what runs them.
+//! `mesh-authz render`: turns policies into the configurations and resources that enforce them.
 
 mod bootstrap;
 mod ecds;
@@ -15,38 +15,38 @@ use crate::render::kubernetes::ExtensionKind;
 use crate::render::rbac::{self, Traffic};
 use crate::render::{self, WorkloadSettings};
 
-/// What to render.
+/// The subcommands of `mesh-authz render`, one for each kind of output.
 #[derive(Debug, clap::Subcommand)]
 pub enum Arguments {
-    /// The filter's plugin configuration, as JSON.
+    /// Print the filter's plugin configuration, as JSON.
     ///
-    /// A namespace and labels that are not given are left out: Envoy's node metadata has them then.
+    /// A namespace or labels that are not given are left out. The filter then takes them from Envoy's node metadata.
     #[command(after_help = "Example: mesh-authz render plugin-config policies/ --label app=backend")]
     PluginConfig(PluginConfig),
-    /// The RBAC filters that Istio's control plane generates for Envoy from the same policies.
+    /// Print the RBAC filters that Istio's control plane generates for Envoy from the same policies.
     ///
-    /// CUSTOM policies are left out: their rendering depends on the mesh's extension providers.
+    /// CUSTOM policies are left out, because their rendering depends on the mesh's extension providers.
     #[command(after_help = "Example: mesh-authz render envoy-rbac policies/ --label app=backend")]
     EnvoyRbac(EnvoyRbac),
-    /// A whole bootstrap for a standalone Envoy that enforces the policies.
+    /// Print a complete bootstrap for a standalone Envoy that enforces the policies.
     ///
-    /// It is the project's envoy/backend.yaml with the workload, the addresses and the files given here. Of
-    /// `RequestAuthentications` that apply to the workload it gets a filter that verifies tokens, as in Istio.
+    /// The bootstrap is the project's envoy/backend.yaml with the workload, the addresses and the files given here. If
+    /// `RequestAuthentications` apply to the workload, it also has a filter that verifies tokens, as in Istio.
     #[command(after_help = bootstrap::EXAMPLE)]
     Envoy(bootstrap::Arguments),
-    /// The filter with the policies, as a file that a running Envoy watches.
+    /// Print or write the filter with its policies, as a file that a running Envoy watches.
     ///
-    /// The bootstrap for it is made by `render envoy --watch FILE`. What the file says applies without a restart, from one
-    /// request to the next. Nothing is written unless the policies are valid.
+    /// `render envoy --watch FILE` makes the bootstrap for it. A change of the file takes effect without a restart,
+    /// from one request to the next. Nothing is written unless the policies are valid.
     #[command(after_help = ecds::EXAMPLE)]
     Ecds(ecds::Arguments),
-    /// Istio `WasmPlugins` that load the filter, and the `EnvoyFilters` that help it.
+    /// Print Istio `WasmPlugins` that load the filter, and the `EnvoyFilters` that help it.
     ///
-    /// Each carries every policy that can apply where it is loaded, so that however many are loaded on a workload, each
-    /// decides what all policies together decide.
+    /// Each `WasmPlugin` carries every policy that can apply where it is loaded. So each of them makes the decision of
+    /// all policies together, even if several are loaded on one workload.
     #[command(after_help = resources::WASM_PLUGIN_EXAMPLE)]
     WasmPlugin(resources::Arguments),
-    /// As wasm-plugin, with `TrafficExtensions`, which newer versions of Istio have in place of `WasmPlugins`.
+    /// Like wasm-plugin, but with `TrafficExtensions`, which newer versions of Istio have instead of `WasmPlugins`.
     #[command(after_help = resources::TRAFFIC_EXTENSION_EXAMPLE)]
     TrafficExtension(resources::Arguments),
 }
@@ -54,7 +54,7 @@ pub enum Arguments {
 /// Arguments of `mesh-authz render plugin-config`.
 #[derive(Debug, clap::Args)]
 pub struct PluginConfig {
-    /// Files, directories or patterns with policies, YAML or JSON; `-` is standard input.
+    /// Files, directories or patterns with policies, in YAML or JSON; `-` is standard input.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 
@@ -65,7 +65,7 @@ pub struct PluginConfig {
 /// Arguments of `mesh-authz render envoy-rbac`.
 #[derive(Debug, clap::Args)]
 pub struct EnvoyRbac {
-    /// Files, directories or patterns with policies, YAML or JSON; `-` is standard input.
+    /// Files, directories or patterns with policies, in YAML or JSON; `-` is standard input.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 
@@ -74,11 +74,11 @@ pub struct EnvoyRbac {
     #[command(flatten)]
     mesh: MeshOptions,
 
-    /// For TCP connections instead of HTTP requests.
+    /// Render for TCP connections instead of HTTP requests.
     #[arg(long)]
     tcp: bool,
 
-    /// The form of the output.
+    /// Output format.
     #[arg(long, value_enum, default_value = "yaml")]
     format: Format,
 }
@@ -113,7 +113,8 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
     Ok(Answer::Good)
 }
 
-/// Verifying tokens is another filter's part.
+/// Prints a note on standard error for each `RequestAuthentication`: it is skipped, because another filter verifies
+/// tokens.
 fn say_skipped(resources: &Resources) {
     for found in &resources.request_authentications {
         note(&format!("{}: RequestAuthentication {}: skipped", found.source.file.display(), found.authentication.name));

@@ -1,11 +1,11 @@
-//! Files that others read while they are replaced.
+//! Replaces files that other programs may read at the same time.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
-/// Gives a file this content, all at once: whoever opens it finds the old content or the new, and never a part, even after
-/// a power failure. Who may read it stays as it was.
+/// Gives a file this content in one step. A program that opens the file finds the old content or the new, never a part,
+/// even after a power failure. The permissions of an existing file stay the same.
 pub fn file(path: &Path, content: &str) -> io::Result<()> {
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
@@ -23,15 +23,15 @@ pub fn file(path: &Path, content: &str) -> io::Result<()> {
         fs::rename(&draft, path)
     })();
     if written.is_err() {
-        // What went wrong is the answer; that the draft stays, if it does, is not.
+        // Report the first error only, even if the draft cannot be removed.
         let _ = fs::remove_file(&draft);
         return written;
     }
-    // The name in the folder has to last as well.
+    // The folder's entry for the file has to reach the disk too.
     File::open(folder)?.sync_all()
 }
 
-/// A new file beside the one that is to be replaced: only within a file system is renaming done at once.
+/// Creates a new file in the folder of the file to be replaced, because a rename is atomic only within one file system.
 fn draft(folder: &Path, path: &Path) -> io::Result<(PathBuf, File)> {
     const MOST_LEFTOVERS: u32 = 100;
     let name = path.file_name().ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "names no file"))?;

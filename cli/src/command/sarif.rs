@@ -8,10 +8,10 @@ use serde_json::{Map, Value, json};
 use crate::lint::{CATALOGUE, Lint};
 use crate::load::finding::{Finding, Severity, SourceText};
 
-/// The rule of findings that no lint has made: the policy is refused.
+/// The rule of findings that do not come from a lint: the policy is refused.
 const INVALID: &str = "invalid";
 
-/// One run of `check`.
+/// The log of one run of `check`.
 pub fn log(findings: &[Finding]) -> Value {
     let lint = |Lint { code, name, summary, explanation, .. }: &Lint| {
         json!({
@@ -74,7 +74,7 @@ fn location(source: &SourceText, span: Option<Span>) -> Map<String, Value> {
     Map::from_iter([("physicalLocation".to_owned(), physical.into())])
 }
 
-/// The file as a reference: what is no character of a path there is percent-encoded.
+/// The file as a URI reference. Every byte that is not safe in the path of a URI is percent-encoded.
 fn uri(source: &SourceText) -> String {
     let path = source.file.to_string_lossy().replace('\\', "/");
     let mut uri = if source.file.is_absolute() { "file://".to_owned() } else { String::new() };

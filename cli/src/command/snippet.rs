@@ -1,4 +1,4 @@
-//! Findings for people: what is wrong and where, the line with a marker under the field, and what to do about it.
+//! Writes findings for people: what is wrong and where, the line with a marker under the field, and the hint.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -11,7 +11,7 @@ use crate::load::finding::{Finding, Severity, SourceText};
 
 const BOLD: Style = Style::new().bold();
 
-/// Writes a finding: `FILE:LINE:COLUMN: …` on a line of its own, and what belongs to it below.
+/// Writes a finding: the line `FILE:LINE:COLUMN: …`, and below it the marked source lines and the hint.
 pub fn finding(finding: &Finding, out: &mut String) {
     let color = match finding.severity {
         Severity::Error => AnsiColor::BrightRed,
@@ -20,7 +20,7 @@ pub fn finding(finding: &Finding, out: &mut String) {
     let style = color.on_default().bold();
     let code = finding.code.map_or_else(String::new, |code| format!(" {code}"));
     let kind = match (finding.severity, finding.code) {
-        // What is refused is said in the form that scripts read: without a word for it.
+        // Scripts read this form of an error: it has no severity and no code before the message.
         (Severity::Error, None) => String::new(),
         (severity, _) => format!("{style}{severity}{code}:{style:#} "),
     };
@@ -48,7 +48,7 @@ pub fn finding(finding: &Finding, out: &mut String) {
     let _infallible = writeln!(out, "{rendered}\n");
 }
 
-/// A line of a file with a marker under a part of it.
+/// Writes a line of a file, with a marker under a part of it.
 pub fn excerpt(source: &SourceText, span: Span, out: &mut String) {
     if let Some(snippet) = snippet(source, span, AnnotationKind::Primary, None, false) {
         let rendered = Renderer::styled().render(&[Group::with_level(Level::NOTE).element(snippet)]);
@@ -65,7 +65,8 @@ pub fn place(source: &SourceText, span: Option<Span>) -> String {
     }
 }
 
-/// The first line of a span; the whole text would be searched for it again and again.
+/// The first line of a span. The renderer gets only this line, because it would search the whole text for it every
+/// time.
 fn snippet<'s>(
     source: &'s SourceText,
     span: Span,
@@ -90,7 +91,7 @@ fn snippet<'s>(
     Some(if with_path { snippet.path(source.file.display().to_string()) } else { snippet })
 }
 
-/// What there is to see of a line around a part of it; a line can be a whole file.
+/// Cuts a line to the text around a part of it, because a line can be as long as a whole file.
 fn window(line: &str, part: Range<usize>) -> Option<(&str, Range<usize>)> {
     const AROUND: usize = 160;
     let end = part.end.min(part.start.saturating_add(AROUND));
@@ -106,7 +107,7 @@ fn window(line: &str, part: Range<usize>) -> Option<(&str, Range<usize>)> {
     Some((line.get(from..to)?, part.start.saturating_sub(from)..end.saturating_sub(from)))
 }
 
-/// Text from a file as a terminal can take it: control characters are escaped.
+/// Text from a file, made safe for a terminal: control characters are escaped.
 pub fn printable(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
     for character in text.chars() {

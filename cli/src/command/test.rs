@@ -1,4 +1,4 @@
-//! `mesh-authz test`: runs test files through the engine that enforces policies.
+//! `mesh-authz test`: runs test files with the engine that enforces policies.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -23,7 +23,7 @@ use crate::load::finding::SourceText;
 use crate::load::{self, InputError};
 use crate::testfile::{Test, TestFile, TestFileError};
 
-/// How many of the rules that do not match are shown under a test that fails.
+/// How many rules that do not match are shown under a test that fails.
 const SHOWN_MISSES: usize = 3;
 
 /// Arguments of `mesh-authz test`.
@@ -33,51 +33,54 @@ const SHOWN_MISSES: usize = 3;
   mesh-authz test --coverage policies/
   mesh-authz test --format junit 'policies/**/tests*.yaml' > results.xml
 
-Exit status: 0 every test passes; 1 one does not; 2 wrong usage or unreadable input.")]
+Exit status:
+  0  every test passes
+  1  a test fails; with --require-coverage, also if there is a rule that no test matches
+  2  wrong usage or unreadable input")]
 pub struct Arguments {
-    /// Test files, patterns, or directories, of whose files those with a `tests` field are run.
+    /// Test files, directories or patterns. In a directory, the files with a `tests` field are run.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 
-    /// The form of the output.
+    /// Output format.
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
 
-    /// Name the rules that no test matches.
+    /// List the rules that no test matches.
     #[arg(long)]
     coverage: bool,
 
-    /// As --coverage, and a rule that no test matches is a failure.
+    /// Like --coverage, and fail if there is a rule that no test matches.
     #[arg(long)]
     require_coverage: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Format {
-    /// For people, with an explanation under each test that fails.
+    /// Text for people, with an explanation under each test that fails.
     Human,
     /// One JSON object.
     Json,
-    /// XML as `JUnit` has it, which CI services read.
+    /// `JUnit` XML, which CI services read.
     Junit,
 }
 
-/// One file, run.
+/// The result of one test file.
 struct FileResult {
     file: String,
-    /// The tests, or why they could not be run.
+    /// The results of its tests, or why they could not be run.
     result: Result<Run, TestFileError>,
 }
 
-/// The tests of one file, run.
+/// The results of the tests of one file.
 struct Run {
-    /// The policies that do not apply to the workload.
+    /// The policies that do not apply to the workload, and why.
     notes: Vec<String>,
     tests: Vec<Tested>,
     rules: Vec<Covered>,
 }
 
-/// A test, run.
+/// The result of one test.
 #[derive(Serialize)]
 struct Tested {
     name: String,
@@ -85,7 +88,7 @@ struct Tested {
     passed: bool,
     expected: String,
     got: String,
-    /// Why it was decided so, for people; empty if the test passes.
+    /// The reason for the decision, for people; empty if the test passes.
     #[serde(serialize_with = "plain", skip_serializing_if = "str::is_empty")]
     explanation: String,
 }
@@ -93,12 +96,12 @@ struct Tested {
 /// A rule, and whether a test matches it.
 struct Covered {
     rule: RuleKey,
-    /// Where it stands, as the test file leads there.
+    /// `FILE:LINE:COLUMN` of the rule. FILE is the path that leads from the test file to it, not the canonical path.
     place: String,
     by_a_test: bool,
 }
 
-/// What a rule is known by: the file that it stands in, its policy, and its position.
+/// Identifies a rule: the file that contains it, its policy, and its index.
 type RuleKey = (PathBuf, String, usize);
 
 pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
@@ -122,7 +125,8 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
     Ok(if summary.failed > 0 || uncovered { Answer::Bad } else { Answer::Good })
 }
 
-/// The test files that arguments name. Of a directory's files, those that are test files; a file that is named is one.
+/// The test files that the arguments name. A file that is named counts as a test file. In a directory, only test
+/// files are taken.
 fn files(arguments: &[PathBuf]) -> Result<Vec<PathBuf>, InputError> {
     let mut files = Vec::new();
     for argument in arguments {
@@ -133,7 +137,7 @@ fn files(arguments: &[PathBuf]) -> Result<Vec<PathBuf>, InputError> {
         }
         let before = files.len();
         for file in found {
-            // What is no YAML may be meant as a test file, and is reported as what it is.
+            // A file that is not YAML may be meant as a test file: take it, so that its error is reported.
             if load::documents(&file).map_or(true, |all| all.iter().any(TestFile::is_one)) {
                 files.push(file);
             }
@@ -146,7 +150,7 @@ fn files(arguments: &[PathBuf]) -> Result<Vec<PathBuf>, InputError> {
     Ok(files)
 }
 
-/// A bar on standard error, for whoever waits there: none for a few files, and none where nobody looks.
+/// A progress bar on standard error. There is none for a few files, and none if standard error is not a terminal.
 fn progress(files: usize) -> ProgressBar {
     const FEW: usize = 20;
     if files <= FEW {
@@ -203,12 +207,12 @@ fn tested(file: &TestFile, engine: &Engine, test: &Test) -> Tested {
     }
 }
 
-/// A decision as a test file writes it, and why.
+/// A decision as a test file writes it, and its reason.
 fn got(decision: &Decision<'_>) -> String {
     format!("{}: {}", decision.outcome.verdict(), decision.outcome)
 }
 
-/// The rules of the file's policies, and which of them some test matches.
+/// The rules of the file's policies, and for each whether a test of the file matches it.
 fn coverage(file: &TestFile, engine: &Engine) -> Vec<Covered> {
     let matched = |test: &Test| {
         let request = test.request.to_request();
@@ -234,12 +238,12 @@ fn coverage(file: &TestFile, engine: &Engine) -> Vec<Covered> {
     covered.collect()
 }
 
-/// All files, run.
+/// The results of all files.
 struct Summary {
     outcomes: Vec<FileResult>,
     passed: usize,
     failed: usize,
-    /// Every rule: where it stands, and whether some test of some file matches it; `None` if nobody has asked.
+    /// Every rule, with its place and with whether a test of any file matches it. `None` if coverage is not requested.
     rules: Option<BTreeMap<RuleKey, (String, bool)>>,
 }
 
@@ -355,14 +359,14 @@ impl Summary {
     }
 }
 
-/// The characters that XML 1.0 has; others cannot stand in it, not even escaped.
+/// Keeps only the characters that XML 1.0 allows. It does not allow the others even if they are escaped.
 fn xml(text: &str) -> String {
     let is_one =
         |c: &char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..);
     text.chars().filter(is_one).collect()
 }
 
-/// What came of it, as JSON has it.
+/// The results, in the shape of the JSON output.
 #[derive(Serialize)]
 struct Json<'s> {
     passed: usize,
@@ -402,7 +406,7 @@ struct JsonRule<'s> {
     place: &'s str,
 }
 
-/// A text without its colours.
+/// Serializes a text without its colours.
 fn plain<S: serde::Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&strip_str(text))
 }

@@ -1,29 +1,29 @@
-//! What a request has of what a predicate looks at, for people.
+//! The values that a request has for the attribute that a predicate looks at, as text for people.
 
 use mesh_authz::policy::Predicate;
 use mesh_authz::request::metadata::JWT_AUTHN;
 use mesh_authz::request::{Address, Attributes as _, Lookup, Metadata, PeerName, Request, metadata, without_query};
 
-/// What a request has of something.
+/// What a request has for an attribute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Actual {
-    /// These values.
+    /// Its values, at least one.
     Values(Vec<String>),
-    /// None, and this is why.
+    /// No value. The text says why.
     Nothing(&'static str),
-    /// The request does not say.
+    /// Unknown: the request does not say whether it has a value.
     Unreadable,
 }
 
-/// A request, and where its token's claims are.
+/// A request, and the key that leads to the claims of its token.
 pub(super) struct RequestView<'r> {
     pub request: &'r Request,
-    /// The key under which `jwt_authn` puts the payload.
+    /// The metadata key under which `jwt_authn` stores the payload of the token.
     pub payload_key: &'r str,
 }
 
 impl RequestView<'_> {
-    /// What the request has of what a predicate looks at.
+    /// What the request has for the attribute that a predicate looks at.
     pub(super) fn actual(&self, predicate: &Predicate) -> Actual {
         let request = self.request;
         match predicate {
@@ -67,7 +67,7 @@ impl RequestView<'_> {
             }
             Predicate::Metadata { filter, key, .. } => {
                 match metadata_values(request.metadata().and_then(|all| all.get(filter.as_bytes(), &[key]))) {
-                    // A value in brackets is compared with the elements of a list, any other with a string.
+                    // As in policies: a value in brackets is an element of a list, any other value is a string.
                     Actual::Values(values) if is_list(request, filter, key) => {
                         Actual::Values(values.into_iter().map(|value| format!("[{value}]")).collect())
                     }

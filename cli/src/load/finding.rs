@@ -1,7 +1,7 @@
-//! What was found in files: mistakes, and what is probably not meant, each with its place.
+//! Findings in files: mistakes and likely mistakes, each with its place.
 //!
-//! A [`Diagnostic`] knows the field; a [`Finding`] knows the file and the line too, how bad it is, and which other places
-//! have to do with it.
+//! A [`Diagnostic`] knows the field. A [`Finding`] also knows the file, the line, the severity, and other places that
+//! are related to it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,33 +10,31 @@ use std::sync::{Arc, OnceLock};
 use mesh_authz::diagnostic::Diagnostic;
 use mesh_authz::document::{Node, Position, Span};
 
-/// A text that was read.
+/// A text, and the file that it was read from.
 #[derive(Debug)]
 pub struct SourceText {
     /// The file; `-` for standard input.
     pub file: PathBuf,
-    /// What it holds.
     pub text: String,
-    /// Where each line begins, once somebody has asked.
+    /// The byte at which each line begins; computed at the first use.
     lines: OnceLock<Vec<usize>>,
-    /// Whether a column is a byte, likewise.
+    /// Whether each character is one byte; computed at the first use.
     is_ascii: OnceLock<bool>,
 }
 
 impl SourceText {
-    /// This text of this file.
     #[must_use]
     pub fn new(file: PathBuf, text: String) -> Self {
         Self { file, text, lines: OnceLock::new(), is_ascii: OnceLock::new() }
     }
 
-    /// Whether each of its characters is one byte.
+    /// Whether each character of the text is one byte.
     #[must_use]
     pub fn is_ascii(&self) -> bool {
         *self.is_ascii.get_or_init(|| self.text.is_ascii())
     }
 
-    /// A line of it, counted from 1, without its end.
+    /// A line of the text, without its line break. Lines are counted from 1.
     #[must_use]
     pub fn line(&self, number: u32) -> Option<&str> {
         let lines = self.lines.get_or_init(|| {
@@ -48,12 +46,12 @@ impl SourceText {
     }
 }
 
-/// How bad a finding is.
+/// How serious a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// The input is refused as a whole.
     Error,
-    /// The input is accepted and probably not what its author meant.
+    /// The input is accepted, but probably not what its author meant.
     Warning,
 }
 
@@ -66,36 +64,35 @@ impl fmt::Display for Severity {
     }
 }
 
-/// Something wrong or doubtful in a file; prints as `FILE:LINE:COLUMN: …`.
+/// A mistake or a likely mistake in a file. It prints as `FILE:LINE:COLUMN: …`.
 #[derive(Clone, Debug)]
 pub struct Finding {
-    /// The file.
+    /// The file, with its text.
     pub source: Arc<SourceText>,
-    /// Where in it.
+    /// The place in the file; `None` if it is not known.
     pub span: Option<Span>,
-    /// How bad.
     pub severity: Severity,
-    /// The code of the lint, if one found it.
+    /// The code of the lint, if a lint found it.
     pub code: Option<&'static str>,
-    /// What.
+    /// The field, what is wrong with it, and the hint.
     pub diagnostic: Diagnostic,
-    /// Other places that have to do with it.
+    /// Other places that are related to it.
     pub related: Vec<Related>,
 }
 
-/// A place that a finding speaks of.
+/// Another place that a finding mentions.
 #[derive(Clone, Debug)]
 pub struct Related {
-    /// The file.
+    /// The file, with its text.
     pub source: Arc<SourceText>,
-    /// Where in it.
+    /// The place in the file; `None` if it is not known.
     pub span: Option<Span>,
-    /// What is there.
+    /// What is at this place.
     pub message: String,
 }
 
 impl Finding {
-    /// A mistake in a document of this source.
+    /// An error in a document of this source.
     #[must_use]
     pub fn error(source: &Arc<SourceText>, node: &Node, diagnostic: Diagnostic) -> Self {
         Self {
@@ -108,19 +105,19 @@ impl Finding {
         }
     }
 
-    /// What is wrong, without what to do about it: `POLICY: PATH: MESSAGE`.
+    /// The finding without its hint; prints as `policy POLICY: PATH: MESSAGE`.
     #[must_use]
     pub fn statement(&self) -> Diagnostic {
         Diagnostic { hint: None, ..self.diagnostic.clone() }
     }
 
-    /// The file.
+    /// The path of the file; `-` for standard input.
     #[must_use]
     pub fn file(&self) -> &Path {
         &self.source.file
     }
 
-    /// What findings are sorted by: the file, the place, then what is said.
+    /// The sort key of findings: file, place, severity, code, message.
     #[must_use]
     pub fn order(&self) -> impl Ord + '_ {
         (self.file(), self.span.map(|span| span.start), self.severity, self.code, &self.diagnostic.message)

@@ -1,4 +1,4 @@
-//! Policies from files, seen from one workload: which of them apply, and what they decide.
+//! The policies from files for one workload: which of them apply, and the engine that decides with them.
 
 use mesh_authz::config::Mesh;
 use mesh_authz::engine::Engine;
@@ -6,14 +6,14 @@ use mesh_authz::policy::scope::{NeedsLabels, Scope, Workload, scope};
 
 use crate::load::{Resource, Resources};
 
-/// Policies, and what their meaning depends on.
+/// Policies, and the workload and the mesh that their meaning depends on.
 #[derive(Debug)]
 pub struct PolicySet {
-    /// The policies, and what else the files hold.
+    /// The policies, and the other resources in the files.
     pub resources: Resources,
     /// The workload that they protect.
     pub workload: Workload,
-    /// The mesh that it is part of.
+    /// The mesh of the workload.
     pub mesh: Mesh,
 }
 
@@ -28,8 +28,8 @@ impl PolicySet {
         self.scopes().filter(|(_, scope)| *scope == Scope::Applies).map(|(resource, _)| resource)
     }
 
-    /// The first policy of which nobody can say whether it applies, since the workload's labels are unknown, and what it
-    /// has that asks for them.
+    /// The first policy that may or may not apply because the workload's labels are unknown, and the field of it that
+    /// needs the labels.
     #[must_use]
     pub fn missing_labels(&self) -> Option<(&Resource, NeedsLabels)> {
         let mut policies = self.resources.policies.iter();

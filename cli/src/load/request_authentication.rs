@@ -1,8 +1,8 @@
-//! The `RequestAuthentication` resource, typed: `security.istio.io/v1` and `v1beta1`, every field.
+//! The typed `RequestAuthentication` resource of `security.istio.io/v1` and `v1beta1`, with every field.
 //!
-//! It says which tokens a workload verifies. The filter never sees it: in a cluster Istio makes of it the filter that
-//! verifies tokens, and of a standalone Envoy's bootstrap the command does ([`crate::render::jwt`]). What Istio's
-//! admission check refuses is refused here.
+//! A `RequestAuthentication` says which tokens a workload verifies. Our filter never sees it. In a cluster, Istio turns
+//! it into the filter that verifies tokens. In the bootstrap of a standalone Envoy, the command does this
+//! ([`crate::render::jwt`]). This module refuses what Istio's admission check refuses.
 
 mod read;
 mod uri;
@@ -15,35 +15,36 @@ use mesh_authz::policy::{PolicyName, Target};
 pub use self::read::{KIND, request_authentication};
 pub use self::uri::{KeysUri, host_and_port};
 
-/// A whole resource.
+/// A `RequestAuthentication`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestAuthentication {
     /// `metadata.namespace` and `metadata.name`.
     pub name: PolicyName,
-    /// `spec.selector`, `spec.targetRef` and `spec.targetRefs`: which workloads it is for.
+    /// `spec.selector`, `spec.targetRef` and `spec.targetRefs`: the workloads that it is for.
     pub target: Target,
     /// `spec.jwtRules`.
     pub rules: Vec<JwtRule>,
 }
 
 impl RequestAuthentication {
-    /// Which workloads it is for.
+    /// The workloads that it is for, with its namespace.
     #[must_use]
     pub fn reach(&self) -> Reach<'_> {
         Reach { namespace: &self.name.namespace, target: &self.target }
     }
 }
 
-/// One of `jwtRules`: an issuer, and where its tokens are.
+/// One of `jwtRules`: an issuer, its keys, and where requests carry its tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JwtRule {
-    /// `issuer`; `None`: whoever signs with the keys.
+    /// `issuer`. `None`: any issuer that signs with the keys.
     pub issuer: Option<String>,
-    /// `audiences`; none: any.
+    /// `audiences`. Empty: any audience.
     pub audiences: Vec<String>,
     /// `jwks` and `jwksUri`.
     pub keys: Keys,
-    /// `fromHeaders`. With no place given anywhere, `Authorization: Bearer …` and the parameter `access_token`.
+    /// `fromHeaders`. If no header, parameter or cookie is given, tokens are taken from `Authorization: Bearer …` and
+    /// from the parameter `access_token`.
     pub from_headers: Vec<FromHeader>,
     /// `fromParams`.
     pub from_params: Vec<String>,
@@ -55,7 +56,7 @@ pub struct JwtRule {
     pub forward_original_token: bool,
     /// `outputClaimToHeaders`.
     pub output_claim_to_headers: Vec<ClaimToHeader>,
-    /// `timeout`, of fetching keys.
+    /// `timeout` for fetching the keys.
     pub timeout: Option<Duration>,
     /// `spaceDelimitedClaims`.
     pub space_delimited_claims: Vec<String>,
@@ -64,11 +65,11 @@ pub struct JwtRule {
 /// Where the keys that verify signatures come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Keys {
-    /// `jwks`: they stand here.
+    /// `jwks`: the keys themselves, as the text of a JSON Web Key Set.
     Inline(String),
-    /// `jwksUri`: they are fetched.
+    /// `jwksUri`: the URL that the keys are fetched from.
     Remote(KeysUri),
-    /// Neither: Istio asks the issuer where they are.
+    /// Neither: Istio asks the issuer where the keys are.
     Discovered,
 }
 
@@ -77,15 +78,15 @@ pub enum Keys {
 pub struct FromHeader {
     /// The header's name.
     pub name: String,
-    /// What stands before the token.
+    /// The text before the token in the header's value.
     pub prefix: String,
 }
 
 /// One of `outputClaimToHeaders`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimToHeader {
-    /// The header that is set.
+    /// The name of the header that is set.
     pub header: String,
-    /// The claim whose value it gets.
+    /// The name of the claim whose value the header gets.
     pub claim: String,
 }

@@ -1,7 +1,7 @@
-//! YAML, with the line and column of every value.
+//! Reads YAML, with the line and column of every value.
 //!
-//! Scalars are read as Kubernetes reads them, which is YAML 1.1: an unquoted `on` or `no` is a boolean, so that a file
-//! that the cluster refuses is refused here too. JSON is YAML.
+//! Scalars are read as Kubernetes reads them, which is YAML 1.1. For example, an unquoted `on` or `no` is a boolean. So
+//! a file that the cluster refuses is refused here too. JSON files are read as well, because JSON is YAML.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,28 +9,29 @@ use std::fmt;
 use mesh_authz::document::{Node, Place, Position, Span, Value};
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError};
 
-/// Deepest nesting, as in `serde_json`.
+/// Deepest nesting of lists and maps, the same as in `serde_json`.
 const DEEPEST: usize = 128;
 
-/// Most that one text may hold, aliases expanded: the bytes of its scalars, and as many for every value.
+/// Largest size of one text with its aliases expanded. The size is the bytes of all scalars, and `BYTES_OF_A_VALUE` for
+/// each value.
 const MOST_BYTES: usize = 256 << 20;
 const BYTES_OF_A_VALUE: usize = 64;
 
-/// The text is not YAML, or too much of it.
+/// The error that a text is not YAML, is nested too deeply, or is too large.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct YamlError {
-    /// Where.
+    /// The place of the mistake.
     pub position: Position,
     /// What is wrong.
     pub message: String,
     /// What to do about it.
     pub hint: Option<&'static str>,
-    /// Where the list or map begins that the text does not fit.
+    /// The start of the list or map that the text at this place does not fit into.
     pub within: Option<Position>,
 }
 
 impl YamlError {
-    /// A whole text is wrong.
+    /// An error that is about the whole text.
     #[must_use]
     pub fn new(message: String) -> Self {
         Self { position: Position { line: 1, column: 1 }, message, hint: None, within: None }
@@ -45,7 +46,7 @@ impl fmt::Display for YamlError {
 
 impl std::error::Error for YamlError {}
 
-/// Reads all documents of a text. Empty ones are left out.
+/// Reads all documents of a text. Empty documents are left out.
 ///
 /// # Errors
 /// The text is not YAML, is nested deeper than 128 levels, or expands to more than 256 MiB.
@@ -56,7 +57,7 @@ pub fn documents(text: &str) -> Result<Vec<Node>, YamlError> {
     }
 }
 
-/// As [`documents`], with those before the mistake, if there is one.
+/// Like [`documents`], but if there is a mistake, returns it together with the documents before it.
 #[must_use]
 pub fn read(text: &str) -> (Vec<Node>, Option<YamlError>) {
     let mut builder = Builder::default();
@@ -85,7 +86,7 @@ struct Open {
 
 enum Container {
     List(Vec<Node>),
-    /// The entries, and a key that waits for its value.
+    /// The complete entries, and a key whose value is not read yet.
     Map(Vec<(String, Node)>, Option<(String, Span)>),
 }
 
@@ -93,9 +94,9 @@ enum Container {
 struct Builder {
     documents: Vec<Node>,
     open: Vec<Open>,
-    /// Where the list or map that was completed last begins and ends.
+    /// The start and the end of the list or map that was completed last.
     ended: Option<(Position, Position)>,
-    /// Anchored values, with the size of each.
+    /// The values that have an anchor, with the size of each.
     anchors: HashMap<usize, (Value, usize)>,
     size: usize,
 }
@@ -112,7 +113,8 @@ impl Builder {
             }
             Event::SequenceStart(anchor, _) => self.start(Container::List(Vec::new()), anchor, span.start),
             Event::MappingStart(anchor, _) => self.start(Container::Map(Vec::new(), None), anchor, span.start),
-            // A closing bracket comes with what follows it on its line.
+            // The span of a closing bracket includes what follows it on its line, so its end is computed from its
+            // start.
             Event::SequenceEnd | Event::MappingEnd if span.start < span.end => {
                 let column = span.start.column.saturating_add(1);
                 self.end(Position { column, ..span.start })
@@ -128,12 +130,13 @@ impl Builder {
         }
     }
 
-    /// What the scanner does not understand, with the list or map that it does not fit: the outermost one that begins further
-    /// right, whether it was read to its end or not, or else the one that it stands in. Where that begins is often the mistake.
+    /// Makes the error for a text that the scanner does not understand. It names the list or map that the text does not
+    /// fit into. That is the outermost one that begins further to the right than the text, whether it is complete or
+    /// not. If there is none, it is the innermost one that contains the text. The mistake is often at its start.
     fn not_yaml(&self, error: &ScanError) -> YamlError {
         let position = position(*error.marker());
         let ended = self.ended.filter(|(start, end)| *end == position && start.column > position.column);
-        // A list may begin in the same column, and lack the dash of its next item.
+        // For a list, the same column counts too: the dash of its next item may be missing.
         let is_right = |open: &&Open| match open.container {
             Container::List(_) => open.start.column >= position.column,
             Container::Map(..) => open.start.column > position.column,
@@ -159,12 +162,12 @@ impl Builder {
             Container::List(items) => Value::List(items),
             Container::Map(entries, _) => Value::Map(entries),
         };
-        // What is in it was counted when it came.
+        // The content was counted when it was added. An anchored value needs its whole size, for its aliases.
         let size = if anchor == 0 { BYTES_OF_A_VALUE } else { size(&value) };
         self.add(value, anchor, size, Span { start, end })
     }
 
-    /// Puts a complete value where it belongs.
+    /// Adds a complete value to the list or map that contains it, or to the documents.
     fn add(&mut self, value: Value, anchor: usize, size: usize, span: Span) -> Result<(), YamlError> {
         self.size = self.size.saturating_add(size);
         if self.size > MOST_BYTES {
@@ -200,7 +203,7 @@ fn error(position: Position, message: &str) -> YamlError {
     YamlError { position, message: message.to_owned(), hint: None, within: None }
 }
 
-/// How much memory a value takes, about.
+/// The approximate memory that a value takes, in bytes.
 fn size(value: &Value) -> usize {
     let inner: usize = match value {
         Value::List(items) => items.iter().map(|item| size(&item.value)).sum(),
@@ -211,7 +214,7 @@ fn size(value: &Value) -> usize {
     inner.saturating_add(BYTES_OF_A_VALUE)
 }
 
-/// Keys are strings, whatever they look like.
+/// A key. A key is always a string, even if it looks like a boolean, a number or null.
 fn key(value: Value, position: Position) -> Result<String, YamlError> {
     match value {
         Value::String(text) => Ok(text),
@@ -222,7 +225,7 @@ fn key(value: Value, position: Position) -> Result<String, YamlError> {
     }
 }
 
-/// An unquoted scalar.
+/// The value of an unquoted scalar.
 fn plain(text: &str) -> Value {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
@@ -235,7 +238,7 @@ fn plain(text: &str) -> Value {
     number(text).map_or_else(|| Value::String(text.to_owned()), Value::Number)
 }
 
-/// Decimal, hexadecimal, octal or binary, with `_` between digits as YAML 1.1 allows.
+/// Reads a number: decimal, hexadecimal, octal or binary. `_` is allowed between digits, as in YAML 1.1.
 fn number(text: &str) -> Option<f64> {
     let digits = text.replace('_', "");
     let unsigned = digits.strip_prefix(['+', '-']).unwrap_or(&digits);

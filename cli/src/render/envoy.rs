@@ -1,7 +1,7 @@
-//! A whole bootstrap for a standalone Envoy that enforces these policies.
+//! Renders a complete bootstrap for a standalone Envoy that enforces the policies.
 //!
-//! It is the sidecar that ships, `envoy/backend.yaml`, with other addresses, files, workload and policies: the settings
-//! that decisions depend on stand there and nowhere else.
+//! The bootstrap is the sidecar that the project ships, `envoy/backend.yaml`, with other addresses, files, workload and
+//! policies. The settings that decisions depend on are in that file and nowhere else.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,46 +13,47 @@ use super::{WorkloadSettings, plugin_config_of};
 use crate::load::Resource;
 use crate::load::yaml;
 
-/// The sidecar that ships.
+/// The sidecar that the project ships.
 const TEMPLATE: &str = include_str!("../../../envoy/backend.yaml");
 
-/// The filter's name in it.
+/// The filter's name in the template.
 const FILTER: &str = "mesh_authz";
 
-/// What of the sidecar may be otherwise.
+/// The settings of the sidecar that can differ from the template. An address or a file that is not set stays the
+/// template's.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// Where it listens.
+    /// The address and port that Envoy listens on.
     pub listen: Option<SocketAddr>,
-    /// The application: a name or an address, and its port.
+    /// The application: a name or an IP address, and the port.
     pub upstream: Option<(String, u16)>,
-    /// Where it is administered.
+    /// The address and port of Envoy's admin interface.
     pub admin: Option<SocketAddr>,
-    /// The filter's file.
+    /// The file with the filter's Wasm module.
     pub wasm: Option<String>,
-    /// A file that Envoy watches, which has the filter and its policies; without it, both stand in the bootstrap.
+    /// A file that Envoy watches, with the filter and its policies. If it is not set, both are in the bootstrap.
     pub watch: Option<String>,
-    /// Whether, and with which certificate, it speaks TLS.
+    /// Whether the listener uses TLS, and with which certificate.
     pub tls: Tls,
-    /// Verifies tokens, before the policies are asked.
+    /// The filter that verifies tokens, before the policies are evaluated.
     pub jwt_authn: Option<Value>,
-    /// Where the keys for that come from.
+    /// The clusters from which that filter fetches its keys.
     pub clusters: Vec<Value>,
 }
 
-/// What protects the sidecar's listener.
+/// The protection of the sidecar's listener.
 #[derive(Clone, Debug)]
 pub enum Tls {
-    /// Mutual TLS; files that are not named are the template's.
+    /// Mutual TLS. Files that are not named are the template's.
     Mutual {
-        /// The chain of certificates.
+        /// The certificate chain.
         certificate: Option<String>,
-        /// Its private key.
+        /// The private key of the certificate.
         key: Option<String>,
-        /// Who may certify peers.
+        /// The certificate authority of the peers.
         authority: Option<String>,
     },
-    /// Nothing: no peer has an identity.
+    /// No TLS: no peer has an identity.
     Plaintext,
 }
 
@@ -62,7 +63,7 @@ impl Default for Tls {
     }
 }
 
-/// A place that the template does not have: never, unless `envoy/backend.yaml` changes its shape.
+/// The error that the template lacks a place. It cannot occur unless `envoy/backend.yaml` changes its shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateError(pub String);
 
@@ -78,12 +79,12 @@ const MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/t
 const CLUSTERS: &str = "/static_resources/clusters";
 const TLS: &str = "/transport_socket/typed_config/common_tls_context";
 
-/// The bootstrap.
+/// Renders the bootstrap.
 ///
-/// The workload stands in the node's metadata, where the filter looks for it, as in a cluster.
+/// The workload is in the node's metadata, where the filter looks for it, as in a cluster.
 ///
 /// # Errors
-/// The template has another shape than this function knows.
+/// The template does not have the shape that this function expects.
 pub fn bootstrap(
     policies: &[&Resource],
     workload: &WorkloadSettings,
@@ -125,10 +126,10 @@ pub fn bootstrap(
     Ok(bootstrap)
 }
 
-/// What a file has to hold that [`Settings::watch`] names: the filter with this plugin configuration.
+/// The content of the file that [`Settings::watch`] names: the filter with this plugin configuration.
 ///
 /// # Errors
-/// The template has no filter.
+/// The template does not have the filter.
 pub fn watched(config: &Node, wasm: &str, version: &str) -> Result<Value, TemplateError> {
     let mut filter = http_filter(FILTER)?;
     configure(&mut filter, json!(config), Some(wasm))?;
@@ -151,9 +152,11 @@ fn configure(filter: &mut Value, config: Value, wasm: Option<&str>) -> Result<()
     Ok(())
 }
 
-/// The filter as whatever this file says. There is no default: while the file says nothing valid, no request passes.
+/// The filter that Envoy loads from this file. There is no default: while Envoy has no valid configuration from the
+/// file, no request passes.
 fn watching(file: &str) -> Value {
-    // Envoy sees a file come into a folder that it watches; and a link to another folder, as Kubernetes mounts one.
+    // Envoy notices when a file, or a link to another folder as in a Kubernetes mount, is moved into a folder that it
+    // watches.
     let (folder, name) = file.rsplit_once('/').unwrap_or((".", file));
     let folder = if folder.is_empty() { "/" } else { folder };
     json!({
@@ -171,10 +174,10 @@ fn watching(file: &str) -> Value {
     })
 }
 
-/// The filter that tells ours what it cannot see by itself, as the template has it.
+/// The template's `set_filter_state` filter, which tells our filter what it cannot see by itself.
 ///
 /// # Errors
-/// The template has none.
+/// The template does not have it.
 pub fn set_filter_state() -> Result<Value, TemplateError> {
     http_filter("envoy.filters.http.set_filter_state")
 }
@@ -186,7 +189,7 @@ fn http_filter(name: &str) -> Result<Value, TemplateError> {
     found.cloned().ok_or_else(|| TemplateError(name.to_owned()))
 }
 
-/// A cluster of one endpoint: a name is asked for over DNS.
+/// A cluster with one endpoint. If the host is a name, Envoy resolves it over DNS.
 #[must_use]
 pub fn cluster(name: &str, host: &str, port: u16) -> Value {
     let mut cluster = json!({
@@ -201,7 +204,7 @@ pub fn cluster(name: &str, host: &str, port: u16) -> Value {
         && let Some(fields) = cluster.as_object_mut()
     {
         fields.insert("type".to_owned(), json!("STRICT_DNS"));
-        // `localhost` has two addresses, and most servers listen at the older one.
+        // `localhost` has an IPv4 and an IPv6 address, and most servers listen on the IPv4 address.
         fields.insert("dns_lookup_family".to_owned(), json!("V4_PREFERRED"));
     }
     cluster
@@ -217,7 +220,7 @@ fn template() -> Result<Value, TemplateError> {
     Ok(json!(document))
 }
 
-/// Who this is. A name is only for Envoy's own messages.
+/// The node: the workload's namespace and labels. The names `id` and `cluster` are only for Envoy's own messages.
 fn node(workload: &WorkloadSettings) -> Value {
     let labels = || workload.labels.iter().flatten();
     let app = labels().find(|(key, _)| key == "app").map_or(FILTER, |(_, value)| value);

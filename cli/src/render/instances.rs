@@ -1,29 +1,34 @@
-//! Which instances of the filter a cluster needs, and which policies each has to carry.
+//! Plans which instances of the filter a cluster needs, and which policies each instance carries.
 //!
-//! Each `WasmPlugin` or `TrafficExtension` of Istio is a filter of its own on every workload that it selects, and a
-//! request must pass all of them; but policies are combined per workload, where ALLOW policies are a union: an instance
-//! that has one of two ALLOW policies refuses what the other allows, and one that lacks a DENY policy allows what that
-//! refuses. So the resources are made such that every instance decides alone what all policies together decide:
+//! Each `WasmPlugin` or `TrafficExtension` of Istio is a separate filter on every workload that it selects, and a
+//! request must pass all of these filters. But policies are combined per workload, where the ALLOW policies are a
+//! union. An instance with only one of two ALLOW policies refuses what the other one allows. An instance that lacks a
+//! DENY policy allows what this policy refuses. So every instance must make the decision of all policies together on
+//! its own:
 //!
-//! 1. **An instance carries every policy that can apply to any workload it is loaded on.** Which of them do, it decides
-//!    when it is loaded, from the namespace and the labels in the node's metadata. A policy is left out only if it
-//!    provably applies to none of these workloads: both are bound to namespaces, and those differ; or both name a value
-//!    of one label, and those differ. Carrying too much is never wrong.
-//! 2. **Where a policy applies, an instance is loaded.** There is one for every namespace and selector that policies
-//!    have; one whose workloads another selects as well is left out, since that one carries what it would.
+//! 1. **An instance carries every policy that can apply to any workload it is loaded on.** When the instance is loaded,
+//!    it decides which of them apply, from the namespace and the labels in the node's metadata. A policy is left out
+//!    only if it provably applies to none of the instance's workloads. This is so if both the policy and the instance
+//!    are bound to namespaces, and these differ; or if both name a value of the same label, and these values differ. To
+//!    carry too many policies is never wrong.
+//! 2. **Where a policy applies, an instance is loaded.** There is one instance for every namespace and selector that
+//!    policies have. An instance is left out if another one also selects all of its workloads, because the other one
+//!    carries its policies too.
 //!
-//! By 1, every instance on a workload decides as the policies that apply to the workload do, so all of them together
-//! decide the same. By 2, there is at least one. Overlapping selectors therefore do no harm, and neither does order.
+//! By 1, every instance on a workload makes the decision of the policies that apply to the workload, so all instances
+//! together make the same decision. By 2, there is at least one instance. Therefore selectors may overlap, and the
+//! order of the instances does not matter.
 //!
-//! **Directions.** Without `match`, Istio loads such a filter on a sidecar's outgoing listeners too, and an ALLOW
-//! policy would refuse what its workload asks of others. `match: [{mode: SERVER}]` says incoming; but to Istio a
-//! gateway is a client, and that leaves it out. So what selects workloads is rendered for sidecars, with the `match`;
-//! and gateways, known by their labels, get instances of their own without one.
+//! **Directions.** Without `match`, Istio also loads such a filter on the outgoing listeners of a sidecar. There an
+//! ALLOW policy would refuse the requests that the workload sends to others. `match: [{mode: SERVER}]` restricts the
+//! filter to incoming listeners. But for Istio a gateway is a client, so this `match` leaves out gateways. So an
+//! instance that selects workloads is rendered for sidecars, with the `match`. Gateways, which are recognized by their
+//! labels, get instances of their own, without a `match`.
 //!
-//! **Gateways and waypoints.** A policy with `targetRefs` to a Gateway gets an instance with the same target. A
-//! waypoint's filter protects one service and has to be told which, and is told the waypoint's name: hence
-//! [`Waypoint`]. Since one filter cannot serve a whole waypoint and know each request's service, policies for both at
-//! once are refused.
+//! **Gateways and waypoints.** A policy with `targetRefs` to a Gateway gets an instance with the same target. A filter
+//! on a waypoint protects one service. The filter must be told which service, and it is told the waypoint's name; this
+//! is what [`Waypoint`] is for. One filter cannot serve a whole waypoint and also know the service of each request. So
+//! policies are refused if some are for a whole waypoint and others for one of its services.
 
 use std::collections::BTreeSet;
 
@@ -34,7 +39,8 @@ use mesh_authz::policy::{AuthorizationPolicy, Target, TargetKind, TargetReferenc
 use crate::load::Resource;
 use crate::load::finding::Finding;
 
-/// Labels that gateways carry: those of Istio's installers, and those it deploys for the Gateway API.
+/// Labels that gateways carry: the labels from Istio's installers, and the label of gateways that Istio deploys for the
+/// Gateway API.
 pub const GATEWAY_LABELS: [(&str, &str); 5] = [
     ("istio", "ingressgateway"),
     ("istio", "egressgateway"),
@@ -43,37 +49,35 @@ pub const GATEWAY_LABELS: [(&str, &str); 5] = [
     ("gateway.istio.io/managed", "istio.io-gateway-controller"),
 ];
 
-/// Whether all workloads that a policy selects are gateways, by what is known of their labels.
+/// Whether the labels in a policy's selector show that all workloads that it selects are gateways.
 #[must_use]
 pub fn selects_gateways(policy: &AuthorizationPolicy) -> bool {
     let Target::Labels(labels) = &policy.target else { return false };
     labels.iter().any(|(key, value)| key == ISTIO_LABEL || GATEWAY_LABELS.contains(&(key, value)))
 }
 
-/// The key of the label by which Istio's parts are known; of those with a proxy, all are gateways.
+/// The key of the label that Istio's own components carry. All of these components that have a proxy are gateways.
 const ISTIO_LABEL: &str = "istio";
 
-/// What is known of the topology.
+/// What the command knows about the cluster.
 #[derive(Clone, Debug)]
 pub struct Topology<'m> {
-    /// The namespace whose policies are for every workload.
+    /// The namespace whose policies are for workloads in every namespace.
     pub root_namespace: &'m str,
-    /// Whoever carries one of these labels is a gateway; none: nobody that policies select is.
+    /// A workload with one of these labels is a gateway. Empty: no workload that policies select is a gateway.
     pub gateways: &'m [(String, String)],
     /// The waypoint to render for.
     pub waypoint: Option<&'m Waypoint>,
 }
 
-/// A waypoint.
+/// The namespace and the name of a waypoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waypoint {
-    /// Its namespace.
     pub namespace: String,
-    /// Its name.
     pub name: String,
 }
 
-/// What a resource is attached to, in its namespace or, from the root namespace, everywhere.
+/// What a resource is attached to: in its own namespace or, for a selector in the root namespace, in every namespace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Attachment {
     /// The workloads with these labels.
@@ -86,53 +90,51 @@ pub enum Attachment {
     ServiceEntry(String),
 }
 
-/// Which listeners of a workload.
+/// The listeners of a workload that an instance is loaded on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Direction {
-    /// A sidecar's incoming ones.
+    /// The incoming listeners of a sidecar.
     Inbound,
-    /// All: it is no sidecar.
+    /// All listeners, because the workload is not a sidecar.
     Any,
 }
 
 /// A resource's place: its namespace and what it is attached to there.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Location {
-    /// The namespace.
     pub namespace: String,
-    /// The rest.
     pub attachment: Attachment,
 }
 
-/// One extension resource.
+/// One extension resource: a `WasmPlugin` or a `TrafficExtension`.
 #[derive(Clone, Debug)]
 pub struct Instance<'r> {
-    /// Where it is loaded.
+    /// The place that it is loaded in.
     pub place: Location,
-    /// On which listeners.
+    /// The listeners that it is loaded on.
     pub traffic: Direction,
-    /// What the filter is told of the waypoint that it is loaded on.
+    /// What the filter is told about the waypoint that it is loaded on.
     pub waypoint: Option<Gateway>,
-    /// What it carries, by name.
+    /// The policies that it carries, sorted by name.
     pub policies: Vec<&'r Resource>,
 }
 
-/// What a cluster needs.
+/// The resources that a cluster needs.
 #[derive(Debug, Default)]
 pub struct Plan<'r> {
-    /// The extension resources, by place.
+    /// The extension resources, one for each place.
     pub instances: Vec<Instance<'r>>,
-    /// Where Envoy has to tell the filter what it cannot see by itself.
+    /// The places where Envoy has to tell the filter what it cannot see by itself.
     pub needs_filter_state: Vec<Location>,
-    /// Policies that apply to nothing, in any cluster.
+    /// Policies that apply to nothing, whatever the cluster.
     pub idle: Vec<&'r Resource>,
-    /// Policies for every waypoint, which are rendered for one.
+    /// Policies that are for every waypoint, but are rendered for one.
     pub for_one_waypoint: Vec<&'r Resource>,
     /// Policies that cannot be rendered.
     pub refused: Vec<Finding>,
 }
 
-/// Workloads, as far as a resource or a policy says which. `None`: of any namespace.
+/// A set of workloads, as a resource or a policy describes it. If `namespace` is `None`, they are in any namespace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct WorkloadSet {
     namespace: Option<String>,
@@ -145,13 +147,14 @@ impl WorkloadSet {
         Self { namespace, labels: labels.clone() }
     }
 
-    /// A gateway's namespace is that of what names it, the root namespace included, and its label has its name.
+    /// A gateway is in the namespace of the resource or policy that names it, even if that is the root namespace. The
+    /// value of its label is its name.
     fn of_gateway(namespace: &str, name: &str) -> Self {
         let label = (GATEWAY_NAME_LABEL.to_owned(), name.to_owned());
         Self { namespace: Some(namespace.to_owned()), labels: BTreeSet::from([label]) }
     }
 
-    /// Whether a workload may be in both.
+    /// Whether a workload may be in both sets.
     fn meets(&self, other: &Self) -> bool {
         let namespaces_differ =
             self.namespace.is_some() && other.namespace.is_some() && self.namespace != other.namespace;
@@ -161,7 +164,7 @@ impl WorkloadSet {
         !namespaces_differ && !self.labels.iter().any(differs)
     }
 
-    /// Whether every workload of the other is in this one.
+    /// Whether every workload of the other set is in this one.
     fn covers(&self, other: &Self) -> bool {
         (self.namespace.is_none() || self.namespace == other.namespace) && self.labels.is_subset(&other.labels)
     }
@@ -172,7 +175,7 @@ impl WorkloadSet {
     }
 }
 
-/// What a target reference is to the topology.
+/// What a target reference means in the topology.
 enum ResolvedTarget {
     Gateway(String),
     Waypoint,
@@ -198,7 +201,7 @@ impl Topology<'_> {
         }
     }
 
-    /// The label by which everything in this reach is a gateway.
+    /// The label that shows that all workloads in this set are gateways, if there is one.
     fn gateway_label<'l>(&self, reach: &'l WorkloadSet) -> Option<&'l (String, String)> {
         let is_gateways = |label: &&(String, String)| {
             self.gateways.contains(label) || (label.0 == ISTIO_LABEL && !self.gateways.is_empty())
@@ -211,7 +214,7 @@ impl Topology<'_> {
         references.iter().map(|reference| self.meaning(reference, &policy.name.namespace)).collect()
     }
 
-    /// The workloads, waypoints left out, that a policy is for.
+    /// The workloads that a policy is for, without waypoints.
     fn reaches(&self, policy: &AuthorizationPolicy) -> Vec<WorkloadSet> {
         let namespace = &policy.name.namespace;
         match &policy.target {
@@ -230,7 +233,7 @@ impl Topology<'_> {
     }
 }
 
-/// The instances for these policies.
+/// Plans the instances for these policies.
 #[must_use]
 pub fn plan<'r>(resources: &'r [Resource], topology: &Topology<'_>) -> Plan<'r> {
     let mut policies: Vec<&Resource> = resources.iter().collect();
@@ -254,7 +257,7 @@ pub fn plan<'r>(resources: &'r [Resource], topology: &Topology<'_>) -> Plan<'r> 
             plan.instances.push(instance(place, Direction::Inbound, carried(reach)));
         }
     }
-    // Of all that is selected, not of the widest only: what else a policy selects, a label that names a gateway says.
+    // Use all sets that policies select, not only the widest ones: a narrower set may have a gateway's label.
     for reach in gateways(&selected, topology) {
         plan.instances.push(instance(reach.place(topology.root_namespace), Direction::Any, carried(&reach)));
     }
@@ -290,14 +293,14 @@ pub fn plan<'r>(resources: &'r [Resource], topology: &Topology<'_>) -> Plan<'r> 
     plan
 }
 
-/// Without those that another one covers.
+/// The sets that no other set covers.
 fn widest(reaches: &BTreeSet<WorkloadSet>) -> Vec<WorkloadSet> {
     let is_covered = |reach: &WorkloadSet| reaches.iter().any(|other| other != reach && other.covers(reach));
     reaches.iter().filter(|reach| !is_covered(reach)).cloned().collect()
 }
 
-/// The gateways among the workloads that policies select: by namespace, since the resource cannot be bound to fewer
-/// without becoming many, and one that carries what does not apply is not wrong.
+/// The gateways among the workloads that policies select: one set for each namespace and gateway label. Smaller sets
+/// would need many resources instead of one. It is not wrong if a resource carries policies that do not apply.
 fn gateways(selected: &BTreeSet<WorkloadSet>, topology: &Topology<'_>) -> Vec<WorkloadSet> {
     let mut reaches = BTreeSet::new();
     for reach in selected {
@@ -305,7 +308,7 @@ fn gateways(selected: &BTreeSet<WorkloadSet>, topology: &Topology<'_>) -> Vec<Wo
             namespace: reach.namespace.clone(),
             labels: BTreeSet::from([label.clone()]),
         };
-        // Whoever carries one of the labels is found by that one.
+        // If the set itself has a gateway label, this label alone finds its workloads.
         match topology.gateway_label(reach) {
             Some(label) => reaches.extend([of(label)]),
             None => reaches.extend(topology.gateways.iter().map(of).filter(|gateways| gateways.meets(reach))),
@@ -314,7 +317,7 @@ fn gateways(selected: &BTreeSet<WorkloadSet>, topology: &Topology<'_>) -> Vec<Wo
     widest(&reaches)
 }
 
-/// The instances on a waypoint: one for all of it, or one for each service.
+/// Adds the instances on a waypoint: one for the whole waypoint, or one for each service.
 fn on_waypoint<'r>(plan: &mut Plan<'r>, targeted: &[&'r Resource], topology: &Topology<'_>, waypoint: &Waypoint) {
     let (mut whole, mut services): (Vec<&Resource>, Vec<(Location, Vec<&Resource>)>) = (Vec::new(), Vec::new());
     for resource in targeted {

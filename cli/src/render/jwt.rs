@@ -1,6 +1,6 @@
-//! The filter that verifies tokens, `envoy.filters.http.jwt_authn`, as Istio's control plane makes it of
-//! `RequestAuthentications`; and, since a standalone Envoy fetches keys by itself, the clusters that it fetches them
-//! from.
+//! Renders the filter that verifies tokens, `envoy.filters.http.jwt_authn`, as Istio's control plane generates it from
+//! `RequestAuthentications`. A standalone Envoy fetches keys by itself, so the clusters that it fetches them from are
+//! rendered too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -11,28 +11,34 @@ use serde_json::{Map, Value, json};
 
 use crate::load::request_authentication::{JwtRule, Keys, KeysUri};
 
-/// How long fetching keys may take unless a rule says otherwise, as in Istio.
+/// The timeout for fetching keys if a rule does not set one, as in Istio.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long keys are kept, as in Istio.
+/// How long Envoy keeps keys, as in Istio.
 const KEPT: &str = "300s";
 
-/// Claims that are lists of words with spaces between them, whatever a rule says, as in Istio.
+/// Claims that are lists of words separated by spaces, for every rule, as in Istio.
 const SPACE_DELIMITED: [&str; 2] = ["permission", "scope"];
 
-/// The filter for these rules, and its clusters; without rules there is none.
+/// The filter for these rules, and its clusters. `None` if there are no rules.
 ///
-/// A request without a token passes, and so does one with valid tokens; one with a token that is not valid does not.
-/// Routes are chosen anew after verification on gateways only, as in Istio. `authorities` is the file of the
-/// certificate authorities that may vouch for whoever hands out the keys.
+/// | request | passes |
+/// | --- | --- |
+/// | without a token | yes |
+/// | with valid tokens | yes |
+/// | with a token that is not valid | no |
 ///
-/// Keys that Istio would ask the issuer for ([`Keys::Discovered`]) are none: no token can be valid.
+/// After the verification, only a gateway chooses the route again, as in Istio. `authorities` is the file with the
+/// certificate authorities for the servers that the keys are fetched from.
+///
+/// A rule whose keys Istio would ask the issuer for ([`Keys::Discovered`]) has no keys here: none of its tokens is
+/// valid.
 #[must_use]
 pub fn filter(rules: &[&JwtRule], is_gateway: bool, authorities: &str) -> Option<(Value, Vec<Value>)> {
     if rules.is_empty() {
         return None;
     }
-    // Istio numbers them by issuer.
+    // Istio numbers the providers in the order of the issuers.
     let mut rules = rules.to_vec();
     rules.sort_by_key(|rule| &rule.issuer);
     let mut providers = Map::new();
@@ -58,8 +64,8 @@ pub fn filter(rules: &[&JwtRule], is_gateway: bool, authorities: &str) -> Option
     Some((filter, clusters.into_values().collect()))
 }
 
-/// A token of each, if there is one. Where several have their tokens in one place, each refuses the tokens of the
-/// others, so that a token that one of them accepts is enough.
+/// The requirement that each provider's token is valid or missing. If several providers take their tokens from the same
+/// place, each refuses the tokens of the others. So a token that one provider accepts is enough.
 fn requirement(names: &[String]) -> Value {
     let optional = |name: &String| any(vec![json!({ "provider_name": name }), json!({ "allow_missing": {} })]);
     if let [only] = names {
@@ -103,7 +109,7 @@ fn provider(rule: &JwtRule, is_gateway: bool) -> Value {
                     "timeout": seconds(timeout.unwrap_or(PATIENCE)),
                 },
                 "cache_duration": KEPT,
-                // Fetched before the first request comes, and again before they are too old.
+                // Envoy fetches the keys before the first request comes, and again before they are too old.
                 "async_fetch": {},
             }),
         ),
@@ -141,7 +147,7 @@ fn provider(rule: &JwtRule, is_gateway: bool) -> Value {
     provider.into()
 }
 
-/// A duration as protobuf's JSON has it.
+/// A duration in protobuf's JSON format.
 fn seconds(duration: Duration) -> String {
     let (seconds, milliseconds) = (duration.as_secs(), duration.subsec_millis());
     if milliseconds == 0 { format!("{seconds}s") } else { format!("{seconds}.{milliseconds:03}s") }
@@ -161,11 +167,11 @@ fn cluster(uri: &KeysUri, authorities: &str) -> Value {
             "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
             "common_tls_context": { "validation_context": {
                 "trusted_ca": { "filename": authorities },
-                // An authority vouches for many; only this one has the keys.
+                // The authorities certify many servers; only this server has the keys.
                 "match_typed_subject_alt_names": [{ "san_type": kind, "matcher": { "exact": uri.host } }],
             } },
         });
-        // A server is asked for by its name, and an address is none (RFC 6066).
+        // The server name in a TLS handshake must be a name, not an address (RFC 6066).
         if let (Some(tls), "DNS") = (tls.as_object_mut(), kind) {
             tls.insert("sni".to_owned(), json!(uri.host));
         }

@@ -1,5 +1,5 @@
-//! The Kubernetes resources that make Istio load the filter: `WasmPlugin` or `TrafficExtension`, and the `EnvoyFilter`
-//! that tells the filter what it cannot see by itself.
+//! Renders the Kubernetes resources that make Istio load the filter: `WasmPlugin` or `TrafficExtension`, and the
+//! `EnvoyFilter` that tells the filter what it cannot see by itself.
 
 use std::hash::Hasher as _;
 
@@ -11,7 +11,7 @@ use super::envoy::{self, TemplateError};
 use super::instances::{Attachment, Direction, Instance, Location};
 use super::{WorkloadSettings, plugin_config_of};
 
-/// Longest name: some of what Istio derives from it is a label's value.
+/// Longest name of a resource. Istio derives some label values from it, and label values have this limit.
 const LONGEST_NAME: usize = 63;
 
 /// The kinds of resources that load a filter.
@@ -19,16 +19,16 @@ const LONGEST_NAME: usize = 63;
 pub enum ExtensionKind {
     /// `extensions.istio.io/v1alpha1` `WasmPlugin`.
     WasmPlugin,
-    /// Its successor.
+    /// `TrafficExtension`, the successor of `WasmPlugin`.
     TrafficExtension,
 }
 
 /// Where Istio gets the filter.
 #[derive(Clone, Debug)]
 pub struct Image {
-    /// `oci://`, `https://`, `http://` or `file://`.
+    /// A URL that begins with `oci://`, `https://`, `http://` or `file://`.
     pub url: String,
-    /// The checksum of the module or the image.
+    /// The SHA-256 checksum of the module or the image, in hexadecimal.
     pub sha256: Option<String>,
     /// The secret with the registry's credentials, in the resource's namespace.
     pub pull_secret: Option<String>,
@@ -43,7 +43,7 @@ pub fn extension(kind: ExtensionKind, instance: &Instance<'_>, image: &Image, me
     let mut set = |name: &str, value: Value| module.insert(name.to_owned(), value);
     set("type", json!("HTTP"));
     set("url", json!(image.url));
-    // While the filter cannot run, no request passes.
+    // If the filter cannot run, no request passes.
     set("failStrategy", json!("FAIL_CLOSE"));
     set("pluginConfig", json!(config));
     if let Some(sha256) = &image.sha256 {
@@ -53,7 +53,7 @@ pub fn extension(kind: ExtensionKind, instance: &Instance<'_>, image: &Image, me
         set("imagePullSecret", json!(secret));
     }
     let mut spec = Map::new();
-    // After Istio has verified tokens, before its own policies.
+    // The filter runs after Istio has verified tokens, and before Istio's own policies.
     spec.insert("phase".to_owned(), json!("AUTHZ"));
     if instance.traffic == Direction::Inbound {
         spec.insert("match".to_owned(), json!([{ "mode": "SERVER" }]));
@@ -72,7 +72,7 @@ pub fn extension(kind: ExtensionKind, instance: &Instance<'_>, image: &Image, me
     resource("extensions.istio.io/v1alpha1", name, &instance.place, &spec)
 }
 
-/// The resource that puts the helping filter before all others.
+/// The resource that inserts the `set_filter_state` filter before all other filters.
 ///
 /// # Errors
 /// See [`envoy::set_filter_state`].
@@ -90,7 +90,7 @@ pub fn envoy_filter(place: &Location) -> Result<Value, TemplateError> {
         })
     };
     let mut spec = Map::new();
-    // To Istio a waypoint's listeners are a sidecar's.
+    // For Istio, the listeners of a waypoint are those of a sidecar.
     spec.insert("configPatches".to_owned(), ["SIDECAR_INBOUND", "GATEWAY"].iter().map(patch).collect());
     attach(&mut spec, place, |labels| ("workloadSelector", json!({ "labels": labels })));
     Ok(resource("networking.istio.io/v1alpha3", "EnvoyFilter", place, &spec))
@@ -130,7 +130,8 @@ fn resource(version: &str, kind: &str, place: &Location, spec: &Map<String, Valu
     })
 }
 
-/// A name that depends on the place alone: readable, and different from every other place's in the namespace.
+/// A name that depends only on the place. It is readable, and differs from the name of every other place in the
+/// namespace.
 fn name(attachment: &Attachment) -> String {
     let (readable, exact) = match attachment {
         Attachment::Selector(labels) if labels.is_empty() => return "mesh-authz".to_owned(),
@@ -142,7 +143,7 @@ fn name(attachment: &Attachment) -> String {
         Attachment::Service(name) => (format!("service-{name}"), json!({ "service": name })),
         Attachment::ServiceEntry(name) => (format!("serviceentry-{name}"), json!({ "serviceEntry": name })),
     };
-    // Names must be the same from release to release, and so must their hash.
+    // Names must stay the same from release to release, so their hash must too.
     let mut hasher = FnvHasher::default();
     hasher.write(exact.to_string().as_bytes());
     let hash = format!("{:016x}", hasher.finish());

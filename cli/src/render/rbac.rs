@@ -1,7 +1,7 @@
 //! The RBAC filters that Istio's control plane generates for Envoy from the same policies.
 //!
-//! They are what the filter is compared with: its decisions have to be those of Envoy's own RBAC filter with this
-//! configuration. Shape, order and names are Istio's; the CUSTOM action, which needs providers, is not rendered.
+//! Our filter is compared with them: its decisions must be the same as those of Envoy's own RBAC filter with this
+//! configuration. Shape, order and names are Istio's. The CUSTOM action is not rendered, because it needs providers.
 
 use mesh_authz::attribute::Side;
 use mesh_authz::identity::{SCHEME, TrustDomains};
@@ -12,12 +12,13 @@ use mesh_authz::policy::{
 use mesh_authz::request::metadata::{DEFAULT_PAYLOAD_KEY, JWT_AUTHN};
 use serde_json::{Map, Value, json};
 
-/// What kind of traffic a filter is for.
+/// The kind of traffic that a filter is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Traffic {
     /// HTTP requests.
     Http,
-    /// TCP connections. A rule with a field that only HTTP has is left out of ALLOW; of DENY and AUDIT, that field is.
+    /// TCP connections. If a rule has a field that only HTTP has, an ALLOW filter leaves out the rule, and a DENY or
+    /// AUDIT filter leaves out the field.
     Tcp,
 }
 
@@ -28,7 +29,7 @@ pub fn filters(policies: &[&AuthorizationPolicy], trust_domains: &TrustDomains, 
     [Action::Audit, Action::Deny, Action::Allow].into_iter().filter_map(filter).collect()
 }
 
-/// The filter for the policies of one action; `None` if there are none.
+/// The filter for the policies of one action; `None` if there are no such policies.
 fn filter(
     policies: &[&AuthorizationPolicy],
     action: Action,
@@ -51,7 +52,7 @@ fn filter(
     if traffic == Traffic::Tcp {
         config.insert("statPrefix".to_owned(), "tcp.".into());
     }
-    // Without shadow rules Istio writes the prefix of ALLOW, whatever the action.
+    // Without shadow rules, Istio writes the prefix of ALLOW for every action.
     let prefix =
         if shadow.is_some() && action == Action::Deny { "istio_dry_run_deny_" } else { "istio_dry_run_allow_" };
     config.insert("shadowRulesStatPrefix".to_owned(), prefix.into());
@@ -144,12 +145,12 @@ impl Renderer<'_> {
         }))
     }
 
-    /// Whether this kind of traffic does not have the attribute.
+    /// Whether this kind of traffic does not have the predicate's attribute.
     fn is_foreign(&self, predicate: &Predicate) -> bool {
         self.traffic == Traffic::Tcp && predicate.attribute().is_http_only()
     }
 
-    /// Each group of fields with the conditions that look at the same side of the request.
+    /// Combines each group of fields (a source or an operation) with the conditions that belong to the same side.
     fn side(&self, groups: Option<&AnyOf<AllOf<Predicate>>>, when: &AllOf<Predicate>, side: Connectives) -> Vec<Value> {
         let belongs = |predicate: &&Predicate| predicate.attribute().info().side == side.half;
         let conditions = || when.0.iter().filter(belongs);
@@ -164,7 +165,7 @@ impl Renderer<'_> {
         }
     }
 
-    /// What stands for the values, and what for the `not` values.
+    /// The matchers for the values of a predicate, and for its `not` values.
     fn predicate(&self, predicate: &Predicate, side: Connectives) -> Vec<Value> {
         if self.is_foreign(predicate) {
             return Vec::new();
@@ -220,13 +221,13 @@ fn expanded(Values { any, none }: &Values<String>, expand: impl Fn(&[String]) ->
     Values { any: expand(any), none: expand(none) }
 }
 
-/// One matcher a value.
+/// Makes one matcher for each value.
 fn each<T>(Values { any, none }: &Values<T>, side: Connectives, matcher: impl Fn(&T) -> Value) -> Vec<Value> {
     let or = |values: &[T]| (!values.is_empty()).then(|| side.or(&values.iter().map(&matcher).collect::<Vec<_>>()));
     or(any).into_iter().chain(or(none).map(|none| side.not(&none))).collect()
 }
 
-/// One matcher for all values.
+/// Makes one matcher for all values.
 fn whole<T>(Values { any, none }: &Values<T>, side: Connectives, matcher: impl Fn(&[T]) -> Value) -> Vec<Value> {
     let some = |values: &[T]| (!values.is_empty()).then(|| matcher(values));
     some(any).into_iter().chain(some(none).map(|none| side.not(&none))).collect()
@@ -309,7 +310,7 @@ fn metadata<K: AsRef<str>>(filter: &str, keys: &[K], value: &Value) -> Value {
     json!({ "metadata": { "filter": filter, "path": path, "value": value } })
 }
 
-/// One value matcher for several.
+/// Combines several value matchers into one, of which any may match.
 fn any_of(mut matchers: Vec<Value>) -> Value {
     match matchers.pop() {
         Some(only) if matchers.is_empty() => only,
@@ -337,7 +338,7 @@ fn request_principal(value: &str) -> Value {
     PRINCIPAL.and(vec![string("iss", issuer), string("sub", subject)])
 }
 
-/// Escapes what RE2 would read as an operator.
+/// Escapes the characters that RE2 would read as operators.
 fn quote(literal: &str) -> String {
     let mut quoted = String::with_capacity(literal.len());
     for character in literal.chars() {

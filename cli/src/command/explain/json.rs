@@ -1,11 +1,11 @@
-//! An explanation as JSON has it.
+//! The JSON output of `mesh-authz explain`.
 
 use mesh_authz::engine::DryRunResult;
 use serde::Serialize;
 
 use crate::explain::{Actual, Explanation, RuleReport};
 
-/// The explanation as JSON has it.
+/// An explanation, in the shape of the JSON output.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Json<'e> {

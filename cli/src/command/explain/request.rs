@@ -1,4 +1,4 @@
-//! The request that `mesh-authz explain` is asked about, from a file and from options.
+//! The request that `mesh-authz explain` explains, from a file and from options.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,63 +13,67 @@ use crate::load::finding::SourceText;
 use crate::load::yaml;
 use crate::testfile::RequestFields;
 
-/// The request. What is not given a request does not have, except for method, path and host: these are `GET`, `/` and
-/// `localhost`.
+/// The request. If they are not given, the method is `GET`, the path is `/`, the host is `localhost`, and the client's
+/// address is the direct peer's. Another address or a port that is not given is unreadable. The request does not have
+/// anything else that is not given.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Request")]
 pub struct RequestOptions {
-    /// A file with the request, in the form that it has in a test file; `-` is standard input. Other options add to it.
+    /// File with the request, in the form of a request in a test file; `-` is standard input. The other options replace
+    /// its fields, except that --header and --claim add to them.
     #[arg(long, value_name = "FILE")]
     request: Option<PathBuf>,
 
-    /// The peer's SPIFFE id, without `spiffe://`. Without one the request comes in plaintext.
+    /// SPIFFE ID of the peer, without `spiffe://`. If it is not given, the request comes in plaintext.
     #[arg(long)]
     principal: Option<String>,
 
-    /// The method.
+    /// HTTP method; `GET` if it is not given.
     #[arg(long)]
     method: Option<String>,
 
-    /// The path, with its query.
+    /// Path with its query; `/` if it is not given.
     #[arg(long)]
     path: Option<String>,
 
-    /// The host, with its port if it has one.
+    /// Host, with its port if it has one; `localhost` if it is not given.
     #[arg(long)]
     host: Option<String>,
 
-    /// A header; may be repeated.
+    /// Header of the request (repeatable).
     #[arg(long = "header", value_name = "NAME=VALUE", value_parser = key_value)]
     headers: Vec<(String, String)>,
 
-    /// The direct peer's address.
+    /// Address of the direct peer.
     #[arg(long, value_name = "ADDRESS")]
     source_ip: Option<String>,
 
-    /// The client's address; the direct peer's unless it is given.
+    /// Address of the client; the direct peer's address if it is not given.
     #[arg(long, value_name = "ADDRESS")]
     remote_ip: Option<String>,
 
-    /// The local address.
+    /// Local address.
     #[arg(long, value_name = "ADDRESS")]
     destination_ip: Option<String>,
 
-    /// The local port.
+    /// Local port.
     #[arg(long)]
     port: Option<u16>,
 
-    /// The server name of the TLS handshake.
+    /// Server name in the TLS handshake.
     #[arg(long)]
     sni: Option<String>,
 
-    /// A claim of the verified token; may be repeated, and one that is repeated is a list. `[a][b]=v` is a claim in a claim.
-    /// The value is a string; `NAME:=JSON` is whatever JSON says, such as a number, which no policy matches.
+    /// Claim of the verified token (repeatable). A claim that is given several times is a list. `[a][b]=v` is the claim
+    /// `b` inside the claim `a`. The value is a string; with `NAME:=JSON` it is any JSON value, for example a number,
+    /// which no policy matches.
     #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = key_value)]
     claims: Vec<(String, String)>,
 }
 
 impl RequestOptions {
-    /// The request, from a file and from the other options, which count more.
+    /// Reads the request from the file and from the other options. Headers and claims of the options are added to those
+    /// of the file; every other option replaces the file's field.
     pub fn read(&self) -> Result<RequestFields, Failure> {
         let mut fields = match &self.request {
             Some(file) => from_file(file)?,
@@ -121,7 +125,7 @@ impl RequestOptions {
 
 type Fields = Vec<(String, Node)>;
 
-/// The request in a file, whole, so that a mistake in it is said with its line.
+/// Reads the request in a file. It is checked here as a whole, so that an error names its line.
 fn from_file(file: &Path) -> Result<Fields, Failure> {
     let source = Arc::new(SourceText::read(file)?);
     let mut documents =
@@ -137,7 +141,7 @@ fn from_file(file: &Path) -> Result<Fields, Failure> {
     }
 }
 
-/// The map under this name, which is made if it is not there.
+/// The map in the field of this name. Creates the field if it does not exist.
 fn field<'f>(fields: &'f mut Fields, name: &str) -> Result<&'f mut Fields, Failure> {
     let at = fields.iter().position(|(field, _)| field == name).unwrap_or_else(|| {
         fields.push((name.to_owned(), Value::Map(Vec::new()).into()));
@@ -149,7 +153,7 @@ fn field<'f>(fields: &'f mut Fields, name: &str) -> Result<&'f mut Fields, Failu
     }
 }
 
-/// Adds a value; where there is one already, both are a list.
+/// Adds a value to a field. If the field has a value already, the values become a list.
 fn add(fields: &mut Fields, name: &str, value: Value) {
     match fields.iter_mut().find(|(field, _)| field == name).map(|(_, node)| &mut node.value) {
         Some(Value::List(items)) => items.push(value.into()),
@@ -161,7 +165,7 @@ fn add(fields: &mut Fields, name: &str, value: Value) {
     }
 }
 
-/// `a`, or `[a][b]` as policies have it.
+/// The keys in the name of a claim: `a` is one key, and `[a][b]` is two, as in policies.
 fn claim_path(name: &str) -> Result<Vec<&str>, Failure> {
     let Some(inner) = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) else { return Ok(vec![name]) };
     let keys: Vec<&str> = inner.split("][").collect();

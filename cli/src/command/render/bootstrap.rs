@@ -22,31 +22,31 @@ pub const EXAMPLE: &str = "Example: mesh-authz render envoy policies/ --label ap
 /// Arguments of `mesh-authz render envoy`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Files, directories or patterns with policies, YAML or JSON; `-` is standard input.
+    /// Files, directories or patterns with policies, in YAML or JSON; `-` is standard input.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 
     #[command(flatten)]
     setting: Setting,
 
-    /// Where Envoy listens.
+    /// Address and port that Envoy listens on.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:15006")]
     listen: SocketAddr,
 
-    /// The application.
+    /// Host and port of the application, to which Envoy forwards requests.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080", value_parser = upstream)]
     upstream: (String, u16),
 
-    /// Where Envoy is administered. Whoever reaches it can stop Envoy.
+    /// Address and port of Envoy's admin interface. Anyone who can reach it can stop Envoy.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:15000")]
     admin: SocketAddr,
 
-    /// The filter.
+    /// The filter's Wasm module.
     #[arg(long, value_name = "FILE", default_value = "mesh_authz.wasm")]
     wasm: String,
 
-    /// Leave the filter, the policies and what they mean to a file that Envoy watches, .json or .yaml: `render ecds` writes
-    /// it, and takes the options for that.
+    /// Leave the filter and its policies to this file, .json or .yaml, which Envoy watches. `render ecds` writes the
+    /// file. Give --wasm, --combining, --trust-domain and --trust-domain-alias to `render ecds`, not here.
     #[arg(
         long,
         value_name = "FILE",
@@ -55,27 +55,27 @@ pub struct Arguments {
     )]
     watch: Option<String>,
 
-    /// Envoy's certificate chain, PEM.
+    /// Envoy's certificate chain, in PEM.
     #[arg(long, value_name = "FILE", default_value = "certs/backend.crt")]
     certificate: String,
 
-    /// Its private key, PEM.
+    /// Private key of Envoy's certificate, in PEM.
     #[arg(long, value_name = "FILE", default_value = "certs/backend.key")]
     key: String,
 
-    /// Whoever this authority certifies may connect, PEM.
+    /// Certificate authority of the peers, in PEM. Every peer with a certificate from this authority may connect.
     #[arg(long, value_name = "FILE", default_value = "certs/ca.crt")]
     ca: String,
 
-    /// No TLS: peers need no certificate, and have no identity.
+    /// Listen without TLS. Peers then need no certificate, and have no identity.
     #[arg(long, conflicts_with_all = ["certificate", "key", "ca"])]
     plaintext: bool,
 
-    /// The authorities that may vouch for the servers of jwksUri, PEM.
+    /// Certificate authorities for the servers that a jwksUri names, in PEM.
     #[arg(long, value_name = "FILE", default_value = "/etc/ssl/certs/ca-certificates.crt")]
     jwks_ca: String,
 
-    /// The form of the output.
+    /// Output format.
     #[arg(long, value_enum, default_value = "yaml")]
     format: Format,
 }
@@ -87,7 +87,7 @@ fn upstream(text: &str) -> Result<(String, u16), String> {
     }
 }
 
-/// A file that Envoy can read: it goes by the ending.
+/// Checks the name of a file that Envoy watches: its ending tells Envoy whether it is JSON or YAML.
 pub fn watched(text: &str) -> Result<String, String> {
     match text.rsplit_once('.') {
         Some((_, "json" | "yaml" | "yml")) => Ok(text.to_owned()),
@@ -97,7 +97,7 @@ pub fn watched(text: &str) -> Result<String, String> {
 
 pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Failure> {
     let Arguments { setting, listen, upstream, admin, wasm, watch, format, .. } = arguments;
-    // Left out is what does not apply: the bootstrap is one workload's, and says so.
+    // The bootstrap is for one workload, which it names, so policies that do not apply to this workload are left out.
     let mesh = setting.mesh();
     let scope = setting.workload.workload(&mesh)?;
     let applying = applying(resources, &scope)?;
@@ -131,7 +131,8 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
     format.print(&bootstrap)
 }
 
-/// Those that apply to the workload. Says on standard error which do not, and why.
+/// The `RequestAuthentications` that apply to the workload. Prints a note on standard error for each of
+/// the others, with the reason.
 fn authentications<'r>(resources: &'r Resources, workload: &Workload) -> Result<Vec<&'r Authentication>, Failure> {
     let mut applying = Vec::new();
     for found in &resources.request_authentications {
@@ -147,7 +148,7 @@ fn authentications<'r>(resources: &'r Resources, workload: &Workload) -> Result<
     Ok(applying)
 }
 
-/// Says on standard error what may surprise.
+/// Prints notes on standard error about what may surprise the user.
 fn say(policies: &[&Resource], authentications: &[&Authentication], plaintext: bool) {
     if policies.is_empty() {
         note("no policy applies to this workload: it allows everything");
@@ -179,7 +180,7 @@ fn is_of_peer(predicate: &Predicate) -> bool {
     )
 }
 
-/// The rules that say not where their keys are.
+/// An error for each rule that does not say where its keys are.
 fn without_keys(authentications: &[&Authentication]) -> Vec<Finding> {
     let field = |name: &str| Segment::Field(name.to_owned());
     let mut findings = Vec::new();

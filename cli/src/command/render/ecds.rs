@@ -1,4 +1,4 @@
-//! `mesh-authz render ecds`: what an Envoy watches, so that policies change without a restart.
+//! `mesh-authz render ecds`: the file that an Envoy watches, so that policies change without a restart.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -21,26 +21,26 @@ pub const EXAMPLE: &str = "Example: mesh-authz render ecds policies/ --wasm dist
 /// Arguments of `mesh-authz render ecds`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Files, directories or patterns with policies, YAML or JSON; `-` is standard input.
+    /// Files, directories or patterns with policies, in YAML or JSON; `-` is standard input.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 
     #[command(flatten)]
     setting: Setting,
 
-    /// The filter, as Envoy finds it from where it was started.
+    /// The filter's Wasm module. A relative path starts at the folder that Envoy was started in.
     #[arg(long, value_name = "FILE", default_value = "mesh_authz.wasm")]
     wasm: String,
 
-    /// Write to this file, .json or .yaml, and all at once: whoever reads it sees the old content or the new.
+    /// Write to this file, .json or .yaml, in one step: a reader sees the old content or the new, never a part.
     #[arg(long, value_name = "FILE", value_parser = watched)]
     output: Option<String>,
 
-    /// Count warnings as errors: with one, nothing is written.
+    /// Treat warnings as errors: if there is a warning, nothing is written.
     #[arg(long)]
     deny_warnings: bool,
 
-    /// The form of the output, where that does not follow from the file's name.
+    /// Output format. With --output, the ending of the file's name decides instead.
     #[arg(long, value_enum, default_value = "yaml", conflicts_with = "output")]
     format: Format,
 }
@@ -55,7 +55,7 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
     let context = LintContext {
         mesh: mesh.clone(),
         workload: labels.clone().map(|labels| (workload.namespace(), labels)),
-        // What the bootstrap asks of Envoy.
+        // The bootstrap configures Envoy to do this.
         path_normalization: PathNormalization::DecodeAndMergeSlashes,
     };
     let mut warnings = lint::lint(resources, &context);
@@ -68,7 +68,8 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
 
     let described = WorkloadSettings { namespace: workload.namespace.clone(), labels, gateway: None };
     let config = render::plugin_config(resources, &described, &mesh);
-    // The filter's own statistics have it, once it has loaded: of Envoy's, `version_text` may be that of a refused file.
+    // The filter reports this hash in its own statistics once it has loaded the configuration. Envoy's `version_text`
+    // does not show that: it can be the version of a refused file.
     let version = hash(&config)?.to_string();
     let document = envoy::watched(&config, wasm, &version).map_err(Failure::unusable)?;
     let Some(file) = output else { return format.print(&document) };
@@ -82,7 +83,8 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
     Ok(String::new())
 }
 
-/// What the filter calls this configuration; it must be one that the filter takes, from a workload that has labels.
+/// The hash by which the filter identifies this configuration. Fails if the filter would refuse the configuration on a
+/// workload whose labels are known.
 fn hash(config: &impl serde::Serialize) -> Result<u64, Failure> {
     let node = NodeMetadata { labels: Lookup::Value(Labels::default()), ..NodeMetadata::default() };
     let config = serde_json::to_vec(config).map_err(Failure::unusable)?;

@@ -1,4 +1,4 @@
-//! `mesh-authz render wasm-plugin` and `traffic-extension`: what makes Istio load the filter.
+//! `mesh-authz render wasm-plugin` and `traffic-extension`: the resources that make Istio load the filter.
 
 use std::path::PathBuf;
 
@@ -20,13 +20,13 @@ pub const WASM_PLUGIN_EXAMPLE: &str = "Example: mesh-authz render wasm-plugin po
 pub const TRAFFIC_EXTENSION_EXAMPLE: &str =
     "Example: mesh-authz render traffic-extension policies/ --url oci://registry.example/mesh-authz:0.1.0";
 
-/// What a resource may be, for etcd to take it.
+/// Largest resource that etcd accepts, in bytes.
 const LARGEST: usize = 1 << 20;
 
 /// Arguments of `mesh-authz render wasm-plugin` and `traffic-extension`.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Files, directories or patterns with policies, YAML or JSON; `-` is standard input.
+    /// Files, directories or patterns with policies, in YAML or JSON; `-` is standard input.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 
@@ -36,38 +36,39 @@ pub struct Arguments {
     #[command(flatten)]
     combining: CombiningOption,
 
-    /// Where Istio gets the filter: oci://, https://, http:// or file://.
+    /// URL from which Istio gets the filter: oci://, https://, http:// or file://.
     #[arg(long, value_parser = url)]
     url: String,
 
-    /// The SHA-256 checksum of the module or the image, 64 hexadecimal digits.
+    /// SHA-256 checksum of the module or the image: 64 hexadecimal digits in lower case.
     #[arg(long, value_parser = sha256)]
     sha256: Option<String>,
 
-    /// The secret with the registry's credentials; there has to be one in every namespace that gets a resource.
+    /// Secret with the credentials for the registry. It must exist in every namespace that gets a resource.
     #[arg(long, value_name = "SECRET")]
     image_pull_secret: Option<String>,
 
-    /// A label that gateways carry; may be repeated. Always among them: istio=ingressgateway, =egressgateway, =ingress
-    /// and =egress, any label `istio` that a selector names, and gateway.istio.io/managed=istio.io-gateway-controller.
+    /// Label that gateways carry (repeatable). These labels are always included: istio=ingressgateway,
+    /// istio=egressgateway, istio=ingress, istio=egress, any label `istio` that a selector names, and
+    /// gateway.istio.io/managed=istio.io-gateway-controller.
     #[arg(long = "gateway-label", value_name = "KEY=VALUE", value_parser = key_value)]
     gateway_labels: Vec<(String, String)>,
 
-    /// No gateway is among the workloads that policies select: render nothing for gateways beside those that targetRefs
-    /// name.
+    /// Render nothing for gateways, except for those that targetRefs name. Use this only if the policies select no
+    /// workload that is a gateway.
     #[arg(long, conflicts_with = "gateway_labels")]
     no_gateways: bool,
 
-    /// The waypoint for which to render policies with targetRefs to a waypoint, a Service or a `ServiceEntry`.
+    /// Waypoint to render for, if policies have targetRefs to a waypoint, a Service or a `ServiceEntry`.
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = waypoint)]
     waypoint: Option<Waypoint>,
 
-    /// Leave out the `EnvoyFilters`: then ipBlocks and source.ip count against every request, and a certificate's
-    /// further URIs are not seen.
+    /// Leave out the `EnvoyFilters`. Then ipBlocks and source.ip count against every request, because the filter cannot
+    /// read the peer's address. It also sees only the first URI of a certificate.
     #[arg(long)]
     no_envoy_filter: bool,
 
-    /// The form of the output; JSON is one List.
+    /// Output format; JSON is one List.
     #[arg(long, value_enum, default_value = "yaml")]
     format: Format,
 }
@@ -92,7 +93,7 @@ fn sha256(text: &str) -> Result<String, String> {
 
 fn waypoint(text: &str) -> Result<Waypoint, String> {
     let (in_namespace, name) = text.split_once('/').ok_or("write NAMESPACE/NAME")?;
-    // A Gateway's name has to be a label's value, as a namespace's is.
+    // The name of a Gateway must be a valid value of a label, like the name of a namespace: so the same check fits.
     Ok(Waypoint { namespace: namespace(in_namespace)?, name: namespace(name)? })
 }
 
@@ -158,7 +159,7 @@ pub fn render(resources: &Resources, kind: ExtensionKind, arguments: &Arguments)
     print(arguments.format, &rendered)
 }
 
-/// Says on standard error what a cluster may not take, and what it may take otherwise.
+/// Prints a note on standard error if a cluster may refuse the resource, or if its gateway may in fact be a waypoint.
 fn say(instance: &Instance<'_>, resource: &Value) {
     let of = |path: &str| resource.pointer(path).and_then(Value::as_str).unwrap_or_default();
     let name = format!("{} {}/{}", of("/kind"), of("/metadata/namespace"), of("/metadata/name"));

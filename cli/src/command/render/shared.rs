@@ -1,4 +1,4 @@
-//! What several kinds of rendering share.
+//! Code that several subcommands of `render` share.
 
 use clap::ValueEnum;
 use mesh_authz::policy::scope::{Scope, Workload, scope};
@@ -7,7 +7,8 @@ use mesh_authz::policy::{Action, AuthorizationPolicy};
 use crate::command::{Failure, json, note};
 use crate::load::{Resource, Resources};
 
-/// The policies that apply to the workload. Says on standard error which do not, and why.
+/// The policies that apply to the workload. Prints a note on standard error for each other policy, with the
+/// reason.
 pub fn applying<'r>(resources: &'r Resources, workload: &Workload) -> Result<Vec<&'r Resource>, Failure> {
     let mut applying = Vec::new();
     for resource in &resources.policies {
@@ -23,12 +24,10 @@ pub fn applying<'r>(resources: &'r Resources, workload: &Workload) -> Result<Vec
     Ok(applying)
 }
 
-/// The form of the output.
+/// An output format.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Format {
-    /// YAML.
     Yaml,
-    /// JSON.
     Json,
 }
 
@@ -41,7 +40,7 @@ impl Format {
     }
 }
 
-/// Says on standard error what becomes of a CUSTOM policy.
+/// Prints a note on standard error if the policy is a CUSTOM policy: a request that it matches is refused.
 pub fn say_custom(policy: &AuthorizationPolicy) {
     if policy.action == Action::Custom {
         note(&format!("policy {}: its provider cannot be asked yet; what it matches is refused", policy.name));

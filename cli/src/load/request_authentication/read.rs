@@ -1,4 +1,4 @@
-//! From a document to the typed resource, with everything that is wrong on the way.
+//! Reads the typed resource from a document, and reports every mistake in it.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ const MOST_SPACE_DELIMITED: usize = 64;
 
 /// Reads and validates one resource.
 ///
-/// `None` if it is invalid in any way: then at least one error was reported.
+/// Returns `None` if it is invalid in any way; then at least one error was reported.
 pub fn request_authentication(node: &Node, diagnostics: &mut Diagnostics) -> Option<RequestAuthentication> {
     diagnostics.policy(|| name_of(node), |diagnostics| resource(node, diagnostics))
 }
@@ -75,7 +75,7 @@ fn rule(node: &Node, diagnostics: &mut Diagnostics) -> Option<JwtRule> {
         from_cookies: non_empties(&mut object, "fromCookies", diagnostics),
         output_payload_to_header: object
             .read("outputPayloadToHeader", diagnostics, |node, diagnostics| {
-                // An empty one is none.
+                // An empty name counts as no name.
                 let name = string(node, diagnostics).filter(|name| !name.is_empty())?;
                 token(name, diagnostics);
                 Some(name.to_owned())
@@ -97,7 +97,8 @@ fn rule(node: &Node, diagnostics: &mut Diagnostics) -> Option<JwtRule> {
     Some(rule)
 }
 
-/// `jwks`, `jwksUri`, and `jwks_uri`, its older spelling: one of them at most.
+/// Reads the keys. At most one of `jwks`, `jwksUri` and `jwks_uri` may be set; `jwks_uri` is the older spelling of
+/// `jwksUri`.
 fn keys(object: &mut Object<'_>, diagnostics: &mut Diagnostics) -> Keys {
     let given = ["jwks", "jwksUri", "jwks_uri"].into_iter().filter(|name| object.has(name)).count();
     if given > 1 {
@@ -123,7 +124,7 @@ fn keys(object: &mut Object<'_>, diagnostics: &mut Diagnostics) -> Keys {
     }
 }
 
-/// A JSON Web Key Set (RFC 7517). An empty text is none, as with Istio.
+/// Reads a JSON Web Key Set (RFC 7517). An empty text counts as no key set, as in Istio.
 fn jwks(node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
     let text = string(node, diagnostics).filter(|text| !text.is_empty())?;
     let set = match from_json(text.as_bytes()) {
@@ -201,7 +202,8 @@ fn non_empties(object: &mut Object<'_>, field: &'static str, diagnostics: &mut D
     texts.into_iter().flatten().flatten().collect()
 }
 
-/// A duration as protobuf writes it in JSON: seconds, with up to three decimals, since Istio counts milliseconds.
+/// Reads a duration in protobuf's JSON format: seconds. Up to three decimals are allowed, because Istio counts
+/// milliseconds.
 fn duration(node: &Node, diagnostics: &mut Diagnostics) -> Option<Duration> {
     let text = string(node, diagnostics)?;
     let duration = text.strip_suffix('s').and_then(|number| {

@@ -1,26 +1,26 @@
-//! Where a set of keys is fetched from, taken apart as far as Envoy has to know.
+//! The URL that a key set is fetched from, split into the parts that Envoy needs.
 
 /// The URL of a key set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeysUri {
-    /// As written.
+    /// The URL, as written.
     pub text: String,
     /// Whether the scheme is `https`.
     pub tls: bool,
-    /// A name or an address; an IPv6 address without its brackets.
+    /// A name or an IP address. An IPv6 address has no brackets.
     pub host: String,
-    /// As written, or the scheme's.
+    /// The port, as written, or the default port of the scheme.
     pub port: u16,
 }
 
 impl KeysUri {
-    /// Longest URL that a cluster takes.
+    /// Longest URL that a cluster accepts, in bytes.
     const LONGEST: usize = 2048;
 
-    /// Takes a URL apart.
+    /// Splits a URL into its parts.
     ///
     /// # Errors
-    /// What is wrong with it, as the end of a sentence that begins with it.
+    /// The URL is wrong. The text completes a sentence that begins with the URL.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         if text.len() > Self::LONGEST {
             return Err("is longer than 2048 characters");
@@ -43,7 +43,9 @@ impl KeysUri {
     }
 }
 
-/// `host`, `host:port`, `[address]` or `[address]:port`, taken apart; the brackets of an IPv6 address are left out.
+/// Splits `host`, `host:port`, `[address]` or `[address]:port`. The brackets of an IPv6 address are left out.
+///
+/// Returns `None` for a text of another form.
 #[must_use]
 pub fn host_and_port(text: &str) -> Option<(&str, Option<u16>)> {
     let (host, port) = match text.strip_prefix('[') {
