@@ -130,5 +130,5 @@ fn main() -> Result<()> {
 /// The folder where cargo builds. The results go there too.
 fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../target")).to_owned(), PathBuf::from)
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target"), PathBuf::from)
 }

@@ -106,7 +106,7 @@ fn inbound(name: &str, filters: &[Value], callers: &Callers, own: &Certified) ->
 }
 
 fn checkout() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+    Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("")
 }
 
 fn module(path: &Path) -> Result<Vec<u8>> {
