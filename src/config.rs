@@ -45,7 +45,7 @@ pub struct PluginConfig {
     /// At most this many log lines per second and worker, counted separately for denied and allowed requests.
     pub decision_log_rate: u32,
     /// Which decisions are stored with the request as filter state, for access logs.
-    pub filter_state: FilterState,
+    pub filter_state: StoredDecisions,
     /// The header that explains a refusal, and the peers that get it.
     pub debug_header: Option<DebugHeader>,
     /// A hash of the configuration. It is the same for JSON text and for a `Struct`. It has 48 bits, so that every
@@ -141,7 +141,7 @@ pub(crate) const DEFAULT_DECISION_LOG_RATE: u32 = 10;
 
 /// Which decisions are stored with the request as filter state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum FilterState {
+pub enum StoredDecisions {
     /// No decisions.
     None,
     /// Decisions that say more than that the request was allowed: refusals, and results of audits and dry runs.

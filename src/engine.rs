@@ -3,13 +3,14 @@
 //! | module | what it does | when |
 //! | --- | --- | --- |
 //! | `compile` | turns the rules of a policy into tests; each test knows whether a match permits or denies | load |
-//! | `index` | files rules by the values that they require; finds rules that a request could match | load, request |
+//! | `index` | stores rules under the values that they require; finds the rules that a request could match | load, request |
 //! | `evaluate` | evaluates one rule for one request | request |
 //! | [`decision`] | defines the types of a decision | request |
 //! | [`explain`] | says why rules do not match | request |
+//! | `peers` | a set of peers, named as in `principals` | load, request |
 //!
-//! [`Engine::decide`] finds the first matching rule of each action, and combines these matches into a decision. It
-//! allocates nothing, cannot fail and cannot panic.
+//! [`Engine::decide`] looks for the first matching rule of one action after another, until the decision is made. It cannot
+//! fail and cannot panic. It allocates memory only to look up a path that is not UTF-8 among templates.
 
 pub(crate) mod compile;
 pub mod decision;
@@ -67,7 +68,7 @@ pub struct Engine {
 #[derive(Debug)]
 struct RuleSet {
     /// The number of policies, including policies without rules.
-    policies: usize,
+    policy_count: usize,
     index: Index,
 }
 
@@ -103,13 +104,13 @@ impl Engine {
                 (Action::Audit, false) => &mut audit,
                 (Action::Deny, true) => &mut dry_run_deny,
                 (Action::Allow, true) => &mut dry_run_allow,
-                // These actions decide nothing, so their dry runs have no result to record.
+                // Istio has no dry run for these, and validation refuses one.
                 (Action::Custom | Action::Audit, true) => continue,
             };
             *policies = policies.saturating_add(1);
-            rules.extend(compile::policy(policy, options).into_iter().map(|rule| rule.of_policy(number)));
+            rules.extend(compile::policy(policy, options).into_iter().map(|rule| rule.with_policy_number(number)));
         }
-        let rule_set = |(policies, rules)| RuleSet { policies, index: index(rules) };
+        let rule_set = |(policy_count, rules)| RuleSet { policy_count, index: index(rules) };
         Self {
             combining: options.combining,
             custom: rule_set(custom),
@@ -121,9 +122,9 @@ impl Engine {
         }
     }
 
-    /// The number of rules that the engine matches, over all actions.
+    /// The number of rules, over all actions.
     #[must_use]
-    pub fn rules(&self) -> usize {
+    pub fn rule_count(&self) -> usize {
         self.rule_sets().iter().map(|set| set.index.rules().len()).sum()
     }
 
@@ -165,8 +166,8 @@ impl Engine {
                 if let Some(rule) = deny.rule {
                     return (Denied(DenyReason::Rule(rule)), deny.unreadable);
                 }
-                if self.allow.policies == 0 {
-                    return (Allowed(AllowReason::NothingApplies), None);
+                if self.allow.policy_count == 0 {
+                    return (Allowed(AllowReason::NoAllowApplies), None);
                 }
                 let allow = self.allow.index.first_match(evaluation);
                 match allow.rule {
@@ -179,8 +180,8 @@ impl Engine {
                 if let Some(rule) = allow.rule {
                     return (Allowed(AllowReason::Rule(rule)), None);
                 }
-                if self.allow.policies == 0 && self.deny.policies == 0 {
-                    return (Allowed(AllowReason::NothingApplies), None);
+                if self.allow.policy_count == 0 && self.deny.policy_count == 0 {
+                    return (Allowed(AllowReason::NoAllowApplies), None);
                 }
                 let deny = self.deny.index.first_match(evaluation);
                 match deny.rule {
@@ -199,7 +200,7 @@ impl RuleSet {
         on_match: Verdict,
         otherwise: Verdict,
     ) -> Option<DryRunResult<'_>> {
-        if self.policies == 0 {
+        if self.policy_count == 0 {
             return None;
         }
         let rule = self.index.first_match(evaluation).rule;

@@ -15,14 +15,12 @@ use std::cell::{Cell, RefCell};
 
 use log::{Level, info, log_enabled};
 
-use self::attributes::HostAttributes;
+use self::attributes::{HostAttributes, Sources};
 pub use self::telemetry::Telemetry;
 use self::telemetry::limiter::Limiter;
 use self::telemetry::metrics::{self, Counters, Metrics};
 use self::telemetry::{filter_state, log_line};
-use crate::config::{
-    DebugHeader, DecisionLog, DenyResponse, FilterState, NodeMetadata, PluginConfig, PrincipalFrom, SourceIpFrom,
-};
+use crate::config::{DebugHeader, DecisionLog, DenyResponse, NodeMetadata, PluginConfig, StoredDecisions};
 use crate::diagnostic::Diagnostic;
 use crate::engine::explain::NearMiss;
 use crate::engine::{Decision, DenyReason, Engine, Outcome, Peers, Verdict};
@@ -71,13 +69,11 @@ pub enum FilterStatus {
 #[derive(Debug)]
 pub struct Plugin {
     engine: Engine,
-    headers_from: HeadersFrom,
-    principal_from: PrincipalFrom,
-    source_ip_from: SourceIpFrom,
+    sources: Sources,
     refusal: Reply,
     debugging: Option<Debugging>,
     counters: Counters,
-    filter_state: FilterState,
+    filter_state: StoredDecisions,
     log: DecisionLogger,
     /// A buffer for short texts, so that a refusal allocates nothing.
     room: RefCell<String>,
@@ -108,31 +104,6 @@ struct Debugging {
     peers: Peers,
     /// The headers that every refusal has.
     headers: Vec<(String, String)>,
-}
-
-/// How the request line is read. One host call for all headers costs as much as two calls for single values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum HeadersFrom {
-    /// One call for each part that is needed.
-    EachByItself,
-    /// One call for all headers. This is used if a rule looks at other headers too, or if the rules look at all parts
-    /// of the line.
-    Map,
-}
-
-impl HeadersFrom {
-    fn of(engine: &Engine) -> Self {
-        let (mut method, mut path, mut authority) = (false, false, false);
-        for name in engine.headers() {
-            match name {
-                b":method" => method = true,
-                b":path" => path = true,
-                b":authority" => authority = true,
-                _ => return Self::Map,
-            }
-        }
-        if method && path && authority { Self::Map } else { Self::EachByItself }
-    }
 }
 
 impl Plugin {
@@ -166,7 +137,7 @@ impl Plugin {
         let applying = policies.len();
         let counters = Counters::define(host, policies.iter().map(|policy| &policy.name));
         let engine = Engine::new(policies, &options);
-        let rules = engine.rules();
+        let rules = engine.rule_count();
         metrics::record_configuration(host, applying, rules, hash);
         info!(
             "{applying} of {given} policies, with {rules} rules, apply to this workload in namespace {}",
@@ -178,10 +149,8 @@ impl Plugin {
             headers: deny_response.headers.clone(),
         });
         Ok(Self {
-            headers_from: HeadersFrom::of(&engine),
+            sources: Sources::new(&engine, principal_from, source_ip_from),
             engine,
-            principal_from,
-            source_ip_from,
             refusal: deny_response.into(),
             debugging,
             counters,
@@ -193,7 +162,7 @@ impl Plugin {
 
     /// Decides one request. If the request is refused, answers it.
     pub fn on_request(&self, host: &(impl Host + Telemetry)) -> FilterStatus {
-        let attributes = HostAttributes::new(host, self);
+        let attributes = HostAttributes::new(host, self.sources);
         let decision = self.engine.decide(&attributes);
         self.counters.count(&decision);
         if let Some(suppressed) = self.log.admits(decision.outcome.verdict(), host) {
@@ -283,7 +252,7 @@ impl DecisionLogger {
     }
 }
 
-impl FilterState {
+impl StoredDecisions {
     /// Whether this decision is stored with the request.
     fn holds(self, decision: &Decision<'_>) -> bool {
         match self {

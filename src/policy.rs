@@ -11,6 +11,7 @@
 //! | [`scope`] | says which policies apply to a workload |
 
 pub mod key;
+mod labels;
 pub mod read;
 pub mod resource;
 pub mod scope;
@@ -19,7 +20,7 @@ pub mod value;
 
 use std::fmt;
 
-pub use self::scope::Labels;
+pub use self::labels::Labels;
 pub use self::value::{Cidr, Form, MetadataValue, PathValue, ServiceAccount};
 use crate::attribute::{Attribute, Info, Key};
 use crate::diagnostic::{Path, Segment};

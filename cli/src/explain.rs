@@ -20,7 +20,7 @@ use mesh_authz::{diagnostic, request};
 
 pub use self::actual::Actual;
 use self::actual::RequestView;
-use crate::load::Resource;
+use crate::load::LoadedPolicy;
 use crate::load::policy_set::PolicySet;
 
 /// A decision, and everything that explains it.
@@ -32,16 +32,16 @@ pub struct Explanation<'e> {
     /// the decision if they had matched, then all others. Among rules that do not match, the nearest miss comes first.
     pub rules: Vec<RuleReport<'e>>,
     /// The policies that apply and have no rules, whatever their action. They never match.
-    pub without_rules: Vec<&'e Resource>,
+    pub without_rules: Vec<&'e LoadedPolicy>,
     /// The policies that do not apply to the workload, and why.
-    pub elsewhere: Vec<(&'e Resource, Scope)>,
+    pub elsewhere: Vec<(&'e LoadedPolicy, Scope)>,
 }
 
 /// The result of one rule for the request.
 #[derive(Debug)]
 pub struct RuleReport<'e> {
     /// The policy that contains the rule.
-    pub resource: &'e Resource,
+    pub resource: &'e LoadedPolicy,
     pub rule: &'e RuleId,
     /// The action of its policy.
     pub action: Action,
@@ -120,7 +120,7 @@ impl RuleReport<'_> {
 
 /// A report, and the key to sort it by: how far the rule is from matching.
 fn rule_report<'e>(
-    resource: &'e Resource,
+    resource: &'e LoadedPolicy,
     trace: &Trace<'e>,
     request: &RequestView<'_>,
 ) -> Option<((usize, Reverse<usize>), RuleReport<'e>)> {
@@ -133,7 +133,7 @@ fn rule_report<'e>(
     Some(((distance, Reverse(conditions)), RuleReport { resource, rule, action, dry_run, span, failed }))
 }
 
-fn failed(resource: &Resource, rule: &RuleId, miss: Miss, request: &RequestView<'_>) -> Option<FailedCondition> {
+fn failed(resource: &LoadedPolicy, rule: &RuleId, miss: Miss, request: &RequestView<'_>) -> Option<FailedCondition> {
     let Miss { clause, field, is_not, distance } = miss;
     let predicate = resource.policy.rules.get(rule.index)?.clause(clause)?.0.get(field)?;
     let path = predicate.path(rule.index, clause, field, is_not);
@@ -159,7 +159,7 @@ fn failed(resource: &Resource, rule: &RuleId, miss: Miss, request: &RequestView<
 }
 
 /// The key of a condition, as its author wrote it.
-fn written_key(resource: &Resource, rule: usize, condition: usize) -> Option<String> {
+fn written_key(resource: &LoadedPolicy, rule: usize, condition: usize) -> Option<String> {
     let mut path = Clause::When.path(rule);
     path.0.push(Segment::Index(condition));
     resource.node.at(&path.with("key"))?.as_str().map(str::to_owned)

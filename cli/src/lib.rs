@@ -7,7 +7,7 @@
 //! | [`explain`] | explains why a request is allowed or denied |
 //! | [`testfile`] | reads files with tests of policies |
 //! | [`render`] | turns policies into the configurations and resources that enforce them |
-//! | [`command`] | implements the subcommands, one file each |
+//! | [`command`] | implements the the subcommands |
 
 #![expect(missing_docs, reason = "only this package's binary and the project's tests use it")]
 

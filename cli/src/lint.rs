@@ -1,8 +1,8 @@
 //! Lints: checks that find valid policies that probably do not do what their author means.
 //!
 //! Each lint has a file of its own, with its explanation, its examples and its check. [`CATALOGUE`] lists all lints.
-//! The meaning of a code never changes. Code that several lints share is in `comparison`, `plaintext` and
-//! `other_resources`. To disable a lint for one policy, list its code in the policy's annotation [`ALLOW`].
+//! The meaning of a code never changes. `comparison`, `plaintext` and `other_resources` are not lints; several lints use
+//! them. To disable a lint for one policy, list its code in the policy's annotation [`ALLOW_ANNOTATION`].
 
 mod comparison;
 mod other_resources;
@@ -50,7 +50,7 @@ use rayon::prelude::*;
 use self::comparison::AllRules;
 use self::plaintext::Plaintext;
 use crate::load::finding::{Finding, Related, Severity};
-use crate::load::{Other, Resource, Resources};
+use crate::load::{LoadedPolicy, Other, Resources};
 
 /// All lints, sorted by code.
 pub static CATALOGUE: [&Lint; 29] = [
@@ -86,7 +86,7 @@ pub static CATALOGUE: [&Lint; 29] = [
 ];
 
 /// The annotation that disables lints for one policy. Its value is a comma-separated list of codes.
-pub const ALLOW: &str = "mesh-authz/allow";
+pub const ALLOW_ANNOTATION: &str = "mesh-authz/allow";
 
 /// A check for a probable mistake in policies, with its documentation.
 #[derive(Debug)]
@@ -276,7 +276,7 @@ impl<'r> Input<'r> {
     }
 
     /// Whether every workload that the policy applies to refuses every peer without an identity.
-    fn refuses_plaintext(&self, resource: &'r Resource) -> bool {
+    fn refuses_plaintext(&self, resource: &'r LoadedPolicy) -> bool {
         let plaintext = self.plaintext.get_or_init(|| Mutex::new(Plaintext::new(self)));
         plaintext.lock().unwrap_or_else(PoisonError::into_inner).is_refused(self, resource)
     }
@@ -284,12 +284,12 @@ impl<'r> Input<'r> {
 
 /// A policy and its lists of values.
 struct PolicyView<'r> {
-    resource: &'r Resource,
+    resource: &'r LoadedPolicy,
     lists: Vec<ValueList<'r>>,
 }
 
 impl<'r> PolicyView<'r> {
-    fn new(resource: &'r Resource) -> Self {
+    fn new(resource: &'r LoadedPolicy) -> Self {
         let mut lists = Vec::new();
         each_predicate(resource, |rule, clause, field, predicate| {
             for is_not in [false, true] {
@@ -318,7 +318,7 @@ impl<'r> PolicyView<'r> {
 
 /// The values of a field or a condition, or those of its `not` twin.
 struct ValueList<'r> {
-    resource: &'r Resource,
+    resource: &'r LoadedPolicy,
     predicate: &'r Predicate,
     is_not: bool,
     /// The path of the list in the policy.
@@ -338,7 +338,7 @@ impl ValueList<'_> {
     }
 }
 
-fn each_predicate<'r>(resource: &'r Resource, mut each: impl FnMut(usize, Clause, usize, &'r Predicate)) {
+fn each_predicate<'r>(resource: &'r LoadedPolicy, mut each: impl FnMut(usize, Clause, usize, &'r Predicate)) {
     for (index, rule) in resource.policy.rules.iter().enumerate() {
         for (clause, all_of) in rule.clauses() {
             for (field, predicate) in all_of.0.iter().enumerate() {
@@ -371,7 +371,7 @@ impl Reporter {
     fn report(
         &mut self,
         lint: &Lint,
-        resource: &Resource,
+        resource: &LoadedPolicy,
         path: Path,
         message: impl Into<String>,
         hint: impl Into<String>,
@@ -383,7 +383,7 @@ impl Reporter {
     fn report_related(
         &mut self,
         lint: &Lint,
-        resource: &Resource,
+        resource: &LoadedPolicy,
         path: Path,
         message: impl Into<String>,
         hint: impl Into<String>,
@@ -395,7 +395,7 @@ impl Reporter {
     fn add(
         &mut self,
         Lint { code, .. }: &Lint,
-        resource: &Resource,
+        resource: &LoadedPolicy,
         path: Path,
         Remark { message, hint }: Remark,
         related: Option<Related>,
@@ -411,11 +411,11 @@ impl Reporter {
     }
 
     /// Reports the annotation's codes that do not exist.
-    fn unknown_codes(&mut self, resource: &Resource) {
+    fn unknown_codes(&mut self, resource: &LoadedPolicy) {
         for code in allowed(resource).filter(|code| find(code).is_none()) {
             let diagnostic = Diagnostic {
                 policy: Some(resource.policy.name.to_string()),
-                path: Path::of(["metadata", "annotations", ALLOW]),
+                path: Path::of(["metadata", "annotations", ALLOW_ANNOTATION]),
                 message: format!("`{code}` is no lint"),
                 hint: Some("write the codes of lints, such as `MA012, MA024`".to_owned()),
                 ..Diagnostic::default()
@@ -427,7 +427,7 @@ impl Reporter {
 
 impl Related {
     /// A place in a policy, and a message about it.
-    fn new(resource: &Resource, path: &Path, message: &str) -> Self {
+    fn new(resource: &LoadedPolicy, path: &Path, message: &str) -> Self {
         Self {
             source: Arc::clone(&resource.source),
             span: resource.node.locate(path, Part::Value),
@@ -437,7 +437,7 @@ impl Related {
 }
 
 /// The codes of the lints that a policy's annotation disables.
-fn allowed(resource: &Resource) -> impl Iterator<Item = &str> {
-    let annotation = resource.node.at(&Path::of(["metadata", "annotations", ALLOW])).and_then(Node::as_str);
+fn allowed(resource: &LoadedPolicy) -> impl Iterator<Item = &str> {
+    let annotation = resource.node.at(&Path::of(["metadata", "annotations", ALLOW_ANNOTATION])).and_then(Node::as_str);
     annotation.into_iter().flat_map(|codes| codes.split(',').map(str::trim)).filter(|code| !code.is_empty())
 }

@@ -31,7 +31,7 @@ pub const DUPLICATE_NAME: &str = "MA011";
 #[derive(Debug, Default)]
 pub struct Resources {
     /// The valid policies, in the order of the input.
-    pub policies: Vec<Resource>,
+    pub policies: Vec<LoadedPolicy>,
     /// The valid `RequestAuthentications`, in the order of the input.
     pub request_authentications: Vec<Authentication>,
     /// All other documents, in the order of the input.
@@ -42,7 +42,7 @@ pub struct Resources {
 
 /// A valid policy and where it came from.
 #[derive(Debug)]
-pub struct Resource {
+pub struct LoadedPolicy {
     /// The text that contains it.
     pub source: Arc<SourceText>,
     /// The document, as written.
@@ -203,7 +203,7 @@ impl Resources {
         let policy = read::policy(&node, &mut diagnostics);
         self.findings.extend(findings(source, &node, diagnostics));
         if let Some(policy) = policy {
-            self.policies.push(Resource { source: Arc::clone(source), node, policy });
+            self.policies.push(LoadedPolicy { source: Arc::clone(source), node, policy });
         }
     }
 

@@ -4,13 +4,13 @@
 //! A rule is a set of alternatives. An alternative consists of one source, one operation, and all conditions.
 //!
 //! If these functions claim something, it holds for every request. If they cannot show it, they do not claim it. There
-//! is one exception. A wildcard in ALLOW accepts text only ([`crate::matcher::Wildcard`]), but here it is treated as if
-//! it accepted every byte and so covered prefixes and suffixes. This makes a difference only for a request that has a
+//! is one exception. Where a match permits, a wildcard accepts text only ([`crate::matcher::Wildcard`]), but here it is
+//! treated as if it accepted every byte and so covered prefixes and suffixes. This makes a difference only for a request that has a
 //! line feed, or bytes that are not UTF-8, in a place where nobody intends to allow them.
 
 use crate::attribute::Cardinality;
 use crate::engine::compile::{
-    AnyOf, Check, CompiledRule, Expected, MetadataMatcher, PathMatcher, RequestPrincipal, Test, Text,
+    Check, CompiledRule, Expected, Groups, MetadataMatcher, PathMatcher, RequestPrincipalMatcher, Test, Text,
 };
 use crate::identity::IdentityMatcher;
 use crate::matcher::template::{Tail, Template};
@@ -52,7 +52,7 @@ impl CompiledRule {
 
     /// Whether this rule matches every request that the other rule matches.
     ///
-    /// There is one exception: a wildcard in an ALLOW policy does not match a line feed or bytes that are not UTF-8,
+    /// There is one exception: where a match permits, a wildcard does not match a line feed or bytes that are not UTF-8,
     /// but here it is treated as if it did. This makes a difference only for a request that has such bytes in a place
     /// where nobody intends to allow them.
     #[must_use]
@@ -68,7 +68,7 @@ impl CompiledRule {
     /// Like [`Self::covers`], but compares clause by clause: sources with sources, operations with operations,
     /// conditions with conditions. It costs less and shows less.
     fn covers_clause_by_clause(&self, other: &Self) -> bool {
-        let clause = |ours: Option<&AnyOf>, theirs: Option<&AnyOf>| {
+        let clause = |ours: Option<&Groups>, theirs: Option<&Groups>| {
             let only = |tests| Alternative([tests, &[], &[]]);
             choices(theirs).all(|theirs| {
                 let with_conditions = Alternative([theirs, &[], &other.when]);
@@ -128,7 +128,7 @@ impl CompiledRule {
 }
 
 /// The groups of tests of a clause. An absent clause has one group, without tests.
-fn choices(groups: Option<&AnyOf>) -> impl Iterator<Item = &[Test]> {
+fn choices(groups: Option<&Groups>) -> impl Iterator<Item = &[Test]> {
     let absent: Option<&[Test]> = groups.is_none().then_some(&[]);
     groups.into_iter().flatten().map(|tests| &**tests).chain(absent)
 }
@@ -183,7 +183,7 @@ fn covers(wide: &Check, narrow: &Check) -> bool {
             Check::RequestPrincipal { issuer, subject, matchers: wide },
             Check::RequestPrincipal { issuer: other_issuer, subject: other_subject, matchers: narrow },
         ) => {
-            let both = |wide: &RequestPrincipal, narrow: &RequestPrincipal| {
+            let both = |wide: &RequestPrincipalMatcher, narrow: &RequestPrincipalMatcher| {
                 pattern_covers(&wide.issuer, &narrow.issuer) && pattern_covers(&wide.subject, &narrow.subject)
             };
             issuer == other_issuer && subject == other_subject && all(wide, narrow, both)

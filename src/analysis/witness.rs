@@ -5,6 +5,7 @@
 //! network contains it. Rules that ask for something else are left out.
 
 use super::cover::Alternative;
+use crate::attribute::Origin;
 use crate::document::{Node, Value};
 use crate::engine::compile::{Check, Expected, MetadataMatcher, MetadataPath, PathMatcher, Text};
 use crate::identity::IdentityMatcher;
@@ -28,19 +29,14 @@ impl Alternative<'_> {
         let mut names = [PeerName::Uri, PeerName::FurtherUris, PeerName::Dns].into_iter();
         let mut metadata: Vec<(String, Node)> = Vec::new();
         let matches = self.tests().filter(|test| test.expected == Expected::Match);
-        let checks: Vec<_> = matches.map(|test| &test.check).collect();
-        // A request has only one address of each kind, one port and one server name.
-        let single = |check: &Check| match check {
-            Check::Address(which, _) => Some(Single::Address(*which)),
-            Check::DestinationPort(_) => Some(Single::Port),
-            Check::Text(Text::Sni, _) => Some(Single::Sni),
-            _ => None,
-        };
-        let singles: Vec<_> = checks.iter().filter_map(|check| single(check)).collect();
-        if singles.iter().enumerate().any(|(at, one)| singles.iter().skip(at).skip(1).any(|other| one == other)) {
-            return None;
+        let mut given_once = Vec::new();
+        for origin in matches.clone().map(|test| test.attribute.info().origin).filter(|origin| is_given_once(*origin)) {
+            if given_once.contains(&origin) {
+                return None;
+            }
+            given_once.push(origin);
         }
-        for check in checks {
+        for check in matches.map(|test| &test.check) {
             request = match check {
                 Check::Identity(matchers) => request.peer_name(names.next()?, Lookup::Value(&name(matchers.first()?))),
                 Check::Address(which, blocks) => {
@@ -85,12 +81,12 @@ impl Alternative<'_> {
     }
 }
 
-/// Something that a request has only once.
-#[derive(PartialEq, Eq)]
-enum Single {
-    Address(Address),
-    Port,
-    Sni,
+/// Whether a request has only one value of this origin, so that a witness cannot have the values of two tests.
+fn is_given_once(origin: Origin) -> bool {
+    match origin {
+        Origin::SourceIp | Origin::RemoteIp | Origin::DestinationIp | Origin::DestinationPort | Origin::Sni => true,
+        Origin::PeerNames | Origin::Headers | Origin::Metadata => false,
+    }
 }
 
 fn text(pattern: &Pattern) -> &[u8] {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{
     COMBINING, DEFAULT_DECISION_LOG_RATE, DEFAULT_ROOT_NAMESPACE, DEFAULT_TRUST_DOMAIN, DebugHeader, DecisionLog,
-    DenyResponse, FilterState, NodeMetadata, PluginConfig, PrincipalFrom, SourceIpFrom, fingerprint,
+    DenyResponse, NodeMetadata, PluginConfig, PrincipalFrom, SourceIpFrom, StoredDecisions, fingerprint,
 };
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::document::{self, Node, Object, boolean, list, one_of, string, string_map, whole_number};
@@ -102,7 +102,8 @@ fn plugin_config(
     let domain = object.read("trustDomain", d, trust_domain).flatten();
     let aliases = object.read("trustDomainAliases", d, |node, d| list(node, d, trust_domain));
     let source_ip_from = [("filter-state", SourceIpFrom::FilterState), ("remote-address", SourceIpFrom::RemoteAddress)];
-    let filter_state = [("none", FilterState::None), ("notable", FilterState::Notable), ("all", FilterState::All)];
+    let filter_state =
+        [("none", StoredDecisions::None), ("notable", StoredDecisions::Notable), ("all", StoredDecisions::All)];
     let decision_log = [("none", DecisionLog::None), ("denied", DecisionLog::Denied), ("all", DecisionLog::All)];
     let config = PluginConfig {
         policies: policies.unwrap_or_default(),

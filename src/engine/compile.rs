@@ -29,18 +29,18 @@ use crate::request::metadata::JWT_AUTHN;
 pub struct CompiledRule {
     id: RuleId,
     /// One group of tests for each source. `None`: from anywhere.
-    pub(crate) from: Option<AnyOf>,
+    pub(crate) from: Option<Groups>,
     /// One group of tests for each operation. `None`: any operation.
-    pub(crate) to: Option<AnyOf>,
+    pub(crate) to: Option<Groups>,
     /// The tests of all conditions.
-    pub(crate) when: Tests,
+    pub(crate) when: Group,
 }
 
 /// A group: tests that must all hold.
-pub(crate) type Tests = Box<[Test]>;
+pub(crate) type Group = Box<[Test]>;
 
 /// A clause: groups of tests, one of which must hold.
-pub(crate) type AnyOf = Box<[Tests]>;
+pub(crate) type Groups = Box<[Group]>;
 
 impl CompiledRule {
     /// The name of the rule.
@@ -50,7 +50,7 @@ impl CompiledRule {
     }
 
     /// Sets the number of the policy that the rule belongs to.
-    pub(crate) fn of_policy(mut self, number: u32) -> Self {
+    pub(crate) fn with_policy_number(mut self, number: u32) -> Self {
         self.id.policy_number = number;
         self
     }
@@ -96,12 +96,11 @@ pub(crate) enum Check {
     Text(Text, Box<[Pattern]>),
     Host(Box<[Pattern]>),
     Path(Box<[PathMatcher]>),
-    RequestPrincipal { issuer: Arc<MetadataPath>, subject: Arc<MetadataPath>, matchers: Box<[RequestPrincipal]> },
+    RequestPrincipal { issuer: Arc<MetadataPath>, subject: Arc<MetadataPath>, matchers: Box<[RequestPrincipalMatcher]> },
     Metadata(Arc<MetadataPath>, Box<[MetadataMatcher]>),
 }
 
-/// A text that is compared with patterns unchanged. A request may have several such texts; it is enough that one
-/// matches.
+/// A text of a request that is compared as it is. A request may have several such texts; it is enough that one matches.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Text {
     /// The server name of the TLS handshake.
@@ -130,7 +129,7 @@ pub(crate) enum PathMatcher {
 
 /// A value of `requestPrincipals`, compiled. The issuer and the subject must both match.
 #[derive(Debug)]
-pub(crate) struct RequestPrincipal {
+pub(crate) struct RequestPrincipalMatcher {
     pub issuer: Pattern,
     pub subject: Pattern,
 }
@@ -187,9 +186,9 @@ fn polarity(action: Action, expected: Expected) -> Polarity {
 impl Check {
     const HIGHEST_COST: u8 = 5;
 
-    /// The relative cost of the check; checks of a group run in this order. The path comes first, because it decides
-    /// most and is one short value. The rest of the request line is as easy to get. The host needs the most time for a
-    /// certificate or a token.
+    /// The relative cost of the check. The checks of a group run in this order. The path comes first: it is short, and it
+    /// excludes most requests. Then come the other headers. Last come certificates and tokens, for which Envoy needs the
+    /// most time.
     fn cost(&self) -> u8 {
         match self {
             Self::Path(_) => 0,
@@ -225,7 +224,7 @@ struct Compiler<'p> {
 
 impl Compiler<'_> {
     /// Compiles a group of tests, and puts the cheapest first. The order does not change the answer.
-    fn tests(&self, predicates: &AllOf<Predicate>) -> Tests {
+    fn tests(&self, predicates: &AllOf<Predicate>) -> Group {
         let mut tests = Vec::with_capacity(predicates.0.len());
         for (field, predicate) in (0..=u16::MAX).chain(std::iter::repeat(u16::MAX)).zip(&predicates.0) {
             tests.extend(self.predicate(predicate).into_iter().map(|test| Test { field, ..test }));
@@ -374,8 +373,8 @@ fn metadata(values: &[MetadataValue], polarity: Polarity) -> Box<[MetadataMatche
     values.iter().map(compile).collect()
 }
 
-fn request_principal(value: &str, polarity: Polarity) -> RequestPrincipal {
+fn request_principal(value: &str, polarity: Polarity) -> RequestPrincipalMatcher {
     let (issuer, subject) = Form::of_request_principal(value);
     let presence = non_empty(polarity);
-    RequestPrincipal { issuer: Pattern::new(issuer, &presence), subject: Pattern::new(subject, &presence) }
+    RequestPrincipalMatcher { issuer: Pattern::new(issuer, &presence), subject: Pattern::new(subject, &presence) }
 }

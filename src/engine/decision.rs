@@ -87,7 +87,7 @@ pub enum AllowReason<'e> {
     /// This rule of an ALLOW policy matched.
     Rule(&'e RuleId),
     /// No ALLOW policy applies, and no DENY policy matched.
-    NothingApplies,
+    NoAllowApplies,
 }
 
 /// Why a request is refused.
@@ -117,7 +117,7 @@ impl<'e> Outcome<'e> {
         match self {
             Self::Allowed(AllowReason::Rule(rule))
             | Self::Denied(DenyReason::Rule(rule) | DenyReason::NoProvider(rule)) => Some(rule),
-            Self::Allowed(AllowReason::NothingApplies) | Self::Denied(DenyReason::NoAllowMatched) => None,
+            Self::Allowed(AllowReason::NoAllowApplies) | Self::Denied(DenyReason::NoAllowMatched) => None,
         }
     }
 }
@@ -132,7 +132,7 @@ impl fmt::Display for Outcome<'_> {
                 write!(f, "rule {} of {} matched, and CUSTOM has no provider to ask here", rule.index, rule.policy)
             }
             Self::Denied(DenyReason::NoAllowMatched) => f.write_str("no ALLOW policy matched"),
-            Self::Allowed(AllowReason::NothingApplies) => {
+            Self::Allowed(AllowReason::NoAllowApplies) => {
                 f.write_str("no ALLOW policy applies, and no DENY policy matched")
             }
         }
@@ -148,9 +148,10 @@ pub struct Decision<'e> {
     pub dry_run: DryRun<'e>,
     /// The first AUDIT rule that matched.
     pub audited: Option<&'e RuleId>,
-    /// The unreadable attribute that the decision rests on, if there is one. Either the deciding rule counts as matched
-    /// because of this attribute. Or no ALLOW rule matched, and the first ALLOW rule that could have matched did not
-    /// match because of this attribute.
+    /// The unreadable attribute that the decision rests on, if there is one:
+    ///
+    /// - if a rule decided: the attribute because of which this rule counts as matched;
+    /// - if no ALLOW rule matched: the attribute because of which the first possible ALLOW rule counts as not matched.
     pub unreadable: Option<Origin>,
 }
 

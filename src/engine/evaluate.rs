@@ -3,26 +3,27 @@
 //! This is the only evaluator: enforcing, testing and explaining all use it. A rule either matches or it does not. If
 //! the answer rests on an attribute that is unreadable, the answer also names this attribute.
 //!
-//! # The unreadable rule
-//! An unreadable attribute counts against the request. Its effect on a test depends on whether a match of the test's
-//! values denies or permits:
+//! # Unreadable attributes
+//! An unreadable attribute counts against the request. Each test has a polarity: a match of its values denies or permits
+//! ([`super::compile`]). What an unreadable attribute does to the test follows from the polarity:
 //!
-//! | a match | the values count as | a test for a match | a test for no match (`not`) |
+//! | a match | the values count as | a test of values | a test of `not` values |
 //! | --- | --- | --- | --- |
 //! | denies | matching | holds | does not hold |
 //! | permits | not matching | does not hold | holds |
 //!
-//! Together with the polarity of each action this means: a test of an unreadable attribute holds in a DENY or CUSTOM
-//! policy, and does not hold in an ALLOW policy.
+//! Therefore every test of an unreadable attribute holds in a DENY or CUSTOM policy, and no such test holds in an ALLOW
+//! policy. In an AUDIT policy, every match counts as one that permits.
 //!
 //! # Order
-//! Operations are evaluated first, because most of them look at the request line, which costs the host least and
-//! decides most. The order does not change the answer.
+//! Operations are evaluated first. Most of them need only the request line: Envoy gives it cheaply, and it excludes most
+//! rules. The order does not change the answer.
 
 use std::cell::OnceCell;
 
 use super::compile::{
-    AnyOf, Check, CompiledRule, Expected, MetadataMatcher, MetadataPath, PathMatcher, RequestPrincipal, Test, Text,
+    Check, CompiledRule, Expected, Groups, MetadataMatcher, MetadataPath, PathMatcher, RequestPrincipalMatcher, Test,
+    Text,
 };
 use crate::attribute::Origin;
 use crate::identity::IdentityMatcher;
@@ -44,7 +45,7 @@ pub(crate) enum Truth {
     /// It does not hold. Unreadable attributes make no difference.
     No,
     /// It counts as not holding, because this attribute is unreadable. It might hold if the attribute were readable.
-    NotShown(Origin),
+    Unproven(Origin),
     /// It counts as holding, because this attribute is unreadable. It might not hold if the attribute were readable.
     Assumed(Origin),
     /// It holds. Unreadable attributes make no difference.
@@ -57,14 +58,14 @@ impl Truth {
     pub fn counts(self) -> bool {
         match self {
             Self::Yes | Self::Assumed(_) => true,
-            Self::No | Self::NotShown(_) => false,
+            Self::No | Self::Unproven(_) => false,
         }
     }
 
     fn rank(self) -> u8 {
         match self {
             Self::No => 0,
-            Self::NotShown(_) => 1,
+            Self::Unproven(_) => 1,
             Self::Assumed(_) => 2,
             Self::Yes => 3,
         }
@@ -118,7 +119,7 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
         Truth::all([to, from, self.group(&rule.when)])
     }
 
-    fn clause(&self, groups: Option<&AnyOf>) -> Truth {
+    fn clause(&self, groups: Option<&Groups>) -> Truth {
         groups.map_or(Truth::Yes, |groups| Truth::any(groups.iter().map(|tests| self.group(tests))))
     }
 
@@ -139,7 +140,7 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
                         Truth::Assumed(unread)
                     }
                     (Expected::Match, Polarity::Permits) | (Expected::NoMatch, Polarity::Denies) => {
-                        Truth::NotShown(unread)
+                        Truth::Unproven(unread)
                     }
                 };
             }
@@ -171,7 +172,7 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
             }),
             Check::RequestPrincipal { issuer, subject, matchers } => self.string(issuer).and_then(|issuer| {
                 self.string(subject).map(|subject| {
-                    let matches = |m: &RequestPrincipal| m.issuer.matches(issuer) && m.subject.matches(subject);
+                    let matches = |m: &RequestPrincipalMatcher| m.issuer.matches(issuer) && m.subject.matches(subject);
                     matchers.iter().any(matches)
                 })
             }),

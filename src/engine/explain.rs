@@ -12,7 +12,7 @@ use std::cmp::Reverse;
 use std::fmt;
 use std::net::IpAddr;
 
-use super::compile::{AnyOf, CompiledRule, Expected, Test, Tests};
+use super::compile::{CompiledRule, Expected, Group, Groups, Test};
 use super::evaluate::Evaluation;
 use super::{Engine, RuleId};
 use crate::attribute::Attribute;
@@ -34,13 +34,12 @@ pub struct Trace<'e> {
     pub miss: Option<Miss>,
 }
 
-/// The first condition of a rule that fails.
+/// The first failed condition of a rule.
 #[derive(Clone, Copy, Debug)]
 pub struct Miss {
     /// The source, operation or `when` clause that contains the condition.
     pub clause: Clause,
-    /// The position of the field or condition, counted from 0, among those that the clause has. They are in the order
-    /// of [`crate::policy::Rule`].
+    /// The position of the field or condition, counted from 0, in the list that [`crate::policy::Rule::clause`] returns.
     pub field: usize,
     /// `true`: one of the `not` values matches. `false`: none of the values matches.
     pub is_not: bool,
@@ -72,14 +71,26 @@ pub enum ShownValue<'r> {
 }
 
 impl NearMiss<'_> {
-    /// The request's own value of the attribute that the first failed condition tests. `None` if this value must not be
-    /// shown, if the log line of a decision contains it anyway, or if it is absent or unreadable.
+    /// The request's own value of the attribute that the first failed condition tests. `None` for a value that may be
+    /// secret, that the log line of a decision contains anyway, or that is absent or unreadable.
     pub fn actual<'r>(&self, request: &'r impl Attributes) -> Option<ShownValue<'r>> {
         match self.first.attribute {
             Attribute::DestinationPort => request.destination_port().known().map(ShownValue::Port),
             Attribute::DestinationIp => request.address(Address::Destination).known().map(ShownValue::Address),
             Attribute::Sni => request.sni().known().map(ShownValue::Text),
-            _ => None,
+            Attribute::SourceIp
+            | Attribute::RemoteIp
+            | Attribute::SourceNamespace
+            | Attribute::SourceServiceAccount
+            | Attribute::SourcePrincipal
+            | Attribute::SourceTrustDomain
+            | Attribute::RequestPrincipal
+            | Attribute::Header
+            | Attribute::Claim
+            | Attribute::Metadata
+            | Attribute::Host
+            | Attribute::Method
+            | Attribute::Path => None,
         }
     }
 }
@@ -173,7 +184,7 @@ impl<A: Attributes> Evaluation<'_, A> {
     }
 
     /// The failed tests of the nearest group: the group with the fewest of them. `None` if a group holds.
-    fn nearest<'e>(&self, groups: &'e AnyOf, clause: fn(usize) -> Clause) -> Option<FailedTests<'e>> {
+    fn nearest<'e>(&self, groups: &'e Groups, clause: fn(usize) -> Clause) -> Option<FailedTests<'e>> {
         let mut nearest: Option<FailedTests> = None;
         for (index, tests) in groups.iter().enumerate() {
             let failed = self.failed(tests, clause(index))?;
@@ -185,7 +196,7 @@ impl<A: Attributes> Evaluation<'_, A> {
     }
 
     /// The failed tests of a group; `None` if all tests hold.
-    fn failed<'e>(&self, tests: &'e Tests, clause: Clause) -> Option<FailedTests<'e>> {
+    fn failed<'e>(&self, tests: &'e Group, clause: Clause) -> Option<FailedTests<'e>> {
         let fails = |test: &&Test| !self.holds(test).counts();
         let failed = tests.iter().filter(fails);
         let first = failed.clone().min_by_key(|test| (test.field, test.expected == Expected::NoMatch))?;

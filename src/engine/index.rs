@@ -5,23 +5,24 @@
 //! An *access predicate* of a rule is a set of keys. Every request that matches the rule has at least one of these
 //! keys. For example, `paths: ["/a", "/b/*"]` gives the predicate { path is `/a`, path starts with `/b/` }.
 //!
-//! At load time, the index chooses one access predicate for each rule, and files the rule under every key of it. At
-//! request time, the index looks up the values of the request, and evaluates only the rules that it finds under them.
-//! Therefore the cost depends on the request and not on the number of rules.
+//! At load time, the index chooses one access predicate for a rule, and files the rule under every key of it. At request
+//! time, the index looks up the values of the request, and evaluates only the rules that it finds under them. Therefore the
+//! cost of these rules depends on the request and not on how many of them there are.
 //!
 //! A rule may have several access predicates: one from its paths, for example, and one from its principals. The index
-//! chooses the predicate that the fewest other rules share. If many rules share even this one, they are divided again,
-//! by another dimension.
+//! chooses the predicate that the fewest other rules share. Up to 16 rules count as few: among such predicates, the index
+//! takes the one that is cheapest to look up. If many rules share even the chosen predicate, the index divides these rules
+//! again, by another dimension.
 //!
-//! Some rules are evaluated for every request: a rule without an access predicate, such as a rule that has only `not`
-//! fields, and a rule whose best predicate is shared by more than half of the rules.
+//! Some rules are evaluated for every request that reaches them: rules without an access predicate, such as rules of `not`
+//! fields only; rules whose best predicate more than half of the rules share; and the rules of a group of up to 16.
 //!
 //! # Terms
 //!
 //! | term | meaning | module |
 //! | --- | --- | --- |
 //! | dimension | something to look requests up by: the path, the local port, the peer's namespace, … | [`key`] |
-//! | key | one value of a dimension, or all values of one form: a prefix, a suffix, a template, a network | [`key`] |
+//! | key | an exact value of a dimension, or a pattern: a prefix, a suffix, a template, a network | [`key`] |
 //! | table | the keys of one dimension, each with a number: its slot | [`table`] |
 //! | postings | what is filed under one key: rules or, if there are many rules, another node | [`node`] |
 //! | node | for each dimension in use, a table and its postings; also the rules that are always evaluated | [`node`] |
@@ -31,11 +32,11 @@
 //! # The result does not depend on the index
 //!
 //! The index only leaves rules out. The evaluator decides whether a rule matches. The result is the same as evaluating
-//! every rule in order, and the index does exactly that in two cases in which it cannot help:
+//! every rule in order. In two cases, the index cannot help, and every rule is evaluated in order:
 //!
 //! - A value by which rules are filed is unreadable.
-//! - The request has so many values that the index would evaluate more rules than a scan does. Several values may lead
-//!   to the same rule.
+//! - The request has so many values that the index would evaluate more rules than a scan does, because several values may
+//!   lead to the same rule.
 
 mod build;
 #[cfg(test)]
@@ -86,7 +87,7 @@ impl Index {
     }
 
     /// Finds the first rule, in order, that matches the request.
-    // A decision calls this function in eight places. Inlining would put as many copies into the Wasm module.
+    // A decision calls this function in several places. Inlining would put as many copies into the Wasm module.
     #[inline(never)]
     pub(crate) fn first_match<A: Attributes>(&self, request: &Evaluation<'_, A>) -> FirstMatch<'_> {
         let start = || Search::new(&self.rules, request);
@@ -103,8 +104,8 @@ impl Index {
         search.found()
     }
 
-    /// The positions of the rules that the request could match: of all rules that match it, and perhaps of others. The
-    /// rules are not evaluated. This is for [`crate::analysis`], which compares rules.
+    /// The positions of every rule that matches the request, and perhaps of some that do not: no rule is evaluated. This is
+    /// for [`crate::analysis`], which compares rules.
     pub fn candidates<A: Attributes>(&self, request: &Evaluation<'_, A>) -> Vec<usize> {
         let mut found = Vec::new();
         if self.root.find(request, &mut found).is_err() {

@@ -18,7 +18,8 @@ impl Peers {
         Self(expanded.map(|principal| IdentityMatcher::principal(&principal, Wildcard::Text)).collect())
     }
 
-    /// Whether the peer that sent the request is in the set. A peer whose names are unreadable is not.
+    /// Whether the peer that sent the request is in the set. A peer is not in the set if its only matching
+    /// names are unreadable.
     pub(crate) fn include_peer_of(&self, attributes: &impl Attributes) -> bool {
         Evaluation::new(attributes).identity(&self.0) == Lookup::Value(true)
     }

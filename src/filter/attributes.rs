@@ -5,16 +5,54 @@
 use std::cell::OnceCell;
 use std::net::IpAddr;
 
-use super::{HeadersFrom, Host, Plugin, property};
+use super::{Host, property};
 use crate::config::{PrincipalFrom, SourceIpFrom};
+use crate::engine::Engine;
 use crate::request::{Address, Attributes, HeaderValues, Headers, Lookup, Metadata, PeerName};
+
+/// Where attributes come from: part of a plugin's configuration, and what follows from its policies.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sources {
+    principal: PrincipalFrom,
+    source_ip: SourceIpFrom,
+    headers: HeadersFrom,
+}
+
+impl Sources {
+    pub(super) fn new(engine: &Engine, principal: PrincipalFrom, source_ip: SourceIpFrom) -> Self {
+        Self { principal, source_ip, headers: HeadersFrom::of(engine) }
+    }
+}
+
+/// How the request line is read. One host call for all headers costs as much as two calls for single values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HeadersFrom {
+    /// One call for each part that is needed.
+    EachByItself,
+    /// One call for all headers. This is used if a rule looks at other headers too, or if the rules look at all parts
+    /// of the line.
+    Map,
+}
+
+impl HeadersFrom {
+    fn of(engine: &Engine) -> Self {
+        let (mut method, mut path, mut authority) = (false, false, false);
+        for name in engine.headers() {
+            match name {
+                b":method" => method = true,
+                b":path" => path = true,
+                b":authority" => authority = true,
+                _ => return Self::Map,
+            }
+        }
+        if method && path && authority { Self::Map } else { Self::EachByItself }
+    }
+}
 
 /// The request, with the attributes that have been read so far.
 pub(super) struct HostAttributes<'h, H> {
     host: &'h H,
-    principal_from: PrincipalFrom,
-    source_ip_from: SourceIpFrom,
-    headers_from: HeadersFrom,
+    sources: Sources,
     method: OnceCell<Lookup<Vec<u8>>>,
     path: OnceCell<Lookup<Vec<u8>>>,
     authority: OnceCell<Lookup<Vec<u8>>>,
@@ -37,12 +75,10 @@ struct Uris {
 }
 
 impl<'h, H: Host> HostAttributes<'h, H> {
-    pub(super) fn new(host: &'h H, plugin: &Plugin) -> Self {
+    pub(super) fn new(host: &'h H, sources: Sources) -> Self {
         Self {
             host,
-            principal_from: plugin.principal_from,
-            source_ip_from: plugin.source_ip_from,
-            headers_from: plugin.headers_from,
+            sources,
             method: OnceCell::new(),
             path: OnceCell::new(),
             authority: OnceCell::new(),
@@ -65,7 +101,7 @@ impl<'h, H: Host> HostAttributes<'h, H> {
     /// the only URI. If there is a comma, the text is either the first URI, with a comma in it, or several URIs.
     fn uris(&self) -> &Uris {
         self.uris.get_or_init(|| {
-            if self.principal_from == PrincipalFrom::FilterState {
+            if self.sources.principal == PrincipalFrom::FilterState {
                 let first = self.host.property("filter_state\0io.istio.peer_principal");
                 return Uris { first, further: Lookup::Absent };
             }
@@ -107,7 +143,7 @@ fn request_headers(host: &impl Host) -> Lookup<Vec<u8>> {
 
 impl<H: Host> Attributes for HostAttributes<'_, H> {
     fn peer_name(&self, which: PeerName) -> Lookup<&[u8]> {
-        match (which, self.principal_from) {
+        match (which, self.sources.principal) {
             (PeerName::Uri, _) => self.uris().first.as_slice(),
             (PeerName::FurtherUris, _) => self.uris().further.as_slice(),
             (PeerName::Dns | PeerName::Subject, PrincipalFrom::FilterState) => Lookup::Absent,
@@ -121,7 +157,7 @@ impl<H: Host> Attributes for HostAttributes<'_, H> {
     }
 
     fn address(&self, which: Address) -> Lookup<IpAddr> {
-        match (which, self.source_ip_from) {
+        match (which, self.sources.source_ip) {
             (Address::Destination, _) => {
                 self.parsed(&self.destination_ip, "destination\0address", property::ip_of_address)
             }
@@ -153,7 +189,7 @@ impl<H: Host> Attributes for HostAttributes<'_, H> {
             b":authority" => Some(&self.authority),
             _ => None,
         };
-        if let (Some(cell), HeadersFrom::EachByItself) = (single, self.headers_from) {
+        if let (Some(cell), HeadersFrom::EachByItself) = (single, self.sources.headers) {
             return cell.get_or_init(|| self.host.request_header(name)).as_slice().map(HeaderValues::only);
         }
         let all = self.headers.get_or_init(|| request_headers(self.host));

@@ -1,22 +1,8 @@
 //! Condition keys: the names of the attributes that `when` can ask about.
 
+use super::value::ParseError;
 use crate::attribute::{Attribute, Key};
 use crate::diagnostic::suggestion;
-
-/// Why a text is not valid: what is wrong with it, and what would be right.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ParseError {
-    /// What is wrong with the text.
-    pub message: String,
-    /// What would be right, or how to correct the text.
-    pub hint: String,
-}
-
-impl ParseError {
-    pub(super) fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: hint.into() }
-    }
-}
 
 /// What a condition looks at: its key, parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]

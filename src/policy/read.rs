@@ -1,9 +1,9 @@
 //! Reads a document into the typed resource. Reports everything that the types cannot hold, field by field.
 
-use super::key::{ConditionKey, ParseError};
+use super::key::ConditionKey;
 use super::resource::{at_most, envelope, missing, name_of, selector, target_reference, target_references};
 use super::validate::{self, Draft, Provider};
-use super::value::parse_port;
+use super::value::{ParseError, parse_port};
 use super::{
     Action, AllOf, AnyOf, AuthorizationPolicy, CONDITION_FIELDS, Cidr, MetadataValue, Operation, PathValue, Predicate,
     Rule, ServiceAccount, Source, Values,

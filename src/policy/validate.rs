@@ -4,8 +4,8 @@
 //! sense together. The filter and the command accept exactly the policies that pass. So an invalid policy is never
 //! applied in part.
 
-use super::key::ParseError;
 use super::resource::{DRY_RUN, target};
+use super::value::ParseError;
 use super::{
     Action, AllOf, AuthorizationPolicy, Labels, PolicyName, Predicate, Rule, ServiceAccount, TargetReference, Values,
 };

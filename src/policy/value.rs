@@ -6,7 +6,20 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::key::ParseError;
+/// Why a text is not valid: what is wrong with it, and what would be right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParseError {
+    /// What is wrong with the text.
+    pub message: String,
+    /// What would be right, or how to correct the text.
+    pub hint: String,
+}
+
+impl ParseError {
+    pub(super) fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: hint.into() }
+    }
+}
 
 /// A network: an address, and the number of its leading bits that count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use mesh_authz::diagnostic::Diagnostics;
 use mesh_authz::engine::{Combining, Engine, Verdict};
 use mesh_authz::policy::scope::{Gateway, Scope, ServiceName, Workload, scope};
 use mesh_authz::request::Lookup;
-use mesh_authz_cli::load::Resource;
+use mesh_authz_cli::load::LoadedPolicy;
 use mesh_authz_cli::load::finding::SourceText;
 use mesh_authz_cli::render::instances::{GATEWAY_LABELS, Plan, Topology, Waypoint, plan};
 use mesh_authz_cli::render::kubernetes::{ExtensionKind, Image, extension};
@@ -192,13 +192,14 @@ fn loads(resource: &Value, proxy: &Proxy, outgoing: bool) -> bool {
     wanted.into_iter().flatten().all(|(key, value)| proxy.labels.iter().any(|(k, v)| k == key && value == v))
 }
 
-fn resources(policies: &[Value]) -> Vec<Resource> {
+fn resources(policies: &[Value]) -> Vec<LoadedPolicy> {
     let source = Arc::new(SourceText::new("policies.yaml".into(), String::new()));
-    let resource = |policy: &Value| Resource { source: Arc::clone(&source), node: node(policy), policy: read(policy) };
+    let resource =
+        |policy: &Value| LoadedPolicy { source: Arc::clone(&source), node: node(policy), policy: read(policy) };
     policies.iter().map(resource).collect()
 }
 
-fn planned<'r>(resources: &'r [Resource], gateways: &[(String, String)]) -> Plan<'r> {
+fn planned<'r>(resources: &'r [LoadedPolicy], gateways: &[(String, String)]) -> Plan<'r> {
     let waypoint = waypoint();
     plan(resources, &Topology { root_namespace: ROOT, gateways, waypoint: Some(&waypoint) })
 }

@@ -1,7 +1,7 @@
 //! The plugin configuration: every field with its default, both encodings, and the node metadata.
 
 use mesh_authz::config::{
-    DebugHeader, DecisionLog, DenyResponse, FilterState, NodeMetadata, PluginConfig, PrincipalFrom, SourceIpFrom,
+    DebugHeader, DecisionLog, DenyResponse, NodeMetadata, PluginConfig, PrincipalFrom, SourceIpFrom, StoredDecisions,
 };
 use mesh_authz::document::{Node, Value, from_json, from_struct};
 use mesh_authz::engine::Combining;
@@ -126,9 +126,9 @@ fn every_choice() {
     assert_eq!(with(r#""decisionLog":"none""#).decision_log, DecisionLog::None);
     assert_eq!(with(r#""decisionLog":"denied""#).decision_log, DecisionLog::Denied);
     assert_eq!(with(r#""decisionLog":"all""#).decision_log, DecisionLog::All);
-    assert_eq!(with(r#""filterState":"none""#).filter_state, FilterState::None);
-    assert_eq!(with(r#""filterState":"notable""#).filter_state, FilterState::Notable);
-    assert_eq!(with(r#""filterState":"all""#).filter_state, FilterState::All);
+    assert_eq!(with(r#""filterState":"none""#).filter_state, StoredDecisions::None);
+    assert_eq!(with(r#""filterState":"notable""#).filter_state, StoredDecisions::Notable);
+    assert_eq!(with(r#""filterState":"all""#).filter_state, StoredDecisions::All);
     assert_eq!(with(r#""jwt":{"payloadKey":"claims"}"#).options.jwt_payload_key, "claims");
     assert_eq!(with(r#""jwt":{}"#).options.jwt_payload_key, "payload");
 }
@@ -143,7 +143,7 @@ fn how_much_is_said_about_decisions_and_to_whom() {
     let default = with(r#""combining":"deny-overrides""#);
     assert_eq!(
         (default.decision_log_rate, default.filter_state, default.debug_header),
-        (10, FilterState::Notable, None)
+        (10, StoredDecisions::Notable, None)
     );
 }
 

@@ -207,6 +207,6 @@ fn a_rule_is_named_as_istio_names_it() {
     let request = get("/");
     let rule = engine.decide(&request).outcome.rule().unwrap().to_string();
     assert_eq!(rule, "ns[shop]-policy[deny.all]-rule[0]");
-    assert_eq!(engine.rules(), 2);
+    assert_eq!(engine.rule_count(), 2);
     assert_eq!(policies(&named("shop", "deny.all", "{}"))[0].name.to_string(), "shop/deny.all");
 }

@@ -13,7 +13,7 @@ use mesh_authz::policy::{Action, AuthorizationPolicy, Target};
 use rayon::prelude::*;
 
 use super::LintContext;
-use crate::load::{Resource, Resources};
+use crate::load::{LoadedPolicy, Resources};
 
 /// The maximum number of comparisons of two rules for the rules of one action. It is enough to compare 2,000 rules with
 /// each other.
@@ -41,7 +41,7 @@ type Key<'r> = (&'r str, Option<&'r (String, String)>);
 struct Group<'r> {
     index: RuleIndex,
     /// For each rule: the position of its policy in the input, and the policy.
-    resources: Vec<(usize, &'r Resource)>,
+    resources: Vec<(usize, &'r LoadedPolicy)>,
 }
 
 /// A rule, its policy, and the position of the policy in the input.
@@ -49,7 +49,7 @@ struct Group<'r> {
 pub(super) struct Placed<'s, 'r> {
     pub rule: &'s CompiledRule,
     order: usize,
-    pub resource: &'r Resource,
+    pub resource: &'r LoadedPolicy,
 }
 
 impl<'r> AllRules<'r> {

@@ -4,7 +4,7 @@ use mesh_authz::policy::Predicate;
 use mesh_authz::policy::scope::may_meet;
 
 use super::{Check, Input, Lint, Reporter, each_predicate};
-use crate::load::{Authentication, Resource};
+use crate::load::{Authentication, LoadedPolicy};
 
 pub(super) static LINT: Lint = Lint {
     code: "MA021",
@@ -52,7 +52,7 @@ fn check(input: &Input<'_>, reporter: &mut Reporter) {
     }
 }
 
-fn policy(input: &Input<'_>, resource: &Resource, reporter: &mut Reporter) {
+fn policy(input: &Input<'_>, resource: &LoadedPolicy, reporter: &mut Reporter) {
     let root = &input.context.mesh.root_namespace;
     let mut verified = input.resources.request_authentications.iter();
     let verifies = |found: &Authentication| {

@@ -10,11 +10,11 @@ use mesh_authz::policy::{Action, AuthorizationPolicy, PolicyName, rule_path};
 
 use super::comparison::{AllRules, Rules};
 use super::{Input, each_predicate, other_resources};
-use crate::load::Resource;
+use crate::load::LoadedPolicy;
 
 /// The path of the first field of a rule that compares the peer's identity. `is_not` selects the `not` fields. If the
 /// rule has no such field, this is the path of the rule.
-pub(super) fn identity_path(resource: &Resource, rule: &CompiledRule, is_not: bool) -> Path {
+pub(super) fn identity_path(resource: &LoadedPolicy, rule: &CompiledRule, is_not: bool) -> Path {
     let index = rule.id().index;
     let mut found = None;
     each_predicate(resource, |of, clause, field, predicate| {
@@ -55,7 +55,7 @@ impl<'r> Plaintext<'r> {
     }
 
     /// Whether every workload that the policy applies to refuses every peer without an identity.
-    pub(super) fn is_refused(&mut self, input: &Input<'r>, resource: &'r Resource) -> bool {
+    pub(super) fn is_refused(&mut self, input: &Input<'r>, resource: &'r LoadedPolicy) -> bool {
         let policy = &resource.policy;
         let root = &input.context.mesh.root_namespace;
         let key = (policy.name.namespace.as_str(), format!("{:?}", policy.target));

@@ -5,7 +5,7 @@ use mesh_authz::policy::Target;
 
 use super::other_resources::{Workloads, selector_path, workloads};
 use super::{Check, Input, Lint, Reporter};
-use crate::load::Resource;
+use crate::load::LoadedPolicy;
 
 pub(super) static LINT: Lint = Lint {
     code: "MA010",
@@ -68,7 +68,7 @@ fn check(input: &Input<'_>, reporter: &mut Reporter) {
     }
 }
 
-fn selector(input: &Input<'_>, resource: &Resource, workloads: &Workloads, reporter: &mut Reporter) {
+fn selector(input: &Input<'_>, resource: &LoadedPolicy, workloads: &Workloads, reporter: &mut Reporter) {
     let policy = &resource.policy;
     let Target::Labels(wanted) = &policy.target else { return };
     let namespace = &policy.name.namespace;

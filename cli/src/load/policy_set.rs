@@ -4,7 +4,7 @@ use mesh_authz::config::Mesh;
 use mesh_authz::engine::Engine;
 use mesh_authz::policy::scope::{NeedsLabels, Scope, Workload, scope};
 
-use crate::load::{Resource, Resources};
+use crate::load::{LoadedPolicy, Resources};
 
 /// Policies, and the workload and the mesh that their meaning depends on.
 #[derive(Debug)]
@@ -19,19 +19,19 @@ pub struct PolicySet {
 
 impl PolicySet {
     /// Each policy, and whether it applies to the workload.
-    pub fn scopes(&self) -> impl Iterator<Item = (&Resource, Scope)> {
+    pub fn scopes(&self) -> impl Iterator<Item = (&LoadedPolicy, Scope)> {
         self.resources.policies.iter().map(|resource| (resource, scope(&resource.policy, &self.workload)))
     }
 
     /// The policies that apply to the workload.
-    pub fn applying(&self) -> impl Iterator<Item = &Resource> {
+    pub fn applying(&self) -> impl Iterator<Item = &LoadedPolicy> {
         self.scopes().filter(|(_, scope)| *scope == Scope::Applies).map(|(resource, _)| resource)
     }
 
     /// The first policy that may or may not apply because the workload's labels are unknown, and the field of it that
     /// needs the labels.
     #[must_use]
-    pub fn missing_labels(&self) -> Option<(&Resource, NeedsLabels)> {
+    pub fn missing_labels(&self) -> Option<(&LoadedPolicy, NeedsLabels)> {
         let mut policies = self.resources.policies.iter();
         policies.find_map(|resource| Some((resource, self.workload.missing_labels(&resource.policy.target)?)))
     }

@@ -10,7 +10,7 @@ use mesh_authz::document::Node;
 use serde_json::{Map, Value, json};
 
 use super::{WorkloadSettings, plugin_config_of};
-use crate::load::Resource;
+use crate::load::LoadedPolicy;
 use crate::load::yaml;
 
 /// The sidecar that the project ships.
@@ -86,7 +86,7 @@ const TLS: &str = "/transport_socket/typed_config/common_tls_context";
 /// # Errors
 /// The template does not have the shape that this function expects.
 pub fn bootstrap(
-    policies: &[&Resource],
+    policies: &[&LoadedPolicy],
     workload: &WorkloadSettings,
     mesh: &Mesh,
     settings: &Settings,

@@ -36,7 +36,7 @@ use mesh_authz::diagnostic::{Diagnostic, Path, Segment};
 use mesh_authz::policy::scope::{GATEWAY_NAME_LABEL, Gateway, ServiceName, WAYPOINT_CLASS};
 use mesh_authz::policy::{AuthorizationPolicy, Target, TargetKind, TargetReference};
 
-use crate::load::Resource;
+use crate::load::LoadedPolicy;
 use crate::load::finding::Finding;
 
 /// Labels that gateways carry: the labels from Istio's installers, and the label of gateways that Istio deploys for the
@@ -116,7 +116,7 @@ pub struct Instance<'r> {
     /// What the filter is told about the waypoint that it is loaded on.
     pub waypoint: Option<Gateway>,
     /// The policies that it carries, sorted by name.
-    pub policies: Vec<&'r Resource>,
+    pub policies: Vec<&'r LoadedPolicy>,
 }
 
 /// The resources that a cluster needs.
@@ -127,9 +127,9 @@ pub struct Plan<'r> {
     /// The places where Envoy has to tell the filter what it cannot see by itself.
     pub needs_filter_state: Vec<Location>,
     /// Policies that apply to nothing, whatever the cluster.
-    pub idle: Vec<&'r Resource>,
+    pub idle: Vec<&'r LoadedPolicy>,
     /// Policies that are for every waypoint, but are rendered for one.
-    pub for_one_waypoint: Vec<&'r Resource>,
+    pub for_one_waypoint: Vec<&'r LoadedPolicy>,
     /// Policies that cannot be rendered.
     pub refused: Vec<Finding>,
 }
@@ -235,16 +235,16 @@ impl Topology<'_> {
 
 /// Plans the instances for these policies.
 #[must_use]
-pub fn plan<'r>(resources: &'r [Resource], topology: &Topology<'_>) -> Plan<'r> {
-    let mut policies: Vec<&Resource> = resources.iter().collect();
+pub fn plan<'r>(resources: &'r [LoadedPolicy], topology: &Topology<'_>) -> Plan<'r> {
+    let mut policies: Vec<&LoadedPolicy> = resources.iter().collect();
     policies.sort_by(|a, b| a.policy.name.cmp(&b.policy.name));
     let mut plan = Plan::default();
-    let (targeted, selecting): (Vec<&Resource>, Vec<_>) =
+    let (targeted, selecting): (Vec<&LoadedPolicy>, Vec<_>) =
         policies.iter().partition(|resource| matches!(resource.policy.target, Target::References(_)));
 
-    let carried = |reach: &WorkloadSet| -> Vec<&'r Resource> {
+    let carried = |reach: &WorkloadSet| -> Vec<&'r LoadedPolicy> {
         let may_apply =
-            |resource: &&&Resource| topology.reaches(&resource.policy).iter().any(|other| reach.meets(other));
+            |resource: &&&LoadedPolicy| topology.reaches(&resource.policy).iter().any(|other| reach.meets(other));
         policies.iter().filter(may_apply).copied().collect()
     };
     let instance = |place: Location, traffic, policies| Instance { place, traffic, waypoint: None, policies };
@@ -318,8 +318,8 @@ fn gateways(selected: &BTreeSet<WorkloadSet>, topology: &Topology<'_>) -> Vec<Wo
 }
 
 /// Adds the instances on a waypoint: one for the whole waypoint, or one for each service.
-fn on_waypoint<'r>(plan: &mut Plan<'r>, targeted: &[&'r Resource], topology: &Topology<'_>, waypoint: &Waypoint) {
-    let (mut whole, mut services): (Vec<&Resource>, Vec<(Location, Vec<&Resource>)>) = (Vec::new(), Vec::new());
+fn on_waypoint<'r>(plan: &mut Plan<'r>, targeted: &[&'r LoadedPolicy], topology: &Topology<'_>, waypoint: &Waypoint) {
+    let (mut whole, mut services): (Vec<&LoadedPolicy>, Vec<(Location, Vec<&LoadedPolicy>)>) = (Vec::new(), Vec::new());
     for resource in targeted {
         let namespace = &resource.policy.name.namespace;
         for meaning in topology.meanings(&resource.policy) {
@@ -351,7 +351,7 @@ fn on_waypoint<'r>(plan: &mut Plan<'r>, targeted: &[&'r Resource], topology: &To
         ));
         return;
     }
-    let is_of_class = |resource: &&&Resource| match &resource.policy.target {
+    let is_of_class = |resource: &&&LoadedPolicy| match &resource.policy.target {
         Target::References(references) => references.iter().any(|r| r.kind == TargetKind::GatewayClass),
         Target::Everything | Target::Labels(_) => false,
     };
@@ -379,7 +379,7 @@ fn on_waypoint<'r>(plan: &mut Plan<'r>, targeted: &[&'r Resource], topology: &To
     }
 }
 
-fn refusal(resource: &Resource, message: &str, hint: &str) -> Finding {
+fn refusal(resource: &LoadedPolicy, message: &str, hint: &str) -> Finding {
     let field = |name| resource.node.get("spec").is_some_and(|spec| spec.get(name).is_some());
     let name = if field("targetRef") { "targetRef" } else { "targetRefs" };
     let diagnostic = Diagnostic {

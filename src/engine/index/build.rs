@@ -17,10 +17,9 @@ pub(super) struct Builder<'r> {
     rules: &'r [CompiledRule],
     /// For each rule, how many keys it has in all its access predicates.
     keys: Box<[usize]>,
-    /// How many more keys may be filed when groups are divided again. This limits the size of the index to a multiple
-    /// of the size of the policies, whatever the policies are. Otherwise, a rule with many values could be filed under
-    /// each of them, and there again under each of many other values. When no keys are left, the remaining groups are
-    /// not divided.
+    /// The number of keys that dividing groups again may still file. This limits the size of the index to a multiple of
+    /// the size of the policies. Without a limit, a rule with n paths and m principals could be filed n × m times. A group
+    /// that needs more keys than are left is not divided.
     keys_left: usize,
 }
 
@@ -31,8 +30,7 @@ impl<'r> Builder<'r> {
         Self { rules, keys, keys_left }
     }
 
-    /// Files these rules in a new node, by any dimension that is not in `used`. The
-    /// nodes above have used those dimensions already.
+    /// Files these rules in a new node. `used` has the dimensions of the nodes above; this node uses others.
     pub(super) fn node(&mut self, numbers: &[Number], used: &[Dimension]) -> Node {
         if numbers.len() <= FEW {
             return Node { filed: Box::default(), always: numbers.into() };
@@ -48,8 +46,6 @@ impl<'r> Builder<'r> {
         let mut map = KeyMap::<Vec<Number>>::default();
         for (number, rule) in &rules {
             match key::narrowest(rule, used, FEW, &|dimension, key| shares.share(dimension, key)) {
-                // If more than half of the rules share the predicate, evaluating every rule costs no more than a
-                // lookup.
                 Some((share, keys)) if share <= rules.len() / 2 => {
                     for (dimension, key) in keys {
                         map.change(&dimension, &key, &mut |numbers| {
@@ -59,12 +55,13 @@ impl<'r> Builder<'r> {
                         });
                     }
                 }
+                // If more than half of the rules share the predicate, a lookup saves too little.
                 _ => always.push(*number),
             }
         }
         drop(shares);
-        let KeyMap { mut entries, of } = map;
-        let filed = of.into_iter().filter_map(|((_, dimension), at)| {
+        let KeyMap { mut entries, positions } = map;
+        let filed = positions.into_iter().filter_map(|((_, dimension), at)| {
             let Entry { table, contents } = entries.get_mut(at).map(mem::take)?;
             let used = [used, std::slice::from_ref(&dimension)].concat();
             let first = contents.iter().filter_map(|numbers| numbers.first().copied()).min().unwrap_or_default();
@@ -94,12 +91,12 @@ impl<'r> Builder<'r> {
     }
 }
 
-/// A map from the keys of all dimensions. It is used only while rules are filed.
+/// Maps each key, of any dimension, to its content. It is used only while rules are filed.
 #[derive(Default)]
 struct KeyMap<T> {
     entries: Vec<Entry<T>>,
-    /// The position of the entry of each dimension. The cheapest dimension comes first.
-    of: BTreeMap<(u8, Dimension), usize>,
+    /// For each dimension, with its cost before it, the position of its entry. The cheapest dimension comes first.
+    positions: BTreeMap<(u8, Dimension), usize>,
 }
 
 #[derive(Default)]
@@ -113,7 +110,7 @@ impl<T: Default> KeyMap<T> {
     /// Changes the content of a key. A new key starts with the default content.
     fn change(&mut self, dimension: &Dimension, key: &Key<'_>, change: &mut dyn FnMut(&mut T)) {
         let next = self.entries.len();
-        let at = *self.of.entry((dimension.cost(), dimension.clone())).or_insert(next);
+        let at = *self.positions.entry((dimension.cost(), dimension.clone())).or_insert(next);
         if at == next {
             self.entries.push(Entry::default());
         }
@@ -134,7 +131,7 @@ impl KeyMap<usize> {
     fn share(&self, dimension: &Dimension, key: &Key<'_>) -> usize {
         let mut sum: usize = 0;
         if let Some(Entry { table, contents }) =
-            self.of.get(&(dimension.cost(), dimension.clone())).and_then(|at| self.entries.get(*at))
+            self.positions.get(&(dimension.cost(), dimension.clone())).and_then(|at| self.entries.get(*at))
         {
             let _nothing_is_read_here = table.together_with(dimension, key, &mut |slot| {
                 sum = sum.saturating_add(contents.get(slot).copied().unwrap_or_default());

@@ -1,4 +1,4 @@
-//! Tests that rules are found even if their keys have the same hash. In unit tests there are only seven different
+//! Group that rules are found even if their keys have the same hash. In unit tests there are only seven different
 //! hashes.
 
 use serde_json::{Value, json};

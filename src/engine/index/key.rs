@@ -4,10 +4,10 @@
 //! | --- | --- | --- |
 //! | a test for a match, if each of its values has a key | the keys of all its values | one of the values must match |
 //! | a group of tests | the predicate of any one of its tests | all tests must hold |
-//! | a clause | the predicates of all its groups together, one for each group | one of the groups must hold |
+//! | a clause | the union of one predicate for each of its groups | one of the groups must hold |
 //! | a rule | the predicate of any one of its clauses | all clauses must hold |
 //!
-//! A test for no match (a `not` field) has no access predicate. A test for presence (`*`) has none either.
+//! A test of `not` values has no access predicate. Most tests for presence (`*`) have none either.
 //!
 //! A key may require less than its test. For example, a test for a service account may be filed under the namespace
 //! alone. The evaluator checks the rest.
@@ -15,7 +15,7 @@
 use std::sync::Arc;
 
 use crate::engine::compile::{
-    Check, CompiledRule, Expected, MetadataPath, PathMatcher, RequestPrincipal, Test, Tests, Text,
+    Check, CompiledRule, Expected, Group, MetadataPath, PathMatcher, RequestPrincipalMatcher, Test, Text,
 };
 use crate::identity::IdentityMatcher;
 use crate::matcher::Pattern;
@@ -23,8 +23,8 @@ use crate::matcher::template::Template;
 use crate::policy::Cidr;
 use crate::request::Address;
 
-/// Something that requests are looked up by. The dimensions are almost the attributes of the policy language, but not
-/// quite: some are parts of a peer's name, and a request principal consists of two values.
+/// Something that requests are looked up by. Most dimensions are attributes of the policy language. Some are parts of a
+/// peer's name, and a request principal consists of two values.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Dimension {
     /// The path, without query and fragment.
@@ -40,8 +40,8 @@ pub(super) enum Dimension {
     PeerNamespace,
     /// The part of a peer's name between `/sa/` and the next slash.
     PeerAccount,
-    /// A request principal, looked up by the first of these two claims. The second claim must be readable too: if it is
-    /// unreadable, the first claim cannot exclude a rule.
+    /// A request principal, looked up by the first of these two claims. If the second claim is unreadable, the lookup is
+    /// inconclusive.
     RequestPrincipal(Arc<MetadataPath>, Arc<MetadataPath>),
 }
 
@@ -96,9 +96,9 @@ pub(super) fn each_key<'r>(rule: &'r CompiledRule, used: &[Dimension], each: &mu
 
 /// Chooses the rule's narrowest access predicate: the one with the smallest share. Returns the share and the keys.
 ///
-/// The share of a key is the number of rules that a request with this key may find; the function `share` returns it.
-/// The share of a predicate is the largest share of its keys. All shares up to `few` are treated as equal. Among tests
-/// with equal shares, the one whose dimension costs less wins. Keys of the `used` dimensions are left out.
+/// The function `share` estimates the share of a key: how many rules a lookup finds for a request that has this key. The
+/// share of a predicate is the largest share of its keys. All shares up to `few` count as equal. Among the tests of a group
+/// with equal shares, the one with the cheapest dimension wins. Keys of the `used` dimensions are left out.
 pub(super) fn narrowest<'r>(
     rule: &'r CompiledRule,
     used: &[Dimension],
@@ -114,7 +114,7 @@ pub(super) fn narrowest<'r>(
         let rank = |(share, dimension, _): &(usize, Dimension, _)| (few.max(*share), dimension.cost());
         all.min_by(|one, other| rank(one).cmp(&rank(other)).then_with(|| one.1.cmp(&other.1)))
     };
-    let of_clause = |groups: &'r [Tests]| {
+    let of_clause = |groups: &'r [Group]| {
         let mut largest = 0;
         let mut access = Vec::new();
         for tests in groups {
@@ -129,7 +129,7 @@ pub(super) fn narrowest<'r>(
     clauses.chain(std::iter::once(conditions)).filter_map(of_clause).min_by_key(|(share, _)| few.max(*share))
 }
 
-/// The dimensions under which the test can be filed, each with its keys: none, one, or more to choose from.
+/// The dimensions under which the test can be filed, each with its keys. There may be several; the caller chooses one.
 fn of_test<'r>(test: &'r Test, used: &[Dimension]) -> Vec<Keys<'r>> {
     if test.expected == Expected::NoMatch {
         return Vec::new();
@@ -158,8 +158,8 @@ fn of_check(check: &Check) -> Vec<Keys<'_>> {
         Check::Host(values) => patterns(Dimension::Host, values),
         Check::Path(matchers) => one(Dimension::Path, keyed(matchers, path)),
         Check::RequestPrincipal { issuer, subject, matchers } => {
-            let of_issuer = keyed(matchers, |matcher: &RequestPrincipal| pattern(&matcher.issuer));
-            let of_subject = keyed(matchers, |matcher: &RequestPrincipal| pattern(&matcher.subject));
+            let of_issuer = keyed(matchers, |matcher: &RequestPrincipalMatcher| pattern(&matcher.issuer));
+            let of_subject = keyed(matchers, |matcher: &RequestPrincipalMatcher| pattern(&matcher.subject));
             let mut keys = one(Dimension::RequestPrincipal(Arc::clone(subject), Arc::clone(issuer)), of_subject);
             keys.extend(one(Dimension::RequestPrincipal(Arc::clone(issuer), Arc::clone(subject)), of_issuer));
             keys

@@ -2,7 +2,7 @@
 
 use super::key::Dimension;
 use super::node::{Filed, Node, Number, Postings};
-use super::table::{Inconclusive, LookUp, Table, Visit};
+use super::table::{Inconclusive, Table, Visit, Visited};
 use crate::attribute::Origin;
 use crate::engine::RuleId;
 use crate::engine::compile::{CompiledRule, Text};
@@ -12,8 +12,7 @@ use crate::request::{Attributes, Lookup, PeerName};
 const NAMESPACE: &[u8] = b"/ns/";
 const ACCOUNT: &[u8] = b"/sa/";
 
-/// The names of a peer that principals, trust domains and service accounts can match. The subject is missing: of the
-/// matchers that have keys, only those for namespaces can match it
+/// The names of a peer except the subject. Only keys for namespaces can match a subject
 /// ([`crate::identity::IdentityMatcher::takes_subjects`]).
 const BEFORE_SUBJECT: [PeerName; 3] = [PeerName::Uri, PeerName::FurtherUris, PeerName::Dns];
 
@@ -22,8 +21,8 @@ const BEFORE_SUBJECT: [PeerName; 3] = [PeerName::Uri, PeerName::FurtherUris, Pee
 pub(crate) struct FirstMatch<'e> {
     /// The first rule that matches, if one does.
     pub rule: Option<&'e RuleId>,
-    /// The unreadable attribute that the match rests on. If no rule matches: the unreadable attribute that kept the
-    /// first candidate from matching.
+    /// The unreadable attribute that the match rests on. If no rule matches: the unreadable attribute because of which the
+    /// first possible rule counts as not matched.
     pub unreadable: Option<Origin>,
 }
 
@@ -33,8 +32,8 @@ pub(super) struct Search<'i, 's, 'r, A> {
     request: &'s Evaluation<'r, A>,
     /// The first matching rule so far, and the unreadable attribute that the match rests on.
     matched: Option<(Number, &'i RuleId, Option<Origin>)>,
-    /// The first rule so far that might match if this attribute were readable.
-    not_shown: Option<(Number, Origin)>,
+    /// The first rule so far that might match if an attribute were readable, and this attribute.
+    unproven: Option<(Number, Origin)>,
     /// How many more rules and nodes the search may visit before it gives up. It starts with the number of rules. A
     /// limit is necessary because a header or a claim may have thousands of values that lead to the same rules again
     /// and again.
@@ -43,7 +42,7 @@ pub(super) struct Search<'i, 's, 'r, A> {
 
 impl<'i, 's, 'r, A: Attributes> Search<'i, 's, 'r, A> {
     pub(super) fn new(rules: &'i [CompiledRule], request: &'s Evaluation<'r, A>) -> Self {
-        Self { rules, request, matched: None, not_shown: None, left: rules.len() }
+        Self { rules, request, matched: None, unproven: None, left: rules.len() }
     }
 
     /// Whether the rule with this number could still be the first that matches.
@@ -52,7 +51,7 @@ impl<'i, 's, 'r, A: Attributes> Search<'i, 's, 'r, A> {
     }
 
     /// Searches a node: first the filed rules, dimension by dimension, then the rules that are always evaluated.
-    pub(super) fn node(&mut self, node: &'i Node) -> LookUp {
+    pub(super) fn node(&mut self, node: &'i Node) -> Visited {
         for Filed { dimension, first, table, postings } in &node.filed {
             if self.matters(*first) {
                 dimension.look_up(table, self.request, &mut |slot| match postings.get(slot) {
@@ -69,7 +68,7 @@ impl<'i, 's, 'r, A: Attributes> Search<'i, 's, 'r, A> {
     }
 
     /// Evaluates these rules in order, as long as a rule could still be the first that matches.
-    fn in_order(&mut self, numbers: &[Number]) -> LookUp {
+    fn in_order(&mut self, numbers: &[Number]) -> Visited {
         for number in numbers {
             if !self.matters(*number) {
                 break;
@@ -81,7 +80,7 @@ impl<'i, 's, 'r, A: Attributes> Search<'i, 's, 'r, A> {
     }
 
     /// Counts one visit against the limit.
-    fn spend_one(&mut self) -> LookUp {
+    fn spend_one(&mut self) -> Visited {
         self.left = self.left.checked_sub(1).ok_or(Inconclusive)?;
         Ok(())
     }
@@ -91,9 +90,9 @@ impl<'i, 's, 'r, A: Attributes> Search<'i, 's, 'r, A> {
         let Some(rule) = usize::try_from(number).ok().and_then(|number| self.rules.get(number)) else { return };
         match self.request.rule(rule) {
             Truth::No => {}
-            Truth::NotShown(origin) => {
-                if self.not_shown.is_none_or(|(first, _)| number < first) {
-                    self.not_shown = Some((number, origin));
+            Truth::Unproven(origin) => {
+                if self.unproven.is_none_or(|(first, _)| number < first) {
+                    self.unproven = Some((number, origin));
                 }
             }
             Truth::Assumed(origin) => self.matched = Some((number, rule.id(), Some(origin))),
@@ -104,14 +103,15 @@ impl<'i, 's, 'r, A: Attributes> Search<'i, 's, 'r, A> {
     pub(super) fn found(self) -> FirstMatch<'i> {
         match self.matched {
             Some((_, rule, unreadable)) => FirstMatch { rule: Some(rule), unreadable },
-            None => FirstMatch { rule: None, unreadable: self.not_shown.map(|(_, origin)| origin) },
+            None => FirstMatch { rule: None, unreadable: self.unproven.map(|(_, origin)| origin) },
         }
     }
 }
 
 impl Node {
-    /// Adds the numbers of all rules that the request finds, without evaluating them. A number may be added twice.
-    pub(super) fn find<A: Attributes>(&self, request: &Evaluation<'_, A>, found: &mut Vec<Number>) -> LookUp {
+    /// Adds the numbers of all rules that are filed under the values of the request, without evaluating them. A number may
+    /// be added twice.
+    pub(super) fn find<A: Attributes>(&self, request: &Evaluation<'_, A>, found: &mut Vec<Number>) -> Visited {
         for Filed { dimension, table, postings, .. } in &self.filed {
             dimension.look_up(table, request, &mut |slot| match postings.get(slot) {
                 Some(Postings::Rules(numbers)) => {
@@ -129,7 +129,7 @@ impl Node {
 
 impl Dimension {
     /// Visits the slots of all keys that the request has in this dimension.
-    fn look_up<A: Attributes>(&self, table: &Table, evaluation: &Evaluation<'_, A>, visit: Visit<'_>) -> LookUp {
+    fn look_up<A: Attributes>(&self, table: &Table, evaluation: &Evaluation<'_, A>, visit: Visit<'_>) -> Visited {
         let request = evaluation.attributes();
         match self {
             Self::Path => each(evaluation.path(), |path| table.path(path, visit)),
@@ -155,7 +155,7 @@ impl Dimension {
 }
 
 /// Looks up a value. An absent value finds nothing. An unreadable value is inconclusive.
-fn each<T>(value: Lookup<T>, look_up: impl FnOnce(T) -> LookUp) -> LookUp {
+fn each<T>(value: Lookup<T>, look_up: impl FnOnce(T) -> Visited) -> Visited {
     match value {
         Lookup::Value(value) => look_up(value),
         Lookup::Absent => Ok(()),
@@ -166,16 +166,16 @@ fn each<T>(value: Lookup<T>, look_up: impl FnOnce(T) -> LookUp) -> LookUp {
 fn each_name<'r, A: Attributes>(
     evaluation: &Evaluation<'r, A>,
     names: &[PeerName],
-    mut look_up: impl FnMut(&'r [u8]) -> LookUp,
-) -> LookUp {
+    mut look_up: impl FnMut(&'r [u8]) -> Visited,
+) -> Visited {
     names.iter().try_for_each(|which| each(evaluation.attributes().checked_peer_name(*which), &mut look_up))
 }
 
 fn each_text<A: Attributes>(
     evaluation: &Evaluation<'_, A>,
     text: &Text,
-    mut look_up: impl FnMut(&[u8]) -> LookUp,
-) -> LookUp {
+    mut look_up: impl FnMut(&[u8]) -> Visited,
+) -> Visited {
     let mut result = Ok(());
     let complete = evaluation.any_text(text, |text| {
         result = look_up(text);

@@ -1,4 +1,5 @@
-//! The data structure of the index: a tree of nodes. A request follows its own values from the root to the rules.
+//! The data structure of the index: a tree of nodes. A lookup goes from the root to the rules, along the values of a
+//! request.
 
 use super::key::Dimension;
 use super::table::Table;
@@ -11,7 +12,7 @@ pub(super) type Number = u32;
 pub(super) struct Node {
     /// The filed rules, dimension by dimension. The cheapest dimension comes first and is looked up first.
     pub filed: Box<[Filed]>,
-    /// Rules without a useful access predicate, in order. They are evaluated for every request that reaches the node.
+    /// The other rules, in order. They are evaluated for every request that reaches the node.
     pub always: Box<[Number]>,
 }
 
@@ -19,7 +20,7 @@ pub(super) struct Node {
 #[derive(Debug)]
 pub(super) struct Filed {
     pub dimension: Dimension,
-    /// The lowest number among these rules. If a rule before it has matched, these rules are not looked up.
+    /// The lowest number among these rules. If a rule with a lower number has matched, these rules are not looked up.
     pub first: Number,
     pub table: Table,
     /// What is filed under each key of the table, by slot.

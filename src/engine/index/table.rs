@@ -6,20 +6,20 @@
 //! with the same hash share a slot, and somebody who writes policies can construct such keys. This is harmless: a
 //! request then finds rules that it need not find, and the evaluator rejects them.
 //!
-//! Only one thing must not depend on hashes: which forms and lengths are looked up. Therefore every key records its
-//! form and its length, even if another key already has its hash.
+//! A lookup tries only the forms and lengths that some key has. These must not depend on hashes. Therefore every key
+//! records its own form and length, even if another key already has its hash.
 //!
 //! # Exact values, prefixes and suffixes
 //!
 //! A value is hashed byte by byte. One pass from the front finds the prefix keys and the exact key: it looks up the
-//! hash at every length that a prefix key has, and at the end. One pass from the back finds the suffix keys in the same
+//! hash at every length that a prefix key has, and after the last byte. One pass from the back finds the suffix keys in the same
 //! way.
 //!
 //! # Templates
 //!
-//! `matchit` finds the templates. One of its routers returns only the best route for a path, and no other routes. But
-//! two templates whose operators are in the same segments can match the same path only if they are the same template.
-//! Therefore each such shape has a router of its own. In it, the best route is the only one that matches.
+//! `matchit` finds the templates. A template becomes a route, which may leave the end of the template to the evaluator. A
+//! router returns only its best route for a path. Two different routes whose operators are in the same segments never match
+//! the same path. Therefore each such shape has a router of its own, in which the best route is the only one.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -48,7 +48,7 @@ pub(super) struct Table {
     blocks: [Vec<u8>; 2],
     /// One router for each shape of templates.
     routers: Vec<(String, Router<Slot>)>,
-    /// The slots of templates that a router refused. There should be none; every path finds them.
+    /// The slots of templates that a router refused. There should be none. A lookup of any path visits them.
     unrouted: Vec<Slot>,
 }
 
@@ -56,14 +56,14 @@ pub(super) struct Table {
 pub(super) type Slot = usize;
 
 /// Receives the slots that a lookup finds. It may receive a slot more than once.
-pub(super) type Visit<'v> = &'v mut dyn FnMut(Slot) -> LookUp;
+pub(super) type Visit<'v> = &'v mut dyn FnMut(Slot) -> Visited;
 
 /// The index cannot limit the rules to evaluate, because a value is unreadable or the values lead to too many rules.
 #[derive(Debug)]
 pub(super) struct Inconclusive;
 
 /// The result of a lookup. An error ends the lookup.
-pub(super) type LookUp = Result<(), Inconclusive>;
+pub(super) type Visited = Result<(), Inconclusive>;
 
 impl Table {
     /// Returns the slot of a key. Adds the key if it is new.
@@ -97,7 +97,7 @@ impl Table {
             let Some((_, router)) = self.routers.get_mut(at) else { continue };
             match router.insert(&route, slot) {
                 Ok(()) => {}
-                // The same template again: it has the same slot.
+                // The same route again: it has the same slot.
                 Err(InsertError::Conflict { with }) if with == route => {}
                 Err(_) => insert(&mut self.unrouted, slot),
             }
@@ -111,21 +111,21 @@ impl Table {
     }
 
     /// Visits the slots of the keys that match a text.
-    pub(super) fn text(&self, text: &[u8], visit: Visit<'_>) -> LookUp {
+    pub(super) fn text(&self, text: &[u8], visit: Visit<'_>) -> Visited {
         self.bytes(text.iter().copied(), visit)
     }
 
     /// Like [`Self::text`], but upper and lower case are equal.
-    pub(super) fn text_ignoring_case(&self, text: &[u8], visit: Visit<'_>) -> LookUp {
+    pub(super) fn text_ignoring_case(&self, text: &[u8], visit: Visit<'_>) -> Visited {
         self.bytes(text.iter().map(u8::to_ascii_lowercase), visit)
     }
 
     /// Visits the slots of the keys that match a path: text keys and templates.
-    pub(super) fn path(&self, path: &[u8], visit: Visit<'_>) -> LookUp {
+    pub(super) fn path(&self, path: &[u8], visit: Visit<'_>) -> Visited {
         self.text(path, visit)?;
         if !self.routers.is_empty() {
-            // matchit needs UTF-8. Only wildcards can match bytes that are not UTF-8, and they also match the character
-            // that replaces these bytes.
+            // matchit needs UTF-8. Only wildcards can match bytes that are not UTF-8, and a wildcard also matches the
+            // replacement character.
             let path = str::from_utf8(path).map_or_else(|_| String::from_utf8_lossy(path), Cow::Borrowed);
             for (_, router) in &self.routers {
                 if let Ok(route) = router.at(&path) {
@@ -137,18 +137,18 @@ impl Table {
     }
 
     /// Visits the slot of a port.
-    pub(super) fn port(&self, port: u16, visit: Visit<'_>) -> LookUp {
+    pub(super) fn port(&self, port: u16, visit: Visit<'_>) -> Visited {
         self.hash(hash_of_port(port), visit)
     }
 
     /// Visits the slots of the networks that contain an address.
-    pub(super) fn address(&self, address: IpAddr, visit: Visit<'_>) -> LookUp {
+    pub(super) fn address(&self, address: IpAddr, visit: Visit<'_>) -> Visited {
         let [v4, v6] = &self.blocks;
         let lengths = if address.is_ipv4() { v4 } else { v6 };
         lengths.iter().try_for_each(|length| self.hash(hash_of_block(address, *length), visit))
     }
 
-    fn hash(&self, hash: u64, visit: Visit<'_>) -> LookUp {
+    fn hash(&self, hash: u64, visit: Visit<'_>) -> Visited {
         self.slots.get(&hash).map_or(Ok(()), |slot| visit(*slot))
     }
 
@@ -156,7 +156,7 @@ impl Table {
         &self,
         bytes: impl DoubleEndedIterator<Item = u8> + ExactSizeIterator + Clone,
         visit: Visit<'_>,
-    ) -> LookUp {
+    ) -> Visited {
         let (hash, rest) = self.beginnings(bytes.clone(), &self.prefixes, KeyForm::Prefix, visit)?;
         if self.exact {
             let hash = rest.fold(hash, Hash::add);
@@ -166,7 +166,7 @@ impl Table {
     }
 
     /// Looks up the first bytes, for each of these lengths, and visits the slots that it finds. Returns the hash of the
-    /// most bytes that were looked up, and the remaining bytes.
+    /// longest beginning that was looked up, and the bytes after it.
     fn beginnings<B: ExactSizeIterator<Item = u8>>(
         &self,
         mut bytes: B,
@@ -188,9 +188,9 @@ impl Table {
         Ok((hash, bytes))
     }
 
-    /// Visits the slot of this key, and the slots of the other keys that a request with this key also has. This is an
+    /// Visits the slot of this key, and the slots of the keys that a request with this key probably also has. This is an
     /// estimate: it knows only the key, and not the values of a request.
-    pub(super) fn together_with(&self, dimension: &Dimension, key: &Key<'_>, visit: Visit<'_>) -> LookUp {
+    pub(super) fn together_with(&self, dimension: &Dimension, key: &Key<'_>, visit: Visit<'_>) -> Visited {
         match key {
             Key::Exact(text) | Key::Prefix(text) | Key::Suffix(text) if *dimension == Dimension::Host => {
                 self.text_ignoring_case(text, visit)
@@ -239,7 +239,7 @@ impl Hash {
         bytes.into_iter().fold(Self::start(), Self::add)
     }
 
-    /// The hash of a key of this form. The form is mixed in, and every bit is spread over all bits: the finalizer of
+    /// The hash of a key of this form. It mixes in the form, and then spreads every bit over all bits, with the finalizer of
     /// `SplitMix64`.
     fn of(self, form: KeyForm) -> u64 {
         let mut hash = self.0.wrapping_add((form as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -276,7 +276,7 @@ fn hash_of_block(address: IpAddr, length: u8) -> u64 {
     hash.add(length).of(KeyForm::Block)
 }
 
-/// The end of a route for a template with `{**}`. The route has no text after it; the evaluator checks that text.
+/// The end of a route that does not contain the whole template. The evaluator checks the rest.
 const REST: &str = "{*rest}";
 
 /// Translates a template into a route of `matchit`. A route has at most three operators, because a router handles three

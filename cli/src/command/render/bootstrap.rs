@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use mesh_authz::attribute::Subject;
 use mesh_authz::diagnostic::{Diagnostic, Path, Segment};
-use mesh_authz::policy::Predicate;
 use mesh_authz::policy::scope::{Scope, Workload, scope_of};
 
 use super::shared::{Format, applying, say_custom};
@@ -12,7 +12,7 @@ use crate::command::options::Setting;
 use crate::command::{Failure, note};
 use crate::load::finding::Finding;
 use crate::load::request_authentication::{Keys, host_and_port};
-use crate::load::{Authentication, Resource, Resources};
+use crate::load::{Authentication, LoadedPolicy, Resources};
 use crate::render::envoy::{self, Settings, Tls};
 use crate::render::{WorkloadSettings, jwt};
 
@@ -149,35 +149,24 @@ fn authentications<'r>(resources: &'r Resources, workload: &Workload) -> Result<
 }
 
 /// Prints notes on standard error about what may surprise the user.
-fn say(policies: &[&Resource], authentications: &[&Authentication], plaintext: bool) {
+fn say(policies: &[&LoadedPolicy], authentications: &[&Authentication], plaintext: bool) {
     if policies.is_empty() {
         note("no policy applies to this workload: it allows everything");
     }
     let verifies = authentications.iter().any(|found| !found.authentication.rules.is_empty());
     for policy in policies.iter().map(|resource| &resource.policy) {
-        let uses = |what: fn(&Predicate) -> bool| policy.predicates().any(what);
-        if !verifies && uses(is_of_token) {
+        let uses = |subject| policy.predicates().any(|predicate| predicate.attribute().info().subject == subject);
+        if !verifies && uses(Subject::Token) {
             note(&format!(
                 "policy {}: looks at tokens, and no RequestAuthentication applies: no request has a verified one",
                 policy.name
             ));
         }
-        if plaintext && uses(is_of_peer) {
+        if plaintext && uses(Subject::Identity) {
             note(&format!("policy {}: looks at the peer's identity, which no peer has without TLS", policy.name));
         }
         say_custom(policy);
     }
-}
-
-fn is_of_token(predicate: &Predicate) -> bool {
-    matches!(predicate, Predicate::RequestPrincipal(_) | Predicate::Claim { .. })
-}
-
-fn is_of_peer(predicate: &Predicate) -> bool {
-    matches!(
-        predicate,
-        Predicate::Principal(_) | Predicate::ServiceAccount(_) | Predicate::TrustDomain(_) | Predicate::Namespace(_)
-    )
 }
 
 /// An error for each rule that does not say where its keys are.

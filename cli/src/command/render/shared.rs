@@ -5,11 +5,11 @@ use mesh_authz::policy::scope::{Scope, Workload, scope};
 use mesh_authz::policy::{Action, AuthorizationPolicy};
 
 use crate::command::{Failure, json, note};
-use crate::load::{Resource, Resources};
+use crate::load::{LoadedPolicy, Resources};
 
 /// The policies that apply to the workload. Prints a note on standard error for each other policy, with the
 /// reason.
-pub fn applying<'r>(resources: &'r Resources, workload: &Workload) -> Result<Vec<&'r Resource>, Failure> {
+pub fn applying<'r>(resources: &'r Resources, workload: &Workload) -> Result<Vec<&'r LoadedPolicy>, Failure> {
     let mut applying = Vec::new();
     for resource in &resources.policies {
         let policy = &resource.policy;
