@@ -61,10 +61,10 @@ macro_rules! table {
 table! {
     /// The address of the direct peer, which opened the connection.
     SourceIp: Some(Whole("source.ip")), Some(["ipBlocks", "notIpBlocks"]),
-        Any, Traffic, Principal, Single, Origin::SourceIp;
+        Any, Traffic, Principal, Single, Origin::Address(Address::Source);
     /// The client's address, as Envoy derives it from X-Forwarded-For or the PROXY protocol.
     RemoteIp: Some(Whole("remote.ip")), Some(["remoteIpBlocks", "notRemoteIpBlocks"]),
-        Any, Traffic, Principal, Single, Origin::RemoteIp;
+        Any, Traffic, Principal, Single, Origin::Address(Address::Remote);
     /// The namespace in the peer's identity.
     SourceNamespace: Some(Whole("source.namespace")), Some(["namespaces", "notNamespaces"]),
         Any, Identity, Principal, Set, Origin::PeerNames;
@@ -88,13 +88,13 @@ table! {
         Http, Token, Principal, Set, Origin::Metadata;
     /// The local address of the connection.
     DestinationIp: Some(Whole("destination.ip")), None,
-        Any, Traffic, Permission, Single, Origin::DestinationIp;
+        Any, Traffic, Permission, Single, Origin::Address(Address::Destination);
     /// The local port of the connection.
     DestinationPort: Some(Whole("destination.port")), Some(["ports", "notPorts"]),
         Any, Traffic, Permission, Single, Origin::DestinationPort;
     /// The server name in the client's TLS handshake.
     Sni: Some(Whole("connection.sni")), None,
-        Any, Traffic, Permission, Single, Origin::Sni;
+        Any, Traffic, Permission, Single, Origin::Text(ConnectionText::Sni);
     /// A value in the dynamic metadata that other filters have set.
     Metadata: Some(Bracketed("experimental.envoy.filters")), None,
         Any, Traffic, Permission, Set, Origin::Metadata;
@@ -210,22 +210,36 @@ pub enum Cardinality {
     Set,
 }
 
+/// A kind of address of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Address {
+    /// The local address of the connection.
+    Destination,
+    /// The client's address, as Envoy derives it from X-Forwarded-For or the PROXY protocol.
+    Remote,
+    /// The direct peer's address.
+    Source,
+}
+
+/// A text that belongs to the connection of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConnectionText {
+    /// The server name that the client asked for in its TLS handshake.
+    Sni,
+}
+
 /// An answer of the host. One answer can contain the values of several attributes. It prints as in logs and
 /// explanations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// The names in the peer's certificate.
     PeerNames,
-    /// The address of the direct peer.
-    SourceIp,
-    /// The address of the client.
-    RemoteIp,
-    /// The local address of the connection.
-    DestinationIp,
+    /// An address.
+    Address(Address),
     /// The local port of the connection.
     DestinationPort,
-    /// The server name of the TLS handshake.
-    Sni,
+    /// A text of the connection.
+    Text(ConnectionText),
     /// The request headers.
     Headers,
     /// The dynamic metadata.
@@ -236,11 +250,11 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::PeerNames => "source.principal",
-            Self::SourceIp => "source.ip",
-            Self::RemoteIp => "remote.ip",
-            Self::DestinationIp => "destination.ip",
+            Self::Address(Address::Source) => "source.ip",
+            Self::Address(Address::Remote) => "remote.ip",
+            Self::Address(Address::Destination) => "destination.ip",
             Self::DestinationPort => "destination.port",
-            Self::Sni => "connection.sni",
+            Self::Text(ConnectionText::Sni) => "connection.sni",
             Self::Headers => "request.headers",
             Self::Metadata => "metadata",
         })

@@ -19,6 +19,7 @@ use std::net::IpAddr;
 pub use self::headers::{HeaderValues, Headers};
 pub use self::metadata::Metadata;
 pub use self::owned::Request;
+pub use crate::attribute::{Address, ConnectionText};
 
 /// The result of asking for an attribute of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,17 +89,6 @@ impl PeerName {
     pub const ALL: [Self; 4] = [Self::Uri, Self::FurtherUris, Self::Dns, Self::Subject];
 }
 
-/// A kind of address of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Address {
-    /// The local address of the connection.
-    Destination,
-    /// The client's address, as Envoy derives it from X-Forwarded-For or the PROXY protocol.
-    Remote,
-    /// The direct peer's address.
-    Source,
-}
-
 /// The attributes of one request. The engine asks for an attribute every time a rule needs it. An implementation for
 /// which an answer is expensive keeps the answer.
 pub trait Attributes {
@@ -113,8 +103,8 @@ pub trait Attributes {
     fn address(&self, which: Address) -> Lookup<IpAddr>;
     /// The local port of the connection.
     fn destination_port(&self) -> Lookup<u16>;
-    /// The server name that the client asked for in its TLS handshake.
-    fn sni(&self) -> Lookup<&[u8]>;
+    /// A text of the connection.
+    fn text(&self, which: ConnectionText) -> Lookup<&[u8]>;
     /// The values of a request header, in order. `name` is in lower case. `:method`, `:path` and `:authority` are
     /// headers too.
     fn header<'a>(&'a self, name: &'a [u8]) -> Lookup<HeaderValues<'a>>;

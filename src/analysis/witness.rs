@@ -11,7 +11,7 @@ use crate::engine::compile::{Check, Expected, MetadataMatcher, MetadataPath, Pat
 use crate::identity::IdentityMatcher;
 use crate::matcher::Pattern;
 use crate::matcher::template::{Tail, Template};
-use crate::request::{Address, Lookup, PeerName, Request};
+use crate::request::{Lookup, PeerName, Request};
 
 /// The text for a place where any text is valid.
 const ANYTHING: &[u8] = b"x";
@@ -39,17 +39,10 @@ impl Alternative<'_> {
         for check in matches.map(|test| &test.check) {
             request = match check {
                 Check::Identity(matchers) => request.peer_name(names.next()?, Lookup::Value(&name(matchers.first()?))),
-                Check::Address(which, blocks) => {
-                    let address = Lookup::Value(blocks.first()?.address);
-                    match which {
-                        Address::Source => request.source_ip(address),
-                        Address::Remote => request.remote_ip(address),
-                        Address::Destination => request.destination_ip(address),
-                    }
-                }
+                Check::Address(which, blocks) => request.with_address(*which, Lookup::Value(blocks.first()?.address)),
                 Check::DestinationPort(ports) => request.destination_port(Lookup::Value(*ports.first()?)),
                 Check::Text(which, patterns) => match which {
-                    Text::Sni => request.sni(Lookup::Value(text(patterns.first()?))),
+                    Text::Connection(which) => request.with_text(*which, Lookup::Value(text(patterns.first()?))),
                     Text::Header(name) => request.header(name, text(patterns.first()?)),
                     Text::Metadata(path) => {
                         insert(&mut metadata, path, string(text(patterns.first()?)))?;
@@ -84,7 +77,7 @@ impl Alternative<'_> {
 /// Whether a request has only one value of this origin, so that a witness cannot have the values of two tests.
 fn is_given_once(origin: Origin) -> bool {
     match origin {
-        Origin::SourceIp | Origin::RemoteIp | Origin::DestinationIp | Origin::DestinationPort | Origin::Sni => true,
+        Origin::Address(_) | Origin::DestinationPort | Origin::Text(_) => true,
         Origin::PeerNames | Origin::Headers | Origin::Metadata => false,
     }
 }

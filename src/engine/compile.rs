@@ -21,8 +21,8 @@ use crate::matcher::{Pattern, Polarity, Wildcard};
 use crate::policy::{
     Action, AllOf, AuthorizationPolicy, Cidr, Form, MetadataValue, PathValue, Predicate, ServiceAccount, Values,
 };
-use crate::request::Address;
 use crate::request::metadata::JWT_AUTHN;
+use crate::request::{Address, ConnectionText};
 
 /// A compiled rule, ready to be evaluated for requests. It matches if all three clauses hold.
 #[derive(Debug)]
@@ -103,8 +103,8 @@ pub(crate) enum Check {
 /// A text of a request that is compared as it is. A request may have several such texts; it is enough that one matches.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Text {
-    /// The server name of the TLS handshake.
-    Sni,
+    /// A text of the connection.
+    Connection(ConnectionText),
     /// The values of a header, or of a pseudo-header such as `:method`.
     Header(Arc<[u8]>),
     /// A value in dynamic metadata, such as a claim: a string, or each string in a list.
@@ -194,7 +194,7 @@ impl Check {
             Self::Path(_) => 0,
             Self::Text(Text::Header(_), _) | Self::Host(_) => 1,
             Self::DestinationPort(_) | Self::Address(Address::Destination | Address::Remote, _) => 2,
-            Self::Address(Address::Source, _) | Self::Text(Text::Sni, _) => 3,
+            Self::Address(Address::Source, _) | Self::Text(Text::Connection(_), _) => 3,
             Self::Identity(_) => 4,
             Self::RequestPrincipal { .. } | Self::Text(Text::Metadata(_), _) | Self::Metadata(..) => Self::HIGHEST_COST,
         }
@@ -206,7 +206,7 @@ impl Check {
             Self::Path(_) => Some(b":path"),
             Self::Host(_) => Some(b":authority"),
             Self::Text(Text::Header(name), _) => Some(name),
-            Self::Text(Text::Sni | Text::Metadata(_), _)
+            Self::Text(Text::Connection(_) | Text::Metadata(_), _)
             | Self::Identity(_)
             | Self::Address(..)
             | Self::DestinationPort(_)
@@ -277,9 +277,7 @@ impl Compiler<'_> {
             Predicate::Path(values) => {
                 self.pair(attribute, values, |values, polarity| Check::Path(paths(values, polarity)))
             }
-            Predicate::Sni(values) => self.pair(attribute, values, |values, polarity| {
-                Check::Text(Text::Sni, patterns(values, &non_empty(polarity)))
-            }),
+            Predicate::Sni(values) => self.connection_text(attribute, ConnectionText::Sni, values),
             Predicate::Claim { path, values } => self.pair(attribute, values, |values, polarity| {
                 Check::Text(Text::Metadata(self.claim(path)), patterns(values, &non_empty(polarity)))
             }),
@@ -292,6 +290,12 @@ impl Compiler<'_> {
 
     fn addresses(&self, attribute: Attribute, address: Address, values: &Values<Cidr>) -> Vec<Test> {
         self.pair(attribute, values, |values, _| Check::Address(address, values.into()))
+    }
+
+    fn connection_text(&self, attribute: Attribute, which: ConnectionText, values: &Values<String>) -> Vec<Test> {
+        self.pair(attribute, values, |values, polarity| {
+            Check::Text(Text::Connection(which), patterns(values, &non_empty(polarity)))
+        })
     }
 
     fn header(&self, attribute: Attribute, name: &str, values: &Values<String>) -> Vec<Test> {

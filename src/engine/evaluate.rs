@@ -213,7 +213,7 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
     /// Whether one of the texts matches. `matches` receives them in order, up to and including the first that matches.
     pub(super) fn any_text(&self, text: &Text, matches: impl FnMut(&[u8]) -> bool) -> Lookup<bool> {
         match text {
-            Text::Sni => self.attributes.sni().map(matches),
+            Text::Connection(which) => self.attributes.text(*which).map(matches),
             Text::Header(name) => self.header(name, matches),
             Text::Metadata(path) => match self.metadata(path) {
                 Lookup::Value(Value::String(text)) => Lookup::Value(text).map(matches),

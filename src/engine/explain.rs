@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use super::compile::{CompiledRule, Expected, Group, Groups, Test};
 use super::evaluate::Evaluation;
 use super::{Engine, RuleId};
-use crate::attribute::Attribute;
+use crate::attribute::Origin;
 use crate::policy::{Action, CONDITION_FIELDS, Clause};
 use crate::request::{Address, Attributes};
 
@@ -74,23 +74,14 @@ impl NearMiss<'_> {
     /// The request's own value of the attribute that the first failed condition tests. `None` for a value that may be
     /// secret, that the log line of a decision contains anyway, or that is absent or unreadable.
     pub fn actual<'r>(&self, request: &'r impl Attributes) -> Option<ShownValue<'r>> {
-        match self.first.attribute {
-            Attribute::DestinationPort => request.destination_port().known().map(ShownValue::Port),
-            Attribute::DestinationIp => request.address(Address::Destination).known().map(ShownValue::Address),
-            Attribute::Sni => request.sni().known().map(ShownValue::Text),
-            Attribute::SourceIp
-            | Attribute::RemoteIp
-            | Attribute::SourceNamespace
-            | Attribute::SourceServiceAccount
-            | Attribute::SourcePrincipal
-            | Attribute::SourceTrustDomain
-            | Attribute::RequestPrincipal
-            | Attribute::Header
-            | Attribute::Claim
-            | Attribute::Metadata
-            | Attribute::Host
-            | Attribute::Method
-            | Attribute::Path => None,
+        match self.first.attribute.info().origin {
+            Origin::DestinationPort => request.destination_port().known().map(ShownValue::Port),
+            Origin::Address(which @ Address::Destination) => request.address(which).known().map(ShownValue::Address),
+            Origin::Text(which) => request.text(which).known().map(ShownValue::Text),
+            Origin::Address(Address::Source | Address::Remote)
+            | Origin::PeerNames
+            | Origin::Headers
+            | Origin::Metadata => None,
         }
     }
 }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use super::{Host, property};
 use crate::config::{PrincipalFrom, SourceIpFrom};
 use crate::engine::Engine;
-use crate::request::{Address, Attributes, HeaderValues, Headers, Lookup, Metadata, PeerName};
+use crate::request::{Address, Attributes, ConnectionText, HeaderValues, Headers, Lookup, Metadata, PeerName};
 
 /// Where attributes come from: part of a plugin's configuration, and what follows from its policies.
 #[derive(Clone, Copy, Debug)]
@@ -178,8 +178,10 @@ impl<H: Host> Attributes for HostAttributes<'_, H> {
         self.parsed(&self.destination_port, "destination\0port", property::port)
     }
 
-    fn sni(&self) -> Lookup<&[u8]> {
-        self.bytes(&self.sni, "connection\0requested_server_name")
+    fn text(&self, which: ConnectionText) -> Lookup<&[u8]> {
+        match which {
+            ConnectionText::Sni => self.bytes(&self.sni, "connection\0requested_server_name"),
+        }
     }
 
     fn header<'a>(&'a self, name: &'a [u8]) -> Lookup<HeaderValues<'a>> {

@@ -1,10 +1,11 @@
 //! A request in memory: for tests, for the command, and for everything else that runs without Envoy.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use prost::encoding::{WireType, encode_key, encode_varint};
 
-use super::{Address, Attributes, HeaderValues, Headers, Lookup, Metadata, PeerName};
+use super::{Address, Attributes, ConnectionText, HeaderValues, Headers, Lookup, Metadata, PeerName};
 use crate::document::{Node, Value};
 
 /// A request with every attribute in memory.
@@ -17,11 +18,11 @@ pub struct Request {
     further_uris: Lookup<Vec<u8>>,
     dns: Lookup<Vec<u8>>,
     subject: Lookup<Vec<u8>>,
-    source_ip: Lookup<IpAddr>,
-    remote_ip: Lookup<IpAddr>,
-    destination_ip: Lookup<IpAddr>,
+    /// An address that is not here is unreadable.
+    addresses: BTreeMap<Address, Lookup<IpAddr>>,
     destination_port: Lookup<u16>,
-    sni: Lookup<Vec<u8>>,
+    /// A text that is not here is absent.
+    texts: BTreeMap<ConnectionText, Lookup<Vec<u8>>>,
     headers: Vec<(Vec<u8>, Vec<u8>)>,
     encoded_headers: Lookup<Vec<u8>>,
     metadata: Lookup<Vec<u8>>,
@@ -34,11 +35,9 @@ impl Default for Request {
             further_uris: Lookup::Absent,
             dns: Lookup::Absent,
             subject: Lookup::Absent,
-            source_ip: Lookup::Unreadable,
-            remote_ip: Lookup::Unreadable,
-            destination_ip: Lookup::Unreadable,
+            addresses: BTreeMap::new(),
             destination_port: Lookup::Unreadable,
-            sni: Lookup::Absent,
+            texts: BTreeMap::new(),
             headers: Vec::new(),
             encoded_headers: Lookup::Value(Vec::new()),
             metadata: Lookup::Value(Vec::new()),
@@ -74,23 +73,20 @@ impl Request {
 
     /// Sets the address of the direct peer.
     #[must_use]
-    pub fn source_ip(mut self, address: Lookup<IpAddr>) -> Self {
-        self.source_ip = address;
-        self
+    pub fn source_ip(self, address: Lookup<IpAddr>) -> Self {
+        self.with_address(Address::Source, address)
     }
 
     /// Sets the address of the client.
     #[must_use]
-    pub fn remote_ip(mut self, address: Lookup<IpAddr>) -> Self {
-        self.remote_ip = address;
-        self
+    pub fn remote_ip(self, address: Lookup<IpAddr>) -> Self {
+        self.with_address(Address::Remote, address)
     }
 
     /// Sets the local address of the connection.
     #[must_use]
-    pub fn destination_ip(mut self, address: Lookup<IpAddr>) -> Self {
-        self.destination_ip = address;
-        self
+    pub fn destination_ip(self, address: Lookup<IpAddr>) -> Self {
+        self.with_address(Address::Destination, address)
     }
 
     /// Sets the local port of the connection.
@@ -102,8 +98,21 @@ impl Request {
 
     /// Sets the server name of the TLS handshake.
     #[must_use]
-    pub fn sni(mut self, name: Lookup<&[u8]>) -> Self {
-        self.sni = name.map(<[u8]>::to_vec);
+    pub fn sni(self, name: Lookup<&[u8]>) -> Self {
+        self.with_text(ConnectionText::Sni, name)
+    }
+
+    /// Sets one of the addresses.
+    #[must_use]
+    pub fn with_address(mut self, which: Address, address: Lookup<IpAddr>) -> Self {
+        self.addresses.insert(which, address);
+        self
+    }
+
+    /// Sets a text of the connection.
+    #[must_use]
+    pub fn with_text(mut self, which: ConnectionText, text: Lookup<&[u8]>) -> Self {
+        self.texts.insert(which, text.map(<[u8]>::to_vec));
         self
     }
 
@@ -150,19 +159,15 @@ impl Attributes for Request {
     }
 
     fn address(&self, which: Address) -> Lookup<IpAddr> {
-        match which {
-            Address::Source => self.source_ip,
-            Address::Remote => self.remote_ip,
-            Address::Destination => self.destination_ip,
-        }
+        self.addresses.get(&which).copied().unwrap_or(Lookup::Unreadable)
     }
 
     fn destination_port(&self) -> Lookup<u16> {
         self.destination_port
     }
 
-    fn sni(&self) -> Lookup<&[u8]> {
-        self.sni.as_slice()
+    fn text(&self, which: ConnectionText) -> Lookup<&[u8]> {
+        self.texts.get(&which).map_or(Lookup::Absent, Lookup::as_slice)
     }
 
     fn header<'a>(&'a self, name: &'a [u8]) -> Lookup<HeaderValues<'a>> {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use mesh_authz::document::from_json;
 use mesh_authz::engine::{Engine, Verdict};
 use mesh_authz::request::owned::encode_value;
-use mesh_authz::request::{Address, Attributes, HeaderValues, Lookup, Metadata, PeerName, Request};
+use mesh_authz::request::{Address, Attributes, ConnectionText, HeaderValues, Lookup, Metadata, PeerName, Request};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -323,8 +323,8 @@ impl Attributes for Counted {
         Attributes::destination_port(&self.0)
     }
 
-    fn sni(&self) -> Lookup<&[u8]> {
-        Attributes::sni(&self.0)
+    fn text(&self, which: ConnectionText) -> Lookup<&[u8]> {
+        self.0.text(which)
     }
 
     fn metadata(&self) -> Lookup<Metadata<'_>> {

@@ -2,7 +2,9 @@
 
 use mesh_authz::policy::Predicate;
 use mesh_authz::request::metadata::JWT_AUTHN;
-use mesh_authz::request::{Address, Attributes as _, Lookup, Metadata, PeerName, Request, metadata, without_query};
+use mesh_authz::request::{
+    Address, Attributes as _, ConnectionText, Lookup, Metadata, PeerName, Request, metadata, without_query,
+};
 
 /// What a request has for an attribute.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +52,7 @@ impl RequestView<'_> {
                 }
                 none => none,
             },
-            Predicate::Sni(_) => match request.sni() {
+            Predicate::Sni(_) => match request.text(ConnectionText::Sni) {
                 Lookup::Absent => Actual::Nothing("the client named no server in its TLS handshake"),
                 name => of(name.map(lossy)),
             },

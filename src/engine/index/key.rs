@@ -54,7 +54,7 @@ impl Dimension {
             Self::Text(Text::Header(_)) => 2,
             Self::DestinationPort => 3,
             Self::Address(_) => 4,
-            Self::Text(Text::Sni) => 5,
+            Self::Text(Text::Connection(_)) => 5,
             Self::PeerName => 6,
             Self::PeerNamespace => 7,
             Self::PeerAccount => 8,
