@@ -5,8 +5,10 @@
 //! mistake.
 
 mod fingerprint;
+mod on_invalid;
 mod read;
 
+pub use self::on_invalid::OnInvalid;
 pub use self::read::{WorkloadFields, gateway, namespace, trust_domain, workload};
 use crate::engine::{Combining, Options};
 use crate::identity::TrustDomains;
@@ -38,6 +40,8 @@ pub struct PluginConfig {
     pub principal_from: PrincipalFrom,
     /// Where the filter gets the direct peer's address from.
     pub source_ip_from: SourceIpFrom,
+    /// What becomes of a request whose path Envoy has not normalized.
+    pub paths: Paths,
     /// The response to a refused request.
     pub deny_response: DenyResponse,
     /// Which decisions are logged.
@@ -60,6 +64,14 @@ pub struct NodeMetadata {
     pub namespace: Lookup<String>,
     /// `LABELS`: the labels of the workload.
     pub labels: Lookup<Labels>,
+}
+
+impl NodeMetadata {
+    /// The metadata of a workload in this namespace, whose labels are unknown.
+    #[must_use]
+    pub fn in_namespace(name: &str) -> Self {
+        Self { namespace: Lookup::Value(name.to_owned()), labels: Lookup::Absent }
+    }
 }
 
 impl Default for NodeMetadata {
@@ -112,6 +124,16 @@ pub enum PrincipalFrom {
     PeerCertificate,
     /// The filter state `io.istio.peer_principal`, which waypoints set.
     FilterState,
+}
+
+/// What becomes of a request whose path Envoy has not normalized.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Paths {
+    /// `as-sent`: the policies decide about the path as it is. The filter counts it, and warns once.
+    #[default]
+    AsSent,
+    /// `strict`: the filter refuses the request.
+    Strict,
 }
 
 /// Where the filter gets the direct peer's address from.

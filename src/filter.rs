@@ -8,24 +8,25 @@ mod attributes;
 // The boundary: the only module that calls the host, and the only one that does not exist in native builds.
 #[cfg(target_arch = "wasm32")]
 mod host;
+pub mod in_force;
 pub mod property;
 pub mod telemetry;
 
 use std::cell::{Cell, RefCell};
 
-use log::{Level, info, log_enabled};
+use log::{Level, info, log_enabled, warn};
 
 use self::attributes::{HostAttributes, Sources};
 pub use self::telemetry::Telemetry;
 use self::telemetry::limiter::Limiter;
-use self::telemetry::metrics::{self, Counters, Metrics};
+use self::telemetry::metrics::{ConfigSummary, Counters, Metrics};
 use self::telemetry::{filter_state, log_line};
-use crate::config::{DebugHeader, DecisionLog, DenyResponse, NodeMetadata, PluginConfig, StoredDecisions};
+use crate::config::{DebugHeader, DecisionLog, DenyResponse, NodeMetadata, Paths, PluginConfig, StoredDecisions};
 use crate::diagnostic::Diagnostic;
 use crate::engine::explain::NearMiss;
 use crate::engine::{Decision, DenyReason, Engine, Outcome, Peers, Verdict};
 use crate::policy::scope::{Scope, scope};
-use crate::request::{Attributes, Headers, Lookup};
+use crate::request::{Attributes, Headers, Lookup, is_normalized, without_query};
 
 /// What the filter needs from the proxy to decide about a request.
 pub trait Host {
@@ -73,10 +74,21 @@ pub struct Plugin {
     refusal: Reply,
     debugging: Option<Debugging>,
     counters: Counters,
+    summary: ConfigSummary,
+    paths: PathCheck,
     filter_state: StoredDecisions,
     log: DecisionLogger,
     /// A buffer for short texts, so that a refusal allocates nothing.
     room: RefCell<String>,
+}
+
+/// Looks for paths that Envoy has not normalized.
+#[derive(Debug)]
+struct PathCheck {
+    /// Whether the policies, or the setting, look at paths at all.
+    is_needed: bool,
+    paths: Paths,
+    has_warned: Cell<bool>,
 }
 
 /// Which decisions are logged, and how many of them.
@@ -118,6 +130,7 @@ impl Plugin {
             options,
             principal_from,
             source_ip_from,
+            paths,
             deny_response,
             decision_log,
             decision_log_rate,
@@ -138,11 +151,12 @@ impl Plugin {
         let counters = Counters::define(host, policies.iter().map(|policy| &policy.name));
         let engine = Engine::new(policies, &options);
         let rules = engine.rule_count();
-        metrics::record_configuration(host, applying, rules, hash);
         info!(
-            "{applying} of {given} policies, with {rules} rules, apply to this workload in namespace {}",
+            "mesh-authz {}: {applying} of {given} policies, with {rules} rules, apply to this workload in namespace {}",
+            env!("CARGO_PKG_VERSION"),
             workload.namespace
         );
+        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let debugging = debug_header.map(|DebugHeader { name, principals }| Debugging {
             name,
             peers: Peers::named(&principals, &options.trust_domains),
@@ -150,10 +164,12 @@ impl Plugin {
         });
         Ok(Self {
             sources: Sources::new(&engine, principal_from, source_ip_from),
+            paths: PathCheck::new(paths, &engine),
             engine,
             refusal: deny_response.into(),
             debugging,
             counters,
+            summary: ConfigSummary { policies: count(applying), rules: count(rules), hash },
             filter_state,
             log: DecisionLogger::new(decision_log, decision_log_rate, rules),
             room: RefCell::default(),
@@ -163,7 +179,13 @@ impl Plugin {
     /// Decides one request. If the request is refused, answers it.
     pub fn on_request(&self, host: &(impl Host + Telemetry)) -> FilterStatus {
         let attributes = HostAttributes::new(host, self.sources);
-        let decision = self.engine.decide(&attributes);
+        let mut decision = self.engine.decide(&attributes);
+        if self.paths.finds(&attributes) {
+            self.counters.count_unnormalized_path();
+            if self.paths.paths == Paths::Strict {
+                decision.outcome = Outcome::Denied(DenyReason::UnnormalizedPath);
+            }
+        }
         self.counters.count(&decision);
         if let Some(suppressed) = self.log.admits(decision.outcome.verdict(), host) {
             let nearest = self.nearest_miss(&decision, &attributes, host);
@@ -187,6 +209,12 @@ impl Plugin {
         };
         self.room.replace(room);
         status
+    }
+
+    /// What the gauges say about the configuration.
+    #[must_use]
+    pub fn summary(&self) -> ConfigSummary {
+        self.summary
     }
 
     /// Reports to the host what was counted since the last flush.
@@ -220,6 +248,33 @@ impl Plugin {
         } else {
             None
         }
+    }
+}
+
+impl PathCheck {
+    fn new(paths: Paths, engine: &Engine) -> Self {
+        let is_needed = paths == Paths::Strict || engine.headers().any(|name| name == b":path");
+        Self { is_needed, paths, has_warned: Cell::new(false) }
+    }
+
+    /// Whether the path of the request has a form that Envoy would have changed. Warns the first time.
+    fn finds(&self, attributes: &impl Attributes) -> bool {
+        if !self.is_needed {
+            return false;
+        }
+        let is_normalized = match attributes.header(b":path") {
+            Lookup::Value(mut values) => values.next().is_none_or(|path| is_normalized(without_query(path))),
+            Lookup::Absent => true,
+            Lookup::Unreadable => self.paths == Paths::AsSent,
+        };
+        if !is_normalized && !self.has_warned.replace(true) {
+            warn!(
+                "a path has `//`, `/../`, `\\`, or an escape like `%2F` or `%61`: this Envoy does not normalize paths, so \
+                 requests can slip past policies about paths; set normalize_path, merge_slashes and \
+                 path_with_escaped_slashes_action in its connection manager, or `paths: strict` in the plugin configuration"
+            );
+        }
+        !is_normalized
     }
 }
 
@@ -270,6 +325,10 @@ impl StoredDecisions {
 
 /// Writes the response code details that the logs and alerts of Istio users look for when a request was refused.
 fn write_response_code_details(decision: &Decision<'_>, details: &mut String) {
+    if decision.outcome == Outcome::Denied(DenyReason::UnnormalizedPath) {
+        details.push_str("mesh_authz_unnormalized_path");
+        return;
+    }
     details.push_str("rbac_access_denied_matched_policy[");
     details.push_str(decision.outcome.rule().map_or("none", |rule| rule.as_str()));
     details.push(']');

@@ -117,3 +117,38 @@ pub trait Attributes {
 pub fn without_query(path: &[u8]) -> &[u8] {
     path.split(|b| matches!(b, b'?' | b'#')).next().unwrap_or(path)
 }
+
+/// Whether Envoy's normalization would keep a path, without its query, as it is: the path has no `.` or `..` segment, no `//`,
+/// no `\`, no escaped slash or backslash, and no other escape that Envoy decodes: of a letter, a digit, `-`, `.`, `_` or `~`.
+///
+/// Envoy also escapes some bytes, such as `{`. That hides no path from a policy, so it does not count.
+#[must_use]
+pub fn is_normalized(path: &[u8]) -> bool {
+    let mut rest = path;
+    while let [first, after @ ..] = rest {
+        let is_changed = match first {
+            b'/' => after.first() == Some(&b'/') || begins_with_dot_segment(after),
+            b'%' => is_decoded(after),
+            b'\\' => true,
+            _ => false,
+        };
+        if is_changed {
+            return false;
+        }
+        rest = after;
+    }
+    true
+}
+
+/// Whether Envoy decodes an escape, of which these are the bytes after `%`.
+fn is_decoded(digits: &[u8]) -> bool {
+    let digit = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
+    let (Some(high), Some(low)) = (digit(digits.first()), digit(digits.get(1))) else { return false };
+    let byte = char::from_u32(high.wrapping_mul(16).wrapping_add(low));
+    byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || "-._~/\\".contains(byte))
+}
+
+fn begins_with_dot_segment(path: &[u8]) -> bool {
+    // An escaped dot is found by itself.
+    matches!(path, [b'.'] | [b'.', b'/', ..] | [b'.', b'.'] | [b'.', b'.', b'/', ..])
+}

@@ -34,7 +34,7 @@ use crate::load::{InputError, Resources};
   kubectl get authorizationpolicies -A -o yaml | mesh-authz check -
   mesh-authz explain policies/ --label app=backend --principal cluster.local/ns/default/sa/frontend --path /api/v1/data
   mesh-authz test --coverage policies/
-  mesh-authz render envoy policies/ --label app=backend > envoy.yaml
+  mesh-authz render envoy policies/ --namespace default --label app=backend > envoy.yaml
 
 Exit status:
   0  success

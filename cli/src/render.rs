@@ -6,7 +6,7 @@ pub mod jwt;
 pub mod kubernetes;
 pub mod rbac;
 
-use mesh_authz::config::{COMBINING, Mesh};
+use mesh_authz::config::{COMBINING, Mesh, OnInvalid};
 use mesh_authz::document::{Node, Value};
 use mesh_authz::policy::Labels;
 use mesh_authz::policy::scope::{Gateway, ServiceName, Workload};
@@ -32,12 +32,20 @@ impl From<&Workload> for WorkloadSettings {
     }
 }
 
+/// How the filter reacts to a configuration that protects nothing, or that it cannot use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reaction {
+    pub on_invalid: OnInvalid,
+    /// Whether it is meant that none of the policies applies.
+    pub allow_none_applies: bool,
+}
+
 /// The plugin configuration for these policies and this workload, which Envoy hands to the filter.
 ///
 /// The parts of a policy that the filter ignores are left out.
 #[must_use]
-pub fn plugin_config(resources: &Resources, workload: &WorkloadSettings, mesh: &Mesh) -> Node {
-    plugin_config_of(resources.policies.iter().map(|resource| &resource.node), workload, mesh)
+pub fn plugin_config(resources: &Resources, workload: &WorkloadSettings, mesh: &Mesh, reaction: Reaction) -> Node {
+    plugin_config_of(resources.policies.iter().map(|resource| &resource.node), workload, mesh, reaction)
 }
 
 /// Like [`plugin_config`], for the documents of these policies, as written.
@@ -45,6 +53,7 @@ pub fn plugin_config_of<'n>(
     policies: impl Iterator<Item = &'n Node>,
     workload: &WorkloadSettings,
     mesh: &Mesh,
+    reaction: Reaction,
 ) -> Node {
     let text = |text: &str| Node::from(Value::String(text.to_owned()));
     let policies = policies.map(without_bookkeeping).collect();
@@ -84,6 +93,15 @@ pub fn plugin_config_of<'n>(
         ("rootNamespace", text(&mesh.root_namespace)),
         ("combining", text(combining)),
     ]);
+    // What is the filter's default is left out.
+    if reaction.on_invalid != OnInvalid::default() {
+        let name =
+            OnInvalid::NAMES.iter().find(|(_, value)| *value == reaction.on_invalid).map_or("", |(name, _)| *name);
+        entries.push(("onInvalid", text(name)));
+    }
+    if reaction.allow_none_applies {
+        entries.push(("allowNoneApplies", Value::Bool(true).into()));
+    }
     map(entries)
 }
 

@@ -4,14 +4,15 @@ use std::collections::HashMap;
 
 use super::{
     COMBINING, DEFAULT_DECISION_LOG_RATE, DEFAULT_ROOT_NAMESPACE, DEFAULT_TRUST_DOMAIN, DebugHeader, DecisionLog,
-    DenyResponse, NodeMetadata, PluginConfig, PrincipalFrom, SourceIpFrom, StoredDecisions, fingerprint,
+    DenyResponse, NodeMetadata, OnInvalid, Paths, PluginConfig, PrincipalFrom, SourceIpFrom, StoredDecisions,
+    fingerprint, on_invalid,
 };
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::document::{self, Node, Object, boolean, list, one_of, string, string_map, whole_number};
 use crate::engine::Options;
 use crate::identity::{SCHEME, TrustDomains};
-use crate::policy::scope::{Gateway, ServiceName, Workload};
-use crate::policy::{AuthorizationPolicy, DEFAULT_NAMESPACE, Labels, PolicyName, read, resource};
+use crate::policy::scope::{Gateway, Scope, ServiceName, Workload, scope};
+use crate::policy::{AuthorizationPolicy, Labels, PolicyName, read, resource};
 use crate::request::metadata::DEFAULT_PAYLOAD_KEY;
 use crate::request::{Lookup, headers};
 
@@ -94,7 +95,8 @@ fn plugin_config(
     }
     let root_namespace = object.read("rootNamespace", d, namespace).flatten();
     let (namespace, labels) = object.read("workload", d, workload).unwrap_or((None, None));
-    let namespace = namespace.or_else(|| node_namespace(node, d)).unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
+    // The placeholder is never used: an unknown namespace is an error.
+    let namespace = namespace.or_else(|| node_namespace(node, d)).unwrap_or_default();
     let labels = labels.or_else(|| node_labels(node, d));
     let gateway = object.read("gateway", d, |node, d| gateway(node, &namespace, d)).flatten();
     let root_namespace = root_namespace.unwrap_or_else(|| DEFAULT_ROOT_NAMESPACE.to_owned());
@@ -104,6 +106,7 @@ fn plugin_config(
     let source_ip_from = [("filter-state", SourceIpFrom::FilterState), ("remote-address", SourceIpFrom::RemoteAddress)];
     let filter_state =
         [("none", StoredDecisions::None), ("notable", StoredDecisions::Notable), ("all", StoredDecisions::All)];
+    let paths = [("as-sent", Paths::AsSent), ("strict", Paths::Strict)];
     let decision_log = [("none", DecisionLog::None), ("denied", DecisionLog::Denied), ("all", DecisionLog::All)];
     let config = PluginConfig {
         policies: policies.unwrap_or_default(),
@@ -118,6 +121,7 @@ fn plugin_config(
         principal_from: principal_from(object, workload.gateway.as_ref(), d),
         workload,
         source_ip_from: choice(object, "sourceIpFrom", &source_ip_from, d),
+        paths: choice(object, "paths", &paths, d),
         deny_response: object.read("denyResponse", d, deny_response).unwrap_or_default(),
         decision_log: choice(object, "decisionLog", &decision_log, d),
         decision_log_rate: object
@@ -128,7 +132,13 @@ fn plugin_config(
         debug_header: object.read("debugHeader", d, debug_header).flatten(),
         hash,
     };
+    // It has been read before; here it must be well-formed.
+    let _read_apart = choice(object, on_invalid::FIELD, &OnInvalid::NAMES, d);
+    let none_may_apply = object.read("allowNoneApplies", d, boolean).flatten().unwrap_or(false);
     require_labels(&config, d);
+    if d.count() == 0 && !none_may_apply {
+        require_one_that_applies(&config, d);
+    }
     config
 }
 
@@ -168,18 +178,33 @@ impl Policies {
     }
 }
 
+/// The namespace in the node's metadata. An unknown namespace is an error: policies of the workload's real namespace would
+/// silently not apply.
 fn node_namespace(node: &NodeMetadata, diagnostics: &mut Diagnostics) -> Option<String> {
-    in_node_metadata("NAMESPACE", diagnostics, |diagnostics| match &node.namespace {
-        Lookup::Value(name) => {
+    match &node.namespace {
+        Lookup::Value(name) => in_node_metadata("NAMESPACE", diagnostics, |diagnostics| {
             resource::namespace_name(name, diagnostics);
             Some(name.clone())
-        }
-        Lookup::Absent => None,
-        Lookup::Unreadable => {
-            diagnostics.error_with_hint("is not a string", "write one, or set `workload.namespace`");
+        }),
+        Lookup::Absent => {
+            diagnostics.field("workload", |diagnostics| {
+                diagnostics.field("namespace", |diagnostics| {
+                    diagnostics.error_with_hint(
+                        "is unknown: it is neither here nor in node.metadata.NAMESPACE of Envoy's bootstrap",
+                        "set one of the two; without it, nobody can tell which policies apply",
+                    );
+                });
+            });
             None
         }
-    })
+        Lookup::Unreadable => in_node_metadata("NAMESPACE", diagnostics, |diagnostics| {
+            diagnostics.error_with_hint(
+                "is not a string",
+                "write one, or set `workload.namespace` in the plugin configuration",
+            );
+            None
+        }),
+    }
 }
 
 fn node_labels(node: &NodeMetadata, diagnostics: &mut Diagnostics) -> Option<Labels> {
@@ -211,6 +236,28 @@ fn require_labels(config: &PluginConfig, diagnostics: &mut Diagnostics) {
         };
         diagnostics.policy(|| Some(policy.name.to_string()), report);
     }
+}
+
+/// Policies of which none applies protect nothing, which nobody means.
+fn require_one_that_applies(config: &PluginConfig, diagnostics: &mut Diagnostics) {
+    let mut scopes = config.policies.iter().map(|policy| (policy, scope(policy, &config.workload)));
+    let Some((first, why)) = scopes.clone().next() else { return };
+    if scopes.any(|(_, scope)| scope == Scope::Applies) {
+        return;
+    }
+    let namespace = &config.workload.namespace;
+    let message = match config.policies.len() {
+        1 => format!("nothing is protected: policy {} {why}; this workload is in namespace {namespace}", first.name),
+        count => format!(
+            "nothing is protected: none of the {count} policies applies to this workload in namespace {namespace}; for \
+             example, policy {} {why}",
+            first.name
+        ),
+    };
+    diagnostics.error_with_hint(
+        message,
+        "correct the workload or the policies, or set `allowNoneApplies: true` if no policy has to apply",
+    );
 }
 
 /// Reads `principalFrom`. The peers of a waypoint come through a tunnel that ends before the waypoint, so the waypoint

@@ -15,6 +15,11 @@ enum Role<'t> {
     Root(&'static str, &'t mut dyn FnMut(Node)),
     /// If the value is a list, its items are handed over one after another, and the list stays empty.
     Apart(&'t mut dyn FnMut(Node)),
+    /// The value is the document. If it is a map, the values of its fields with this name are handed over, and nothing else is
+    /// kept.
+    Search(&'static str, &'t mut dyn FnMut(Node)),
+    /// The value is read, and not kept.
+    Skip,
 }
 
 impl<'t> Role<'t> {
@@ -23,8 +28,13 @@ impl<'t> Role<'t> {
         match mem::replace(self, Role::Plain) {
             Role::Root(name, take) if name == key => Role::Apart(take),
             other => {
+                let keeps = match &other {
+                    Role::Search(name, _) => *name == key,
+                    Role::Skip => false,
+                    _ => true,
+                };
                 *self = other;
-                Role::Plain
+                if keeps { Role::Plain } else { Role::Skip }
             }
         }
     }
@@ -83,13 +93,17 @@ impl<'de> Visitor<'de> for Role<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         let mut items = Vec::new();
-        if let Role::Apart(take) = self {
-            while let Some(item) = access.next_element()? {
-                take(item);
+        match self {
+            Role::Apart(take) => {
+                while let Some(item) = access.next_element()? {
+                    take(item);
+                }
             }
-        } else {
-            while let Some(item) = access.next_element()? {
-                items.push(item);
+            Role::Search(..) | Role::Skip => while access.next_element_seed(Role::Skip)?.is_some() {},
+            Role::Plain | Role::Root(..) => {
+                while let Some(item) = access.next_element()? {
+                    items.push(item);
+                }
             }
         }
         Ok(Value::List(items))
@@ -99,7 +113,11 @@ impl<'de> Visitor<'de> for Role<'_> {
         let mut entries = Vec::new();
         while let Some(key) = access.next_key::<String>()? {
             let node = access.next_value_seed(self.of_field(&key))?;
-            entries.push((key, node));
+            match &mut self {
+                Role::Search(name, take) if *name == key => take(node),
+                Role::Search(..) | Role::Skip => {}
+                _ => entries.push((key, node)),
+            }
         }
         Ok(Value::Map(entries))
     }
@@ -124,6 +142,12 @@ pub(crate) fn from_json_apart(
     mut take: impl FnMut(Node),
 ) -> Result<Node, serde_json::Error> {
     json(text, Role::Root(name, &mut take))
+}
+
+/// Hands over the values of the fields with this name in the map at the root. What comes after a syntax error is not read.
+pub(crate) fn search_json(text: &[u8], name: &'static str, mut take: impl FnMut(Node)) {
+    // An error ends the search.
+    let _nothing = json(text, Role::Search(name, &mut take));
 }
 
 fn json(text: &[u8], role: Role<'_>) -> Result<Node, serde_json::Error> {

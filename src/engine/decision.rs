@@ -99,6 +99,9 @@ pub enum DenyReason<'e> {
     NoProvider(&'e RuleId),
     /// Policies apply, but no ALLOW policy among them matched.
     NoAllowMatched,
+    /// Envoy has not normalized the path, and the filter is configured to refuse such a request. The engine never decides
+    /// this.
+    UnnormalizedPath,
 }
 
 impl<'e> Outcome<'e> {
@@ -117,7 +120,8 @@ impl<'e> Outcome<'e> {
         match self {
             Self::Allowed(AllowReason::Rule(rule))
             | Self::Denied(DenyReason::Rule(rule) | DenyReason::NoProvider(rule)) => Some(rule),
-            Self::Allowed(AllowReason::NoAllowApplies) | Self::Denied(DenyReason::NoAllowMatched) => None,
+            Self::Allowed(AllowReason::NoAllowApplies)
+            | Self::Denied(DenyReason::NoAllowMatched | DenyReason::UnnormalizedPath) => None,
         }
     }
 }
@@ -132,6 +136,7 @@ impl fmt::Display for Outcome<'_> {
                 write!(f, "rule {} of {} matched, and CUSTOM has no provider to ask here", rule.index, rule.policy)
             }
             Self::Denied(DenyReason::NoAllowMatched) => f.write_str("no ALLOW policy matched"),
+            Self::Denied(DenyReason::UnnormalizedPath) => f.write_str("the path is not normalized"),
             Self::Allowed(AllowReason::NoAllowApplies) => {
                 f.write_str("no ALLOW policy applies, and no DENY policy matched")
             }

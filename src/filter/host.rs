@@ -5,7 +5,7 @@
 //! - The SDK's local response has no parameter for the response code details.
 //! - The SDK does not know all of Envoy's log levels.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ptr;
 use std::rc::Rc;
@@ -14,9 +14,10 @@ use log::{Level, LevelFilter, Log, Metadata, Record, error};
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType};
 
-use super::telemetry::metrics::{Metric, MetricKind, Metrics};
+use super::in_force::{InForce, Registry};
+use super::telemetry::metrics::{ConfigSummary, Metric, MetricKind, Metrics};
 use super::{FilterStatus, Host, Plugin, Reply, Telemetry, property};
-use crate::config::{DenyResponse, NodeMetadata};
+use crate::config::{DenyResponse, NodeMetadata, OnInvalid};
 use crate::request::Lookup;
 
 proxy_wasm::main! {{
@@ -25,8 +26,8 @@ proxy_wasm::main! {{
         // Not `Trace`, because the SDK traces every callback.
         log::set_max_level(LevelFilter::Debug);
     }
-    std::panic::set_hook(Box::new(|panic| log_line(CRITICAL, &panic.to_string())));
-    proxy_wasm::set_root_context(|_| Box::new(Root { plugin: None }));
+    std::panic::set_hook(Box::new(|panic| write_log(CRITICAL, &panic.to_string())));
+    proxy_wasm::set_root_context(|_| Box::new(Root::default()));
 }}
 
 #[link(wasm_import_module = "env")]
@@ -36,6 +37,8 @@ unsafe extern "C" {
     fn proxy_get_log_level(level: *mut u32) -> u32;
 
     fn proxy_get_current_time_nanoseconds(time: *mut u64) -> u32;
+
+    fn proxy_close_stream(kind: u32) -> u32;
 
     fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
 
@@ -83,6 +86,10 @@ const STATUS_OK: u32 = 0;
 const STATUS_NOT_FOUND: u32 = 1;
 const HTTP_REQUEST_HEADERS: u32 = 0;
 const PLUGIN_CONFIGURATION: u32 = 7;
+/// The side of a connection on which the client is.
+const DOWNSTREAM: u32 = 2;
+/// The answer to a callback that keeps Envoy from going on.
+const PAUSE: u32 = 1;
 /// Envoy's most severe log level. The crate `log` does not have it.
 const CRITICAL: u32 = 5;
 /// Lets Envoy derive the gRPC status from the HTTP status.
@@ -94,25 +101,108 @@ thread_local! {
     /// The metrics of the virtual machine, by name. If a metric is defined again, Envoy gives it a new number, and
     /// keeps all numbers. So each name is defined only once.
     static METRICS: RefCell<BTreeMap<Box<str>, Metric>> = const { RefCell::new(BTreeMap::new()) };
+
+    /// The configurations in force in the virtual machine.
+    static REGISTRY: Registry = const { Registry::new() };
+
+    /// Whether the log says already that connections are closed.
+    static HAS_WARNED_OF_TCP: Cell<bool> = const { Cell::new(false) };
 }
 
 /// A filter in Envoy's configuration. Several filters may share a virtual machine if their code is the same.
+#[derive(Default)]
 struct Root {
-    plugin: Option<Rc<Plugin>>,
+    /// The name of the plugin in Envoy's configuration.
+    name: String,
+    state: State,
+    /// Set once the gauges are published: whether it was the first plugin of the virtual machine.
+    published: Cell<Option<bool>>,
+}
+
+/// What decides about the requests of a root context.
+#[derive(Default)]
+enum State {
+    /// Nothing yet.
+    #[default]
+    NotConfigured,
+    /// This configuration. `is_own`: it is the last one that Envoy has given, and not the one before.
+    Decides { in_force: Rc<InForce>, is_own: bool },
+    /// Nothing: the configuration was refused, and there is no other one.
+    Refused,
 }
 
 impl Root {
-    /// Reports to Envoy what was counted since the last flush.
-    fn flush_counters(&self) {
-        if let Some(plugin) = &self.plugin {
-            plugin.flush_counters(&Envoy);
+    /// Reports to Envoy which configuration decides, if that has changed, and what was counted since the last report.
+    ///
+    /// Envoy may load a configuration and then reject the update that brings it. Therefore the gauges are not set when a
+    /// configuration is loaded, but by the timer.
+    fn report_metrics(&self) {
+        let (summary, is_refused) = match &self.state {
+            State::NotConfigured => return,
+            State::Decides { in_force, is_own } => {
+                in_force.plugin.flush_counters(&Envoy);
+                if !REGISTRY.with(|registry| registry.is_newest(&self.name, in_force)) {
+                    return;
+                }
+                (in_force.plugin.summary(), !is_own)
+            }
+            State::Refused => (ConfigSummary::default(), true),
+        };
+        let is_first = REGISTRY.with(|registry| registry.is_first(&self.name));
+        if self.published.replace(Some(is_first)) != Some(is_first) {
+            // Not said when the configuration is loaded: Envoy tries it first in a virtual machine that decides nothing.
+            match &self.state {
+                State::Decides { is_own: false, .. } => {
+                    write_log(CRITICAL, "the last configuration was refused; the previous one stays in force");
+                }
+                State::Refused => write_log(
+                    CRITICAL,
+                    "the last configuration was refused, and there is no previous one: every request is refused",
+                ),
+                _ => {}
+            }
+            summary.publish((!is_first).then_some(&self.name), is_refused, &Envoy);
         }
+    }
+
+    fn configure(&mut self) -> Result<(), OnInvalid> {
+        self.published.set(None);
+        let configuration = configuration();
+        let on_invalid = OnInvalid::read(configuration.as_deref().unwrap_or_default());
+        let loaded = match configuration {
+            Some(bytes) => Plugin::load(bytes, &node_metadata(), &Envoy)
+                .map_err(|diagnostics| diagnostics.iter().map(ToString::to_string).collect()),
+            None => Err(vec!["Envoy does not give the plugin configuration".to_owned()]),
+        };
+        let errors: Vec<String> = match loaded {
+            Ok(plugin) => {
+                let in_force = REGISTRY.with(|registry| registry.put(&self.name, plugin));
+                self.state = State::Decides { in_force, is_own: true };
+                return Ok(());
+            }
+            Err(errors) => errors,
+        };
+        for error in errors {
+            error!("{error}");
+        }
+        if on_invalid == OnInvalid::Fail {
+            error!("configuration refused: nothing of it is applied");
+            return Err(on_invalid);
+        }
+        write_log(CRITICAL, "configuration refused: nothing of it is applied");
+        self.state = match REGISTRY.with(|registry| registry.get(&self.name)) {
+            Some(in_force) => State::Decides { in_force, is_own: false },
+            None => State::Refused,
+        };
+        Err(on_invalid)
     }
 }
 
 impl Drop for Root {
     fn drop(&mut self) {
-        self.flush_counters();
+        if let State::Decides { in_force, .. } = &self.state {
+            in_force.plugin.flush_counters(&Envoy);
+        }
     }
 }
 
@@ -120,18 +210,12 @@ impl Context for Root {}
 
 impl RootContext for Root {
     fn on_configure(&mut self, _size: usize) -> bool {
-        let plugin = match configure() {
-            Ok(plugin) => Rc::new(plugin),
-            Err(errors) => {
-                for error in errors {
-                    error!("{error}");
-                }
-                error!("configuration refused: nothing of it is applied");
-                return false;
-            }
-        };
-        self.flush_counters();
-        self.plugin = Some(plugin);
+        if let Lookup::Value(name) = Envoy.property("plugin_name") {
+            self.name = String::from_utf8(name).unwrap_or_default();
+        }
+        if self.configure() == Err(OnInvalid::Fail) {
+            return false;
+        }
         // SAFETY: the call takes only a number.
         let status = unsafe { proxy_set_tick_period_milliseconds(COUNTERS_EVERY) };
         if status != STATUS_OK {
@@ -141,11 +225,16 @@ impl RootContext for Root {
     }
 
     fn on_tick(&mut self) {
-        self.flush_counters();
+        self.report_metrics();
     }
 
     fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Stream { plugin: self.plugin.clone() }))
+        let plugin = match &self.state {
+            State::Decides { in_force, .. } => Ok(Rc::clone(&in_force.plugin)),
+            State::Refused => Err("mesh_authz_configuration_refused"),
+            State::NotConfigured => Err("mesh_authz_not_configured"),
+        };
+        Some(Box::new(Stream { plugin }))
     }
 
     fn get_type(&self) -> Option<ContextType> {
@@ -153,20 +242,21 @@ impl RootContext for Root {
     }
 }
 
-/// One request.
+/// One request. The plugin decides it or, if there is none, it is refused with these response code details.
 struct Stream {
-    plugin: Option<Rc<Plugin>>,
+    plugin: Result<Rc<Plugin>, &'static str>,
 }
 
 impl Context for Stream {}
 
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
-        let status = if let Some(plugin) = &self.plugin {
-            plugin.on_request(&Envoy)
-        } else {
-            Envoy.respond(&DenyResponse::default().into(), "mesh_authz_not_configured");
-            FilterStatus::Answered
+        let status = match &self.plugin {
+            Ok(plugin) => plugin.on_request(&Envoy),
+            Err(details) => {
+                Envoy.respond(&DenyResponse::default().into(), details);
+                FilterStatus::Answered
+            }
         };
         match status {
             FilterStatus::Continue => Action::Continue,
@@ -175,18 +265,55 @@ impl HttpContext for Stream {
     }
 }
 
-fn configure() -> Result<Plugin, Vec<String>> {
+// The filter decides about HTTP requests. In a network filter chain it must not let connections through undecided, and the
+// SDK's own callbacks would: the build replaces them by these.
+
+/// Closes every connection of a network filter chain.
+#[unsafe(export_name = "mesh_authz_on_new_connection")]
+extern "C" fn on_new_connection(_context: u32) -> u32 {
+    close_connection()
+}
+
+/// As [`on_new_connection`], for data that Envoy has read already.
+#[unsafe(export_name = "mesh_authz_on_downstream_data")]
+extern "C" fn on_downstream_data(_context: u32, _size: usize, _end_of_stream: i32) -> u32 {
+    close_connection()
+}
+
+/// As [`on_downstream_data`], for data from the application.
+#[unsafe(export_name = "mesh_authz_on_upstream_data")]
+extern "C" fn on_upstream_data(_context: u32, _size: usize, _end_of_stream: i32) -> u32 {
+    close_connection()
+}
+
+fn close_connection() -> u32 {
+    if !HAS_WARNED_OF_TCP.replace(true) {
+        write_log(
+            CRITICAL,
+            "mesh-authz is in a network filter chain, and decides about HTTP requests only: it closes every connection; \
+             configure it as an HTTP filter",
+        );
+    }
+    // SAFETY: the call takes only a number.
+    let status = unsafe { proxy_close_stream(DOWNSTREAM) };
+    if status != STATUS_OK {
+        error!("Envoy does not close a connection: status {status}");
+    }
+    // Nothing passes, even if the connection stays open.
+    PAUSE
+}
+
+/// The plugin configuration. `None` if Envoy does not give it.
+fn configuration() -> Option<Vec<u8>> {
     let configuration = read(|value, size| {
         // SAFETY: the results are written before the call returns.
         unsafe { proxy_get_buffer_bytes(PLUGIN_CONFIGURATION, 0, usize::MAX, value, size) }
     });
-    let configuration = match configuration {
-        Lookup::Value(bytes) => bytes,
-        Lookup::Absent => Vec::new(),
-        Lookup::Unreadable => return Err(vec!["Envoy does not give the plugin configuration".to_owned()]),
-    };
-    Plugin::load(configuration, &node_metadata(), &Envoy)
-        .map_err(|diagnostics| diagnostics.iter().map(ToString::to_string).collect())
+    match configuration {
+        Lookup::Value(bytes) => Some(bytes),
+        Lookup::Absent => Some(Vec::new()),
+        Lookup::Unreadable => None,
+    }
 }
 
 /// The description of the workload in Envoy's bootstrap. It counts unless the plugin configuration describes the
@@ -198,7 +325,7 @@ fn node_metadata() -> NodeMetadata {
     }
 }
 
-fn log_line(level: u32, line: &str) {
+fn write_log(level: u32, line: &str) {
     // SAFETY: the line is valid for its length, and Envoy copies it. If the line is not logged, there is nobody to
     // tell.
     let _status = unsafe { proxy_log(level, line.as_ptr(), line.len()) };
@@ -231,7 +358,7 @@ impl Log for EnvoyLogger {
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            log_line(Self::number(record.level()), &record.args().to_string());
+            write_log(Self::number(record.level()), &record.args().to_string());
         }
     }
 

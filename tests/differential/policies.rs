@@ -52,6 +52,7 @@ impl PolicySet {
             "trustDomainAliases": self.aliases,
             "rootNamespace": ROOT_NAMESPACE,
             "decisionLog": "none",
+            "allowNoneApplies": true,
         })
     }
 

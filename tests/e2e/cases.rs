@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use mesh_authz::engine::Verdict;
-use mesh_authz_cli::render;
+use mesh_authz_cli::render::{self, Reaction};
 use mesh_authz_cli::testfile::{RequestFields, Test, TestFile};
 use serde_json::{Value, json};
 use testbed::{Client, Request, Response, Tls};
@@ -64,7 +64,9 @@ fn cannot_be_sent(request: &RequestFields) -> Option<&'static str> {
 
 /// The listener for those tests of a file that have this dynamic metadata.
 fn listener(file: &TestFile, metadata: &[(String, Value)]) -> Value {
-    let config = render::plugin_config(&file.set.resources, &(&file.set.workload).into(), &file.set.mesh);
+    // In some files no policy applies, to test just that.
+    let reaction = Reaction { allow_none_applies: true, ..Reaction::default() };
+    let config = render::plugin_config(&file.set.resources, &(&file.set.workload).into(), &file.set.mesh, reaction);
     let mut config = serde_json::to_value(config).unwrap();
     config["decisionLog"] = json!("all");
     config["decisionLogRate"] = json!(1_000_000);

@@ -182,8 +182,8 @@ fn a_selector_is_refused_while_the_labels_are_unknown() {
         "policy default/mine: has a selector, and the labels of this workload are unknown; set `workload.labels`",
     );
     // An empty map of labels counts as known labels.
-    let sidecar = with_node_metadata(json!({ "LABELS": {} })).start();
-    assert_eq!(status(&sidecar, "/mine"), 200);
+    let lines = filter_lines(&with_node_metadata(json!({ "NAMESPACE": "default", "LABELS": {} })).start_refused());
+    assert_says(&lines, "nothing is protected: policy default/mine does not apply: its selector names labels");
 }
 
 #[test]
@@ -193,11 +193,22 @@ fn labels_that_are_no_map_are_refused() {
 }
 
 #[test]
-fn a_workload_that_nobody_describes_is_in_namespace_default() {
+fn a_workload_of_an_unknown_namespace_is_refused() {
     let mut blueprint = Blueprint::new(&json!({ "policies": [in_namespace("default"), in_namespace("shop")] }));
     blueprint.bootstrap["node"].as_object_mut().unwrap().remove("metadata");
-    let sidecar = blueprint.start();
-    assert_eq!([status(&sidecar, "/default"), status(&sidecar, "/shop")], [403, 200]);
+    assert_says(&filter_lines(&blueprint.start_refused()), "workload.namespace: is unknown");
+}
+
+#[test]
+fn policies_none_of_which_applies_are_refused_unless_that_is_meant() {
+    let elsewhere = |more: &Value| {
+        let mut config = json!({ "policies": [in_namespace("elsewhere")] });
+        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        Blueprint::new(&config)
+    };
+    assert_says(&filter_lines(&elsewhere(&json!({})).start_refused()), "nothing is protected: policy elsewhere/");
+    let sidecar = elsewhere(&json!({ "allowNoneApplies": true })).start();
+    assert_eq!(status(&sidecar, "/elsewhere"), 200);
 }
 
 #[test]

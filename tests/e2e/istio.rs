@@ -49,7 +49,8 @@ fn node_metadata(labels: &Value) -> Value {
 /// The filter that Istio generates from the `RequestAuthentication`.
 fn jwt_authn() -> Value {
     let files = ["examples/istio/request-authentication.yaml", "examples/tutorial/allow-nothing-backend.yaml"];
-    let (bootstrap, _) = render(&[&["envoy"], &files[..], &["--label", "app=backend"]].concat());
+    let (bootstrap, _) =
+        render(&[&["envoy"], &files[..], &["--namespace", "default", "--label", "app=backend"]].concat());
     let filters =
         bootstrap.pointer("/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters");
     let mut filters = filters.unwrap().as_array().unwrap().iter();

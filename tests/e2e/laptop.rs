@@ -29,6 +29,7 @@ fn a_laptop_needs_neither_certificates_nor_an_application() {
         assert_eq!((response.status, response.text().as_str()), expected, "{method} {path}");
     }
     envoy.wait_for_log("rule 0 of default/no-admin matched", PATIENCE).unwrap();
-    let applies = "2 of 2 policies, with 2 rules, apply to this workload in namespace default";
-    assert!(filter_lines(&envoy.log()).iter().any(|line| line == applies));
+    let applies = ": 2 of 2 policies, with 2 rules, apply to this workload in namespace default";
+    let expected = format!("mesh-authz {}{applies}", env!("CARGO_PKG_VERSION"));
+    assert!(filter_lines(&envoy.log()).contains(&expected));
 }

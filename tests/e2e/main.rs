@@ -25,6 +25,7 @@ mod laptop;
 mod metadata;
 mod modes;
 mod module;
+mod normalization;
 mod observability;
 mod protocols;
 mod question;

@@ -203,7 +203,8 @@ fn an_envoy_whose_keys_cannot_be_fetched_starts_and_refuses_tokens() {
 #[test]
 fn a_bootstrap_with_certificates_knows_its_peers() {
     let files = ["examples/tutorial/allow-frontend-get-data.yaml", "examples/tutorial/allow-nothing-backend.yaml"];
-    let (backend, notes) = Standalone::start(&[&files, &["--label", "app=backend"], &TLS_FILES[..]].concat());
+    let (backend, notes) =
+        Standalone::start(&[&files, &["--namespace=default", "--label=app=backend"], &TLS_FILES[..]].concat());
     assert_eq!(notes, "");
     for (principal, path, expected) in [
         (FRONTEND, "/api/v1/data", 200),
@@ -220,7 +221,7 @@ fn a_bootstrap_with_certificates_knows_its_peers() {
 #[test]
 fn without_tls_nobody_has_an_identity_and_the_command_says_so() {
     let file = "examples/tutorial/allow-frontend-get-data.yaml";
-    let (backend, notes) = Standalone::start(&[file, "--label", "app=backend", "--plaintext"]);
+    let (backend, notes) = Standalone::start(&[file, "--namespace=default", "--label", "app=backend", "--plaintext"]);
     backend.assert_answers(&Request::get("/api/v1/data"), 403);
     let expected =
         "policy default/allow-frontend-get-data: looks at the peer's identity, which no peer has without TLS\n";

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fs;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::slice::from_ref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -14,10 +16,14 @@ use mesh_authz_cli::load::yaml;
 use serde_json::{Value, json};
 use testbed::{App, Client, Connection, Envoy, Request, StartOptions};
 
-use crate::sidecar::{FRONTEND, PATIENCE, authority, client_of, filter_lines, policy, project, to, wasm};
+use crate::shared::resources;
+use crate::sidecar::{FRONTEND, PATIENCE, authority, client_of, policy, project, to, wasm};
 
 /// The file that Envoy watches, relative to Envoy's working directory.
 const WATCHED: &str = "ecds/policies.json";
+
+/// Whether the filter has refused its last configuration.
+const REFUSED: &str = "wasmcustom.mesh_authz.config.refused";
 
 /// The prefix of Envoy's statistics about the file.
 const STATISTICS: &str = "extension_config_discovery.http_filter.mesh_authz";
@@ -31,12 +37,23 @@ struct Watching {
     envoy: Envoy,
     app: App,
     policies: PathBuf,
+    /// Set if Envoy reads its listener from `lds.json`, not from the bootstrap.
+    listener: Option<Value>,
     _folder: tempfile::TempDir,
 }
 
 impl Watching {
     /// Starts Envoy with the rendered file of the first policies, as changed by `content`.
     fn start(first: &[Value], content: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Self {
+        Self::start_with(first, content, false)
+    }
+
+    /// Starts Envoy so that it reads its listener from `lds.json`.
+    fn start_listening_dynamically(first: &[Value]) -> Self {
+        Self::start_with(first, |content| content, true)
+    }
+
+    fn start_with(first: &[Value], content: impl FnOnce(Vec<u8>) -> Vec<u8>, dynamically: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let policies = folder.path().join("policies.json");
         let (app, file) = (App::start().unwrap(), folder.path().join("ecds.json"));
@@ -47,6 +64,7 @@ impl Watching {
         let output = mesh_authz(&[
             "render",
             "envoy",
+            "--namespace=default",
             policies.to_str().unwrap(),
             "--watch=ecds/policies.json",
             "--label=app=backend",
@@ -73,8 +91,25 @@ impl Watching {
             .file("certs/backend.key", &backend.key_pem)
             .file(WATCHED, content(fs::read(file).unwrap()));
         options.concurrency = 2;
+        let listener = dynamically.then(|| {
+            let mut listener = bootstrap["static_resources"]["listeners"].take()[0].take();
+            // A port that stays the same when the listener is replaced.
+            let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            listener["address"]["socket_address"]["port_value"] = json!(free);
+            bootstrap["static_resources"]["listeners"] = json!([]);
+            bootstrap["dynamic_resources"] = json!({ "lds_config": {
+                "resource_api_version": "V3",
+                "path_config_source": { "path": "./lds.json" },
+            } });
+            listener
+        });
+        if let Some(listener) = &listener {
+            options = options.file("lds.json", resources(from_ref(listener)));
+            // While the old listener drains, its filter's configuration is in force.
+            options.extra_args = ["--drain-time-s", "0"].map(str::to_owned).to_vec();
+        }
         let envoy = Envoy::start_with(&bootstrap, &options).unwrap();
-        Self { envoy, app, policies, _folder: folder }
+        Self { envoy, app, policies, listener, _folder: folder }
     }
 
     fn file(&self) -> PathBuf {
@@ -95,6 +130,24 @@ impl Watching {
     }
 
     #[track_caller]
+    fn wait_until_status(&self, path: &str, status: u16) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.status(path) != status {
+            assert!(Instant::now() < deadline, "{path} does not become {status}:\n{}", self.envoy.log());
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// The filter has no configuration to decide with, and says so.
+    #[track_caller]
+    fn assert_nothing_decides(&self) {
+        self.envoy.wait_for_stat(REFUSED, |refused| refused == 1, PATIENCE).unwrap();
+        let said = "the last configuration was refused, and there is no previous one: every request is refused";
+        self.envoy.wait_for_log(said, PATIENCE).unwrap();
+        assert_eq!(self.envoy.stats().unwrap()["wasmcustom.mesh_authz.config.policies"], 0);
+    }
+
+    #[track_caller]
     fn wait_for(&self, statistic: &str, count: u64) {
         self.envoy.wait_for_stat(&format!("{STATISTICS}.{statistic}"), |is| is == count, PATIENCE).unwrap();
     }
@@ -104,7 +157,7 @@ fn render(input: &PathBuf, policies: &[Value], output: &PathBuf, more: &[&str]) 
     let list = json!({ "apiVersion": "v1", "kind": "List", "items": policies });
     fs::write(input, list.to_string()).unwrap();
     let [input, output] = [input, output].map(|file| file.to_str().unwrap());
-    mesh_authz(&[&["render", "ecds", input, "--output", output], more].concat())
+    mesh_authz(&[&["render", "ecds", input, "--namespace=default", "--output", output], more].concat())
 }
 
 const CLIENTS: usize = 6;
@@ -203,7 +256,7 @@ fn whatever_the_moment_of_an_update_the_old_policies_decide_or_the_new_ones() {
         })
         .collect();
 
-    let (mut rejected, mut failed) = (0, 0);
+    let (mut refused_by_filter, mut failed) = (0, 0);
     for number in 2..updates + 2 {
         // Before every tenth good update comes a bad one: invalid policies, or a truncated file.
         if number.is_multiple_of(10) {
@@ -217,8 +270,9 @@ fn whatever_the_moment_of_an_update_the_old_policies_decide_or_the_new_ones() {
             if number.is_multiple_of(20) {
                 let text = String::from_utf8(before).unwrap().replace("\"rules\"", "\"rulez\"");
                 sidecar.envoy.write_file_atomically(WATCHED, text).unwrap();
-                rejected += 1;
-                sidecar.wait_for("update_rejected", rejected);
+                // The file says `onInvalid: deny`: Envoy accepts it, and the filter keeps its policies.
+                refused_by_filter += 1;
+                sidecar.envoy.wait_for_stat(REFUSED, |refused| refused == 1, PATIENCE).unwrap();
             } else {
                 sidecar.envoy.write_file_atomically(WATCHED, &before[..before.len() / 2]).unwrap();
                 failed += 1;
@@ -242,7 +296,7 @@ fn whatever_the_moment_of_an_update_the_old_policies_decide_or_the_new_ones() {
     #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
     let rate = responses as f64 / start.elapsed().as_secs_f64();
     println!(
-        "updates: {updates}; refused by Envoy: {rejected} wrong, {failed} cut off; responses: {responses}, {rate:.0} a \
+        "updates: {updates}; refused: {refused_by_filter} wrong, {failed} cut off; responses: {responses}, {rate:.0} a \
          second, {passed} of them from the application; unexplained: {}",
         unexplained.len()
     );
@@ -254,39 +308,92 @@ fn whatever_the_moment_of_an_update_the_old_policies_decide_or_the_new_ones() {
     // Envoy's counters agree, and no client had to reconnect.
     let statistics: BTreeMap<String, u64> = sidecar.envoy.stats().unwrap();
     let count = |name: &str| statistics[name];
-    assert_eq!(count(&format!("{STATISTICS}.update_success")), updates + 1);
+    assert_eq!(count(&format!("{STATISTICS}.update_success")), updates + 1 + refused_by_filter);
     assert_eq!(count("http.inbound.downstream_cx_total"), u64::try_from(CLIENTS).unwrap());
     assert_eq!(count("http.inbound.downstream_rq_total"), responses);
     assert_eq!(sidecar.app.requests(), passed);
 }
 
+/// Spoils a file of `render ecds`: the filter refuses the policies in it.
+fn wrong(content: Vec<u8>) -> Vec<u8> {
+    String::from_utf8(content).unwrap().replace("\"rules\"", "\"rulez\"").into_bytes()
+}
+
 #[test]
 fn while_the_file_says_nothing_valid_no_request_passes_and_a_good_file_mends_it() {
     type Spoil = fn(Vec<u8>) -> Vec<u8>;
-    let wrong = |content: Vec<u8>| String::from_utf8(content).unwrap().replace("\"rules\"", "\"rulez\"").into_bytes();
     let cut_off = |content: Vec<u8>| content[..content.len() / 2].to_vec();
-    let cases: [(Spoil, &str, &str); 2] = [
-        (wrong, "update_rejected", "Unable to create Wasm plugin mesh_authz"),
-        (cut_off, "update_failure", "Unable to parse JSON as proto"),
+    // Envoy accepts wrong policies, because the file says `onInvalid: deny`. The filter refuses every request.
+    let cases: [(Spoil, &str, &str, u16); 2] = [
+        (wrong, "update_success", "spec.rulez: unknown field, did you mean rules?", 403),
+        (cut_off, "update_failure", "Unable to parse JSON as proto", 500),
     ];
-    for (content, statistic, cause) in cases {
+    for (content, statistic, cause, status) in cases {
         let sidecar = Watching::start(&version(1), content);
         sidecar.wait_for(statistic, 1);
         for path in ["/always", "/never"] {
-            assert_eq!(sidecar.status(path), 500);
+            assert_eq!(sidecar.status(path), status);
         }
         assert_eq!(sidecar.app.requests(), 0);
-        let log = sidecar.envoy.log();
-        assert!(log.contains(cause), "{log}");
-        if statistic == "update_rejected" {
-            assert!(
-                filter_lines(&log).iter().any(|line| line.contains("spec.rulez: unknown field, did you mean rules?"))
-            );
+        sidecar.envoy.wait_for_log(cause, PATIENCE).unwrap();
+        if status == 403 {
+            sidecar.assert_nothing_decides();
         }
         assert!(sidecar.render(&version(2), &[]).status.success());
-        sidecar.wait_for("config_reload", if statistic == "update_rejected" { 2 } else { 1 });
-        assert_eq!([sidecar.status("/always"), sidecar.status("/never")], [200, 403]);
+        sidecar.wait_until_status("/always", 200);
+        assert_eq!(sidecar.status("/never"), 403);
+        sidecar.envoy.wait_for_stat(REFUSED, |refused| refused == 0, PATIENCE).unwrap();
     }
+}
+
+#[test]
+fn after_a_wrong_update_the_policies_before_it_stay_in_force_with_their_hash() {
+    let sidecar = Watching::start(&version(1), |content| content);
+    let hash = "wasmcustom.mesh_authz.config.hash";
+    sidecar.envoy.wait_for_stat(hash, |hash| hash != 0, PATIENCE).unwrap();
+    let first = sidecar.envoy.stats().unwrap()[hash];
+    let good = fs::read(sidecar.file()).unwrap();
+    sidecar.envoy.write_file_atomically(WATCHED, wrong(good)).unwrap();
+    sidecar.envoy.wait_for_stat(REFUSED, |refused| refused == 1, PATIENCE).unwrap();
+    sidecar
+        .envoy
+        .wait_for_log("the last configuration was refused; the previous one stays in force", PATIENCE)
+        .unwrap();
+    assert_eq!(sidecar.envoy.stats().unwrap()[hash], first);
+    for _ in 0..3 {
+        assert_eq!(["/always", "/odd", "/even"].map(|path| sidecar.status(path)), [200, 403, 200]);
+    }
+    assert!(sidecar.render(&version(2), &[]).status.success());
+    sidecar.wait_until_status("/even", 403);
+    sidecar.envoy.wait_for_stat(REFUSED, |refused| refused == 0, PATIENCE).unwrap();
+    assert_ne!(sidecar.envoy.stats().unwrap()[hash], first);
+}
+
+#[test]
+fn a_filter_that_was_removed_and_comes_back_wrong_lets_nothing_through() {
+    let sidecar = Watching::start_listening_dynamically(&version(1));
+    let listener = sidecar.listener.clone().unwrap();
+    let mut without_filter = listener.clone();
+    let filters = "/filter_chains/0/filters/0/typed_config/http_filters";
+    let all = without_filter.pointer_mut(filters).unwrap().as_array_mut().unwrap();
+    let before = all.len();
+    all.retain(|filter| filter["name"] != "mesh_authz");
+    assert_eq!(all.len() + 1, before);
+    assert_eq!(["/always", "/odd"].map(|path| sidecar.status(path)), [200, 403]);
+
+    let listen = |listener: &Value| sidecar.envoy.write_file_atomically("lds.json", resources(from_ref(listener)));
+    listen(&without_filter).unwrap();
+    sidecar.wait_until_status("/odd", 200);
+    let good = fs::read(sidecar.file()).unwrap();
+    sidecar.envoy.write_file_atomically(WATCHED, wrong(good)).unwrap();
+    listen(&listener).unwrap();
+    sidecar.wait_until_status("/always", 403);
+    sidecar.assert_nothing_decides();
+    assert_eq!(["/always", "/odd", "/even"].map(|path| sidecar.status(path)), [403; 3]);
+
+    assert!(sidecar.render(&version(2), &[]).status.success());
+    sidecar.wait_until_status("/always", 200);
+    assert_eq!(["/odd", "/even"].map(|path| sidecar.status(path)), [200, 403]);
 }
 
 #[test]

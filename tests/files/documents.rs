@@ -122,7 +122,7 @@ fn check_policy(value: &Value) -> Result<(), TestCaseError> {
 }
 
 fn check_config(bytes: &[u8]) -> Result<(), TestCaseError> {
-    match PluginConfig::read(bytes, &NodeMetadata::default()) {
+    match PluginConfig::read(bytes, &NodeMetadata::in_namespace("default")) {
         Ok(_) => {}
         Err(found) => {
             prop_assert!(!found.is_empty());

@@ -48,15 +48,30 @@ fn cases() -> Vec<Case> {
         }),
         ("envoy-watching", 0, [&["envoy", "shop.yaml", "--watch=/etc/envoy/ecds/policies.json"], &orders[..]].concat()),
         ("envoy-watching-nothing", 2, [&["envoy", "shop.yaml", "--watch=policies"], &orders[..]].concat()),
-        ("ecds", 0, vec!["ecds", "ingress.yaml"]),
+        ("ecds", 0, vec!["ecds", "ingress.yaml", "--namespace=istio-system"]),
+        ("ecds-no-namespace", 2, vec!["ecds", "ingress.yaml"]),
+        ("ecds-nothing-applies", 2, vec!["ecds", "selectors.yaml", "--namespace=elsewhere"]),
+        (
+            "ecds-nothing-has-to-apply",
+            0,
+            vec!["ecds", "selectors.yaml", "--namespace=elsewhere", "--allow-none-applies"],
+        ),
         ("ecds-elsewhere", 0, {
             let more = ["--wasm=/lib/m.wasm", "--trust-domain=td", "--combining=permit-overrides", "--format=json"];
-            [&["ecds", "selectors.yaml"], &orders[..], &more].concat()
+            [&["ecds", "shop.yaml"], &orders[..], &more].concat()
         }),
-        ("ecds-warnings", 1, vec!["ecds", "selectors.yaml", "--deny-warnings"]),
+        ("ecds-warnings", 1, vec!["ecds", "selectors.yaml", "--namespace=a", "--deny-warnings"]),
         ("envoy-no-keys", 1, vec!["envoy", "no-keys.yaml", "--namespace=shop"]),
         ("envoy-no-labels", 2, vec!["envoy", "shop.yaml", "--namespace=shop"]),
-        ("envoy-nothing-applies", 0, vec!["envoy", "no-keys.yaml", "--plaintext"]),
+        ("envoy-no-namespace", 2, vec!["envoy", "shop.yaml", "--label=app=orders"]),
+        ("envoy-nothing-applies", 2, vec!["envoy", "shop.yaml", "--namespace=elsewhere", "--label=app=x"]),
+        (
+            "envoy-nothing-has-to-apply",
+            0,
+            vec!["envoy", "shop.yaml", "--namespace=elsewhere", "--label=app=x", "--plaintext", "--allow-none-applies"],
+        ),
+        ("envoy-rbac-nothing-applies", 2, vec!["envoy-rbac", "shop.yaml", "--namespace=elsewhere", "--label=app=x"]),
+        ("plugin-config-nothing-applies", 2, vec!["plugin-config", "shop.yaml", "--namespace=elsewhere"]),
         ("plugin-config", 0, [&["plugin-config", "shop.yaml"], &orders[..]].concat()),
         ("wasm-plugin", 0, plugin("shop.yaml", &[])),
         ("wasm-plugin-list", 0, {
@@ -189,7 +204,9 @@ fn yaml_and_json_say_the_same_whatever_is_in_a_policy() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("odd.json");
     std::fs::write(&file, policy.to_string()).unwrap();
-    for command in [&["envoy"][..], &["wasm-plugin", "--url=x"], &["traffic-extension", "--url=x"]] {
+    for command in
+        [&["envoy", "--namespace=default"][..], &["wasm-plugin", "--url=x"], &["traffic-extension", "--url=x"]]
+    {
         let [yaml, json] = ["yaml", "json"].map(|format| {
             let arguments = [command, &[file.to_str().unwrap(), "--format", format]].concat();
             let (out, _) = run(&("odd", 0, arguments));

@@ -1,7 +1,8 @@
 //! The plugin configuration: every field with its default, both encodings, and the node metadata.
 
 use mesh_authz::config::{
-    DebugHeader, DecisionLog, DenyResponse, NodeMetadata, PluginConfig, PrincipalFrom, SourceIpFrom, StoredDecisions,
+    DebugHeader, DecisionLog, DenyResponse, NodeMetadata, OnInvalid, Paths, PluginConfig, PrincipalFrom, SourceIpFrom,
+    StoredDecisions,
 };
 use mesh_authz::document::{Node, Value, from_json, from_struct};
 use mesh_authz::engine::Combining;
@@ -10,7 +11,7 @@ use mesh_authz::policy::scope::{Gateway, ServiceName};
 use mesh_authz::request::Lookup;
 
 fn read(text: &str) -> PluginConfig {
-    read_on(text.as_bytes(), &NodeMetadata::default())
+    read_on(text.as_bytes(), &NodeMetadata::in_namespace("default"))
 }
 
 fn read_on(bytes: &[u8], node: &NodeMetadata) -> PluginConfig {
@@ -101,8 +102,8 @@ fn a_gateway_by_name_or_by_label() {
     assert_eq!(with(label).workload.gateway, named("front"));
     assert_eq!(with(&format!(r#"{label},"gateway":{{"name":"front"}}"#)).workload.gateway, named("front"));
     let node = NodeMetadata {
-        namespace: Lookup::Absent,
         labels: Lookup::Value(labels(&[("gateway.networking.k8s.io/gateway-name", "node")])),
+        ..NodeMetadata::in_namespace("default")
     };
     assert_eq!(read_on(br#"{"policies":[]}"#, &node).workload.gateway, named("node"));
 }
@@ -130,6 +131,8 @@ fn every_choice() {
     assert_eq!(with(r#""filterState":"notable""#).filter_state, StoredDecisions::Notable);
     assert_eq!(with(r#""filterState":"all""#).filter_state, StoredDecisions::All);
     assert_eq!(with(r#""jwt":{"payloadKey":"claims"}"#).options.jwt_payload_key, "claims");
+    assert_eq!(with(r#""paths":"as-sent""#).paths, Paths::AsSent);
+    assert_eq!(with(r#""paths":"strict""#).paths, Paths::Strict);
     assert_eq!(with(r#""jwt":{}"#).options.jwt_payload_key, "payload");
 }
 
@@ -156,12 +159,12 @@ fn the_hash_is_that_of_what_the_configuration_says() {
         assert_ne!(hash(other), one, "{other}");
     }
     let q = POLICY.replace("\"p\"", "\"q\"");
-    let workload = r#""workload":{"labels":{}}"#;
+    let workload = r#""workload":{"labels":{}},"allowNoneApplies":true"#;
     let both = hash(&format!(r#"{{"policies":[{POLICY},{q}],{workload}}}"#));
     assert_eq!(hash(&format!(r#"{{{workload},"policies":[{q},{POLICY}]}}"#)), both, "in any order");
     assert_ne!(hash(&format!(r#"{{"policies":[{POLICY}],{workload}}}"#)), both);
     let node = from_json(format!(r#"{{"policies":[{POLICY},{q}],{workload}}}"#).as_bytes()).unwrap();
-    assert_eq!(read_on(&encode(&node), &NodeMetadata::default()).hash, both, "as a Struct");
+    assert_eq!(read_on(&encode(&node), &NodeMetadata::in_namespace("default")).hash, both, "as a Struct");
     assert!(both < 1 << 48);
 }
 
@@ -210,12 +213,12 @@ fn bytes(field: u8, content: &[u8]) -> Vec<u8> {
 fn a_struct_means_the_same_as_json() {
     let text = format!(
         r#"{{"policies":[{POLICY}],"workload":{{"namespace":"shop","labels":{{"app":"a"}}}},"trustDomain":"td",
-            "gateway":{{"name":"g","waypoint":true}},"denyResponse":{{"status":404,"body":"é"}},"decisionLog":"all"}}"#
+            "gateway":{{"name":"g","waypoint":true}},"allowNoneApplies":true,"denyResponse":{{"status":404,"body":"é"}},"decisionLog":"all"}}"#
     );
     let node = from_json(text.as_bytes()).unwrap();
     let encoded = encode(&node);
     assert_eq!(from_struct(&encoded).unwrap(), node);
-    let (json, message) = (read(&text), read_on(&encoded, &NodeMetadata::default()));
+    let (json, message) = (read(&text), read_on(&encoded, &NodeMetadata::in_namespace("default")));
     assert_eq!(format!("{json:?}"), format!("{message:?}"));
 }
 
@@ -232,4 +235,46 @@ fn json_may_begin_with_white_space() {
     for text in ["\n{\"policies\":[]}", " \t\r\n{\"policies\":[]}\n\n", "\n\n\n{\"policies\":[]}"] {
         assert_eq!(read(text).policies, []);
     }
+}
+
+#[test]
+fn policies_that_do_not_apply_are_accepted_where_that_is_meant() {
+    let elsewhere = POLICY.replace("\"name\":\"p\"", "\"name\":\"p\",\"namespace\":\"other\"");
+    let config = read(&format!(r#"{{"policies":[{elsewhere}],"workload":{{"labels":{{}}}},"allowNoneApplies":true}}"#));
+    assert_eq!(config.policies.len(), 1);
+    assert!(read(r#"{"policies":[]}"#).policies.is_empty(), "no policy is given");
+}
+
+#[test]
+fn what_an_invalid_configuration_does_is_read_whatever_else_is_in_it() {
+    let deny = r#""onInvalid":"deny""#;
+    for text in [
+        format!("{{{deny}}}"),
+        format!(r#"{{"policies":[{{"spec":5}}],{deny}}}"#),
+        format!(r#"{{"zzz":[[{{}}]],"policies":{{}},{deny},"x":1}}"#),
+        format!("{{{deny}"),
+        format!(r#"{{{deny},"policies":[{{"a"#),
+        format!("{{{deny},{deny}}}"),
+        format!(r#"{{{deny},"onInvalid2":7}}"#),
+    ] {
+        assert_eq!(OnInvalid::read(text.as_bytes()), OnInvalid::Deny, "{text}");
+    }
+    for text in [
+        String::new(),
+        "{}".to_owned(),
+        "null".to_owned(),
+        format!("[{deny}]"),
+        format!(r#"{{"inner":{{{deny}}}}}"#),
+        format!(r#"{{{deny},"onInvalid":"fail"}}"#),
+        r#"{"onInvalid":"fail"}"#.to_owned(),
+        r#"{"onInvalid":"Deny"}"#.to_owned(),
+        r#"{"onInvalid":true}"#.to_owned(),
+        format!(r#"{{"policies":[{{]],{deny}}}"#),
+    ] {
+        assert_eq!(OnInvalid::read(text.as_bytes()), OnInvalid::Fail, "{text}");
+    }
+    let in_struct = |text: &str| OnInvalid::read(&encode(&from_json(text.as_bytes()).unwrap()));
+    assert_eq!(in_struct(&format!(r#"{{"policies":[7],{deny}}}"#)), OnInvalid::Deny);
+    assert_eq!(in_struct(r#"{"policies":[7],"onInvalid":"fail"}"#), OnInvalid::Fail);
+    assert_eq!(in_struct(r#"{"policies":[{"onInvalid":"deny"}]}"#), OnInvalid::Fail);
 }

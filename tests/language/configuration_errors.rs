@@ -9,7 +9,7 @@ use crate::configuration::{POLICY, encode};
 
 /// The errors in a configuration, which must be refused.
 fn errors(bytes: &[u8]) -> Vec<String> {
-    let node = NodeMetadata { namespace: Lookup::Absent, labels: Lookup::Value(Labels::default()) };
+    let node = NodeMetadata { labels: Lookup::Value(Labels::default()), ..NodeMetadata::in_namespace("default") };
     let found = PluginConfig::read(bytes, &node).expect_err("is to be refused");
     found.iter().map(ToString::to_string).collect()
 }
@@ -33,8 +33,8 @@ fn an_unknown_field_is_an_error_with_a_suggestion() {
     only(
         r#""zzz":1"#,
         "zzz: unknown field; known here: policies, rootNamespace, workload, gateway, trustDomain, trustDomainAliases, \
-         combining, jwt, principalFrom, sourceIpFrom, denyResponse, decisionLog, decisionLogRate, filterState, \
-         debugHeader",
+         combining, jwt, principalFrom, sourceIpFrom, paths, denyResponse, decisionLog, decisionLogRate, filterState, \
+         debugHeader, onInvalid, allowNoneApplies",
     );
 }
 
@@ -164,7 +164,10 @@ fn names_that_nothing_can_have_are_refused() {
         r#""jwt":{"payloadKey":""}"#,
     ] {
         let text = format!("{{\"policies\":[],{field}}}");
-        assert!(PluginConfig::read(text.as_bytes(), &NodeMetadata::default()).is_err(), "{text} is accepted");
+        assert!(
+            PluginConfig::read(text.as_bytes(), &NodeMetadata::in_namespace("default")).is_err(),
+            "{text} is accepted"
+        );
     }
 }
 
@@ -234,8 +237,9 @@ fn two_policies_of_one_name() {
     let explicit = POLICY.replace("\"name\":\"p\"", "\"name\":\"p\",\"namespace\":\"default\"");
     assert_eq!(errors(format!(r#"{{"policies":[{POLICY},{explicit}]}}"#).as_bytes()).len(), 1);
     let elsewhere = POLICY.replace("\"name\":\"p\"", "\"name\":\"p\",\"namespace\":\"other\"");
-    let node = NodeMetadata { namespace: Lookup::Absent, labels: Lookup::Value(Labels::default()) };
-    PluginConfig::read(format!(r#"{{"policies":[{POLICY},{elsewhere}]}}"#).as_bytes(), &node).unwrap();
+    let node = NodeMetadata { labels: Lookup::Value(Labels::default()), ..NodeMetadata::in_namespace("default") };
+    PluginConfig::read(format!(r#"{{"policies":[{POLICY},{elsewhere}],"allowNoneApplies":true}}"#).as_bytes(), &node)
+        .unwrap();
 }
 
 #[test]
@@ -259,16 +263,19 @@ fn everything_wrong_in_all_policies_is_said_at_once() {
 #[test]
 fn a_selector_needs_known_labels() {
     let text = format!(r#"{{"policies":[{POLICY}]}}"#);
-    let found = PluginConfig::read(text.as_bytes(), &NodeMetadata::default()).unwrap_err();
+    let found = PluginConfig::read(text.as_bytes(), &NodeMetadata::in_namespace("default")).unwrap_err();
     let expected = "policy default/p: has a selector, and the labels of this workload are unknown; set \
                     `workload.labels` in the plugin configuration, or node.metadata.LABELS in Envoy's bootstrap";
     assert_eq!(found.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
     let reference =
         text.replace(r#""selector":{"matchLabels":{"app":"a"}}"#, r#""targetRef":{"kind":"Service","name":"a"}"#);
-    let found = PluginConfig::read(reference.as_bytes(), &NodeMetadata::default()).unwrap_err();
+    let found = PluginConfig::read(reference.as_bytes(), &NodeMetadata::in_namespace("default")).unwrap_err();
     assert_eq!(found[0].to_string(), expected.replace("a selector", "a target reference"));
     let empty = text.replace("{\"app\":\"a\"}", "{}");
-    assert!(PluginConfig::read(empty.as_bytes(), &NodeMetadata::default()).is_ok(), "an empty selector needs no label");
+    assert!(
+        PluginConfig::read(empty.as_bytes(), &NodeMetadata::in_namespace("default")).is_ok(),
+        "an empty selector needs no label"
+    );
 }
 
 const TARGETS: &str = r#"{"apiVersion":"security.istio.io/v1","kind":"AuthorizationPolicy","metadata":{"name":"t"},
@@ -304,7 +311,7 @@ fn node_metadata_that_cannot_be_read_matters_where_it_is_needed() {
     assert_eq!(
         found,
         [
-            "node.metadata.NAMESPACE: is not a string; write one, or set `workload.namespace`",
+            "node.metadata.NAMESPACE: is not a string; write one, or set `workload.namespace` in the plugin configuration",
             "node.metadata.LABELS: is not a map of strings, or has no value in it; write numbers and booleans in quotes, \
              or set `workload.labels` in the plugin configuration",
         ]
@@ -313,8 +320,31 @@ fn node_metadata_that_cannot_be_read_matters_where_it_is_needed() {
 }
 
 #[test]
+fn an_unknown_namespace_is_refused() {
+    let expected = "workload.namespace: is unknown: it is neither here nor in node.metadata.NAMESPACE of Envoy's bootstrap; \
+                    set one of the two; without it, nobody can tell which policies apply";
+    for text in [format!(r#"{{"policies":[{POLICY}]}}"#), r#"{"policies":[],"workload":{"labels":{}}}"#.to_owned()] {
+        let node = NodeMetadata { labels: Lookup::Value(Labels::default()), ..NodeMetadata::default() };
+        let found = PluginConfig::read(text.as_bytes(), &node).expect_err("is to be refused");
+        assert_eq!(found.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
+    }
+}
+
+#[test]
+fn policies_none_of_which_applies_are_refused() {
+    let p = POLICY.replace("\"name\":\"p\"", "\"name\":\"p\",\"namespace\":\"other\"");
+    let expected = "nothing is protected: policy other/p does not apply: it is for another namespace; this workload is in \
+                    namespace default; correct the workload or the policies, or set `allowNoneApplies: true` if no policy has to apply";
+    assert_eq!(errors(format!(r#"{{"policies":[{p}],"workload":{{"labels":{{}}}}}}"#).as_bytes()), [expected]);
+    let q = p.replace("\"p\"", "\"q\"");
+    let expected = "nothing is protected: none of the 2 policies applies to this workload in namespace default; for example, policy other/p does not apply: it is for another namespace; correct the workload or \
+                    the policies, or set `allowNoneApplies: true` if no policy has to apply";
+    assert_eq!(errors(format!(r#"{{"policies":[{p},{q}],"workload":{{"labels":{{}}}}}}"#).as_bytes()), [expected]);
+}
+
+#[test]
 fn a_target_reference_needs_labels_or_a_gateway() {
-    let node = NodeMetadata::default();
+    let node = NodeMetadata::in_namespace("default");
     let text = format!(r#"{{"policies":[{TARGETS}]}}"#);
     let found = PluginConfig::read(text.as_bytes(), &node).expect_err("is to be refused");
     assert!(found[0].message.contains("has a target reference, and the labels of this workload are unknown"));

@@ -81,9 +81,10 @@ fn policy(number: usize, action: &str, rule: &Value) -> Value {
 
 /// The filter's answer to the request, and the calls that it made for it.
 fn asked(policies: &[Value]) -> (FilterStatus, Vec<String>) {
-    let config = json!({ "policies": policies, "trustDomain": "td", "decisionLog": "none" });
+    let config = json!({ "policies": policies, "trustDomain": "td", "decisionLog": "none", "allowNoneApplies": true });
     let recorder = Recorder::default();
-    let plugin = Plugin::load(config.to_string().into_bytes(), &NodeMetadata::default(), &recorder).unwrap();
+    let plugin =
+        Plugin::load(config.to_string().into_bytes(), &NodeMetadata::in_namespace("default"), &recorder).unwrap();
     let outcome = plugin.on_request(&recorder);
     (outcome, recorder.calls.into_inner())
 }

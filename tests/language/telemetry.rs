@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use log::{LevelFilter, Log, Metadata, Record};
 use mesh_authz::config::NodeMetadata;
 use mesh_authz::filter::telemetry::limiter::Limiter;
-use mesh_authz::filter::telemetry::metrics::{Metric, MetricKind, Metrics};
+use mesh_authz::filter::telemetry::metrics::{ConfigSummary, Metric, MetricKind, Metrics};
 use mesh_authz::filter::{Host, Plugin, Reply, Telemetry};
 use mesh_authz::request::{Headers, Lookup};
 use serde_json::{Value, json};
@@ -131,7 +131,7 @@ fn plugin(policies: &[Value], more: Value, host: &Recorder) -> Plugin {
     // Setting the logger fails if another test has already set it. That is the same logger.
     let _same_logger = log::set_logger(&ThreadLog);
     log::set_max_level(LevelFilter::Trace);
-    let plugin = Plugin::load(config.to_string().into_bytes(), &NodeMetadata::default(), host).unwrap();
+    let plugin = Plugin::load(config.to_string().into_bytes(), &NodeMetadata::in_namespace("default"), host).unwrap();
     LINES.take();
     plugin
 }
@@ -144,11 +144,11 @@ fn an_allowed_request_is_counted_and_costs_no_call() {
         plugin.on_request(&host);
     }
     assert_eq!((host.times_asked.get(), host.states.borrow().len(), lines().len()), (0, 0, 0));
-    assert!(host.counts.borrow().keys().all(|name| name.starts_with("mesh_authz.config.")), "{:?}", host.counts);
+    assert!(host.counts.borrow().is_empty(), "{:?}", host.counts);
     plugin.flush_counters(&host);
     plugin.flush_counters(&host);
     let counts = host.counts.borrow();
-    let counted: Vec<_> = counts.iter().filter(|(name, _)| !name.contains("config")).collect();
+    let counted: Vec<_> = counts.iter().collect();
     let expected = [("mesh_authz.allowed", 3), ("mesh_authz.policy.default.a.matched", 3)];
     assert_eq!(
         counted,
@@ -206,4 +206,25 @@ fn every_metric_is_defined_once_at_load_and_none_for_a_policy_that_does_not_appl
     let names = host.names.borrow();
     let policies: Vec<_> = names.iter().filter(|name| name.contains(".policy.")).collect();
     assert_eq!(policies, ["mesh_authz.policy.default.b.c.matched"]);
+}
+
+#[test]
+fn the_gauges_say_which_configuration_decides_and_several_plugins_have_their_own() {
+    let host = Recorder::default();
+    let summary = plugin(&[policy("a", "ALLOW", "/a")], json!({}), &host).summary();
+    assert_eq!((summary.policies, summary.rules), (1, 1));
+    ConfigSummary { hash: 7, ..summary }.publish(None, false, &host);
+    ConfigSummary { hash: 9, ..ConfigSummary::default() }.publish(Some("other"), true, &host);
+    let counts = host.counts.borrow();
+    for (name, value) in [
+        ("mesh_authz.config.policies", 1),
+        ("mesh_authz.config.rules", 1),
+        ("mesh_authz.config.hash", 7),
+        ("mesh_authz.config.refused", 0),
+        ("mesh_authz.instance.other.config.policies", 0),
+        ("mesh_authz.instance.other.config.hash", 9),
+        ("mesh_authz.instance.other.config.refused", 1),
+    ] {
+        assert_eq!(counts.get(name), Some(&value), "{name} in {counts:?}");
+    }
 }

@@ -53,7 +53,7 @@ fn base() -> Value {
 
 /// The engine of a configuration; `None` if the configuration is refused.
 fn accepted(text: &[u8]) -> Option<Engine> {
-    let config = PluginConfig::read(text, &NodeMetadata::default()).ok()?;
+    let config = PluginConfig::read(text, &NodeMetadata::in_namespace("default")).ok()?;
     let applying = config.policies.iter().filter(|policy| scope(policy, &config.workload) == Scope::Applies);
     Some(Engine::new(applying, &config.options))
 }

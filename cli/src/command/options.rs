@@ -24,6 +24,14 @@ pub struct WorkloadOptions {
     pub labels: Vec<(String, String)>,
 }
 
+/// Whether policies of which none applies are meant.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct NoneAppliesOption {
+    /// Accept that none of the policies applies. Otherwise this is an error, because it protects nothing.
+    #[arg(long, help_heading = "Workload and mesh")]
+    pub allow_none_applies: bool,
+}
+
 /// The mesh that the workload is part of.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Workload and mesh")]
@@ -87,6 +95,15 @@ impl MeshOptions {
 }
 
 impl WorkloadOptions {
+    /// The namespace, for an output that fixes the workload.
+    pub fn required_namespace(&self) -> Result<String, Failure> {
+        self.namespace.clone().ok_or_else(|| {
+            Failure::unusable(
+                "the namespace of the workload is unknown, so nobody can tell which policies apply; give --namespace NAMESPACE",
+            )
+        })
+    }
+
     pub fn namespace(&self) -> String {
         self.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())
     }

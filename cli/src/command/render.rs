@@ -7,13 +7,13 @@ mod shared;
 
 use std::path::PathBuf;
 
-use self::shared::{Format, applying};
-use super::options::{MeshOptions, Setting, WorkloadOptions};
+use self::shared::{Format, applying, say_scopes};
+use super::options::{MeshOptions, NoneAppliesOption, Setting, WorkloadOptions};
 use super::{Answer, Failure, note};
 use crate::load::Resources;
 use crate::render::kubernetes::ExtensionKind;
 use crate::render::rbac::{self, Traffic};
-use crate::render::{self, WorkloadSettings};
+use crate::render::{self, Reaction, WorkloadSettings};
 
 /// The subcommands of `mesh-authz render`, one for each kind of output.
 #[derive(Debug, clap::Subcommand)]
@@ -60,6 +60,8 @@ pub struct PluginConfig {
 
     #[command(flatten)]
     setting: Setting,
+    #[command(flatten)]
+    none_applies: NoneAppliesOption,
 }
 
 /// Arguments of `mesh-authz render envoy-rbac`.
@@ -73,6 +75,8 @@ pub struct EnvoyRbac {
     workload: WorkloadOptions,
     #[command(flatten)]
     mesh: MeshOptions,
+    #[command(flatten)]
+    none_applies: NoneAppliesOption,
 
     /// Render for TCP connections instead of HTTP requests.
     #[arg(long)]
@@ -124,18 +128,20 @@ fn say_skipped(resources: &Resources) {
 fn plugin_config(resources: &Resources, arguments: &PluginConfig) -> Result<String, Failure> {
     let (workload, mesh) = (&arguments.setting.workload, arguments.setting.mesh());
     let labels = workload.labels()?;
-    if workload.namespace.is_some() && labels.is_some() {
-        applying(resources, &workload.workload(&mesh)?)?;
+    let none_applies = arguments.none_applies;
+    if workload.namespace.is_some() {
+        say_scopes(resources, &workload.workload(&mesh)?, none_applies)?;
     }
     let described = WorkloadSettings { namespace: workload.namespace.clone(), labels, gateway: None };
-    Format::Json.print(&render::plugin_config(resources, &described, &mesh))
+    let reaction = Reaction { allow_none_applies: none_applies.allow_none_applies, ..Reaction::default() };
+    Format::Json.print(&render::plugin_config(resources, &described, &mesh, reaction))
 }
 
 fn envoy_rbac(resources: &Resources, arguments: &EnvoyRbac) -> Result<String, Failure> {
-    let EnvoyRbac { workload, mesh, tcp, format, .. } = arguments;
+    let EnvoyRbac { workload, mesh, none_applies, tcp, format, .. } = arguments;
     let mesh = mesh.mesh();
     let traffic = if *tcp { Traffic::Tcp } else { Traffic::Http };
-    let applying = applying(resources, &workload.workload(&mesh)?)?;
+    let applying = applying(resources, &workload.workload(&mesh)?, *none_applies)?;
     let policies: Vec<_> = applying.iter().map(|resource| &resource.policy).collect();
     format.print(&rbac::filters(&policies, &mesh.options().trust_domains, traffic))
 }

@@ -9,7 +9,7 @@ use mesh_authz::config::Mesh;
 use mesh_authz::document::Node;
 use serde_json::{Map, Value, json};
 
-use super::{WorkloadSettings, plugin_config_of};
+use super::{Reaction, WorkloadSettings, plugin_config_of};
 use crate::load::LoadedPolicy;
 use crate::load::yaml;
 
@@ -105,7 +105,8 @@ pub fn bootstrap(
     let is_ours = |filter: &Value| filter.get("name").is_some_and(|name| name == FILTER);
     let position = filters.iter().position(is_ours).ok_or_else(|| TemplateError(format!("http_filters/{FILTER}")))?;
     let described = WorkloadSettings { gateway: workload.gateway.clone(), ..WorkloadSettings::default() };
-    let config = json!(plugin_config_of(policies.iter().map(|resource| &resource.node), &described, mesh));
+    let config =
+        json!(plugin_config_of(policies.iter().map(|resource| &resource.node), &described, mesh, Reaction::default(),));
     if let Some(ours) = filters.get_mut(position) {
         match &settings.watch {
             Some(file) => *ours = watching(file),

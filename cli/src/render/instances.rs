@@ -117,6 +117,8 @@ pub struct Instance<'r> {
     pub waypoint: Option<Gateway>,
     /// The policies that it carries, sorted by name.
     pub policies: Vec<&'r LoadedPolicy>,
+    /// Whether it is loaded on workloads that none of its policies applies to.
+    pub reaches_further: bool,
 }
 
 /// The resources that a cluster needs.
@@ -247,19 +249,24 @@ pub fn plan<'r>(resources: &'r [LoadedPolicy], topology: &Topology<'_>) -> Plan<
             |resource: &&&LoadedPolicy| topology.reaches(&resource.policy).iter().any(|other| reach.meets(other));
         policies.iter().filter(may_apply).copied().collect()
     };
-    let instance = |place: Location, traffic, policies| Instance { place, traffic, waypoint: None, policies };
+    let instance = |place: Location, traffic, reach: &WorkloadSet| {
+        let covers = |policy| topology.reaches(policy).iter().any(|other| other.covers(reach));
+        let policies = carried(reach);
+        let reaches_further = !policies.iter().any(|resource| covers(&resource.policy));
+        Instance { place, traffic, waypoint: None, policies, reaches_further }
+    };
 
     let selected: BTreeSet<_> = selecting.iter().flat_map(|resource| topology.reaches(&resource.policy)).collect();
     for reach in &widest(&selected) {
         let place = reach.place(topology.root_namespace);
         plan.needs_filter_state.push(place.clone());
         if topology.gateway_label(reach).is_none() {
-            plan.instances.push(instance(place, Direction::Inbound, carried(reach)));
+            plan.instances.push(instance(place, Direction::Inbound, reach));
         }
     }
     // Use all sets that policies select, not only the widest ones: a narrower set may have a gateway's label.
     for reach in gateways(&selected, topology) {
-        plan.instances.push(instance(reach.place(topology.root_namespace), Direction::Any, carried(&reach)));
+        plan.instances.push(instance(reach.place(topology.root_namespace), Direction::Any, &reach));
     }
 
     let mut named = BTreeSet::new();
@@ -285,7 +292,7 @@ pub fn plan<'r>(resources: &'r [LoadedPolicy], topology: &Topology<'_>) -> Plan<
         let reach = WorkloadSet::of_gateway(&namespace, &name);
         let place = Location { namespace, attachment: Attachment::Gateway(name) };
         plan.needs_filter_state.push(place.clone());
-        plan.instances.push(instance(place, Direction::Any, carried(&reach)));
+        plan.instances.push(instance(place, Direction::Any, &reach));
     }
     if let Some(waypoint) = topology.waypoint {
         on_waypoint(&mut plan, &targeted, topology, waypoint);
@@ -363,8 +370,13 @@ fn on_waypoint<'r>(plan: &mut Plan<'r>, targeted: &[&'r LoadedPolicy], topology:
         plan.needs_filter_state.push(everything.clone());
     }
     if !whole.is_empty() {
-        let waypoint = Some(gateway.clone());
-        plan.instances.push(Instance { place: everything, traffic: Direction::Any, waypoint, policies: whole });
+        plan.instances.push(Instance {
+            place: everything,
+            traffic: Direction::Any,
+            waypoint: Some(gateway.clone()),
+            policies: whole,
+            reaches_further: false,
+        });
     }
     services.sort_by(|(a, _), (b, _)| a.cmp(b));
     for (place, policies) in services {
@@ -375,7 +387,13 @@ fn on_waypoint<'r>(plan: &mut Plan<'r>, targeted: &[&'r LoadedPolicy], topology:
             Attachment::ServiceEntry(name) => gateway.service_entries = service(name),
             Attachment::Selector(_) | Attachment::Gateway(_) => {}
         }
-        plan.instances.push(Instance { place, traffic: Direction::Any, waypoint: Some(gateway), policies });
+        plan.instances.push(Instance {
+            place,
+            traffic: Direction::Any,
+            waypoint: Some(gateway),
+            policies,
+            reaches_further: false,
+        });
     }
 }
 

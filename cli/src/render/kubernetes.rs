@@ -4,12 +4,12 @@
 use std::hash::Hasher as _;
 
 use fnv::FnvHasher;
-use mesh_authz::config::Mesh;
+use mesh_authz::config::{Mesh, OnInvalid};
 use serde_json::{Map, Value, json};
 
 use super::envoy::{self, TemplateError};
 use super::instances::{Attachment, Direction, Instance, Location};
-use super::{WorkloadSettings, plugin_config_of};
+use super::{Reaction, WorkloadSettings, plugin_config_of};
 
 /// Longest name of a resource. Istio derives some label values from it, and label values have this limit.
 const LONGEST_NAME: usize = 63;
@@ -38,7 +38,10 @@ pub struct Image {
 #[must_use]
 pub fn extension(kind: ExtensionKind, instance: &Instance<'_>, image: &Image, mesh: &Mesh) -> Value {
     let workload = WorkloadSettings { gateway: instance.waypoint.clone(), ..WorkloadSettings::default() };
-    let config = plugin_config_of(instance.policies.iter().map(|resource| &resource.node), &workload, mesh);
+    // Istio gives the filter to Envoy by xDS.
+    let reaction = Reaction { on_invalid: OnInvalid::Deny, allow_none_applies: instance.reaches_further };
+    let policies = instance.policies.iter().map(|resource| &resource.node);
+    let config = plugin_config_of(policies, &workload, mesh, reaction);
     let mut module = Map::new();
     let mut set = |name: &str, value: Value| module.insert(name.to_owned(), value);
     set("type", json!("HTTP"));

@@ -53,7 +53,7 @@ struct Counter {
 }
 
 /// The counters that do not belong to a policy, in the order of their positions.
-const TOTALS: [&str; 8] = [
+const TOTALS: [&str; 9] = [
     "mesh_authz.allowed",
     "mesh_authz.denied",
     "mesh_authz.dry_run_allow.allowed",
@@ -62,12 +62,14 @@ const TOTALS: [&str; 8] = [
     "mesh_authz.dry_run_deny.denied",
     "mesh_authz.audited",
     "mesh_authz.unreadable_attribute",
+    "mesh_authz.unnormalized_path",
 ];
 const DECIDED: usize = 0;
 const DRY_RUN_ALLOW: usize = 2;
 const DRY_RUN_DENY: usize = 4;
 const AUDITED: usize = 6;
 const UNREADABLE: usize = 7;
+const UNNORMALIZED_PATH: usize = 8;
 
 impl Counters {
     /// Defines all counters, including one for each of these policies.
@@ -106,6 +108,11 @@ impl Counters {
         if unreadable.is_some() {
             self.one_more(UNREADABLE);
         }
+    }
+
+    /// Counts a path that Envoy has not normalized.
+    pub(crate) fn count_unnormalized_path(&self) {
+        self.one_more(UNNORMALIZED_PATH);
     }
 
     fn count_verdict(&self, first: usize, verdict: Verdict) {
@@ -147,17 +154,43 @@ impl Counters {
     }
 }
 
-/// Records which configuration is in force.
-pub(crate) fn record_configuration(host: &impl Metrics, policies: usize, rules: usize, hash: u64) {
-    let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-    let values = [
-        ("mesh_authz.config.policies", count(policies)),
-        ("mesh_authz.config.rules", count(rules)),
-        ("mesh_authz.config.hash", hash),
-    ];
-    for (name, value) in values {
-        if let Some(gauge) = host.define(MetricKind::Gauge, name) {
-            host.record(gauge, value);
+/// What the gauges say about the configuration that decides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConfigSummary {
+    /// How many policies apply to the workload.
+    pub policies: u64,
+    /// How many rules these policies have.
+    pub rules: u64,
+    /// A hash of the configuration; 0 if there is none.
+    pub hash: u64,
+}
+
+impl ConfigSummary {
+    /// Sets the gauges. `plugin`: the name of the plugin, if there are several in the virtual machine, which must not overwrite
+    /// each other's gauges. `is_refused`: the last configuration was refused, and another one, or none, decides.
+    pub fn publish(&self, plugin: Option<&str>, is_refused: bool, host: &impl Metrics) {
+        let prefix = match plugin {
+            None => "mesh_authz.config".to_owned(),
+            Some(plugin) => format!("mesh_authz.instance.{plugin}.config"),
+        };
+        let set = |name: &str, value| {
+            if let Some(gauge) = host.define(MetricKind::Gauge, name) {
+                host.record(gauge, value);
+            }
+        };
+        let Self { policies, rules, hash } = *self;
+        for (name, value) in
+            [("policies", policies), ("rules", rules), ("hash", hash), ("refused", u64::from(is_refused))]
+        {
+            set(&format!("{prefix}.{name}"), value);
         }
+        set("mesh_authz.version", version());
     }
+}
+
+/// The version as a number: 1.2.3 is 1002003.
+fn version() -> u64 {
+    let parts = [env!("CARGO_PKG_VERSION_MAJOR"), env!("CARGO_PKG_VERSION_MINOR"), env!("CARGO_PKG_VERSION_PATCH")];
+    let numbers = parts.into_iter().map(|part| part.parse::<u64>().unwrap_or_default());
+    numbers.fold(0, |version, number| version.saturating_mul(1_000).saturating_add(number))
 }

@@ -35,6 +35,14 @@ const KEPT: [&str; 10] = [
     "proxy_on_vm_start",
 ];
 
+/// Exports that replace callbacks of the SDK, whose names they get. A dependency exports its own; the linker allows no second
+/// function of one name.
+const REPLACEMENTS: [(&str, &str); 3] = [
+    ("mesh_authz_on_new_connection", "proxy_on_new_connection"),
+    ("mesh_authz_on_downstream_data", "proxy_on_downstream_data"),
+    ("mesh_authz_on_upstream_data", "proxy_on_upstream_data"),
+];
+
 fn main() -> Result<()> {
     let arguments: Vec<_> = env::args_os().skip(1).collect();
     let [from, to] = arguments.as_slice() else { bail!("usage: strip-exports IN OUT") };
@@ -52,8 +60,15 @@ fn strip(wasm: &[u8]) -> Result<Vec<u8>> {
     let exported: HashSet<_> = module.exports.iter().map(|export| export.name.clone()).collect();
     let missing: Vec<_> = KEPT.into_iter().filter(|name| !exported.contains(*name)).collect();
     ensure!(missing.is_empty(), "the module does not export {}", missing.join(", "));
+    let replacements: Vec<_> = REPLACEMENTS
+        .into_iter()
+        .filter_map(|(from, to)| Some((to, module.exports.iter().find(|export| export.name == from)?.item)))
+        .collect();
     for name in exported.iter().filter(|name| !KEPT.contains(&name.as_str())) {
         module.exports.remove(name)?;
+    }
+    for (name, item) in replacements {
+        module.exports.add(name, item);
     }
     passes::gc::run(&mut module);
     Ok(module.emit_wasm())

@@ -8,7 +8,7 @@ use mesh_authz::diagnostic::{Diagnostic, Path, Segment};
 use mesh_authz::policy::scope::{Scope, Workload, scope_of};
 
 use super::shared::{Format, applying, say_custom};
-use crate::command::options::Setting;
+use crate::command::options::{NoneAppliesOption, Setting};
 use crate::command::{Failure, note};
 use crate::load::finding::Finding;
 use crate::load::request_authentication::{Keys, host_and_port};
@@ -16,8 +16,8 @@ use crate::load::{Authentication, LoadedPolicy, Resources};
 use crate::render::envoy::{self, Settings, Tls};
 use crate::render::{WorkloadSettings, jwt};
 
-pub const EXAMPLE: &str = "Example: mesh-authz render envoy policies/ --label app=backend --upstream localhost:8080 \
-                           --wasm dist/mesh_authz.wasm --plaintext > envoy.yaml";
+pub const EXAMPLE: &str = "Example: mesh-authz render envoy policies/ --namespace default --label app=backend \
+                           --upstream localhost:8080 --wasm dist/mesh_authz.wasm --plaintext > envoy.yaml";
 
 /// Arguments of `mesh-authz render envoy`.
 #[derive(Debug, clap::Args)]
@@ -28,6 +28,8 @@ pub struct Arguments {
 
     #[command(flatten)]
     setting: Setting,
+    #[command(flatten)]
+    none_applies: NoneAppliesOption,
 
     /// Address and port that Envoy listens on.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:15006")]
@@ -99,8 +101,9 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
     let Arguments { setting, listen, upstream, admin, wasm, watch, format, .. } = arguments;
     // The bootstrap is for one workload, which it names, so policies that do not apply to this workload are left out.
     let mesh = setting.mesh();
+    setting.workload.required_namespace()?;
     let scope = setting.workload.workload(&mesh)?;
-    let applying = applying(resources, &scope)?;
+    let applying = applying(resources, &scope, arguments.none_applies)?;
     let authentications = authentications(resources, &scope)?;
     say(&applying, &authentications, arguments.plaintext);
 

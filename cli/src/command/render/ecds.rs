@@ -3,20 +3,20 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use mesh_authz::config::{NodeMetadata, PluginConfig};
-use mesh_authz::policy::Labels;
+use mesh_authz::config::{NodeMetadata, OnInvalid, PluginConfig};
+use mesh_authz::policy::{AuthorizationPolicy, Labels, Target};
 use mesh_authz::request::Lookup;
 
 use super::bootstrap::watched;
-use super::shared::{Format, applying, say_custom};
-use crate::command::options::Setting;
+use super::shared::{Format, say_custom, say_scopes};
+use crate::command::options::{NoneAppliesOption, Setting};
 use crate::command::{Failure, complain, note, replace};
 use crate::lint::{self, LintContext, PathNormalization};
 use crate::load::Resources;
-use crate::render::{self, WorkloadSettings, envoy};
+use crate::render::{self, Reaction, WorkloadSettings, envoy};
 
-pub const EXAMPLE: &str = "Example: mesh-authz render ecds policies/ --wasm dist/mesh_authz.wasm --output \
-                           ecds/policies.json";
+pub const EXAMPLE: &str = "Example: mesh-authz render ecds policies/ --namespace default --wasm dist/mesh_authz.wasm \
+                           --output ecds/policies.json";
 
 /// Arguments of `mesh-authz render ecds`.
 #[derive(Debug, clap::Args)]
@@ -27,6 +27,8 @@ pub struct Arguments {
 
     #[command(flatten)]
     setting: Setting,
+    #[command(flatten)]
+    none_applies: NoneAppliesOption,
 
     /// The filter's Wasm module. A relative path starts at the folder that Envoy was started in.
     #[arg(long, value_name = "FILE", default_value = "mesh_authz.wasm")]
@@ -46,15 +48,14 @@ pub struct Arguments {
 }
 
 pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Failure> {
-    let Arguments { setting, wasm, output, deny_warnings, format, .. } = arguments;
+    let Arguments { setting, none_applies, wasm, output, deny_warnings, format, .. } = arguments;
     let (workload, mesh) = (&setting.workload, setting.mesh());
+    let namespace = workload.required_namespace()?;
     let labels = workload.labels()?;
-    if workload.namespace.is_some() && labels.is_some() {
-        applying(resources, &workload.workload(&mesh)?)?;
-    }
+    say_scopes(resources, &workload.workload(&mesh)?, *none_applies)?;
     let context = LintContext {
         mesh: mesh.clone(),
-        workload: labels.clone().map(|labels| (workload.namespace(), labels)),
+        workload: labels.clone().map(|labels| (namespace.clone(), labels)),
         // The bootstrap configures Envoy to do this.
         path_normalization: PathNormalization::DecodeAndMergeSlashes,
     };
@@ -66,11 +67,13 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
     complain(&warnings);
     resources.policies.iter().for_each(|resource| say_custom(&resource.policy));
 
-    let described = WorkloadSettings { namespace: workload.namespace.clone(), labels, gateway: None };
-    let config = render::plugin_config(resources, &described, &mesh);
+    let of_a_policy = labels_that_a_policy_selects(resources, &namespace, &mesh.root_namespace);
+    let described = WorkloadSettings { namespace: Some(namespace), labels, gateway: None };
+    let reaction = Reaction { on_invalid: OnInvalid::Deny, allow_none_applies: none_applies.allow_none_applies };
+    let config = render::plugin_config(resources, &described, &mesh, reaction);
     // The filter reports this hash in its own statistics once it has loaded the configuration. Envoy's `version_text`
     // does not show that: it can be the version of a refused file.
-    let version = hash(&config)?.to_string();
+    let version = hash(&config, of_a_policy)?.to_string();
     let document = envoy::watched(&config, wasm, &version).map_err(Failure::unusable)?;
     let Some(file) = output else { return format.print(&document) };
     let format = match Path::new(file).extension().and_then(OsStr::to_str) {
@@ -83,10 +86,20 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
     Ok(String::new())
 }
 
+/// Labels of a workload that a policy applies to.
+fn labels_that_a_policy_selects(resources: &Resources, namespace: &str, root_namespace: &str) -> Labels {
+    let mut policies = resources.policies.iter().map(|resource| &resource.policy);
+    let reaches = |policy: &&AuthorizationPolicy| [namespace, root_namespace].contains(&policy.name.namespace.as_str());
+    match policies.find(reaches).map(|policy| &policy.target) {
+        Some(Target::Labels(labels)) => labels.clone(),
+        _ => Labels::default(),
+    }
+}
+
 /// The hash by which the filter identifies this configuration. Fails if the filter would refuse the configuration on a
-/// workload whose labels are known.
-fn hash(config: &impl serde::Serialize) -> Result<u64, Failure> {
-    let node = NodeMetadata { labels: Lookup::Value(Labels::default()), ..NodeMetadata::default() };
+/// workload that has these labels, if the configuration names none.
+fn hash(config: &impl serde::Serialize, labels: Labels) -> Result<u64, Failure> {
+    let node = NodeMetadata { labels: Lookup::Value(labels), ..NodeMetadata::default() };
     let config = serde_json::to_vec(config).map_err(Failure::unusable)?;
     PluginConfig::read(&config, &node).map(|config| config.hash).map_err(|refused| {
         let lines: Vec<_> = refused.iter().map(ToString::to_string).collect();

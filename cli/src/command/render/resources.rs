@@ -7,7 +7,7 @@ use mesh_authz::policy::scope::GATEWAY_NAME_LABEL;
 use serde_json::{Value, json};
 
 use super::shared::{Format, say_custom};
-use crate::command::options::{CombiningOption, MeshOptions, key_value, namespace};
+use crate::command::options::{CombiningOption, MeshOptions, NoneAppliesOption, key_value, namespace};
 use crate::command::{Failure, note};
 use crate::load::Resources;
 use crate::render::instances::{
@@ -35,6 +35,9 @@ pub struct Arguments {
 
     #[command(flatten)]
     combining: CombiningOption,
+
+    #[command(flatten)]
+    none_applies: NoneAppliesOption,
 
     /// URL from which Istio gets the filter: oci://, https://, http:// or file://.
     #[arg(long, value_parser = url)]
@@ -124,6 +127,12 @@ pub fn render(resources: &Resources, kind: ExtensionKind, arguments: &Arguments)
     }
     for resource in &plan.for_one_waypoint {
         note(&format!("policy {}: is for every waypoint; render it with --waypoint for each", resource.policy.name));
+    }
+    if plan.instances.is_empty() && !resources.policies.is_empty() && !arguments.none_applies.allow_none_applies {
+        return Err(Failure::unusable(
+            "nothing is protected: no policy applies to anything; correct the policies, or give --allow-none-applies if no \
+             policy has to apply",
+        ));
     }
     resources.policies.iter().for_each(|resource| say_custom(&resource.policy));
     let selects = |instance: &Instance<'_>| instance.traffic == Direction::Inbound;

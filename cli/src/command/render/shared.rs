@@ -4,12 +4,17 @@ use clap::ValueEnum;
 use mesh_authz::policy::scope::{Scope, Workload, scope};
 use mesh_authz::policy::{Action, AuthorizationPolicy};
 
+use crate::command::options::NoneAppliesOption;
 use crate::command::{Failure, json, note};
 use crate::load::{LoadedPolicy, Resources};
 
 /// The policies that apply to the workload. Prints a note on standard error for each other policy, with the
 /// reason.
-pub fn applying<'r>(resources: &'r Resources, workload: &Workload) -> Result<Vec<&'r LoadedPolicy>, Failure> {
+pub fn applying<'r>(
+    resources: &'r Resources,
+    workload: &Workload,
+    none_applies: NoneAppliesOption,
+) -> Result<Vec<&'r LoadedPolicy>, Failure> {
     let mut applying = Vec::new();
     for resource in &resources.policies {
         let policy = &resource.policy;
@@ -21,7 +26,40 @@ pub fn applying<'r>(resources: &'r Resources, workload: &Workload) -> Result<Vec
             scope => note(&format!("policy {}: {scope}", policy.name)),
         }
     }
+    require_one_that_may_apply(resources, workload, none_applies)?;
     Ok(applying)
+}
+
+/// Prints a note on standard error for each policy that does not apply to the workload, with the reason. If the labels of the
+/// workload are unknown, only fails if no policy can apply.
+pub fn say_scopes(resources: &Resources, workload: &Workload, none_applies: NoneAppliesOption) -> Result<(), Failure> {
+    match workload.labels {
+        Some(_) => applying(resources, workload, none_applies).map(|_| ()),
+        None => require_one_that_may_apply(resources, workload, none_applies),
+    }
+}
+
+/// Fails if there are policies, and none of them can apply to the workload. If the labels of the workload are unknown, a policy
+/// with a selector can apply.
+fn require_one_that_may_apply(
+    resources: &Resources,
+    workload: &Workload,
+    none_applies: NoneAppliesOption,
+) -> Result<(), Failure> {
+    let may_apply = |policy: &AuthorizationPolicy| {
+        let is_near = [&workload.namespace, &workload.root_namespace].contains(&&policy.name.namespace);
+        (is_near && workload.missing_labels(&policy.target).is_some()) || scope(policy, workload) == Scope::Applies
+    };
+    let mut policies = resources.policies.iter().map(|resource| &resource.policy);
+    let Some(first) = policies.clone().next() else { return Ok(()) };
+    if none_applies.allow_none_applies || policies.any(may_apply) {
+        return Ok(());
+    }
+    let (name, why, namespace) = (&first.name, scope(first, workload), &workload.namespace);
+    Err(Failure::Unusable(format!(
+        "nothing is protected: no policy applies to this workload in namespace {namespace}; for example, policy {name} {why}; \
+         correct the workload or the policies, or give --allow-none-applies if no policy has to apply"
+    )))
 }
 
 /// An output format.

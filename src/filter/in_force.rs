@@ -1,0 +1,63 @@
+//! Which configuration decides when a new one cannot be used.
+//!
+//! Several plugins can share a virtual machine. An update of a plugin creates a new root context with the new
+//! configuration; the old root context stays until Envoy no longer needs it. The registry therefore remembers, by the name
+//! of the plugin, the configurations of the root contexts that exist.
+
+use std::cell::RefCell;
+use std::rc::{Rc, Weak};
+
+use super::Plugin;
+
+/// A configuration that a root context uses. It is in force as long as one root context holds it, whatever requests still
+/// use the plugin.
+#[derive(Debug)]
+pub struct InForce {
+    /// The accepted configuration.
+    pub plugin: Rc<Plugin>,
+}
+
+/// The configurations in force, with the names of their plugins. They are few.
+#[derive(Debug, Default)]
+pub struct Registry(RefCell<Vec<(String, Weak<InForce>)>>);
+
+impl Registry {
+    /// A registry that is empty.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(RefCell::new(Vec::new()))
+    }
+
+    /// Puts a configuration of the plugin with this name in force.
+    pub fn put(&self, name: &str, plugin: Plugin) -> Rc<InForce> {
+        let in_force = Rc::new(InForce { plugin: Rc::new(plugin) });
+        let mut all = self.0.borrow_mut();
+        all.retain(|(_, known)| known.strong_count() > 0);
+        // Behind those of the same name, so that the order of the names stays.
+        let behind = all.iter().rposition(|(of, _)| of == name).map_or(all.len(), |last| last.saturating_add(1));
+        all.insert(behind, (name.to_owned(), Rc::downgrade(&in_force)));
+        in_force
+    }
+
+    /// Whether no plugin with another name is ahead of the plugin with this name.
+    pub fn is_first(&self, name: &str) -> bool {
+        let all = self.0.borrow();
+        all.iter().find(|(_, known)| known.strong_count() > 0).is_none_or(|(first, _)| first == name)
+    }
+
+    /// Whether this is the last configuration that was put in force for the plugin with this name.
+    pub fn is_newest(&self, name: &str, in_force: &Rc<InForce>) -> bool {
+        let all = self.0.borrow();
+        let newest = all.iter().rfind(|(of, known)| of == name && known.strong_count() > 0);
+        newest.is_some_and(|(_, newest)| Weak::ptr_eq(newest, &Rc::downgrade(in_force)))
+    }
+
+    /// The configuration in force of the plugin with this name. `None` if there is none, and if there are several different
+    /// ones: two filters that share a name may protect different things, and nobody can tell which of them is meant.
+    pub fn get(&self, name: &str) -> Option<Rc<InForce>> {
+        let all = self.0.borrow();
+        let mut known = all.iter().filter(|(of, _)| of == name).filter_map(|(_, known)| known.upgrade());
+        let first = known.next()?;
+        known.all(|other| other.plugin.summary() == first.plugin.summary()).then_some(first)
+    }
+}
