@@ -29,7 +29,7 @@ use crate::attribute::Origin;
 use crate::identity::IdentityMatcher;
 use crate::matcher::Polarity;
 use crate::request::metadata::Value;
-use crate::request::{Attributes, Lookup, PeerName, without_query};
+use crate::request::{Attributes, Lookup, PeerName, forms, without_query};
 
 /// A request for which rules are evaluated.
 #[derive(Debug)]
@@ -129,7 +129,7 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
     }
 
     pub(super) fn holds(&self, test: &Test) -> Truth {
-        let matched = match self.check(&test.check) {
+        let matched = match self.check(&test.check, test.polarity) {
             Lookup::Value(matched) => matched,
             Lookup::Absent => false,
             // This counts against the request: see the unreadable rule in the module comment.
@@ -152,17 +152,19 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
         if holds { Truth::Yes } else { Truth::No }
     }
 
-    /// Whether one of the values of the check matches the request.
-    fn check(&self, check: &Check) -> Lookup<bool> {
+    /// Whether one of the values of the check matches the request. `polarity`: whether a match permits or denies.
+    fn check(&self, check: &Check, polarity: Polarity) -> Lookup<bool> {
         match check {
             Check::Identity(matchers) => self.identity(matchers),
             Check::Address(which, blocks) => {
                 self.attributes.address(*which).map(|address| blocks.iter().any(|block| block.contains(address)))
             }
             Check::DestinationPort(ports) => self.attributes.destination_port().map(|port| ports.contains(&port)),
-            Check::Text(text, patterns) => self.any_text(text, |text| patterns.iter().any(|p| p.matches(text))),
+            Check::Text(text, patterns) => {
+                self.any_text(text, polarity, &mut |text| patterns.iter().any(|p| p.matches(text)))
+            }
             Check::Host(patterns) => {
-                self.header(b":authority", |host| patterns.iter().any(|p| p.matches_ignoring_case(host)))
+                self.header(b":authority", polarity, &mut |host| patterns.iter().any(|p| p.matches_ignoring_case(host)))
             }
             Check::Path(matchers) => self.path().map(|path| {
                 matchers.iter().any(|matcher| match matcher {
@@ -210,11 +212,17 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
         answer
     }
 
-    /// Whether one of the texts matches. `matches` receives them in order, up to and including the first that matches.
-    pub(super) fn any_text(&self, text: &Text, matches: impl FnMut(&[u8]) -> bool) -> Lookup<bool> {
+    /// Whether one of the texts matches. `matches` receives them in order, up to and including the first that matches. If a
+    /// match denies, it also receives the other forms of header values ([`forms`]).
+    pub(super) fn any_text(
+        &self,
+        text: &Text,
+        polarity: Polarity,
+        matches: &mut dyn FnMut(&[u8]) -> bool,
+    ) -> Lookup<bool> {
         match text {
             Text::Connection(which) => self.attributes.text(*which).map(matches),
-            Text::Header(name) => self.header(name, matches),
+            Text::Header(name) => self.header(name, polarity, matches),
             Text::Metadata(path) => match self.metadata(path) {
                 Lookup::Value(Value::String(text)) => Lookup::Value(text).map(matches),
                 Lookup::Value(Value::List(list)) => list.any_string(matches),
@@ -224,9 +232,17 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
         }
     }
 
-    /// Whether one of the values of a header matches.
-    fn header(&self, name: &[u8], matches: impl FnMut(&[u8]) -> bool) -> Lookup<bool> {
-        self.attributes.header(name).map(|mut values| values.any(matches))
+    /// Whether one of the values of a header matches. If a match denies, all forms of the values count.
+    pub(super) fn header(
+        &self,
+        name: &[u8],
+        polarity: Polarity,
+        matches: &mut dyn FnMut(&[u8]) -> bool,
+    ) -> Lookup<bool> {
+        self.attributes.header(name).map(|mut values| match polarity {
+            Polarity::Permits => values.any(matches),
+            Polarity::Denies => values.any(|value| forms::any(name, value, matches)),
+        })
     }
 
     /// A value in dynamic metadata. It must be a string; any other value is absent.

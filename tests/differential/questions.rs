@@ -94,7 +94,11 @@ impl Question {
         Self {
             method: pick(rng, if http2 { &METHODS } else { &METHODS[..4] }),
             path: path(rng, http2),
-            host: pick(rng, &HOSTS),
+            host: match rng.u8(..6) {
+                // Over HTTP/2, Envoy closes the connection if the host has userinfo.
+                0 => pick(rng, if http2 { &HOST_FORMS[..2] } else { &HOST_FORMS }),
+                _ => pick(rng, &HOSTS),
+            },
             headers,
             forwarded_for: match rng.u8(..4) {
                 0 => Some(pick(rng, &IPV4)),
@@ -106,12 +110,26 @@ impl Question {
         }
     }
 
+    /// Whether a header has white space around its value, which only HTTP/2 lets through.
+    pub fn has_white_space(&self) -> bool {
+        let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+        self.headers.iter().any(|(_, value)| is_blank(value.first()) || is_blank(value.last()))
+    }
+
+    /// Whether the host is one that servers take for the same as another.
+    pub fn has_host_form(&self) -> bool {
+        HOST_FORMS.contains(&self.host)
+    }
+
     /// Whether the request has bytes that Envoy's regular expressions and templates treat differently from others.
     pub fn is_odd(&self) -> bool {
         let path = self.path.split(|b| matches!(b, b'?' | b'#')).next().unwrap();
         let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-._~%!$&'()+,;:@=*/".contains(b);
         let values = self.claims.iter().chain(self.metadata.iter().map(|(_, value)| value));
-        !path.iter().all(plain) || values.map(Value::to_string).any(|json| json.contains("\\n"))
+        self.has_white_space()
+            || self.has_host_form()
+            || !path.iter().all(plain)
+            || values.map(Value::to_string).any(|json| json.contains("\\n"))
     }
 
     /// The headers with the claims and the metadata. A filter before the two engines turns them into dynamic metadata

@@ -44,9 +44,12 @@ pub const METHODS: [&str; 6] = ["GET", "POST", "DELETE", "OPTIONS", "get", "GETS
 pub const HOSTS: [&str; 7] =
     ["example.com", "Example.COM", "example.com:80", "a.example.com", "xexample.com", "example.comx", "localhost"];
 
+/// Hosts that servers take for the same as others.
+pub const HOST_FORMS: [&str; 4] = ["example.com.", "example.com.:80", "u@example.com", "@a.example.com"];
+
 pub const HEADERS: [&str; 6] = ["x-role", "X-Role", "x-empty", "cookie", "host", ":path"];
 pub const HEADER_NAMES_SENT: [&str; 4] = ["x-role", "X-ROLE", "x-empty", "cookie"];
-pub const HEADER_VALUES: [&str; 8] = ["admin", "user", "user,admin", "", "Admin", "adm", "admin ", "a*b"];
+pub const HEADER_VALUES: [&str; 9] = ["admin", "user", "user,admin", "", "Admin", "adm", "admin ", "a*b", "\tadmin"];
 
 pub const IPV4: [&str; 6] = ["127.0.0.1", "127.0.0.2", "127.0.1.1", "10.0.0.1", "10.0.0.255", "192.168.0.1"];
 pub const IPV6: [&str; 4] = ["::1", "2001:db8::1", "2001:db8:0:1::1", "::ffff:10.0.0.1"];

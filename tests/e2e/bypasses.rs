@@ -311,6 +311,49 @@ fn cve_2021_39155_case_does_not_hide_a_host() {
     assert_eq!(to_host(&sidecar, "Secrets.com"), Passed);
 }
 
+/// Servers take these hosts for the same. HTTP/2 lets no userinfo through.
+#[test]
+fn other_forms_of_a_host_do_not_hide_it() {
+    let policy = deny_hosts(&["admin.example.com", "admin.example.com:*"]);
+    let alone = blueprint(&policy).setting("strip_trailing_host_dot", json!(false)).start();
+    for sidecar in [as_it_ships(&policy), alone] {
+        for host in ["admin.example.com.", "admin.example.com.:80", "ADMIN.example.com."] {
+            assert_eq!(to_host(&sidecar, host), Refused, "{host}");
+        }
+        let client = sidecar.client(FRONTEND);
+        for host in ["u@admin.example.com", "@admin.example.com", "u:p@admin.example.com.:80"] {
+            assert_eq!(fate(&client, &Request::get("/").host(host)), Refused, "{host}");
+        }
+        assert_eq!(to_host(&sidecar, "public.example.com."), Passed);
+        assert_eq!(fate(&client, &Request::get("/").host("admin.example.com@public.example.com")), Passed);
+    }
+}
+
+/// HTTP/2 lets white space around a value through. An application that gets the request over HTTP/1 does not see it.
+#[test]
+fn white_space_around_a_header_does_not_hide_its_value() {
+    let deny = blueprint(&on_role_header("DENY", "admin")).start_shared();
+    let allow_not = policy(
+        "role",
+        "ALLOW",
+        &[json!({
+            "when": [{ "key": "request.headers[x-role]", "notValues": ["admin"] }],
+        })],
+    );
+    let allow_not = blueprint(&allow_not).start_shared();
+    let allow = blueprint(&on_role_header("ALLOW", "admin")).start_shared();
+    for sent in [&b" admin"[..], b"admin ", b"\tadmin", b"admin \t"] {
+        let request = Http2Request::get("/").header("x-role", sent);
+        for sidecar in [&deny, &allow_not] {
+            assert_eq!(fate(&sidecar.client(FRONTEND), &request), Refused, "{}", sent.escape_ascii());
+        }
+        // Where a match permits, the value counts as sent.
+        assert_eq!(fate(&allow.client(FRONTEND), &request), Refused, "{}", sent.escape_ascii());
+    }
+    assert_eq!(fate(&deny.client(FRONTEND), &Http2Request::get("/").header("x-role", "ad min")), Passed);
+    assert_eq!(fate(&allow.client(FRONTEND), &Http2Request::get("/").header("x-role", "admin")), Passed);
+}
+
 #[test]
 fn host_and_port_are_one_text_as_in_istio() {
     let sidecar = on_hosts(&["httpbin.com"]);

@@ -2,7 +2,7 @@
 
 use mesh_authz::request::Request;
 
-use crate::support::{Attribute, Matched, Unmatched, Unreadable, check_all, get};
+use crate::support::{Attribute, Matched, MatchedWhereItDenies, Unmatched, Unreadable, check_all, get};
 
 const HOSTS: Attribute = Attribute::field("operation", "hosts", "notHosts");
 const METHODS: Attribute = Attribute::field("operation", "methods", "notMethods");
@@ -32,8 +32,8 @@ fn a_host_is_compared_as_sent_port_included_in_any_case() {
             ("*.com", host("a.COM"), Matched),
             ("*.COM", host("a.com"), Matched),
             ("*.com", host("com"), Unmatched),
-            ("*.com", host("a.com."), Unmatched),
-            ("httpbin.com", host("httpbin.com."), Unmatched),
+            ("*.com", host("a.com."), MatchedWhereItDenies),
+            ("httpbin.com", host("httpbin.com."), MatchedWhereItDenies),
             ("[2001:db8::1]", host("[2001:DB8::1]"), Matched),
             ("*", host("anything"), Matched),
             ("*", host(""), Matched),

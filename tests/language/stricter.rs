@@ -121,3 +121,72 @@ fn what_a_cluster_would_drop_is_refused() {
         assert_eq!(findings(&policy("p", "ALLOW", rules)), [format!("policy default/p: {expected}")]);
     }
 }
+
+#[test]
+fn a_header_that_denies_is_compared_without_white_space_too() {
+    let when = |values: &str, value: &str| {
+        format!("[{{ when: [{{ key: 'request.headers[x-role]', {values}: ['{value}'] }}] }}]")
+    };
+    for sent in [" admin", "admin ", "\tadmin\t", " \t admin \t "] {
+        let request = get("/").header("x-role", sent);
+        for value in ["admin", "adm*", "*min"] {
+            stopped(&when("values", value), &when("notValues", value), &request);
+        }
+        not_permitted(&when("values", "admin"), &when("notValues", "admin"), &request);
+        // The second of two lines, and a policy whose own value has white space.
+        stopped(
+            &when("values", "admin"),
+            &when("notValues", "admin"),
+            &get("/").header("x-role", "a").header("x-role", sent),
+        );
+        stopped(&when("values", sent), &when("notValues", sent), &request);
+    }
+    for sent in ["ad min", "\u{a0}admin", "admin\u{b}", "", " ", "user"] {
+        let request = get("/").header("x-role", sent);
+        assert_eq!(decide(&policy("p", "DENY", &when("values", "admin")), &request), allowed_by_default(), "{sent:?}");
+    }
+}
+
+#[test]
+fn a_host_that_denies_is_compared_without_trailing_dot_and_userinfo_too() {
+    let to = |field: &str, host: &str| format!("[{{ to: [{{ operation: {{ {field}: ['{host}'] }} }}] }}]");
+    let when =
+        |field: &str, host: &str| format!("[{{ when: [{{ key: 'request.headers[host]', {field}: ['{host}'] }}] }}]");
+    let sent = |host: &str| Request::new("GET", "/").header(":authority", host);
+    for host in [
+        "admin.example.com.",
+        "u@admin.example.com",
+        "@admin.example.com",
+        "u:p@admin.example.com.",
+        " admin.example.com",
+        "a@b@admin.example.com",
+        "admin.example.com..",
+    ] {
+        for value in ["admin.example.com", "admin.*", "*.com"] {
+            stopped(&to("hosts", value), &to("notHosts", value), &sent(host));
+            stopped(&when("values", value), &when("notValues", value), &sent(host));
+        }
+        not_permitted(&to("hosts", "admin.example.com"), &to("notHosts", "admin.example.com"), &sent(host));
+    }
+    for host in ["admin.example.com.:8080", "u@admin.example.com:8080", "u:p@ADMIN.example.com.:8080"] {
+        for value in ["admin.example.com:8080", "admin.example.com:*"] {
+            stopped(&to("hosts", value), &to("notHosts", value), &sent(host));
+        }
+    }
+    // What a policy spells out counts as it is.
+    stopped(&to("hosts", "admin.example.com."), &to("notHosts", "admin.example.com."), &sent("u@admin.example.com."));
+    stopped(&to("hosts", "[::1]"), &to("notHosts", "[::1]"), &sent("u@[::1]"));
+    for host in [
+        "admin.example.com.evil",
+        "admin.example.com@evil",
+        ".admin.example.com",
+        "admin.example.com:.",
+        ".",
+        "@",
+        "@.",
+        "",
+    ] {
+        let denied = policy("p", "DENY", &to("hosts", "admin.example.com"));
+        assert_eq!(decide(&denied, &sent(host)), allowed_by_default(), "{host:?}");
+    }
+}

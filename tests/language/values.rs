@@ -211,10 +211,13 @@ fn wildcards_at_an_end_take_every_byte() {
             let around = |before: &[u8], behind: &[u8]| (text.with)(&[before, odd, behind].concat());
             text.attribute.check(&["abc*"], &around(b"abc", b""), Matched);
             text.attribute.check(&["*abc"], &around(b"", b"abc"), Matched);
-            text.attribute.check(&["abc"], &around(b"abc", b""), Unmatched);
-            text.attribute.check(&["abc"], &around(b"", b"abc"), Unmatched);
-            text.attribute.check(&["abc*"], &around(b"", b"abc"), Unmatched);
-            text.attribute.check(&["*abc"], &around(b"abc", b""), Unmatched);
+            // Applications remove white space around a header's value.
+            let is_removed = ["header", "host"].contains(&text.name) && [&b" "[..], b"\t"].contains(&odd);
+            let otherwise = if is_removed { MatchedWhereItDenies } else { Unmatched };
+            text.attribute.check(&["abc"], &around(b"abc", b""), otherwise);
+            text.attribute.check(&["abc"], &around(b"", b"abc"), otherwise);
+            text.attribute.check(&["abc*"], &around(b"", b"abc"), otherwise);
+            text.attribute.check(&["*abc"], &around(b"abc", b""), otherwise);
         }
     }
     for text in texts() {

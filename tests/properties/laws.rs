@@ -2,6 +2,7 @@
 //! negation of its field.
 
 use mesh_authz::engine::Verdict;
+use mesh_authz::request::Request;
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::TestRunner;
@@ -109,6 +110,58 @@ fn not_values_match_exactly_when_values_do_not() {
             if is_plain(&facts) {
                 prop_assert!(allowed != allowed_not && denied != denied_not && allowed == denied);
             }
+            Ok(())
+        })
+        .unwrap();
+}
+
+/// Where a match denies, other forms of headers and hosts count too. Therefore a client gains nothing by sending one.
+#[test]
+fn another_form_of_a_header_or_a_host_never_turns_a_refusal_into_a_permission() {
+    const VALUES: [&str; 6] = ["a", "ab", "a*", "*b", "b", "*"];
+    const FORMS: [(&str, &str); 9] = [
+        ("", ""),
+        (" ", ""),
+        ("", "\t"),
+        (" \t", " "),
+        ("u@", ""),
+        ("@", ""),
+        ("", "."),
+        ("u:p@", "."),
+        (" u@", ".. "),
+    ];
+    let values = || proptest::collection::vec(select(&VALUES[..]), 1..3);
+    let rule = (values(), values(), any::<bool>(), any::<bool>());
+    let strategy = (
+        proptest::collection::vec((rule, any::<bool>()), 1..12),
+        select(&["a", "ab", "b", "xb", "c"][..]),
+        select(&["a", "ab", "b", "xb", "c"][..]),
+        select(&FORMS[..4]),
+        select(&FORMS[..]),
+    );
+    TestRunner::new(cases(500))
+        .run(&strategy, |(rules, header, host, (before, behind), (before_host, behind_host))| {
+            // Every match denies: fields of DENY policies, `not` fields of ALLOW policies.
+            let policies = rules.iter().enumerate().map(|(number, ((hosts, roles, has_host, has_role), denies))| {
+                let [of_hosts, of_values] = if *denies { ["hosts", "values"] } else { ["notHosts", "notValues"] };
+                let mut rule = json!({});
+                if *has_host {
+                    rule["to"] = json!([{ "operation": { of_hosts: hosts } }]);
+                }
+                if *has_role || !*has_host {
+                    rule["when"] = json!([{ "key": "request.headers[x]", of_values: roles }]);
+                }
+                let action = if *denies { "DENY" } else { "ALLOW" };
+                named(&format!("p{number}"), json!({ "action": action, "rules": [rule] }))
+            });
+            let policies: Vec<_> = policies.collect();
+            let engine = engine(&policies);
+            let request =
+                |host: &str, header: &str| Request::new("GET", "/").header(":authority", host).header("x", header);
+            let plain = request(host, header);
+            let dressed = request(&format!("{before_host}{host}{behind_host}"), &format!("{before}{header}{behind}"));
+            let verdict = |request: &Request| engine.decide(request).outcome.verdict();
+            prop_assert!(verdict(&plain) == Verdict::Allow || verdict(&dressed) == Verdict::Deny, "{policies:#?}");
             Ok(())
         })
         .unwrap();

@@ -5,8 +5,9 @@ use super::node::{Filed, Node, Number, Postings};
 use super::table::{Inconclusive, Table, Visit, Visited};
 use crate::attribute::Origin;
 use crate::engine::RuleId;
-use crate::engine::compile::{CompiledRule, Text};
+use crate::engine::compile::CompiledRule;
 use crate::engine::evaluate::{Evaluation, Truth};
+use crate::matcher::Polarity;
 use crate::request::{Attributes, Lookup, PeerName};
 
 const NAMESPACE: &[u8] = b"/ns/";
@@ -133,12 +134,16 @@ impl Dimension {
         let request = evaluation.attributes();
         match self {
             Self::Path => each(evaluation.path(), |path| table.path(path, visit)),
-            Self::Host => each(request.header(b":authority"), |mut values| {
-                values.try_for_each(|value| table.text_ignoring_case(value, visit))
+            Self::Host => all(|found| {
+                evaluation
+                    .header(b":authority", Polarity::Denies, &mut |host| found(table.text_ignoring_case(host, visit)))
             }),
             Self::DestinationPort => each(request.destination_port(), |port| table.port(port, visit)),
             Self::Address(which) => each(request.address(*which), |address| table.address(address, visit)),
-            Self::Text(text) => each_text(evaluation, text, |text| table.text(text, visit)),
+            // Whether a match permits or denies is not known here. The evaluator tells the forms apart.
+            Self::Text(text) => {
+                all(|found| evaluation.any_text(text, Polarity::Denies, &mut |text| found(table.text(text, visit))))
+            }
             Self::PeerName => each_name(evaluation, &BEFORE_SUBJECT, |name| table.text(name, visit)),
             Self::PeerNamespace => each_name(evaluation, &PeerName::ALL, |name| {
                 segments(name, NAMESPACE).try_for_each(|segment| table.text(segment, visit))
@@ -171,14 +176,12 @@ fn each_name<'r, A: Attributes>(
     names.iter().try_for_each(|which| each(evaluation.attributes().checked_peer_name(*which), &mut look_up))
 }
 
-fn each_text<A: Attributes>(
-    evaluation: &Evaluation<'_, A>,
-    text: &Text,
-    mut look_up: impl FnMut(&[u8]) -> Visited,
-) -> Visited {
+/// Looks up all texts that `visit_all` visits, until a lookup is inconclusive. `visit_all` passes on the result of each lookup,
+/// and stops when the function that it passes it to returns true.
+fn all(visit_all: impl FnOnce(&mut dyn FnMut(Visited) -> bool) -> Lookup<bool>) -> Visited {
     let mut result = Ok(());
-    let complete = evaluation.any_text(text, |text| {
-        result = look_up(text);
+    let complete = visit_all(&mut |visited| {
+        result = visited;
         result.is_err()
     });
     if complete == Lookup::Unreadable { Err(Inconclusive) } else { result }
