@@ -18,7 +18,7 @@ use log::{Level, info, log_enabled, warn};
 
 use self::attributes::{HostAttributes, Sources};
 pub use self::telemetry::Telemetry;
-use self::telemetry::limiter::Limiter;
+use self::telemetry::limiter::{Limiter, TimeShare};
 use self::telemetry::metrics::{ConfigSummary, Counters, Metrics};
 use self::telemetry::{filter_state, log_line};
 use crate::config::{DebugHeader, DecisionLog, DenyResponse, NodeMetadata, Paths, PluginConfig, StoredDecisions};
@@ -98,8 +98,8 @@ struct DecisionLogger {
     denied: Lines,
     /// Counted separately, so that lines about allowed requests do not take the place of lines about refused ones.
     allowed: Lines,
-    /// Limits how often the nearest miss is searched for.
-    misses: Limiter,
+    /// Limits the time that searches for the nearest miss take.
+    searches: TimeShare,
 }
 
 /// The log lines of one kind: their limit, and how many were suppressed since the last one.
@@ -171,7 +171,7 @@ impl Plugin {
             counters,
             summary: ConfigSummary { policies: count(applying), rules: count(rules), hash },
             filter_state,
-            log: DecisionLogger::new(decision_log, decision_log_rate, rules),
+            log: DecisionLogger::new(decision_log, decision_log_rate),
             room: RefCell::default(),
         })
     }
@@ -243,11 +243,19 @@ impl Plugin {
         attributes: &impl Attributes,
         host: &impl Telemetry,
     ) -> Option<NearMiss<'_>> {
-        if decision.outcome == Outcome::Denied(DenyReason::NoAllowMatched) && self.log.misses.admits(host.now()) {
-            self.engine.nearest_miss(attributes)
-        } else {
-            None
+        /// The longest time that a search takes, in nanoseconds. The time is measured, because it depends on the request.
+        const LONGEST_SEARCH: u64 = 500_000;
+        if decision.outcome != Outcome::Denied(DenyReason::NoAllowMatched) {
+            return None;
         }
+        let begin = host.now();
+        if !self.log.searches.admits(begin) {
+            return None;
+        }
+        let has_time = || host.now().saturating_sub(begin) < LONGEST_SEARCH;
+        let nearest = self.engine.nearest_miss(attributes, has_time);
+        self.log.searches.charge(begin, host.now());
+        nearest
     }
 }
 
@@ -279,13 +287,9 @@ impl PathCheck {
 }
 
 impl DecisionLogger {
-    fn new(decisions: DecisionLog, rate: u32, rules: usize) -> Self {
-        /// The interval between searches for the nearest miss, for each rule. A search takes up to half a microsecond
-        /// per rule, and all searches may take at most a hundredth of a worker's time.
-        const NANOSECONDS_A_RULE: u64 = 100 * 500;
+    fn new(decisions: DecisionLog, rate: u32) -> Self {
         let lines = || Lines { limiter: Limiter::per_second(rate), suppressed: Cell::new(0) };
-        let interval = u64::try_from(rules).unwrap_or(u64::MAX).saturating_mul(NANOSECONDS_A_RULE);
-        Self { decisions, denied: lines(), allowed: lines(), misses: Limiter::every(interval) }
+        Self { decisions, denied: lines(), allowed: lines(), searches: TimeShare::default() }
     }
 
     /// If the decision is to be logged: how many similar decisions were not logged since the last one that was. `None`

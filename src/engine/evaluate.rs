@@ -28,7 +28,8 @@ use super::compile::{
 use crate::attribute::Origin;
 use crate::identity::IdentityMatcher;
 use crate::matcher::Polarity;
-use crate::request::metadata::Value;
+use crate::matcher::template::SplitPath;
+use crate::request::metadata::{SortedMaps, Value};
 use crate::request::{Attributes, Lookup, PeerName, forms, without_query};
 
 /// A request for which rules are evaluated.
@@ -37,6 +38,10 @@ pub(crate) struct Evaluation<'r, A> {
     attributes: &'r A,
     /// The path, once it has been read. It is kept because nearly every rule looks at it.
     path: OnceCell<Lookup<&'r [u8]>>,
+    /// The same path, once a template has been compared with it.
+    split_path: OnceCell<SplitPath<'r>>,
+    /// The maps in the metadata that have been looked into.
+    maps: SortedMaps<'r>,
 }
 
 /// Whether a test, a group of tests or a rule holds. The variants are in ascending order.
@@ -103,7 +108,7 @@ impl Truth {
 impl<'r, A: Attributes> Evaluation<'r, A> {
     /// Starts the evaluation of rules for this request.
     pub fn new(attributes: &'r A) -> Self {
-        Self { attributes, path: OnceCell::new() }
+        Self { attributes, path: OnceCell::new(), split_path: OnceCell::new(), maps: SortedMaps::default() }
     }
 
     /// Whether the rule matches.
@@ -169,7 +174,9 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
             Check::Path(matchers) => self.path().map(|path| {
                 matchers.iter().any(|matcher| match matcher {
                     PathMatcher::Text(pattern) => pattern.matches(path),
-                    PathMatcher::Template(template) => template.matches(path),
+                    PathMatcher::Template(template) => {
+                        template.matches_split(self.split_path.get_or_init(|| SplitPath::new(path)))
+                    }
                 })
             }),
             Check::RequestPrincipal { issuer, subject, matchers } => self.string(issuer).and_then(|issuer| {
@@ -267,7 +274,7 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
 
     /// A value in dynamic metadata.
     pub(super) fn metadata(&self, path: &MetadataPath) -> Lookup<Value<'r>> {
-        self.attributes.metadata().and_then(|metadata| metadata.get(&path.filter, &path.keys))
+        self.attributes.metadata().and_then(|metadata| metadata.get_with(&self.maps, &path.filter, &path.keys))
     }
 
     /// The attributes of the request.

@@ -6,10 +6,11 @@
 //! - The SDK does not know all of Envoy's log levels.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::ptr;
 use std::rc::Rc;
 
+use fnv::FnvBuildHasher;
 use log::{Level, LevelFilter, Log, Metadata, Record, error};
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType};
@@ -27,7 +28,7 @@ proxy_wasm::main! {{
         log::set_max_level(LevelFilter::Debug);
     }
     std::panic::set_hook(Box::new(|panic| write_log(CRITICAL, &panic.to_string())));
-    proxy_wasm::set_root_context(|_| Box::new(Root::default()));
+    proxy_wasm::set_root_context(|_| Box::new(Instance::Root(Root::default())));
 }}
 
 #[link(wasm_import_module = "env")]
@@ -100,7 +101,8 @@ const COUNTERS_EVERY: u32 = 1_000;
 thread_local! {
     /// The metrics of the virtual machine, by name. If a metric is defined again, Envoy gives it a new number, and
     /// keeps all numbers. So each name is defined only once.
-    static METRICS: RefCell<BTreeMap<Box<str>, Metric>> = const { RefCell::new(BTreeMap::new()) };
+    static METRICS: RefCell<HashMap<Box<str>, Metric, FnvBuildHasher>> =
+        const { RefCell::new(HashMap::with_hasher(FnvBuildHasher::new())) };
 
     /// The configurations in force in the virtual machine.
     static REGISTRY: Registry = const { Registry::new() };
@@ -206,14 +208,23 @@ impl Drop for Root {
     }
 }
 
-impl Context for Root {}
+/// What Envoy keeps for a filter, or for a request. It is one type, because the module would otherwise have the SDK's many
+/// callbacks for every type.
+enum Instance {
+    Root(Root),
+    /// One request. The plugin decides it or, if there is none, it is refused with these response code details.
+    Stream(Result<Rc<Plugin>, &'static str>),
+}
 
-impl RootContext for Root {
+impl Context for Instance {}
+
+impl RootContext for Instance {
     fn on_configure(&mut self, _size: usize) -> bool {
+        let Self::Root(root) = self else { return false };
         if let Lookup::Value(name) = Envoy.property("plugin_name") {
-            self.name = String::from_utf8(name).unwrap_or_default();
+            root.name = String::from_utf8(name).unwrap_or_default();
         }
-        if self.configure() == Err(OnInvalid::Fail) {
+        if root.configure() == Err(OnInvalid::Fail) {
             return false;
         }
         // SAFETY: the call takes only a number.
@@ -225,16 +236,18 @@ impl RootContext for Root {
     }
 
     fn on_tick(&mut self) {
-        self.report_metrics();
+        if let Self::Root(root) = self {
+            root.report_metrics();
+        }
     }
 
     fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
-        let plugin = match &self.state {
+        let Self::Root(root) = self else { return None };
+        Some(Box::new(Self::Stream(match &root.state {
             State::Decides { in_force, .. } => Ok(Rc::clone(&in_force.plugin)),
             State::Refused => Err("mesh_authz_configuration_refused"),
             State::NotConfigured => Err("mesh_authz_not_configured"),
-        };
-        Some(Box::new(Stream { plugin }))
+        })))
     }
 
     fn get_type(&self) -> Option<ContextType> {
@@ -242,16 +255,10 @@ impl RootContext for Root {
     }
 }
 
-/// One request. The plugin decides it or, if there is none, it is refused with these response code details.
-struct Stream {
-    plugin: Result<Rc<Plugin>, &'static str>,
-}
-
-impl Context for Stream {}
-
-impl HttpContext for Stream {
+impl HttpContext for Instance {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
-        let status = match &self.plugin {
+        let Self::Stream(plugin) = self else { return Action::Pause };
+        let status = match plugin {
             Ok(plugin) => plugin.on_request(&Envoy),
             Err(details) => {
                 Envoy.respond(&DenyResponse::default().into(), details);

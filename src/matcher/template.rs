@@ -63,12 +63,17 @@ impl Template {
     /// Whether the template matches the whole path. `path` has no query and no fragment.
     #[must_use]
     pub fn matches(&self, path: &[u8]) -> bool {
-        let mut rest = path;
+        self.matches_split(&SplitPath::new(path))
+    }
+
+    /// Like [`Self::matches`]. The time depends on the template, and hardly on the length of the path.
+    #[must_use]
+    pub(crate) fn matches_split(&self, split: &SplitPath<'_>) -> bool {
+        let mut rest = split.path;
         for literal in &self.segments {
             let Some(behind) = rest.strip_prefix(&**literal) else { return false };
-            let end = behind.iter().position(|b| *b == b'/').unwrap_or(behind.len());
-            let Some((segment, behind)) = behind.split_at_checked(end) else { return false };
-            if segment.is_empty() || !self.accepts(segment) {
+            let Some((segment, behind)) = split.segment(behind) else { return false };
+            if segment.is_empty() || !self.accepts(segment, behind.len(), split) {
                 return false;
             }
             rest = behind;
@@ -78,16 +83,60 @@ impl Template {
             Tail::Any(before, behind) => rest
                 .strip_prefix(&**before)
                 .and_then(|rest| rest.strip_suffix(&**behind))
-                .is_some_and(|run| self.accepts(run)),
+                .is_some_and(|run| self.accepts(run, behind.len(), split)),
         }
     }
 
-    fn accepts(&self, run: &[u8]) -> bool {
+    /// Whether a wildcard accepts a run of bytes, behind which the path has `behind` more bytes.
+    fn accepts(&self, run: &[u8], behind: usize, split: &SplitPath<'_>) -> bool {
         match self.polarity {
             Polarity::Denies => true,
-            Polarity::Permits => run.iter().all(|b| *b == b'/' || is_wildcard_byte(*b)),
+            Polarity::Permits => split.has_only_wildcard_bytes(run.len(), behind),
         }
     }
+}
+
+/// A path, and what templates want to know about it. It is found out once, since a path can be as long as all headers may be,
+/// and templates can be many.
+#[derive(Debug)]
+pub(crate) struct SplitPath<'p> {
+    path: &'p [u8],
+    /// The positions of the slashes.
+    slashes: Vec<usize>,
+    /// The positions of the bytes that Envoy's wildcards do not accept.
+    odd: Vec<usize>,
+}
+
+impl<'p> SplitPath<'p> {
+    pub(crate) fn new(path: &'p [u8]) -> Self {
+        let (mut slashes, mut odd) = (Vec::new(), Vec::new());
+        for (position, byte) in path.iter().enumerate() {
+            if *byte == b'/' {
+                slashes.push(position);
+            } else if !is_wildcard_byte(*byte) {
+                odd.push(position);
+            }
+        }
+        Self { path, slashes, odd }
+    }
+
+    /// Splits the end of the path at its first slash.
+    fn segment(&self, end: &'p [u8]) -> Option<(&'p [u8], &'p [u8])> {
+        let start = self.path.len().checked_sub(end.len())?;
+        let slash = first_at_or_behind(&self.slashes, start).unwrap_or(self.path.len());
+        end.split_at_checked(slash.checked_sub(start)?)
+    }
+
+    /// Whether Envoy's wildcards accept all of these bytes: the last `length` bytes before the last `behind` bytes.
+    fn has_only_wildcard_bytes(&self, length: usize, behind: usize) -> bool {
+        let end = self.path.len().saturating_sub(behind);
+        first_at_or_behind(&self.odd, end.saturating_sub(length)).is_none_or(|odd| odd >= end)
+    }
+}
+
+/// The first of these ascending positions that is not less than `start`.
+fn first_at_or_behind(positions: &[usize], start: usize) -> Option<usize> {
+    positions.get(positions.partition_point(|position| *position < start)).copied()
 }
 
 /// Whether Envoy's own wildcards accept this byte. They also accept the slash.

@@ -4,7 +4,10 @@
 //! because that keeps the type of every value: a string that looks like a list is a string, the number 5 is not "5",
 //! and null is not a value. All three distinctions are lost if a filter asks the host for a single value by its path.
 //!
-//! The message is read in place, down to the wanted value.
+//! The message is read in place, down to the wanted value. Each map is sorted when it is first looked into.
+
+use std::cell::RefCell;
+use std::collections::BinaryHeap;
 
 use super::Lookup;
 use crate::wire::{Field, Fields, Malformed, map_entry};
@@ -45,7 +48,17 @@ impl<'a> Metadata<'a> {
     /// unreadable.
     #[must_use]
     pub fn get<K: AsRef<[u8]>>(&self, filter: &[u8], path: &[K]) -> Lookup<Value<'a>> {
-        match find(self.0, filter, path) {
+        self.get_with(&SortedMaps::default(), filter, path)
+    }
+
+    /// Like [`Self::get`]. Each map is sorted once, if all calls for a request have the same `maps`.
+    pub(crate) fn get_with<K: AsRef<[u8]>>(
+        &self,
+        maps: &SortedMaps<'a>,
+        filter: &[u8],
+        path: &[K],
+    ) -> Lookup<Value<'a>> {
+        match find(self.0, maps, filter, path) {
             Ok(Some(value)) => Lookup::Value(value),
             Ok(None) => Lookup::Absent,
             Err(Malformed) => Lookup::Unreadable,
@@ -53,35 +66,66 @@ impl<'a> Metadata<'a> {
     }
 }
 
-fn find<'a, K: AsRef<[u8]>>(metadata: &'a [u8], filter: &[u8], path: &[K]) -> Result<Option<Value<'a>>, Malformed> {
+/// The maps of a request's metadata, each of them sorted by key when it is first looked into. A token can have thousands of
+/// claims, and thousands of rules can look for one.
+#[derive(Debug, Default)]
+pub(crate) struct SortedMaps<'a>(RefCell<Vec<SortedMap<'a>>>);
+
+/// The address of the map's message, and its entries: key, number, value. They are sorted by key, then by number.
+type SortedMap<'a> = (usize, Result<Vec<(&'a [u8], usize, &'a [u8])>, Malformed>);
+
+impl<'a> SortedMaps<'a> {
+    /// The value of the key `wanted` in the map that is field 1 of the message. If there are several, the last one counts.
+    fn entry(&self, message: &'a [u8], wanted: &[u8]) -> Result<Option<&'a [u8]>, Malformed> {
+        let address = message.as_ptr().addr();
+        let mut maps = self.0.borrow_mut();
+        let position = maps.binary_search_by_key(&address, |(address, _)| *address).unwrap_or_else(|position| {
+            let entries =
+                entries(message).enumerate().map(|(number, entry)| entry.map(|(key, value)| (key, number, value)));
+            // A heap: the module has no other use for one of the larger sorting functions.
+            maps.insert(
+                position,
+                (address, entries.collect::<Result<BinaryHeap<_>, _>>().map(BinaryHeap::into_sorted_vec)),
+            );
+            position
+        });
+        let Some((_, sorted)) = maps.get(position) else { return Ok(None) };
+        let sorted = sorted.as_ref().map_err(|Malformed| Malformed)?;
+        let behind = sorted.partition_point(|(key, ..)| *key <= wanted);
+        let last = behind.checked_sub(1).and_then(|last| sorted.get(last));
+        Ok(last.filter(|(key, ..)| *key == wanted).map(|(.., value)| *value))
+    }
+}
+
+/// The entries of the map that is field 1 of the message.
+fn entries(message: &[u8]) -> impl Iterator<Item = Result<(&[u8], &[u8]), Malformed>> {
+    Fields::of(message).filter_map(|field| match field {
+        Ok((1, Field::Bytes(bytes))) => Some(map_entry(bytes)),
+        Ok(_) => None,
+        Err(Malformed) => Some(Err(Malformed)),
+    })
+}
+
+fn find<'a, K: AsRef<[u8]>>(
+    metadata: &'a [u8],
+    maps: &SortedMaps<'a>,
+    filter: &[u8],
+    path: &[K],
+) -> Result<Option<Value<'a>>, Malformed> {
     // Metadata.filter_metadata and Struct.fields have the same shape: a map that is field 1.
-    let Some(mut fields) = entry(metadata, filter)? else { return Ok(None) };
+    let Some(mut fields) = maps.entry(metadata, filter)? else { return Ok(None) };
     let Some((innermost, outer)) = path.split_last() else { return Ok(None) };
     for key in outer {
-        let Some(message) = entry(fields, key.as_ref())? else { return Ok(None) };
+        let Some(message) = maps.entry(fields, key.as_ref())? else { return Ok(None) };
         let Kind::Struct(inner) = kind(message)? else { return Ok(None) };
         fields = inner;
     }
-    let Some(message) = entry(fields, innermost.as_ref())? else { return Ok(None) };
+    let Some(message) = maps.entry(fields, innermost.as_ref())? else { return Ok(None) };
     Ok(Some(match kind(message)? {
         Kind::String(bytes) => Value::String(bytes),
         Kind::List(list) => Value::List(List(list)),
         Kind::Struct(_) | Kind::Other => Value::Other,
     }))
-}
-
-/// The value of the key `wanted` in the map that is field 1 of the message.
-fn entry<'a>(message: &'a [u8], wanted: &[u8]) -> Result<Option<&'a [u8]>, Malformed> {
-    let mut found = None;
-    for field in Fields::of(message) {
-        if let (1, Field::Bytes(bytes)) = field? {
-            let (key, value) = map_entry(bytes)?;
-            if key == wanted {
-                found = Some(value);
-            }
-        }
-    }
-    Ok(found)
 }
 
 enum Kind<'a> {

@@ -164,12 +164,12 @@ fn in_a_flood_a_refusal_that_is_not_logged_asks_for_the_time_and_nothing_else() 
         plugin.on_request(&host);
     }
     // Each request gets one line, with the nearest miss in it.
-    assert_eq!((host.times_asked.get(), lines().len()), (4, 2));
+    assert_eq!((host.times_asked.get(), lines().len()), (6, 2));
     assert!(lines().iter().all(|line| line.contains("\"failed\":\"to[0].operation.paths\"")));
     for _ in 0..100 {
         plugin.on_request(&host);
     }
-    assert_eq!((host.times_asked.get(), lines().len()), (104, 2));
+    assert_eq!((host.times_asked.get(), lines().len()), (106, 2));
     host.now.set(SECOND / 2);
     plugin.on_request(&host);
     assert!(lines()[2].ends_with(",\"suppressed\":100}"), "{:?}", lines());

@@ -41,3 +41,30 @@ impl Limiter {
         true
     }
 }
+
+/// Limits the share of a worker's time that some kind of work takes. Each piece of work pays for itself with a pause, which
+/// is as long as the work has taken, times a factor. After a quiet time, the pauses of one second are paid in advance.
+#[derive(Debug, Default)]
+pub struct TimeShare {
+    /// When all work so far is paid for.
+    paid: Cell<u64>,
+}
+
+/// Work may take a hundredth of the time.
+const PAUSE: u64 = 100;
+
+impl TimeShare {
+    /// Whether work may begin at the time `now`, in nanoseconds.
+    pub fn admits(&self, now: u64) -> bool {
+        let ahead = self.paid.get().saturating_sub(now);
+        // No work takes so long that it is not paid for within this time, so the clock has been set back.
+        ahead < SECOND || ahead > SECOND.saturating_mul(PAUSE)
+    }
+
+    /// Counts work that has begun and ended at these times.
+    pub fn charge(&self, begin: u64, end: u64) {
+        let paid = self.paid.get();
+        let from = if paid.saturating_sub(begin) > SECOND.saturating_mul(PAUSE) { begin } else { paid.max(begin) };
+        self.paid.set(from.saturating_add(end.saturating_sub(begin).saturating_mul(PAUSE)));
+    }
+}
