@@ -2,9 +2,10 @@
 //!
 //! `make bench` runs it, and `cargo bench --bench engine -- 'decide/realistic mix'` runs a part of it. The policies and
 //! requests are those of the comparison in Envoy ([`mix`]). Here a request is in memory, so the time includes nothing
-//! of a host. `QUICK=1` measures for a shorter time.
+//! of a host. [`worst`] has the requests that take the most time. `QUICK=1` measures for a shorter time.
 
 mod mix;
+mod worst;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::env;
@@ -24,9 +25,10 @@ use serde_json::json;
 use self::mix::{Call, ORDINARY_HEADERS, Set};
 
 const RULES: [usize; 5] = [1, 10, 100, 1_000, 10_000];
+const WORST_RULES: usize = 2_000;
 const ADVERSARIAL_RULES: [usize; 3] = [10, 1_000, 10_000];
 
-/// Counts allocations. The engine promises that a decision makes none.
+/// Counts allocations. The engine promises that a decision about an ordinary request makes none.
 struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
@@ -117,6 +119,9 @@ fn subjects() -> Result<Vec<Subject>> {
         for set in mix::adversarial::adversarial(rules) {
             subjects.push(Subject::new(&set, rules)?);
         }
+    }
+    for set in worst::requests(WORST_RULES) {
+        subjects.push(Subject::new(&set, WORST_RULES)?);
     }
     Ok(subjects)
 }

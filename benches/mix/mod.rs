@@ -53,7 +53,7 @@ pub const ORDINARY_HEADERS: [(&str, &str); 6] = [
 ];
 
 impl Call {
-    fn new(principal: impl Into<String>, method: &'static str, path: impl Into<String>) -> Self {
+    pub fn new(principal: impl Into<String>, method: &'static str, path: impl Into<String>) -> Self {
         Self {
             principal: principal.into(),
             source_ip: Ipv4Addr::LOCALHOST,
@@ -69,7 +69,7 @@ impl Call {
         self
     }
 
-    fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
@@ -84,7 +84,7 @@ impl Call {
 
 /// An ALLOW policy with one rule. The number in its name has leading zeros, so that every engine has the rules in this
 /// order.
-fn allow(number: usize, rule: &Value) -> Value {
+pub fn allow(number: usize, rule: &Value) -> Value {
     json!({
         "apiVersion": "security.istio.io/v1",
         "kind": "AuthorizationPolicy",

@@ -40,7 +40,7 @@ pub(crate) struct Evaluation<'r, A> {
     path: OnceCell<Lookup<&'r [u8]>>,
     /// The same path, once a template has been compared with it.
     split_path: OnceCell<SplitPath<'r>>,
-    /// The maps in the metadata that have been looked into.
+    /// The large maps in the metadata that have been looked into.
     maps: SortedMaps<'r>,
 }
 

@@ -91,26 +91,30 @@ impl Template {
     fn accepts(&self, run: &[u8], behind: usize, split: &SplitPath<'_>) -> bool {
         match self.polarity {
             Polarity::Denies => true,
-            Polarity::Permits => split.has_only_wildcard_bytes(run.len(), behind),
+            Polarity::Permits => split.has_only_wildcard_bytes(run, behind),
         }
     }
 }
 
-/// A path, and what templates want to know about it. It is found out once, since a path can be as long as all headers may be,
-/// and templates can be many.
+/// A path, and what templates want to know about it. For a long path it is found out once, since a path can be as long as all
+/// headers may be, and templates can be many.
 #[derive(Debug)]
 pub(crate) struct SplitPath<'p> {
     path: &'p [u8],
-    /// The positions of the slashes.
+    /// The positions of the slashes in a long path.
     slashes: Vec<usize>,
-    /// The positions of the bytes that Envoy's wildcards do not accept.
+    /// The positions of the bytes in a long path that Envoy's wildcards do not accept.
     odd: Vec<usize>,
 }
+
+/// A path that is longer than this is long. For a shorter one, no memory is allocated.
+const LONG: usize = 128;
 
 impl<'p> SplitPath<'p> {
     pub(crate) fn new(path: &'p [u8]) -> Self {
         let (mut slashes, mut odd) = (Vec::new(), Vec::new());
-        for (position, byte) in path.iter().enumerate() {
+        let long = if path.len() > LONG { path } else { &[] };
+        for (position, byte) in long.iter().enumerate() {
             if *byte == b'/' {
                 slashes.push(position);
             } else if !is_wildcard_byte(*byte) {
@@ -122,15 +126,23 @@ impl<'p> SplitPath<'p> {
 
     /// Splits the end of the path at its first slash.
     fn segment(&self, end: &'p [u8]) -> Option<(&'p [u8], &'p [u8])> {
-        let start = self.path.len().checked_sub(end.len())?;
-        let slash = first_at_or_behind(&self.slashes, start).unwrap_or(self.path.len());
-        end.split_at_checked(slash.checked_sub(start)?)
+        let slash = if self.path.len() > LONG {
+            let start = self.path.len().checked_sub(end.len())?;
+            first_at_or_behind(&self.slashes, start).and_then(|slash| slash.checked_sub(start))
+        } else {
+            end.iter().position(|byte| *byte == b'/')
+        };
+        end.split_at_checked(slash.unwrap_or(end.len()))
     }
 
-    /// Whether Envoy's wildcards accept all of these bytes: the last `length` bytes before the last `behind` bytes.
-    fn has_only_wildcard_bytes(&self, length: usize, behind: usize) -> bool {
-        let end = self.path.len().saturating_sub(behind);
-        first_at_or_behind(&self.odd, end.saturating_sub(length)).is_none_or(|odd| odd >= end)
+    /// Whether Envoy's wildcards accept a run of bytes, behind which the path has `behind` more bytes.
+    fn has_only_wildcard_bytes(&self, run: &[u8], behind: usize) -> bool {
+        if self.path.len() > LONG {
+            let end = self.path.len().saturating_sub(behind);
+            first_at_or_behind(&self.odd, end.saturating_sub(run.len())).is_none_or(|odd| odd >= end)
+        } else {
+            run.iter().all(|byte| *byte == b'/' || is_wildcard_byte(*byte))
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! because that keeps the type of every value: a string that looks like a list is a string, the number 5 is not "5",
 //! and null is not a value. All three distinctions are lost if a filter asks the host for a single value by its path.
 //!
-//! The message is read in place, down to the wanted value. Each map is sorted when it is first looked into.
+//! The message is read in place, down to the wanted value. A large map is sorted when it is first looked into.
 
 use std::cell::RefCell;
 use std::collections::BinaryHeap;
@@ -51,7 +51,7 @@ impl<'a> Metadata<'a> {
         self.get_with(&SortedMaps::default(), filter, path)
     }
 
-    /// Like [`Self::get`]. Each map is sorted once, if all calls for a request have the same `maps`.
+    /// Like [`Self::get`]. Each large map is sorted once, if all calls for a request have the same `maps`.
     pub(crate) fn get_with<K: AsRef<[u8]>>(
         &self,
         maps: &SortedMaps<'a>,
@@ -66,7 +66,7 @@ impl<'a> Metadata<'a> {
     }
 }
 
-/// The maps of a request's metadata, each of them sorted by key when it is first looked into. A token can have thousands of
+/// The large maps of a request's metadata, each of them sorted by key when it is first looked into. A token can have thousands of
 /// claims, and thousands of rules can look for one.
 #[derive(Debug, Default)]
 pub(crate) struct SortedMaps<'a>(RefCell<Vec<SortedMap<'a>>>);
@@ -74,9 +74,16 @@ pub(crate) struct SortedMaps<'a>(RefCell<Vec<SortedMap<'a>>>);
 /// The address of the map's message, and its entries: key, number, value. They are sorted by key, then by number.
 type SortedMap<'a> = (usize, Result<Vec<(&'a [u8], usize, &'a [u8])>, Malformed>);
 
+/// A map whose message is shorter than this is not sorted, so that no memory is allocated for it.
+const LARGE: usize = 512;
+
 impl<'a> SortedMaps<'a> {
     /// The value of the key `wanted` in the map that is field 1 of the message. If there are several, the last one counts.
     fn entry(&self, message: &'a [u8], wanted: &[u8]) -> Result<Option<&'a [u8]>, Malformed> {
+        if message.len() < LARGE {
+            let named = entries(message).filter(|entry| !matches!(entry, Ok((key, _)) if *key != wanted));
+            return named.map(|entry| entry.map(|(_, value)| value)).try_fold(None, |_, value| value.map(Some));
+        }
         let address = message.as_ptr().addr();
         let mut maps = self.0.borrow_mut();
         let position = maps.binary_search_by_key(&address, |(address, _)| *address).unwrap_or_else(|position| {

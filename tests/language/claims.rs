@@ -147,3 +147,29 @@ fn claims_that_cannot_be_read_count_against_the_request() {
     ROLE.check(&["admin"], &get("/").encoded_metadata(Lookup::Unreadable), Unreadable);
     ROLE.check(&["*"], &get("/").encoded_metadata(Lookup::Value(b"\x0a\xff".to_vec())), Unreadable);
 }
+
+/// A large token is sorted before rules look into it. That must change no answer.
+#[test]
+fn many_other_claims_change_nothing() {
+    let others = |names: &str| {
+        let claims = (0..200).map(|number| format!("\"{names}{number}\":\"admin\""));
+        claims.collect::<Vec<_>>().join(",")
+    };
+    let nested = Attribute::condition("request.auth.claims[a][role]");
+    for names in ["", "a", "rol", "role", "roles", "z", "é"] {
+        let others = others(names);
+        for (claim, is) in [
+            (r#""role":"admin""#, Matched),
+            (r#""role":["user","admin"]"#, Matched),
+            (r#""role":"user""#, Unmatched),
+            (r#""role":{"x":"admin"}"#, Unmatched),
+            (r#""rolE":"admin""#, Unmatched),
+        ] {
+            for claims in [format!("{{{claim},{others}}}"), format!("{{{others},{claim}}}")] {
+                ROLE.check(&["admin"], &token(&claims), is);
+                nested.check(&["admin"], &token(&format!("{{\"a\":{claims},{others}}}")), is);
+            }
+        }
+        ROLE.check(&["admin"], &token(&format!("{{{others}}}")), Unmatched);
+    }
+}

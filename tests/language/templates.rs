@@ -117,3 +117,58 @@ fn wildcards_take_the_characters_of_envoys_wildcards() {
 fn a_single_star_is_no_template() {
     check_all(&PATHS, &[("/a/*", get("/a/b/[c]"), Matched), ("/a/*/b", get("/a/x/b"), Unmatched)]);
 }
+
+/// A long path is split before templates are compared with it. That must change no answer.
+#[test]
+fn a_long_prefix_in_the_template_and_in_the_path_changes_nothing() {
+    use mesh_authz::matcher::Polarity;
+    use mesh_authz::matcher::template::Template;
+
+    const TEMPLATES: [&str; 10] = [
+        "/{*}",
+        "/{**}",
+        "/a/{*}",
+        "/{*}/b",
+        "/{*}/{*}",
+        "/a/{**}",
+        "/{*}/b/{**}",
+        "/{**}/b",
+        "/{*}/{*}/{**}",
+        "/{*}/c/{*}/d",
+    ];
+    const PARTS: [&str; 9] = ["a", "b", "", "[", "a[", "é", "c", "d", "ab"];
+    let long = format!("/{}/{}", "x".repeat(150), "y/".repeat(40));
+    let long = long.trim_end_matches('/');
+    let mut paths = vec![String::new(), "/".to_owned()];
+    for one in PARTS {
+        for two in PARTS {
+            paths.push(format!("/{one}"));
+            paths.push(format!("/{one}/{two}"));
+            paths.extend(PARTS.map(|three| format!("/{one}/{two}/{three}")));
+            paths.extend(PARTS.map(|four| format!("/{one}/{two}/b/{four}")));
+        }
+    }
+    let mut matched = 0;
+    for text in TEMPLATES {
+        for polarity in [Polarity::Permits, Polarity::Denies] {
+            let (short, prefixed) = (Template::new(text, polarity), Template::new(&format!("{long}{text}"), polarity));
+            for path in &paths {
+                let expected = short.matches(path.as_bytes());
+                assert_eq!(
+                    prefixed.matches(format!("{long}{path}").as_bytes()),
+                    expected,
+                    "{text} {path} {polarity:?}"
+                );
+                matched += usize::from(expected);
+            }
+        }
+    }
+    assert!(matched > 1_000);
+    // Odd bytes before the wildcard do not matter, and those within it do.
+    let odd = format!("/{}", "[".repeat(200));
+    let template = |text: &str| Template::new(&format!("{odd}{text}"), Polarity::Permits);
+    assert!(template("/{*}").matches(format!("{odd}/a").as_bytes()));
+    assert!(!template("/{*}").matches(format!("{odd}/a[").as_bytes()));
+    assert!(!template("/{*}").matches(format!("{odd}/[a").as_bytes()));
+    assert!(template("/{*}/[").matches(format!("{odd}/a/[").as_bytes()));
+}
