@@ -168,6 +168,16 @@ fn beside_a_deny_of_everything_the_other_denials_are_not_pointless() {
     assert!(hint.contains("and not the policy's other rules"), "{hint}");
 }
 
+/// Somebody has closed everything, beside a rule that permits everything. To replace the DENY would open everything.
+#[test]
+fn no_hint_replaces_a_deny_of_everything_beside_an_allow_of_everything() {
+    let text = policy("kill-switch", &rules("DENY", "", &[ANY])) + &policy("everybody", &rules("ALLOW", "", &[ANY]));
+    let found = findings(&text, &one_spelling());
+    let hint = found.iter().find(|found| found.code == Some("MA001")).unwrap().diagnostic.hint.clone().unwrap();
+    assert!(hint.starts_with("remove this ALLOW rule, and keep the DENY"), "{hint}");
+    assert!(!hint.contains("replace"), "{hint}");
+}
+
 #[test]
 fn providers_are_asked_one_by_one() {
     let custom = |name: &str, provider: &str| {

@@ -12,7 +12,9 @@ pub(super) static LINT: Lint = Lint {
             the connection. Behind a gateway or a load balancer, this is the address of the gateway or the load \
             balancer. The values of remoteIpBlocks (remote.ip) are compared with the client's address, which Envoy \
             takes from X-Forwarded-For or the PROXY protocol. A public address in ipBlocks is right only if clients \
-            connect directly.",
+            connect directly. Change ipBlocks to remoteIpBlocks only if Envoy knows how many proxies in front of it to \
+            trust (numTrustedProxies in Istio, xff_num_trusted_hops in Envoy). Otherwise a client writes any address \
+            into X-Forwarded-For, and an ALLOW rule for that address lets it in.",
     bad: r#"
 spec:
   rules:
@@ -59,6 +61,7 @@ fn check(value: &str, list: &ValueList<'_>, _: &LintContext) -> Option<Remark> {
         format!(
             "`{value}` is public, and ipBlocks is the address of whoever connects: often a gateway or a load balancer"
         ),
-        "use remoteIpBlocks (remote.ip) for the client's address, unless clients connect directly",
+        "if clients connect directly, keep it; for the client's address behind proxies, use remoteIpBlocks, but only where \
+         Envoy knows how many proxies to trust: elsewhere, clients choose that address themselves",
     ))
 }

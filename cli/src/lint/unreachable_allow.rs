@@ -14,7 +14,9 @@ pub(super) static LINT: Lint = Lint {
             request that this ALLOW rule matches, on all workloads of the ALLOW policy. So the ALLOW rule never lets a \
             request pass. Often, the author meant the DENY policy as \"deny by default\". In Istio, deny by default is \
             an ALLOW policy without rules. Such a policy never matches, but because it applies, every request that no \
-            other ALLOW policy permits is refused.",
+            other ALLOW policy permits is refused. With it in the place of the DENY rule, everything passes that ALLOW \
+            rules match: before you replace the rule, remove ALLOW rules that match too much. To refuse every request, \
+            keep the DENY rule, and remove the ALLOW rules.",
     bad: r#"
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
@@ -63,17 +65,22 @@ fn check(input: &Input<'_>, reporter: &mut Reporter) {
     let rules = input.rules();
     for (narrow, wide) in rules.deny.covering(&rules.allow, input.context, |_, _| true, |_, _| true) {
         let name = name(wide.rule);
-        let (matches, hint) = match (wide.rule.is_unconditional(), wide.resource.policy.rules.len()) {
-            (true, 1) => (
+        // No hint may open what is closed without saying so.
+        let (matches, hint) = match (wide.rule.is_unconditional(), narrow.rule.is_unconditional()) {
+            (true, true) => (
                 "every request",
-                "to deny by default, replace the DENY by an ALLOW policy with the same selector and without rules",
+                "remove this ALLOW rule, and keep the DENY: without the DENY, this rule would let every request pass",
             ),
-            (true, _) => (
+            (true, false) => (
                 "every request",
-                "to deny by default, replace that rule, and not the policy's other rules, by an ALLOW policy with the same \
-                 selector and without rules",
+                "if nothing is to pass, remove this ALLOW rule; to deny by default, replace the DENY rule, and not the policy's \
+                 other rules, by an ALLOW policy with the same selector and without rules: then exactly what ALLOW rules \
+                 match passes, so first remove those that match too much",
             ),
-            (false, _) => ("whatever this rule matches", "narrow the DENY, if this is to be allowed"),
+            (false, _) => (
+                "whatever this rule matches",
+                "remove this ALLOW rule, which changes nothing; only if these requests are to pass, narrow the DENY",
+            ),
         };
         reporter.report_related(
             &LINT,
