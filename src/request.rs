@@ -143,10 +143,13 @@ pub fn is_normalized(path: &[u8]) -> bool {
 
 /// Whether Envoy decodes an escape, of which these are the bytes after `%`.
 fn is_decoded(digits: &[u8]) -> bool {
-    let digit = |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16));
-    let (Some(high), Some(low)) = (digit(digits.first()), digit(digits.get(1))) else { return false };
-    let byte = char::from_u32(high.wrapping_mul(16).wrapping_add(low));
-    byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || "-._~/\\".contains(byte))
+    let [high, low, ..] = digits else { return false };
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => byte & 0xf,
+        _ => (byte & 0xf).wrapping_add(9),
+    };
+    let byte = digit(*high).wrapping_mul(16).wrapping_add(digit(*low));
+    high.is_ascii_hexdigit() && low.is_ascii_hexdigit() && (byte.is_ascii_alphanumeric() || b"-._~/\\".contains(&byte))
 }
 
 fn begins_with_dot_segment(path: &[u8]) -> bool {

@@ -82,7 +82,17 @@ pub fn plugin_config_of<'n>(
     let described: Vec<_> = described.into_iter().flatten().collect();
     let combining = COMBINING.iter().find(|(_, combining)| *combining == mesh.combining).map_or("", |(name, _)| *name);
     let aliases = mesh.aliases.iter().map(|alias| text(alias)).collect();
-    let mut entries = vec![("policies", Value::List(policies).into())];
+    let mut entries = Vec::new();
+    // The filter finds it even if what follows is no JSON. What is the filter's default is left out.
+    if reaction.on_invalid != OnInvalid::default() {
+        let name =
+            OnInvalid::NAMES.iter().find(|(_, value)| *value == reaction.on_invalid).map_or("", |(name, _)| *name);
+        entries.push(("onInvalid", text(name)));
+    }
+    if reaction.allow_none_applies {
+        entries.push(("allowNoneApplies", Value::Bool(true).into()));
+    }
+    entries.push(("policies", Value::List(policies).into()));
     if !described.is_empty() {
         entries.push(("workload", map(described)));
     }
@@ -93,15 +103,6 @@ pub fn plugin_config_of<'n>(
         ("rootNamespace", text(&mesh.root_namespace)),
         ("combining", text(combining)),
     ]);
-    // What is the filter's default is left out.
-    if reaction.on_invalid != OnInvalid::default() {
-        let name =
-            OnInvalid::NAMES.iter().find(|(_, value)| *value == reaction.on_invalid).map_or("", |(name, _)| *name);
-        entries.push(("onInvalid", text(name)));
-    }
-    if reaction.allow_none_applies {
-        entries.push(("allowNoneApplies", Value::Bool(true).into()));
-    }
     map(entries)
 }
 

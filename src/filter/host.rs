@@ -144,6 +144,7 @@ impl Root {
             State::Decides { in_force, is_own } => {
                 in_force.plugin.flush_counters(&Envoy);
                 if !REGISTRY.with(|registry| registry.is_newest(&self.name, in_force)) {
+                    self.published.set(None);
                     return;
                 }
                 (in_force.plugin.summary(), !is_own)
@@ -167,25 +168,32 @@ impl Root {
         }
     }
 
+    /// The plugin that decides about a new request or, if there is none, the response code details of the refusal.
+    fn plugin(&self) -> Result<Rc<Plugin>, &'static str> {
+        match &self.state {
+            State::Decides { in_force, is_own: true } => Ok(Rc::clone(&in_force.plugin)),
+            // A later configuration may have come meanwhile, and Envoy may still, or again, use this root context.
+            State::Decides { is_own: false, .. } => match REGISTRY.with(|registry| registry.get(&self.name)) {
+                Some(last) => Ok(Rc::clone(&last.plugin)),
+                None => Err("mesh_authz_configuration_refused"),
+            },
+            State::Refused => Err("mesh_authz_configuration_refused"),
+            State::NotConfigured => Err("mesh_authz_not_configured"),
+        }
+    }
+
     fn configure(&mut self) -> Result<(), OnInvalid> {
         self.published.set(None);
         let configuration = configuration();
         let on_invalid = OnInvalid::read(configuration.as_deref().unwrap_or_default());
-        let loaded = match configuration {
-            Some(bytes) => Plugin::load(bytes, &node_metadata(), &Envoy)
-                .map_err(|diagnostics| diagnostics.iter().map(ToString::to_string).collect()),
-            None => Err(vec!["Envoy does not give the plugin configuration".to_owned()]),
-        };
-        let errors: Vec<String> = match loaded {
-            Ok(plugin) => {
+        match configuration.map(|bytes| Plugin::load(bytes, &node_metadata(), &Envoy)) {
+            Some(Ok(plugin)) => {
                 let in_force = REGISTRY.with(|registry| registry.put(&self.name, plugin));
                 self.state = State::Decides { in_force, is_own: true };
                 return Ok(());
             }
-            Err(errors) => errors,
-        };
-        for error in errors {
-            error!("{error}");
+            Some(Err(diagnostics)) => diagnostics.iter().for_each(|diagnostic| error!("{diagnostic}")),
+            None => error!("Envoy does not give the plugin configuration"),
         }
         if on_invalid == OnInvalid::Fail {
             error!("configuration refused: nothing of it is applied");
@@ -243,11 +251,7 @@ impl RootContext for Instance {
 
     fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
         let Self::Root(root) = self else { return None };
-        Some(Box::new(Self::Stream(match &root.state {
-            State::Decides { in_force, .. } => Ok(Rc::clone(&in_force.plugin)),
-            State::Refused => Err("mesh_authz_configuration_refused"),
-            State::NotConfigured => Err("mesh_authz_not_configured"),
-        })))
+        Some(Box::new(Self::Stream(root.plugin())))
     }
 
     fn get_type(&self) -> Option<ContextType> {

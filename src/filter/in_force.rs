@@ -32,7 +32,9 @@ impl Registry {
     pub fn put(&self, name: &str, plugin: Plugin) -> Rc<InForce> {
         let in_force = Rc::new(InForce { plugin: Rc::new(plugin) });
         let mut all = self.0.borrow_mut();
-        all.retain(|(_, known)| known.strong_count() > 0);
+        // Only of this name: the last one of another name stays even if it is gone, because an older one that is still used
+        // must not take its place.
+        all.retain(|(of, known)| of != name || known.strong_count() > 0);
         // Behind those of the same name, so that the order of the names stays.
         let behind = all.iter().rposition(|(of, _)| of == name).map_or(all.len(), |last| last.saturating_add(1));
         all.insert(behind, (name.to_owned(), Rc::downgrade(&in_force)));
@@ -45,19 +47,19 @@ impl Registry {
         all.iter().find(|(_, known)| known.strong_count() > 0).is_none_or(|(first, _)| first == name)
     }
 
-    /// Whether this is the last configuration that was put in force for the plugin with this name.
+    /// Whether no later configuration is in force for the plugin with this name.
     pub fn is_newest(&self, name: &str, in_force: &Rc<InForce>) -> bool {
         let all = self.0.borrow();
         let newest = all.iter().rfind(|(of, known)| of == name && known.strong_count() > 0);
         newest.is_some_and(|(_, newest)| Weak::ptr_eq(newest, &Rc::downgrade(in_force)))
     }
 
-    /// The configuration in force of the plugin with this name. `None` if there is none, and if there are several different
-    /// ones: two filters that share a name may protect different things, and nobody can tell which of them is meant.
+    /// The configuration that stays in force when the plugin with this name gets one that cannot be used: the last one that was
+    /// put in force. `None` if it is gone. An earlier one never comes back, even if requests still use it. Also `None` if the
+    /// plugin has no name: plugins without a name have nothing in common.
     pub fn get(&self, name: &str) -> Option<Rc<InForce>> {
         let all = self.0.borrow();
-        let mut known = all.iter().filter(|(of, _)| of == name).filter_map(|(_, known)| known.upgrade());
-        let first = known.next()?;
-        known.all(|other| other.plugin.summary() == first.plugin.summary()).then_some(first)
+        let last = all.iter().rfind(|(of, _)| of == name && !name.is_empty())?;
+        last.1.upgrade()
     }
 }

@@ -39,6 +39,7 @@ mod templates;
 mod accepted;
 mod configuration;
 mod configuration_errors;
+mod in_force;
 mod invalid_values;
 mod shapes;
 mod validation;

@@ -36,7 +36,7 @@ fn a_limiter_may_take_longer_than_a_second() {
 
 /// A host that provides almost no attributes and records what the filter reports.
 #[derive(Default)]
-struct Recorder {
+pub struct Recorder {
     now: Cell<u64>,
     defines_nothing: bool,
     names: RefCell<Vec<String>>,

@@ -65,6 +65,7 @@ impl TimeShare {
     pub fn charge(&self, begin: u64, end: u64) {
         let paid = self.paid.get();
         let from = if paid.saturating_sub(begin) > SECOND.saturating_mul(PAUSE) { begin } else { paid.max(begin) };
-        self.paid.set(from.saturating_add(end.saturating_sub(begin).saturating_mul(PAUSE)));
+        let pause = end.saturating_sub(begin).saturating_mul(PAUSE).min(SECOND.saturating_mul(PAUSE / 2));
+        self.paid.set(from.saturating_add(pause));
     }
 }
