@@ -271,7 +271,7 @@ impl PathCheck {
             return false;
         }
         let is_normalized = match attributes.header(b":path") {
-            Lookup::Value(mut values) => values.next().is_none_or(|path| is_normalized(without_query(path))),
+            Lookup::Value(mut values) => values.all(|path| is_normalized(without_query(path))),
             Lookup::Absent => true,
             Lookup::Unreadable => self.paths == Paths::AsSent,
         };

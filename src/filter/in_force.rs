@@ -9,8 +9,8 @@ use std::rc::{Rc, Weak};
 
 use super::Plugin;
 
-/// A configuration that a root context uses. It is in force as long as one root context holds it, whatever requests still
-/// use the plugin.
+/// A configuration that a root context uses. It is in force as long as one root context holds it. Envoy keeps a root context as
+/// long as one of its requests is open.
 #[derive(Debug)]
 pub struct InForce {
     /// The accepted configuration.

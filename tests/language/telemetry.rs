@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use log::{LevelFilter, Log, Metadata, Record};
 use mesh_authz::config::NodeMetadata;
-use mesh_authz::filter::telemetry::limiter::Limiter;
+use mesh_authz::filter::telemetry::limiter::{Limiter, TimeShare};
 use mesh_authz::filter::telemetry::metrics::{ConfigSummary, Metric, MetricKind, Metrics};
 use mesh_authz::filter::{Host, Plugin, Reply, Telemetry};
 use mesh_authz::request::{Headers, Lookup};
@@ -43,6 +43,8 @@ pub struct Recorder {
     counts: RefCell<BTreeMap<String, u64>>,
     states: RefCell<Vec<String>>,
     times_asked: Cell<usize>,
+    /// How much later it is after each question about the time.
+    step: Cell<u64>,
 }
 
 thread_local! {
@@ -92,7 +94,7 @@ impl Host for Recorder {
 impl Telemetry for Recorder {
     fn now(&self) -> u64 {
         self.times_asked.update(|times| times + 1);
-        self.now.get()
+        self.now.replace(self.now.get() + self.step.get())
     }
 
     fn set_filter_state(&self, name: &str, value: &str) {
@@ -227,4 +229,37 @@ fn the_gauges_say_which_configuration_decides_and_several_plugins_have_their_own
     ] {
         assert_eq!(counts.get(name), Some(&value), "{name} in {counts:?}");
     }
+}
+
+#[test]
+fn work_pays_for_its_time_with_a_pause_a_hundred_times_as_long() {
+    let share = TimeShare::default();
+    let start = 1_000 * SECOND;
+    assert!(share.admits(start));
+    // The pauses of one second are free after a quiet time.
+    share.charge(start, start + SECOND / 200);
+    assert!(share.admits(start + SECOND / 200));
+    share.charge(start + SECOND / 100, start + SECOND / 50);
+    assert!(!share.admits(start + SECOND / 50));
+    assert!(!share.admits(start + SECOND / 2));
+    assert!(share.admits(start + 2 * SECOND));
+    // Very long work does not look like a clock that was set back.
+    share.charge(start + 2 * SECOND, start + 12 * SECOND);
+    assert!(!share.admits(start + 12 * SECOND));
+    assert!(share.admits(start + 60 * SECOND));
+    assert!(share.admits(start - 900 * SECOND), "the clock was set back");
+}
+
+#[test]
+fn a_search_that_has_no_time_finds_nothing_instead_of_something_near() {
+    let host = Recorder::default();
+    let policies: Vec<_> = (0..20).map(|n| policy(&format!("p{n}"), "ALLOW", "/other")).collect();
+    let plugin = plugin(&policies, json!({}), &host);
+    // Each question about the time costs a millisecond.
+    host.step.set(SECOND / 1_000);
+    plugin.on_request(&host);
+    let lines = lines();
+    assert!(lines.len() == 1 && lines[0].contains("\"decision\":\"DENY\""), "{lines:?}");
+    assert!(!lines[0].contains("\"nearest\""), "{lines:?}");
+    assert!(host.times_asked.get() <= 5, "{} questions", host.times_asked.get());
 }
