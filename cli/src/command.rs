@@ -19,9 +19,8 @@ use clap::{Parser, Subcommand};
 use mesh_authz::policy::PolicyName;
 use mesh_authz::policy::scope::NeedsLabels;
 
-use crate::lint;
 use crate::load::finding::Finding;
-use crate::load::{InputError, Resources};
+use crate::load::{InputError, Other, Resources};
 
 /// Check, explain, test and render Istio authorization policies offline, with the engine that enforces them in Envoy.
 #[derive(Debug, Parser)]
@@ -115,9 +114,9 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Reads resources from files. Fails if one is invalid or if there is no policy. Prints a note on
-/// standard error for each skipped resource.
-fn valid_resources(files: &[PathBuf]) -> Result<Resources, Failure> {
+/// Reads resources from files. Fails if one is invalid or if there is no policy. Prints a note on standard error for each
+/// document that is skipped without a warning.
+fn valid_resources(files: &[PathBuf], is_noted: fn(&Other) -> bool) -> Result<Resources, Failure> {
     let resources = Resources::read(files)?;
     if resources.has_errors() {
         return Err(Failure::Invalid(resources.findings));
@@ -127,7 +126,7 @@ fn valid_resources(files: &[PathBuf]) -> Result<Resources, Failure> {
             "there is no AuthorizationPolicy in the input; without any, everything is allowed",
         ));
     }
-    for other in resources.others.iter().filter(|other| !lint::reads(other)) {
+    for other in resources.others.iter().filter(|other| is_noted(other)) {
         note(&format!("{other}: skipped"));
     }
     Ok(resources)

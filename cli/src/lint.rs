@@ -1,14 +1,15 @@
-//! Lints: checks that find valid policies that probably do not do what their author means.
+//! Lints: checks that find valid policies that probably do not do what their author means, and what nobody can trust.
 //!
 //! Each lint has a file of its own, with its explanation, its examples and its check. [`CATALOGUE`] lists all lints.
 //! The meaning of a code never changes. `comparison`, `plaintext` and `other_resources` are not lints; several lints use
-//! them. To disable a lint for one policy, list its code in the policy's annotation [`ALLOW_ANNOTATION`].
+//! them. To disable a lint for one resource, list its code in the resource's annotation [`ALLOW_ANNOTATION`].
 
 mod comparison;
 mod other_resources;
 mod plaintext;
 
 mod client_in_ip_blocks;
+mod custom_is_refused;
 mod deny_on_tcp;
 mod dry_run;
 mod duplicate_name;
@@ -18,6 +19,7 @@ mod field_among_labels;
 mod foreign_pattern;
 mod host_is_a_url;
 mod host_without_port;
+mod keys_in_plaintext;
 mod literal_wildcard;
 mod method_not_in_capitals;
 mod nearly_dry_run;
@@ -34,26 +36,29 @@ mod request_principal_never_matches;
 mod scheme_in_principal;
 mod selector_matches_nothing;
 mod shadowed_rule;
+mod skipped_resource;
 mod trailing_slash;
+mod unpinned_module;
 mod unreachable_allow;
 mod whole_mesh;
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use mesh_authz::config::Mesh;
 use mesh_authz::diagnostic::{Diagnostic, Part, Path, Segment};
-use mesh_authz::document::{Node, Value};
-use mesh_authz::policy::{Action, AuthorizationPolicy, Clause, Labels, Predicate};
+use mesh_authz::document::{Node, Position, Span, Value};
+use mesh_authz::policy::{Action, AuthorizationPolicy, Clause, Labels, PolicyName, Predicate};
 use rayon::prelude::*;
 
 use self::comparison::AllRules;
 use self::plaintext::Plaintext;
-use crate::load::finding::{Finding, Related, Severity};
-use crate::load::{LoadedPolicy, Other, Resources};
+use crate::load::finding::{Finding, Related, Severity, SourceText};
+use crate::load::{Authentication, LoadedPolicy, Other, Resources};
 
 /// All lints, sorted by code.
-pub static CATALOGUE: [&Lint; 29] = [
+pub static CATALOGUE: [&Lint; 33] = [
     &unreachable_allow::LINT,
     &never_matches::LINT,
     &plaintext_slips_past_deny::LINT,
@@ -83,9 +88,16 @@ pub static CATALOGUE: [&Lint; 29] = [
     &host_is_a_url::LINT,
     &field_among_labels::LINT,
     &nearly_dry_run::LINT,
+    &skipped_resource::LINT,
+    &custom_is_refused::LINT,
+    &keys_in_plaintext::LINT,
+    &unpinned_module::LINT,
 ];
 
-/// The annotation that disables lints for one policy. Its value is a comma-separated list of codes.
+/// The code of the lint about what is skipped.
+pub const SKIPPED_RESOURCE: &str = skipped_resource::LINT.code;
+
+/// The annotation that disables lints for one resource. Its value is a comma-separated list of codes.
 pub const ALLOW_ANNOTATION: &str = "mesh-authz/allow";
 
 /// A check for a probable mistake in policies, with its documentation.
@@ -129,6 +141,11 @@ impl Lint {
     pub fn is_optional(&self) -> bool {
         !matches!(self.check, Check::Reading)
     }
+
+    /// Whether the resource's annotation disables the lint.
+    fn is_allowed_by(&self, node: &Node) -> bool {
+        allowed(node).any(|allowed| allowed.eq_ignore_ascii_case(self.code))
+    }
 }
 
 /// The lint with this code. Case does not matter.
@@ -160,12 +177,12 @@ pub fn page() -> String {
 const INTRODUCTION: &str = "\
 # Lints
 
-A lint finds valid policies that probably do not do what their author means. `mesh-authz check` runs all lints on this
-page. The meaning of a code never changes.
+A lint finds valid policies that probably do not do what their author means, and what nobody can trust.
+`mesh-authz check` and every `mesh-authz render` run all lints on this page. The meaning of a code never changes.
 
 - `mesh-authz check --explain CODE` prints the section about one lint.
 - `mesh-authz check --allow CODE` disables a lint.
-- The annotation `mesh-authz/allow: CODE,…` disables lints for one policy.
+- The annotation `mesh-authz/allow: CODE,…` disables lints for one resource.
 
 This page is generated from the source code.
 
@@ -252,10 +269,64 @@ impl Lint {
     }
 }
 
-/// Whether lints use this resource, which is not a policy.
+/// Whether nothing here reads this document.
 #[must_use]
-pub fn reads(other: &Other) -> bool {
-    other_resources::reads(other.text("kind"))
+pub fn is_skipped(other: &Other) -> bool {
+    !other_resources::reads(other.text("kind"))
+}
+
+/// The warnings about `RequestAuthentications`, for an output in which nothing verifies tokens.
+pub fn skipped_authentications(resources: &Resources) -> impl Iterator<Item = Finding> {
+    let mut reporter = Reporter::default();
+    for found in &resources.request_authentications {
+        reporter.report(
+            &skipped_resource::LINT,
+            found,
+            Path::of(["kind"]),
+            "this RequestAuthentication is skipped: nothing in this output verifies tokens",
+            "`render envoy` makes the filter that verifies them; or let something else do it before this filter",
+        );
+    }
+    reporter.found.into_iter()
+}
+
+/// The warning that nothing pins the module at this URL, which is the value of an option of the command.
+#[must_use]
+pub fn unpinned_module(option: &str, url: &str, has_checksum: bool) -> Option<Finding> {
+    let Remark { message, hint } = unpinned_module::unpinned(url, has_checksum, "--sha256")?;
+    let diagnostic = Diagnostic { message, hint: Some(hint), ..Diagnostic::default() };
+    let source = Arc::new(SourceText::new(PathBuf::from(option), url.to_owned()));
+    let end = u32::try_from(url.chars().count()).unwrap_or(u32::MAX).saturating_add(1);
+    let span = Span { start: Position { line: 1, column: 1 }, end: Position { line: 1, column: end } };
+    let code = Some(unpinned_module::LINT.code);
+    Some(Finding { source, span: Some(span), severity: Severity::Warning, code, diagnostic, related: Vec::new() })
+}
+
+/// A resource that a lint reports about.
+#[derive(Clone, Copy)]
+struct Reported<'r> {
+    source: &'r Arc<SourceText>,
+    node: &'r Node,
+    /// Its name, if the resource is one of Istio's that the command reads.
+    name: Option<&'r PolicyName>,
+}
+
+impl<'r> From<&'r LoadedPolicy> for Reported<'r> {
+    fn from(LoadedPolicy { source, node, policy }: &'r LoadedPolicy) -> Self {
+        Self { source, node, name: Some(&policy.name) }
+    }
+}
+
+impl<'r> From<&'r Authentication> for Reported<'r> {
+    fn from(Authentication { source, node, authentication }: &'r Authentication) -> Self {
+        Self { source, node, name: Some(&authentication.name) }
+    }
+}
+
+impl<'r> From<&'r Other> for Reported<'r> {
+    fn from(Other { source, node }: &'r Other) -> Self {
+        Self { source, node, name: None }
+    }
 }
 
 /// The whole input, with results that several lints share. Each result is computed once.
@@ -367,16 +438,16 @@ struct Reporter {
 }
 
 impl Reporter {
-    /// Reports a finding at a path in a policy, unless the policy's annotation disables the lint.
-    fn report(
+    /// Reports a finding at a path in a resource, unless the resource's annotation disables the lint.
+    fn report<'r>(
         &mut self,
         lint: &Lint,
-        resource: &LoadedPolicy,
+        resource: impl Into<Reported<'r>>,
         path: Path,
         message: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        self.add(lint, resource, path, Remark::new(message, hint), None);
+        self.add(lint, resource.into(), path, Remark::new(message, hint), None);
     }
 
     /// As [`Self::report`], with another place that explains the finding.
@@ -389,30 +460,30 @@ impl Reporter {
         hint: impl Into<String>,
         related: Related,
     ) {
-        self.add(lint, resource, path, Remark::new(message, hint), Some(related));
+        self.add(lint, resource.into(), path, Remark::new(message, hint), Some(related));
     }
 
     fn add(
         &mut self,
-        Lint { code, .. }: &Lint,
-        resource: &LoadedPolicy,
+        lint: &Lint,
+        Reported { source, node, name }: Reported<'_>,
         path: Path,
         Remark { message, hint }: Remark,
         related: Option<Related>,
     ) {
-        if allowed(resource).any(|allowed| allowed.eq_ignore_ascii_case(code)) {
+        if lint.is_allowed_by(node) {
             return;
         }
-        let policy = Some(resource.policy.name.to_string());
+        let policy = name.map(ToString::to_string);
         let diagnostic = Diagnostic { policy, path, part: Part::Value, message, hint: Some(hint) };
-        let finding = Finding::error(&resource.source, &resource.node, diagnostic);
+        let finding = Finding::error(source, node, diagnostic);
         let related = related.into_iter().collect();
-        self.found.push(Finding { severity: Severity::Warning, code: Some(code), related, ..finding });
+        self.found.push(Finding { severity: Severity::Warning, code: Some(lint.code), related, ..finding });
     }
 
     /// Reports the annotation's codes that do not exist.
     fn unknown_codes(&mut self, resource: &LoadedPolicy) {
-        for code in allowed(resource).filter(|code| find(code).is_none()) {
+        for code in allowed(&resource.node).filter(|code| find(code).is_none()) {
             let diagnostic = Diagnostic {
                 policy: Some(resource.policy.name.to_string()),
                 path: Path::of(["metadata", "annotations", ALLOW_ANNOTATION]),
@@ -436,8 +507,8 @@ impl Related {
     }
 }
 
-/// The codes of the lints that a policy's annotation disables.
-fn allowed(resource: &LoadedPolicy) -> impl Iterator<Item = &str> {
-    let annotation = resource.node.at(&Path::of(["metadata", "annotations", ALLOW_ANNOTATION])).and_then(Node::as_str);
+/// The codes of the lints that a resource's annotation disables.
+fn allowed(node: &Node) -> impl Iterator<Item = &str> {
+    let annotation = node.at(&Path::of(["metadata", "annotations", ALLOW_ANNOTATION])).and_then(Node::as_str);
     annotation.into_iter().flat_map(|codes| codes.split(',').map(str::trim)).filter(|code| !code.is_empty())
 }

@@ -93,6 +93,12 @@ impl Other {
         self.node.get(field).and_then(Node::as_str).unwrap_or_default()
     }
 
+    /// Whether it is a file of tests for `mesh-authz test`.
+    #[must_use]
+    pub fn is_test_file(&self) -> bool {
+        self.text("kind").is_empty() && self.text("apiVersion").is_empty() && self.node.get("tests").is_some()
+    }
+
     /// `metadata.name`.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
@@ -105,7 +111,7 @@ impl fmt::Display for Other {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.source.file.display())?;
         if self.text("kind").is_empty() && self.text("apiVersion").is_empty() {
-            let is_test = self.node.get("tests").is_some();
+            let is_test = self.is_test_file();
             return f.write_str(if is_test { "a test file" } else { "a document that is no Kubernetes resource" });
         }
         write!(f, "{} {} of {}", self.text("kind"), self.name().unwrap_or("?"), self.text("apiVersion"))

@@ -267,8 +267,10 @@ fn several_instances_on_one_workload_decide_as_one() {
     ];
     let folder = folder(&documents);
     for (command, kind) in [("wasm-plugin", "WasmPlugin"), ("traffic-extension", "TrafficExtension")] {
-        let url = "oci://registry.example/mesh-authz:0.1.0";
-        let (list, notes) = render(&[command, text(folder.path()), "--url", url, "--no-gateways"]);
+        let url = format!("oci://registry.example/mesh-authz@sha256:{}", "0".repeat(64));
+        let allow = ["--allow=MA013", "--allow=MA017", "--allow=MA019"];
+        let arguments = [command, text(folder.path()), "--url", &url, "--no-gateways"];
+        let (list, notes) = render(&[&arguments[..], &allow].concat());
         assert_eq!(notes, "");
         // The workload has the labels of two of the three selectors.
         let labels = json!({ "app": "backend", "version": "v1" });

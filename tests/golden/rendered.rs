@@ -309,3 +309,78 @@ fn names_are_labels_and_nothing_fails_open() {
         }
     }
 }
+
+#[test]
+fn every_render_counts_warnings() {
+    const NAMESPACE: &str = "--namespace=default";
+    let renders: [&[&str]; 6] = [
+        &["plugin-config", NAMESPACE],
+        &["envoy-rbac", NAMESPACE],
+        &["envoy", NAMESPACE],
+        &["ecds", NAMESPACE],
+        &["wasm-plugin", "--url=file:///f.wasm"],
+        &["traffic-extension", "--url=file:///f.wasm"],
+    ];
+    let resource = |kind: &str, spec: Value| {
+        let version = if kind == "ConfigMap" { "v1" } else { "security.istio.io/v1" };
+        serde_json::json!({ "apiVersion": version, "kind": kind, "metadata": { "name": "x" }, "spec": spec })
+    };
+    let keys = |uri: &str| serde_json::json!({ "jwtRules": [{ "issuer": "i", "jwksUri": uri }] });
+    let good = || resource("AuthorizationPolicy", serde_json::json!({}));
+    let custom = serde_json::json!({ "action": "CUSTOM", "provider": { "name": "p" }, "rules": [{}] });
+    // What is also in the input, the code of the warning, and the renders that warn of it.
+    let all: &[&str] = &["plugin-config", "envoy-rbac", "envoy", "ecds", "wasm-plugin", "traffic-extension"];
+    let cases = [
+        (vec![good()], "", &[][..]),
+        (vec![good(), resource("ConfigMap", serde_json::json!({}))], "MA030", all),
+        (
+            vec![good(), resource("RequestAuthentication", keys("https://i/k"))],
+            "MA030",
+            &["plugin-config", "envoy-rbac", "ecds"],
+        ),
+        (vec![good(), resource("RequestAuthentication", keys("http://i/k"))], "MA032", all),
+        (vec![resource("AuthorizationPolicy", custom)], "MA031", all),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("list.json");
+    let output = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mesh-authz"));
+        let output = command.arg("render").args(arguments).arg(&file).output().unwrap();
+        let [out, notes] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+        (output.status.code(), out, notes)
+    };
+    for (resources, code, warned) in cases {
+        let list = serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": resources });
+        std::fs::write(&file, list.to_string()).unwrap();
+        for render in renders {
+            let (status, out, notes) = output(render);
+            assert!(status == Some(0) && !out.is_empty(), "{render:?}: {notes}");
+            let is_warned = warned.contains(&render[0]);
+            assert_eq!(!code.is_empty() && notes.contains(code), is_warned, "{render:?}: {notes}");
+            let (status, out, notes) = output(&[render, &["--deny-warnings"]].concat());
+            assert_eq!((status, out.is_empty()), (Some(i32::from(is_warned)), is_warned), "{render:?}: {notes}");
+            if !code.is_empty() {
+                let allow = format!("--allow={code}");
+                let (status, _, notes) = output(&[render, &["--deny-warnings", &allow, "--allow=MA030"]].concat());
+                assert_eq!(status, Some(0), "{render:?}: {notes}");
+            }
+        }
+    }
+    std::fs::write(&file, good().to_string()).unwrap();
+    for (url, is_warned) in [
+        ("http://h/f", true),
+        ("https://h/f", true),
+        ("oci://h/f:1", true),
+        ("oci://h/f@sha256:0", true),
+        (&format!("oci://h/f@sha256:{}", "0".repeat(64)), false),
+    ] {
+        for kind in ["wasm-plugin", "traffic-extension"] {
+            let url = format!("--url={url}");
+            let (status, out, notes) = output(&[kind, &url, "--deny-warnings"]);
+            assert_eq!((status, out.is_empty()), (Some(i32::from(is_warned)), is_warned), "{url}: {notes}");
+            assert_eq!(notes.contains("MA033"), is_warned, "{url}: {notes}");
+            let sum = format!("--sha256={}", "0".repeat(64));
+            assert_eq!(output(&[kind, &url, "--deny-warnings", &sum]).0, Some(0));
+        }
+    }
+}

@@ -138,3 +138,74 @@ fn what_verifies_nothing_verifies_no_token() {
         + "---\n{ apiVersion: security.istio.io/v1, kind: RequestAuthentication, metadata: { name: r }, spec: {} }\n";
     assert_eq!(paths("MA021", &text, &one_spelling()).len(), 1);
 }
+
+fn document(head: &str) -> String {
+    format!("---\n{{ {head}, metadata: {{ name: o }}, spec: {{}} }}\n")
+}
+
+#[test]
+fn what_is_skipped_is_reported_once_for_each_kind() {
+    let allow = policy("p", "{}");
+    let reported = |text: &str| {
+        let found = crate::findings(&(allow.clone() + text), &one_spelling());
+        assert!(found.iter().all(|finding| finding.code == Some("MA030")), "{found:#?}");
+        found.into_iter().map(|finding| finding.diagnostic.message).collect::<Vec<_>>()
+    };
+    let service = document("apiVersion: v1, kind: Service");
+    let config = document("apiVersion: v1, kind: ConfigMap");
+    assert_eq!(reported(&service), ["Service of v1: skipped"]);
+    assert_eq!(
+        reported(&(service.clone() + &config + &service)),
+        ["Service of v1: skipped, 2 times", "ConfigMap of v1: skipped"]
+    );
+    assert_eq!(reported("---\n{ replicas: 3 }\n"), ["a document without `kind` and `apiVersion`: skipped"]);
+    assert_eq!(reported("---\n{ kind: Odd }\n"), ["Odd without `apiVersion`: skipped"]);
+    assert_eq!(reported("---\n{ apiVersion: v1 }\n"), ["a document of v1 without `kind`: skipped"]);
+    assert_eq!(reported("---\n{ policies: [p.yaml], tests: [] }\n"), [""; 0], "a test file is for another command");
+    for kind in ["Deployment", "Pod", "PeerAuthentication", "WasmPlugin", "TrafficExtension"] {
+        assert_eq!(reported(&document(&format!("apiVersion: v1, kind: {kind}"))), [""; 0], "{kind}");
+    }
+    let accepted = service.replace("name: o", "name: o, annotations: { mesh-authz/allow: MA030 }");
+    assert_eq!(reported(&accepted), [""; 0]);
+    assert_eq!(reported(&(accepted + &service)), ["Service of v1: skipped"]);
+}
+
+#[test]
+fn keys_and_modules_come_over_tls_and_pinned() {
+    let keys = |uri: &str| {
+        let rules = format!("[{{ issuer: i, jwks: '{{}}' }}, {{ issuer: j, jwksUri: '{uri}' }}]");
+        let text = request_authentication("default", "");
+        paths("MA032", &text.replace("[{ issuer: i, jwksUri: 'https://i/jwks' }]", &rules), &one_spelling())
+    };
+    assert_eq!(keys("http://i/jwks"), ["spec.jwtRules[1].jwksUri"]);
+    assert_eq!(keys("HTTP://i/jwks"), ["spec.jwtRules[1].jwksUri"]);
+    assert_eq!(keys("https://i/jwks"), [""; 0]);
+
+    let digest = "7d2032962f3cb0e326b523ab59b91f394a8ccacccdc15f48159480389a940bce";
+    for (url, checksum, fires) in [
+        ("http://h/f.wasm", "", true),
+        ("https://h/f.wasm", "", true),
+        ("oci://h/f:1", "", true),
+        ("h/f:1", "", true),
+        ("http://h/f.wasm", digest, false),
+        ("oci://h/f:1", digest, false),
+        (&format!("oci://h/f@sha256:{digest}"), "", false),
+        ("file:///f.wasm", "", false),
+    ] {
+        for (kind, place) in [("WasmPlugin", "spec"), ("TrafficExtension", "spec.wasm")] {
+            let module = format!("{{ url: '{url}', sha256: '{checksum}' }}");
+            let spec = if place == "spec" { module } else { format!("{{ wasm: {module} }}") };
+            let text = format!(
+                "{{ apiVersion: extensions.istio.io/v1alpha1, kind: {kind}, metadata: {{ name: m }}, spec: {spec} }}\n"
+            );
+            let expected = if fires { vec![format!("{place}.url")] } else { vec![] };
+            assert_eq!(paths("MA033", &text, &one_spelling()), expected, "{kind} {url} {checksum}");
+        }
+    }
+}
+
+#[test]
+fn no_provider_can_be_asked() {
+    let custom = policy("p", "{ action: CUSTOM, provider: { name: x }, rules: [{}] }");
+    assert_eq!(paths("MA031", &custom, &one_spelling()), ["spec.provider"]);
+}

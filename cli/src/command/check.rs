@@ -4,13 +4,12 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use clap::builder::PossibleValuesParser;
 use mesh_authz::document::Span;
 use serde::Serialize;
 
-use super::options::Setting;
+use super::options::{self, PathNormalizationOption, Setting, WarningOptions};
 use super::{Answer, Failure, sarif, snippet};
-use crate::lint::{self, CATALOGUE, Lint, LintContext, PathNormalization};
+use crate::lint::{self, CATALOGUE, Lint, LintContext};
 use crate::load::Resources;
 use crate::load::finding::{Finding, Severity};
 
@@ -37,16 +36,11 @@ pub struct Arguments {
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
 
-    /// Treat warnings as errors.
-    #[arg(long)]
-    deny_warnings: bool,
-
-    /// Disable this lint (repeatable). The annotation `mesh-authz/allow: CODE,…` does the same for one policy.
-    #[arg(long, value_name = "CODE", value_parser = allowable)]
-    allow: Vec<&'static Lint>,
+    #[command(flatten)]
+    warnings: WarningOptions,
 
     /// Explain a lint, with an example.
-    #[arg(long, value_name = "CODE", value_parser = code, conflicts_with = "files")]
+    #[arg(long, value_name = "CODE", value_parser = options::lint, conflicts_with = "files")]
     explain: Option<&'static Lint>,
 
     /// List all lints.
@@ -56,14 +50,8 @@ pub struct Arguments {
     #[command(flatten)]
     setting: Setting,
 
-    /// Path normalization that Envoy applies before policies are evaluated; the names are Istio's.
-    #[arg(
-        long,
-        default_value = "base",
-        help_heading = "Workload and mesh",
-        value_parser = PossibleValuesParser::new(PathNormalization::NAMES.map(|(name, _)| name))
-    )]
-    path_normalization: String,
+    #[command(flatten)]
+    path_normalization: PathNormalizationOption,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -74,19 +62,6 @@ enum Format {
     Json,
     /// SARIF 2.1.0.
     Sarif,
-}
-
-/// Finds the lint with this code, in upper or lower case.
-fn code(text: &str) -> Result<&'static Lint, String> {
-    lint::find(text).ok_or_else(|| "there is no such lint; `mesh-authz check --list` has them all".to_owned())
-}
-
-/// Like [`code`], but only for a lint that can be disabled.
-fn allowable(text: &str) -> Result<&'static Lint, String> {
-    match code(text)? {
-        lint if lint.is_optional() => Ok(lint),
-        _ => Err("is an error, which cannot be left out".to_owned()),
-    }
 }
 
 pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
@@ -103,11 +78,8 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
     let mut resources = Resources::read(&arguments.files)?;
     let mut findings = std::mem::take(&mut resources.findings);
     findings.extend(lint::lint(&resources, &arguments.context()?));
-    findings.retain(|finding| {
-        finding.severity == Severity::Error || !arguments.allow.iter().any(|lint| Some(lint.code) == finding.code)
-    });
-    findings.sort_by(|one, other| one.order().cmp(&other.order()));
-    if resources.policies.is_empty() && findings.is_empty() {
+    arguments.warnings.select(&mut findings);
+    if resources.policies.is_empty() && findings.iter().all(|finding| finding.code == Some(lint::SKIPPED_RESOURCE)) {
         return Err(Failure::unusable("there is no AuthorizationPolicy in the input"));
     }
     let report = Report::new(&resources, &findings);
@@ -116,18 +88,17 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
         Format::Json => *out = super::json(&report)?,
         Format::Sarif => *out = super::json(&sarif::log(&findings))?,
     }
-    let bad = report.errors > 0 || (arguments.deny_warnings && report.warnings > 0);
+    let bad = report.errors > 0 || (arguments.warnings.deny_warnings && report.warnings > 0);
     Ok(if bad { Answer::Bad } else { Answer::Good })
 }
 
 impl Arguments {
     fn context(&self) -> Result<LintContext, Failure> {
         let labels = self.setting.workload.labels()?;
-        let normalization = PathNormalization::NAMES.iter().find(|(name, _)| *name == self.path_normalization);
         Ok(LintContext {
             mesh: self.setting.mesh(),
             workload: labels.map(|labels| (self.setting.workload.namespace(), labels)),
-            path_normalization: normalization.map(|(_, normalization)| *normalization).unwrap_or_default(),
+            path_normalization: self.path_normalization.get(),
         })
     }
 }
@@ -141,6 +112,9 @@ struct Report<'f> {
     warnings: usize,
     findings: Vec<JsonFinding<'f>>,
     skipped: Vec<String>,
+    /// Those that no finding mentions.
+    #[serde(skip)]
+    silently_skipped: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -211,12 +185,16 @@ impl<'f> Report<'f> {
                 .map(|r| JsonRelated { place: JsonPlace::new(&r.source, r.span), message: &r.message })
                 .collect(),
         };
+        let skipped = || resources.others.iter().filter(|other| lint::is_skipped(other));
+        let is_reported = findings.iter().any(|finding| finding.code == Some(lint::SKIPPED_RESOURCE));
+        let silent = skipped().filter(|other| !is_reported || other.is_test_file());
         Self {
             policies: resources.policies.len(),
             errors: count(Severity::Error),
             warnings: count(Severity::Warning),
             findings: findings.iter().map(json).collect(),
-            skipped: resources.others.iter().filter(|other| !lint::reads(other)).map(ToString::to_string).collect(),
+            skipped: skipped().map(ToString::to_string).collect(),
+            silently_skipped: silent.map(ToString::to_string).collect(),
         }
     }
 
@@ -224,7 +202,7 @@ impl<'f> Report<'f> {
         for finding in findings {
             snippet::finding(finding, out);
         }
-        for skipped in &self.skipped {
+        for skipped in &self.silently_skipped {
             let _infallible = writeln!(out, "skipped {}", snippet::printable(skipped));
         }
         let Self { policies, errors, warnings, .. } = self;

@@ -15,6 +15,7 @@ use self::request::RequestOptions;
 use super::options::Setting;
 use super::{Answer, Failure, snippet};
 use crate::explain::{Actual, Explanation, FailedCondition, RuleReport};
+use crate::lint;
 use crate::load::policy_set::PolicySet;
 
 /// Arguments of `mesh-authz explain`.
@@ -59,7 +60,7 @@ enum Format {
 pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
     let mesh = arguments.setting.mesh();
     let workload = arguments.setting.workload.workload(&mesh)?;
-    let resources = super::valid_resources(&arguments.files)?;
+    let resources = super::valid_resources(&arguments.files, lint::is_skipped)?;
     let set = PolicySet { resources, workload, mesh };
     if let Some((resource, what)) = set.missing_labels() {
         return Err(Failure::NeedsLabels { kind: "policy", name: resource.policy.name.clone(), what });

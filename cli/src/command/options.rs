@@ -10,6 +10,8 @@ use mesh_authz::policy::scope::Workload;
 use mesh_authz::policy::{DEFAULT_NAMESPACE, Labels};
 
 use super::Failure;
+use crate::lint::{self, Lint, PathNormalization};
+use crate::load::finding::{Finding, Severity};
 
 /// The workload that policies protect.
 #[derive(Clone, Debug, clap::Args)]
@@ -30,6 +32,32 @@ pub struct NoneAppliesOption {
     /// Accept that none of the policies applies. Otherwise this is an error, because it protects nothing.
     #[arg(long, help_heading = "Workload and mesh")]
     pub allow_none_applies: bool,
+}
+
+/// Which warnings there are, and what they do.
+#[derive(Clone, Debug, clap::Args)]
+pub struct WarningOptions {
+    /// Treat warnings as errors.
+    #[arg(long, help_heading = "Warnings")]
+    pub deny_warnings: bool,
+
+    /// Disable this lint (repeatable). The annotation `mesh-authz/allow: CODE,…` does the same for one resource.
+    #[arg(long, value_name = "CODE", help_heading = "Warnings", value_parser = allowable)]
+    allow: Vec<&'static Lint>,
+}
+
+/// What Envoy makes of a path, where the input does not say it.
+#[derive(Clone, Debug, clap::Args)]
+pub struct PathNormalizationOption {
+    /// Path normalization that Envoy applies before policies are evaluated; the names are Istio's.
+    #[arg(
+        long = "path-normalization",
+        value_name = "PATH_NORMALIZATION",
+        default_value = "base",
+        help_heading = "Workload and mesh",
+        value_parser = PossibleValuesParser::new(PathNormalization::NAMES.map(|(name, _)| name))
+    )]
+    name: String,
 }
 
 /// The mesh that the workload is part of.
@@ -91,6 +119,36 @@ impl MeshOptions {
     pub fn combining(&self, option: &CombiningOption) -> Mesh {
         let found = COMBINING.iter().find(|(name, _)| *name == option.combining);
         Mesh { combining: found.map(|(_, combining)| *combining).unwrap_or_default(), ..self.mesh() }
+    }
+}
+
+impl WarningOptions {
+    /// Leaves out the warnings of disabled lints, and sorts by place.
+    pub fn select(&self, findings: &mut Vec<Finding>) {
+        findings.retain(|finding| {
+            finding.severity == Severity::Error || !self.allow.iter().any(|lint| Some(lint.code) == finding.code)
+        });
+        findings.sort_by(|one, other| one.order().cmp(&other.order()));
+    }
+}
+
+impl PathNormalizationOption {
+    pub fn get(&self) -> PathNormalization {
+        let found = PathNormalization::NAMES.iter().find(|(name, _)| *name == self.name);
+        found.map(|(_, normalization)| *normalization).unwrap_or_default()
+    }
+}
+
+/// Finds the lint with this code, in upper or lower case.
+pub fn lint(text: &str) -> Result<&'static Lint, String> {
+    lint::find(text).ok_or_else(|| "there is no such lint; `mesh-authz check --list` has them all".to_owned())
+}
+
+/// Like [`lint`], but only for a lint that can be disabled.
+fn allowable(text: &str) -> Result<&'static Lint, String> {
+    match lint(text)? {
+        lint if lint.is_optional() => Ok(lint),
+        _ => Err("is an error, which cannot be left out".to_owned()),
     }
 }
 

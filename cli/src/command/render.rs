@@ -7,10 +7,13 @@ mod shared;
 
 use std::path::PathBuf;
 
-use self::shared::{Format, applying, say_scopes};
-use super::options::{MeshOptions, NoneAppliesOption, Setting, WorkloadOptions};
-use super::{Answer, Failure, note};
-use crate::load::Resources;
+use self::shared::{Format, applying, say_scopes, warn};
+use super::options::{
+    MeshOptions, NoneAppliesOption, PathNormalizationOption, Setting, WarningOptions, WorkloadOptions,
+};
+use super::{Answer, Failure};
+use crate::lint::{self, LintContext};
+use crate::load::{Other, Resources};
 use crate::render::kubernetes::ExtensionKind;
 use crate::render::rbac::{self, Traffic};
 use crate::render::{self, Reaction, WorkloadSettings};
@@ -62,6 +65,10 @@ pub struct PluginConfig {
     setting: Setting,
     #[command(flatten)]
     none_applies: NoneAppliesOption,
+    #[command(flatten)]
+    warnings: WarningOptions,
+    #[command(flatten)]
+    path_normalization: PathNormalizationOption,
 }
 
 /// Arguments of `mesh-authz render envoy-rbac`.
@@ -77,6 +84,10 @@ pub struct EnvoyRbac {
     mesh: MeshOptions,
     #[command(flatten)]
     none_applies: NoneAppliesOption,
+    #[command(flatten)]
+    warnings: WarningOptions,
+    #[command(flatten)]
+    path_normalization: PathNormalizationOption,
 
     /// Render for TCP connections instead of HTTP requests.
     #[arg(long)]
@@ -94,21 +105,12 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
         Arguments::Ecds(arguments) => &arguments.files,
         Arguments::WasmPlugin(arguments) | Arguments::TrafficExtension(arguments) => &arguments.files,
     };
-    let resources = super::valid_resources(files)?;
+    let resources = super::valid_resources(files, Other::is_test_file)?;
     *out = match arguments {
-        Arguments::PluginConfig(arguments) => {
-            say_skipped(&resources);
-            plugin_config(&resources, arguments)?
-        }
-        Arguments::EnvoyRbac(arguments) => {
-            say_skipped(&resources);
-            envoy_rbac(&resources, arguments)?
-        }
+        Arguments::PluginConfig(arguments) => plugin_config(&resources, arguments)?,
+        Arguments::EnvoyRbac(arguments) => envoy_rbac(&resources, arguments)?,
         Arguments::Envoy(arguments) => bootstrap::render(&resources, arguments)?,
-        Arguments::Ecds(arguments) => {
-            say_skipped(&resources);
-            ecds::render(&resources, arguments)?
-        }
+        Arguments::Ecds(arguments) => ecds::render(&resources, arguments)?,
         Arguments::WasmPlugin(arguments) => resources::render(&resources, ExtensionKind::WasmPlugin, arguments)?,
         Arguments::TrafficExtension(arguments) => {
             resources::render(&resources, ExtensionKind::TrafficExtension, arguments)?
@@ -117,12 +119,11 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
     Ok(Answer::Good)
 }
 
-/// Prints a note on standard error for each `RequestAuthentication`: it is skipped, because another filter verifies
-/// tokens.
-fn say_skipped(resources: &Resources) {
-    for found in &resources.request_authentications {
-        note(&format!("{}: RequestAuthentication {}: skipped", found.source.file.display(), found.authentication.name));
-    }
+/// Warns of what lints find, and of what verifies tokens and is not in the output.
+fn warn_of(resources: &Resources, context: &LintContext, warnings: &WarningOptions) -> Result<(), Failure> {
+    let mut found = lint::lint(resources, context);
+    found.extend(lint::skipped_authentications(resources));
+    warn(found, warnings)
 }
 
 fn plugin_config(resources: &Resources, arguments: &PluginConfig) -> Result<String, Failure> {
@@ -132,16 +133,28 @@ fn plugin_config(resources: &Resources, arguments: &PluginConfig) -> Result<Stri
     if workload.namespace.is_some() {
         say_scopes(resources, &workload.workload(&mesh)?, none_applies)?;
     }
+    let context = LintContext {
+        mesh: mesh.clone(),
+        workload: workload.namespace.clone().zip(labels.clone()),
+        path_normalization: arguments.path_normalization.get(),
+    };
+    warn_of(resources, &context, &arguments.warnings)?;
     let described = WorkloadSettings { namespace: workload.namespace.clone(), labels, gateway: None };
     let reaction = Reaction { allow_none_applies: none_applies.allow_none_applies, ..Reaction::default() };
     Format::Json.print(&render::plugin_config(resources, &described, &mesh, reaction))
 }
 
 fn envoy_rbac(resources: &Resources, arguments: &EnvoyRbac) -> Result<String, Failure> {
-    let EnvoyRbac { workload, mesh, none_applies, tcp, format, .. } = arguments;
+    let EnvoyRbac { workload, mesh, none_applies, warnings, path_normalization, tcp, format, .. } = arguments;
     let mesh = mesh.mesh();
     let traffic = if *tcp { Traffic::Tcp } else { Traffic::Http };
     let applying = applying(resources, &workload.workload(&mesh)?, *none_applies)?;
+    let context = LintContext {
+        mesh: mesh.clone(),
+        workload: workload.labels()?.map(|labels| (workload.namespace(), labels)),
+        path_normalization: path_normalization.get(),
+    };
+    warn_of(resources, &context, warnings)?;
     let policies: Vec<_> = applying.iter().map(|resource| &resource.policy).collect();
     format.print(&rbac::filters(&policies, &mesh.options().trust_domains, traffic))
 }

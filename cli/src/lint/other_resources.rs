@@ -9,6 +9,7 @@ use mesh_authz::policy::scope::{Reach, covers, may_meet};
 use mesh_authz::policy::{AuthorizationPolicy, DEFAULT_NAMESPACE, Labels, Target};
 
 use super::Input;
+use super::unpinned_module::loads_a_module;
 
 /// The labels of all workloads, by namespace.
 pub(super) type Workloads = BTreeMap<String, Vec<Labels>>;
@@ -43,7 +44,7 @@ fn labels_of_workload(kind: &str) -> Option<Path> {
 
 /// Whether lints use resources of this kind.
 pub(super) fn reads(kind: &str) -> bool {
-    kind == "PeerAuthentication" || labels_of_workload(kind).is_some()
+    kind == "PeerAuthentication" || labels_of_workload(kind).is_some() || loads_a_module(kind)
 }
 
 fn namespace(node: &Node) -> &str {

@@ -7,9 +7,10 @@ use mesh_authz::attribute::Subject;
 use mesh_authz::diagnostic::{Diagnostic, Path, Segment};
 use mesh_authz::policy::scope::{Scope, Workload, scope_of};
 
-use super::shared::{Format, applying, say_custom};
-use crate::command::options::{NoneAppliesOption, Setting};
+use super::shared::{Format, applying, warn};
+use crate::command::options::{NoneAppliesOption, Setting, WarningOptions};
 use crate::command::{Failure, note};
+use crate::lint::{self, LintContext, PathNormalization};
 use crate::load::finding::Finding;
 use crate::load::request_authentication::{Keys, host_and_port};
 use crate::load::{Authentication, LoadedPolicy, Resources};
@@ -30,6 +31,8 @@ pub struct Arguments {
     setting: Setting,
     #[command(flatten)]
     none_applies: NoneAppliesOption,
+    #[command(flatten)]
+    warnings: WarningOptions,
 
     /// Address and port that Envoy listens on.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:15006")]
@@ -106,6 +109,13 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
     let applying = applying(resources, &scope, arguments.none_applies)?;
     let authentications = authentications(resources, &scope)?;
     say(&applying, &authentications, arguments.plaintext);
+    let context = LintContext {
+        mesh: mesh.clone(),
+        workload: scope.labels.clone().map(|labels| (scope.namespace.clone(), labels)),
+        // The bootstrap configures Envoy to do this.
+        path_normalization: PathNormalization::DecodeAndMergeSlashes,
+    };
+    warn(lint::lint(resources, &context), &arguments.warnings)?;
 
     let without_keys = without_keys(&authentications);
     if !without_keys.is_empty() {
@@ -168,7 +178,6 @@ fn say(policies: &[&LoadedPolicy], authentications: &[&Authentication], plaintex
         if plaintext && uses(Subject::Identity) {
             note(&format!("policy {}: looks at the peer's identity, which no peer has without TLS", policy.name));
         }
-        say_custom(policy);
     }
 }
 

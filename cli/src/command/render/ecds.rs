@@ -8,9 +8,9 @@ use mesh_authz::policy::{AuthorizationPolicy, Labels, Target};
 use mesh_authz::request::Lookup;
 
 use super::bootstrap::watched;
-use super::shared::{Format, say_custom, say_scopes};
-use crate::command::options::{NoneAppliesOption, Setting};
-use crate::command::{Failure, complain, note, replace};
+use super::shared::{Format, say_scopes, warn};
+use crate::command::options::{NoneAppliesOption, Setting, WarningOptions};
+use crate::command::{Failure, note, replace};
 use crate::lint::{self, LintContext, PathNormalization};
 use crate::load::Resources;
 use crate::render::{self, Reaction, WorkloadSettings, envoy};
@@ -38,9 +38,8 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE", value_parser = watched)]
     output: Option<String>,
 
-    /// Treat warnings as errors: if there is a warning, nothing is written.
-    #[arg(long)]
-    deny_warnings: bool,
+    #[command(flatten)]
+    warnings: WarningOptions,
 
     /// Output format. With --output, the ending of the file's name decides instead.
     #[arg(long, value_enum, default_value = "yaml", conflicts_with = "output")]
@@ -48,7 +47,7 @@ pub struct Arguments {
 }
 
 pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Failure> {
-    let Arguments { setting, none_applies, wasm, output, deny_warnings, format, .. } = arguments;
+    let Arguments { setting, none_applies, wasm, output, warnings, format, .. } = arguments;
     let (workload, mesh) = (&setting.workload, setting.mesh());
     let namespace = workload.required_namespace()?;
     let labels = workload.labels()?;
@@ -59,13 +58,9 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
         // The bootstrap configures Envoy to do this.
         path_normalization: PathNormalization::DecodeAndMergeSlashes,
     };
-    let mut warnings = lint::lint(resources, &context);
-    warnings.sort_by(|one, other| one.order().cmp(&other.order()));
-    if *deny_warnings && !warnings.is_empty() {
-        return Err(Failure::Invalid(warnings));
-    }
-    complain(&warnings);
-    resources.policies.iter().for_each(|resource| say_custom(&resource.policy));
+    let mut found = lint::lint(resources, &context);
+    found.extend(lint::skipped_authentications(resources));
+    warn(found, warnings)?;
 
     let of_a_policy = labels_that_a_policy_selects(resources, &namespace, &mesh.root_namespace);
     let described = WorkloadSettings { namespace: Some(namespace), labels, gateway: None };

@@ -6,9 +6,12 @@ use mesh_authz::policy::Predicate;
 use mesh_authz::policy::scope::GATEWAY_NAME_LABEL;
 use serde_json::{Value, json};
 
-use super::shared::{Format, say_custom};
-use crate::command::options::{CombiningOption, MeshOptions, NoneAppliesOption, key_value, namespace};
+use super::shared::{Format, warn};
+use crate::command::options::{
+    CombiningOption, MeshOptions, NoneAppliesOption, PathNormalizationOption, WarningOptions, key_value, namespace,
+};
 use crate::command::{Failure, note};
+use crate::lint::{self, LintContext};
 use crate::load::Resources;
 use crate::render::instances::{
     self, Attachment, Direction, GATEWAY_LABELS, Instance, Topology, Waypoint, selects_gateways,
@@ -16,9 +19,9 @@ use crate::render::instances::{
 use crate::render::kubernetes::{self, ExtensionKind, Image};
 
 pub const WASM_PLUGIN_EXAMPLE: &str = "Example: mesh-authz render wasm-plugin policies/ \
-                                       --url oci://registry.example/mesh-authz:0.1.0 | kubectl apply -f -";
-pub const TRAFFIC_EXTENSION_EXAMPLE: &str =
-    "Example: mesh-authz render traffic-extension policies/ --url oci://registry.example/mesh-authz:0.1.0";
+                                       --url oci://registry.example/mesh-authz:0.1.0 --sha256 DIGEST | kubectl apply -f -";
+pub const TRAFFIC_EXTENSION_EXAMPLE: &str = "Example: mesh-authz render traffic-extension policies/ --url oci://registry.example/mesh-authz:0.1.0 \
+     --sha256 DIGEST";
 
 /// Largest resource that etcd accepts, in bytes.
 const LARGEST: usize = 1 << 20;
@@ -38,6 +41,10 @@ pub struct Arguments {
 
     #[command(flatten)]
     none_applies: NoneAppliesOption,
+    #[command(flatten)]
+    warnings: WarningOptions,
+    #[command(flatten)]
+    path_normalization: PathNormalizationOption,
 
     /// URL from which Istio gets the filter: oci://, https://, http:// or file://.
     #[arg(long, value_parser = url)]
@@ -134,7 +141,11 @@ pub fn render(resources: &Resources, kind: ExtensionKind, arguments: &Arguments)
              policy has to apply",
         ));
     }
-    resources.policies.iter().for_each(|resource| say_custom(&resource.policy));
+    let context =
+        LintContext { mesh: mesh.clone(), workload: None, path_normalization: arguments.path_normalization.get() };
+    let mut warnings = lint::lint(resources, &context);
+    warnings.extend(lint::unpinned_module("--url", url, sha256.is_some()));
+    warn(warnings, &arguments.warnings)?;
     let selects = |instance: &Instance<'_>| instance.traffic == Direction::Inbound;
     if !arguments.no_gateways && arguments.gateway_labels.is_empty() && plan.instances.iter().any(selects) {
         note(

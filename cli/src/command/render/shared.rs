@@ -1,11 +1,12 @@
 //! Code that several subcommands of `render` share.
 
 use clap::ValueEnum;
+use mesh_authz::policy::AuthorizationPolicy;
 use mesh_authz::policy::scope::{Scope, Workload, scope};
-use mesh_authz::policy::{Action, AuthorizationPolicy};
 
-use crate::command::options::NoneAppliesOption;
-use crate::command::{Failure, json, note};
+use crate::command::options::{NoneAppliesOption, WarningOptions};
+use crate::command::{Failure, complain, json, note};
+use crate::load::finding::Finding;
 use crate::load::{LoadedPolicy, Resources};
 
 /// The policies that apply to the workload. Prints a note on standard error for each other policy, with the
@@ -62,6 +63,16 @@ fn require_one_that_may_apply(
     )))
 }
 
+/// Prints warnings on standard error. Fails if warnings are errors, and there is one.
+pub fn warn(mut warnings: Vec<Finding>, options: &WarningOptions) -> Result<(), Failure> {
+    options.select(&mut warnings);
+    if options.deny_warnings && !warnings.is_empty() {
+        return Err(Failure::Invalid(warnings));
+    }
+    complain(&warnings);
+    Ok(())
+}
+
 /// An output format.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Format {
@@ -75,12 +86,5 @@ impl Format {
             Self::Yaml => serde_saphyr::to_string(value).map_err(Failure::unusable),
             Self::Json => json(value),
         }
-    }
-}
-
-/// Prints a note on standard error if the policy is a CUSTOM policy: a request that it matches is refused.
-pub fn say_custom(policy: &AuthorizationPolicy) {
-    if policy.action == Action::Custom {
-        note(&format!("policy {}: its provider cannot be asked yet; what it matches is refused", policy.name));
     }
 }

@@ -1,0 +1,63 @@
+//! MA031. A CUSTOM policy, whose provider the filter cannot ask.
+
+use mesh_authz::diagnostic::Path;
+use mesh_authz::policy::Action;
+
+use super::{Check, Lint, LintContext, PolicyView, Reporter};
+
+pub(super) static LINT: Lint = Lint {
+    code: "MA031",
+    name: "custom-is-refused",
+    summary: "a CUSTOM policy, whose provider the filter cannot ask",
+    explanation: "The action CUSTOM leaves the decision to an authorization provider, which the mesh configuration \
+            defines. The filter cannot ask a provider yet, so it refuses every request that a CUSTOM policy matches. \
+            Enforce the policy by Istio itself, and keep it away from the filter; or write the conditions as an ALLOW or \
+            DENY policy.",
+    bad: r#"
+spec:
+  action: CUSTOM
+  provider:
+    name: oauth2-proxy
+  rules:
+  - to:
+    - operation:
+        paths: ["/account*"]
+"#,
+    good: r#"
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata:
+  name: account
+spec:
+  rules:
+  - to:
+    - operation:
+        notPaths: ["/account*"]
+  - from:
+    - source:
+        requestPrincipals: ["https://issuer.example/*"]
+---
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata:
+  name: issuer
+spec:
+  jwtRules:
+  - issuer: https://issuer.example
+    jwksUri: https://issuer.example/jwks.json
+"#,
+    trust_domain: None,
+    check: Check::Policy(check),
+};
+
+fn check(policy: &PolicyView<'_>, _: &LintContext, reporter: &mut Reporter) {
+    if policy.policy().action == Action::Custom {
+        reporter.report(
+            &LINT,
+            policy.resource,
+            Path::of(["spec", "provider"]),
+            "the filter cannot ask a provider yet: it refuses every request that this policy matches",
+            "let Istio enforce this policy, and leave it out here",
+        );
+    }
+}
