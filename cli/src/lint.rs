@@ -407,6 +407,15 @@ impl ValueList<'_> {
             Action::Audit => false,
         }
     }
+
+    /// The advice to correct a value that matches too little. It says so if more requests pass then.
+    fn correct(&self, advice: impl Into<String>) -> String {
+        let advice = advice.into();
+        if self.denies() || self.resource.policy.action == Action::Audit {
+            return advice;
+        }
+        format!("{advice}, if the requests that it then matches are to pass")
+    }
 }
 
 fn each_predicate<'r>(resource: &'r LoadedPolicy, mut each: impl FnMut(usize, Clause, usize, &'r Predicate)) {

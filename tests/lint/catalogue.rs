@@ -5,14 +5,14 @@ use mesh_authz_cli::lint::{self, CATALOGUE, Lint, LintContext};
 use crate::{found, mesh, one_spelling};
 
 /// The example as a complete resource.
-fn resource(example: &str) -> String {
+pub fn resource(example: &str) -> String {
     if example.contains("kind:") {
         return example.to_owned();
     }
     format!("apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata:\n  name: p\n{example}")
 }
 
-fn context(lint: &Lint) -> LintContext {
+pub fn context(lint: &Lint) -> LintContext {
     match lint.trust_domain {
         Some(domain) => mesh(domain, &[]),
         None if lint.code == "MA019" => LintContext::default(),

@@ -12,6 +12,7 @@
 )]
 
 mod catalogue;
+mod help;
 mod rules;
 mod surroundings;
 mod together;

@@ -50,8 +50,9 @@ fn the_hint_names_the_label_that_is_near() {
         let text = selecting("shop", policy) + &deployment("shop", labels);
         crate::findings(&text, &one_spelling())[0].diagnostic.hint.clone().unwrap()
     };
-    assert_eq!(hint("{ app: bakend }", "{ app: backend }"), "did you mean `backend`?");
-    assert_eq!(hint("{ ap: backend }", "{ app: backend }"), "did you mean the label `app`?");
+    const THEN: &str = "What the policy allows then passes there";
+    assert_eq!(hint("{ app: bakend }", "{ app: backend }"), format!("did you mean `backend`? {THEN}"));
+    assert_eq!(hint("{ ap: backend }", "{ app: backend }"), format!("did you mean the label `app`? {THEN}"));
     assert_eq!(hint("{ app: cart }", "{ app: backend }"), "a workload in reach has `app: backend`");
     assert_eq!(hint("{ tier: x }", "{ app: backend }"), "no workload in namespace `shop` has a label `tier`");
 }
@@ -173,7 +174,7 @@ fn what_is_skipped_is_reported_once_for_each_kind() {
 #[test]
 fn keys_and_modules_come_over_tls_and_pinned() {
     let keys = |uri: &str| {
-        let rules = format!("[{{ issuer: i, jwks: '{{}}' }}, {{ issuer: j, jwksUri: '{uri}' }}]");
+        let rules = format!("[{{ issuer: i, jwksUri: 'https://i/k' }}, {{ issuer: j, jwksUri: '{uri}' }}]");
         let text = request_authentication("default", "");
         paths("MA032", &text.replace("[{ issuer: i, jwksUri: 'https://i/jwks' }]", &rules), &one_spelling())
     };

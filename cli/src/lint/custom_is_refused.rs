@@ -11,8 +11,8 @@ pub(super) static LINT: Lint = Lint {
     summary: "a CUSTOM policy, whose provider the filter cannot ask",
     explanation: "The action CUSTOM leaves the decision to an authorization provider, which the mesh configuration \
             defines. The filter cannot ask a provider yet, so it refuses every request that a CUSTOM policy matches. \
-            Enforce the policy by Istio itself, and keep it away from the filter; or write the conditions as an ALLOW or \
-            DENY policy.",
+            Where Istio itself enforces the policy, you can leave it out here. Elsewhere, write the conditions as an ALLOW or \
+            DENY policy: without the policy, nothing else refuses these requests.",
     bad: r#"
 spec:
   action: CUSTOM
@@ -57,7 +57,7 @@ fn check(policy: &PolicyView<'_>, _: &LintContext, reporter: &mut Reporter) {
             policy.resource,
             Path::of(["spec", "provider"]),
             "the filter cannot ask a provider yet: it refuses every request that this policy matches",
-            "let Istio enforce this policy, and leave it out here",
+            "leave it out here only where Istio itself enforces it: elsewhere, nothing else refuses these requests",
         );
     }
 }

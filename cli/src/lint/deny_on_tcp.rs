@@ -41,7 +41,7 @@ fn check(policy: &PolicyView<'_>, _: &LintContext, reporter: &mut Reporter) {
             policy.resource,
             rule_path(index),
             "on TCP ports this rule is applied without its HTTP fields, and refuses every connection",
-            "name the ports that it is for: `ports: [\"8080\"]` in each operation",
+            "name the ports that it is for, `ports: [\"8080\"]` in each operation, if requests to all other ports are to pass",
         );
     }
 }

@@ -1,6 +1,7 @@
 //! MA024. A policy that is only a dry run.
 
 use mesh_authz::diagnostic::Path;
+use mesh_authz::policy::Action;
 use mesh_authz::policy::resource::DRY_RUN;
 
 use super::{Check, Lint, LintContext, PolicyView, Reporter};
@@ -34,12 +35,16 @@ spec: {}
 
 fn check(policy: &PolicyView<'_>, _: &LintContext, reporter: &mut Reporter) {
     if policy.policy().dry_run {
+        let hint = match policy.policy().action {
+            Action::Allow => "remove the annotation once the trial is over; what the policy allows then passes",
+            Action::Deny | Action::Audit | Action::Custom => "remove the annotation once the trial is over",
+        };
         reporter.report(
             &LINT,
             policy.resource,
             Path::of(["metadata", "annotations", DRY_RUN]),
             "this policy is only tried out: it decides nothing",
-            "remove the annotation once the trial is over",
+            hint,
         );
     }
 }

@@ -2,6 +2,7 @@
 
 use mesh_authz::diagnostic::Path;
 use mesh_authz::document::{Node, Value};
+use mesh_authz::policy::Action;
 
 use super::{Check, Lint, LintContext, PolicyView, Reporter};
 
@@ -51,13 +52,11 @@ fn check(policy: &PolicyView<'_>, _: &LintContext, reporter: &mut Reporter) {
             }
         }
     }
+    let hint = match policy.policy().action {
+        Action::Deny | Action::Custom => "remove it; or name a value, and then the rule refuses less",
+        Action::Allow | Action::Audit => "remove it, or name a value",
+    };
     for path in lists {
-        reporter.report(
-            &LINT,
-            policy.resource,
-            path,
-            "is empty, which restricts nothing",
-            "remove it, or name a value",
-        );
+        reporter.report(&LINT, policy.resource, path, "is empty, which restricts nothing", hint);
     }
 }

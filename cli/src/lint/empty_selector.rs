@@ -33,7 +33,7 @@ fn check(policy: &PolicyView<'_>, _: &LintContext, reporter: &mut Reporter) {
             policy.resource,
             selector,
             "selects every workload of the namespace",
-            "remove the selector, or name a label",
+            "remove the selector; or name a label, and then no other workload has this policy",
         );
     }
 }

@@ -38,7 +38,7 @@ fn check(policy: &PolicyView<'_>, _: &LintContext, reporter: &mut Reporter) {
             policy.resource,
             labels.with(key),
             format!("`{key}` is a label here, that workloads must carry, and not the field of that name"),
-            "correct the indentation of the line",
+            "correct the indentation of the line; then the policy is in force on more workloads, and what it allows passes there",
         );
     }
 }

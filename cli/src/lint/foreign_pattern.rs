@@ -37,7 +37,7 @@ fn check(value: &str, list: &ValueList<'_>, _: &LintContext) -> Option<Remark> {
     }
     Some(Remark::new(
         format!("`{value}` is compared as it stands: paths are no regular expressions and no routes"),
-        "use a prefix (`/api/*`), a suffix (`*.html`) or a template (`/users/{*}/orders`)",
+        list.correct("use a prefix (`/api/*`), a suffix (`*.html`) or a template (`/users/{*}/orders`)"),
     ))
 }
 

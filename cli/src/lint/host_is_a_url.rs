@@ -38,5 +38,5 @@ fn check(value: &str, list: &ValueList<'_>, _: &LintContext) -> Option<Remark> {
     let message = format!("`{value}` is no host: a request's host is a name, and perhaps a port");
     let is_name = name.contains(|c: char| c.is_ascii_alphanumeric());
     let hint = if is_name { format!("write `{name}`") } else { "write the name without a path".to_owned() };
-    Some(Remark::new(message, hint))
+    Some(Remark::new(message, list.correct(hint)))
 }

@@ -62,7 +62,7 @@ fn check(value: &str, list: &ValueList<'_>, _: &LintContext) -> Option<Remark> {
     };
     has_star.then(|| {
         let message = format!("`{value}` has a `*` that is no wildcard: it is one at the beginning or at the end only");
-        Remark::new(message, instead_of_wildcard(value, list.predicate))
+        Remark::new(message, list.correct(instead_of_wildcard(value, list.predicate)))
     })
 }
 

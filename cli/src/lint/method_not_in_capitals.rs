@@ -32,6 +32,9 @@ fn check(value: &str, list: &ValueList<'_>, _: &LintContext) -> Option<Remark> {
     let Predicate::Method(_) = list.predicate else { return None };
     let capitals = value.to_ascii_uppercase();
     (value != capitals).then(|| {
-        Remark::new(format!("`{value}` matches no request: methods are in capitals"), format!("write `{capitals}`"))
+        Remark::new(
+            format!("`{value}` matches no request: methods are in capitals"),
+            list.correct(format!("write `{capitals}`")),
+        )
     })
 }

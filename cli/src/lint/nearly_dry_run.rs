@@ -39,7 +39,9 @@ fn check(policy: &PolicyView<'_>, _: &LintContext, reporter: &mut Reporter) {
             policy.resource,
             annotations.with(key),
             format!("`{key}` means nothing: the policy decides"),
-            format!("did you mean `{DRY_RUN}`?"),
+            format!(
+                "did you mean `{DRY_RUN}`? Then the policy protects nothing; if it is no trial, remove the annotation"
+            ),
         );
     }
 }

@@ -1,7 +1,7 @@
 //! MA002. A rule that no request can match.
 
 use mesh_authz::analysis;
-use mesh_authz::policy::rule_path;
+use mesh_authz::policy::{Action, rule_path};
 
 use super::{Check, Lint, LintContext, PolicyView, Reporter};
 
@@ -38,6 +38,10 @@ spec:
 };
 
 fn check(policy: &PolicyView<'_>, context: &LintContext, reporter: &mut Reporter) {
+    let hint = match policy.policy().action {
+        Action::Allow => "remove the one that is not meant, if the requests that the rule then matches are to pass",
+        Action::Deny | Action::Audit | Action::Custom => "remove the one that is not meant",
+    };
     for rule in analysis::rules(policy.policy(), &context.mesh.options()) {
         if rule.never_matches() {
             reporter.report(
@@ -45,7 +49,7 @@ fn check(policy: &PolicyView<'_>, context: &LintContext, reporter: &mut Reporter
                 policy.resource,
                 rule_path(rule.id().index),
                 "no request can match this rule: two of its conditions exclude each other",
-                "remove the one that is not meant",
+                hint,
             );
         }
     }

@@ -75,6 +75,6 @@ fn policy(input: &Input<'_>, resource: &LoadedPolicy, reporter: &mut Reporter) {
         resource,
         path,
         "nothing in the input verifies tokens for this policy's workloads, and without that no request has claims",
-        "give `check` the RequestAuthentication too, or create one",
+        "give `check` the RequestAuthentication too, or create one for issuers that you trust",
     );
 }

@@ -34,7 +34,7 @@ fn check(value: &str, list: &ValueList<'_>, _: &LintContext) -> Option<Remark> {
     let before = query(value)?;
     let whole = "use `request.headers[:path]`, which has the query";
     let hint = if before.starts_with('/') { format!("write `{before}`, or {whole}") } else { whole.to_owned() };
-    Some(Remark::new(format!("`{value}` matches nothing: the query is not part of the path"), hint))
+    Some(Remark::new(format!("`{value}` matches nothing: the query is not part of the path"), list.correct(hint)))
 }
 
 /// The part of a path before its query or fragment; `None` if it has neither.

@@ -36,6 +36,6 @@ fn check(value: &str, list: &ValueList<'_>, _: &LintContext) -> Option<Remark> {
     }
     Some(Remark::new(
         format!("`{value}` matches nothing: a request's path begins with a slash"),
-        format!("write `/{value}`"),
+        list.correct(format!("write `/{value}`")),
     ))
 }

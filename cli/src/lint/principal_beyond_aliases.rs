@@ -35,15 +35,16 @@ spec:
 };
 
 fn check(value: &str, list: &ValueList<'_>, context: &LintContext) -> Option<Remark> {
-    match list.predicate {
-        Predicate::Principal(_) => principal(value, &context.mesh),
-        Predicate::TrustDomain(_) => trust_domain(value, &context.mesh),
+    let Remark { message, hint } = match list.predicate {
+        Predicate::Principal(_) => principal(value, list, &context.mesh),
+        Predicate::TrustDomain(_) => trust_domain(value, list, &context.mesh),
         _ => None,
-    }
+    }?;
+    Some(Remark::new(message, list.correct(hint)))
 }
 
 /// Reports a principal that names one trust domain of the mesh and does not match in the others.
-fn principal(value: &str, mesh: &Mesh) -> Option<Remark> {
+fn principal(value: &str, list: &ValueList<'_>, mesh: &Mesh) -> Option<Remark> {
     let (domain, rest) = value.split_once('/').filter(|(domain, _)| *domain != "ns")?;
     let all: Vec<&str> = std::iter::once(&mesh.trust_domain).chain(&mesh.aliases).map(String::as_str).collect();
     let is_ours = domain == LOCAL_TRUST_DOMAIN || all.contains(&domain);
@@ -55,6 +56,8 @@ fn principal(value: &str, mesh: &Mesh) -> Option<Remark> {
         return None;
     }
     let hint = match rest.strip_prefix("ns/").and_then(|rest| rest.strip_suffix("/*")) {
+        // The value stays: peers of another mesh may have this trust domain.
+        _ if list.denies() => format!("add the same for {}", missed.join(", ")),
         Some(namespace) if !namespace.contains('/') => {
             let own = &mesh.trust_domain;
             format!("write `namespaces: [\"{namespace}\"]` and `trustDomains: [\"{own}\"]` in one source")
@@ -70,11 +73,12 @@ fn principal(value: &str, mesh: &Mesh) -> Option<Remark> {
 
 /// Reports `cluster.local`, unless it is one of the mesh's trust domains. In principals it means the mesh's trust domain;
 /// in trustDomains it means only itself.
-fn trust_domain(value: &str, mesh: &Mesh) -> Option<Remark> {
+fn trust_domain(value: &str, list: &ValueList<'_>, mesh: &Mesh) -> Option<Remark> {
     let is_ours = mesh.trust_domain == value || mesh.aliases.iter().any(|alias| alias == value);
     if value != LOCAL_TRUST_DOMAIN || is_ours {
         return None;
     }
     let message = format!("`{value}` is not one of this mesh's trust domains, and does not stand for them here");
-    Some(Remark::new(message, format!("write `{}`", mesh.trust_domain)))
+    let verb = if list.denies() { "add" } else { "write" };
+    Some(Remark::new(message, format!("{verb} `{}`", mesh.trust_domain)))
 }

@@ -39,5 +39,5 @@ fn check(value: &str, list: &ValueList<'_>, context: &LintContext) -> Option<Rem
     } else {
         return None;
     };
-    Some(Remark::new(format!("`{value}` has no trust domain, so it is no peer's identity"), hint))
+    Some(Remark::new(format!("`{value}` has no trust domain, so it is no peer's identity"), list.correct(hint)))
 }

@@ -70,6 +70,6 @@ fn check(value: &str, list: &ValueList<'_>, _: &LintContext) -> Option<Remark> {
         format!(
             "`{value}` is split at its last slash, inside `{scheme}//`: it asks for the issuer `{issuer}`, which none has"
         ),
-        format!("write `{scheme}//{whole}/*` for every subject of that issuer"),
+        list.correct(format!("write `{scheme}//{whole}/*` for every subject of that issuer")),
     ))
 }

@@ -34,6 +34,6 @@ fn check(value: &str, list: &ValueList<'_>, _: &LintContext) -> Option<Remark> {
     let without = value.strip_prefix(SCHEME)?;
     Some(Remark::new(
         format!("`{value}` is compared as `{SCHEME}{value}`, which nobody is called"),
-        format!("write `{without}`"),
+        list.correct(format!("write `{without}`")),
     ))
 }

@@ -1,7 +1,7 @@
 //! MA010. A selector that matches none of the given workloads.
 
 use mesh_authz::diagnostic::{Segment, suggestion};
-use mesh_authz::policy::Target;
+use mesh_authz::policy::{Action, AuthorizationPolicy, Target};
 
 use super::other_resources::{Workloads, selector_path, workloads};
 use super::{Check, Input, Lint, Reporter};
@@ -84,15 +84,15 @@ fn selector(input: &Input<'_>, resource: &LoadedPolicy, workloads: &Workloads, r
     let mut path = selector_path();
     let Some((key, value)) = wanted.iter().find(lacking) else {
         let message = "no workload in reach carries all of these labels".to_owned();
-        reporter.report(&LINT, resource, path, message, "split the policy, or correct a label");
+        reporter.report(&LINT, resource, path, message, correct(policy, "split the policy, or correct a label."));
         return;
     };
     let carried = || in_reach().flat_map(|labels| labels.iter());
     let values = carried().filter(|(other, _)| other == key).map(|(_, value)| value.as_str());
     let keys = carried().map(|(key, _)| key.as_str());
     let hint = match (suggestion(value, values.clone()), suggestion(key, keys)) {
-        (Some(near), _) => format!("did you mean `{near}`?"),
-        (None, Some(near)) if near != key => format!("did you mean the label `{near}`?"),
+        (Some(near), _) => correct(policy, &format!("did you mean `{near}`?")),
+        (None, Some(near)) if near != key => correct(policy, &format!("did you mean the label `{near}`?")),
         _ => match values.clone().next() {
             Some(other) => format!("a workload in reach has `{key}: {other}`"),
             None => format!("no workload in namespace `{}` has a label `{key}`", policy.name.namespace),
@@ -100,4 +100,12 @@ fn selector(input: &Input<'_>, resource: &LoadedPolicy, workloads: &Workloads, r
     };
     path.0.push(Segment::Field(key.clone()));
     reporter.report(&LINT, resource, path, format!("no workload in the input carries `{key}: {value}`"), hint);
+}
+
+/// The advice to correct a selector. An ALLOW policy on one more workload lets its requests pass there.
+fn correct(policy: &AuthorizationPolicy, advice: &str) -> String {
+    match policy.action {
+        Action::Allow => format!("{advice} What the policy allows then passes there"),
+        Action::Deny | Action::Audit | Action::Custom => advice.to_owned(),
+    }
 }

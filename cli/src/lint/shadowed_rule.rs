@@ -66,12 +66,17 @@ fn shadowed(rules: &Rules<'_>, input: &Input<'_>, reporter: &mut Reporter) {
     };
     for (narrow, wide) in rules.covering(rules, input.context, shadows, is_left_over) {
         let name = name(wide.rule);
+        let hint = match rules.action {
+            Action::Allow => format!("remove this rule, or narrow {name}"),
+            // Whoever narrows the other rule opens something.
+            Action::Deny | Action::Audit | Action::Custom => "remove this rule".to_owned(),
+        };
         reporter.report_related(
             &LINT,
             narrow.resource,
             rule_path(narrow.rule.id().index),
             format!("{name} {does} all that this rule {does}: this one changes no decision"),
-            format!("remove this rule, or narrow {name}"),
+            hint,
             Related::new(wide.resource, &rule_path(wide.rule.id().index), "the wider rule"),
         );
     }

@@ -79,7 +79,8 @@ fn check(input: &Input<'_>, reporter: &mut Reporter) {
             ),
             (false, _) => (
                 "whatever this rule matches",
-                "remove this ALLOW rule, which changes nothing; only if these requests are to pass, narrow the DENY",
+                "remove this ALLOW rule, but keep the policy even if it has no other rule: an ALLOW policy without rules refuses \
+                 what nothing allows; only if these requests are to pass, narrow the DENY",
             ),
         };
         reporter.report_related(

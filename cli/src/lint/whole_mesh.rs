@@ -44,7 +44,8 @@ fn check(policy: &PolicyView<'_>, context: &LintContext, reporter: &mut Reporter
                 "in the root namespace and without a selector, this {} is for every workload of the mesh",
                 policy.policy().action
             ),
-            "add a selector, or say that it is meant with the annotation `mesh-authz/allow: MA023`",
+            "say that it is meant with the annotation `mesh-authz/allow: MA023`; or add a selector, and then no other workload has this \
+             policy",
         );
     }
 }
