@@ -1,9 +1,15 @@
 //! Envoy, as the filter sees it: the only file with host calls.
 //!
-//! The SDK runs the contexts. The calls are declared here by hand, for three reasons:
-//! - If Envoy answers with an unexpected status, the SDK's calls panic, and a panic is an outage.
+//! The SDK has the entry point, the version of the ABI, and the memory that Envoy asks for. Calls and callbacks are declared here
+//! by hand, for these reasons:
+//! - If Envoy answers with an unexpected status, the SDK's calls panic, and a panic is an outage. Its callbacks panic if they do
+//!   not know the context.
 //! - The SDK's local response has no parameter for the response code details.
 //! - The SDK does not know all of Envoy's log levels.
+//! - The SDK's contexts bring methods for everything that a filter could do: a tenth of the module.
+//!
+//! A dependency exports its own callbacks, and the linker allows no second function of one name. So the callbacks have the prefix
+//! `mesh_authz_on_` here, and the build gives them the names that Envoy knows (`tools/strip-exports`).
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -12,8 +18,6 @@ use std::rc::Rc;
 
 use fnv::FnvBuildHasher;
 use log::{Level, LevelFilter, Log, Metadata, Record, error};
-use proxy_wasm::traits::{Context, HttpContext, RootContext};
-use proxy_wasm::types::{Action, ContextType};
 
 use super::in_force::{InForce, Registry};
 use super::telemetry::metrics::{ConfigSummary, Metric, MetricKind, Metrics};
@@ -24,11 +28,9 @@ use crate::request::Lookup;
 proxy_wasm::main! {{
     // This fails only if other code in the module has already set a logger.
     if log::set_logger(&EnvoyLogger).is_ok() {
-        // Not `Trace`, because the SDK traces every callback.
         log::set_max_level(LevelFilter::Debug);
     }
     std::panic::set_hook(Box::new(|panic| write_log(CRITICAL, &panic.to_string())));
-    proxy_wasm::set_root_context(|_| Box::new(Instance::Root(Root::default())));
 }}
 
 #[link(wasm_import_module = "env")]
@@ -89,6 +91,8 @@ const HTTP_REQUEST_HEADERS: u32 = 0;
 const PLUGIN_CONFIGURATION: u32 = 7;
 /// The side of a connection on which the client is.
 const DOWNSTREAM: u32 = 2;
+/// The answer to a callback that lets Envoy go on.
+const CONTINUE: u32 = 0;
 /// The answer to a callback that keeps Envoy from going on.
 const PAUSE: u32 = 1;
 /// Envoy's most severe log level. The crate `log` does not have it.
@@ -99,6 +103,10 @@ const NO_GRPC_STATUS: i32 = -1;
 const COUNTERS_EVERY: u32 = 1_000;
 
 thread_local! {
+    /// What Envoy has created, by number.
+    static CONTEXTS: RefCell<HashMap<u32, Context, FnvBuildHasher>> =
+        const { RefCell::new(HashMap::with_hasher(FnvBuildHasher::new())) };
+
     /// The metrics of the virtual machine, by name. If a metric is defined again, Envoy gives it a new number, and
     /// keeps all numbers. So each name is defined only once.
     static METRICS: RefCell<HashMap<Box<str>, Metric, FnvBuildHasher>> =
@@ -216,68 +224,102 @@ impl Drop for Root {
     }
 }
 
-/// What Envoy keeps for a filter, or for a request. It is one type, because the module would otherwise have the SDK's many
-/// callbacks for every type.
-enum Instance {
+/// What Envoy calls a context: a filter, or a request that a filter decides about.
+enum Context {
     Root(Root),
-    /// One request. The plugin decides it or, if there is none, it is refused with these response code details.
+    /// The plugin decides the request or, if there is none, it is refused with these response code details.
     Stream(Result<Rc<Plugin>, &'static str>),
 }
 
-impl Context for Instance {}
-
-impl RootContext for Instance {
-    fn on_configure(&mut self, _size: usize) -> bool {
-        let Self::Root(root) = self else { return false };
-        if let Lookup::Value(name) = Envoy.property("plugin_name") {
-            root.name = String::from_utf8(name).unwrap_or_default();
-        }
-        if root.configure() == Err(OnInvalid::Fail) {
-            return false;
-        }
-        // SAFETY: the call takes only a number.
-        let status = unsafe { proxy_set_tick_period_milliseconds(COUNTERS_EVERY) };
-        if status != STATUS_OK {
-            error!("Envoy sets no timer, and counters will not move: status {status}");
-        }
-        true
+impl Context {
+    /// Keeps the context under this number. What was there goes: it makes calls of its own, so nothing is borrowed then.
+    fn keep(self, number: u32) {
+        let _before = CONTEXTS.with_borrow_mut(|contexts| contexts.insert(number, self));
     }
 
-    fn on_tick(&mut self) {
-        if let Self::Root(root) = self {
+    /// Takes the context with this number away.
+    fn take(number: u32) -> Option<Self> {
+        CONTEXTS.with_borrow_mut(|contexts| contexts.remove(&number))
+    }
+}
+
+/// The virtual machine starts. It has no configuration of its own.
+#[unsafe(export_name = "mesh_authz_on_vm_start")]
+extern "C" fn on_vm_start(_root: u32, _size: usize) -> u32 {
+    1
+}
+
+/// Envoy creates a filter, or with `root` a request of that filter.
+#[unsafe(export_name = "mesh_authz_on_context_create")]
+extern "C" fn on_context_create(number: u32, root: u32) {
+    let context = if root == 0 {
+        Context::Root(Root::default())
+    } else {
+        Context::Stream(CONTEXTS.with_borrow(|contexts| match contexts.get(&root) {
+            Some(Context::Root(root)) => root.plugin(),
+            Some(Context::Stream(_)) | None => Err("mesh_authz_unknown_context"),
+        }))
+    };
+    context.keep(number);
+}
+
+/// Envoy gives a filter its configuration. The answer is whether the filter can be used.
+#[unsafe(export_name = "mesh_authz_on_configure")]
+extern "C" fn on_configure(number: u32, _size: usize) -> u32 {
+    let Some(Context::Root(mut root)) = Context::take(number) else { return 0 };
+    if let Lookup::Value(name) = Envoy.property("plugin_name") {
+        root.name = String::from_utf8(name).unwrap_or_default();
+    }
+    let result = root.configure();
+    Context::Root(root).keep(number);
+    if result == Err(OnInvalid::Fail) {
+        return 0;
+    }
+    // SAFETY: the call takes only a number.
+    let status = unsafe { proxy_set_tick_period_milliseconds(COUNTERS_EVERY) };
+    if status != STATUS_OK {
+        error!("Envoy sets no timer, and counters will not move: status {status}");
+    }
+    1
+}
+
+/// The timer of a filter.
+#[unsafe(export_name = "mesh_authz_on_tick")]
+extern "C" fn on_tick(number: u32) {
+    CONTEXTS.with_borrow(|contexts| {
+        if let Some(Context::Root(root)) = contexts.get(&number) {
             root.report_metrics();
         }
-    }
-
-    fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
-        let Self::Root(root) = self else { return None };
-        Some(Box::new(Self::Stream(root.plugin())))
-    }
-
-    fn get_type(&self) -> Option<ContextType> {
-        Some(ContextType::HttpContext)
-    }
+    });
 }
 
-impl HttpContext for Instance {
-    fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
-        let Self::Stream(plugin) = self else { return Action::Pause };
-        let status = match plugin {
-            Ok(plugin) => plugin.on_request(&Envoy),
-            Err(details) => {
-                Envoy.respond(&DenyResponse::default().into(), details);
-                FilterStatus::Answered
-            }
-        };
-        match status {
-            FilterStatus::Continue => Action::Continue,
-            FilterStatus::Answered => Action::Pause,
+/// The headers of a request have come.
+#[unsafe(export_name = "mesh_authz_on_request_headers")]
+extern "C" fn on_request_headers(number: u32, _count: usize, _is_last: u32) -> u32 {
+    let plugin = CONTEXTS.with_borrow(|contexts| match contexts.get(&number) {
+        Some(Context::Stream(plugin)) => plugin.clone(),
+        Some(Context::Root(_)) | None => Err("mesh_authz_unknown_context"),
+    });
+    let status = match plugin {
+        Ok(plugin) => plugin.on_request(&Envoy),
+        Err(details) => {
+            Envoy.respond(&DenyResponse::default().into(), details);
+            FilterStatus::Answered
         }
+    };
+    match status {
+        FilterStatus::Continue => CONTINUE,
+        FilterStatus::Answered => PAUSE,
     }
 }
 
-// The filter decides about HTTP requests. In a network filter chain it must not let connections through undecided, and the
-// SDK's own callbacks would: the build replaces them by these.
+/// Envoy no longer needs a filter, or a request.
+#[unsafe(export_name = "mesh_authz_on_delete")]
+extern "C" fn on_delete(number: u32) {
+    drop(Context::take(number));
+}
+
+// The filter decides about HTTP requests. In a network filter chain it must not let connections through undecided.
 
 /// Closes every connection of a network filter chain.
 #[unsafe(export_name = "mesh_authz_on_new_connection")]

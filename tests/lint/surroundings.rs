@@ -46,11 +46,11 @@ fn selectors_are_held_against_workloads() {
 
 #[test]
 fn the_hint_names_the_label_that_is_near() {
+    const THEN: &str = "What the policy allows then passes there";
     let hint = |policy: &str, labels: &str| {
         let text = selecting("shop", policy) + &deployment("shop", labels);
         crate::findings(&text, &one_spelling())[0].diagnostic.hint.clone().unwrap()
     };
-    const THEN: &str = "What the policy allows then passes there";
     assert_eq!(hint("{ app: bakend }", "{ app: backend }"), format!("did you mean `backend`? {THEN}"));
     assert_eq!(hint("{ ap: backend }", "{ app: backend }"), format!("did you mean the label `app`? {THEN}"));
     assert_eq!(hint("{ app: cart }", "{ app: backend }"), "a workload in reach has `app: backend`");

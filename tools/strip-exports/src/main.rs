@@ -6,14 +6,17 @@
 //!
 //! This step keeps the exports that the filter needs, and makes sure that none of them is missing.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::env;
 use std::fs;
 
 use anyhow::{Context, Result, bail, ensure};
 use walrus::{Module, passes};
 
-/// The exports that Envoy needs from a filter that looks at request headers and at nothing else.
+/// The exports that every filter needs.
+const KEPT: [&str; 4] = ["_initialize", "memory", "proxy_abi_version_0_2_1", "proxy_on_memory_allocate"];
+
+/// The callbacks that Envoy makes to a filter that looks at request headers and at nothing else, without the prefix `proxy_on_`.
 ///
 /// Two callbacks are left out, with the same effect as the SDK's own ones:
 /// - Without `proxy_on_done`, a context may go at once.
@@ -22,26 +25,13 @@ use walrus::{Module, passes};
 /// Two callbacks are kept for these reasons:
 /// - In `proxy_on_delete`, contexts are dropped.
 /// - In `proxy_on_tick`, counters are reported.
-const KEPT: [&str; 10] = [
-    "_initialize",
-    "memory",
-    "proxy_abi_version_0_2_1",
-    "proxy_on_configure",
-    "proxy_on_context_create",
-    "proxy_on_delete",
-    "proxy_on_memory_allocate",
-    "proxy_on_request_headers",
-    "proxy_on_tick",
-    "proxy_on_vm_start",
-];
+const CALLBACKS: [&str; 6] = ["configure", "context_create", "delete", "request_headers", "tick", "vm_start"];
 
-/// Exports that replace callbacks of the SDK, whose names they get. A dependency exports its own; the linker allows no second
-/// function of one name.
-const REPLACEMENTS: [(&str, &str); 3] = [
-    ("mesh_authz_on_new_connection", "proxy_on_new_connection"),
-    ("mesh_authz_on_downstream_data", "proxy_on_downstream_data"),
-    ("mesh_authz_on_upstream_data", "proxy_on_upstream_data"),
-];
+/// The callbacks in a network filter chain.
+const CALLBACKS_OF_CONNECTIONS: [&str; 3] = ["new_connection", "downstream_data", "upstream_data"];
+
+/// The prefix of the callbacks that a filter exports itself. Without this, they are those of the SDK.
+const OWN: &str = "mesh_authz_on_";
 
 fn main() -> Result<()> {
     let arguments: Vec<_> = env::args_os().skip(1).collect();
@@ -57,18 +47,24 @@ fn main() -> Result<()> {
 
 fn strip(wasm: &[u8]) -> Result<Vec<u8>> {
     let mut module = Module::from_buffer(wasm)?;
-    let exported: HashSet<_> = module.exports.iter().map(|export| export.name.clone()).collect();
-    let missing: Vec<_> = KEPT.into_iter().filter(|name| !exported.contains(*name)).collect();
+    let exported: HashMap<_, _> = module.exports.iter().map(|export| (export.name.clone(), export.item)).collect();
+    let has_own = exported.keys().any(|name| name.starts_with(OWN));
+    let mut wanted: Vec<_> = KEPT.into_iter().map(|name| (name.to_owned(), name.to_owned())).collect();
+    let own = if has_own { OWN } else { "proxy_on_" };
+    wanted.extend(CALLBACKS.map(|name| (format!("{own}{name}"), format!("proxy_on_{name}"))));
+    if has_own {
+        wanted.extend(CALLBACKS_OF_CONNECTIONS.map(|name| (format!("{own}{name}"), format!("proxy_on_{name}"))));
+    }
+    let missing: Vec<_> =
+        wanted.iter().map(|(from, _)| from.as_str()).filter(|from| !exported.contains_key(*from)).collect();
     ensure!(missing.is_empty(), "the module does not export {}", missing.join(", "));
-    let replacements: Vec<_> = REPLACEMENTS
-        .into_iter()
-        .filter_map(|(from, to)| Some((to, module.exports.iter().find(|export| export.name == from)?.item)))
-        .collect();
-    for name in exported.iter().filter(|name| !KEPT.contains(&name.as_str())) {
+    for name in exported.keys() {
         module.exports.remove(name)?;
     }
-    for (name, item) in replacements {
-        module.exports.add(name, item);
+    for (from, to) in wanted {
+        if let Some(item) = exported.get(&from) {
+            module.exports.add(&to, *item);
+        }
     }
     passes::gc::run(&mut module);
     Ok(module.emit_wasm())
