@@ -2,10 +2,9 @@
 //!
 //! `make bench` runs it, and `cargo bench --bench engine -- 'decide/realistic mix'` runs a part of it. The policies and
 //! requests are those of the comparison in Envoy ([`mix`]). Here a request is in memory, so the time includes nothing
-//! of a host. [`worst`] has the requests that take the most time. `QUICK=1` measures for a shorter time.
+//! of a host. `QUICK=1` measures for a shorter time.
 
 mod mix;
-mod worst;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::env;
@@ -120,7 +119,7 @@ fn subjects() -> Result<Vec<Subject>> {
             subjects.push(Subject::new(&set, rules)?);
         }
     }
-    for set in worst::requests(WORST_RULES) {
+    for set in mix::worst::worst(WORST_RULES) {
         subjects.push(Subject::new(&set, WORST_RULES)?);
     }
     Ok(subjects)
@@ -175,7 +174,7 @@ fn plugin_config(set: &Set) -> String {
 }
 
 fn read(json: &str) -> Result<PluginConfig> {
-    PluginConfig::read(json.as_bytes(), &NodeMetadata::default()).map_err(|errors| anyhow!("{errors:?}"))
+    PluginConfig::read(json.as_bytes(), &NodeMetadata::default()).map_err(|errors| anyhow!("{:?}", errors.first()))
 }
 
 fn engine(config: &PluginConfig) -> Engine {

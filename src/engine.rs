@@ -5,19 +5,21 @@
 //! | `compile` | turns the rules of a policy into tests; each test knows whether a match permits or denies | load |
 //! | `index` | stores rules under the values that they require; finds the rules that a request could match | load, request |
 //! | `evaluate` | evaluates one rule for one request | request |
+//! | `many` | remembers what is long or many in a request | request |
 //! | [`decision`] | defines the types of a decision | request |
 //! | [`explain`] | says why rules do not match | request |
 //! | `peers` | a set of peers, named as in `principals` | load, request |
 //!
 //! [`Engine::decide`] looks for the first matching rule of one action after another, until the decision is made. It cannot
-//! fail and cannot panic. It allocates memory only to look up a path that is not UTF-8 among templates, for a long path, for a large token, and for an
-//! odd form of a host.
+//! fail and cannot panic. It allocates memory only to look up a path that is not UTF-8 among templates, for a long path, for
+//! a large token, for many headers, and for an odd form of a host.
 
 pub(crate) mod compile;
 pub mod decision;
 pub(crate) mod evaluate;
 pub mod explain;
 pub(crate) mod index;
+mod many;
 mod peers;
 
 use std::borrow::Borrow;
@@ -144,7 +146,11 @@ impl Engine {
     /// Decides one request.
     #[must_use]
     pub fn decide<A: Attributes>(&self, attributes: &A) -> Decision<'_> {
-        let evaluation = &Evaluation::new(attributes);
+        self.decide_in(&Evaluation::new(attributes))
+    }
+
+    /// Like [`Self::decide`], for a request about which more will be asked.
+    pub(crate) fn decide_in<'e: 'r, 'r, A: Attributes>(&'e self, evaluation: &Evaluation<'r, A>) -> Decision<'e> {
         let audited = self.audit.index.first_match(evaluation).rule;
         let dry_run = DryRun {
             deny: self.dry_run_deny.dry_run(evaluation, Verdict::Deny, Verdict::Allow),
@@ -154,7 +160,7 @@ impl Engine {
         Decision { outcome, dry_run, audited, unreadable }
     }
 
-    fn combine<A: Attributes>(&self, evaluation: &Evaluation<'_, A>) -> (Outcome<'_>, Option<Origin>) {
+    fn combine<'e: 'r, 'r, A: Attributes>(&'e self, evaluation: &Evaluation<'r, A>) -> (Outcome<'e>, Option<Origin>) {
         use Outcome::{Allowed, Denied};
 
         let custom = self.custom.index.first_match(evaluation);
@@ -195,12 +201,12 @@ impl Engine {
 }
 
 impl RuleSet {
-    fn dry_run<A: Attributes>(
-        &self,
-        evaluation: &Evaluation<'_, A>,
+    fn dry_run<'e: 'r, 'r, A: Attributes>(
+        &'e self,
+        evaluation: &Evaluation<'r, A>,
         on_match: Verdict,
         otherwise: Verdict,
-    ) -> Option<DryRunResult<'_>> {
+    ) -> Option<DryRunResult<'e>> {
         if self.policy_count == 0 {
             return None;
         }

@@ -23,6 +23,7 @@ use self::telemetry::metrics::{ConfigSummary, Counters, Metrics};
 use self::telemetry::{filter_state, log_line};
 use crate::config::{DebugHeader, DecisionLog, DenyResponse, NodeMetadata, Paths, PluginConfig, StoredDecisions};
 use crate::diagnostic::Diagnostic;
+use crate::engine::evaluate::Evaluation;
 use crate::engine::explain::NearMiss;
 use crate::engine::{Decision, DenyReason, Engine, Outcome, Peers, Verdict};
 use crate::policy::scope::{Scope, scope};
@@ -179,7 +180,8 @@ impl Plugin {
     /// Decides one request. If the request is refused, answers it.
     pub fn on_request(&self, host: &(impl Host + Telemetry)) -> FilterStatus {
         let attributes = HostAttributes::new(host, self.sources);
-        let mut decision = self.engine.decide(&attributes);
+        let evaluation = Evaluation::new(&attributes);
+        let mut decision = self.engine.decide_in(&evaluation);
         if self.paths.finds(&attributes) {
             self.counters.count_unnormalized_path();
             if self.paths.paths == Paths::Strict {
@@ -188,7 +190,7 @@ impl Plugin {
         }
         self.counters.count(&decision);
         if let Some(suppressed) = self.log.admits(decision.outcome.verdict(), host) {
-            let nearest = self.nearest_miss(&decision, &attributes, host);
+            let nearest = self.nearest_miss(&decision, &evaluation, host);
             info!("{}", log_line::decision(&decision, nearest, suppressed, &attributes));
         }
         let mut room = self.room.take();
@@ -200,7 +202,7 @@ impl Plugin {
         let status = match decision.outcome.verdict() {
             Verdict::Allow => FilterStatus::Continue,
             Verdict::Deny => {
-                let debugged = self.debugged(&decision, &attributes, host);
+                let debugged = self.debugged(&decision, &evaluation, host);
                 room.clear();
                 write_response_code_details(&decision, &mut room);
                 host.respond(debugged.as_ref().unwrap_or(&self.refusal), &room);
@@ -223,13 +225,18 @@ impl Plugin {
     }
 
     /// The refusal with the header that explains it. `None` if the peer may not see the header.
-    fn debugged(&self, decision: &Decision<'_>, attributes: &impl Attributes, host: &impl Telemetry) -> Option<Reply> {
+    fn debugged<'p: 'r, 'r, A: Attributes>(
+        &'p self,
+        decision: &Decision<'_>,
+        evaluation: &Evaluation<'r, A>,
+        host: &impl Telemetry,
+    ) -> Option<Reply> {
         let Debugging { name, peers, headers } = self.debugging.as_ref()?;
-        if !peers.include_peer_of(attributes) {
+        if !peers.include_peer_of(evaluation.attributes()) {
             return None;
         }
         let mut value = String::new();
-        filter_state::write(&mut value, decision, self.nearest_miss(decision, attributes, host));
+        filter_state::write(&mut value, decision, self.nearest_miss(decision, evaluation, host));
         let mut headers = headers.clone();
         headers.push((name.clone(), value));
         Some(Reply { headers: Headers::encode(&headers), ..self.refusal.clone() })
@@ -237,12 +244,12 @@ impl Plugin {
 
     /// The ALLOW rule that came nearest to matching. `None` unless the request was refused because no ALLOW policy
     /// matched. Also `None` if such searches have taken too much time lately.
-    fn nearest_miss(
-        &self,
+    fn nearest_miss<'p: 'r, 'r, A: Attributes>(
+        &'p self,
         decision: &Decision<'_>,
-        attributes: &impl Attributes,
+        evaluation: &Evaluation<'r, A>,
         host: &impl Telemetry,
-    ) -> Option<NearMiss<'_>> {
+    ) -> Option<NearMiss<'p>> {
         /// The longest time that a search takes, in nanoseconds. The time is measured, because it depends on the request.
         const LONGEST_SEARCH: u64 = 500_000;
         if decision.outcome != Outcome::Denied(DenyReason::NoAllowMatched) {
@@ -253,7 +260,7 @@ impl Plugin {
             return None;
         }
         let has_time = || host.now().saturating_sub(begin) < LONGEST_SEARCH;
-        let nearest = self.engine.nearest_miss(attributes, has_time);
+        let nearest = self.engine.nearest_miss_in(evaluation, has_time);
         self.log.searches.charge(begin, host.now());
         nearest
     }

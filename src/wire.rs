@@ -34,14 +34,13 @@ impl<'a> Fields<'a> {
     }
 
     fn field(&mut self) -> Result<(u32, Field<'a>), Malformed> {
-        let (number, wire_type) = decode_key(&mut self.0).map_err(|_| Malformed)?;
+        let (number, wire_type) = self.key()?;
         let field = match wire_type {
-            WireType::Varint => Field::Varint(decode_varint(&mut self.0).map_err(|_| Malformed)?),
+            WireType::Varint => Field::Varint(self.varint()?),
             WireType::SixtyFourBit => Field::Fixed64(self.chunk()?),
             WireType::ThirtyTwoBit => Field::Fixed32(self.chunk()?),
             WireType::LengthDelimited => {
-                let length = decode_varint(&mut self.0).map_err(|_| Malformed)?;
-                let length = usize::try_from(length).map_err(|_| Malformed)?;
+                let length = usize::try_from(self.varint()?).map_err(|_| Malformed)?;
                 let (bytes, rest) = self.0.split_at_checked(length).ok_or(Malformed)?;
                 self.0 = rest;
                 Field::Bytes(bytes)
@@ -49,6 +48,27 @@ impl<'a> Fields<'a> {
             WireType::StartGroup | WireType::EndGroup => return Err(Malformed),
         };
         Ok((number, field))
+    }
+
+    fn key(&mut self) -> Result<(u32, WireType), Malformed> {
+        match self.0 {
+            // Most keys are one byte. A message can have tens of thousands of them.
+            [key @ 8..=0x7f, rest @ ..] => {
+                self.0 = rest;
+                Ok((u32::from(key >> 3), WireType::try_from(u64::from(key & 7)).map_err(|_| Malformed)?))
+            }
+            _ => decode_key(&mut self.0).map_err(|_| Malformed),
+        }
+    }
+
+    fn varint(&mut self) -> Result<u64, Malformed> {
+        match self.0 {
+            [number @ ..=0x7f, rest @ ..] => {
+                self.0 = rest;
+                Ok(u64::from(*number))
+            }
+            _ => decode_varint(&mut self.0).map_err(|_| Malformed),
+        }
     }
 
     fn chunk<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {

@@ -3,9 +3,14 @@
 use std::fmt;
 
 use anyhow::{Result, anyhow};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use mesh_authz::config::{NodeMetadata, PluginConfig};
+use mesh_authz::document;
+use mesh_authz::request::owned::encode_value;
 use mesh_authz_cli::render::rbac::{self, Traffic};
 use serde_json::{Value, json};
+use testbed::Issuer;
 
 use crate::mix::Set;
 
@@ -67,10 +72,10 @@ impl Contestant {
 impl Case {
     /// The filters of the case's listener, in order. `listener` is also the name of the Wasm VM, so that no VM is
     /// shared.
-    pub fn filters(&self, listener: &str) -> Result<Vec<Value>> {
+    pub fn filters(&self, listener: &str, claims: &Claims) -> Result<Vec<Value>> {
         let mut filters = match self.contestant {
-            Contestant::Bare => vec![claims()],
-            _ => helpers(),
+            Contestant::Bare => vec![claims.filter()],
+            _ => helpers(claims),
         };
         match self.contestant {
             Contestant::NoFilter | Contestant::Bare => {}
@@ -102,7 +107,7 @@ impl Case {
 }
 
 /// The filters that every listener has before the filter that decides. So two listeners differ only in the decision.
-pub fn helpers() -> Vec<Value> {
+pub fn helpers(claims: &Claims) -> Vec<Value> {
     let set = |key: &str, format: &str| {
         json!({
             "object_key": key,
@@ -115,11 +120,49 @@ pub fn helpers() -> Vec<Value> {
         set("mesh_authz.source_ip", "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"),
         set("mesh_authz.peer_uris", "%DOWNSTREAM_PEER_URI_SAN%"),
     ] });
-    vec![claims(), http_filter("set_filter_state", "set_filter_state.v3.Config", filter_state)]
+    vec![claims.filter(), http_filter("set_filter_state", "set_filter_state.v3.Config", filter_state)]
 }
 
-/// Replaces `jwt_authn`: it takes the claims from a header, without a signature to verify.
-fn claims() -> Value {
+/// How a request carries its claims.
+pub enum Claims {
+    /// In a header, without a signature. A filter takes them from there, and costs little.
+    Header,
+    /// In a token of this issuer, which `jwt_authn` verifies. Envoy takes no more than 8 KiB of claims from a header.
+    Token(Box<Issuer>),
+}
+
+impl Claims {
+    /// The filter that makes dynamic metadata of the claims.
+    fn filter(&self) -> Value {
+        match self {
+            Self::Header => claims_from_header(),
+            Self::Token(issuer) => verified_claims(issuer),
+        }
+    }
+
+    /// The header with these claims.
+    pub fn header(&self, claims: &Value) -> Result<(&'static str, String)> {
+        Ok(match self {
+            Self::Header => {
+                let claims = document::from_json(claims.to_string().as_bytes()).map_err(|error| anyhow!("{error}"))?;
+                ("x-claims", BASE64_STANDARD.encode(encode_value(&claims)))
+            }
+            Self::Token(issuer) => ("authorization", format!("Bearer {}", issuer.token(claims)?)),
+        })
+    }
+}
+
+fn verified_claims(issuer: &Issuer) -> Value {
+    let provider = json!({ "local_jwks": { "inline_string": issuer.jwks() }, "payload_in_metadata": "payload" });
+    let requirements = json!([{ "provider_name": "issuer" }, { "allow_missing": {} }]);
+    let config = json!({
+        "providers": { "issuer": provider },
+        "rules": [{ "match": { "prefix": "/" }, "requires": { "requires_any": { "requirements": requirements } } }],
+    });
+    http_filter("jwt_authn", "jwt_authn.v3.JwtAuthentication", config)
+}
+
+fn claims_from_header() -> Value {
     let rule = json!({
         "header": "x-claims",
         "on_header_present": {

@@ -3,13 +3,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 
-use anyhow::{Context as _, Result, anyhow, ensure};
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
-use mesh_authz::document;
-use mesh_authz::request::owned::encode_value;
+use anyhow::{Context as _, Result, ensure};
 use testbed::{Authority, Certified, Client, Connection, Request, Tls};
 
+use crate::contestant::Claims;
 use crate::mix::{Call, ORDINARY_HEADERS};
 
 /// The number of requests that are under way at a time, each on its own connection. With only one, Envoy would sleep
@@ -65,9 +62,8 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Encodes a call as bytes. The claims are in a header, from which a filter before the measured one takes them: see
-    /// [`crate::contestant::helpers`].
-    pub fn new(call: &Call) -> Result<Self> {
+    /// Encodes a call as bytes.
+    pub fn new(call: &Call, claims: &Claims) -> Result<Self> {
         let mut request = Request::new(call.method, &call.path).host("backend.example.com");
         for (name, value) in ORDINARY_HEADERS {
             request = request.header(name, value);
@@ -75,12 +71,17 @@ impl Prepared {
         for (name, value) in &call.headers {
             request = request.header(name, value);
         }
-        if let Some(claims) = &call.claims {
-            let claims = document::from_json(claims.to_string().as_bytes()).map_err(|error| anyhow!("{error}"))?;
-            request = request.header("x-claims", BASE64_STANDARD.encode(encode_value(&claims)));
+        if let Some(found) = &call.claims {
+            let (name, value) = claims.header(found)?;
+            request = request.header(name, value);
         }
         let identity = (call.principal.clone(), call.source_ip);
         Ok(Self { identity, method: call.method, bytes: request.to_bytes() })
+    }
+
+    /// The principal of the sender.
+    pub fn principal(&self) -> &str {
+        &self.identity.0
     }
 }
 
@@ -146,7 +147,7 @@ impl Lanes {
                     response.status,
                     request.identity.0,
                     request.identity.1,
-                    String::from_utf8_lossy(&request.bytes)
+                    String::from_utf8_lossy(request.bytes.get(..300).unwrap_or(&request.bytes))
                 );
                 self.lanes.push_back(lane);
             }

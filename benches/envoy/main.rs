@@ -9,12 +9,14 @@
 //! | [`contestant`] | says which filters a listener has |
 //! | [`mix`] | says which requests a listener gets |
 //! | [`station`] | starts Envoy and keeps the connections |
-//! | [`rounds`] | measures |
+//! | [`rounds`] | measures the CPU time of requests |
+//! | [`beside`] | measures how long ordinary requests wait beside the worst ones |
 //! | [`report`], [`plot`] | show the results |
 
 #[path = "../mix/mod.rs"]
 mod mix;
 
+mod beside;
 mod contestant;
 mod lanes;
 mod machine;
@@ -30,8 +32,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use testbed::Issuer;
 
-use self::contestant::{Case, Contestant};
+use self::contestant::{Case, Claims, Contestant};
 use self::lanes::Connections;
 use self::machine::Machine;
 use self::report::Report;
@@ -41,10 +44,16 @@ use self::station::Rig;
 struct Plan {
     rules: &'static [usize],
     comparison: Duration,
-    /// The numbers of rules of the adversarial sets. If the list is empty, these sets are left out.
+    /// The numbers of rules of the adversarial sets. If the list is empty, these sets are left out, and so are the worst
+    /// requests.
     adversarial_rules: &'static [usize],
     adversarial: Duration,
+    worst: Duration,
+    beside: Duration,
 }
+
+/// The number of rules that the worst requests meet.
+const WORST_RULES: usize = 2_000;
 
 impl Plan {
     /// Reads the plan from the environment. `QUICK=1` leaves out every second number of rules and the adversarial sets.
@@ -57,11 +66,15 @@ impl Plan {
             comparison: Duration::from_secs(240),
             adversarial_rules: &[1_000, 10_000],
             adversarial: Duration::from_secs(90),
+            worst: Duration::from_secs(60),
+            beside: Duration::from_secs(2),
         };
         if quick {
             plan.rules = &[1, 100, 10_000];
             plan.comparison = Duration::from_secs(50);
             plan.adversarial = Duration::from_secs(30);
+            plan.worst = Duration::from_secs(20);
+            plan.beside = Duration::from_secs(1);
         }
         if quick && !adversarial {
             plan.adversarial_rules = &[];
@@ -96,22 +109,37 @@ impl Plan {
         cases.sort_by_key(|case| case.set.name);
         cases
     }
+
+    fn worst_cases(&self) -> Vec<Case> {
+        if self.adversarial_rules.is_empty() {
+            return Vec::new();
+        }
+        let case = |set| Case { set, rules: WORST_RULES, contestant: Contestant::Logging };
+        mix::worst::worst(WORST_RULES).into_iter().map(case).collect()
+    }
 }
 
 fn main() -> Result<()> {
     let plan = Plan::from_environment();
-    let measure = |cases: Vec<Case>, connections, time| {
+    let measure = |cases: Vec<Case>, connections, claims, time| {
         if cases.is_empty() {
             return Ok(rounds::Outcome::default());
         }
-        let rig = Rig::start(&cases, connections)?;
+        let rig = Rig::start(&cases, connections, claims)?;
         rounds::measure(rig, cases, time)
     };
-    eprintln!("measuring for about {} s", (plan.comparison + plan.adversarial).as_secs());
+    let adversarial = if plan.adversarial_rules.is_empty() {
+        Duration::ZERO
+    } else {
+        plan.adversarial + plan.worst + plan.beside * 3 * u32::try_from(plan.worst_cases().len())?
+    };
+    eprintln!("measuring for about {} s", (plan.comparison + adversarial).as_secs());
     let report = Report {
         machine: Machine::describe()?,
-        comparison: measure(plan.comparison_cases(), Connections::MANY, plan.comparison)?,
-        adversarial: measure(plan.adversarial_cases(), Connections::FEW, plan.adversarial)?,
+        comparison: measure(plan.comparison_cases(), Connections::MANY, Claims::Header, plan.comparison)?,
+        adversarial: measure(plan.adversarial_cases(), Connections::FEW, Claims::Header, plan.adversarial)?,
+        worst: measure(plan.worst_cases(), Connections::FEW, Claims::Token(Box::new(Issuer::new()?)), plan.worst)?,
+        beside: beside::measure(plan.worst_cases(), plan.beside)?,
     };
     print!("{}", report.text());
 

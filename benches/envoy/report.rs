@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use crate::beside::Waited;
 use crate::contestant::Contestant;
 use crate::machine::Machine;
 use crate::rounds::{Costs, Measured, Outcome};
@@ -17,6 +18,10 @@ pub struct Report {
     pub comparison: Outcome,
     /// The results of the adversarial sets. Empty if these were left out.
     pub adversarial: Outcome,
+    /// The results of the worst requests. Empty if these were left out.
+    pub worst: Outcome,
+    /// How long ordinary requests took beside the worst ones. Empty if these were left out.
+    pub beside: Vec<Waited>,
 }
 
 /// One line of the budget: a ratio, what it should be, and what it is. If the ratio was not measured, `is` is `None`.
@@ -58,6 +63,24 @@ impl Report {
         if !results.is_empty() {
             push(&mut text, format_args!("\nAdversarial sets: {rounds} rounds; {requests} requests\n\n"));
             table(&mut text, results, |result| result.set);
+        }
+        let Outcome { results, rounds, requests } = &self.worst;
+        if !results.is_empty() {
+            push(&mut text, format_args!("\nThe worst requests: {rounds} rounds; {requests} requests\n\n"));
+            table(&mut text, results, |result| result.set);
+            push(
+                &mut text,
+                format_args!(
+                    "\nMicroseconds that an ordinary request takes, alone and beside ten of them a second\n\n"
+                ),
+            );
+            for Waited { set, alone, beside } in &self.beside {
+                let [alone, beside] = [alone, beside].map(|Spread { lower, median, upper }| {
+                    let half = format!("[{}, {}]", number(*lower), number(*upper));
+                    format!("{:>8} {half:>19}", number(*median))
+                });
+                push(&mut text, format_args!("{set:28}{alone}{beside}\n"));
+            }
         }
         text.push('\n');
         text
@@ -106,6 +129,8 @@ impl Report {
             "unit": "CPU microseconds a request",
             "comparison": outcome(&self.comparison),
             "adversarial": outcome(&self.adversarial),
+            "worst": outcome(&self.worst),
+            "beside": self.beside.iter().map(waited).collect::<Vec<_>>(),
             "budget": budget,
         })
     }
@@ -138,8 +163,15 @@ fn push(text: &mut String, arguments: std::fmt::Arguments<'_>) {
     let _infallible = text.write_fmt(arguments);
 }
 
+fn waited(Waited { set, alone, beside }: &Waited) -> Value {
+    json!({ "set": set, "unit": "microseconds", "alone": spread(*alone), "beside": spread(*beside) })
+}
+
+fn spread(Spread { lower, median, upper }: Spread) -> Value {
+    json!({ "lower": lower, "median": median, "upper": upper })
+}
+
 fn outcome(Outcome { results, rounds, requests }: &Outcome) -> Value {
-    let spread = |Spread { lower, median, upper }: Spread| json!({ "lower": lower, "median": median, "upper": upper });
     let costs = |costs: &Costs<Spread>| {
         let Costs { allowed, denied, mix } = *costs;
         json!({ "allowed": spread(allowed), "denied": spread(denied), "both": spread(mix) })

@@ -12,7 +12,7 @@ use testbed::bootstrap::{
 };
 use testbed::{Certified, Envoy, StartOptions};
 
-use crate::contestant::{Case, FILTER, NO_OP, helpers};
+use crate::contestant::{Case, Claims, FILTER, NO_OP, helpers};
 use crate::lanes::{Callers, Connections, Lanes, Prepared};
 use crate::mix::Call;
 
@@ -25,6 +25,7 @@ pub struct Rig {
     pub envoy: Envoy,
     callers: Callers,
     connections: Connections,
+    claims: Claims,
 }
 
 /// A case with its requests and its connections.
@@ -35,6 +36,8 @@ pub struct Station {
     pub allowed: Vec<Prepared>,
     /// Requests that no policy allows.
     pub denied: Vec<Prepared>,
+    /// The address of the case's listener.
+    pub address: SocketAddr,
     /// The connections to the case's listener.
     pub with: Lanes,
     /// The connections to the baseline, for the same requests.
@@ -43,13 +46,13 @@ pub struct Station {
 
 impl Rig {
     /// Starts Envoy with a listener for each case and with the baseline's listener.
-    pub fn start(cases: &[Case], connections: Connections) -> Result<Self> {
+    pub fn start(cases: &[Case], connections: Connections, claims: Claims) -> Result<Self> {
         let callers = Callers::new()?;
         let own = callers.authority().server("cluster.local/ns/default/sa/backend")?;
-        let mut listeners = vec![inbound(BASELINE, &helpers(), &callers, &own)];
+        let mut listeners = vec![inbound(BASELINE, &helpers(&claims), &callers, &own)];
         for (index, case) in cases.iter().enumerate() {
             let name = name(index);
-            listeners.push(inbound(&name, &case.filters(&name)?, &callers, &own));
+            listeners.push(inbound(&name, &case.filters(&name, &claims)?, &callers, &own));
         }
         let options = StartOptions {
             // Refused requests are logged at this level, which is Envoy's default.
@@ -59,7 +62,7 @@ impl Rig {
         };
         let options = options.file(FILTER, module(&checkout().join("dist/mesh_authz.wasm"))?);
         let options = options.file(NO_OP, module(&crate::target().join("bench/noop.wasm"))?);
-        Ok(Self { envoy: Envoy::start_with(&bootstrap(&listeners, &[]), &options)?, callers, connections })
+        Ok(Self { envoy: Envoy::start_with(&bootstrap(&listeners, &[]), &options)?, callers, connections, claims })
     }
 
     /// Opens the connections for each case.
@@ -70,17 +73,28 @@ impl Rig {
 
     fn station(&mut self, index: usize, case: Case, baseline: SocketAddr, rng: &mut Rng) -> Result<Station> {
         let mut prepare = |calls: &[Call]| {
-            let mut prepared = calls.iter().map(Prepared::new).collect::<Result<Vec<_>>>()?;
+            let mut prepared = calls.iter().map(|call| self.prepare(call)).collect::<Result<Vec<_>>>()?;
             rng.shuffle(&mut prepared);
             anyhow::Ok(prepared)
         };
         let (mut allowed, denied) = (prepare(&case.set.allowed)?, prepare(&case.set.denied)?);
         let count = allowed.len();
         allowed.extend(denied);
-        let with = Lanes::open(self.envoy.address(&name(index))?, &allowed, self.connections, &mut self.callers)?;
-        let without = Lanes::open(baseline, &allowed, self.connections, &mut self.callers)?;
+        let address = self.envoy.address(&name(index))?;
+        let with = self.open(address, &allowed)?;
+        let without = self.open(baseline, &allowed)?;
         let denied = allowed.split_off(count);
-        Ok(Station { case, allowed, denied, with, without })
+        Ok(Station { case, allowed, denied, address, with, without })
+    }
+
+    /// Prepares a request for being sent.
+    pub fn prepare(&self, call: &Call) -> Result<Prepared> {
+        Prepared::new(call, &self.claims)
+    }
+
+    /// Opens connections to a listener, for the senders of these requests.
+    pub fn open(&mut self, address: SocketAddr, requests: &[Prepared]) -> Result<Lanes> {
+        Lanes::open(address, requests, self.connections, &mut self.callers)
     }
 }
 
@@ -99,6 +113,9 @@ fn inbound(name: &str, filters: &[Value], callers: &Callers, own: &Certified) ->
             ("path_with_escaped_slashes_action", json!("UNESCAPE_AND_FORWARD")),
             ("use_remote_address", json!(true)),
             ("forward_client_cert_details", json!("SANITIZE")),
+            // A token is larger than its claims.
+            ("max_request_headers_kb", json!(96)),
+            ("common_http_protocol_options", json!({ "max_headers_count": 128 })),
         ];
         config.extend(settings.map(|(name, value)| (name.to_owned(), value)));
     }

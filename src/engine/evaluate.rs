@@ -25,11 +25,12 @@ use super::compile::{
     Check, CompiledRule, Expected, Groups, MetadataMatcher, MetadataPath, PathMatcher, RequestPrincipalMatcher, Test,
     Text,
 };
+use super::many::{LongTexts, SortedValues};
 use crate::attribute::Origin;
 use crate::identity::IdentityMatcher;
-use crate::matcher::Polarity;
 use crate::matcher::template::SplitPath;
-use crate::request::metadata::{SortedMaps, Value};
+use crate::matcher::{Pattern, Polarity};
+use crate::request::metadata::{List, SortedMaps, Value};
 use crate::request::{Attributes, Lookup, PeerName, forms, without_query};
 
 /// A request for which rules are evaluated.
@@ -42,6 +43,10 @@ pub(crate) struct Evaluation<'r, A> {
     split_path: OnceCell<SplitPath<'r>>,
     /// The large maps in the metadata that have been looked into.
     maps: SortedMaps<'r>,
+    /// The values of attributes that have many of them.
+    many: SortedValues<'r>,
+    /// The long values of which is known whether they are text.
+    texts: LongTexts,
 }
 
 /// Whether a test, a group of tests or a rule holds. The variants are in ascending order.
@@ -108,11 +113,18 @@ impl Truth {
 impl<'r, A: Attributes> Evaluation<'r, A> {
     /// Starts the evaluation of rules for this request.
     pub fn new(attributes: &'r A) -> Self {
-        Self { attributes, path: OnceCell::new(), split_path: OnceCell::new(), maps: SortedMaps::default() }
+        Self {
+            attributes,
+            path: OnceCell::new(),
+            split_path: OnceCell::new(),
+            maps: SortedMaps::default(),
+            many: SortedValues::default(),
+            texts: LongTexts::default(),
+        }
     }
 
     /// Whether the rule matches.
-    pub fn rule(&self, rule: &CompiledRule) -> Truth {
+    pub fn rule(&self, rule: &'r CompiledRule) -> Truth {
         let to = self.clause(rule.to.as_ref());
         if to == Truth::No {
             return to;
@@ -124,16 +136,16 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
         Truth::all([to, from, self.group(&rule.when)])
     }
 
-    fn clause(&self, groups: Option<&Groups>) -> Truth {
+    fn clause(&self, groups: Option<&'r Groups>) -> Truth {
         groups.map_or(Truth::Yes, |groups| Truth::any(groups.iter().map(|tests| self.group(tests))))
     }
 
     #[inline(never)]
-    fn group(&self, tests: &[Test]) -> Truth {
+    fn group(&self, tests: &'r [Test]) -> Truth {
         Truth::all(tests.iter().map(|test| self.holds(test)))
     }
 
-    pub(super) fn holds(&self, test: &Test) -> Truth {
+    pub(super) fn holds(&self, test: &'r Test) -> Truth {
         let matched = match self.check(&test.check, test.polarity) {
             Lookup::Value(matched) => matched,
             Lookup::Absent => false,
@@ -158,22 +170,20 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
     }
 
     /// Whether one of the values of the check matches the request. `polarity`: whether a match permits or denies.
-    fn check(&self, check: &Check, polarity: Polarity) -> Lookup<bool> {
+    fn check(&self, check: &'r Check, polarity: Polarity) -> Lookup<bool> {
         match check {
             Check::Identity(matchers) => self.identity(matchers),
             Check::Address(which, blocks) => {
                 self.attributes.address(*which).map(|address| blocks.iter().any(|block| block.contains(address)))
             }
             Check::DestinationPort(ports) => self.attributes.destination_port().map(|port| ports.contains(&port)),
-            Check::Text(text, patterns) => {
-                self.any_text(text, polarity, &mut |text| patterns.iter().any(|p| p.matches(text)))
-            }
+            Check::Text(text, patterns) => self.any_pattern(text, polarity, patterns),
             Check::Host(patterns) => {
                 self.header(b":authority", polarity, &mut |host| patterns.iter().any(|p| p.matches_ignoring_case(host)))
             }
             Check::Path(matchers) => self.path().map(|path| {
                 matchers.iter().any(|matcher| match matcher {
-                    PathMatcher::Text(pattern) => pattern.matches(path),
+                    PathMatcher::Text(pattern) => self.texts.matches(pattern, path),
                     PathMatcher::Template(template) => {
                         template.matches_split(self.split_path.get_or_init(|| SplitPath::new(path)))
                     }
@@ -181,25 +191,61 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
             }),
             Check::RequestPrincipal { issuer, subject, matchers } => self.string(issuer).and_then(|issuer| {
                 self.string(subject).map(|subject| {
-                    let matches = |m: &RequestPrincipalMatcher| m.issuer.matches(issuer) && m.subject.matches(subject);
+                    let matches = |m: &RequestPrincipalMatcher| {
+                        self.texts.matches(&m.issuer, issuer) && self.texts.matches(&m.subject, subject)
+                    };
                     matchers.iter().any(matches)
                 })
             }),
             Check::Metadata(path, matchers) => match self.metadata(path) {
                 Lookup::Value(Value::String(text)) => Lookup::Value(matchers.iter().any(|matcher| match matcher {
-                    MetadataMatcher::Text(pattern) => pattern.matches(text),
+                    MetadataMatcher::Text(pattern) => self.texts.matches(pattern, text),
                     MetadataMatcher::Element(_) => false,
                 })),
-                Lookup::Value(Value::List(list)) => list.any_string(|element| {
-                    matchers.iter().any(|matcher| match matcher {
-                        MetadataMatcher::Text(_) => false,
-                        MetadataMatcher::Element(pattern) => pattern.matches(element),
-                    })
-                }),
+                Lookup::Value(Value::List(list)) => {
+                    let elements = matchers.iter().filter_map(|matcher| match matcher {
+                        MetadataMatcher::Text(_) => None,
+                        MetadataMatcher::Element(pattern) => Some(pattern),
+                    });
+                    self.any_element(list, &elements)
+                }
                 Lookup::Value(Value::Other) | Lookup::Absent => Lookup::Absent,
                 Lookup::Unreadable => Lookup::Unreadable,
             },
         }
+    }
+
+    /// Whether one of the patterns matches one of the texts.
+    fn any_pattern(&self, text: &'r Text, polarity: Polarity, patterns: &[Pattern]) -> Lookup<bool> {
+        match text {
+            Text::Header(name) => match self.attributes.header(name) {
+                Lookup::Value(values) if values.are_many() => {
+                    if let Some(found) = self.many.header(name, &values, polarity, patterns) {
+                        return Lookup::Value(found);
+                    }
+                }
+                _ => {}
+            },
+            Text::Metadata(path) => match self.metadata(path) {
+                Lookup::Value(Value::List(list)) => return self.any_element(list, &patterns.iter()),
+                Lookup::Value(Value::String(text)) => {
+                    return Lookup::Value(patterns.iter().any(|pattern| self.texts.matches(pattern, text)));
+                }
+                _ => {}
+            },
+            Text::Connection(_) => {}
+        }
+        self.any_text(text, polarity, &mut |text| patterns.iter().any(|pattern| pattern.matches(text)))
+    }
+
+    /// Whether one of the patterns matches a string in the list.
+    fn any_element<'p>(&self, list: List<'r>, patterns: &(impl Iterator<Item = &'p Pattern> + Clone)) -> Lookup<bool> {
+        if list.is_long()
+            && let Some(found) = self.many.list(list, patterns.clone())
+        {
+            return Lookup::Value(found);
+        }
+        list.any_string(|element| patterns.clone().any(|pattern| pattern.matches(element)))
     }
 
     /// Compares each name of the peer in turn, until one matches. If none matches and one of them is unreadable, the
@@ -278,7 +324,7 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
     }
 
     /// The attributes of the request.
-    pub(super) fn attributes(&self) -> &'r A {
+    pub(crate) fn attributes(&self) -> &'r A {
         self.attributes
     }
 }

@@ -111,12 +111,16 @@ impl Engine {
     /// equally many, the rule that has more conditions is the nearer one. `None` if there is no ALLOW rule, or if one
     /// matches. Also `None` if `has_time`, which is asked again and again, says that the search takes too long: a rule that
     /// is only the nearest of some could mislead.
-    pub fn nearest_miss<'e, A: Attributes>(
+    pub fn nearest_miss<A: Attributes>(&self, attributes: &A, has_time: impl FnMut() -> bool) -> Option<NearMiss<'_>> {
+        self.nearest_miss_in(&Evaluation::new(attributes), has_time)
+    }
+
+    /// Like [`Self::nearest_miss`], for a request that was evaluated before.
+    pub(crate) fn nearest_miss_in<'e: 'r, 'r, A: Attributes>(
         &'e self,
-        attributes: &A,
+        evaluation: &Evaluation<'r, A>,
         mut has_time: impl FnMut() -> bool,
     ) -> Option<NearMiss<'e>> {
-        let evaluation = &Evaluation::new(attributes);
         let mut nearest: Option<(_, NearMiss<'e>)> = None;
         for (number, rule) in self.allow.index.rules().iter().enumerate() {
             // The cost of a rule depends on the request: a path can be as long as all headers may be.
@@ -168,16 +172,16 @@ struct FailedTests<'e> {
     count: usize,
 }
 
-impl<A: Attributes> Evaluation<'_, A> {
+impl<'r, A: Attributes> Evaluation<'r, A> {
     /// Why the rule does not match; `None` if it matches.
-    fn miss(&self, rule: &CompiledRule) -> Option<Miss> {
+    fn miss(&self, rule: &'r CompiledRule) -> Option<Miss> {
         let (FailedTests { clause, first: Test { expected, field, .. }, .. }, distance) = self.failures(rule)?;
         let is_not = *expected == Expected::NoMatch;
         Some(Miss { clause, field: usize::from(*field), is_not, distance })
     }
 
     /// The first failed clause, and the number of failed tests in all clauses. `None` if the rule matches.
-    fn failures<'e>(&self, rule: &'e CompiledRule) -> Option<(FailedTests<'e>, usize)> {
+    fn failures<'e: 'r>(&self, rule: &'e CompiledRule) -> Option<(FailedTests<'e>, usize)> {
         let failed = [
             rule.from.as_ref().and_then(|groups| self.nearest(groups, Clause::From)),
             rule.to.as_ref().and_then(|groups| self.nearest(groups, Clause::To)),
@@ -188,7 +192,7 @@ impl<A: Attributes> Evaluation<'_, A> {
     }
 
     /// The failed tests of the nearest group: the group with the fewest of them. `None` if a group holds.
-    fn nearest<'e>(&self, groups: &'e Groups, clause: fn(usize) -> Clause) -> Option<FailedTests<'e>> {
+    fn nearest<'e: 'r>(&self, groups: &'e Groups, clause: fn(usize) -> Clause) -> Option<FailedTests<'e>> {
         let mut nearest: Option<FailedTests> = None;
         for (index, tests) in groups.iter().enumerate() {
             let failed = self.failed(tests, clause(index))?;
@@ -200,8 +204,8 @@ impl<A: Attributes> Evaluation<'_, A> {
     }
 
     /// The failed tests of a group; `None` if all tests hold.
-    fn failed<'e>(&self, tests: &'e Group, clause: Clause) -> Option<FailedTests<'e>> {
-        let fails = |test: &&Test| !self.holds(test).counts();
+    fn failed<'e: 'r>(&self, tests: &'e Group, clause: Clause) -> Option<FailedTests<'e>> {
+        let fails = |test: &&'e Test| !self.holds(test).counts();
         let failed = tests.iter().filter(fails);
         let first = failed.clone().min_by_key(|test| (test.field, test.expected == Expected::NoMatch))?;
         Some(FailedTests { clause, first, count: failed.count() })

@@ -89,7 +89,7 @@ impl Index {
     /// Finds the first rule, in order, that matches the request.
     // A decision calls this function in several places. Inlining would put as many copies into the Wasm module.
     #[inline(never)]
-    pub(crate) fn first_match<A: Attributes>(&self, request: &Evaluation<'_, A>) -> FirstMatch<'_> {
+    pub(crate) fn first_match<'i: 'r, 'r, A: Attributes>(&'i self, request: &Evaluation<'r, A>) -> FirstMatch<'i> {
         let start = || Search::new(&self.rules, request);
         let mut search = start();
         if search.node(&self.root).is_err() {

@@ -23,13 +23,7 @@ fn any_other(name: &[u8], value: &[u8], matches: &mut dyn FnMut(&[u8]) -> bool) 
     if name.starts_with(b":") && !is_host {
         return false;
     }
-    let is_blank = |byte: &&u8| matches!(byte, b' ' | b'\t');
-    let before = value.iter().take(MOST_WHITE_SPACE).take_while(is_blank).count();
-    let behind = value.iter().rev().take(MOST_WHITE_SPACE).take_while(is_blank).count();
-    if before == MOST_WHITE_SPACE || behind == MOST_WHITE_SPACE {
-        return true;
-    }
-    let trimmed = value.get(before..value.len().saturating_sub(behind)).unwrap_or_default();
+    let Some(trimmed) = without_white_space(value) else { return true };
     if trimmed.len() < value.len() && matches(trimmed) {
         return true;
     }
@@ -40,6 +34,15 @@ fn any_other(name: &[u8], value: &[u8], matches: &mut dyn FnMut(&[u8]) -> bool) 
     let without_userinfo = end.iter().rposition(|byte| *byte == b'@').and_then(|at| end.get(at.saturating_add(1)..));
     without_trailing_dot(trimmed, matches)
         || without_userinfo.is_some_and(|host| matches(host) || without_trailing_dot(host, matches))
+}
+
+/// The value without the white space around it. `None` if there is too much white space.
+pub(crate) fn without_white_space(value: &[u8]) -> Option<&[u8]> {
+    let is_blank = |byte: &&u8| matches!(byte, b' ' | b'\t');
+    let before = value.iter().take(MOST_WHITE_SPACE).take_while(is_blank).count();
+    let behind = value.iter().rev().take(MOST_WHITE_SPACE).take_while(is_blank).count();
+    let is_too_much = before == MOST_WHITE_SPACE || behind == MOST_WHITE_SPACE;
+    (!is_too_much).then(|| value.get(before..value.len().saturating_sub(behind)).unwrap_or_default())
 }
 
 /// The last bytes of a host.

@@ -146,6 +146,12 @@ impl<'a> HeaderValues<'a> {
     pub fn only(value: &'a [u8]) -> Self {
         Self { only: Some(value), others: Pairs { lengths: &[], data: &[] }, name: &[] }
     }
+
+    /// Whether so many headers are left to be looked through that it is worth remembering what was found.
+    pub(crate) fn are_many(&self) -> bool {
+        const FEW: usize = 32;
+        self.others.lengths.len() > FEW.saturating_mul(LENGTHS_OF_A_PAIR)
+    }
 }
 
 impl<'a> Iterator for HeaderValues<'a> {

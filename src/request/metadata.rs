@@ -71,8 +71,17 @@ impl<'a> Metadata<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct SortedMaps<'a>(RefCell<Vec<SortedMap<'a>>>);
 
-/// The address of the map's message, and its entries: key, number, value. They are sorted by key, then by number.
-type SortedMap<'a> = (usize, Result<Vec<(&'a [u8], usize, &'a [u8])>, Malformed>);
+/// The address of the map's message, and its entries: head of the key, key, number, value. They are sorted by key, then by
+/// number.
+type SortedMap<'a> = (usize, Result<Vec<(u64, &'a [u8], usize, &'a [u8])>, Malformed>);
+
+/// The first eight bytes, as a number. Texts are in the order of their heads, unless these are equal. In WebAssembly, the
+/// standard library compares bytes one by one.
+pub(crate) fn head<'a>(bytes: impl Iterator<Item = &'a u8>) -> u64 {
+    let mut head = [0; 8];
+    head.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+    u64::from_be_bytes(head)
+}
 
 /// A map whose message is shorter than this is not sorted, so that no memory is allocated for it.
 const LARGE: usize = 512;
@@ -87,8 +96,9 @@ impl<'a> SortedMaps<'a> {
         let address = message.as_ptr().addr();
         let mut maps = self.0.borrow_mut();
         let position = maps.binary_search_by_key(&address, |(address, _)| *address).unwrap_or_else(|position| {
-            let entries =
-                entries(message).enumerate().map(|(number, entry)| entry.map(|(key, value)| (key, number, value)));
+            let entries = entries(message)
+                .enumerate()
+                .map(|(number, entry)| entry.map(|(key, value)| (head(key.iter()), key, number, value)));
             // A heap: the module has no other use for one of the larger sorting functions.
             maps.insert(
                 position,
@@ -98,9 +108,10 @@ impl<'a> SortedMaps<'a> {
         });
         let Some((_, sorted)) = maps.get(position) else { return Ok(None) };
         let sorted = sorted.as_ref().map_err(|Malformed| Malformed)?;
-        let behind = sorted.partition_point(|(key, ..)| *key <= wanted);
+        let wanted = (head(wanted.iter()), wanted);
+        let behind = sorted.partition_point(|(head, key, ..)| (*head, *key) <= wanted);
         let last = behind.checked_sub(1).and_then(|last| sorted.get(last));
-        Ok(last.filter(|(key, ..)| *key == wanted).map(|(.., value)| *value))
+        Ok(last.filter(|(head, key, ..)| (*head, *key) == wanted).map(|(.., value)| *value))
     }
 }
 
@@ -158,6 +169,16 @@ fn kind(value: &[u8]) -> Result<Kind<'_>, Malformed> {
 }
 
 impl<'a> List<'a> {
+    /// The encoded list.
+    pub(crate) fn bytes(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// Whether the list is so long that it is worth remembering what is in it.
+    pub(crate) fn is_long(self) -> bool {
+        self.0.len() >= LARGE
+    }
+
     /// Whether `matches` accepts one of the elements that are strings. Unreadable if the list is malformed before such
     /// an element.
     pub fn any_string(&self, mut matches: impl FnMut(&'a [u8]) -> bool) -> Lookup<bool> {

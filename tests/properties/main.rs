@@ -24,6 +24,7 @@ mod explain;
 mod index;
 mod laws;
 mod log;
+mod many;
 mod mutations;
 mod robustness;
 mod unreadable;

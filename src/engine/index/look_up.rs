@@ -28,7 +28,7 @@ pub(crate) struct FirstMatch<'e> {
 }
 
 /// A search for the first rule that matches.
-pub(super) struct Search<'i, 's, 'r, A> {
+pub(super) struct Search<'i: 'r, 's, 'r, A> {
     rules: &'i [CompiledRule],
     request: &'s Evaluation<'r, A>,
     /// The first matching rule so far, and the unreadable attribute that the match rests on.
@@ -41,7 +41,7 @@ pub(super) struct Search<'i, 's, 'r, A> {
     left: usize,
 }
 
-impl<'i, 's, 'r, A: Attributes> Search<'i, 's, 'r, A> {
+impl<'i: 'r, 's, 'r, A: Attributes> Search<'i, 's, 'r, A> {
     pub(super) fn new(rules: &'i [CompiledRule], request: &'s Evaluation<'r, A>) -> Self {
         Self { rules, request, matched: None, unproven: None, left: rules.len() }
     }
