@@ -193,7 +193,7 @@ fn labels_that_are_no_map_are_refused() {
 }
 
 #[test]
-fn a_workload_of_an_unknown_namespace_is_refused() {
+fn unknown_namespace_of_the_workload_is_refused() {
     let mut blueprint = Blueprint::new(&json!({ "policies": [in_namespace("default"), in_namespace("shop")] }));
     blueprint.bootstrap["node"].as_object_mut().unwrap().remove("metadata");
     assert_says(&filter_lines(&blueprint.start_refused()), "workload.namespace: is unknown");

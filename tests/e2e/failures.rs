@@ -210,7 +210,7 @@ fn a_filter_behind_and_a_route_can_undo_a_decision() {
 
 /// The filter decides about HTTP requests only. In a network filter chain it closes every connection, whatever its policies.
 #[test]
-fn in_a_network_filter_chain_no_byte_passes_in_either_direction_and_the_log_says_why_once() {
+fn network_filter_lets_no_byte_pass_in_either_direction_and_says_why_once() {
     for plugin_config in [json!({ "policies": [] }), json!({ "policies": [policy("all", "ALLOW", &[json!({})])] })] {
         let mut blueprint = Blueprint::new(&plugin_config);
         let config = blueprint.wasm_filter().clone();

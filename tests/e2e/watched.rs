@@ -370,7 +370,7 @@ fn after_a_wrong_update_the_policies_before_it_stay_in_force_with_their_hash() {
 }
 
 #[test]
-fn a_filter_that_was_removed_and_comes_back_wrong_lets_nothing_through() {
+fn bad_start_under_xds_lets_nothing_through_also_after_a_removal() {
     let sidecar = Watching::start_listening_dynamically(&version(1));
     let listener = sidecar.listener.clone().unwrap();
     let mut without_filter = listener.clone();
