@@ -17,7 +17,7 @@ pub mod template;
 use crate::policy::Form;
 
 /// What a match means for the decision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Polarity {
     /// A match brings the request nearer to being allowed.
     Permits,

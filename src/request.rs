@@ -96,9 +96,12 @@ pub trait Attributes {
     /// A name of the peer. It is absent in plaintext, and in TLS without a client certificate.
     fn peer_name(&self, which: PeerName) -> Lookup<&[u8]>;
     /// A name of the peer, as decisions use it. A name with a NUL is unreadable: a certificate should not have one, and
-    /// some programs cut off the name there.
+    /// some programs cut off the name there. So is a name that is longer than a SPIFFE ID can be: every rule would read it.
     fn checked_peer_name(&self, which: PeerName) -> Lookup<&[u8]> {
-        self.peer_name(which).and_then(|name| if name.contains(&0) { Lookup::Unreadable } else { Lookup::Value(name) })
+        const LONGEST: usize = 2_048;
+        self.peer_name(which).and_then(|name| {
+            if name.len() > LONGEST || name.contains(&0) { Lookup::Unreadable } else { Lookup::Value(name) }
+        })
     }
     /// An address of this kind.
     fn address(&self, which: Address) -> Lookup<IpAddr>;

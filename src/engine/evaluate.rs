@@ -19,6 +19,7 @@
 //! Operations are evaluated first. Most of them need only the request line: Envoy gives it cheaply, and it excludes most
 //! rules. The order does not change the answer.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 
 use super::compile::{
@@ -41,12 +42,25 @@ pub(crate) struct Evaluation<'r, A> {
     path: OnceCell<Lookup<&'r [u8]>>,
     /// The same path, once a template has been compared with it.
     split_path: OnceCell<SplitPath<'r>>,
+    /// The same path as text, once a template has been looked for.
+    path_text: OnceCell<Cow<'r, str>>,
     /// The large maps in the metadata that have been looked into.
     maps: SortedMaps<'r>,
+    /// The forms of the host, if it is long.
+    hosts: OnceCell<Hosts>,
     /// The values of attributes that have many of them.
     many: SortedValues<'r>,
     /// The long values of which is known whether they are text.
     texts: LongTexts,
+}
+
+/// The forms of a long host.
+#[derive(Debug)]
+struct Hosts {
+    address: usize,
+    forms: Vec<Box<[u8]>>,
+    /// The host counts as matching whatever a policy asks for.
+    matches_all: bool,
 }
 
 /// Whether a test, a group of tests or a rule holds. The variants are in ascending order.
@@ -117,7 +131,9 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
             attributes,
             path: OnceCell::new(),
             split_path: OnceCell::new(),
+            path_text: OnceCell::new(),
             maps: SortedMaps::default(),
+            hosts: OnceCell::new(),
             many: SortedValues::default(),
             texts: LongTexts::default(),
         }
@@ -218,14 +234,15 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
     /// Whether one of the patterns matches one of the texts.
     fn any_pattern(&self, text: &'r Text, polarity: Polarity, patterns: &[Pattern]) -> Lookup<bool> {
         match text {
-            Text::Header(name) => match self.attributes.header(name) {
-                Lookup::Value(values) if values.are_many() => {
-                    if let Some(found) = self.many.header(name, &values, polarity, patterns) {
-                        return Lookup::Value(found);
-                    }
+            // A request has one value of each pseudo-header, and a host has further forms.
+            Text::Header(name) if !name.starts_with(b":") => {
+                if let Lookup::Value(values) = self.attributes.header(name)
+                    && let Some(found) = self.many.header(name, &values, polarity, patterns)
+                {
+                    return Lookup::Value(found);
                 }
-                _ => {}
-            },
+            }
+            Text::Header(_) | Text::Connection(_) => {}
             Text::Metadata(path) => match self.metadata(path) {
                 Lookup::Value(Value::List(list)) => return self.any_element(list, &patterns.iter()),
                 Lookup::Value(Value::String(text)) => {
@@ -233,16 +250,13 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
                 }
                 _ => {}
             },
-            Text::Connection(_) => {}
         }
         self.any_text(text, polarity, &mut |text| patterns.iter().any(|pattern| pattern.matches(text)))
     }
 
     /// Whether one of the patterns matches a string in the list.
     fn any_element<'p>(&self, list: List<'r>, patterns: &(impl Iterator<Item = &'p Pattern> + Clone)) -> Lookup<bool> {
-        if list.is_long()
-            && let Some(found) = self.many.list(list, patterns.clone())
-        {
+        if let Some(found) = self.many.list(list, patterns.clone()) {
             return Lookup::Value(found);
         }
         list.any_string(|element| patterns.clone().any(|pattern| pattern.matches(element)))
@@ -294,8 +308,31 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
     ) -> Lookup<bool> {
         self.attributes.header(name).map(|mut values| match polarity {
             Polarity::Permits => values.any(matches),
+            Polarity::Denies if name == b":authority" => values.any(|host| self.any_host(host, matches)),
             Polarity::Denies => values.any(|value| forms::any(name, value, matches)),
         })
+    }
+
+    /// Whether one of the forms of a host matches. The forms of a long host are made once.
+    fn any_host(&self, host: &[u8], matches: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        const LONG: usize = 64;
+        if host.len() < LONG {
+            return forms::any(b":authority", host, matches);
+        }
+        let Hosts { address, forms, matches_all } = self.hosts.get_or_init(|| {
+            let mut forms = Vec::new();
+            let mut add = |form: &[u8]| {
+                forms.push(form.into());
+                false
+            };
+            let matches_all = forms::any(b":authority", host, &mut add);
+            Hosts { address: host.as_ptr().addr(), forms, matches_all }
+        });
+        // A valid request has one host.
+        if *address != host.as_ptr().addr() {
+            return forms::any(b":authority", host, matches);
+        }
+        forms.iter().any(|form| matches(form)) || *matches_all
     }
 
     /// A value in dynamic metadata. It must be a string; any other value is absent.
@@ -316,6 +353,11 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
                 (Some(_), Some(_)) => Lookup::Unreadable,
             })
         })
+    }
+
+    /// The path as text. Bytes that are not UTF-8 become the replacement character.
+    pub(super) fn path_text(&self) -> &str {
+        self.path_text.get_or_init(|| String::from_utf8_lossy(self.path().known().unwrap_or_default()))
     }
 
     /// A value in dynamic metadata.

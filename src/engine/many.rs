@@ -3,29 +3,39 @@
 //! - An attribute can have many values: the lines of a header, the elements of a list in a token. A rule that says what must not
 //!   be is compared with all of them. So the values are sorted, and a pattern is compared with the only one that can match.
 //! - A value can be as long as all headers may be. Whether it is text is found out once.
+//!
+//! An ordinary request has few values, and an index that leaves few rules to compare them with. For such a request nothing is
+//! remembered, and no memory is allocated.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
 use crate::matcher::{Pattern, Polarity, Wildcard};
 use crate::request::{HeaderValues, forms, metadata};
 
-/// The attributes with many values that rules have looked at, by the address of the first value and by what a match means.
+/// The attributes that rules have looked at.
 #[derive(Debug, Default)]
-pub(super) struct SortedValues<'r>(RefCell<Vec<(Key, Looks, Option<Values<'r>>)>>);
+pub(super) struct SortedValues<'r> {
+    /// The bytes that rules have looked through.
+    looked_through: Cell<usize>,
+    /// By name, and by what a match means.
+    headers: Remembered<'r, (&'r [u8], Polarity)>,
+    /// By address.
+    lists: Remembered<'r, usize>,
+}
 
-type Key = (usize, Polarity);
+type Remembered<'r, K> = RefCell<Vec<(K, Values<'r>)>>;
 
-/// How often rules have looked at an attribute.
-type Looks = u32;
-
-/// Values are sorted when they are looked at more often. Sorting them takes as long as a few looks.
-const FEW_LOOKS: Looks = 4;
+/// From so many bytes on, it is worth remembering what was seen. A look through a few values counts as [`BYTES_OF_A_LOOK`].
+const FEW_BYTES: usize = 16 * BYTES_OF_A_LOOK;
+const BYTES_OF_A_LOOK: usize = 256;
 
 /// The values of one attribute.
 #[derive(Debug, Default)]
 struct Values<'r> {
+    /// They are few and short, or malformed: it is not worth sorting them.
+    is_plain: bool,
     /// One of the values counts as matching whatever a policy asks for.
     matches_all: bool,
     by_start: Vec<Ordered<'r>>,
@@ -56,21 +66,21 @@ impl LongTexts {
 }
 
 impl<'r> SortedValues<'r> {
-    /// Whether one of the patterns matches one of the values of a header. `None` if it is not worth sorting them.
+    /// Whether one of the patterns matches one of the values of a header that is no pseudo-header. `None` if it is not worth
+    /// remembering the values.
     pub fn header(
         &self,
-        name: &[u8],
+        name: &'r [u8],
         values: &HeaderValues<'r>,
         polarity: Polarity,
         patterns: &[Pattern],
     ) -> Option<bool> {
-        let Some(first) = values.clone().next() else { return Some(false) };
-        self.any(first, polarity, patterns.iter(), || {
+        let collect = || {
             let mut found = Vec::new();
             let mut matches_all = false;
             for value in values.clone() {
                 found.push(value);
-                if polarity == Polarity::Denies && !name.starts_with(b":") {
+                if polarity == Polarity::Denies {
                     match forms::without_white_space(value) {
                         Some(trimmed) if trimmed.len() < value.len() => found.push(trimmed),
                         Some(_) => {}
@@ -78,50 +88,60 @@ impl<'r> SortedValues<'r> {
                     }
                 }
             }
-            Some(Values::new(found, matches_all))
-        })
+            Values::new(found, matches_all)
+        };
+        self.remembered(&self.headers, (name, polarity), values.bytes_to_look_through(), collect, patterns.iter())
     }
 
-    /// Whether one of the patterns matches a string in the list. `None` if it is not worth sorting them, or if the list is
-    /// malformed.
+    /// Whether one of the patterns matches a string in the list. `None` if it is not worth remembering the strings, or if the
+    /// list is malformed.
     pub fn list<'p>(&self, list: metadata::List<'r>, patterns: impl Iterator<Item = &'p Pattern>) -> Option<bool> {
-        self.any(list.bytes(), Polarity::Permits, patterns, || {
+        let collect = || {
             let mut found = Vec::new();
             let end = list.any_string(|text| {
                 found.push(text);
                 false
             });
-            end.known().map(|_| Values::new(found, false))
-        })
+            match end.known() {
+                Some(_) => Values::new(found, false),
+                None => Values { is_plain: true, ..Values::default() },
+            }
+        };
+        self.remembered(&self.lists, list.bytes().as_ptr().addr(), list.bytes().len(), collect, patterns)
     }
 
-    fn any<'p>(
+    fn remembered<'p, K: Ord>(
         &self,
-        key: &[u8],
-        polarity: Polarity,
+        known: &Remembered<'r, K>,
+        key: K,
+        bytes: usize,
+        collect: impl FnOnce() -> Values<'r>,
         mut patterns: impl Iterator<Item = &'p Pattern>,
-        collect: impl FnOnce() -> Option<Values<'r>>,
     ) -> Option<bool> {
-        let key = (key.as_ptr().addr(), polarity);
-        let mut known = self.0.borrow_mut();
-        if !known.iter().any(|(other, ..)| *other == key) {
-            known.push((key, 0, None));
-        }
-        let (_, looks, values) = known.iter_mut().find(|(other, ..)| *other == key)?;
-        *looks = looks.saturating_add(1);
-        if *looks <= FEW_LOOKS {
+        if self.looked_through.get() < FEW_BYTES {
+            self.looked_through.update(|before| before.saturating_add(bytes.max(BYTES_OF_A_LOOK)));
             return None;
         }
-        if values.is_none() {
-            *values = collect();
-        }
-        let values = values.as_ref()?;
-        Some(values.matches_all || patterns.any(|pattern| values.has_match(pattern)))
+        let mut known = known.borrow_mut();
+        let position = known.binary_search_by(|(other, _)| other.cmp(&key)).unwrap_or_else(|position| {
+            known.insert(position, (key, collect()));
+            position
+        });
+        let (_, values) = known.get(position)?;
+        let is_match = || values.matches_all || patterns.any(|pattern| values.has_match(pattern));
+        (!values.is_plain).then(is_match)
     }
 }
 
 impl<'r> Values<'r> {
     fn new(values: Vec<&'r [u8]>, matches_all: bool) -> Self {
+        // So many values, of so many bytes altogether, are compared as fast as they are found.
+        const FEW: usize = 4;
+        const SHORT: usize = 256;
+        let bytes: usize = values.iter().map(|value| value.len()).sum();
+        if !matches_all && (1..=FEW).contains(&values.len()) && bytes <= SHORT {
+            return Self { is_plain: true, ..Self::default() };
+        }
         Self { matches_all, by_start: sorted(values.into_iter(), Side::Start), ..Self::default() }
     }
 

@@ -147,10 +147,9 @@ impl<'a> HeaderValues<'a> {
         Self { only: Some(value), others: Pairs { lengths: &[], data: &[] }, name: &[] }
     }
 
-    /// Whether so many headers are left to be looked through that it is worth remembering what was found.
-    pub(crate) fn are_many(&self) -> bool {
-        const FEW: usize = 32;
-        self.others.lengths.len() > FEW.saturating_mul(LENGTHS_OF_A_PAIR)
+    /// How many bytes are read to find all values: the lengths of all headers.
+    pub(crate) fn bytes_to_look_through(&self) -> usize {
+        self.others.lengths.len()
     }
 }
 

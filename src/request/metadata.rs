@@ -174,11 +174,6 @@ impl<'a> List<'a> {
         self.0
     }
 
-    /// Whether the list is so long that it is worth remembering what is in it.
-    pub(crate) fn is_long(self) -> bool {
-        self.0.len() >= LARGE
-    }
-
     /// Whether `matches` accepts one of the elements that are strings. Unreadable if the list is malformed before such
     /// an element.
     pub fn any_string(&self, mut matches: impl FnMut(&'a [u8]) -> bool) -> Lookup<bool> {

@@ -81,3 +81,65 @@ fn many_values_match_as_each_of_them_does() {
         .unwrap();
     assert!(seen.get().iter().all(|count| *count > 300), "both results occur: {seen:?}");
 }
+
+/// What is remembered about a request changes no answer. A rule that is alone is evaluated without a memory.
+#[test]
+fn a_rule_matches_beside_others_as_it_does_alone() {
+    const KEYS: [&str; 8] = [
+        "request.headers[x]",
+        "request.headers[host]",
+        "request.headers[:authority]",
+        "request.headers[:path]",
+        "request.auth.claims[groups]",
+        "request.auth.claims[n][m]",
+        "request.auth.principal",
+        "experimental.envoy.filters.f[k]",
+    ];
+    let host = || (select(&["", " ", "u@", "\t"][..]), text(), select(&["", ".", " ", ".:80", ":80"][..]));
+    let host = || host().prop_map(|(before, name, behind)| format!("{before}{name}{behind}"));
+    let long = prop_oneof![Just(0_usize), Just(0), 60..70_usize, 500..520_usize, 1_020..1_030_usize];
+    let texts = || vec(prop_oneof![text(), host()], 0..120);
+    let request = (host(), long, texts(), texts(), 0..60_usize);
+    let rules = (select(&KEYS[..]), any::<bool>(), prop_oneof![value(), host().prop_map(|host| format!("{host}a"))]);
+    let strategy = (select(&["ALLOW", "DENY"][..]), vec(rules, 24..30), request);
+    let seen = std::cell::Cell::new([0, 0]);
+    TestRunner::new(cases(300))
+        .run(&strategy, |(action, rules, (host, long, lines, claims, others))| {
+            let policies: Vec<_> = rules
+                .iter()
+                .enumerate()
+                .map(|(number, (key, is_not, value))| {
+                    let field = if *is_not { "notValues" } else { "values" };
+                    let value = if *key == "request.headers[:path]" { format!("/{value}") } else { value.clone() };
+                    let rule = json!({ "when": [{ "key": key, field: [value] }] });
+                    named(&format!("p{number:02}"), json!({ "action": action, "rules": [rule] }))
+                })
+                .filter_map(|policy| {
+                    let mut diagnostics = mesh_authz::diagnostic::Diagnostics::new();
+                    mesh_authz::policy::read::policy(&node(&policy), &mut diagnostics)
+                })
+                .collect();
+            let host = format!("{}{host}", "a".repeat(long));
+            let mut request = Request::new("GET", &format!("/{}", "a".repeat(long))).header(":authority", host);
+            for line in &lines {
+                request = request.header("x", line);
+            }
+            for number in 0..others {
+                request = request.header(format!("x-{number}"), "v");
+            }
+            let payload = json!({ "payload": { "iss": "i".repeat(long + 1), "sub": "s", "groups": claims, "n": { "m": claims } } });
+            request = request.metadata("envoy.filters.http.jwt_authn", &node(&payload));
+            request = request.metadata("envoy.filters.f", &node(&json!({ "k": "a".repeat(long) })));
+            let options = options(Combining::DenyOverrides);
+            let together = matches(&Engine::without_index(&policies, &options), &request);
+            for (policy, together) in policies.iter().zip(together) {
+                let alone = matches(&Engine::new([policy], &options), &request);
+                prop_assert_eq!(&alone, &[together], "{:?}", policy);
+                let [no, yes] = seen.get();
+                seen.set(if together { [no, yes + 1] } else { [no + 1, yes] });
+            }
+            Ok(())
+        })
+        .unwrap();
+    assert!(seen.get().iter().all(|count| *count > 300), "both results occur: {seen:?}");
+}

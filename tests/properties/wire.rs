@@ -3,10 +3,11 @@
 use mesh_authz::document::{Node, Value, from_struct};
 use mesh_authz::request::metadata::Value as Found;
 use mesh_authz::request::{Attributes, Headers, Lookup, Metadata, Request};
-use mesh_authz::wire::Fields;
+use mesh_authz::wire::{Field, Fields};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
+use prost::encoding::{WireType, decode_key, decode_varint};
 
 use crate::cases;
 
@@ -167,4 +168,51 @@ pub fn structure(node: &Node) -> Vec<u8> {
 /// Encodes a `Metadata` message with the metadata of one filter.
 pub fn message(filter: &str, fields: &Node) -> Vec<u8> {
     part(1, &[part(1, filter.as_bytes()), part(2, &structure(fields))].concat())
+}
+
+/// Like [`Fields`], by prost alone.
+fn by_prost(mut bytes: &[u8]) -> Vec<Option<(u32, Field<'_>)>> {
+    fn field<'b>(bytes: &mut &'b [u8]) -> Option<(u32, Field<'b>)> {
+        let (number, wire_type) = decode_key(bytes).ok()?;
+        let mut take = |length: usize| {
+            let (taken, rest) = bytes.split_at_checked(length)?;
+            *bytes = rest;
+            Some(taken)
+        };
+        let field = match wire_type {
+            WireType::SixtyFourBit => Field::Fixed64(take(8)?.try_into().ok()?),
+            WireType::ThirtyTwoBit => Field::Fixed32(take(4)?.try_into().ok()?),
+            WireType::Varint => Field::Varint(decode_varint(bytes).ok()?),
+            WireType::LengthDelimited => {
+                let length = decode_varint(bytes).ok()?;
+                let (taken, rest) = bytes.split_at_checked(usize::try_from(length).ok()?)?;
+                *bytes = rest;
+                Field::Bytes(taken)
+            }
+            WireType::StartGroup | WireType::EndGroup => return None,
+        };
+        Some((number, field))
+    }
+    let mut fields = Vec::new();
+    while !bytes.is_empty() && fields.last().is_none_or(Option::is_some) {
+        fields.push(field(&mut bytes));
+    }
+    fields
+}
+
+#[test]
+fn fields_are_those_that_prost_finds() {
+    let fields = |bytes: &[u8]| Fields::of(bytes).map(Result::ok).collect::<Vec<_>>() == by_prost(bytes);
+    for first in 0..=255 {
+        for second in 0..=255 {
+            assert!(fields(&[first, second]) && fields(&[first, second, 1]) && fields(&[first, second, 0x80]));
+        }
+    }
+    let byte = prop_oneof![0..0x10_u8, Just(0x80), Just(0xff), any::<u8>()];
+    TestRunner::new(cases(5_000))
+        .run(&vec(byte, 0..20), |bytes| {
+            prop_assert!(fields(&bytes), "{:?}", bytes);
+            Ok(())
+        })
+        .unwrap();
 }

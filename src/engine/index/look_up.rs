@@ -17,6 +17,9 @@ const ACCOUNT: &[u8] = b"/sa/";
 /// ([`crate::identity::IdentityMatcher::takes_subjects`]).
 const BEFORE_SUBJECT: [PeerName; 3] = [PeerName::Uri, PeerName::FurtherUris, PeerName::Dns];
 
+/// To read so many bytes takes as long as to evaluate a rule.
+const BYTES_OF_A_VISIT: usize = 256;
+
 /// The result of a search for the first rule that matches.
 #[derive(Debug)]
 pub(crate) struct FirstMatch<'e> {
@@ -55,6 +58,11 @@ impl<'i: 'r, 's, 'r, A: Attributes> Search<'i, 's, 'r, A> {
     pub(super) fn node(&mut self, node: &'i Node) -> Visited {
         for Filed { dimension, first, table, postings } in &node.filed {
             if self.matters(*first) {
+                if *dimension == Dimension::Path && table.has_templates() {
+                    // Each node reads the path from the start.
+                    let length = self.request.path().known().map_or(0, <[u8]>::len);
+                    self.spend(length / BYTES_OF_A_VISIT)?;
+                }
                 dimension.look_up(table, self.request, &mut |slot| match postings.get(slot) {
                     Some(Postings::Rules(numbers)) => self.in_order(numbers),
                     Some(Postings::Node(node)) => {
@@ -82,7 +90,11 @@ impl<'i: 'r, 's, 'r, A: Attributes> Search<'i, 's, 'r, A> {
 
     /// Counts one visit against the limit.
     fn spend_one(&mut self) -> Visited {
-        self.left = self.left.checked_sub(1).ok_or(Inconclusive)?;
+        self.spend(1)
+    }
+
+    fn spend(&mut self, visits: usize) -> Visited {
+        self.left = self.left.checked_sub(visits).ok_or(Inconclusive)?;
         Ok(())
     }
 
@@ -133,7 +145,7 @@ impl Dimension {
     fn look_up<A: Attributes>(&self, table: &Table, evaluation: &Evaluation<'_, A>, visit: Visit<'_>) -> Visited {
         let request = evaluation.attributes();
         match self {
-            Self::Path => each(evaluation.path(), |path| table.path(path, visit)),
+            Self::Path => each(evaluation.path(), |path| table.path(path, || evaluation.path_text(), visit)),
             Self::Host => all(|found| {
                 evaluation
                     .header(b":authority", Polarity::Denies, &mut |host| found(table.text_ignoring_case(host, visit)))

@@ -12,7 +12,7 @@
 //! # Exact values, prefixes and suffixes
 //!
 //! A value is hashed byte by byte. One pass from the front finds the prefix keys and the exact key: it looks up the
-//! hash at every length that a prefix key has, and after the last byte. One pass from the back finds the suffix keys in the same
+//! hash at every length that a prefix key has and, if an exact key is as long as the value, after the last byte. One pass from the back finds the suffix keys in the same
 //! way.
 //!
 //! # Templates
@@ -21,7 +21,6 @@
 //! router returns only its best route for a path. Two different routes whose operators are in the same segments never match
 //! the same path. Therefore each such shape has a router of its own, in which the best route is the only one.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -38,8 +37,8 @@ use crate::policy::value::mask;
 #[derive(Debug, Default)]
 pub(super) struct Table {
     slots: HashMap<u64, Slot, BuildHasherDefault<AsItIs>>,
-    /// Whether there are exact keys.
-    exact: bool,
+    /// The lengths of all exact keys, in ascending order.
+    exact: Vec<usize>,
     /// The lengths of all prefix keys, in ascending order.
     prefixes: Vec<usize>,
     /// The lengths of all suffix keys, in ascending order.
@@ -71,7 +70,7 @@ impl Table {
         let next = self.slots.len();
         let slot = *self.slots.entry(hash_of_key(dimension, key)).or_insert(next);
         match key {
-            Key::Exact(_) => self.exact = true,
+            Key::Exact(text) => insert(&mut self.exact, text.len()),
             Key::Prefix(text) => insert(&mut self.prefixes, text.len()),
             Key::Suffix(text) => insert(&mut self.suffixes, text.len()),
             Key::Template(template) => self.add_routes(template, slot),
@@ -120,20 +119,25 @@ impl Table {
         self.bytes(text.iter().map(u8::to_ascii_lowercase), visit)
     }
 
-    /// Visits the slots of the keys that match a path: text keys and templates.
-    pub(super) fn path(&self, path: &[u8], visit: Visit<'_>) -> Visited {
+    /// Visits the slots of the keys that match a path: text keys and templates. `as_text` is the path as text, for templates.
+    /// matchit needs UTF-8. Only wildcards can match bytes that are not UTF-8, and a wildcard also matches the replacement
+    /// character.
+    pub(super) fn path<'p>(&self, path: &[u8], as_text: impl FnOnce() -> &'p str, visit: Visit<'_>) -> Visited {
         self.text(path, visit)?;
-        if !self.routers.is_empty() {
-            // matchit needs UTF-8. Only wildcards can match bytes that are not UTF-8, and a wildcard also matches the
-            // replacement character.
-            let path = str::from_utf8(path).map_or_else(|_| String::from_utf8_lossy(path), Cow::Borrowed);
+        if self.has_templates() {
+            let path = as_text();
             for (_, router) in &self.routers {
-                if let Ok(route) = router.at(&path) {
+                if let Ok(route) = router.at(path) {
                     visit(*route.value)?;
                 }
             }
         }
         self.unrouted.iter().try_for_each(|slot| visit(*slot))
+    }
+
+    /// Whether templates are among the keys. To look for one, the whole path is read.
+    pub(super) fn has_templates(&self) -> bool {
+        !self.routers.is_empty()
     }
 
     /// Visits the slot of a port.
@@ -158,7 +162,7 @@ impl Table {
         visit: Visit<'_>,
     ) -> Visited {
         let (hash, rest) = self.beginnings(bytes.clone(), &self.prefixes, KeyForm::Prefix, visit)?;
-        if self.exact {
+        if self.exact.binary_search(&bytes.len()).is_ok() {
             let hash = rest.fold(hash, Hash::add);
             self.hash(hash.of(KeyForm::Exact), visit)?;
         }
