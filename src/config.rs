@@ -8,7 +8,7 @@ mod fingerprint;
 mod on_invalid;
 mod read;
 
-pub use self::on_invalid::OnInvalid;
+pub use self::on_invalid::{OnInvalid, workload_of};
 pub use self::read::{WorkloadFields, gateway, namespace, trust_domain, workload};
 use crate::engine::{Combining, Options};
 use crate::identity::TrustDomains;

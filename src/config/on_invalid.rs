@@ -1,7 +1,7 @@
 //! `onInvalid`: what becomes of a configuration that cannot be used.
 
-use crate::document::{self, Value};
-use crate::wire::{Field, Fields, map_entry};
+use super::fingerprint;
+use crate::document;
 
 /// What becomes of a configuration that the filter cannot use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -9,8 +9,8 @@ pub enum OnInvalid {
     /// `fail`: the configuration does not load. If it comes from a bootstrap, Envoy does not start.
     #[default]
     Fail,
-    /// `deny`: the configuration loads. The last valid configuration of the same plugin name stays in force or, if there is
-    /// none, every request is refused. This is for Envoys that get the filter by xDS: if the filter fails to load there,
+    /// `deny`: the configuration loads. The last valid configuration of the same plugin name and the same workload stays in
+    /// force or, if there is none, every request is refused. This is for Envoys that get the filter by xDS: if the filter fails to load there,
     /// Envoy may go on with a listener that does not have it.
     Deny,
 }
@@ -27,32 +27,34 @@ impl OnInvalid {
     #[must_use]
     pub fn read(configuration: &[u8]) -> Self {
         let mut found = None;
-        let mut add = |text: &[u8]| {
-            let value = Self::NAMES.iter().find(|(name, _)| name.as_bytes() == text).map(|(_, value)| *value);
+        document::search(configuration, FIELD, |node| {
+            let known = |text: &str| Self::NAMES.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
+            let value = node.as_str().and_then(known);
             // `Some(None)`: the value is unknown, or contradicts an earlier one.
             found = Some(value.filter(|value| found.is_none_or(|before| before == Some(*value))));
-        };
-        if configuration.starts_with(b"\n") {
-            search_struct(configuration, &mut add);
-        }
-        document::search_json(configuration, FIELD, |node| match node.value {
-            Value::String(text) => add(text.as_bytes()),
-            _ => add(b""),
         });
         found.flatten().unwrap_or_default()
     }
 }
 
-fn search_struct(message: &[u8], add: &mut dyn FnMut(&[u8])) {
-    for field in Fields::of(message) {
-        let Ok((1, Field::Bytes(entry))) = field else { return };
-        let Ok((key, value)) = map_entry(entry) else { return };
-        if key == FIELD.as_bytes() {
-            // `google.protobuf.Value.string_value`.
-            add(match Fields::of(value).last() {
-                Some(Ok((3, Field::Bytes(text)))) => text,
-                _ => b"",
-            });
+/// What tells the configurations of one filter from those of another that has the same plugin name: a fingerprint of the workload
+/// that they describe. `None` if that cannot be read.
+#[must_use]
+pub fn workload_of(configuration: &[u8]) -> Option<u64> {
+    let mut fingerprints = [0, 0];
+    for (fingerprint, field) in fingerprints.iter_mut().zip(["workload", "gateway"]) {
+        let mut count = 0_u32;
+        let is_complete = document::search(configuration, field, |node| {
+            count = count.saturating_add(1);
+            *fingerprint = fingerprint::of(&node);
+        });
+        match count {
+            1 => {}
+            // What was not read may have it.
+            0 if is_complete => {}
+            _ => return None,
         }
     }
+    let [workload, gateway] = fingerprints;
+    Some(workload.rotate_left(1) ^ gateway)
 }

@@ -144,10 +144,23 @@ pub(crate) fn from_json_apart(
     json(text, Role::Root(name, &mut take))
 }
 
-/// Hands over the values of the fields with this name in the map at the root. What comes after a syntax error is not read.
-pub(crate) fn search_json(text: &[u8], name: &'static str, mut take: impl FnMut(Node)) {
-    // An error ends the search.
-    let _nothing = json(text, Role::Search(name, &mut take));
+/// Hands over the values of the fields with this name in the map at the root, of JSON or of an encoded `google.protobuf.Struct`.
+/// Returns whether everything was read. What comes after a mistake is not read.
+pub(crate) fn search(document: &[u8], name: &'static str, mut take: impl FnMut(Node)) -> bool {
+    // JSON can begin with a line feed, too.
+    let is_struct = document.starts_with(b"\n") && search_struct(document, name, &mut take).is_ok();
+    is_struct || json(document, Role::Search(name, &mut take)).is_ok()
+}
+
+fn search_struct(message: &[u8], name: &str, take: &mut dyn FnMut(Node)) -> Result<(), Malformed> {
+    for field in Fields::of(message) {
+        let (1, Field::Bytes(entry)) = field? else { return Err(Malformed) };
+        let (key, value) = map_entry(entry)?;
+        if key == name.as_bytes() {
+            take(struct_value(value, DEEPEST, Role::Plain)?);
+        }
+    }
+    Ok(())
 }
 
 fn json(text: &[u8], role: Role<'_>) -> Result<Node, serde_json::Error> {

@@ -19,10 +19,10 @@ use std::rc::Rc;
 use fnv::FnvBuildHasher;
 use log::{Level, LevelFilter, Log, Metadata, Record, error};
 
-use super::in_force::{InForce, Registry};
+use super::in_force::{FilterId, InForce, Registry};
 use super::telemetry::metrics::{ConfigSummary, Metric, MetricKind, Metrics};
 use super::{FilterStatus, Host, Plugin, Reply, Telemetry, property};
-use crate::config::{DenyResponse, NodeMetadata, OnInvalid};
+use crate::config::{DenyResponse, NodeMetadata, OnInvalid, workload_of};
 use crate::request::Lookup;
 
 proxy_wasm::main! {{
@@ -122,8 +122,7 @@ thread_local! {
 /// A filter in Envoy's configuration. Several filters may share a virtual machine if their code is the same.
 #[derive(Default)]
 struct Root {
-    /// The name of the plugin in Envoy's configuration.
-    name: String,
+    id: FilterId,
     state: State,
     /// Set once the gauges are published: whether it was the first plugin of the virtual machine.
     published: Cell<Option<bool>>,
@@ -151,7 +150,7 @@ impl Root {
             State::NotConfigured => return,
             State::Decides { in_force, is_own } => {
                 in_force.plugin.flush_counters(&Envoy);
-                if !REGISTRY.with(|registry| registry.is_newest(&self.name, in_force)) {
+                if !REGISTRY.with(|registry| registry.is_newest(&self.id, in_force)) {
                     self.published.set(None);
                     return;
                 }
@@ -159,7 +158,7 @@ impl Root {
             }
             State::Refused => (ConfigSummary::default(), true),
         };
-        let is_first = REGISTRY.with(|registry| registry.is_first(&self.name));
+        let is_first = REGISTRY.with(|registry| registry.is_first(&self.id));
         if self.published.replace(Some(is_first)) != Some(is_first) {
             // Not said when the configuration is loaded: Envoy tries it first in a virtual machine that decides nothing.
             match &self.state {
@@ -172,7 +171,7 @@ impl Root {
                 ),
                 _ => {}
             }
-            summary.publish((!is_first).then_some(&self.name), is_refused, &Envoy);
+            summary.publish((!is_first).then_some(&self.id.name), is_refused, &Envoy);
         }
     }
 
@@ -181,7 +180,7 @@ impl Root {
         match &self.state {
             State::Decides { in_force, is_own: true } => Ok(Rc::clone(&in_force.plugin)),
             // A later configuration may have come meanwhile, and Envoy may still, or again, use this root context.
-            State::Decides { is_own: false, .. } => match REGISTRY.with(|registry| registry.get(&self.name)) {
+            State::Decides { is_own: false, .. } => match REGISTRY.with(|registry| registry.get(&self.id)) {
                 Some(last) => Ok(Rc::clone(&last.plugin)),
                 None => Err("mesh_authz_configuration_refused"),
             },
@@ -194,9 +193,10 @@ impl Root {
         self.published.set(None);
         let configuration = configuration();
         let on_invalid = OnInvalid::read(configuration.as_deref().unwrap_or_default());
+        self.id.workload = configuration.as_deref().and_then(workload_of);
         match configuration.map(|bytes| Plugin::load(bytes, &node_metadata(), &Envoy)) {
             Some(Ok(plugin)) => {
-                let in_force = REGISTRY.with(|registry| registry.put(&self.name, plugin));
+                let in_force = REGISTRY.with(|registry| registry.put(&self.id, plugin));
                 self.state = State::Decides { in_force, is_own: true };
                 return Ok(());
             }
@@ -208,7 +208,7 @@ impl Root {
             return Err(on_invalid);
         }
         write_log(CRITICAL, "configuration refused: nothing of it is applied");
-        self.state = match REGISTRY.with(|registry| registry.get(&self.name)) {
+        self.state = match REGISTRY.with(|registry| registry.get(&self.id)) {
             Some(in_force) => State::Decides { in_force, is_own: false },
             None => State::Refused,
         };
@@ -268,7 +268,7 @@ extern "C" fn on_context_create(number: u32, root: u32) {
 extern "C" fn on_configure(number: u32, _size: usize) -> u32 {
     let Some(Context::Root(mut root)) = Context::take(number) else { return 0 };
     if let Lookup::Value(name) = Envoy.property("plugin_name") {
-        root.name = String::from_utf8(name).unwrap_or_default();
+        root.id.name = String::from_utf8(name).unwrap_or_default();
     }
     let result = root.configure();
     Context::Root(root).keep(number);

@@ -474,3 +474,74 @@ fn a_file_that_is_replaced_can_be_read_by_whoever_could_before() {
     let nowhere = render(&input, &version(2), &folder.path().join("none/ecds.json"), &[]);
     assert_eq!(nowhere.status.code(), Some(2));
 }
+
+/// Two listeners of one Envoy, each with a filter of the same name for a workload of its own. They share a virtual machine.
+#[test]
+fn a_wrong_file_never_brings_the_policies_of_another_workload() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = App::start().unwrap();
+    let upstream = format!("localhost:{}", app.address().port());
+    let of = |namespace: &str, spec: Value| {
+        json!({
+            "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
+            "metadata": { "name": "p", "namespace": namespace }, "spec": spec,
+        })
+    };
+    let [web, vault] = [of("web", json!({ "rules": [{}] })), of("vault", json!({}))];
+    let mut options = StartOptions::default().file("mesh_authz.wasm", wasm());
+    let mut bootstrap = json!(null);
+    let render = |policy: &Value, what: &[&str]| {
+        let file = folder.path().join("policy.json");
+        fs::write(&file, policy.to_string()).unwrap();
+        let output = mesh_authz(&[&["render"], what, &[file.to_str().unwrap(), "--format=json"]].concat());
+        assert!(output.status.success(), "{output:?}");
+        output.stdout
+    };
+    let ecds = |namespace: &str, policy: &Value| render(policy, &["ecds", &format!("--namespace={namespace}")]);
+    for (namespace, policy) in [("web", &web), ("vault", &vault)] {
+        let (own, watch) = (format!("--namespace={namespace}"), format!("--watch={namespace}/p.json"));
+        let arguments = ["envoy", &own, &watch, "--plaintext", "--listen=127.0.0.1:0", "--upstream", &upstream];
+        let mut rendered: Value = serde_json::from_slice(&render(policy, &arguments)).unwrap();
+        rendered["static_resources"]["listeners"][0]["name"] = json!(namespace);
+        let listener = rendered["static_resources"]["listeners"][0].clone();
+        if bootstrap.is_null() {
+            bootstrap = rendered;
+        } else {
+            bootstrap["static_resources"]["listeners"].as_array_mut().unwrap().push(listener);
+        }
+        let content = if namespace == "vault" { wrong(ecds(namespace, policy)) } else { ecds(namespace, policy) };
+        options = options.file(&format!("{namespace}/p.json"), content);
+    }
+    let envoy = Envoy::start_with(&bootstrap, &options).unwrap();
+    let status = |namespace: &str, path: &str| {
+        Client::plain(envoy.address(namespace).unwrap()).send(&Request::get(path)).unwrap().status
+    };
+    let wait_until = |namespace: &str, path: &str, expected: u16| {
+        let deadline = Instant::now() + PATIENCE;
+        while status(namespace, path) != expected {
+            assert!(Instant::now() < deadline, "{}", envoy.log());
+        }
+    };
+    let update = |namespace: &str, content: Vec<u8>| {
+        envoy.write_file_atomically(&format!("{namespace}/p.json"), content).unwrap();
+    };
+    // The first file of the vault is wrong, so nothing decides there.
+    assert_eq!([status("web", "/"), status("vault", "/")], [200, 403]);
+    let open = of("vault", json!({ "rules": [to(json!({ "paths": ["/open"] }))] }));
+    update("vault", ecds("vault", &open));
+    wait_until("vault", "/open", 200);
+    update("vault", wrong(ecds("vault", &open)));
+    envoy.wait_for_log("the last configuration was refused; the previous one stays in force", PATIENCE).unwrap();
+    // The policies of the other workload are now the newest in the virtual machine.
+    update("web", ecds("web", &of("web", json!({ "rules": [to(json!({ "paths": ["/web"] }))] }))));
+    wait_until("web", "/", 403);
+    for _ in 0..5 {
+        let statuses = ["/", "/open", "/web"].map(|path| status("vault", path));
+        assert_eq!(statuses, [403, 200, 403], "{}", envoy.log());
+    }
+    let refused = |stats: &BTreeMap<String, u64>| {
+        stats.iter().filter(|(name, _)| name.ends_with("config.refused")).map(|(_, value)| *value).sum::<u64>()
+    };
+    let stats: BTreeMap<String, u64> = envoy.stats().unwrap().into_iter().collect();
+    assert!(refused(&stats) >= 1, "one of the gauges says that a configuration was refused: {stats:?}");
+}

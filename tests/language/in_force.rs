@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
-use mesh_authz::config::NodeMetadata;
+use mesh_authz::config::{NodeMetadata, workload_of};
 use mesh_authz::filter::Plugin;
-use mesh_authz::filter::in_force::{InForce, Registry};
+use mesh_authz::filter::in_force::{FilterId, InForce, Registry};
 use serde_json::json;
 
 use crate::telemetry::Recorder;
@@ -18,8 +18,12 @@ fn plugin(path: &str) -> Plugin {
     Plugin::load(config, &NodeMetadata::in_namespace("default"), &Recorder::default()).unwrap()
 }
 
+fn id(name: &str) -> FilterId {
+    FilterId { name: name.to_owned(), workload: workload_of(b"{}") }
+}
+
 fn stays(registry: &Registry, name: &str, expected: Option<&Rc<InForce>>) {
-    let stays = registry.get(name);
+    let stays = registry.get(&id(name));
     match (&stays, expected) {
         (Some(stays), Some(expected)) => assert!(Rc::ptr_eq(stays, expected), "another one stays in force"),
         (None, None) => {}
@@ -31,13 +35,13 @@ fn stays(registry: &Registry, name: &str, expected: Option<&Rc<InForce>>) {
 fn the_last_one_of_the_same_name_stays_as_long_as_it_is_used() {
     let registry = Registry::new();
     stays(&registry, "a", None);
-    let first = registry.put("a", plugin("/1"));
+    let first = registry.put(&id("a"), plugin("/1"));
     stays(&registry, "a", Some(&first));
     stays(&registry, "b", None);
     drop(first);
     stays(&registry, "a", None);
-    let second = registry.put("a", plugin("/2"));
-    let of_b = registry.put("b", plugin("/b"));
+    let second = registry.put(&id("a"), plugin("/2"));
+    let of_b = registry.put(&id("b"), plugin("/b"));
     stays(&registry, "a", Some(&second));
     stays(&registry, "b", Some(&of_b));
 }
@@ -46,35 +50,70 @@ fn the_last_one_of_the_same_name_stays_as_long_as_it_is_used() {
 #[test]
 fn an_older_one_that_is_still_used_never_comes_back() {
     let registry = Registry::new();
-    let first = registry.put("a", plugin("/1"));
-    let second = registry.put("a", plugin("/2"));
+    let first = registry.put(&id("a"), plugin("/1"));
+    let second = registry.put(&id("a"), plugin("/2"));
     stays(&registry, "a", Some(&second));
     drop(second);
     stays(&registry, "a", None);
-    let _of_b = registry.put("b", plugin("/b"));
+    let _of_b = registry.put(&id("b"), plugin("/b"));
     stays(&registry, "a", None);
-    assert!(registry.is_newest("a", &first), "it decides about its own requests, which the gauges tell");
+    assert!(registry.is_newest(&id("a"), &first), "it decides about its own requests, which the gauges tell");
     drop(first);
-    let third = registry.put("a", plugin("/3"));
+    let third = registry.put(&id("a"), plugin("/3"));
     stays(&registry, "a", Some(&third));
 }
 
 #[test]
 fn plugins_without_a_name_do_not_share_a_configuration() {
     let registry = Registry::new();
-    let _first = registry.put("", plugin("/1"));
+    let _first = registry.put(&id(""), plugin("/1"));
     stays(&registry, "", None);
 }
 
 #[test]
 fn the_first_plugin_stays_the_first_over_its_updates() {
     let registry = Registry::new();
-    let first = registry.put("a", plugin("/1"));
-    let _other = registry.put("b", plugin("/b"));
-    let second = registry.put("a", plugin("/2"));
-    assert!(registry.is_newest("a", &second) && !registry.is_newest("a", &first));
+    let first = registry.put(&id("a"), plugin("/1"));
+    let _other = registry.put(&id("b"), plugin("/b"));
+    let second = registry.put(&id("a"), plugin("/2"));
+    assert!(registry.is_newest(&id("a"), &second) && !registry.is_newest(&id("a"), &first));
     drop(first);
-    assert!(registry.is_first("a") && !registry.is_first("b"));
+    assert!(registry.is_first(&id("a")) && !registry.is_first(&id("b")));
     drop(second);
-    assert!(registry.is_first("b"));
+    assert!(registry.is_first(&id("b")));
+}
+
+/// Two listeners of one Envoy can load filters with the same name, for two workloads.
+#[test]
+fn filters_of_two_workloads_do_not_share_a_configuration() {
+    let with = |workload: &str| FilterId { name: "a".to_owned(), workload: workload_of(workload.as_bytes()) };
+    let web = with(r#"{"workload":{"namespace":"web"},"policies":[]}"#);
+    let registry = Registry::new();
+    let in_force = registry.put(&web, plugin("/1"));
+    let again = registry.get(&with(r#"{"onInvalid":"deny","workload":{"namespace":"web"},"policies":[5]}"#));
+    assert!(again.is_some_and(|again| Rc::ptr_eq(&again, &in_force)), "the order of the fields says nothing");
+    for other in [
+        r#"{"workload":{"namespace":"vault"}}"#,
+        r#"{"workload":{"namespace":"web","labels":{}}}"#,
+        r#"{"workload":{"namespace":"web"},"gateway":{"name":"web"}}"#,
+        r#"{"workload":{"namespace":"web"},"workload":{"namespace":"web"}}"#,
+        r#"{"workload":5}"#,
+        "{}",
+        r#"{"onInvalid":"deny","policies":["#,
+        "",
+    ] {
+        assert!(registry.get(&with(other)).is_none(), "{other}");
+    }
+    assert!(registry.is_first(&web) && !registry.is_first(&with("{}")));
+}
+
+#[test]
+fn a_configuration_whose_workload_cannot_be_read_is_nobodys() {
+    assert_eq!(workload_of(br#"{"onInvalid":"deny","policies":["#), None, "the workload may be in the rest");
+    assert!(workload_of(br#"{"workload":{"namespace":"a"},"policies":["#).is_none(), "so may the gateway");
+    assert_eq!(workload_of(b"{}"), workload_of(br#"{"policies":[]}"#));
+    let registry = Registry::new();
+    let id = FilterId { name: "a".to_owned(), workload: None };
+    let _in_force = registry.put(&id, plugin("/1"));
+    assert!(registry.get(&id).is_none());
 }
