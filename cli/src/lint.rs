@@ -97,6 +97,9 @@ pub static CATALOGUE: [&Lint; 33] = [
 /// The code of the lint about what is skipped.
 pub const SKIPPED_RESOURCE: &str = skipped_resource::LINT.code;
 
+/// The code of the lint about CUSTOM policies.
+pub const CUSTOM_IS_REFUSED: &str = custom_is_refused::LINT.code;
+
 /// The annotation that disables lints for one resource. Its value is a comma-separated list of codes.
 pub const ALLOW_ANNOTATION: &str = "mesh-authz/allow";
 
@@ -199,6 +202,20 @@ pub struct LintContext {
     pub workload: Option<(String, Labels)>,
     /// How Envoy normalizes a path before policies see it.
     pub path_normalization: PathNormalization,
+    /// Which peers in plaintext may connect.
+    pub plaintext: Plaintexts,
+}
+
+/// Which peers in plaintext may connect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Plaintexts {
+    /// Those that no `PeerAuthentication` in the input refuses, as in Istio.
+    #[default]
+    AsInIstio,
+    /// All, or it is not known: nothing enforces the `PeerAuthentications`.
+    Accepted,
+    /// None: everybody needs a certificate.
+    Refused,
 }
 
 /// How Envoy normalizes a path before policies see it. The names are Istio's.
@@ -275,8 +292,8 @@ pub fn is_skipped(other: &Other) -> bool {
     !other_resources::reads(other.text("kind"))
 }
 
-/// The warnings about `RequestAuthentications`, for an output in which nothing verifies tokens.
-pub fn skipped_authentications(resources: &Resources) -> impl Iterator<Item = Finding> {
+/// The warnings about each `RequestAuthentication`, for an output in which nothing verifies tokens.
+pub fn skipped_request_authentications(resources: &Resources) -> impl Iterator<Item = Finding> {
     let mut reporter = Reporter::default();
     for found in &resources.request_authentications {
         reporter.report(
@@ -288,6 +305,43 @@ pub fn skipped_authentications(resources: &Resources) -> impl Iterator<Item = Fi
         );
     }
     reporter.found.into_iter()
+}
+
+/// The warnings about each `PeerAuthentication`, for an output in which nothing refuses plaintext.
+pub fn skipped_peer_authentications(resources: &Resources) -> impl Iterator<Item = Finding> {
+    let mut reporter = Reporter::default();
+    for other in resources.of_kind("PeerAuthentication") {
+        reporter.report(
+            &skipped_resource::LINT,
+            other,
+            Path::of(["kind"]),
+            "this PeerAuthentication is skipped: nothing in this output refuses peers in plaintext",
+            "have Envoy require a certificate, and then leave it out",
+        );
+    }
+    reporter.found.into_iter()
+}
+
+/// The warning that an output leaves a policy out.
+#[must_use]
+pub fn left_out(resource: &LoadedPolicy, path: Path, message: &str, hint: &str) -> Option<Finding> {
+    let mut reporter = Reporter::default();
+    reporter.report(&skipped_resource::LINT, resource, path, message, hint);
+    reporter.found.pop()
+}
+
+/// The warning that nothing verifies the tokens that a policy looks at.
+#[must_use]
+pub fn no_verified_tokens(resource: &LoadedPolicy) -> Option<Finding> {
+    let mut reporter = Reporter::default();
+    reporter.report(
+        &no_request_authentication::LINT,
+        resource,
+        Path::of(["spec"]),
+        "looks at tokens, and no RequestAuthentication applies to this workload: no request has a verified one",
+        "add a RequestAuthentication for issuers that you trust",
+    );
+    reporter.found.pop()
 }
 
 /// The warning that nothing pins the module at this URL, which is the value of an option of the command.

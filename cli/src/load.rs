@@ -173,7 +173,17 @@ impl Resources {
         let (kind, group) = (text("kind"), text("apiVersion").split_once('/').map_or("", |(group, _)| group));
         let is_resource = !kind.is_empty() || !group.is_empty();
         let is_meant = is_resource || node.get("spec").is_some() || node.get("metadata").is_some();
-        if LIST_KINDS.contains(&kind) {
+        let is_list = LIST_KINDS.contains(&kind);
+        if (is_list || Ours::of(kind, group).is_none_or(|_| !is_meant))
+            && let Some(twice) = field_written_twice(&node)
+        {
+            let message = "is written twice, and readers disagree about which one counts";
+            let mut diagnostics = Diagnostics::new();
+            diagnostics.field(twice, |diagnostics| diagnostics.error_with_hint(message, "remove one of them"));
+            self.findings.extend(findings(source, &node, diagnostics));
+            return;
+        }
+        if is_list {
             self.list(source, node);
             return;
         }
@@ -230,6 +240,13 @@ impl Resources {
             .extend(self::twins(authentications.map(|found| (&found.authentication.name, &found.source, &found.node))));
         self.findings.extend(twins);
     }
+}
+
+/// A field of every resource, or of a list, that the document has twice.
+fn field_written_twice(node: &Node) -> Option<&'static str> {
+    let Value::Map(entries) = &node.value else { return None };
+    let count = |field: &str| entries.iter().filter(|(key, _)| key == field).count();
+    ["apiVersion", "kind", "metadata", "spec", "items"].into_iter().find(|field| count(field) > 1)
 }
 
 /// Finds resources of one kind that have the same namespace and name: a cluster would keep only the last.

@@ -4,7 +4,8 @@ use mesh_authz::config::{NodeMetadata, PluginConfig};
 use mesh_authz::diagnostic::Diagnostics;
 use mesh_authz::document::{from_json, from_struct};
 use mesh_authz::policy::read;
-use mesh_authz_cli::load::yaml;
+use mesh_authz_cli::load::finding::SourceText;
+use mesh_authz_cli::load::{Resources, yaml};
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::TestRunner;
@@ -186,4 +187,20 @@ fn json_reads_alike_as_json_and_as_yaml() {
             Ok(())
         })
         .unwrap();
+}
+
+/// `kubectl` and other readers do not agree about which of two values counts.
+#[test]
+fn a_field_of_a_list_or_of_another_resource_is_written_once() {
+    for (text, field) in [
+        (r#"{"apiVersion":"v1","kind":"List","items":[],"items":[]}"#, "items"),
+        (r#"{"apiVersion":"v1","kind":"PeerAuthentication","kind":"AuthorizationPolicy","spec":{}}"#, "kind"),
+        (r#"{"apiVersion":"v1","kind":"Service","spec":{},"spec":{}}"#, "spec"),
+    ] {
+        let source = std::sync::Arc::new(SourceText::new("p.json".into(), text.to_owned()));
+        let resources = Resources::of(&source);
+        let found: Vec<_> = resources.findings.iter().map(|finding| finding.diagnostic.path.to_string()).collect();
+        assert_eq!(found, [field], "{text}");
+        assert!(resources.others.is_empty() && resources.policies.is_empty());
+    }
 }

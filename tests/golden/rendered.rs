@@ -327,7 +327,14 @@ fn every_render_counts_warnings() {
     };
     let keys = |uri: &str| serde_json::json!({ "jwtRules": [{ "issuer": "i", "jwksUri": uri }] });
     let good = || resource("AuthorizationPolicy", serde_json::json!({}));
-    let custom = serde_json::json!({ "action": "CUSTOM", "provider": { "name": "p" }, "rules": [{}] });
+    let mut custom = resource(
+        "AuthorizationPolicy",
+        serde_json::json!({ "action": "CUSTOM", "provider": { "name": "p" }, "rules": [{}] }),
+    );
+    custom["metadata"]["name"] = "custom".into();
+    let strict = resource("PeerAuthentication", serde_json::json!({ "mtls": { "mode": "STRICT" } }));
+    let deny = serde_json::json!({ "action": "DENY", "rules": [{ "from": [{ "source": { "namespaces": ["x"] } }] }] });
+    let deny = resource("AuthorizationPolicy", deny);
     // What is also in the input, the code of the warning, and the renders that warn of it.
     let all: &[&str] = &["plugin-config", "envoy-rbac", "envoy", "ecds", "wasm-plugin", "traffic-extension"];
     let cases = [
@@ -339,7 +346,11 @@ fn every_render_counts_warnings() {
             &["plugin-config", "envoy-rbac", "ecds"],
         ),
         (vec![good(), resource("RequestAuthentication", keys("http://i/k"))], "MA032", all),
-        (vec![resource("AuthorizationPolicy", custom)], "MA031", all),
+        // The filter refuses what it matches; in `envoy-rbac`, nothing does.
+        (vec![good(), custom], "MA03", all),
+        (vec![good(), strict.clone()], "MA030", &["plugin-config", "envoy-rbac", "ecds"]),
+        // A PeerAuthentication refuses plaintext only where somebody enforces it. This Envoy requires a certificate.
+        (vec![deny, strict], "MA003", &["plugin-config", "envoy-rbac", "ecds"]),
     ];
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("list.json");
@@ -360,8 +371,9 @@ fn every_render_counts_warnings() {
             let (status, out, notes) = output(&[render, &["--deny-warnings"]].concat());
             assert_eq!((status, out.is_empty()), (Some(i32::from(is_warned)), is_warned), "{render:?}: {notes}");
             if !code.is_empty() {
-                let allow = format!("--allow={code}");
-                let (status, _, notes) = output(&[render, &["--deny-warnings", &allow, "--allow=MA030"]].concat());
+                let code = if code == "MA03" { "MA031" } else { code };
+                let allow = [&format!("--allow={code}"), "--allow=MA030", "--deny-warnings"];
+                let (status, _, notes) = output(&[render, &allow[..]].concat());
                 assert_eq!(status, Some(0), "{render:?}: {notes}");
             }
         }
@@ -382,5 +394,35 @@ fn every_render_counts_warnings() {
             let sum = format!("--sha256={}", "0".repeat(64));
             assert_eq!(output(&[kind, &url, "--deny-warnings", &sum]).0, Some(0));
         }
+    }
+}
+
+/// Labels that only gateways carry: without what is for gateways, the policy would be in force nowhere.
+#[test]
+fn a_policy_for_gateways_is_not_rendered_without_gateways() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("policy.json");
+    for (label, is_gateway) in [
+        ("istio", true),
+        ("gateway.networking.k8s.io/gateway-name", true),
+        ("gateway.networking.k8s.io/gateway-class-name", true),
+        ("istio.io/gateway-name", true),
+        ("app", false),
+    ] {
+        let policy = serde_json::json!({
+            "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "metadata": { "name": "p" },
+            "spec": { "selector": { "matchLabels": { label: "gw" } } },
+        });
+        std::fs::write(&file, policy.to_string()).unwrap();
+        let render = |more: &[&str]| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_mesh-authz"));
+            command.args(["render", "wasm-plugin", "--url=file:///f.wasm", "--format=json"]).args(more).arg(&file);
+            command.output().unwrap()
+        };
+        assert_eq!(render(&["--no-gateways"]).status.success(), !is_gateway, "{label}");
+        let list: Value = serde_json::from_slice(&render(&[]).stdout).unwrap();
+        let plugins = list["items"].as_array().unwrap().iter().filter(|item| item["kind"] == "WasmPlugin");
+        let everywhere = plugins.filter(|plugin| plugin["spec"]["match"].is_null()).count();
+        assert_eq!(everywhere > 0, is_gateway || label == "app", "{label}: {list}");
     }
 }

@@ -181,6 +181,11 @@ fn keys_and_modules_come_over_tls_and_pinned() {
     assert_eq!(keys("http://i/jwks"), ["spec.jwtRules[1].jwksUri"]);
     assert_eq!(keys("HTTP://i/jwks"), ["spec.jwtRules[1].jwksUri"]);
     assert_eq!(keys("https://i/jwks"), [""; 0]);
+    for (issuer, fires) in [("http://i", vec!["spec.jwtRules[0].issuer"]), ("https://i", vec![])] {
+        let text = request_authentication("default", "")
+            .replace("issuer: i, jwksUri: 'https://i/jwks'", &format!("issuer: '{issuer}'"));
+        assert_eq!(paths("MA032", &text, &one_spelling()), fires, "{issuer}: Istio asks the issuer for its keys");
+    }
 
     let digest = "7d2032962f3cb0e326b523ab59b91f394a8ccacccdc15f48159480389a940bce";
     for (url, checksum, fires) in [
@@ -191,6 +196,9 @@ fn keys_and_modules_come_over_tls_and_pinned() {
         ("http://h/f.wasm", digest, false),
         ("oci://h/f:1", digest, false),
         (&format!("oci://h/f@sha256:{digest}"), "", false),
+        (&format!("http://h/f.wasm?@sha256:{digest}"), "", true),
+        (&format!("https://h/f.wasm@sha256:{digest}"), "", true),
+        ("oci://h/f:1", "x", true),
         ("file:///f.wasm", "", false),
     ] {
         for (kind, place) in [("WasmPlugin", "spec"), ("TrafficExtension", "spec.wasm")] {

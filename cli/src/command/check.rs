@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::options::{self, PathNormalizationOption, Setting, WarningOptions};
 use super::{Answer, Failure, sarif, snippet};
-use crate::lint::{self, CATALOGUE, Lint, LintContext};
+use crate::lint::{self, CATALOGUE, Lint, LintContext, Plaintexts};
 use crate::load::Resources;
 use crate::load::finding::{Finding, Severity};
 
@@ -99,6 +99,7 @@ impl Arguments {
             mesh: self.setting.mesh(),
             workload: labels.map(|labels| (self.setting.workload.namespace(), labels)),
             path_normalization: self.path_normalization.get(),
+            plaintext: Plaintexts::AsInIstio,
         })
     }
 }

@@ -7,12 +7,16 @@ mod shared;
 
 use std::path::PathBuf;
 
+use mesh_authz::diagnostic::Path;
+use mesh_authz::policy::Action;
+
 use self::shared::{Format, applying, say_scopes, warn};
 use super::options::{
     MeshOptions, NoneAppliesOption, PathNormalizationOption, Setting, WarningOptions, WorkloadOptions,
 };
 use super::{Answer, Failure};
-use crate::lint::{self, LintContext};
+use crate::lint::{self, LintContext, Plaintexts};
+use crate::load::finding::Finding;
 use crate::load::{Other, Resources};
 use crate::render::kubernetes::ExtensionKind;
 use crate::render::rbac::{self, Traffic};
@@ -119,11 +123,12 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
     Ok(Answer::Good)
 }
 
-/// Warns of what lints find, and of what verifies tokens and is not in the output.
-fn warn_of(resources: &Resources, context: &LintContext, warnings: &WarningOptions) -> Result<(), Failure> {
+/// What lints find, and what the output leaves out.
+fn warnings_of(resources: &Resources, context: &LintContext) -> Vec<Finding> {
     let mut found = lint::lint(resources, context);
-    found.extend(lint::skipped_authentications(resources));
-    warn(found, warnings)
+    found.extend(lint::skipped_request_authentications(resources));
+    found.extend(lint::skipped_peer_authentications(resources));
+    found
 }
 
 fn plugin_config(resources: &Resources, arguments: &PluginConfig) -> Result<String, Failure> {
@@ -137,8 +142,9 @@ fn plugin_config(resources: &Resources, arguments: &PluginConfig) -> Result<Stri
         mesh: mesh.clone(),
         workload: workload.namespace.clone().zip(labels.clone()),
         path_normalization: arguments.path_normalization.get(),
+        plaintext: Plaintexts::Accepted,
     };
-    warn_of(resources, &context, &arguments.warnings)?;
+    warn(warnings_of(resources, &context), &arguments.warnings)?;
     let described = WorkloadSettings { namespace: workload.namespace.clone(), labels, gateway: None };
     let reaction = Reaction { allow_none_applies: none_applies.allow_none_applies, ..Reaction::default() };
     Format::Json.print(&render::plugin_config(resources, &described, &mesh, reaction))
@@ -153,8 +159,24 @@ fn envoy_rbac(resources: &Resources, arguments: &EnvoyRbac) -> Result<String, Fa
         mesh: mesh.clone(),
         workload: workload.labels()?.map(|labels| (workload.namespace(), labels)),
         path_normalization: path_normalization.get(),
+        plaintext: Plaintexts::Accepted,
     };
-    warn_of(resources, &context, warnings)?;
-    let policies: Vec<_> = applying.iter().map(|resource| &resource.policy).collect();
+    let mut found = warnings_of(resources, &context);
+    // Nothing refuses here what a CUSTOM policy matches.
+    found.retain(|finding| finding.code != Some(lint::CUSTOM_IS_REFUSED));
+    let (custom, policies): (Vec<_>, Vec<_>) =
+        applying.into_iter().partition(|resource| resource.policy.action == Action::Custom);
+    found.extend(custom.iter().filter_map(|resource| {
+        let message = "CUSTOM policies are left out: nothing in this output enforces this one";
+        lint::left_out(resource, Path::of(["spec", "action"]), message, "render the provider's filters yourself")
+    }));
+    warn(found, warnings)?;
+    if policies.is_empty() && !custom.is_empty() && !none_applies.allow_none_applies {
+        return Err(Failure::unusable(
+            "nothing is protected: only CUSTOM policies apply, and this output leaves them out; give --allow-none-applies if \
+             that is meant",
+        ));
+    }
+    let policies: Vec<_> = policies.iter().map(|resource| &resource.policy).collect();
     format.print(&rbac::filters(&policies, &mesh.options().trust_domains, traffic))
 }

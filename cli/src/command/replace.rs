@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 /// Gives a file this content in one step. A program that opens the file finds the old content or the new, never a part,
 /// even after a power failure. The permissions of an existing file stay the same.
 pub fn file(path: &Path, content: &str) -> io::Result<()> {
+    // A link stays a link: programs read the file behind it.
+    let behind = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let path = behind.as_path();
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),

@@ -11,8 +11,8 @@ pub(super) static LINT: Lint = Lint {
     summary: "a CUSTOM policy, whose provider the filter cannot ask",
     explanation: "The action CUSTOM leaves the decision to an authorization provider, which the mesh configuration \
             defines. The filter cannot ask a provider yet, so it refuses every request that a CUSTOM policy matches. \
-            Where Istio itself enforces the policy, you can leave it out here. Elsewhere, write the conditions as an ALLOW or \
-            DENY policy: without the policy, nothing else refuses these requests.",
+            Where Istio itself enforces the policy, you can leave it out here. Elsewhere, write its conditions as a DENY \
+            policy: without the policy, nothing else refuses these requests.",
     bad: r#"
 spec:
   action: CUSTOM
@@ -29,13 +29,15 @@ kind: AuthorizationPolicy
 metadata:
   name: account
 spec:
+  action: DENY
   rules:
-  - to:
-    - operation:
-        notPaths: ["/account*"]
   - from:
     - source:
-        requestPrincipals: ["https://issuer.example/*"]
+        notRequestPrincipals: ["https://issuer.example/*"]
+    to:
+    - operation:
+        paths: ["/account*"]
+        ports: ["8080"]
 ---
 apiVersion: security.istio.io/v1
 kind: RequestAuthentication

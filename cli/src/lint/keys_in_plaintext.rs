@@ -39,17 +39,21 @@ spec:
 fn check(input: &Input<'_>, reporter: &mut Reporter) {
     for found in &input.resources.request_authentications {
         for (index, rule) in found.authentication.rules.iter().enumerate() {
-            if matches!(&rule.keys, Keys::Remote(uri) if !uri.tls) {
-                let mut path = Path::of(["spec", "jwtRules"]);
-                path.0.extend([Segment::Index(index), Segment::Field("jwksUri".to_owned())]);
-                reporter.report(
-                    &LINT,
-                    found,
-                    path,
-                    "the keys that verify tokens come without TLS: anyone on the way can replace them, and then make tokens",
-                    "use https://, or write the keys into `jwks`",
-                );
-            }
+            let field = match (&rule.keys, &rule.issuer) {
+                (Keys::Remote(uri), _) if !uri.tls => "jwksUri",
+                // Istio asks the issuer where the keys are.
+                (Keys::Discovered, Some(issuer)) if issuer.starts_with("http:") => "issuer",
+                _ => continue,
+            };
+            let mut path = Path::of(["spec", "jwtRules"]);
+            path.0.extend([Segment::Index(index), Segment::Field(field.to_owned())]);
+            reporter.report(
+                &LINT,
+                found,
+                path,
+                "the keys that verify tokens come without TLS: anyone on the way can replace them, and then make tokens",
+                "use https://, or write the keys into `jwks`",
+            );
         }
     }
 }

@@ -9,7 +9,7 @@ use mesh_authz::policy::scope::{covers, may_meet};
 use mesh_authz::policy::{Action, AuthorizationPolicy, PolicyName, rule_path};
 
 use super::comparison::{AllRules, Rules};
-use super::{Input, each_predicate, other_resources};
+use super::{Input, Plaintexts, each_predicate, other_resources};
 use crate::load::LoadedPolicy;
 
 /// The path of the first field of a rule that compares the peer's identity. `is_not` selects the `not` fields. If the
@@ -69,7 +69,11 @@ impl<'r> Plaintext<'r> {
                         *needs_identity || !may_meet(other.reach(), policy.reach(), root)
                     })
             };
-            by_deny() || by_allow() || other_resources::is_strict(input, policy)
+            match input.context.plaintext {
+                Plaintexts::Refused => true,
+                Plaintexts::AsInIstio => by_deny() || by_allow() || other_resources::is_strict(input, policy),
+                Plaintexts::Accepted => by_deny() || by_allow(),
+            }
         })
     }
 }

@@ -56,21 +56,24 @@ fn check(input: &Input<'_>, reporter: &mut Reporter) {
         for other in input.resources.of_kind(kind) {
             let text = |field| other.node.at(&at(field)).and_then(Node::as_str);
             let Some(url) = text("url") else { continue };
-            if let Some(Remark { message, hint }) =
-                unpinned(url, text("sha256").is_some_and(|sum| !sum.is_empty()), "sha256")
-            {
+            if let Some(Remark { message, hint }) = unpinned(url, text("sha256").is_some_and(is_sha256), "sha256") {
                 reporter.report(&LINT, other, at("url"), message, hint);
             }
         }
     }
 }
 
+fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
 /// What is wrong with the place that a module comes from, if nothing pins the module. `checksum` is where to write its checksum.
 pub(super) fn unpinned(url: &str, has_checksum: bool, checksum: &str) -> Option<Remark> {
     let digest = url.split_once("@sha256:").map_or("", |(_, digest)| digest);
-    let is_pinned = has_checksum || (digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_hexdigit()));
     let (message, of_what) = match url.split_once("://").map(|(scheme, _)| scheme) {
-        _ if is_pinned => return None,
+        _ if has_checksum => return None,
+        // Only an image has a digest in its name.
+        None | Some("oci") if is_sha256(digest) => return None,
         // Nothing is fetched.
         Some("file") => return None,
         Some("http") => {

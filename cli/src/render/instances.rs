@@ -53,11 +53,15 @@ pub const GATEWAY_LABELS: [(&str, &str); 5] = [
 #[must_use]
 pub fn selects_gateways(policy: &AuthorizationPolicy) -> bool {
     let Target::Labels(labels) = &policy.target else { return false };
-    labels.iter().any(|(key, value)| key == ISTIO_LABEL || GATEWAY_LABELS.contains(&(key, value)))
+    labels.iter().any(|(key, value)| is_gateway_key(key) || GATEWAY_LABELS.contains(&(key, value)))
 }
 
-/// The key of the label that Istio's own components carry. All of these components that have a proxy are gateways.
-const ISTIO_LABEL: &str = "istio";
+/// Whether only gateways carry labels with this key. All of Istio's own components that carry `istio` and have a proxy are
+/// gateways. The others are the labels of a gateway that is made for a `Gateway` resource.
+fn is_gateway_key(key: &str) -> bool {
+    ["istio", GATEWAY_NAME_LABEL, "gateway.networking.k8s.io/gateway-class-name", "istio.io/gateway-name"]
+        .contains(&key)
+}
 
 /// What the command knows about the cluster.
 #[derive(Clone, Debug)]
@@ -206,7 +210,7 @@ impl Topology<'_> {
     /// The label that shows that all workloads in this set are gateways, if there is one.
     fn gateway_label<'l>(&self, reach: &'l WorkloadSet) -> Option<&'l (String, String)> {
         let is_gateways = |label: &&(String, String)| {
-            self.gateways.contains(label) || (label.0 == ISTIO_LABEL && !self.gateways.is_empty())
+            self.gateways.contains(label) || (is_gateway_key(&label.0) && !self.gateways.is_empty())
         };
         reach.labels.iter().find(is_gateways)
     }

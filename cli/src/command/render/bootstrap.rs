@@ -10,7 +10,7 @@ use mesh_authz::policy::scope::{Scope, Workload, scope_of};
 use super::shared::{Format, applying, warn};
 use crate::command::options::{NoneAppliesOption, Setting, WarningOptions};
 use crate::command::{Failure, note};
-use crate::lint::{self, LintContext, PathNormalization};
+use crate::lint::{self, LintContext, PathNormalization, Plaintexts};
 use crate::load::finding::Finding;
 use crate::load::request_authentication::{Keys, host_and_port};
 use crate::load::{Authentication, LoadedPolicy, Resources};
@@ -108,14 +108,29 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
     let scope = setting.workload.workload(&mesh)?;
     let applying = applying(resources, &scope, arguments.none_applies)?;
     let authentications = authentications(resources, &scope)?;
-    say(&applying, &authentications, arguments.plaintext);
+    say(&applying, arguments.plaintext);
     let context = LintContext {
         mesh: mesh.clone(),
         workload: scope.labels.clone().map(|labels| (scope.namespace.clone(), labels)),
         // The bootstrap configures Envoy to do this.
         path_normalization: PathNormalization::DecodeAndMergeSlashes,
+        plaintext: if arguments.plaintext { Plaintexts::Accepted } else { Plaintexts::Refused },
     };
-    warn(lint::lint(resources, &context), &arguments.warnings)?;
+    let mut warnings = lint::lint(resources, &context);
+    if arguments.plaintext {
+        warnings.extend(lint::skipped_peer_authentications(resources));
+    }
+    let verifies = authentications.iter().any(|found| !found.authentication.rules.is_empty());
+    // Without any in the input, the lint says so.
+    if !verifies && !resources.request_authentications.is_empty() {
+        warnings.extend(
+            applying
+                .iter()
+                .filter(|found| looks_at(found, Subject::Token))
+                .filter_map(|found| lint::no_verified_tokens(found)),
+        );
+    }
+    warn(warnings, &arguments.warnings)?;
 
     let without_keys = without_keys(&authentications);
     if !without_keys.is_empty() {
@@ -162,23 +177,19 @@ fn authentications<'r>(resources: &'r Resources, workload: &Workload) -> Result<
 }
 
 /// Prints notes on standard error about what may surprise the user.
-fn say(policies: &[&LoadedPolicy], authentications: &[&Authentication], plaintext: bool) {
+fn say(policies: &[&LoadedPolicy], plaintext: bool) {
     if policies.is_empty() {
         note("no policy applies to this workload: it allows everything");
     }
-    let verifies = authentications.iter().any(|found| !found.authentication.rules.is_empty());
-    for policy in policies.iter().map(|resource| &resource.policy) {
-        let uses = |subject| policy.predicates().any(|predicate| predicate.attribute().info().subject == subject);
-        if !verifies && uses(Subject::Token) {
-            note(&format!(
-                "policy {}: looks at tokens, and no RequestAuthentication applies: no request has a verified one",
-                policy.name
-            ));
-        }
-        if plaintext && uses(Subject::Identity) {
-            note(&format!("policy {}: looks at the peer's identity, which no peer has without TLS", policy.name));
-        }
+    for found in policies.iter().filter(|found| plaintext && looks_at(found, Subject::Identity)) {
+        let name = &found.policy.name;
+        note(&format!("policy {name}: looks at the peer's identity, which no peer has without TLS"));
     }
+}
+
+/// Whether the policy looks at an attribute of this subject.
+fn looks_at(resource: &LoadedPolicy, subject: Subject) -> bool {
+    resource.policy.predicates().any(|predicate| predicate.attribute().info().subject == subject)
 }
 
 /// An error for each rule that does not say where its keys are.

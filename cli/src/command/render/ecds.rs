@@ -11,7 +11,7 @@ use super::bootstrap::watched;
 use super::shared::{Format, say_scopes, warn};
 use crate::command::options::{NoneAppliesOption, Setting, WarningOptions};
 use crate::command::{Failure, note, replace};
-use crate::lint::{self, LintContext, PathNormalization};
+use crate::lint::{self, LintContext, PathNormalization, Plaintexts};
 use crate::load::Resources;
 use crate::render::{self, Reaction, WorkloadSettings, envoy};
 
@@ -57,9 +57,11 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
         workload: labels.clone().map(|labels| (namespace.clone(), labels)),
         // The bootstrap configures Envoy to do this.
         path_normalization: PathNormalization::DecodeAndMergeSlashes,
+        plaintext: Plaintexts::Accepted,
     };
     let mut found = lint::lint(resources, &context);
-    found.extend(lint::skipped_authentications(resources));
+    found.extend(lint::skipped_request_authentications(resources));
+    found.extend(lint::skipped_peer_authentications(resources));
     warn(found, warnings)?;
 
     let of_a_policy = labels_that_a_policy_selects(resources, &namespace, &mesh.root_namespace);

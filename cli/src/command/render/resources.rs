@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use mesh_authz::diagnostic::Path;
 use mesh_authz::policy::Predicate;
 use mesh_authz::policy::scope::GATEWAY_NAME_LABEL;
 use serde_json::{Value, json};
@@ -11,8 +12,8 @@ use crate::command::options::{
     CombiningOption, MeshOptions, NoneAppliesOption, PathNormalizationOption, WarningOptions, key_value, namespace,
 };
 use crate::command::{Failure, note};
-use crate::lint::{self, LintContext};
-use crate::load::Resources;
+use crate::lint::{self, LintContext, Plaintexts};
+use crate::load::{LoadedPolicy, Resources};
 use crate::render::instances::{
     self, Attachment, Direction, GATEWAY_LABELS, Instance, Topology, Waypoint, selects_gateways,
 };
@@ -126,24 +127,37 @@ pub fn render(resources: &Resources, kind: ExtensionKind, arguments: &Arguments)
     if !plan.refused.is_empty() {
         return Err(Failure::Invalid(plan.refused));
     }
-    for resource in &plan.idle {
-        note(&format!(
-            "policy {}: applies to nothing: only `istio-waypoint` in {} is a GatewayClass that policies are for",
-            resource.policy.name, mesh.root_namespace
-        ));
-    }
-    for resource in &plan.for_one_waypoint {
-        note(&format!("policy {}: is for every waypoint; render it with --waypoint for each", resource.policy.name));
-    }
     if plan.instances.is_empty() && !resources.policies.is_empty() && !arguments.none_applies.allow_none_applies {
         return Err(Failure::unusable(
             "nothing is protected: no policy applies to anything; correct the policies, or give --allow-none-applies if no \
              policy has to apply",
         ));
     }
-    let context =
-        LintContext { mesh: mesh.clone(), workload: None, path_normalization: arguments.path_normalization.get() };
+    let context = LintContext {
+        mesh: mesh.clone(),
+        workload: None,
+        path_normalization: arguments.path_normalization.get(),
+        plaintext: Plaintexts::AsInIstio,
+    };
     let mut warnings = lint::lint(resources, &context);
+    let of_idle = |resource: &&LoadedPolicy| {
+        let message = format!(
+            "applies to nothing: only `istio-waypoint` in {} is a GatewayClass that policies are for",
+            mesh.root_namespace
+        );
+        lint::left_out(
+            resource,
+            Path::of(["spec"]),
+            &message,
+            "name the Gateway, or correct the class or the namespace",
+        )
+    };
+    let of_one_waypoint = |resource: &&LoadedPolicy| {
+        let hint = "render it with --waypoint for each of the others, too";
+        lint::left_out(resource, Path::of(["spec"]), "is for every waypoint, and this output is for one", hint)
+    };
+    warnings.extend(plan.idle.iter().filter_map(of_idle));
+    warnings.extend(plan.for_one_waypoint.iter().filter_map(of_one_waypoint));
     warnings.extend(lint::unpinned_module("--url", url, sha256.is_some()));
     warn(warnings, &arguments.warnings)?;
     let selects = |instance: &Instance<'_>| instance.traffic == Direction::Inbound;
@@ -162,6 +176,7 @@ pub fn render(resources: &Resources, kind: ExtensionKind, arguments: &Arguments)
         rendered.push(resource);
     }
     if arguments.no_envoy_filter {
+        note("without the EnvoyFilters, the filter sees only the first URI of a certificate");
         for resource in &resources.policies {
             if resource.policy.predicates().any(|predicate| matches!(predicate, Predicate::SourceIp(_))) {
                 note(&format!(
