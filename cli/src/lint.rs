@@ -8,6 +8,7 @@ mod comparison;
 mod other_resources;
 mod plaintext;
 
+mod any_issuer;
 mod client_in_ip_blocks;
 mod custom_is_refused;
 mod deny_on_tcp;
@@ -30,6 +31,7 @@ mod path_with_query;
 mod path_without_slash;
 mod plaintext_satisfies_allow;
 mod plaintext_slips_past_deny;
+mod plugin_settings;
 mod principal_beyond_aliases;
 mod principal_without_trust_domain;
 mod request_principal_never_matches;
@@ -58,7 +60,7 @@ use crate::load::finding::{Finding, Related, Severity, SourceText};
 use crate::load::{Authentication, LoadedPolicy, Other, Resources};
 
 /// All lints, sorted by code.
-pub static CATALOGUE: [&Lint; 33] = [
+pub static CATALOGUE: [&Lint; 35] = [
     &unreachable_allow::LINT,
     &never_matches::LINT,
     &plaintext_slips_past_deny::LINT,
@@ -92,6 +94,8 @@ pub static CATALOGUE: [&Lint; 33] = [
     &custom_is_refused::LINT,
     &keys_in_plaintext::LINT,
     &unpinned_module::LINT,
+    &plugin_settings::LINT,
+    &any_issuer::LINT,
 ];
 
 /// The code of the lint about what is skipped.

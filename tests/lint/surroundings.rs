@@ -218,3 +218,26 @@ fn no_provider_can_be_asked() {
     let custom = policy("p", "{ action: CUSTOM, provider: { name: x }, rules: [{}] }");
     assert_eq!(paths("MA031", &custom, &one_spelling()), ["spec.provider"]);
 }
+
+#[test]
+fn a_resource_that_loads_the_filter_closes_when_something_is_wrong() {
+    let fires = |spec: &str| {
+        let text = format!(
+            "{{ apiVersion: extensions.istio.io/v1alpha1, kind: WasmPlugin, metadata: {{ name: m, namespace: n }}, spec: {{ \
+             url: 'file:///f', {spec} }} }}\n"
+        );
+        paths("MA034", &text, &one_spelling())
+    };
+    let policy = "{ apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: { name: p }, spec: { selector: { \
+                  matchLabels: { a: b } } } }";
+    let with = |more: &str, config: &str| fires(&format!("{more}, pluginConfig: {{ {config}, policies: [{policy}] }}"));
+    assert_eq!(with("phase: AUTHZ", "onInvalid: deny"), [""; 0]);
+    assert_eq!(with("phase: AUTHZ, failStrategy: FAIL_OPEN", "onInvalid: deny"), ["spec.failStrategy"]);
+    assert_eq!(with("phase: AUTHN", "onInvalid: deny"), ["spec.phase"]);
+    assert_eq!(with("priority: 1", "onInvalid: deny"), ["spec"]);
+    assert_eq!(with("phase: AUTHZ", "onInvalid: fail"), ["spec.pluginConfig.onInvalid"]);
+    assert_eq!(with("phase: AUTHZ", "combining: x, onInvalid: deny"), ["spec.pluginConfig.combining"]);
+    assert_eq!(fires("failStrategy: FAIL_OPEN"), [""; 0], "another filter");
+    let mistake = fires("phase: AUTHZ, pluginConfig: { onInvalid: deny, policies: [{ kind: AuthorizationPolicy }] }");
+    assert!(mistake.iter().all(|path| path.starts_with("spec.pluginConfig.policies[0]")) && !mistake.is_empty());
+}

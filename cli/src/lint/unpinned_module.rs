@@ -39,12 +39,12 @@ spec:
 };
 
 /// The kinds of resources that load a module, and the path of the fields that say where it comes from.
-const KINDS: [(&str, Place); 2] = [
+pub(super) const KINDS: [(&str, Place); 2] = [
     ("WasmPlugin", |field| Path::of(["spec", field])),
     ("TrafficExtension", |field| Path::of(["spec", "wasm", field])),
 ];
 
-type Place = fn(&str) -> Path;
+pub(super) type Place = fn(&str) -> Path;
 
 /// Whether resources of this kind load a module.
 pub(super) fn loads_a_module(kind: &str) -> bool {
