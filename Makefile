@@ -113,6 +113,21 @@ compat: dist/mesh_authz.wasm ## Run the end-to-end tests on several versions of 
 		ENVOY= ENVOY_VERSION=$$version $(CARGO) test --locked --test e2e || exit 1; \
 	done
 
+FUZZ := $(TARGET)/fuzz
+# libFuzzer wants to know which code runs. The flags are not for build scripts, therefore `--target`.
+FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module $(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table)
+
+.PHONY: fuzz
+fuzz: ## Feed any bytes to the filter, natively, with libFuzzer; needs a C++ compiler: SECONDS=60 FUZZ_TARGETS="decisions"
+	RUSTFLAGS="$(FUZZ_FLAGS)" $(CARGO) build --locked --package mesh-authz-fuzz --features libfuzzer --profile fuzz \
+		--target $$(rustc --print host-tuple) --target-dir $(FUZZ)
+	@for target in $(or $(FUZZ_TARGETS),configuration properties decisions callbacks); do \
+		echo "fuzz: $$target"; \
+		mkdir -p $(FUZZ)/corpus/$$target; \
+		$(FUZZ)/$$(rustc --print host-tuple)/fuzz/$$target $(FUZZ)/corpus/$$target fuzz/corpus/$$target \
+			-max_total_time=$(or $(SECONDS),60) -artifact_prefix=$(FUZZ)/$$target- -print_final_stats=1 || exit 1; \
+	done
+
 .PHONY: clean
 clean: ## Remove all build results
 	$(CARGO) clean

@@ -5,8 +5,8 @@
 //! reports the decision. Telemetry never changes a decision: if a report fails, only the report is missing.
 
 mod attributes;
-// The boundary: the only module that calls the host, and the only one that does not exist in native builds.
-#[cfg(target_arch = "wasm32")]
+// The boundary: the only module that calls the host. It does not exist in native builds, except when it is fuzzed.
+#[cfg(any(target_arch = "wasm32", fuzzing))]
 mod host;
 pub mod in_force;
 pub mod property;

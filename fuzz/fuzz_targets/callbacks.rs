@@ -1,0 +1,5 @@
+//! See `src/callbacks.rs`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| mesh_authz_fuzz::callbacks::run(input));
