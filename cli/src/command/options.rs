@@ -144,7 +144,7 @@ pub fn lint(text: &str) -> Result<&'static Lint, String> {
     lint::find(text).ok_or_else(|| "there is no such lint; `mesh-authz check --list` has them all".to_owned())
 }
 
-/// Like [`lint`], but only for a lint that can be disabled.
+/// Like [`lint()`], but only for a lint that can be disabled.
 fn allowable(text: &str) -> Result<&'static Lint, String> {
     match lint(text)? {
         lint if lint.is_optional() => Ok(lint),
