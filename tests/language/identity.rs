@@ -106,6 +106,16 @@ fn an_identity_that_cannot_be_read_counts_against_the_request() {
     PRINCIPALS.check(&["td/ns/shop/sa/pay"], &known, Unreadable);
 }
 
+/// No SPIFFE ID is longer. Every rule would read it.
+#[test]
+fn an_identity_longer_than_2048_bytes_is_unreadable() {
+    for (length, is) in [(2_048, Matched), (2_049, Unreadable)] {
+        let start = "spiffe://td/ns/shop/sa/";
+        let name = format!("{start}{}", "a".repeat(length - start.len()));
+        NAMESPACES.check(&["shop"], &uri(name.as_bytes()), is);
+    }
+}
+
 #[test]
 fn an_identity_with_a_nul_is_unreadable() {
     let request = uri(b"spiffe://td/ns/shop/sa/cart\0.evil");
