@@ -31,7 +31,7 @@ use crate::attribute::Origin;
 use crate::identity::IdentityMatcher;
 use crate::matcher::template::SplitPath;
 use crate::matcher::{Pattern, Polarity};
-use crate::request::metadata::{List, SortedMaps, Value};
+use crate::request::metadata::{IndexedMaps, List, Value};
 use crate::request::{Attributes, Lookup, PeerName, forms, without_query};
 
 /// A request for which rules are evaluated.
@@ -45,7 +45,7 @@ pub(crate) struct Evaluation<'r, A> {
     /// The same path as text, once a template has been looked for.
     path_text: OnceCell<Cow<'r, str>>,
     /// The large maps in the metadata that have been looked into.
-    maps: SortedMaps<'r>,
+    maps: IndexedMaps<'r>,
     /// The forms of the host, if it is long.
     hosts: OnceCell<Hosts>,
     /// The values of attributes that have many of them.
@@ -132,7 +132,7 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
             path: OnceCell::new(),
             split_path: OnceCell::new(),
             path_text: OnceCell::new(),
-            maps: SortedMaps::default(),
+            maps: IndexedMaps::default(),
             hosts: OnceCell::new(),
             many: SortedValues::default(),
             texts: LongTexts::default(),

@@ -180,11 +180,12 @@ struct Ordered<'r> {
 
 impl<'r> Ordered<'r> {
     fn new(value: &'r [u8], side: Side) -> Self {
-        let head = match side {
-            Side::Start => metadata::head(value.iter()),
-            Side::End => metadata::head(value.iter().rev()),
-        };
-        Self { head, value, side }
+        let mut head = [0; 8];
+        match side {
+            Side::Start => head.iter_mut().zip(value).for_each(|(to, from)| *to = *from),
+            Side::End => head.iter_mut().zip(value.iter().rev()).for_each(|(to, from)| *to = *from),
+        }
+        Self { head: u64::from_be_bytes(head), value, side }
     }
 }
 

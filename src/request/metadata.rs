@@ -4,10 +4,12 @@
 //! because that keeps the type of every value: a string that looks like a list is a string, the number 5 is not "5",
 //! and null is not a value. All three distinctions are lost if a filter asks the host for a single value by its path.
 //!
-//! The message is read in place, down to the wanted value. A large map is sorted when it is first looked into.
+//! The message is read in place, down to the wanted value. A large map gets an index when it is first looked into.
 
 use std::cell::RefCell;
-use std::collections::BinaryHeap;
+use std::hash::Hasher as _;
+
+use fnv::FnvHasher;
 
 use super::Lookup;
 use crate::wire::{Field, Fields, Malformed, map_entry};
@@ -48,13 +50,13 @@ impl<'a> Metadata<'a> {
     /// unreadable.
     #[must_use]
     pub fn get<K: AsRef<[u8]>>(&self, filter: &[u8], path: &[K]) -> Lookup<Value<'a>> {
-        self.get_with(&SortedMaps::default(), filter, path)
+        self.get_with(&IndexedMaps::default(), filter, path)
     }
 
-    /// Like [`Self::get`]. Each large map is sorted once, if all calls for a request have the same `maps`.
+    /// Like [`Self::get`]. Each large map is read once, if all calls for a request have the same `maps`.
     pub(crate) fn get_with<K: AsRef<[u8]>>(
         &self,
-        maps: &SortedMaps<'a>,
+        maps: &IndexedMaps<'a>,
         filter: &[u8],
         path: &[K],
     ) -> Lookup<Value<'a>> {
@@ -66,27 +68,15 @@ impl<'a> Metadata<'a> {
     }
 }
 
-/// The large maps of a request's metadata, each of them sorted by key when it is first looked into. A token can have thousands of
-/// claims, and thousands of rules can look for one.
+/// The large maps of a request's metadata, each of them with an index that is made when it is first looked into. A token can have
+/// thousands of claims, and thousands of rules can look for one.
 #[derive(Debug, Default)]
-pub(crate) struct SortedMaps<'a>(RefCell<Vec<SortedMap<'a>>>);
+pub(crate) struct IndexedMaps<'a>(RefCell<Vec<(usize, Result<IndexedMap<'a>, Malformed>)>>);
 
-/// The address of the map's message, and its entries: head of the key, key, number, value. They are sorted by key, then by
-/// number.
-type SortedMap<'a> = (usize, Result<Vec<(u64, &'a [u8], usize, &'a [u8])>, Malformed>);
-
-/// The first eight bytes, as a number. Texts are in the order of their heads, unless these are equal. In WebAssembly, the
-/// standard library compares bytes one by one.
-pub(crate) fn head<'a>(bytes: impl Iterator<Item = &'a u8>) -> u64 {
-    let mut head = [0; 8];
-    head.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-    u64::from_be_bytes(head)
-}
-
-/// A map whose message is shorter than this is not sorted, so that no memory is allocated for it.
+/// A map whose message is shorter than this has no index, so that no memory is allocated for it.
 const LARGE: usize = 512;
 
-impl<'a> SortedMaps<'a> {
+impl<'a> IndexedMaps<'a> {
     /// The value of the key `wanted` in the map that is field 1 of the message. If there are several, the last one counts.
     fn entry(&self, message: &'a [u8], wanted: &[u8]) -> Result<Option<&'a [u8]>, Malformed> {
         if message.len() < LARGE {
@@ -96,23 +86,76 @@ impl<'a> SortedMaps<'a> {
         let address = message.as_ptr().addr();
         let mut maps = self.0.borrow_mut();
         let position = maps.binary_search_by_key(&address, |(address, _)| *address).unwrap_or_else(|position| {
-            let entries = entries(message)
-                .enumerate()
-                .map(|(number, entry)| entry.map(|(key, value)| (head(key.iter()), key, number, value)));
-            // A heap: the module has no other use for one of the larger sorting functions.
-            maps.insert(
-                position,
-                (address, entries.collect::<Result<BinaryHeap<_>, _>>().map(BinaryHeap::into_sorted_vec)),
-            );
+            maps.insert(position, (address, IndexedMap::new(message)));
             position
         });
-        let Some((_, sorted)) = maps.get(position) else { return Ok(None) };
-        let sorted = sorted.as_ref().map_err(|Malformed| Malformed)?;
-        let wanted = (head(wanted.iter()), wanted);
-        let behind = sorted.partition_point(|(head, key, ..)| (*head, *key) <= wanted);
-        let last = behind.checked_sub(1).and_then(|last| sorted.get(last));
-        Ok(last.filter(|(head, key, ..)| (*head, *key) == wanted).map(|(.., value)| *value))
+        match maps.get(position) {
+            Some((_, Ok(map))) => Ok(map.value(wanted)),
+            Some((_, Err(Malformed))) | None => Err(Malformed),
+        }
     }
+}
+
+/// The entries of a map, and a hash table of their numbers.
+#[derive(Debug)]
+struct IndexedMap<'a> {
+    entries: Vec<(&'a [u8], &'a [u8])>,
+    /// The number of an entry, counted from 1, or 0. The table has four times as many slots as there are entries, or more.
+    slots: Vec<u32>,
+}
+
+/// How many slots a key is looked for in. Only keys that were made to have the same hash need more: then the map is malformed,
+/// which counts against the request.
+const MOST_SLOTS: usize = 64;
+
+impl<'a> IndexedMap<'a> {
+    fn new(message: &'a [u8]) -> Result<Self, Malformed> {
+        let all: Vec<_> = entries(message).collect::<Result<_, _>>()?;
+        let slots = vec![0; all.len().saturating_mul(4).next_power_of_two()];
+        let mut map = Self { entries: Vec::with_capacity(all.len()), slots };
+        for (key, value) in all {
+            let number = map.entries.len().saturating_add(1);
+            let mut candidates = slots_of(key, map.slots.len());
+            loop {
+                let slot = candidates.next().and_then(|at| map.slots.get_mut(at)).ok_or(Malformed)?;
+                if *slot == 0 {
+                    *slot = u32::try_from(number).map_err(|_| Malformed)?;
+                    map.entries.push((key, value));
+                    break;
+                }
+                // The last one counts.
+                if let Some((_, known)) = entry_of(*slot, &mut map.entries).filter(|(known, _)| *known == key) {
+                    *known = value;
+                    break;
+                }
+            }
+        }
+        Ok(map)
+    }
+
+    fn value(&self, wanted: &[u8]) -> Option<&'a [u8]> {
+        for at in slots_of(wanted, self.slots.len()) {
+            let number = usize::try_from(*self.slots.get(at)?).ok()?;
+            let (key, value) = self.entries.get(number.checked_sub(1)?)?;
+            if *key == wanted {
+                return Some(value);
+            }
+        }
+        None
+    }
+}
+
+fn entry_of<'m, 'a>(slot: u32, entries: &'m mut [(&'a [u8], &'a [u8])]) -> Option<&'m mut (&'a [u8], &'a [u8])> {
+    entries.get_mut(usize::try_from(slot).ok()?.checked_sub(1)?)
+}
+
+/// The slots that a key can be in, one after another. `count` is a power of two.
+fn slots_of(key: &[u8], count: usize) -> impl Iterator<Item = usize> {
+    let mut hasher = FnvHasher::default();
+    hasher.write(key);
+    let hash = hasher.finish().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    let start = usize::try_from(hash).unwrap_or_default();
+    (0..MOST_SLOTS).map(move |further| start.wrapping_add(further) & count.saturating_sub(1))
 }
 
 /// The entries of the map that is field 1 of the message.
@@ -126,7 +169,7 @@ fn entries(message: &[u8]) -> impl Iterator<Item = Result<(&[u8], &[u8]), Malfor
 
 fn find<'a, K: AsRef<[u8]>>(
     metadata: &'a [u8],
-    maps: &SortedMaps<'a>,
+    maps: &IndexedMaps<'a>,
     filter: &[u8],
     path: &[K],
 ) -> Result<Option<Value<'a>>, Malformed> {

@@ -216,3 +216,46 @@ fn fields_are_those_that_prost_finds() {
         })
         .unwrap();
 }
+
+/// The fields of one filter, each with a text.
+fn texts(fields: &[(String, String)]) -> Vec<u8> {
+    let entry = |(key, text): &(String, String)| {
+        part(1, &[part(1, key.as_bytes()), part(2, &part(3, text.as_bytes()))].concat())
+    };
+    let fields: Vec<_> = fields.iter().flat_map(entry).collect();
+    part(1, &[part(1, b"f"), part(2, &fields)].concat())
+}
+
+#[test]
+fn in_a_large_map_the_last_value_of_a_key_counts() {
+    let field = (prop_oneof!["[a-c]{0,2}", "[a-z]{1,12}"], "[a-z]{0,8}");
+    TestRunner::new(cases(200))
+        .run(&vec(field, 0..300), |fields| {
+            let message = texts(&fields);
+            let metadata = Metadata::new(&message);
+            for (key, _) in &fields {
+                let last = fields.iter().rfind(|(other, _)| other == key).map(|(_, text)| text.as_bytes()).unwrap();
+                prop_assert_eq!(metadata.get(b"f", &[key]), Lookup::Value(Found::String(last)));
+            }
+            prop_assert_eq!(metadata.get(b"f", &["A"]), Lookup::Absent);
+            prop_assert_eq!(metadata.get(b"g", &["a"]), Lookup::Absent);
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn keys_that_were_made_to_collide_count_against_the_request() {
+    // What a hash table of 2,048 slots does with a key.
+    let slot = |key: &str| {
+        let fnv =
+            key.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, b| (hash ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+        (fnv.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) & 2_047
+    };
+    let colliding = (0..).map(|number| format!("c{number}")).filter(|key| slot(key) == 7);
+    let fields: Vec<_> = colliding.take(300).map(|key| (key, "v".to_owned())).collect();
+    let message = texts(&fields);
+    assert_eq!(Metadata::new(&message).get(b"f", &["c"]), Lookup::Unreadable);
+    let others: Vec<_> = (0..300).map(|number| (format!("c{number}"), "v".to_owned())).collect();
+    assert_eq!(Metadata::new(&texts(&others)).get(b"f", &["c"]), Lookup::Absent);
+}
