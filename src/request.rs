@@ -10,6 +10,7 @@
 //! Both provide headers and metadata in the encoding in which Envoy passes them to a filter. So the same code
 //! ([`headers`], [`metadata`]) reads them everywhere.
 
+pub(crate) mod byte_map;
 pub(crate) mod forms;
 pub mod headers;
 pub mod metadata;

@@ -50,6 +50,7 @@ impl<'a> Fields<'a> {
         Ok((number, field))
     }
 
+    #[inline]
     fn key(&mut self) -> Result<(u32, WireType), Malformed> {
         match self.0 {
             // Most keys are one byte. A message can have tens of thousands of them.
@@ -61,6 +62,7 @@ impl<'a> Fields<'a> {
         }
     }
 
+    #[inline]
     fn varint(&mut self) -> Result<u64, Malformed> {
         match self.0 {
             [number @ ..=0x7f, rest @ ..] => {
@@ -69,6 +71,18 @@ impl<'a> Fields<'a> {
             }
             _ => decode_varint(&mut self.0).map_err(|_| Malformed),
         }
+    }
+
+    /// The bytes of the next field, if it is a field with this number, and the lengths of number and bytes have one byte.
+    #[inline]
+    fn short_bytes(&mut self, number: u8) -> Option<&'a [u8]> {
+        let [key, length @ ..=0x7f, rest @ ..] = self.0 else { return None };
+        if *key != (number << 3) | 2 {
+            return None;
+        }
+        let (bytes, rest) = rest.split_at_checked(usize::from(*length))?;
+        self.0 = rest;
+        Some(bytes)
     }
 
     fn chunk<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
@@ -98,6 +112,9 @@ impl<'a> Iterator for Fields<'a> {
 /// # Errors
 /// The entry is malformed.
 pub(crate) fn map_entry(entry: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
+    if let Some(short) = short_entry(entry) {
+        return Ok(short);
+    }
     let (mut key, mut value): (&[u8], &[u8]) = (&[], &[]);
     for field in Fields::of(entry) {
         match field? {
@@ -108,4 +125,19 @@ pub(crate) fn map_entry(entry: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
         }
     }
     Ok((key, value))
+}
+
+/// Like [`map_entry`]. Only for short entries, as nearly all are. A message can have tens of thousands of them.
+fn short_entry(entry: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut fields = Fields::of(entry);
+    let found = (fields.short_bytes(1)?, fields.short_bytes(2)?);
+    fields.0.is_empty().then_some(found)
+}
+
+/// The bytes of a message that is only this field, and short.
+#[inline]
+pub(crate) fn short_field(message: &[u8], number: u8) -> Option<&[u8]> {
+    let mut fields = Fields::of(message);
+    let bytes = fields.short_bytes(number)?;
+    fields.0.is_empty().then_some(bytes)
 }

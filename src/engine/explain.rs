@@ -205,9 +205,15 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
 
     /// The failed tests of a group; `None` if all tests hold.
     fn failed<'e: 'r>(&self, tests: &'e Group, clause: Clause) -> Option<FailedTests<'e>> {
-        let fails = |test: &&'e Test| !self.holds(test).counts();
-        let failed = tests.iter().filter(fails);
-        let first = failed.clone().min_by_key(|test| (test.field, test.expected == Expected::NoMatch))?;
-        Some(FailedTests { clause, first, count: failed.count() })
+        let rank = |test: &Test| (test.field, test.expected == Expected::NoMatch);
+        let mut count: usize = 0;
+        let mut first: Option<&'e Test> = None;
+        for test in tests.iter().filter(|test| !self.holds(test).counts()) {
+            count = count.saturating_add(1);
+            if first.is_none_or(|first| rank(test) < rank(first)) {
+                first = Some(test);
+            }
+        }
+        first.map(|first| FailedTests { clause, first, count })
     }
 }

@@ -1,7 +1,8 @@
 //! What is remembered about a request, so that its bytes are not read again for every rule.
 //!
 //! - An attribute can have many values: the lines of a header, the elements of a list in a token. A rule that says what must not
-//!   be is compared with all of them. So the values are sorted, and a pattern is compared with the only one that can match.
+//!   be is compared with all of them. So a whole value is looked up, and for a beginning or an end, the values are sorted: then
+//!   only one of them can match.
 //! - A value can be as long as all headers may be. Whether it is text is found out once.
 //!
 //! An ordinary request has few values, and an index that leaves few rules to compare them with. For such a request nothing is
@@ -12,6 +13,7 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
 use crate::matcher::{Pattern, Polarity, Wildcard};
+use crate::request::byte_map::ByteMap;
 use crate::request::{HeaderValues, forms, metadata};
 
 /// The attributes that rules have looked at.
@@ -38,7 +40,11 @@ struct Values<'r> {
     is_plain: bool,
     /// One of the values counts as matching whatever a policy asks for.
     matches_all: bool,
-    by_start: Vec<Ordered<'r>>,
+    all: Vec<&'r [u8]>,
+    /// The same values, to look one up. Made when a whole value is first looked for. `None` if they make no map.
+    map: OnceCell<Option<ByteMap<'r, ()>>>,
+    /// The same values. Sorted when a prefix is first looked for.
+    by_start: OnceCell<Vec<Ordered<'r>>>,
     /// The same values. Sorted when a suffix is first looked for.
     by_end: OnceCell<Vec<Ordered<'r>>>,
     /// Whether a value is text, and not empty. Found out when somebody asks.
@@ -142,20 +148,27 @@ impl<'r> Values<'r> {
         if !matches_all && (1..=FEW).contains(&values.len()) && bytes <= SHORT {
             return Self { is_plain: true, ..Self::default() };
         }
-        Self { matches_all, by_start: sorted(values.into_iter(), Side::Start), ..Self::default() }
+        Self { matches_all, all: values, ..Self::default() }
     }
 
     fn has_match(&self, pattern: &Pattern) -> bool {
-        let mut values = self.by_start.iter().map(|ordered| ordered.value);
         let (text, side, sorted) = match pattern {
-            Pattern::Present => return values.next().is_some(),
-            Pattern::NonEmpty(Wildcard::Bytes) => return values.any(|value| !value.is_empty()),
+            Pattern::Present => return !self.all.is_empty(),
+            Pattern::NonEmpty(Wildcard::Bytes) => return self.all.iter().any(|value| !value.is_empty()),
             Pattern::NonEmpty(Wildcard::Text) => {
-                return *self.has_text.get_or_init(|| values.any(|value| pattern.matches(value)));
+                return *self.has_text.get_or_init(|| self.all.iter().any(|value| pattern.matches(value)));
             }
-            Pattern::Exact(text) | Pattern::Prefix(text) => (text, Side::Start, &self.by_start),
-            Pattern::Suffix(text) => (text, Side::End, self.by_end.get_or_init(|| sorted(values, Side::End))),
+            Pattern::Exact(text) => {
+                let map = || ByteMap::new(self.all.iter().map(|value| (*value, ())).collect());
+                if let Some(map) = self.map.get_or_init(map) {
+                    return map.get(text).is_some();
+                }
+                (text, Side::Start, &self.by_start)
+            }
+            Pattern::Prefix(text) => (text, Side::Start, &self.by_start),
+            Pattern::Suffix(text) => (text, Side::End, &self.by_end),
         };
+        let sorted = sorted.get_or_init(|| in_order(&self.all, side));
         let wanted = Ordered::new(text, side);
         let least = sorted.partition_point(|ordered| *ordered < wanted);
         sorted.get(least).is_some_and(|ordered| pattern.matches(ordered.value))
@@ -210,8 +223,8 @@ impl PartialEq for Ordered<'_> {
 }
 
 /// The values in order. A heap: the module has no other use for one of the larger sorting functions.
-fn sorted<'r>(values: impl Iterator<Item = &'r [u8]>, side: Side) -> Vec<Ordered<'r>> {
-    values.map(|value| Ordered::new(value, side)).collect::<BinaryHeap<_>>().into_sorted_vec()
+fn in_order<'r>(values: &[&'r [u8]], side: Side) -> Vec<Ordered<'r>> {
+    values.iter().map(|value| Ordered::new(value, side)).collect::<BinaryHeap<_>>().into_sorted_vec()
 }
 
 /// Compares from one side, eight bytes at a time. In WebAssembly, the standard library compares bytes one by one.

@@ -70,9 +70,10 @@ impl Template {
     #[must_use]
     pub(crate) fn matches_split(&self, split: &SplitPath<'_>) -> bool {
         let mut rest = split.path;
+        let mut slashes = &*split.slashes;
         for literal in &self.segments {
             let Some(behind) = rest.strip_prefix(&**literal) else { return false };
-            let Some((segment, behind)) = split.segment(behind) else { return false };
+            let Some((segment, behind)) = split.segment(behind, &mut slashes) else { return false };
             if segment.is_empty() || !self.accepts(segment, behind.len(), split) {
                 return false;
             }
@@ -124,11 +125,16 @@ impl<'p> SplitPath<'p> {
         Self { path, slashes, odd }
     }
 
-    /// Splits the end of the path at its first slash.
-    fn segment(&self, end: &'p [u8]) -> Option<(&'p [u8], &'p [u8])> {
+    /// Splits the end of the path at its first slash. `slashes`: the slashes that may be in this end. Those before it are dropped.
+    fn segment(&self, end: &'p [u8], slashes: &mut &[usize]) -> Option<(&'p [u8], &'p [u8])> {
         let slash = if self.path.len() > LONG {
             let start = self.path.len().checked_sub(end.len())?;
-            first_at_or_behind(&self.slashes, start).and_then(|slash| slash.checked_sub(start))
+            while let [first, others @ ..] = slashes
+                && *first < start
+            {
+                *slashes = others;
+            }
+            slashes.first().and_then(|slash| slash.checked_sub(start))
         } else {
             end.iter().position(|byte| *byte == b'/')
         };
@@ -139,19 +145,19 @@ impl<'p> SplitPath<'p> {
     fn has_only_wildcard_bytes(&self, run: &[u8], behind: usize) -> bool {
         if self.path.len() > LONG {
             let end = self.path.len().saturating_sub(behind);
-            first_at_or_behind(&self.odd, end.saturating_sub(run.len())).is_none_or(|odd| odd >= end)
+            let start = end.saturating_sub(run.len());
+            let first = self.odd.partition_point(|odd| *odd < start);
+            self.odd.get(first).is_none_or(|odd| *odd >= end)
         } else {
             run.iter().all(|byte| *byte == b'/' || is_wildcard_byte(*byte))
         }
     }
 }
 
-/// The first of these ascending positions that is not less than `start`.
-fn first_at_or_behind(positions: &[usize], start: usize) -> Option<usize> {
-    positions.get(positions.partition_point(|position| *position < start)).copied()
-}
-
 /// Whether Envoy's own wildcards accept this byte. They also accept the slash.
 fn is_wildcard_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~%!$&'()+,;:@=*".contains(&byte)
+    matches!(byte,
+        b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z'
+        | b'-' | b'.' | b'_' | b'~' | b'%' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'+' | b',' | b';' | b':' | b'@' | b'='
+        | b'*')
 }

@@ -7,12 +7,10 @@
 //! The message is read in place, down to the wanted value. A large map gets an index when it is first looked into.
 
 use std::cell::RefCell;
-use std::hash::Hasher as _;
-
-use fnv::FnvHasher;
 
 use super::Lookup;
-use crate::wire::{Field, Fields, Malformed, map_entry};
+use super::byte_map::ByteMap;
+use crate::wire::{Field, Fields, Malformed, map_entry, short_field};
 
 /// The name under which the filter that verifies tokens stores its dynamic metadata.
 pub const JWT_AUTHN: &str = "envoy.filters.http.jwt_authn";
@@ -71,7 +69,9 @@ impl<'a> Metadata<'a> {
 /// The large maps of a request's metadata, each of them with an index that is made when it is first looked into. A token can have
 /// thousands of claims, and thousands of rules can look for one.
 #[derive(Debug, Default)]
-pub(crate) struct IndexedMaps<'a>(RefCell<Vec<(usize, Result<IndexedMap<'a>, Malformed>)>>);
+pub(crate) struct IndexedMaps<'a>(RefCell<Vec<(usize, IndexedMap<'a>)>>);
+
+type IndexedMap<'a> = Result<ByteMap<'a, &'a [u8]>, Malformed>;
 
 /// A map whose message is shorter than this has no index, so that no memory is allocated for it.
 const LARGE: usize = 512;
@@ -86,76 +86,16 @@ impl<'a> IndexedMaps<'a> {
         let address = message.as_ptr().addr();
         let mut maps = self.0.borrow_mut();
         let position = maps.binary_search_by_key(&address, |(address, _)| *address).unwrap_or_else(|position| {
-            maps.insert(position, (address, IndexedMap::new(message)));
+            let all = entries(message).collect::<Result<_, _>>();
+            // Only keys that were made to have similar hashes make no map. This counts against the request.
+            maps.insert(position, (address, all.and_then(|all| ByteMap::new(all).ok_or(Malformed))));
             position
         });
         match maps.get(position) {
-            Some((_, Ok(map))) => Ok(map.value(wanted)),
+            Some((_, Ok(map))) => Ok(map.get(wanted).copied()),
             Some((_, Err(Malformed))) | None => Err(Malformed),
         }
     }
-}
-
-/// The entries of a map, and a hash table of their numbers.
-#[derive(Debug)]
-struct IndexedMap<'a> {
-    entries: Vec<(&'a [u8], &'a [u8])>,
-    /// The number of an entry, counted from 1, or 0. The table has four times as many slots as there are entries, or more.
-    slots: Vec<u32>,
-}
-
-/// How many slots a key is looked for in. Only keys that were made to have the same hash need more: then the map is malformed,
-/// which counts against the request.
-const MOST_SLOTS: usize = 64;
-
-impl<'a> IndexedMap<'a> {
-    fn new(message: &'a [u8]) -> Result<Self, Malformed> {
-        let all: Vec<_> = entries(message).collect::<Result<_, _>>()?;
-        let slots = vec![0; all.len().saturating_mul(4).next_power_of_two()];
-        let mut map = Self { entries: Vec::with_capacity(all.len()), slots };
-        for (key, value) in all {
-            let number = map.entries.len().saturating_add(1);
-            let mut candidates = slots_of(key, map.slots.len());
-            loop {
-                let slot = candidates.next().and_then(|at| map.slots.get_mut(at)).ok_or(Malformed)?;
-                if *slot == 0 {
-                    *slot = u32::try_from(number).map_err(|_| Malformed)?;
-                    map.entries.push((key, value));
-                    break;
-                }
-                // The last one counts.
-                if let Some((_, known)) = entry_of(*slot, &mut map.entries).filter(|(known, _)| *known == key) {
-                    *known = value;
-                    break;
-                }
-            }
-        }
-        Ok(map)
-    }
-
-    fn value(&self, wanted: &[u8]) -> Option<&'a [u8]> {
-        for at in slots_of(wanted, self.slots.len()) {
-            let number = usize::try_from(*self.slots.get(at)?).ok()?;
-            let (key, value) = self.entries.get(number.checked_sub(1)?)?;
-            if *key == wanted {
-                return Some(value);
-            }
-        }
-        None
-    }
-}
-
-fn entry_of<'m, 'a>(slot: u32, entries: &'m mut [(&'a [u8], &'a [u8])]) -> Option<&'m mut (&'a [u8], &'a [u8])> {
-    entries.get_mut(usize::try_from(slot).ok()?.checked_sub(1)?)
-}
-
-/// The slots that a key can be in, one after another. `count` is a power of two.
-fn slots_of(key: &[u8], count: usize) -> impl Iterator<Item = usize> {
-    let mut hasher = FnvHasher::default();
-    hasher.write(key);
-    let hash = hasher.finish().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-    let start = usize::try_from(hash).unwrap_or_default();
-    (0..MOST_SLOTS).map(move |further| start.wrapping_add(further) & count.saturating_sub(1))
 }
 
 /// The entries of the map that is field 1 of the message.
@@ -198,6 +138,10 @@ enum Kind<'a> {
 
 /// The kind and the content of a `google.protobuf.Value`.
 fn kind(value: &[u8]) -> Result<Kind<'_>, Malformed> {
+    // Nearly every value is a short string.
+    if let Some(text) = short_field(value, 3) {
+        return Ok(Kind::String(text));
+    }
     let mut kind = Kind::Other;
     for field in Fields::of(value) {
         kind = match field? {

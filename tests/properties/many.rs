@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::cases;
 use crate::policies::{named, node, options, read};
+use crate::wire::colliding;
 
 /// Texts of a few letters, with beginnings and ends in common, some of them longer than eight bytes.
 fn text() -> impl Strategy<Value = String> {
@@ -142,4 +143,23 @@ fn a_rule_matches_beside_others_as_it_does_alone() {
         })
         .unwrap();
     assert!(seen.get().iter().all(|count| *count > 300), "both results occur: {seen:?}");
+}
+
+#[test]
+fn elements_that_were_made_to_collide_match_as_others_do() {
+    let texts: Vec<_> = colliding().take(301).collect();
+    let (absent, elements) = texts.split_last().unwrap();
+    let payload = node(&json!({ "payload": { "iss": "i", "sub": "s", "groups": elements } }));
+    let request = Request::default().metadata("envoy.filters.http.jwt_authn", &payload);
+    // So many rules that the elements are looked up, and not read again for each rule.
+    let policies: Vec<_> = (0..40)
+        .map(|number| {
+            let value = if number % 2 == 0 { &elements[number * 7] } else { absent };
+            let rule = json!({ "when": [{ "key": "request.auth.claims[groups]", "values": [value] }] });
+            read(&named(&format!("p{number:02}"), json!({ "action": "DENY", "rules": [rule] })))
+        })
+        .collect();
+    let engine = Engine::without_index(&policies, &options(Combining::DenyOverrides));
+    let expected: Vec<_> = (0..40).map(|number| number % 2 == 0).collect();
+    assert_eq!(matches(&engine, &request), expected);
 }

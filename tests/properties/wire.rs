@@ -244,16 +244,19 @@ fn in_a_large_map_the_last_value_of_a_key_counts() {
         .unwrap();
 }
 
-#[test]
-fn keys_that_were_made_to_collide_count_against_the_request() {
-    // What a hash table of 2,048 slots does with a key.
+/// Different texts. A hash table of 2,048 slots looks for all of them in the same slots.
+pub fn colliding() -> impl Iterator<Item = String> {
     let slot = |key: &str| {
         let fnv =
             key.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, b| (hash ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
         (fnv.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) & 2_047
     };
-    let colliding = (0..).map(|number| format!("c{number}")).filter(|key| slot(key) == 7);
-    let fields: Vec<_> = colliding.take(300).map(|key| (key, "v".to_owned())).collect();
+    (0..).map(|number| format!("c{number}")).filter(move |key| slot(key) == 7)
+}
+
+#[test]
+fn keys_that_were_made_to_collide_count_against_the_request() {
+    let fields: Vec<_> = colliding().take(300).map(|key| (key, "v".to_owned())).collect();
     let message = texts(&fields);
     assert_eq!(Metadata::new(&message).get(b"f", &["c"]), Lookup::Unreadable);
     let others: Vec<_> = (0..300).map(|number| (format!("c{number}"), "v".to_owned())).collect();
