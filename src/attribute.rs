@@ -12,8 +12,8 @@
 //! | the number of values that a request can have | [`Cardinality`] |
 //! | the answer of the host that contains their values | [`Origin`] |
 //!
-//! CONTRIBUTING.md says what else a new attribute needs. The compiler finds these places, except in files and options of
-//! the command.
+//! CONTRIBUTING.md says what else a new attribute needs. The compiler finds these places, except in files and options
+//! of the command.
 
 use std::fmt;
 

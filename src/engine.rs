@@ -10,9 +10,9 @@
 //! | [`explain`] | says why rules do not match | request |
 //! | `peers` | a set of peers, named as in `principals` | load, request |
 //!
-//! [`Engine::decide`] looks for the first matching rule of one action after another, until the decision is made. It cannot
-//! fail and cannot panic. It allocates memory only to look up a path that is not UTF-8 among templates, for a long path, for
-//! a large token, for many headers, and for an odd form of a host.
+//! [`Engine::decide`] looks for the first matching rule of one action after another, until the decision is made. It
+//! cannot fail and cannot panic. It allocates memory only to look up a path that is not UTF-8 among templates, for a
+//! long path, for a large token, for many headers, and for an odd form of a host.
 
 pub(crate) mod compile;
 pub mod decision;

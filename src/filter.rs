@@ -250,7 +250,8 @@ impl Plugin {
         evaluation: &Evaluation<'r, A>,
         host: &impl Telemetry,
     ) -> Option<NearMiss<'p>> {
-        /// The longest time that a search takes, in nanoseconds. The time is measured, because it depends on the request.
+        /// The longest time that a search takes, in nanoseconds. The time is measured, because it depends on the
+        /// request.
         const LONGEST_SEARCH: u64 = 100_000;
         if decision.outcome != Outcome::Denied(DenyReason::NoAllowMatched) {
             return None;

@@ -97,7 +97,8 @@ pub trait Attributes {
     /// A name of the peer. It is absent in plaintext, and in TLS without a client certificate.
     fn peer_name(&self, which: PeerName) -> Lookup<&[u8]>;
     /// A name of the peer, as decisions use it. A name with a NUL is unreadable: a certificate should not have one, and
-    /// some programs cut off the name there. So is a name that is longer than a SPIFFE ID can be: every rule would read it.
+    /// some programs cut off the name there. So is a name that is longer than a SPIFFE ID can be: every rule would read
+    /// it.
     fn checked_peer_name(&self, which: PeerName) -> Lookup<&[u8]> {
         const LONGEST: usize = 2_048;
         self.peer_name(which).and_then(|name| {
@@ -123,8 +124,9 @@ pub fn without_query(path: &[u8]) -> &[u8] {
     path.split(|b| matches!(b, b'?' | b'#')).next().unwrap_or(path)
 }
 
-/// Whether Envoy's normalization would keep a path, without its query, as it is: the path has no `.` or `..` segment, no `//`,
-/// no `\`, no escaped slash or backslash, and no other escape that Envoy decodes: of a letter, a digit, `-`, `.`, `_` or `~`.
+/// Whether Envoy's normalization would keep a path, without its query, as it is: the path has no `.` or `..` segment,
+/// no `//`, no `\`, no escaped slash or backslash, and no other escape that Envoy decodes: of a letter, a digit, `-`,
+/// `.`, `_` or `~`.
 ///
 /// Envoy also escapes some bytes, such as `{`. That hides no path from a policy, so it does not count.
 #[must_use]

@@ -73,7 +73,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The bytes of the next field, if it is a field with this number, and the lengths of number and bytes have one byte.
+    /// The bytes of the next field, if it is a field with this number, and the lengths of number and bytes have one
+    /// byte.
     #[inline]
     fn short_bytes(&mut self, number: u8) -> Option<&'a [u8]> {
         let [key, length @ ..=0x7f, rest @ ..] = self.0 else { return None };

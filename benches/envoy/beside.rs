@@ -1,5 +1,5 @@
-//! Measures how long ordinary requests take alone, and beside ten of the worst requests a second. Envoy has one worker thread, so a
-//! request that keeps it busy keeps all others waiting.
+//! Measures how long ordinary requests take alone, and beside ten of the worst requests a second. Envoy has one worker
+//! thread, so a request that keeps it busy keeps all others waiting.
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -44,8 +44,8 @@ use self::station::Rig;
 struct Plan {
     rules: &'static [usize],
     comparison: Duration,
-    /// The numbers of rules of the adversarial sets. If the list is empty, these sets are left out, and so are the worst
-    /// requests.
+    /// The numbers of rules of the adversarial sets. If the list is empty, these sets are left out, and so are the
+    /// worst requests.
     adversarial_rules: &'static [usize],
     adversarial: Duration,
     worst: Duration,

@@ -1,7 +1,8 @@
 //! The policies and requests of both benchmarks. They are the same for the engine alone and for a whole Envoy.
 //!
 //! [`realistic`] is a set like the policies of a busy service. [`adversarial`] has sets that make an index useless,
-//! each in its own way. [`worst`] has the requests that take the most time. Everything depends only on the number of rules, so two runs measure the same thing.
+//! each in its own way. [`worst`] has the requests that take the most time. Everything depends only on the number of
+//! rules, so two runs measure the same thing.
 //!
 //! Every policy is an ALLOW policy with one rule. So an engine without an index compares a refused request with every
 //! rule. A request that passes matches exactly one rule of the realistic mix.

@@ -1,7 +1,8 @@
-//! The worst requests that Envoy lets through with its limit of 60 KiB for all headers, each against many rules of one kind.
+//! The worst requests that Envoy lets through with its limit of 60 KiB for all headers, each against many rules of one
+//! kind.
 //!
-//! In every set, a request is compared with as many rules as possible: they are alike in what the index looks at, or they only
-//! say what must not be.
+//! In every set, a request is compared with as many rules as possible: they are alike in what the index looks at, or
+//! they only say what must not be.
 
 use std::iter;
 

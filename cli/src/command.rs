@@ -114,8 +114,8 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Reads resources from files. Fails if one is invalid or if there is no policy. Prints a note on standard error for each
-/// document that is skipped without a warning.
+/// Reads resources from files. Fails if one is invalid or if there is no policy. Prints a note on standard error for
+/// each document that is skipped without a warning.
 fn valid_resources(files: &[PathBuf], is_noted: fn(&Other) -> bool) -> Result<Resources, Failure> {
     let resources = Resources::read(files)?;
     if resources.has_errors() {

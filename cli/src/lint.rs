@@ -1,8 +1,8 @@
 //! Lints: checks that find valid policies that probably do not do what their author means, and what nobody can trust.
 //!
 //! Each lint has a file of its own, with its explanation, its examples and its check. [`CATALOGUE`] lists all lints.
-//! The meaning of a code never changes. `comparison`, `plaintext` and `other_resources` are not lints; several lints use
-//! them. To disable a lint for one resource, list its code in the resource's annotation [`ALLOW_ANNOTATION`].
+//! The meaning of a code never changes. `comparison`, `plaintext` and `other_resources` are not lints; several lints
+//! use them. To disable a lint for one resource, list its code in the resource's annotation [`ALLOW_ANNOTATION`].
 
 mod comparison;
 mod other_resources;
@@ -56,7 +56,9 @@ use rayon::prelude::*;
 
 use self::comparison::AllRules;
 use self::plaintext::Plaintext;
+pub use self::unpinned_module::is_sha256;
 use crate::load::finding::{Finding, Related, Severity, SourceText};
+use crate::load::request_authentication::JwtRule;
 use crate::load::{Authentication, LoadedPolicy, Other, Resources};
 
 /// All lints, sorted by code.
@@ -346,6 +348,17 @@ pub fn no_verified_tokens(resource: &LoadedPolicy) -> Option<Finding> {
         "add a RequestAuthentication for issuers that you trust",
     );
     reporter.found.pop()
+}
+
+/// The rules of all `RequestAuthentication` resources, with the path of each.
+fn jwt_rules<'r>(input: &Input<'r>) -> impl Iterator<Item = (&'r Authentication, Path, &'r JwtRule)> {
+    input.resources.request_authentications.iter().flat_map(|found| {
+        found.authentication.rules.iter().enumerate().map(move |(index, rule)| {
+            let mut path = Path::of(["spec", "jwtRules"]);
+            path.0.push(Segment::Index(index));
+            (found, path, rule)
+        })
+    })
 }
 
 /// The warning that nothing pins the module at this URL, which is the value of an option of the command.

@@ -1,4 +1,5 @@
-//! Envoy's callbacks in any order, also in those that Envoy never makes, with any answers to what the filter asks meanwhile.
+//! Envoy's callbacks in any order, also in those that Envoy never makes, with any answers to what the filter asks
+//! meanwhile.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

@@ -5,8 +5,8 @@
 //!
 //! If these functions claim something, it holds for every request. If they cannot show it, they do not claim it. There
 //! is one exception. Where a match permits, a wildcard accepts text only ([`crate::matcher::Wildcard`]), but here it is
-//! treated as if it accepted every byte and so covered prefixes and suffixes. This makes a difference only for a request that has a
-//! line feed, or bytes that are not UTF-8, in a place where nobody intends to allow them.
+//! treated as if it accepted every byte and so covered prefixes and suffixes. This makes a difference only for a
+//! request that has a line feed, or bytes that are not UTF-8, in a place where nobody intends to allow them.
 
 use crate::attribute::Cardinality;
 use crate::engine::compile::{
@@ -52,9 +52,9 @@ impl CompiledRule {
 
     /// Whether this rule matches every request that the other rule matches.
     ///
-    /// There is one exception: where a match permits, a wildcard does not match a line feed or bytes that are not UTF-8,
-    /// but here it is treated as if it did. This makes a difference only for a request that has such bytes in a place
-    /// where nobody intends to allow them.
+    /// There is one exception: where a match permits, a wildcard does not match a line feed or bytes that are not
+    /// UTF-8, but here it is treated as if it did. This makes a difference only for a request that has such bytes in a
+    /// place where nobody intends to allow them.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
         // If both rules have many alternatives, comparing every pair of them is too much work.

@@ -9,9 +9,9 @@ pub enum OnInvalid {
     /// `fail`: the configuration does not load. If it comes from a bootstrap, Envoy does not start.
     #[default]
     Fail,
-    /// `deny`: the configuration loads. The last valid configuration of the same plugin name and the same workload stays in
-    /// force or, if there is none, every request is refused. This is for Envoys that get the filter by xDS: if the filter fails to load there,
-    /// Envoy may go on with a listener that does not have it.
+    /// `deny`: the configuration loads. The last valid configuration of the same plugin name and the same workload
+    /// stays in force or, if there is none, every request is refused. This is for Envoys that get the filter by xDS: if
+    /// the filter fails to load there, Envoy may go on with a listener that does not have it.
     Deny,
 }
 
@@ -22,8 +22,9 @@ impl OnInvalid {
     /// The values of the field, by name.
     pub const NAMES: [(&'static str, Self); 2] = [("fail", Self::Fail), ("deny", Self::Deny)];
 
-    /// Reads the field apart from the rest of a configuration, which may be wrong in any way. What comes before the first
-    /// syntax error counts. The result is [`Self::Fail`] if the field is missing, has no known value, or has two values.
+    /// Reads the field apart from the rest of a configuration, which may be wrong in any way. What comes before the
+    /// first syntax error counts. The result is [`Self::Fail`] if the field is missing, has no known value, or has two
+    /// values.
     #[must_use]
     pub fn read(configuration: &[u8]) -> Self {
         let mut found = None;
@@ -37,8 +38,8 @@ impl OnInvalid {
     }
 }
 
-/// What tells the configurations of one filter from those of another that has the same plugin name: a fingerprint of the workload
-/// that they describe. `None` if that cannot be read.
+/// What tells the configurations of one filter from those of another that has the same plugin name: a fingerprint of
+/// the workload that they describe. `None` if that cannot be read.
 #[must_use]
 pub fn workload_of(configuration: &[u8]) -> Option<u64> {
     let mut fingerprints = [0, 0];

@@ -178,8 +178,8 @@ impl Policies {
     }
 }
 
-/// The namespace in the node's metadata. An unknown namespace is an error: policies of the workload's real namespace would
-/// silently not apply.
+/// The namespace in the node's metadata. An unknown namespace is an error: policies of the workload's real namespace
+/// would silently not apply.
 fn node_namespace(node: &NodeMetadata, diagnostics: &mut Diagnostics) -> Option<String> {
     match &node.namespace {
         Lookup::Value(name) => in_node_metadata("NAMESPACE", diagnostics, |diagnostics| {

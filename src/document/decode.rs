@@ -15,8 +15,8 @@ enum Role<'t> {
     Root(&'static str, &'t mut dyn FnMut(Node)),
     /// If the value is a list, its items are handed over one after another, and the list stays empty.
     Apart(&'t mut dyn FnMut(Node)),
-    /// The value is the document. If it is a map, the values of its fields with this name are handed over, and nothing else is
-    /// kept.
+    /// The value is the document. If it is a map, the values of its fields with this name are handed over, and nothing
+    /// else is kept.
     Search(&'static str, &'t mut dyn FnMut(Node)),
     /// The value is read, and not kept.
     Skip,
@@ -144,8 +144,8 @@ pub(crate) fn from_json_apart(
     json(text, Role::Root(name, &mut take))
 }
 
-/// Hands over the values of the fields with this name in the map at the root, of JSON or of an encoded `google.protobuf.Struct`.
-/// Returns whether everything was read. What comes after a mistake is not read.
+/// Hands over the values of the fields with this name in the map at the root, of JSON or of an encoded
+/// `google.protobuf.Struct`. Returns whether everything was read. What comes after a mistake is not read.
 pub(crate) fn search(document: &[u8], name: &'static str, mut take: impl FnMut(Node)) -> bool {
     // JSON can begin with a line feed, too.
     let is_struct = document.starts_with(b"\n") && search_struct(document, name, &mut take).is_ok();

@@ -186,9 +186,9 @@ fn polarity(action: Action, expected: Expected) -> Polarity {
 impl Check {
     const HIGHEST_COST: u8 = 5;
 
-    /// The relative cost of the check. The checks of a group run in this order. The path comes first: it is short, and it
-    /// excludes most requests. Then come the other headers. Last come certificates and tokens, for which Envoy needs the
-    /// most time.
+    /// The relative cost of the check. The checks of a group run in this order. The path comes first: it is short, and
+    /// it excludes most requests. Then come the other headers. Last come certificates and tokens, for which Envoy needs
+    /// the most time.
     fn cost(&self) -> u8 {
         match self {
             Self::Path(_) => 0,

@@ -99,8 +99,8 @@ pub enum DenyReason<'e> {
     NoProvider(&'e RuleId),
     /// Policies apply, but no ALLOW policy among them matched.
     NoAllowMatched,
-    /// Envoy has not normalized the path, and the filter is configured to refuse such a request. The engine never decides
-    /// this.
+    /// Envoy has not normalized the path, and the filter is configured to refuse such a request. The engine never
+    /// decides this.
     UnnormalizedPath,
 }
 

@@ -4,8 +4,8 @@
 //! the answer rests on an attribute that is unreadable, the answer also names this attribute.
 //!
 //! # Unreadable attributes
-//! An unreadable attribute counts against the request. Each test has a polarity: a match of its values denies or permits
-//! ([`super::compile`]). What an unreadable attribute does to the test follows from the polarity:
+//! An unreadable attribute counts against the request. Each test has a polarity: a match of its values denies or
+//! permits ([`super::compile`]). What an unreadable attribute does to the test follows from the polarity:
 //!
 //! | a match | the values count as | a test of values | a test of `not` values |
 //! | --- | --- | --- | --- |
@@ -16,8 +16,8 @@
 //! policy. In an AUDIT policy, every match counts as one that permits.
 //!
 //! # Order
-//! Operations are evaluated first. Most of them need only the request line: Envoy gives it cheaply, and it excludes most
-//! rules. The order does not change the answer.
+//! Operations are evaluated first. Most of them need only the request line: Envoy gives it cheaply, and it excludes
+//! most rules. The order does not change the answer.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -279,8 +279,8 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
         answer
     }
 
-    /// Whether one of the texts matches. `matches` receives them in order, up to and including the first that matches. If a
-    /// match denies, it also receives the other forms of header values ([`forms`]).
+    /// Whether one of the texts matches. `matches` receives them in order, up to and including the first that matches.
+    /// If a match denies, it also receives the other forms of header values ([`forms`]).
     pub(super) fn any_text(
         &self,
         text: &Text,

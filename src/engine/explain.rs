@@ -39,7 +39,8 @@ pub struct Trace<'e> {
 pub struct Miss {
     /// The source, operation or `when` clause that contains the condition.
     pub clause: Clause,
-    /// The position of the field or condition, counted from 0, in the list that [`crate::policy::Rule::clause`] returns.
+    /// The position of the field or condition, counted from 0, in the list that [`crate::policy::Rule::clause`]
+    /// returns.
     pub field: usize,
     /// `true`: one of the `not` values matches. `false`: none of the values matches.
     pub is_not: bool,
@@ -109,8 +110,8 @@ impl fmt::Display for NearMiss<'_> {
 impl Engine {
     /// The ALLOW rule that came nearest to matching: the one with the fewest failed conditions. If two rules have
     /// equally many, the rule that has more conditions is the nearer one. `None` if there is no ALLOW rule, or if one
-    /// matches. Also `None` if `has_time`, which is asked again and again, says that the search takes too long: a rule that
-    /// is only the nearest of some could mislead.
+    /// matches. Also `None` if `has_time`, which is asked again and again, says that the search takes too long: a rule
+    /// that is only the nearest of some could mislead.
     pub fn nearest_miss<A: Attributes>(&self, attributes: &A, has_time: impl FnMut() -> bool) -> Option<NearMiss<'_>> {
         self.nearest_miss_in(&Evaluation::new(attributes), has_time)
     }
@@ -161,8 +162,8 @@ impl Engine {
     }
 }
 
-/// How many rules [`Engine::nearest_miss`] evaluates before it asks again whether it has time. Most rules take less time than
-/// the question.
+/// How many rules [`Engine::nearest_miss`] evaluates before it asks again whether it has time. Most rules take less
+/// time than the question.
 const RULES_BETWEEN_CHECKS: usize = 4;
 
 /// The failed tests of a clause.

@@ -5,17 +5,18 @@
 //! An *access predicate* of a rule is a set of keys. Every request that matches the rule has at least one of these
 //! keys. For example, `paths: ["/a", "/b/*"]` gives the predicate { path is `/a`, path starts with `/b/` }.
 //!
-//! At load time, the index chooses one access predicate for a rule, and files the rule under every key of it. At request
-//! time, the index looks up the values of the request, and evaluates only the rules that it finds under them. Therefore the
-//! cost of these rules depends on the request and not on how many of them there are.
+//! At load time, the index chooses one access predicate for a rule, and files the rule under every key of it. At
+//! request time, the index looks up the values of the request, and evaluates only the rules that it finds under them.
+//! Therefore the cost of these rules depends on the request and not on how many of them there are.
 //!
 //! A rule may have several access predicates: one from its paths, for example, and one from its principals. The index
-//! chooses the predicate that the fewest other rules share. Up to 16 rules count as few: among such predicates, the index
-//! takes the one that is cheapest to look up. If many rules share even the chosen predicate, the index divides these rules
-//! again, by another dimension.
+//! chooses the predicate that the fewest other rules share. Up to 16 rules count as few: among such predicates, the
+//! index takes the one that is cheapest to look up. If many rules share even the chosen predicate, the index divides
+//! these rules again, by another dimension.
 //!
-//! Some rules are evaluated for every request that reaches them: rules without an access predicate, such as rules of `not`
-//! fields only; rules whose best predicate more than half of the rules share; and the rules of a group of up to 16.
+//! Some rules are evaluated for every request that reaches them: rules without an access predicate, such as rules of
+//! `not` fields only; rules whose best predicate more than half of the rules share; and the rules of a group of up to
+//! 16.
 //!
 //! # Terms
 //!
@@ -35,8 +36,8 @@
 //! every rule in order. In two cases, the index cannot help, and every rule is evaluated in order:
 //!
 //! - A value by which rules are filed is unreadable.
-//! - The request has so many values that the index would evaluate more rules than a scan does, because several values may
-//!   lead to the same rule.
+//! - The request has so many values that the index would evaluate more rules than a scan does, because several values
+//!   may lead to the same rule.
 
 mod build;
 #[cfg(test)]
@@ -104,8 +105,8 @@ impl Index {
         search.found()
     }
 
-    /// The positions of every rule that matches the request, and perhaps of some that do not: no rule is evaluated. This is
-    /// for [`crate::analysis`], which compares rules.
+    /// The positions of every rule that matches the request, and perhaps of some that do not: no rule is evaluated.
+    /// This is for [`crate::analysis`], which compares rules.
     pub fn candidates<A: Attributes>(&self, request: &Evaluation<'_, A>) -> Vec<usize> {
         let mut found = Vec::new();
         if self.root.find(request, &mut found).is_err() {

@@ -1,12 +1,12 @@
 //! What is remembered about a request, so that its bytes are not read again for every rule.
 //!
-//! - An attribute can have many values: the lines of a header, the elements of a list in a token. A rule that says what must not
-//!   be is compared with all of them. So a whole value is looked up, and for a beginning or an end, the values are sorted: then
-//!   only one of them can match.
+//! - An attribute can have many values: the lines of a header, the elements of a list in a token. A rule that says what
+//!   must not be is compared with all of them. So a whole value is looked up, and for a beginning or an end, the values
+//!   are sorted: then only one of them can match.
 //! - A value can be as long as all headers may be. Whether it is text is found out once.
 //!
-//! An ordinary request has few values, and an index that leaves few rules to compare them with. For such a request nothing is
-//! remembered, and no memory is allocated.
+//! An ordinary request has few values, and an index that leaves few rules to compare them with. For such a request
+//! nothing is remembered, and no memory is allocated.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::cmp::Ordering;
@@ -29,7 +29,8 @@ pub(super) struct SortedValues<'r> {
 
 type Remembered<'r, K> = RefCell<Vec<(K, Values<'r>)>>;
 
-/// From so many bytes on, it is worth remembering what was seen. A look through a few values counts as [`BYTES_OF_A_LOOK`].
+/// From so many bytes on, it is worth remembering what was seen. A look through a few values counts as
+/// [`BYTES_OF_A_LOOK`].
 const FEW_BYTES: usize = 16 * BYTES_OF_A_LOOK;
 const BYTES_OF_A_LOOK: usize = 256;
 
@@ -72,8 +73,8 @@ impl LongTexts {
 }
 
 impl<'r> SortedValues<'r> {
-    /// Whether one of the patterns matches one of the values of a header that is no pseudo-header. `None` if it is not worth
-    /// remembering the values.
+    /// Whether one of the patterns matches one of the values of a header that is no pseudo-header. `None` if it is not
+    /// worth remembering the values.
     pub fn header(
         &self,
         name: &'r [u8],
@@ -99,8 +100,8 @@ impl<'r> SortedValues<'r> {
         self.remembered(&self.headers, (name, polarity), values.bytes_to_look_through(), collect, patterns.iter())
     }
 
-    /// Whether one of the patterns matches a string in the list. `None` if it is not worth remembering the strings, or if the
-    /// list is malformed.
+    /// Whether one of the patterns matches a string in the list. `None` if it is not worth remembering the strings, or
+    /// if the list is malformed.
     pub fn list<'p>(&self, list: metadata::List<'r>, patterns: impl Iterator<Item = &'p Pattern>) -> Option<bool> {
         let collect = || {
             let mut found = Vec::new();

@@ -1,15 +1,15 @@
 //! Envoy, as the filter sees it: the only file with host calls.
 //!
-//! The SDK has the entry point, the version of the ABI, and the memory that Envoy asks for. Calls and callbacks are declared here
-//! by hand, for these reasons:
-//! - If Envoy answers with an unexpected status, the SDK's calls panic, and a panic is an outage. Its callbacks panic if they do
-//!   not know the context.
+//! The SDK has the entry point, the version of the ABI, and the memory that Envoy asks for. Calls and callbacks are
+//! declared here by hand, for these reasons:
+//! - If Envoy answers with an unexpected status, the SDK's calls panic, and a panic is an outage. Its callbacks panic
+//!   if they do not know the context.
 //! - The SDK's local response has no parameter for the response code details.
 //! - The SDK does not know all of Envoy's log levels.
 //! - The SDK's contexts bring methods for everything that a filter could do: a tenth of the module.
 //!
-//! A dependency exports its own callbacks, and the linker allows no second function of one name. So the callbacks have the prefix
-//! `mesh_authz_on_` here, and the build gives them the names that Envoy knows (`tools/strip-exports`).
+//! A dependency exports its own callbacks, and the linker allows no second function of one name. So the callbacks have
+//! the prefix `mesh_authz_on_` here, and the build gives them the names that Envoy knows (`tools/strip-exports`).
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -143,8 +143,8 @@ enum State {
 impl Root {
     /// Reports to Envoy which configuration decides, if that has changed, and what was counted since the last report.
     ///
-    /// Envoy may load a configuration and then reject the update that brings it. Therefore the gauges are not set when a
-    /// configuration is loaded, but by the timer.
+    /// Envoy may load a configuration and then reject the update that brings it. Therefore the gauges are not set when
+    /// a configuration is loaded, but by the timer.
     fn report_metrics(&self) {
         let (summary, is_refused) = match &self.state {
             State::NotConfigured => return,
@@ -160,7 +160,8 @@ impl Root {
         };
         let is_first = REGISTRY.with(|registry| registry.is_first(&self.id));
         if self.published.replace(Some(is_first)) != Some(is_first) {
-            // Not said when the configuration is loaded: Envoy tries it first in a virtual machine that decides nothing.
+            // Not said when the configuration is loaded: Envoy tries it first in a virtual machine that decides
+            // nothing.
             match &self.state {
                 State::Decides { is_own: false, .. } => {
                     write_log(CRITICAL, "the last configuration was refused; the previous one stays in force");
@@ -232,7 +233,8 @@ enum Context {
 }
 
 impl Context {
-    /// Keeps the context under this number. What was there goes: it makes calls of its own, so nothing is borrowed then.
+    /// Keeps the context under this number. What was there goes: it makes calls of its own, so nothing is borrowed
+    /// then.
     fn keep(self, number: u32) {
         let _before = CONTEXTS.with_borrow_mut(|contexts| contexts.insert(number, self));
     }

@@ -1,8 +1,8 @@
 //! Which configuration decides when a new one cannot be used.
 //!
 //! Several plugins can share a virtual machine. An update of a plugin creates a new root context with the new
-//! configuration; the old root context stays until Envoy no longer needs it. The registry therefore remembers, for each filter,
-//! the configurations of the root contexts that exist.
+//! configuration; the old root context stays until Envoy no longer needs it. The registry therefore remembers, for each
+//! filter, the configurations of the root contexts that exist.
 
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
@@ -18,8 +18,8 @@ pub struct FilterId {
     pub workload: Option<u64>,
 }
 
-/// A configuration that a root context uses. It is in force as long as one root context holds it. Envoy keeps a root context as
-/// long as one of its requests is open.
+/// A configuration that a root context uses. It is in force as long as one root context holds it. Envoy keeps a root
+/// context as long as one of its requests is open.
 #[derive(Debug)]
 pub struct InForce {
     /// The accepted configuration.
@@ -41,8 +41,8 @@ impl Registry {
     pub fn put(&self, filter: &FilterId, plugin: Plugin) -> Rc<InForce> {
         let in_force = Rc::new(InForce { plugin: Rc::new(plugin) });
         let mut all = self.0.borrow_mut();
-        // Only of this filter: the last one of another filter stays even if it is gone, because an older one that is still used
-        // must not take its place.
+        // Only of this filter: the last one of another filter stays even if it is gone, because an older one that is
+        // still used must not take its place.
         all.retain(|(of, known)| of != filter || known.strong_count() > 0);
         // Behind those of the same filter, so that the order of the filters stays.
         let behind = all.iter().rposition(|(of, _)| of == filter).map_or(all.len(), |last| last.saturating_add(1));
@@ -63,9 +63,9 @@ impl Registry {
         newest.is_some_and(|(_, newest)| Weak::ptr_eq(newest, &Rc::downgrade(in_force)))
     }
 
-    /// The configuration that stays in force when the filter gets one that cannot be used: the last one that was put in force.
-    /// `None` if it is gone. An earlier one never comes back, even if requests still use it. Also `None` if the plugin has no
-    /// name, or if the workload cannot be read: nobody can tell whose configuration it is.
+    /// The configuration that stays in force when the filter gets one that cannot be used: the last one that was put in
+    /// force. `None` if it is gone. An earlier one never comes back, even if requests still use it. Also `None` if the
+    /// plugin has no name, or if the workload cannot be read: nobody can tell whose configuration it is.
     pub fn get(&self, filter: &FilterId) -> Option<Rc<InForce>> {
         let is_known = !filter.name.is_empty() && filter.workload.is_some();
         let all = self.0.borrow();

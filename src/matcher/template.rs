@@ -97,8 +97,8 @@ impl Template {
     }
 }
 
-/// A path, and what templates want to know about it. For a long path it is found out once, since a path can be as long as all
-/// headers may be, and templates can be many.
+/// A path, and what templates want to know about it. For a long path it is found out once, since a path can be as long
+/// as all headers may be, and templates can be many.
 #[derive(Debug)]
 pub(crate) struct SplitPath<'p> {
     path: &'p [u8],
@@ -125,7 +125,8 @@ impl<'p> SplitPath<'p> {
         Self { path, slashes, odd }
     }
 
-    /// Splits the end of the path at its first slash. `slashes`: the slashes that may be in this end. Those before it are dropped.
+    /// Splits the end of the path at its first slash. `slashes`: the slashes that may be in this end. Those before it
+    /// are dropped.
     fn segment(&self, end: &'p [u8], slashes: &mut &[usize]) -> Option<(&'p [u8], &'p [u8])> {
         let slash = if self.path.len() > LONG {
             let start = self.path.len().checked_sub(end.len())?;

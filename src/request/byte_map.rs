@@ -1,7 +1,7 @@
 //! A map whose keys are bytes of a request: the claims of a token, or the elements of a list.
 //!
-//! The sender of the request chooses the keys, and can choose thousands of them with the same hash. So the number of steps for a
-//! key is limited, and no map is made of such keys.
+//! The sender of the request chooses the keys, and can choose thousands of them with the same hash. So the number of
+//! steps for a key is limited, and no map is made of such keys.
 
 use std::hash::Hasher as _;
 
@@ -11,8 +11,8 @@ use fnv::FnvHasher;
 #[derive(Debug)]
 pub(crate) struct ByteMap<'a, V> {
     entries: Vec<(&'a [u8], V)>,
-    /// The number of an entry, counted from 1, or 0. The table has four times as many slots as there are entries, or more. For a
-    /// few entries there is no table.
+    /// The number of an entry, counted from 1, or 0. The table has four times as many slots as there are entries, or
+    /// more. For a few entries there is no table.
     slots: Vec<u32>,
 }
 
@@ -23,7 +23,8 @@ const FEW: usize = 8;
 const MOST_SLOTS: usize = 64;
 
 impl<'a, V> ByteMap<'a, V> {
-    /// Makes a map. If there are several entries with a key, the last one counts. `None` if too many keys have similar hashes.
+    /// Makes a map. If there are several entries with a key, the last one counts. `None` if too many keys have similar
+    /// hashes.
     pub fn new(entries: Vec<(&'a [u8], V)>) -> Option<Self> {
         if entries.len() <= FEW {
             return Some(Self { entries, slots: Vec::new() });

@@ -1,17 +1,17 @@
 //! The forms of a header value that applications take for the same.
 //!
-//! HTTP/2 and HTTP/3 let white space around a value through. In a host, a trailing dot and userinfo change nothing about the
-//! site that a server chooses. A match that denies therefore looks at all forms; otherwise a client could slip past it. A
-//! match that permits looks only at the value as sent.
+//! HTTP/2 and HTTP/3 let white space around a value through. In a host, a trailing dot and userinfo change nothing
+//! about the site that a server chooses. A match that denies therefore looks at all forms; otherwise a client could
+//! slip past it. A match that permits looks only at the value as sent.
 
-/// A longer host with a trailing dot, and a header with this much white space on one side, count as matching: no honest client
-/// sends them, and to take them apart for every rule would take too long. Userinfo is looked for in as many last bytes of a
-/// host, since no server has a longer name.
+/// A longer host with a trailing dot, and a header with this much white space on one side, count as matching: no honest
+/// client sends them, and to take them apart for every rule would take too long. Userinfo is looked for in as many last
+/// bytes of a host, since no server has a longer name.
 const LONGEST_HOST: usize = 1_024;
 const MOST_WHITE_SPACE: usize = 256;
 
-/// Whether one of the forms of the header value matches. `matches` receives them in order, up to and including the first
-/// that matches. The value as sent comes first.
+/// Whether one of the forms of the header value matches. `matches` receives them in order, up to and including the
+/// first that matches. The value as sent comes first.
 pub(crate) fn any(name: &[u8], value: &[u8], matches: &mut dyn FnMut(&[u8]) -> bool) -> bool {
     matches(value) || any_other(name, value, matches)
 }

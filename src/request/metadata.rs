@@ -66,8 +66,8 @@ impl<'a> Metadata<'a> {
     }
 }
 
-/// The large maps of a request's metadata, each of them with an index that is made when it is first looked into. A token can have
-/// thousands of claims, and thousands of rules can look for one.
+/// The large maps of a request's metadata, each of them with an index that is made when it is first looked into. A
+/// token can have thousands of claims, and thousands of rules can look for one.
 #[derive(Debug, Default)]
 pub(crate) struct IndexedMaps<'a>(RefCell<Vec<(usize, IndexedMap<'a>)>>);
 
@@ -77,7 +77,8 @@ type IndexedMap<'a> = Result<ByteMap<'a, &'a [u8]>, Malformed>;
 const LARGE: usize = 512;
 
 impl<'a> IndexedMaps<'a> {
-    /// The value of the key `wanted` in the map that is field 1 of the message. If there are several, the last one counts.
+    /// The value of the key `wanted` in the map that is field 1 of the message. If there are several, the last one
+    /// counts.
     fn entry(&self, message: &'a [u8], wanted: &[u8]) -> Result<Option<&'a [u8]>, Malformed> {
         if message.len() < LARGE {
             let named = entries(message).filter(|entry| !matches!(entry, Ok((key, _)) if *key != wanted));

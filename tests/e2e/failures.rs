@@ -208,7 +208,8 @@ fn a_filter_behind_and_a_route_can_undo_a_decision() {
     assert_eq!(status(&blueprint.start(), "/admin"), 200);
 }
 
-/// The filter decides about HTTP requests only. In a network filter chain it closes every connection, whatever its policies.
+/// The filter decides about HTTP requests only. In a network filter chain it closes every connection, whatever its
+/// policies.
 #[test]
 fn network_filter_lets_no_byte_pass_in_either_direction_and_says_why_once() {
     for plugin_config in [json!({ "policies": [] }), json!({ "policies": [policy("all", "ALLOW", &[json!({})])] })] {

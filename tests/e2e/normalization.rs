@@ -1,4 +1,5 @@
-//! Paths that Envoy has not normalized: the filter counts them, warns once and, with `paths: strict`, refuses the request.
+//! Paths that Envoy has not normalized: the filter counts them, warns once and, with `paths: strict`, refuses the
+//! request.
 
 use mesh_authz::request::is_normalized;
 use serde_json::{Value, json};
@@ -95,7 +96,8 @@ fn strict_refuses_paths_that_envoy_has_not_normalized() {
     }
 }
 
-/// The filter recognizes exactly the paths that the shipped bootstrap's Envoy would have changed, redirected or refused.
+/// The filter recognizes exactly the paths that the shipped bootstrap's Envoy would have changed, redirected or
+/// refused.
 #[test]
 fn what_counts_as_normalized_is_what_envoy_passes_on_unchanged() {
     let sidecar = deny_admin(&json!({ "decisionLogRate": 1_000_000 })).answering_by_itself().start();

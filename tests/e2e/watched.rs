@@ -475,7 +475,8 @@ fn a_file_that_is_replaced_can_be_read_by_whoever_could_before() {
     assert_eq!(nowhere.status.code(), Some(2));
 }
 
-/// Two listeners of one Envoy, each with a filter of the same name for a workload of its own. They share a virtual machine.
+/// Two listeners of one Envoy, each with a filter of the same name for a workload of its own. They share a virtual
+/// machine.
 #[test]
 fn a_wrong_file_never_brings_the_policies_of_another_workload() {
     let folder = tempfile::tempdir().unwrap();

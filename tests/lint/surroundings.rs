@@ -199,6 +199,7 @@ fn keys_and_modules_come_over_tls_and_pinned() {
         (&format!("http://h/f.wasm?@sha256:{digest}"), "", true),
         (&format!("https://h/f.wasm@sha256:{digest}"), "", true),
         ("oci://h/f:1", "x", true),
+        ("oci://h/f:1", &digest.to_uppercase(), true),
         ("file:///f.wasm", "", false),
     ] {
         for (kind, place) in [("WasmPlugin", "spec"), ("TrafficExtension", "spec.wasm")] {

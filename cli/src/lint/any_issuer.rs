@@ -1,8 +1,6 @@
 //! MA035. A rule for tokens of any issuer.
 
-use mesh_authz::diagnostic::{Path, Segment};
-
-use super::{Check, Input, Lint, Reporter};
+use super::{Check, Input, Lint, Reporter, jwt_rules};
 
 pub(super) static LINT: Lint = Lint {
     code: "MA035",
@@ -35,18 +33,13 @@ spec:
 };
 
 fn check(input: &Input<'_>, reporter: &mut Reporter) {
-    for found in &input.resources.request_authentications {
-        let rules = found.authentication.rules.iter().enumerate();
-        for (index, _) in rules.filter(|(_, rule)| rule.issuer.is_none()) {
-            let mut path = Path::of(["spec", "jwtRules"]);
-            path.0.push(Segment::Index(index));
-            reporter.report(
-                &LINT,
-                found,
-                path,
-                "accepts tokens of any issuer: whoever has its keys can make tokens that name another issuer",
-                "write the `issuer` of these tokens",
-            );
-        }
+    for (found, path, _) in jwt_rules(input).filter(|(_, _, rule)| rule.issuer.is_none()) {
+        reporter.report(
+            &LINT,
+            found,
+            path,
+            "accepts tokens of any issuer: whoever has its keys can make tokens that name another issuer",
+            "write the `issuer` of these tokens",
+        );
     }
 }

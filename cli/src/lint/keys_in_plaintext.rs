@@ -1,8 +1,8 @@
 //! MA032. Keys that verify tokens are fetched without TLS.
 
-use mesh_authz::diagnostic::{Path, Segment};
+use mesh_authz::diagnostic::Segment;
 
-use super::{Check, Input, Lint, Reporter};
+use super::{Check, Input, Lint, Reporter, jwt_rules};
 use crate::load::request_authentication::Keys;
 
 pub(super) static LINT: Lint = Lint {
@@ -37,23 +37,20 @@ spec:
 };
 
 fn check(input: &Input<'_>, reporter: &mut Reporter) {
-    for found in &input.resources.request_authentications {
-        for (index, rule) in found.authentication.rules.iter().enumerate() {
-            let field = match (&rule.keys, &rule.issuer) {
-                (Keys::Remote(uri), _) if !uri.tls => "jwksUri",
-                // Istio asks the issuer where the keys are.
-                (Keys::Discovered, Some(issuer)) if issuer.starts_with("http:") => "issuer",
-                _ => continue,
-            };
-            let mut path = Path::of(["spec", "jwtRules"]);
-            path.0.extend([Segment::Index(index), Segment::Field(field.to_owned())]);
-            reporter.report(
-                &LINT,
-                found,
-                path,
-                "the keys that verify tokens come without TLS: anyone on the way can replace them, and then make tokens",
-                "use https://, or write the keys into `jwks`",
-            );
-        }
+    for (found, mut path, rule) in jwt_rules(input) {
+        let field = match (&rule.keys, &rule.issuer) {
+            (Keys::Remote(uri), _) if !uri.tls => "jwksUri",
+            // Istio asks the issuer where the keys are.
+            (Keys::Discovered, Some(issuer)) if issuer.starts_with("http:") => "issuer",
+            _ => continue,
+        };
+        path.0.push(Segment::Field(field.to_owned()));
+        reporter.report(
+            &LINT,
+            found,
+            path,
+            "the keys that verify tokens come without TLS: anyone on the way can replace them, and then make tokens",
+            "use https://, or write the keys into `jwks`",
+        );
     }
 }

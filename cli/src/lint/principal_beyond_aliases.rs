@@ -71,8 +71,8 @@ fn principal(value: &str, list: &ValueList<'_>, mesh: &Mesh) -> Option<Remark> {
     Some(Remark::new(message, hint))
 }
 
-/// Reports `cluster.local`, unless it is one of the mesh's trust domains. In principals it means the mesh's trust domain;
-/// in trustDomains it means only itself.
+/// Reports `cluster.local`, unless it is one of the mesh's trust domains. In principals it means the mesh's trust
+/// domain; in trustDomains it means only itself.
 fn trust_domain(value: &str, list: &ValueList<'_>, mesh: &Mesh) -> Option<Remark> {
     let is_ours = mesh.trust_domain == value || mesh.aliases.iter().any(|alias| alias == value);
     if value != LOCAL_TRUST_DOMAIN || is_ours {

@@ -63,11 +63,14 @@ fn check(input: &Input<'_>, reporter: &mut Reporter) {
     }
 }
 
-fn is_sha256(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit())
+/// Whether this is the checksum of a module. Neither Istio nor a registry takes digits in upper case.
+#[must_use]
+pub fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
-/// What is wrong with the place that a module comes from, if nothing pins the module. `checksum` is where to write its checksum.
+/// What is wrong with the place that a module comes from, if nothing pins the module. `checksum` is where to write its
+/// checksum.
 pub(super) fn unpinned(url: &str, has_checksum: bool, checksum: &str) -> Option<Remark> {
     let digest = url.split_once("@sha256:").map_or("", |(_, digest)| digest);
     let (message, of_what) = match url.split_once("://").map(|(scheme, _)| scheme) {

@@ -56,8 +56,8 @@ pub fn selects_gateways(policy: &AuthorizationPolicy) -> bool {
     labels.iter().any(|(key, value)| is_gateway_key(key) || GATEWAY_LABELS.contains(&(key, value)))
 }
 
-/// Whether only gateways carry labels with this key. All of Istio's own components that carry `istio` and have a proxy are
-/// gateways. The others are the labels of a gateway that is made for a `Gateway` resource.
+/// Whether only gateways carry labels with this key. All of Istio's own components that carry `istio` and have a proxy
+/// are gateways. The others are the labels of a gateway that is made for a `Gateway` resource.
 fn is_gateway_key(key: &str) -> bool {
     ["istio", GATEWAY_NAME_LABEL, "gateway.networking.k8s.io/gateway-class-name", "istio.io/gateway-name"]
         .contains(&key)

@@ -18,8 +18,8 @@ pub(super) struct Builder<'r> {
     /// For each rule, how many keys it has in all its access predicates.
     keys: Box<[usize]>,
     /// The number of keys that dividing groups again may still file. This limits the size of the index to a multiple of
-    /// the size of the policies. Without a limit, a rule with n paths and m principals could be filed n × m times. A group
-    /// that needs more keys than are left is not divided.
+    /// the size of the policies. Without a limit, a rule with n paths and m principals could be filed n × m times. A
+    /// group that needs more keys than are left is not divided.
     keys_left: usize,
 }
 

@@ -40,8 +40,8 @@ pub(super) enum Dimension {
     PeerNamespace,
     /// The part of a peer's name between `/sa/` and the next slash.
     PeerAccount,
-    /// A request principal, looked up by the first of these two claims. If the second claim is unreadable, the lookup is
-    /// inconclusive.
+    /// A request principal, looked up by the first of these two claims. If the second claim is unreadable, the lookup
+    /// is inconclusive.
     RequestPrincipal(Arc<MetadataPath>, Arc<MetadataPath>),
 }
 
@@ -96,9 +96,9 @@ pub(super) fn each_key<'r>(rule: &'r CompiledRule, used: &[Dimension], each: &mu
 
 /// Chooses the rule's narrowest access predicate: the one with the smallest share. Returns the share and the keys.
 ///
-/// The function `share` estimates the share of a key: how many rules a lookup finds for a request that has this key. The
-/// share of a predicate is the largest share of its keys. All shares up to `few` count as equal. Among the tests of a group
-/// with equal shares, the one with the cheapest dimension wins. Keys of the `used` dimensions are left out.
+/// The function `share` estimates the share of a key: how many rules a lookup finds for a request that has this key.
+/// The share of a predicate is the largest share of its keys. All shares up to `few` count as equal. Among the tests of
+/// a group with equal shares, the one with the cheapest dimension wins. Keys of the `used` dimensions are left out.
 pub(super) fn narrowest<'r>(
     rule: &'r CompiledRule,
     used: &[Dimension],

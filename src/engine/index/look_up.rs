@@ -25,8 +25,8 @@ const BYTES_OF_A_VISIT: usize = 256;
 pub(crate) struct FirstMatch<'e> {
     /// The first rule that matches, if one does.
     pub rule: Option<&'e RuleId>,
-    /// The unreadable attribute that the match rests on. If no rule matches: the unreadable attribute because of which the
-    /// first possible rule counts as not matched.
+    /// The unreadable attribute that the match rests on. If no rule matches: the unreadable attribute because of which
+    /// the first possible rule counts as not matched.
     pub unreadable: Option<Origin>,
 }
 
@@ -122,8 +122,8 @@ impl<'i: 'r, 's, 'r, A: Attributes> Search<'i, 's, 'r, A> {
 }
 
 impl Node {
-    /// Adds the numbers of all rules that are filed under the values of the request, without evaluating them. A number may
-    /// be added twice.
+    /// Adds the numbers of all rules that are filed under the values of the request, without evaluating them. A number
+    /// may be added twice.
     pub(super) fn find<A: Attributes>(&self, request: &Evaluation<'_, A>, found: &mut Vec<Number>) -> Visited {
         for Filed { dimension, table, postings, .. } in &self.filed {
             dimension.look_up(table, request, &mut |slot| match postings.get(slot) {
@@ -188,8 +188,8 @@ fn each_name<'r, A: Attributes>(
     names.iter().try_for_each(|which| each(evaluation.attributes().checked_peer_name(*which), &mut look_up))
 }
 
-/// Looks up all texts that `visit_all` visits, until a lookup is inconclusive. `visit_all` passes on the result of each lookup,
-/// and stops when the function that it passes it to returns true.
+/// Looks up all texts that `visit_all` visits, until a lookup is inconclusive. `visit_all` passes on the result of each
+/// lookup, and stops when the function that it passes it to returns true.
 fn all(visit_all: impl FnOnce(&mut dyn FnMut(Visited) -> bool) -> Lookup<bool>) -> Visited {
     let mut result = Ok(());
     let complete = visit_all(&mut |visited| {

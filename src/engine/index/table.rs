@@ -12,14 +12,14 @@
 //! # Exact values, prefixes and suffixes
 //!
 //! A value is hashed byte by byte. One pass from the front finds the prefix keys and the exact key: it looks up the
-//! hash at every length that a prefix key has and, if an exact key is as long as the value, after the last byte. One pass from the back finds the suffix keys in the same
-//! way.
+//! hash at every length that a prefix key has and, if an exact key is as long as the value, after the last byte. One
+//! pass from the back finds the suffix keys in the same way.
 //!
 //! # Templates
 //!
-//! `matchit` finds the templates. A template becomes a route, which may leave the end of the template to the evaluator. A
-//! router returns only its best route for a path. Two different routes whose operators are in the same segments never match
-//! the same path. Therefore each such shape has a router of its own, in which the best route is the only one.
+//! `matchit` finds the templates. A template becomes a route, which may leave the end of the template to the evaluator.
+//! A router returns only its best route for a path. Two different routes whose operators are in the same segments never
+//! match the same path. Therefore each such shape has a router of its own, in which the best route is the only one.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -119,9 +119,9 @@ impl Table {
         self.bytes(text.iter().map(u8::to_ascii_lowercase), visit)
     }
 
-    /// Visits the slots of the keys that match a path: text keys and templates. `as_text` is the path as text, for templates.
-    /// matchit needs UTF-8. Only wildcards can match bytes that are not UTF-8, and a wildcard also matches the replacement
-    /// character.
+    /// Visits the slots of the keys that match a path: text keys and templates. `as_text` is the path as text, for
+    /// templates. matchit needs UTF-8. Only wildcards can match bytes that are not UTF-8, and a wildcard also matches
+    /// the replacement character.
     pub(super) fn path<'p>(&self, path: &[u8], as_text: impl FnOnce() -> &'p str, visit: Visit<'_>) -> Visited {
         self.text(path, visit)?;
         if self.has_templates() {
@@ -192,8 +192,8 @@ impl Table {
         Ok((hash, bytes))
     }
 
-    /// Visits the slot of this key, and the slots of the keys that a request with this key probably also has. This is an
-    /// estimate: it knows only the key, and not the values of a request.
+    /// Visits the slot of this key, and the slots of the keys that a request with this key probably also has. This is
+    /// an estimate: it knows only the key, and not the values of a request.
     pub(super) fn together_with(&self, dimension: &Dimension, key: &Key<'_>, visit: Visit<'_>) -> Visited {
         match key {
             Key::Exact(text) | Key::Prefix(text) | Key::Suffix(text) if *dimension == Dimension::Host => {
@@ -243,8 +243,8 @@ impl Hash {
         bytes.into_iter().fold(Self::start(), Self::add)
     }
 
-    /// The hash of a key of this form. It mixes in the form, and then spreads every bit over all bits, with the finalizer of
-    /// `SplitMix64`.
+    /// The hash of a key of this form. It mixes in the form, and then spreads every bit over all bits, with the
+    /// finalizer of `SplitMix64`.
     fn of(self, form: KeyForm) -> u64 {
         let mut hash = self.0.wrapping_add((form as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

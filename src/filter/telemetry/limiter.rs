@@ -42,8 +42,9 @@ impl Limiter {
     }
 }
 
-/// Limits the share of a worker's time that some kind of work takes. Each piece of work pays for itself with a pause, which
-/// is as long as the work has taken, times a factor. After a quiet time, the pauses of one second are paid in advance.
+/// Limits the share of a worker's time that some kind of work takes. Each piece of work pays for itself with a pause,
+/// which is as long as the work has taken, times a factor. After a quiet time, the pauses of one second are paid in
+/// advance.
 #[derive(Debug, Default)]
 pub struct TimeShare {
     /// When all work so far is paid for.

@@ -1,8 +1,8 @@
 //! The decision log: one line of JSON for each decision.
 //!
 //! A line says who wanted what, what was decided and why. From the request it has the peer's identity, the method, the
-//! path without its query, and addresses. For the nearest miss it may also have the local port, the local address or the
-//! TLS server name. It never has another header, and never a token.
+//! path without its query, and addresses. For the nearest miss it may also have the local port, the local address or
+//! the TLS server name. It never has another header, and never a token.
 
 use std::net::IpAddr;
 

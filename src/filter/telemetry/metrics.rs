@@ -166,8 +166,9 @@ pub struct ConfigSummary {
 }
 
 impl ConfigSummary {
-    /// Sets the gauges. `plugin`: the name of the plugin, if there are several in the virtual machine, which must not overwrite
-    /// each other's gauges. `is_refused`: the last configuration was refused, and another one, or none, decides.
+    /// Sets the gauges. `plugin`: the name of the plugin, if there are several in the virtual machine, which must not
+    /// overwrite each other's gauges. `is_refused`: the last configuration was refused, and another one, or none,
+    /// decides.
     pub fn publish(&self, plugin: Option<&str>, is_refused: bool, host: &impl Metrics) {
         let prefix = match plugin {
             None => "mesh_authz.config".to_owned(),

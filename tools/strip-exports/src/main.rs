@@ -16,7 +16,8 @@ use walrus::{Module, passes};
 /// The exports that every filter needs.
 const KEPT: [&str; 4] = ["_initialize", "memory", "proxy_abi_version_0_2_1", "proxy_on_memory_allocate"];
 
-/// The callbacks that Envoy makes to a filter that looks at request headers and at nothing else, without the prefix `proxy_on_`.
+/// The callbacks that Envoy makes to a filter that looks at request headers and at nothing else, without the prefix
+/// `proxy_on_`.
 ///
 /// Two callbacks are left out, with the same effect as the SDK's own ones:
 /// - Without `proxy_on_done`, a context may go at once.

@@ -96,7 +96,7 @@ fn url(text: &str) -> Result<String, String> {
 }
 
 fn sha256(text: &str) -> Result<String, String> {
-    if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+    if !lint::is_sha256(text) {
         return Err("write 64 digits and letters from a to f, without `sha256:`".to_owned());
     }
     Ok(text.to_owned())

@@ -31,8 +31,8 @@ pub fn applying<'r>(
     Ok(applying)
 }
 
-/// Prints a note on standard error for each policy that does not apply to the workload, with the reason. If the labels of the
-/// workload are unknown, only fails if no policy can apply.
+/// Prints a note on standard error for each policy that does not apply to the workload, with the reason. If the labels
+/// of the workload are unknown, only fails if no policy can apply.
 pub fn say_scopes(resources: &Resources, workload: &Workload, none_applies: NoneAppliesOption) -> Result<(), Failure> {
     match workload.labels {
         Some(_) => applying(resources, workload, none_applies).map(|_| ()),
@@ -40,8 +40,8 @@ pub fn say_scopes(resources: &Resources, workload: &Workload, none_applies: None
     }
 }
 
-/// Fails if there are policies, and none of them can apply to the workload. If the labels of the workload are unknown, a policy
-/// with a selector can apply.
+/// Fails if there are policies, and none of them can apply to the workload. If the labels of the workload are unknown,
+/// a policy with a selector can apply.
 fn require_one_that_may_apply(
     resources: &Resources,
     workload: &Workload,
