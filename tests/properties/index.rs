@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::net::IpAddr;
 
 use mesh_authz::document::from_json;
-use mesh_authz::engine::{Engine, Verdict};
+use mesh_authz::engine::{Combining, Engine, Verdict};
 use mesh_authz::request::owned::encode_value;
 use mesh_authz::request::{Address, Attributes, ConnectionText, HeaderValues, Lookup, Metadata, PeerName, Request};
 use proptest::collection::vec;
@@ -18,7 +18,7 @@ use crate::policies::{BOTH, named, options, read, spec};
 use crate::requests::partly_readable;
 
 /// Two engines for these policies: one with an index, one without.
-fn engines(combining: mesh_authz::engine::Combining, policies: &[Value]) -> (Engine, Engine) {
+fn engines(combining: Combining, policies: &[Value]) -> (Engine, Engine) {
     let policies: Vec<_> = policies.iter().map(read).collect();
     let options = options(combining);
     (Engine::new(&policies, &options), Engine::without_index(&policies, &options))
@@ -349,4 +349,44 @@ fn a_header_of_many_values_costs_no_more_than_a_few_looks_at_every_rule() {
     assert_eq!(index.decide(&request).outcome.verdict(), Verdict::Deny);
     let asked = request.1.get();
     assert!(asked > scanned && asked <= scanned * 3, "{asked} instead of {scanned}");
+}
+
+/// Some values count as matching whatever a policy asks for. The index must not leave out a rule for them.
+#[test]
+fn rules_are_found_for_values_that_match_whatever_a_policy_asks_for() {
+    type Rule = fn(usize) -> Value;
+    let rules: [Rule; 3] = [
+        |number| json!({ "to": [{ "operation": { "hosts": [format!("h{number}.example.com")] } }] }),
+        |number| json!({ "when": [{ "key": "request.headers[host]", "values": [format!("h{number}.example.com")] }] }),
+        |number| json!({ "when": [{ "key": "request.headers[x]", "values": [format!("h{number}.example.com")] }] }),
+    ];
+    let host = |host: String| Request::new("GET", "/").header(":authority", host);
+    let header = |value: String| Request::new("GET", "/").header(":authority", "other.example.com").header("x", value);
+    let requests = [
+        host(format!("{}.", "a".repeat(1_100))),
+        host(format!("{}@h3.example.com.", "a".repeat(1_100))),
+        host(format!("h3.example.com{}", ".".repeat(1_100))),
+        host(format!("{}h3.example.com", " ".repeat(300))),
+        header(format!("{}h3.example.com", " ".repeat(300))),
+        header(format!("h3.example.com{}", "\t".repeat(300))),
+        header(" ".repeat(300)).header("x", "h3.example.com"),
+    ];
+    let mut denied = 0;
+    for rule in rules {
+        for count in [3, 16, 17, 60] {
+            let policies: Vec<_> = (0..count)
+                .map(|number| {
+                    read(&named(&format!("p{number:02}"), json!({ "action": "DENY", "rules": [rule(number)] })))
+                })
+                .collect();
+            let options = options(Combining::DenyOverrides);
+            let (with, without) = (Engine::new(&policies, &options), Engine::without_index(&policies, &options));
+            for request in &requests {
+                let decision = with.decide(request);
+                assert!(decision == without.decide(request), "{count} rules: {:?}", decision.outcome);
+                denied += usize::from(decision.outcome.verdict() == Verdict::Deny);
+            }
+        }
+    }
+    assert_eq!(denied, 44);
 }

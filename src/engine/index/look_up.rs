@@ -196,7 +196,11 @@ fn all(visit_all: impl FnOnce(&mut dyn FnMut(Visited) -> bool) -> Lookup<bool>) 
         result = visited;
         result.is_err()
     });
-    if complete == Lookup::Unreadable { Err(Inconclusive) } else { result }
+    match complete {
+        // True without an inconclusive look-up: a text counts as matching whatever a policy asks for. No look-up finds all rules.
+        Lookup::Unreadable | Lookup::Value(true) => Err(Inconclusive),
+        Lookup::Value(false) | Lookup::Absent => result,
+    }
 }
 
 /// For each occurrence of `marker`, the text between it and the next slash.
