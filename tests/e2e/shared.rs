@@ -43,16 +43,16 @@ impl Shared {
         shared
     }
 
-    /// Adds a listener that Envoy must refuse, and returns what Envoy logs.
-    pub fn refuse(&self, listener: &Value) -> String {
+    /// Adds a listener with this name, which Envoy must refuse, and returns what Envoy logs.
+    pub fn refuse(&self, name: &str, listener: &Value) -> String {
         // The lock is held until the end, so that no other test adds a listener in between.
         let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         let mark = self.envoy.log_mark();
         let mut listener = listener.clone();
-        listener["name"] = json!("refused");
+        listener["name"] = json!(name);
         let offered = [listeners.as_slice(), &[listener]].concat();
         self.envoy.write_file_atomically("lds.json", resources(&offered)).unwrap();
-        self.envoy.wait_for_log_since(mark, "Error adding/updating listener(s) refused", PATIENCE).unwrap();
+        self.envoy.wait_for_log_since(mark, &format!("Error adding/updating listener(s) {name}"), PATIENCE).unwrap();
         self.envoy.log_since(mark)
     }
 

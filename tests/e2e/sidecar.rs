@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
@@ -203,7 +204,12 @@ impl Blueprint {
 
     /// Adds the sidecar to the Envoy of [`Blueprint::start_shared`], which must refuse it. Returns what Envoy logs.
     pub fn refused_shared(mut self) -> String {
-        Shared::get().refuse(self.listener())
+        static CALLS: AtomicUsize = AtomicUsize::new(0);
+        // Each call has its own listener and its own virtual machine. Envoy may say once more that it has refused an earlier
+        // listener, and in a machine that has failed and still exists, it does not try another plugin.
+        let name = format!("refused-{}.", CALLS.fetch_add(1, Ordering::Relaxed));
+        self.wasm_filter()["vm_config"]["vm_id"] = json!(name);
+        Shared::get().refuse(&name, self.listener())
     }
 
     /// Starts Envoy, which must refuse the configuration. Returns its log.
