@@ -215,7 +215,7 @@ pub fn suggestion<'a>(unknown: &str, known: impl IntoIterator<Item = &'a str>) -
     known
         .into_iter()
         .filter(lengths_are_near)
-        .map(|name| (strsim::damerau_levenshtein(&lower, &name.to_ascii_lowercase()), name))
+        .map(|name| (strsim::osa_distance(&lower, &name.to_ascii_lowercase()), name))
         .filter(|(distance, name)| *distance <= 1 || distance.saturating_mul(3) <= unknown.len().max(name.len()))
         .filter(|(distance, name)| *distance < unknown.len().max(name.len()))
         .min_by_key(|(distance, _)| *distance)

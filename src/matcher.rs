@@ -112,7 +112,7 @@ impl Pattern {
 }
 
 /// Like `==`, but eight bytes at a time. In WebAssembly, the standard library compares bytes one by one.
-fn same(one: &[u8], other: &[u8]) -> bool {
+pub(crate) fn same(one: &[u8], other: &[u8]) -> bool {
     let ((ones, rest_of_one), (others, rest_of_other)) = (one.as_chunks::<8>(), other.as_chunks::<8>());
     let equal = |(one, other): (&[u8; 8], &[u8; 8])| u64::from_ne_bytes(*one) == u64::from_ne_bytes(*other);
     one.len() == other.len() && ones.iter().zip(others).all(equal) && rest_of_one == rest_of_other

@@ -27,7 +27,8 @@ pub(super) struct SortedValues<'r> {
     lists: Remembered<'r, usize>,
 }
 
-type Remembered<'r, K> = RefCell<Vec<(K, Values<'r>)>>;
+/// In order of the keys. Boxed, because a new entry moves those behind it, and there can be thousands.
+type Remembered<'r, K> = RefCell<Vec<(K, Box<Values<'r>>)>>;
 
 /// From so many bytes on, it is worth remembering what was seen. A look through a few values counts as
 /// [`BYTES_OF_A_LOOK`].
@@ -52,23 +53,25 @@ struct Values<'r> {
     has_text: OnceCell<bool>,
 }
 
-/// The long values that a wildcard for text was compared with, by address, and whether it accepts them.
+/// The long values that a wildcard for text was compared with, by address and length, and whether it accepts them.
 #[derive(Debug, Default)]
-pub(super) struct LongTexts(RefCell<Vec<(usize, bool)>>);
+pub(super) struct LongTexts(RefCell<Vec<((usize, usize), bool)>>);
 
 impl LongTexts {
     /// Like [`Pattern::matches`], but a long value is read only once.
     pub fn matches(&self, pattern: &Pattern, value: &[u8]) -> bool {
-        const LONG: usize = 512;
+        const LONG: usize = 64;
         let (Pattern::NonEmpty(Wildcard::Text), LONG..) = (pattern, value.len()) else { return pattern.matches(value) };
-        let address = value.as_ptr().addr();
+        let key = (value.as_ptr().addr(), value.len());
         let mut known = self.0.borrow_mut();
-        if let Some((_, is_text)) = known.iter().find(|(other, _)| *other == address) {
-            return *is_text;
+        match known.binary_search_by_key(&key, |(key, _)| *key) {
+            Ok(position) => known.get(position).is_some_and(|(_, is_text)| *is_text),
+            Err(position) => {
+                let is_text = pattern.matches(value);
+                known.insert(position, (key, is_text));
+                is_text
+            }
         }
-        let is_text = pattern.matches(value);
-        known.push((address, is_text));
-        is_text
     }
 }
 
@@ -95,7 +98,7 @@ impl<'r> SortedValues<'r> {
                     }
                 }
             }
-            Values::new(found, matches_all)
+            Values::new(found, matches_all, values.bytes_to_look_through())
         };
         self.remembered(&self.headers, (name, polarity), values.bytes_to_look_through(), collect, patterns.iter())
     }
@@ -110,7 +113,7 @@ impl<'r> SortedValues<'r> {
                 false
             });
             match end.known() {
-                Some(_) => Values::new(found, false),
+                Some(_) => Values::new(found, false, list.bytes().len()),
                 None => Values { is_plain: true, ..Values::default() },
             }
         };
@@ -131,7 +134,7 @@ impl<'r> SortedValues<'r> {
         }
         let mut known = known.borrow_mut();
         let position = known.binary_search_by(|(other, _)| other.cmp(&key)).unwrap_or_else(|position| {
-            known.insert(position, (key, collect()));
+            known.insert(position, (key, Box::new(collect())));
             position
         });
         let (_, values) = known.get(position)?;
@@ -141,15 +144,24 @@ impl<'r> SortedValues<'r> {
 }
 
 impl<'r> Values<'r> {
-    fn new(values: Vec<&'r [u8]>, matches_all: bool) -> Self {
-        // So many values, of so many bytes altogether, are compared as fast as they are found.
+    /// `found_in`: the bytes that are read to find the values.
+    fn new(values: Vec<&'r [u8]>, matches_all: bool, found_in: usize) -> Self {
+        // So many values, of so many bytes altogether, are compared as fast as they are looked up.
         const FEW: usize = 4;
         const SHORT: usize = 256;
+        const FOUND_AT_ONCE: usize = 128;
         let bytes: usize = values.iter().map(|value| value.len()).sum();
-        if !matches_all && (1..=FEW).contains(&values.len()) && bytes <= SHORT {
+        let is_plain = !matches_all && (1..=FEW).contains(&values.len()) && bytes <= SHORT;
+        if is_plain && found_in <= FOUND_AT_ONCE {
             return Self { is_plain: true, ..Self::default() };
         }
         Self { matches_all, all: values, ..Self::default() }
+    }
+
+    #[inline(never)]
+    fn map(&self) -> Option<&ByteMap<'r, ()>> {
+        let new = || ByteMap::new(self.all.iter().map(|value| (*value, ())).collect());
+        self.map.get_or_init(new).as_ref()
     }
 
     fn has_match(&self, pattern: &Pattern) -> bool {
@@ -160,8 +172,7 @@ impl<'r> Values<'r> {
                 return *self.has_text.get_or_init(|| self.all.iter().any(|value| pattern.matches(value)));
             }
             Pattern::Exact(text) => {
-                let map = || ByteMap::new(self.all.iter().map(|value| (*value, ())).collect());
-                if let Some(map) = self.map.get_or_init(map) {
+                if let Some(map) = self.map() {
                     return map.get(text).is_some();
                 }
                 (text, Side::Start, &self.by_start)
@@ -169,7 +180,11 @@ impl<'r> Values<'r> {
             Pattern::Prefix(text) => (text, Side::Start, &self.by_start),
             Pattern::Suffix(text) => (text, Side::End, &self.by_end),
         };
-        let sorted = sorted.get_or_init(|| in_order(&self.all, side));
+        let sorted = sorted.get_or_init(|| match self.map() {
+            // Each value once: they can be thousands, and few different ones.
+            Some(map) => in_order(&map.keys(), side),
+            None => in_order(&self.all, side),
+        });
         let wanted = Ordered::new(text, side);
         let least = sorted.partition_point(|ordered| *ordered < wanted);
         sorted.get(least).is_some_and(|ordered| pattern.matches(ordered.value))

@@ -7,6 +7,8 @@ use std::hash::Hasher as _;
 
 use fnv::FnvHasher;
 
+use crate::matcher::same;
+
 /// Entries, and a hash table of their numbers.
 #[derive(Debug)]
 pub(crate) struct ByteMap<'a, V> {
@@ -34,7 +36,7 @@ impl<'a, V> ByteMap<'a, V> {
             let mut candidates = slots_of(key, slots.len());
             loop {
                 let slot = slots.get_mut(candidates.next()?)?;
-                if entry(&entries, *slot).is_none_or(|(known, _)| known == key) {
+                if entry(&entries, *slot).is_none_or(|(known, _)| same(known, key)) {
                     *slot = number;
                     break;
                 }
@@ -43,14 +45,23 @@ impl<'a, V> ByteMap<'a, V> {
         Some(Self { entries, slots })
     }
 
+    /// Every key. Each of many keys is there once.
+    pub fn keys(&self) -> Vec<&'a [u8]> {
+        let key = |(key, _): &(&'a [u8], V)| *key;
+        if self.slots.is_empty() {
+            return self.entries.iter().map(key).collect();
+        }
+        self.slots.iter().filter_map(|number| entry(&self.entries, *number).map(key)).collect()
+    }
+
     /// The value of a key.
     pub fn get(&self, wanted: &[u8]) -> Option<&V> {
         if self.slots.is_empty() {
-            return self.entries.iter().rev().find(|(key, _)| *key == wanted).map(|(_, value)| value);
+            return self.entries.iter().rev().find(|(key, _)| same(key, wanted)).map(|(_, value)| value);
         }
         slots_of(wanted, self.slots.len())
             .map_while(|at| entry(&self.entries, *self.slots.get(at)?))
-            .find(|(key, _)| *key == wanted)
+            .find(|(key, _)| same(key, wanted))
             .map(|(_, value)| value)
     }
 }

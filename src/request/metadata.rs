@@ -6,7 +6,7 @@
 //!
 //! The message is read in place, down to the wanted value. A large map gets an index when it is first looked into.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use super::Lookup;
 use super::byte_map::ByteMap;
@@ -66,30 +66,39 @@ impl<'a> Metadata<'a> {
     }
 }
 
-/// The large maps of a request's metadata, each of them with an index that is made when it is first looked into. A
-/// token can have thousands of claims, and thousands of rules can look for one.
+/// The maps of a request's metadata that are large, or read again and again, each of them with an index. A token can have
+/// thousands of claims, and thousands of rules can look for one.
 #[derive(Debug, Default)]
-pub(crate) struct IndexedMaps<'a>(RefCell<Vec<(usize, IndexedMap<'a>)>>);
+pub(crate) struct IndexedMaps<'a> {
+    /// The bytes that were read without an index.
+    read: Cell<usize>,
+    /// By address and length of the message.
+    maps: RefCell<Vec<((usize, usize), IndexedMap<'a>)>>,
+}
 
 type IndexedMap<'a> = Result<ByteMap<'a, &'a [u8]>, Malformed>;
 
 /// A map whose message is shorter than this has no index, so that no memory is allocated for it.
 const LARGE: usize = 512;
 
+/// After so many bytes, small maps have an index too.
+const MOST_READ: usize = 16 * LARGE;
+
 impl<'a> IndexedMaps<'a> {
     /// The value of the key `wanted` in the map that is field 1 of the message. If there are several, the last one
     /// counts.
     fn entry(&self, message: &'a [u8], wanted: &[u8]) -> Result<Option<&'a [u8]>, Malformed> {
-        if message.len() < LARGE {
+        if message.len() < LARGE && self.read.get() < MOST_READ {
+            self.read.update(|read| read.saturating_add(message.len()));
             let named = entries(message).filter(|entry| !matches!(entry, Ok((key, _)) if *key != wanted));
             return named.map(|entry| entry.map(|(_, value)| value)).try_fold(None, |_, value| value.map(Some));
         }
-        let address = message.as_ptr().addr();
-        let mut maps = self.0.borrow_mut();
-        let position = maps.binary_search_by_key(&address, |(address, _)| *address).unwrap_or_else(|position| {
+        let key = (message.as_ptr().addr(), message.len());
+        let mut maps = self.maps.borrow_mut();
+        let position = maps.binary_search_by_key(&key, |(key, _)| *key).unwrap_or_else(|position| {
             let all = entries(message).collect::<Result<_, _>>();
             // Only keys that were made to have similar hashes make no map. This counts against the request.
-            maps.insert(position, (address, all.and_then(|all| ByteMap::new(all).ok_or(Malformed))));
+            maps.insert(position, (key, all.and_then(|all| ByteMap::new(all).ok_or(Malformed))));
             position
         });
         match maps.get(position) {

@@ -58,10 +58,10 @@ impl<'i: 'r, 's, 'r, A: Attributes> Search<'i, 's, 'r, A> {
     pub(super) fn node(&mut self, node: &'i Node) -> Visited {
         for Filed { dimension, first, table, postings } in &node.filed {
             if self.matters(*first) {
-                if *dimension == Dimension::Path && table.has_templates() {
-                    // Each node reads the path from the start.
+                if *dimension == Dimension::Path {
+                    // Each router reads the path from the start.
                     let length = self.request.path().known().map_or(0, <[u8]>::len);
-                    self.spend(length / BYTES_OF_A_VISIT)?;
+                    self.spend((length / BYTES_OF_A_VISIT).saturating_mul(table.routers()))?;
                 }
                 dimension.look_up(table, self.request, &mut |slot| match postings.get(slot) {
                     Some(Postings::Rules(numbers)) => self.in_order(numbers),

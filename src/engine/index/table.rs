@@ -124,7 +124,7 @@ impl Table {
     /// the replacement character.
     pub(super) fn path<'p>(&self, path: &[u8], as_text: impl FnOnce() -> &'p str, visit: Visit<'_>) -> Visited {
         self.text(path, visit)?;
-        if self.has_templates() {
+        if !self.routers.is_empty() {
             let path = as_text();
             for (_, router) in &self.routers {
                 if let Ok(route) = router.at(path) {
@@ -135,9 +135,9 @@ impl Table {
         self.unrouted.iter().try_for_each(|slot| visit(*slot))
     }
 
-    /// Whether templates are among the keys. To look for one, the whole path is read.
-    pub(super) fn has_templates(&self) -> bool {
-        !self.routers.is_empty()
+    /// How many routers there are for templates. Each of them reads the whole path.
+    pub(super) fn routers(&self) -> usize {
+        self.routers.len()
     }
 
     /// Visits the slot of a port.
