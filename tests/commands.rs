@@ -134,7 +134,7 @@ fn one_mistake_does_not_hide_the_others() {
 #[test]
 fn a_test_file_that_cannot_be_run_is_a_failure_among_others() {
     let folder = tempfile::tempdir().unwrap();
-    let tests = "tests: [{ name: \"a\u{fffe}b\", request: {}, expect: DENY }]\n";
+    let tests = "tests: [{ name: \"a\\ufffeb\", request: {}, expect: DENY }]\n";
     std::fs::write(folder.path().join("a.yaml"), format!("policies: [nothing.yaml]\n{tests}")).unwrap();
     let policies = std::fs::canonicalize(project("examples/tutorial/deny-all-backend.yaml")).unwrap();
     let whole = format!("policies: [{}]\nworkload: {{ labels: {{ app: backend }} }}\n{tests}", policies.display());

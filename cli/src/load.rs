@@ -150,11 +150,11 @@ impl Resources {
         resources
     }
 
-    fn add_documents(&mut self, source: &Arc<SourceText>, (documents, error): Documents) {
+    fn add_documents(&mut self, source: &Arc<SourceText>, (documents, errors): Documents) {
         for node in documents {
             self.document(source, node);
         }
-        self.findings.extend(error.map(|error| not_yaml(source, &error)));
+        self.findings.extend(errors.iter().map(|error| not_yaml(source, error)));
     }
 
     /// Whether there is a mistake, which makes the input unusable.
@@ -285,7 +285,7 @@ impl SourceText {
         Ok(Self::new(file.to_owned(), text))
     }
 
-    /// Like [`Self::read`], and also returns the documents up to the first mistake in the YAML. A file that is not
+    /// Like [`Self::read`], and also returns the documents. A file that is not
     /// UTF-8 is not an error here: it counts as a text that is not YAML.
     fn read_documents(file: &Path) -> Result<(Self, Documents), InputError> {
         let (text, error) = match String::from_utf8(bytes(file)?) {
@@ -295,14 +295,14 @@ impl SourceText {
         let source = Self::new(file.to_owned(), text);
         let documents = match error {
             None => yaml::read(&source.text),
-            Some(message) => (Vec::new(), Some(YamlError::new(message))),
+            Some(message) => (Vec::new(), vec![YamlError::new(message)]),
         };
         Ok((source, documents))
     }
 }
 
-/// The documents of a text and, if they end at a mistake, the mistake.
-type Documents = (Vec<Node>, Option<YamlError>);
+/// The documents of a text, and the mistakes in those that cannot be read.
+type Documents = (Vec<Node>, Vec<YamlError>);
 
 fn bytes(file: &Path) -> Result<Vec<u8>, InputError> {
     let bytes = if file == Path::new("-") {

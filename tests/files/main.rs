@@ -23,6 +23,7 @@ mod requests;
 
 mod documents;
 mod instances;
+mod kubectl;
 mod mistakes;
 mod request_authentication;
 mod yaml;

@@ -335,7 +335,8 @@ fn every_value_of_another_type_is_pointed_at() {
             for (at, node) in all {
                 let place = *node.place.as_deref().unwrap();
                 let span = place.value;
-                let is_block = span.start.line != span.end.line;
+                let is_block =
+                    place.key.is_some_and(|key| key.start.line != span.start.line) || span.start.line != span.end.line;
                 let kind = std::mem::discriminant(&node.value);
                 for odd in ["5", "true", "null", "word", "[word]", "{ word: 5 }"] {
                     let replacement = &yaml::documents(&format!("[{odd}]")).unwrap()[0];
@@ -350,11 +351,9 @@ fn every_value_of_another_type_is_pointed_at() {
                         let before: usize = text.split_inclusive('\n').take(line as usize - 1).map(str::len).sum();
                         before + column as usize - 1
                     };
-                    let (start, end) = (
-                        offset(span.start.line, span.start.column),
-                        offset(span.end.line, if is_block { 1 } else { span.end.column }),
-                    );
-                    let tail = if is_block { format!("\n{}", &text[end..]) } else { text[end..].to_owned() };
+                    let (start, end) =
+                        (offset(span.start.line, span.start.column), offset(span.end.line, span.end.column));
+                    let tail = &text[end..];
                     let head = match place.key {
                         Some(key) if is_block => format!("{}: ", &text[..offset(key.end.line, key.end.column)]),
                         _ => text[..start].to_owned(),

@@ -43,11 +43,15 @@ fn several_documents_and_empty_ones() {
 }
 
 #[test]
-fn anchors_are_expanded_and_merge_keys_refused() {
+fn anchors_and_merge_keys_are_expanded() {
     let nodes = documents("a: &x [1, 2]\nb: *x\n").unwrap();
     assert_eq!(nodes[0].get("b").unwrap().value, nodes[0].get("a").unwrap().value);
-    let error = documents("spec: { <<: { action: DENY } }").unwrap_err();
-    assert_eq!(error.message, "merge keys (`<<`) are not supported");
+    let nodes = documents("a: &x { action: DENY, rules: [] }\nspec: { <<: *x, rules: [{}] }").unwrap();
+    let spec = nodes[0].get("spec").unwrap();
+    assert_eq!(spec.get("action").unwrap().as_str(), Some("DENY"));
+    assert!(matches!(&spec.get("rules").unwrap().value, Value::List(rules) if rules.len() == 1));
+    let error = documents("spec: { <<: 1 }").unwrap_err();
+    assert_eq!(error.message, "a merge key (`<<`) takes a map, or a list of maps");
 }
 
 #[test]

@@ -1,23 +1,26 @@
-//! Reads YAML, with the line and column of every value.
+//! Reads files as kubectl reads them, with the line and column of every value.
 //!
-//! Scalars are read as Kubernetes reads them, which is YAML 1.1. For example, an unquoted `on` or `no` is a boolean. So
-//! a file that the cluster refuses is refused here too. JSON files are read as well, because JSON is YAML.
+//! | part | what it does |
+//! | --- | --- |
+//! | this file | divides a file into documents; reads JSON |
+//! | [`events`] | what libyaml finds in a document |
+//! | [`scalar`] | what a scalar means: YAML 1.1, where an unquoted `on` or `no` is a boolean |
+//! | [`tree`] | makes a tree of the events; expands aliases and merge keys |
+//!
+//! kubectl divides a file before it reads YAML: at each line that begins with `---`. A file that begins with `{` is JSON, one
+//! object after another, until something is not.
 
-use std::collections::HashMap;
-use std::fmt;
+mod events;
+mod scalar;
+mod tree;
 
-use mesh_authz::document::{Node, Place, Position, Span, Value};
-use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError};
+use std::borrow::Cow;
+use std::{fmt, iter, mem};
 
-/// Deepest nesting of lists and maps, the same as in `serde_json`.
-const DEEPEST: usize = 128;
+use mesh_authz::document::{Node, Place, Position, Span, Value, from_json};
+use serde::de::IgnoredAny;
 
-/// Largest size of one text with its aliases expanded. The size is the bytes of all scalars, and `BYTES_OF_A_VALUE` for
-/// each value.
-const MOST_BYTES: usize = 256 << 20;
-const BYTES_OF_A_VALUE: usize = 64;
-
-/// The error that a text is not YAML, is nested too deeply, or is too large.
+/// The error that a document cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct YamlError {
     /// The place of the mistake.
@@ -34,7 +37,11 @@ impl YamlError {
     /// An error that is about the whole text.
     #[must_use]
     pub fn new(message: String) -> Self {
-        Self { position: Position { line: 1, column: 1 }, message, hint: None, within: None }
+        Self { message, ..Self::at(Position { line: 1, column: 1 }) }
+    }
+
+    fn at(position: Position) -> Self {
+        Self { position, message: String::new(), hint: None, within: None }
     }
 }
 
@@ -46,214 +53,308 @@ impl fmt::Display for YamlError {
 
 impl std::error::Error for YamlError {}
 
+/// Where the lines of a text are.
+struct Lines<'t> {
+    text: &'t str,
+    /// The number of the first line.
+    first: u32,
+    /// The first byte of each line.
+    starts: Vec<usize>,
+    /// The bytes that are not the first one of their character.
+    further: Vec<usize>,
+}
+
+impl<'t> Lines<'t> {
+    /// The lines of a text whose first line has this number, counted from 1.
+    fn of(text: &'t str, first: u32) -> Self {
+        let bytes = || text.bytes().enumerate();
+        let behind = bytes().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at.saturating_add(1));
+        let further = bytes().filter(|(_, byte)| byte & 0xc0 == 0x80).map(|(at, _)| at);
+        Self { text, first, starts: iter::once(0).chain(behind).collect(), further: further.collect() }
+    }
+
+    /// The position of a byte.
+    fn position(&self, at: usize) -> Position {
+        let at = at.min(self.text.len());
+        let line = self.starts.partition_point(|start| *start <= at).saturating_sub(1);
+        let start = self.starts.get(line).copied().unwrap_or_default();
+        let further = |at| self.further.partition_point(|byte| *byte < at);
+        let column = at.saturating_sub(start).saturating_sub(further(at).saturating_sub(further(start)));
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Position { line: self.first.saturating_add(number(line)), column: number(column).saturating_add(1) }
+    }
+}
+
 /// Reads all documents of a text. Empty documents are left out.
 ///
 /// # Errors
-/// The text is not YAML, is nested deeper than 128 levels, or expands to more than 256 MiB.
+/// The first mistake: a document is not YAML, is nested deeper than 128 levels, or expands to more than 256 MiB.
 pub fn documents(text: &str) -> Result<Vec<Node>, YamlError> {
-    match read(text) {
-        (documents, None) => Ok(documents),
-        (_, Some(error)) => Err(error),
-    }
+    let (documents, errors) = read(text);
+    errors.into_iter().next().map_or(Ok(documents), Err)
 }
 
-/// Like [`documents`], but if there is a mistake, returns it together with the documents before it.
+/// Like [`documents`], but returns every document that can be read, and the mistakes in all others.
 #[must_use]
-pub fn read(text: &str) -> (Vec<Node>, Option<YamlError>) {
-    let mut builder = Builder::default();
-    for event in Parser::new_from_str(text) {
-        let read = event.map_err(|error| builder.not_yaml(&error)).and_then(|(event, span)| {
-            builder.event(event, Span { start: position(span.start), end: position(span.end) })
-        });
-        if let Err(error) = read {
-            return (builder.documents, Some(error));
-        }
+pub fn read(text: &str) -> (Vec<Node>, Vec<YamlError>) {
+    let mut found = Found::default();
+    let rest = if text.trim_start().starts_with('{') { found.json(text) } else { Some((text, 1)) };
+    if let Some((rest, line)) = rest {
+        found.yaml(rest, line);
     }
-    (builder.documents, None)
-}
-
-fn position(marker: Marker) -> Position {
-    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    Position { line: number(marker.line()), column: number(marker.col()).saturating_add(1) }
-}
-
-/// A list or a map that is not complete yet.
-struct Open {
-    container: Container,
-    anchor: usize,
-    start: Position,
-}
-
-enum Container {
-    List(Vec<Node>),
-    /// The complete entries, and a key whose value is not read yet.
-    Map(Vec<(String, Node)>, Option<(String, Span)>),
+    (found.documents, found.errors)
 }
 
 #[derive(Default)]
-struct Builder {
+struct Found {
     documents: Vec<Node>,
-    open: Vec<Open>,
-    /// The start and the end of the list or map that was completed last.
-    ended: Option<(Position, Position)>,
-    /// The values that have an anchor, with the size of each.
-    anchors: HashMap<usize, (Value, usize)>,
-    size: usize,
+    errors: Vec<YamlError>,
 }
 
-impl Builder {
-    fn event(&mut self, event: Event<'_>, span: Span) -> Result<(), YamlError> {
-        match event {
-            Event::Scalar(text, style, anchor, tag) => {
-                let is_text = style != ScalarStyle::Plain
-                    || tag.is_some_and(|tag| tag.is_yaml_core_schema() && tag.suffix == "str");
-                let value = if is_text { Value::String(text.into_owned()) } else { plain(&text) };
-                let size = size(&value);
-                self.add(value, anchor, size, span)
+impl Found {
+    /// Reads JSON objects, one after another. Returns what is left to be read as YAML, with the number of its first line: a text
+    /// with one object or none may go on in YAML.
+    fn json<'t>(&mut self, text: &'t str) -> Option<(&'t str, u32)> {
+        let whole = without_lone_surrogates(text);
+        let mut at = 0;
+        for count in 0_usize.. {
+            let rest = whole.get(at..).unwrap_or_default();
+            let blank = rest.len().saturating_sub(rest.trim_start_matches([' ', '\t', '\r', '\n']).len());
+            let start = at.saturating_add(blank);
+            let rest = whole.get(start..).unwrap_or_default();
+            if rest.is_empty() {
+                return None;
             }
-            Event::SequenceStart(anchor, _) => self.start(Container::List(Vec::new()), anchor, span.start),
-            Event::MappingStart(anchor, _) => self.start(Container::Map(Vec::new(), None), anchor, span.start),
-            // The span of a closing bracket includes what follows it on its line, so its end is computed from its
-            // start.
-            Event::SequenceEnd | Event::MappingEnd if span.start < span.end => {
-                let column = span.start.column.saturating_add(1);
-                self.end(Position { column, ..span.start })
-            }
-            Event::SequenceEnd | Event::MappingEnd => self.end(span.end),
-            Event::Alias(anchor) => match self.anchors.get(&anchor).cloned() {
-                Some((value, size)) => self.add(value, 0, size, span),
-                None => Err(error(span.start, "the alias names no anchor that is complete")),
-            },
-            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) | Event::DocumentEnd => {
-                Ok(())
-            }
-        }
-    }
-
-    /// Makes the error for a text that the scanner does not understand. It names the list or map that the text does not
-    /// fit into. That is the outermost one that begins further to the right than the text, whether it is complete or
-    /// not. If there is none, it is the innermost one that contains the text. The mistake is often at its start.
-    fn not_yaml(&self, error: &ScanError) -> YamlError {
-        let position = position(*error.marker());
-        let ended = self.ended.filter(|(start, end)| *end == position && start.column > position.column);
-        // For a list, the same column counts too: the dash of its next item may be missing.
-        let is_right = |open: &&Open| match open.container {
-            Container::List(_) => open.start.column >= position.column,
-            Container::Map(..) => open.start.column > position.column,
-        };
-        let outermost = self.open.iter().find(is_right).map(|open| open.start);
-        let within = outermost.or(ended.map(|(start, _)| start)).or(self.open.last().map(|open| open.start));
-        let hint = within.map(|_| "what belongs together begins in the same column");
-        YamlError { position, message: error.info().to_owned(), hint, within }
-    }
-
-    fn start(&mut self, container: Container, anchor: usize, start: Position) -> Result<(), YamlError> {
-        if self.open.len() >= DEEPEST {
-            return Err(error(start, "nested too deeply"));
-        }
-        self.open.push(Open { container, anchor, start });
-        Ok(())
-    }
-
-    fn end(&mut self, end: Position) -> Result<(), YamlError> {
-        let Some(Open { container, anchor, start }) = self.open.pop() else { return Ok(()) };
-        self.ended = Some((start, end));
-        let value = match container {
-            Container::List(items) => Value::List(items),
-            Container::Map(entries, _) => Value::Map(entries),
-        };
-        // The content was counted when it was added. An anchored value needs its whole size, for its aliases.
-        let size = if anchor == 0 { BYTES_OF_A_VALUE } else { size(&value) };
-        self.add(value, anchor, size, Span { start, end })
-    }
-
-    /// Adds a complete value to the list or map that contains it, or to the documents.
-    fn add(&mut self, value: Value, anchor: usize, size: usize, span: Span) -> Result<(), YamlError> {
-        self.size = self.size.saturating_add(size);
-        if self.size > MOST_BYTES {
-            return Err(error(span.start, "too much, with its aliases expanded"));
-        }
-        if anchor != 0 {
-            self.anchors.insert(anchor, (value.clone(), size));
-        }
-        let place = |key| Some(Box::new(Place { key, value: span }));
-        match self.open.last_mut().map(|open| &mut open.container) {
-            None => {
-                if value != Value::Null {
-                    self.documents.push(Node { value, place: place(None) });
+            let mut values = serde_json::Deserializer::from_str(rest).into_iter::<IgnoredAny>();
+            let error = match values.next() {
+                Some(Ok(_)) | None => None,
+                Some(Err(error)) => Some(error),
+            };
+            let Some(error) = error else {
+                let end = start.saturating_add(values.byte_offset());
+                self.json_value(
+                    text.get(start..end).unwrap_or_default(),
+                    whole.get(start..end).unwrap_or_default(),
+                    line_at(text, start),
+                );
+                at = end;
+                continue;
+            };
+            if count <= 1 {
+                // kubectl goes on after the white space, up to and including the first line feed.
+                let behind = text.get(at..).unwrap_or_default();
+                let blank = behind.len().saturating_sub(behind.trim_start().len());
+                let line_feed = behind.find('\n').filter(|line_feed| *line_feed < blank);
+                let skipped = line_feed.map_or(blank, |line_feed| line_feed.saturating_add(1));
+                let from = at.saturating_add(skipped);
+                let is_begun = is_begun(rest);
+                let line = line_at(text, from);
+                let left = text.get(from..).unwrap_or_default();
+                if is_begun && read_yaml(left, line).1.is_empty() {
+                    self.errors.push(json_error(
+                        &error,
+                        line_at(text, start),
+                        "JSON has no comments, and no text without quotes",
+                    ));
+                    return None;
                 }
+                return Some((left, line));
             }
-            Some(Container::List(items)) => items.push(Node { value, place: place(None) }),
-            Some(Container::Map(entries, waiting)) => match waiting.take() {
-                None => match key(value, span.start)? {
-                    merge if merge == "<<" => {
-                        let message = "merge keys (`<<`) are not supported";
-                        return Err(YamlError { hint: Some("write the fields out"), ..error(span.start, message) });
-                    }
-                    key => *waiting = Some((key, span)),
-                },
-                Some((key, key_span)) => entries.push((key, Node { value, place: place(Some(key_span)) })),
-            },
+            self.errors.push(json_error(&error, line_at(text, start), "what comes after JSON must be JSON"));
+            return None;
         }
-        Ok(())
+        None
+    }
+
+    /// Adds a JSON value. YAML knows the places of its parts, and reads nearly all JSON.
+    fn json_value(&mut self, text: &str, valid: &str, line: u32) {
+        let lines = Lines::of(text, line);
+        let whole = Span { start: lines.position(0), end: lines.position(text.len()) };
+        let unknown = Node { value: Value::Null, place: Some(Box::new(Place { key: None, value: whole })) };
+        let places = tree::document(text, &lines).ok().flatten().unwrap_or(unknown);
+        match from_json(valid.as_bytes()) {
+            Ok(node) if node.value == Value::Null => {}
+            Ok(node) => self.documents.push(with_places(node, &places)),
+            Err(error) => self.errors.push(json_error(&error, line, "it cannot be read")),
+        }
+    }
+
+    fn yaml(&mut self, text: &str, line: u32) {
+        let (documents, errors) = read_yaml(text, line);
+        self.documents.extend(documents);
+        self.errors.extend(errors);
     }
 }
 
-fn error(position: Position, message: &str) -> YamlError {
-    YamlError { position, message: message.to_owned(), hint: None, within: None }
+/// Reads YAML documents, with lines of `---` between them. The first line of the text has this number.
+fn read_yaml(text: &str, line: u32) -> (Vec<Node>, Vec<YamlError>) {
+    let (mut documents, mut errors) = (Vec::new(), Vec::new());
+    let mut piece = Piece { text: String::new(), line };
+    for (line, number) in text.split_terminator('\n').zip(line..) {
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        let Some(behind) = line.strip_prefix("---") else {
+            piece.push(line);
+            continue;
+        };
+        let behind = behind.trim();
+        if !behind.is_empty() && !behind.starts_with('#') {
+            errors.push(YamlError {
+                message: "kubectl takes nothing but a comment after `---`".to_owned(),
+                hint: Some("write it on the next line"),
+                ..YamlError::at(Position { line: number, column: 4 })
+            });
+        }
+        // Before the first document, the line belongs to the document.
+        if piece.text.is_empty() {
+            piece.push(line);
+        } else {
+            let next = Piece { text: String::new(), line: number.saturating_add(1) };
+            mem::replace(&mut piece, next).read(&mut documents, &mut errors);
+        }
+    }
+    piece.read(&mut documents, &mut errors);
+    (documents, errors)
 }
 
-/// The approximate memory that a value takes, in bytes.
-fn size(value: &Value) -> usize {
-    let inner: usize = match value {
-        Value::List(items) => items.iter().map(|item| size(&item.value)).sum(),
-        Value::Map(entries) => entries.iter().map(|(_, node)| size(&node.value)).sum(),
-        Value::String(text) => text.len(),
-        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+/// The text of one document.
+struct Piece {
+    text: String,
+    /// The number of its first line.
+    line: u32,
+}
+
+impl Piece {
+    fn push(&mut self, line: &str) {
+        self.text.push_str(line);
+        self.text.push('\n');
+    }
+
+    fn read(self, documents: &mut Vec<Node>, errors: &mut Vec<YamlError>) {
+        match read_document(self.text.trim_start_matches('\u{feff}'), self.line) {
+            Ok(found) => documents.extend(found),
+            Err(error) => errors.push(error),
+        }
+    }
+}
+
+fn read_document(text: &str, line: u32) -> Result<Option<Node>, YamlError> {
+    let lines = Lines::of(text, line);
+    if let Some(error) = conflict(text, line).or_else(|| directive(text, line)).or_else(|| not_printable(text, &lines))
+    {
+        return Err(error);
+    }
+    tree::document(text, &lines).map_err(|error| {
+        if !text.contains("{{") {
+            return error;
+        }
+        YamlError {
+            message: format!("a template (`{{{{`) is not YAML: {}", error.message),
+            hint: Some("check what the template makes: for a Helm chart, `helm template CHART | mesh-authz check -`"),
+            within: None,
+            ..error
+        }
+    })
+}
+
+/// The error for a line that Git writes between two versions of a text.
+fn conflict(text: &str, first: u32) -> Option<YamlError> {
+    let is_marker = |line: &str| ["<<<<<<< ", ">>>>>>> ", "||||||| "].iter().any(|marker| line.starts_with(marker));
+    let (_, line) = text.split('\n').zip(first..).find(|(line, _)| is_marker(line))?;
+    Some(YamlError {
+        message: "the document has a merge conflict that is not resolved".to_owned(),
+        hint: Some("choose one of the two versions, and remove the lines between them"),
+        ..YamlError::at(Position { line, column: 1 })
+    })
+}
+
+/// The error for a line with `%` before a document, such as `%YAML 1.2`.
+fn directive(text: &str, first: u32) -> Option<YamlError> {
+    let mut lines = text.split('\n').zip(first..);
+    let (begin, line) = lines.find(|(line, _)| !line.trim().is_empty() && !line.starts_with('#'))?;
+    begin.starts_with('%').then(|| YamlError {
+        message: "kubectl reads no lines with `%` before a document".to_owned(),
+        hint: Some("remove the line"),
+        ..YamlError::at(Position { line, column: 1 })
+    })
+}
+
+/// The error for the first character that YAML does not allow.
+fn not_printable(text: &str, lines: &Lines<'_>) -> Option<YamlError> {
+    let is_allowed = |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='~' | '\u{85}' | '\u{a0}'..='\u{d7ff}' | '\u{e000}'..='\u{fefe}' | '\u{ff00}'..='\u{fffd}' | '\u{10000}'..);
+    let (at, c) = text.char_indices().find(|(_, c)| !is_allowed(*c))?;
+    Some(YamlError {
+        message: format!("U+{:04X} is a character that YAML does not allow here", u32::from(c)),
+        hint: Some("remove it; in double quotes, it can be written as an escape"),
+        ..YamlError::at(lines.position(at))
+    })
+}
+
+/// Whether a text that is not JSON begins with a key of JSON.
+fn is_begun(text: &str) -> bool {
+    text.strip_prefix('{').is_some_and(|behind| behind.trim_start().starts_with('"'))
+}
+
+/// The number of the line that contains this byte.
+fn line_at(text: &str, at: usize) -> u32 {
+    let before = text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count();
+    u32::try_from(before).unwrap_or(u32::MAX).saturating_add(1)
+}
+
+fn json_error(error: &serde_json::Error, line: u32, hint: &'static str) -> YamlError {
+    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let line = line.saturating_add(number(error.line()).saturating_sub(1));
+    let message = error.to_string();
+    let message = message.split(" at line ").next().unwrap_or(&message);
+    YamlError {
+        message: format!("this begins as JSON, and is not: {message}"),
+        hint: Some(hint),
+        ..YamlError::at(Position { line, column: number(error.column()).max(1) })
+    }
+}
+
+/// The values of one tree with the places of another one, as far as they have the same shape.
+fn with_places(node: Node, places: &Node) -> Node {
+    let value = match (node.value, &places.value) {
+        (Value::List(items), Value::List(others)) if items.len() == others.len() => {
+            Value::List(items.into_iter().zip(others).map(|(item, other)| with_places(item, other)).collect())
+        }
+        (Value::Map(entries), Value::Map(others)) if entries.len() == others.len() => {
+            let entry = |((key, node), (_, other)): ((String, Node), &(String, Node))| (key, with_places(node, other));
+            Value::Map(entries.into_iter().zip(others).map(entry).collect())
+        }
+        (value, _) => value,
     };
-    inner.saturating_add(BYTES_OF_A_VALUE)
+    Node { value, place: places.place.clone() }
 }
 
-/// A key. A key is always a string, even if it looks like a boolean, a number or null.
-fn key(value: Value, position: Position) -> Result<String, YamlError> {
-    match value {
-        Value::String(text) => Ok(text),
-        Value::Bool(value) => Ok(value.to_string()),
-        Value::Number(number) => Ok(number.to_string()),
-        Value::Null => Ok("null".to_owned()),
-        Value::List(_) | Value::Map(_) => Err(error(position, "a key must be a string")),
-    }
-}
-
-/// The value of an unquoted scalar.
-fn plain(text: &str) -> Value {
-    match text {
-        "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
-        "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => return Value::Bool(true),
-        "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => {
-            return Value::Bool(false);
+/// A text in which escapes of half a character are escapes of the replacement character, as Kubernetes reads them.
+fn without_lone_surrogates(text: &str) -> Cow<'_, str> {
+    let bytes = text.as_bytes();
+    let unit = |at: usize| -> Option<u16> {
+        let escape = bytes.get(at..at.checked_add(6)?)?;
+        let digits = escape.strip_prefix(b"\\u").filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))?;
+        u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    };
+    let mut changed: Option<String> = None;
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        if *byte != b'\\' {
+            at = at.saturating_add(1);
+            continue;
         }
-        _ => {}
+        let (is_lone, length) = match unit(at) {
+            Some(0xd800..=0xdbff) => match unit(at.saturating_add(6)) {
+                Some(0xdc00..=0xdfff) => (false, 12),
+                _ => (true, 6),
+            },
+            Some(0xdc00..=0xdfff) => (true, 6),
+            _ => (false, 2),
+        };
+        let end = at.saturating_add(length);
+        if is_lone {
+            changed.get_or_insert_with(|| text.to_owned()).replace_range(at..end, "\\ufffd");
+        }
+        at = end;
     }
-    number(text).map_or_else(|| Value::String(text.to_owned()), Value::Number)
-}
-
-/// Reads a number: decimal, hexadecimal, octal or binary. `_` is allowed between digits, as in YAML 1.1.
-fn number(text: &str) -> Option<f64> {
-    let digits = text.replace('_', "");
-    let unsigned = digits.strip_prefix(['+', '-']).unwrap_or(&digits);
-    let radix =
-        |prefix, radix| unsigned.strip_prefix(prefix).and_then(|digits| u64::from_str_radix(digits, radix).ok());
-    if let Some(number) = radix("0x", 16).or_else(|| radix("0o", 8)).or_else(|| radix("0b", 2)) {
-        #[expect(clippy::cast_precision_loss, reason = "no field holds a number that large")]
-        return Some(number as f64);
-    }
-    if matches!(unsigned, ".inf" | ".Inf" | ".INF") {
-        return Some(f64::INFINITY);
-    }
-    if matches!(text, ".nan" | ".NaN" | ".NAN") {
-        return Some(f64::NAN);
-    }
-    let starts_as_number = unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.');
-    if starts_as_number && unsigned.contains(|c: char| c.is_ascii_digit()) { digits.parse().ok() } else { None }
+    changed.map_or(Cow::Borrowed(text), Cow::Owned)
 }

@@ -1,0 +1,375 @@
+//! Makes a tree of a YAML document.
+
+use std::collections::HashMap;
+
+use mesh_authz::document::{Node, Place, Position, Span, Value};
+
+use super::events::{Event, Events, Located, NotYaml, Style};
+use super::scalar::{self, Scalar};
+use super::{Lines, YamlError};
+
+/// Deepest nesting of lists and maps, the same as in `serde_json`.
+const DEEPEST: usize = 128;
+
+/// Largest size of one document with its aliases expanded. The size is the bytes of all scalars, and `BYTES_OF_A_VALUE` for
+/// each value.
+const MOST_BYTES: usize = 256 << 20;
+const BYTES_OF_A_VALUE: usize = 64;
+
+/// The document in a text. `None` if it is empty.
+pub fn document(text: &str, lines: &Lines<'_>) -> Result<Option<Node>, YamlError> {
+    let mut quoted = Quoted { text: text.to_owned(), added: Vec::new() };
+    for _ in 0..MOST_QUOTED {
+        let mut builder = Builder::new(&quoted, lines);
+        match builder.build() {
+            Ok(()) => return Ok(builder.root.filter(|node| node.value != Value::Null)),
+            Err(Mistake::Scanner(error)) => {
+                quoted = quoted.quote(&error).ok_or_else(|| builder.not_yaml(error))?;
+            }
+            Err(Mistake::Meaning(error)) => return Err(error),
+        }
+    }
+    let message = "too many texts with a colon at their end, between brackets".to_owned();
+    Err(YamlError { message, hint: Some("write them in quotes"), ..YamlError::at(lines.position(0)) })
+}
+
+/// So many texts can be quoted in one document. For each of them, the document is read again.
+const MOST_QUOTED: usize = 64;
+
+/// A text in which some scalars got quotes.
+struct Quoted {
+    text: String,
+    /// The bytes that were added, in order, each counted from 0.
+    added: Vec<usize>,
+}
+
+impl Quoted {
+    /// Between brackets, as in `[a:]`, Kubernetes reads `a:` as text, and libyaml reads nothing. In quotes, both read text.
+    fn quote(&self, error: &NotYaml) -> Option<Self> {
+        let end = error.at.checked_add(1)?;
+        let (before, scalar, behind) =
+            (self.text.get(..error.within)?, self.text.get(error.within..end)?, self.text.get(end..)?);
+        if !error.message.ends_with("found unexpected ':'") || !behind.starts_with([',', ']', '}']) {
+            return None;
+        }
+        let quotes = scalar.match_indices('\'').map(|(at, _)| error.within.saturating_add(at));
+        let new: Vec<_> = std::iter::once(error.within).chain(quotes).chain(std::iter::once(end)).collect();
+        let moved = self.added.iter().map(|at| at.saturating_add(new.partition_point(|new| new <= at)));
+        let mut added: Vec<_> =
+            new.iter().enumerate().map(|(count, at)| at.saturating_add(count)).chain(moved).collect();
+        added.sort_unstable();
+        Some(Self { text: format!("{before}'{}'{behind}", scalar.replace('\'', "''")), added })
+    }
+}
+
+/// Why there is no tree.
+enum Mistake {
+    Scanner(NotYaml),
+    Meaning(YamlError),
+}
+
+impl From<YamlError> for Mistake {
+    fn from(error: YamlError) -> Self {
+        Self::Meaning(error)
+    }
+}
+
+/// Bytes of the text, counted from 0.
+#[derive(Clone, Copy)]
+struct Range {
+    start: usize,
+    end: usize,
+}
+
+/// Whether the text in double quotes has the escape `\/`.
+fn has_escaped_slash(text: &str) -> bool {
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        if c == '\\' && chars.next() == Some('/') {
+            return true;
+        }
+    }
+    false
+}
+
+/// A list or a map that is not complete yet.
+struct Open {
+    container: Container,
+    anchor: Option<String>,
+    is_flow: bool,
+    start: usize,
+    /// The end of what was read last in it.
+    end: usize,
+}
+
+enum Container {
+    List(Vec<Node>),
+    /// The complete entries, and a key whose value is not read yet.
+    Map(Vec<Entry>, Option<Key>),
+}
+
+struct Entry {
+    key: String,
+    node: Node,
+    /// It comes from a merge key (`<<`).
+    is_merged: bool,
+}
+
+struct Key {
+    text: String,
+    place: Span,
+    /// `<<` without quotes: the entries of its value belong to this map.
+    is_merge: bool,
+}
+
+/// A complete value.
+enum Found {
+    Scalar(Scalar, /* whether it is a merge key, if it is a key */ bool),
+    Tree(Value),
+}
+
+struct Builder<'t> {
+    quoted: &'t Quoted,
+    lines: &'t Lines<'t>,
+    open: Vec<Open>,
+    /// The start of the list or map that was completed last, and the place where that was seen.
+    ended: Option<(usize, usize)>,
+    /// The values that have an anchor, with the size of each.
+    anchors: HashMap<String, (Value, usize)>,
+    size: usize,
+    root: Option<Node>,
+}
+
+impl<'t> Builder<'t> {
+    fn new(quoted: &'t Quoted, lines: &'t Lines<'t>) -> Self {
+        Self { quoted, lines, open: Vec::new(), ended: None, anchors: HashMap::new(), size: 0, root: None }
+    }
+
+    fn build(&mut self) -> Result<(), Mistake> {
+        let mut events = Events::of(&self.quoted.text);
+        let mut is_begun = false;
+        loop {
+            let Located { event, start, end } = events.next().map_err(Mistake::Scanner)?;
+            let place = Range { start, end };
+            match event {
+                Event::StreamStart | Event::DocumentEnd => {}
+                Event::StreamEnd => return Ok(()),
+                Event::DocumentStart if is_begun => {
+                    let error =
+                        self.error(place, "this does not belong to the document before it, and kubectl ignores it");
+                    return Err(YamlError { hint: Some("begin the next document with a line `---`"), ..error }.into());
+                }
+                Event::DocumentStart => is_begun = true,
+                Event::Alias(name) => self.alias(&name, place)?,
+                Event::Scalar { text, style, anchor, tag } => {
+                    if style == Style::DoubleQuoted && self.quoted.text.get(start..end).is_some_and(has_escaped_slash) {
+                        let error = self.error(place, "in YAML, Kubernetes does not know the escape `\\/`");
+                        return Err(YamlError { hint: Some("write `/`"), ..error }.into());
+                    }
+                    self.scalar(text, style == Style::Plain, anchor, tag.as_deref(), place)?;
+                }
+                Event::ListStart { anchor, is_flow } => {
+                    self.start(Container::List(Vec::new()), anchor, is_flow, place)?
+                }
+                Event::MapStart { anchor, is_flow } => {
+                    self.start(Container::Map(Vec::new(), None), anchor, is_flow, place)?;
+                }
+                Event::ListEnd | Event::MapEnd => self.end(place)?,
+            }
+        }
+    }
+
+    fn position(&self, at: usize) -> Position {
+        let added = self.quoted.added.partition_point(|added| *added < at);
+        self.lines.position(at.saturating_sub(added))
+    }
+
+    fn span(&self, place: Range) -> Span {
+        Span { start: self.position(place.start), end: self.position(place.end) }
+    }
+
+    fn error(&self, place: Range, message: impl Into<String>) -> YamlError {
+        YamlError { message: message.into(), ..YamlError::at(self.position(place.start)) }
+    }
+
+    /// Makes the error for a text that the scanner does not understand. It names the list or map that the text does not
+    /// fit into. That is the outermost one that begins further to the right than the text, whether it is complete or
+    /// not. If there is none, it is the innermost one that contains the text. The mistake is often at its start.
+    fn not_yaml(&self, error: NotYaml) -> YamlError {
+        let NotYaml { message, at, .. } = error;
+        let position = self.position(at);
+        let start = |open: &Open| self.position(open.start);
+        let ended = self.ended.map(|(start, seen)| (self.position(start), seen));
+        let ended = ended.filter(|(start, seen)| *seen == at && start.column > position.column);
+        // For a list, the same column counts too: the dash of its next item may be missing.
+        let is_right = |open: &&Open| match open.container {
+            Container::List(_) => start(open).column >= position.column,
+            Container::Map(..) => start(open).column > position.column,
+        };
+        let outermost = self.open.iter().find(is_right).map(start);
+        let within = outermost.or(ended.map(|(start, _)| start)).or(self.open.last().map(start));
+        let mut hint = within.map(|_| "what belongs together begins in the same column");
+        let mut message = message;
+        if message == "did not find expected <document start>" {
+            "this does not belong to the document before it, and kubectl ignores it".clone_into(&mut message);
+            hint = hint.or(Some("begin the next document with a line `---`"));
+        }
+        YamlError { message, hint, within, ..YamlError::at(position) }
+    }
+
+    fn alias(&mut self, name: &str, place: Range) -> Result<(), YamlError> {
+        match self.anchors.get(name).cloned() {
+            Some((value, size)) => self.add(Found::Tree(value), None, size, place),
+            None => Err(self.error(place, "the alias names no anchor that is complete")),
+        }
+    }
+
+    fn scalar(
+        &mut self,
+        text: String,
+        is_plain: bool,
+        anchor: Option<String>,
+        tag: Option<&str>,
+        place: Range,
+    ) -> Result<(), YamlError> {
+        let is_in_flow = self.open.last().is_some_and(|open| open.is_flow);
+        if is_plain && is_in_flow && text.contains('?') {
+            return Err(YamlError {
+                hint: Some("write it in quotes"),
+                ..self.error(place, "Kubernetes takes a `?` between brackets for an indicator, and not for text")
+            });
+        }
+        let is_merge = text == "<<" && (is_plain && tag.is_none() || tag == Some("tag:yaml.org,2002:merge"));
+        let size = text.len().saturating_add(BYTES_OF_A_VALUE);
+        let scalar = scalar::resolve(text, is_plain, tag).map_err(|message| self.error(place, message))?;
+        self.add(Found::Scalar(scalar, is_merge), anchor, size, place)
+    }
+
+    fn start(
+        &mut self,
+        container: Container,
+        anchor: Option<String>,
+        is_flow: bool,
+        place: Range,
+    ) -> Result<(), YamlError> {
+        if self.open.len() >= DEEPEST {
+            return Err(self.error(place, "nested too deeply"));
+        }
+        // A pair in a flow list, such as `[a: b]`, is a map without brackets.
+        let is_flow = is_flow || self.open.last().is_some_and(|open| open.is_flow);
+        self.open.push(Open { container, anchor, is_flow, start: place.start, end: place.end });
+        Ok(())
+    }
+
+    fn end(&mut self, place: Range) -> Result<(), YamlError> {
+        let Some(Open { container, anchor, start, end, .. }) = self.open.pop() else { return Ok(()) };
+        // A closing bracket is somewhere. Without one, the end is known only when something else begins.
+        let end = if place.start < place.end { place.end } else { end };
+        self.ended = Some((start, place.start));
+        let value = match container {
+            Container::List(items) => Value::List(items),
+            Container::Map(entries, _) => {
+                Value::Map(entries.into_iter().map(|Entry { key, node, .. }| (key, node)).collect())
+            }
+        };
+        // The content was counted when it was added. An anchored value needs its whole size, for its aliases.
+        let size = if anchor.is_none() { BYTES_OF_A_VALUE } else { size(&value) };
+        self.add(Found::Tree(value), anchor, size, Range { start, end })
+    }
+
+    /// Adds a complete value to the list or map that contains it, or to the documents.
+    fn add(&mut self, found: Found, anchor: Option<String>, size: usize, place: Range) -> Result<(), YamlError> {
+        self.size = self.size.saturating_add(size);
+        if self.size > MOST_BYTES {
+            return Err(self.error(place, "too much, with its aliases expanded"));
+        }
+        let span = self.span(place);
+        if let Some(open) = self.open.last_mut() {
+            open.end = place.end;
+        }
+        let is_key = matches!(self.open.last(), Some(Open { container: Container::Map(_, None), .. }));
+        if is_key {
+            let key = self.key(found, span, place)?;
+            if let Some(anchor) = anchor {
+                self.anchors.insert(anchor, (Value::String(key.text.clone()), size));
+            }
+            if let Some(Open { container: Container::Map(_, waiting), .. }) = self.open.last_mut() {
+                *waiting = Some(key);
+            }
+            return Ok(());
+        }
+        let value = match found {
+            Found::Tree(value) => value,
+            Found::Scalar(scalar, _) => scalar
+                .value()
+                .ok_or_else(|| self.error(place, "Kubernetes has no such number: write it in quotes if it is text"))?,
+        };
+        if let Some(anchor) = anchor {
+            self.anchors.insert(anchor, (value.clone(), size));
+        }
+        let at = |key| Some(Box::new(Place { key, value: span }));
+        match self.open.last_mut().map(|open| &mut open.container) {
+            None => self.root = Some(Node { value, place: at(None) }),
+            Some(Container::List(items)) => items.push(Node { value, place: at(None) }),
+            Some(Container::Map(entries, waiting)) => match waiting.take() {
+                Some(Key { is_merge: true, .. }) => merge(entries, value).map_err(|NoMaps| YamlError {
+                    hint: Some("write an alias of a map, or a list of such aliases"),
+                    ..self.error(place, "a merge key (`<<`) takes a map, or a list of maps")
+                })?,
+                Some(Key { text, place, .. }) => {
+                    entries.retain(|entry| !(entry.is_merged && entry.key == text));
+                    entries.push(Entry { key: text, node: Node { value, place: at(Some(place)) }, is_merged: false });
+                }
+                None => {}
+            },
+        }
+        Ok(())
+    }
+
+    /// A key. A key is always text, even if it looks like a boolean or a number.
+    fn key(&self, found: Found, span: Span, place: Range) -> Result<Key, YamlError> {
+        let (text, is_merge) = match found {
+            Found::Scalar(scalar, is_merge) => (scalar.key(), is_merge),
+            Found::Tree(Value::String(text)) => (Some(text), false),
+            Found::Tree(_) => return Err(self.error(place, "a key must be a string")),
+        };
+        let text = text.ok_or_else(|| YamlError {
+            hint: Some("write it in quotes"),
+            ..self.error(place, "a key must be a string, and not null")
+        })?;
+        Ok(Key { text, place: span, is_merge })
+    }
+}
+
+/// The value of a merge key is no map and no list of maps.
+struct NoMaps;
+
+/// Adds the entries of the maps in the value of a merge key. They take the place of entries before the merge key. Of several
+/// maps, the first one counts.
+fn merge(entries: &mut Vec<Entry>, value: Value) -> Result<(), NoMaps> {
+    let maps = match value {
+        Value::Map(map) => vec![map],
+        Value::List(items) => items
+            .into_iter()
+            .rev()
+            .map(|item| if let Value::Map(map) = item.value { Ok(map) } else { Err(NoMaps) })
+            .collect::<Result<_, _>>()?,
+        _ => return Err(NoMaps),
+    };
+    for (key, node) in maps.into_iter().flatten() {
+        entries.retain(|entry| entry.key != key);
+        entries.push(Entry { key, node, is_merged: true });
+    }
+    Ok(())
+}
+
+/// The approximate memory that a value takes, in bytes.
+fn size(value: &Value) -> usize {
+    let inner: usize = match value {
+        Value::List(items) => items.iter().map(|item| size(&item.value)).sum(),
+        Value::Map(entries) => entries.iter().map(|(_, node)| size(&node.value)).sum(),
+        Value::String(text) => text.len(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+    };
+    inner.saturating_add(BYTES_OF_A_VALUE)
+}
