@@ -26,6 +26,7 @@ mod method_not_in_capitals;
 mod nearly_dry_run;
 mod never_matches;
 mod no_request_authentication;
+mod no_value;
 mod path_spelling;
 mod path_with_query;
 mod path_without_slash;
@@ -62,7 +63,7 @@ use crate::load::request_authentication::JwtRule;
 use crate::load::{Authentication, LoadedPolicy, Other, Resources};
 
 /// All lints, sorted by code.
-pub static CATALOGUE: [&Lint; 35] = [
+pub static CATALOGUE: [&Lint; 36] = [
     &unreachable_allow::LINT,
     &never_matches::LINT,
     &plaintext_slips_past_deny::LINT,
@@ -98,6 +99,7 @@ pub static CATALOGUE: [&Lint; 35] = [
     &unpinned_module::LINT,
     &plugin_settings::LINT,
     &any_issuer::LINT,
+    &no_value::LINT,
 ];
 
 /// The code of the lint about what is skipped.

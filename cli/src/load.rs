@@ -2,6 +2,7 @@
 //! patterns.
 
 pub mod finding;
+mod metadata;
 pub mod policy_set;
 pub mod request_authentication;
 pub mod yaml;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 
 use mesh_authz::diagnostic::{self, Diagnostic, Diagnostics};
 use mesh_authz::document::{Node, Span, Value};
-use mesh_authz::policy::{AuthorizationPolicy, PolicyName, read};
+use mesh_authz::policy::{AuthorizationPolicy, PolicyName, read, resource};
 use rayon::prelude::*;
 
 use self::finding::{Finding, Related, Severity, SourceText};
@@ -96,7 +97,7 @@ impl Other {
     /// Whether it is a file of tests for `mesh-authz test`.
     #[must_use]
     pub fn is_test_file(&self) -> bool {
-        self.text("kind").is_empty() && self.text("apiVersion").is_empty() && self.node.get("tests").is_some()
+        is_test(&self.node)
     }
 
     /// `metadata.name`.
@@ -151,10 +152,22 @@ impl Resources {
     }
 
     fn add_documents(&mut self, source: &Arc<SourceText>, (documents, errors): Documents) {
+        // kubectl takes a file only if each document in it is a resource. A file without any is not for kubectl.
+        let is_for_kubectl = documents.iter().any(|node| is_resource(node) || has_resources(node));
         for node in documents {
-            self.document(source, node);
+            let is_test = is_test(&node);
+            match not_a_resource(&node).filter(|_| is_for_kubectl && !is_test) {
+                Some((message, hint)) => self.error(source, &node, message, hint),
+                None => self.document(source, node),
+            }
         }
         self.findings.extend(errors.iter().map(|error| not_yaml(source, error)));
+    }
+
+    fn error(&mut self, source: &Arc<SourceText>, node: &Node, message: &str, hint: &str) {
+        let mut diagnostics = Diagnostics::new();
+        diagnostics.error_with_hint(message, hint);
+        self.findings.extend(findings(source, node, diagnostics));
     }
 
     /// Whether there is a mistake, which makes the input unusable.
@@ -169,12 +182,10 @@ impl Resources {
     }
 
     fn document(&mut self, source: &Arc<SourceText>, node: Node) {
-        let text = |name| node.get(name).and_then(Node::as_str).unwrap_or_default();
-        let (kind, group) = (text("kind"), text("apiVersion").split_once('/').map_or("", |(group, _)| group));
-        let is_resource = !kind.is_empty() || !group.is_empty();
-        let is_meant = is_resource || node.get("spec").is_some() || node.get("metadata").is_some();
+        let kind = node.get("kind").and_then(Node::as_str).unwrap_or_default();
         let is_list = LIST_KINDS.contains(&kind);
-        if (is_list || Ours::of(kind, group).is_none_or(|_| !is_meant))
+        let ours = Ours::of_document(&node);
+        if (is_list || ours.is_none())
             && let Some(twice) = field_written_twice(&node)
         {
             let message = "is written twice, and readers disagree about which one counts";
@@ -187,7 +198,7 @@ impl Resources {
             self.list(source, node);
             return;
         }
-        match Ours::of(kind, group).filter(|_| is_meant) {
+        match ours {
             Some(Ours::Policy) => self.policy(source, node),
             Some(Ours::RequestAuthentication) => self.request_authentication(source, node),
             None => self.others.push(Other { source: Arc::clone(source), node }),
@@ -205,11 +216,18 @@ impl Resources {
             None => diagnostics.field("items", |d| d.error("is missing")),
         }
         self.findings.extend(findings(source, &node, diagnostics));
+        let list_kind =
+            node.get("kind").zip(node.get("apiVersion")).map(|(kind, version)| (kind.clone(), version.clone()));
         let Value::Map(entries) = node.value else { return };
         for (_, items) in entries.into_iter().filter(|(key, _)| key == "items") {
             let Value::List(items) = items.value else { continue };
             for item in items {
-                self.document(source, item);
+                if item.get("kind").and_then(Node::as_str).is_some_and(|kind| LIST_KINDS.contains(&kind)) {
+                    let hint = "put its items into the list around it";
+                    self.error(source, &item, "a list within a list: kubectl refuses the file", hint);
+                } else {
+                    self.document(source, with_kind_of_list(item, list_kind.as_ref()));
+                }
             }
         }
     }
@@ -217,6 +235,7 @@ impl Resources {
     fn policy(&mut self, source: &Arc<SourceText>, node: Node) {
         let mut diagnostics = Diagnostics::new();
         let policy = read::policy(&node, &mut diagnostics);
+        diagnostics.policy(|| resource::name_of(&node), |diagnostics| metadata::check(&node, diagnostics));
         self.findings.extend(findings(source, &node, diagnostics));
         if let Some(policy) = policy {
             self.policies.push(LoadedPolicy { source: Arc::clone(source), node, policy });
@@ -226,6 +245,7 @@ impl Resources {
     fn request_authentication(&mut self, source: &Arc<SourceText>, node: Node) {
         let mut diagnostics = Diagnostics::new();
         let authentication = request_authentication::request_authentication(&node, &mut diagnostics);
+        diagnostics.policy(|| resource::name_of(&node), |diagnostics| metadata::check(&node, diagnostics));
         self.findings.extend(findings(source, &node, diagnostics));
         if let Some(authentication) = authentication {
             self.request_authentications.push(Authentication { source: Arc::clone(source), node, authentication });
@@ -240,6 +260,53 @@ impl Resources {
             .extend(self::twins(authentications.map(|found| (&found.authentication.name, &found.source, &found.node))));
         self.findings.extend(twins);
     }
+}
+
+/// Whether the document says which kind of resource it is.
+fn is_resource(node: &Node) -> bool {
+    ["kind", "apiVersion"]
+        .into_iter()
+        .all(|field| node.get(field).and_then(Node::as_str).is_some_and(|text| !text.is_empty()))
+}
+
+/// Whether the document is a list without a kind, and has resources in it.
+fn has_resources(node: &Node) -> bool {
+    matches!(&node.value, Value::List(items) if items.iter().any(is_resource))
+}
+
+/// Why kubectl refuses a file with this document, and what to do about it.
+fn not_a_resource(node: &Node) -> Option<(&'static str, &'static str)> {
+    match &node.value {
+        _ if is_resource(node) => None,
+        Value::Map(_) if Ours::of_document(node).is_some() => None,
+        Value::Map(_) => Some((
+            "this document has no `apiVersion` or no `kind`: kubectl refuses the file",
+            "write both, or move the document to another file",
+        )),
+        Value::List(_) => Some((
+            "a list is no resource: kubectl refuses the file",
+            "write its items into `items` of a resource with `apiVersion: v1` and `kind: List`",
+        )),
+        _ => Some(("a single value is no resource: kubectl refuses the file", "remove it")),
+    }
+}
+
+/// Whether the document is a file of tests for `mesh-authz test`.
+fn is_test(node: &Node) -> bool {
+    let is_empty = |field| node.get(field).and_then(Node::as_str).unwrap_or_default().is_empty();
+    is_empty("kind") && is_empty("apiVersion") && node.get("tests").is_some()
+}
+
+/// An item of a list of one kind. In such a list, an item need not say its kind and version.
+fn with_kind_of_list(item: Node, list: Option<&(Node, Node)>) -> Node {
+    let kind = list.and_then(|(kind, version)| Some((kind.as_str()?.strip_suffix("List")?, kind, version)));
+    let Some((kind, kind_of_list, version)) = kind.filter(|(kind, ..)| !kind.is_empty()) else { return item };
+    let Value::Map(mut entries) = item.value else { return item };
+    if !entries.iter().any(|(key, _)| key == "kind" || key == "apiVersion") {
+        entries.push(("apiVersion".to_owned(), version.clone()));
+        entries.push(("kind".to_owned(), Node { value: Value::String(kind.to_owned()), ..kind_of_list.clone() }));
+    }
+    Node { value: Value::Map(entries), place: item.place }
 }
 
 /// A field of every resource, or of a list, that the document has twice.
@@ -425,6 +492,15 @@ enum Ours {
 }
 
 impl Ours {
+    /// The kind that the document has or is meant to have.
+    fn of_document(node: &Node) -> Option<Self> {
+        let text = |name| node.get(name).and_then(Node::as_str).unwrap_or_default();
+        let (kind, group) = (text("kind"), text("apiVersion").split_once('/').map_or("", |(group, _)| group));
+        let is_resource = !kind.is_empty() || !group.is_empty();
+        let is_meant = is_resource || node.get("spec").is_some() || node.get("metadata").is_some();
+        Self::of(kind, group).filter(|_| is_meant)
+    }
+
     /// The kind that a resource has or is meant to have. `None` for anything else, such as a resource of another API
     /// group.
     fn of(kind: &str, group: &str) -> Option<Self> {

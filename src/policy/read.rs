@@ -59,7 +59,7 @@ fn resource(node: &Node, diagnostics: &mut Diagnostics) -> Option<AuthorizationP
     let mut object = Object::open(node, diagnostics)?;
 
     let metadata = envelope(&mut object, KIND, diagnostics);
-    let mut draft = object.read("spec", diagnostics, spec).flatten().unwrap_or_default();
+    let mut draft = read_or_null(&mut object, "spec", diagnostics, spec).flatten().unwrap_or_default();
     object.ignore("status");
     object.finish(diagnostics);
 
@@ -67,6 +67,17 @@ fn resource(node: &Node, diagnostics: &mut Diagnostics) -> Option<AuthorizationP
     draft.dry_run = metadata.dry_run;
     let policy = validate::policy(metadata.name?, draft, diagnostics);
     if diagnostics.count() == errors_before { Some(policy) } else { None }
+}
+
+/// Like [`Object::read`], but null is as good as no field. That is safe where a field that is missing matches nothing.
+fn read_or_null<'n, T>(
+    object: &mut Object<'n>,
+    name: &'static str,
+    diagnostics: &mut Diagnostics,
+    read: impl FnOnce(&'n Node, &mut Diagnostics) -> T,
+) -> Option<T> {
+    let node = object.get(name).filter(|node| !node.is_null())?;
+    Some(diagnostics.field(name, |diagnostics| read(node, diagnostics)))
 }
 
 fn spec(node: &Node, diagnostics: &mut Diagnostics) -> Option<Draft> {
@@ -83,7 +94,9 @@ fn spec(node: &Node, diagnostics: &mut Diagnostics) -> Option<Draft> {
             .flatten()
             .unwrap_or_default(),
         provider: object.read("provider", diagnostics, provider),
-        rules: object.read("rules", diagnostics, |node, diagnostics| at_most(node, MOST_RULES, diagnostics, rule)),
+        rules: read_or_null(&mut object, "rules", diagnostics, |node, diagnostics| {
+            at_most(node, MOST_RULES, diagnostics, rule)
+        }),
     };
     object.finish(diagnostics);
     Some(draft)

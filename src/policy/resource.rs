@@ -14,15 +14,13 @@ pub const DRY_RUN: &str = "istio.io/dry-run";
 /// The accepted values of `apiVersion`: the versions of Istio's group `security.istio.io`.
 const API_VERSIONS: [&str; 2] = ["security.istio.io/v1", "security.istio.io/v1beta1"];
 /// The other fields of Kubernetes' `ObjectMeta`. Their values are ignored.
-const BOOKKEEPING: [&str; 13] = [
-    "clusterName",
+const BOOKKEEPING: [&str; 11] = [
     "creationTimestamp",
     "deletionGracePeriodSeconds",
     "deletionTimestamp",
     "finalizers",
     "generateName",
     "generation",
-    "initializers",
     "managedFields",
     "ownerReferences",
     "resourceVersion",
@@ -45,7 +43,8 @@ const MOST_TARGETS: usize = 16;
 pub fn name_of(node: &Node) -> Option<String> {
     let metadata = node.get("metadata")?;
     let name = metadata.get("name")?.as_str()?;
-    let namespace = metadata.get("namespace").and_then(Node::as_str).unwrap_or(DEFAULT_NAMESPACE);
+    let namespace = metadata.get("namespace").and_then(Node::as_str).filter(|text| !text.is_empty());
+    let namespace = namespace.unwrap_or(DEFAULT_NAMESPACE);
     Some(format!("{namespace}/{name}"))
 }
 
@@ -101,7 +100,9 @@ pub fn metadata(node: &Node, diagnostics: &mut Diagnostics) -> Option<Metadata> 
         Some(name) => diagnostics.field("name", |diagnostics| resource_name(name, diagnostics)),
         None => missing(&object, "name", diagnostics),
     }
-    let namespace = match object.get("namespace").filter(|node| !node.is_null()) {
+    // To a cluster, an empty namespace is none.
+    let is_given = |node: &&Node| !node.is_null() && node.as_str() != Some("");
+    let namespace = match object.get("namespace").filter(is_given) {
         None => Some(DEFAULT_NAMESPACE.to_owned()),
         Some(node) => diagnostics.field("namespace", |diagnostics| {
             let namespace = string(node, diagnostics)?;

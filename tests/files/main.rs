@@ -26,6 +26,7 @@ mod instances;
 mod kubectl;
 mod mistakes;
 mod request_authentication;
+mod resources;
 mod yaml;
 
 use proptest::test_runner::{Config, RngSeed};

@@ -344,8 +344,8 @@ fn every_value_of_another_type_is_pointed_at() {
                     if std::mem::discriminant(&items[0].value) == kind {
                         continue;
                     }
-                    let is_optional =
-                        odd == "null" && [".metadata.namespace", ".metadata.annotations"].contains(&at.as_str());
+                    let is_optional = odd == "null"
+                        && [".metadata.namespace", ".metadata.annotations", ".spec"].contains(&at.as_str());
                     // Replaces the text from the value's first character to its last.
                     let offset = |line: u32, column: u32| {
                         let before: usize = text.split_inclusive('\n').take(line as usize - 1).map(str::len).sum();

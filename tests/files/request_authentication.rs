@@ -182,12 +182,14 @@ fn names_are_not_empty_and_headers_are_headers() {
 
 #[test]
 fn a_timeout_is_a_duration() {
-    for text in ["5s", "0.001s", "60s", "0.5s"] {
+    for text in ["5s", "0.001s", "60s", "5m", "1m30s"] {
         assert_eq!(rule(&format!("issuer: i, timeout: {text}")), Vec::<String>::new(), "{text}");
     }
-    for text in ["5m", "0s", "0.0s", "s", "-1s", "+1s", "1.s", ".5s", "0.0005s", "1e3s", "5 s", "99999999999s"] {
-        let expected =
-            format!(".timeout: `{text}` is not a duration of a millisecond or more; write seconds: `5s` or `0.5s`");
+    for text in ["0s", "-1s", "0.0005s", "1e3s", "5 s"] {
+        let expected = format!(
+            ".timeout: `{text}` is not a duration of a millisecond or more; write numbers with units: `5s`, `500ms` or \
+             `1m30s`"
+        );
         assert_eq!(rule(&format!("issuer: i, timeout: '{text}'")), [expected]);
     }
     refused(&[("issuer: i, timeout: 5", ".timeout: must be a string, is a number; write it in quotes")]);

@@ -1,5 +1,6 @@
 //! The shape of a resource: unknown fields, wrong types, null and duplicate keys at every level.
 
+use mesh_authz::policy::{Action, AuthorizationPolicy};
 use serde_json::json;
 
 use crate::support::findings;
@@ -98,7 +99,6 @@ fn a_value_of_the_wrong_type_is_an_error_at_every_level() {
         assert_eq!(found[0], format!("policy default/p: {}", object(place)), "{found:?}");
     }
     for (pointer, place) in [
-        ("/spec/rules", "spec.rules"),
         ("/spec/rules/0/from", "spec.rules[0].from"),
         ("/spec/rules/0/to", "spec.rules[0].to"),
         ("/spec/rules/0/when", "spec.rules[0].when"),
@@ -141,12 +141,10 @@ fn a_value_of_the_wrong_type_is_an_error_at_every_level() {
 fn null_is_an_error_where_a_cluster_would_drop_the_field() {
     for (pointer, place) in [
         ("/apiVersion", "apiVersion"),
-        ("/spec", "spec"),
         ("/spec/selector", "spec.selector"),
         ("/spec/targetRefs", "spec.targetRefs"),
         ("/spec/provider", "spec.provider"),
         ("/spec/action", "spec.action"),
-        ("/spec/rules", "spec.rules"),
         ("/spec/selector/matchLabels", "spec.selector.matchLabels"),
         ("/spec/rules/0/from", "spec.rules[0].from"),
         ("/spec/rules/0/to", "spec.rules[0].to"),
@@ -159,6 +157,15 @@ fn null_is_an_error_where_a_cluster_would_drop_the_field() {
     ] {
         only(pointer, serde_json::Value::Null, &format!("{place}: has no value; give it one, or remove the field"));
     }
+    // Here, what a cluster makes of it allows nothing. In a DENY policy, it denies nothing.
+    for pointer in ["/spec", "/spec/rules"] {
+        let policy = AuthorizationPolicy::from_json(&with(pointer, serde_json::Value::Null)).unwrap();
+        assert_eq!((policy.action, policy.rules.len()), (Action::Allow, 0), "{pointer}");
+    }
+    let denies = r#"{ "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "metadata": { "name": "p" },
+        "spec": { "action": "DENY", "rules": null } }"#;
+    let expected = "policy default/p: spec.rules: DENY without rules never matches; add an empty rule";
+    assert!(findings(denies)[0].starts_with(expected), "{:?}", findings(denies));
     for (pointer, place) in [
         ("/spec/rules/0", "spec.rules[0]: must be an object, is null"),
         ("/spec/rules/0/from/0", "spec.rules[0].from[0]: must be an object, is null"),
@@ -254,13 +261,15 @@ fn names_are_those_of_kubernetes() {
         let found = findings(&with("/metadata/name", serde_json::json!(text)));
         assert_eq!(found, [format!("policy default/{text}: metadata.name: {text:?} is not a valid name; {name}")]);
     }
-    for text in ["", "A", "a.b", "a_b", "-a", "a-", "a/b", &long] {
+    for text in ["A", "a.b", "a_b", "-a", "a-", "a/b", &long] {
         let found = findings(&with("/metadata/namespace", serde_json::json!(text)));
         assert_eq!(
             found,
             [format!("policy {text}/p: metadata.namespace: {text:?} is not a valid namespace; {namespace}")]
         );
     }
+    // To a cluster, an empty namespace is none.
+    assert_eq!(findings(&with("/metadata/namespace", serde_json::json!(""))), Vec::<String>::new());
     let mut whole: serde_json::Value = serde_json::from_str(WHOLE).unwrap();
     whole["metadata"].as_object_mut().unwrap().remove("name");
     assert_eq!(findings(&whole.to_string()), ["metadata.name: is missing"]);

@@ -265,6 +265,9 @@ fn rows() -> Vec<Applied> {
         row("MA024", annotated(&kill, "istio.io/dry-run"), kill.clone(), false),
         row("MA029", annotated(&kill, "istio.io/dryrun"), annotated(&kill, "istio.io/dry-run"), true),
         row("MA029", annotated(&kill, "istio.io/dryrun"), kill.clone(), false),
+        // MA036: write `spec: {}`; leave `rules` out.
+        row("MA036", policy("a", ""), policy("a", "{}"), false),
+        row("MA036", policy("a", "{ rules: }"), policy("a", "{}"), false),
         // MA026: remove the empty list; name a value.
         row("MA026", operation("DENY", "methods: [], ports: ['80']"), operation("DENY", "ports: ['80']"), false),
         row(

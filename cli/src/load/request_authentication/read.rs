@@ -202,28 +202,53 @@ fn non_empties(object: &mut Object<'_>, field: &'static str, diagnostics: &mut D
     texts.into_iter().flatten().flatten().collect()
 }
 
-/// Reads a duration in protobuf's JSON format: seconds. Up to three decimals are allowed, because Istio counts
-/// milliseconds.
+/// Reads a duration as Go does: numbers with units, such as `1m30s` or `0.5s`. A cluster wants a millisecond or more.
 fn duration(node: &Node, diagnostics: &mut Diagnostics) -> Option<Duration> {
     let text = string(node, diagnostics)?;
-    let duration = text.strip_suffix('s').and_then(|number| {
-        let (seconds, decimals) = number.split_once('.').unwrap_or((number, "0"));
-        let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        if !digits(seconds) || !digits(decimals) || decimals.len() > 3 {
-            return None;
-        }
-        let milliseconds = format!("{decimals:0<3}").parse().ok()?;
-        Some(
-            Duration::from_secs(seconds.parse::<u32>().ok()?.into())
-                .saturating_add(Duration::from_millis(milliseconds)),
-        )
-    });
-    let duration = duration.filter(|duration| !duration.is_zero());
+    let duration = go_duration(text).filter(|duration| *duration >= Duration::from_millis(1));
     if duration.is_none() {
         diagnostics.error_with_hint(
             format!("`{text}` is not a duration of a millisecond or more"),
-            "write seconds: `5s` or `0.5s`",
+            "write numbers with units: `5s`, `500ms` or `1m30s`",
         );
     }
     duration
+}
+
+fn go_duration(text: &str) -> Option<Duration> {
+    const UNITS: [(&str, u64); 8] = [
+        ("ns", 1),
+        ("us", 1_000),
+        ("\u{b5}s", 1_000),
+        ("\u{3bc}s", 1_000),
+        ("ms", 1_000_000),
+        ("s", 1_000_000_000),
+        ("m", 60_000_000_000),
+        ("h", 3_600_000_000_000),
+    ];
+    let mut rest = text.strip_prefix('+').unwrap_or(text);
+    let mut nanoseconds = 0_u64;
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let (number, behind) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit() && c != '.')?);
+        let (unit, behind) =
+            behind.split_at(behind.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(behind.len()));
+        let (_, unit) = UNITS.iter().find(|(name, _)| *name == unit)?;
+        let (whole, decimals) = number.split_once('.').unwrap_or((number, ""));
+        if whole.is_empty() && decimals.is_empty() || decimals.contains('.') {
+            return None;
+        }
+        let whole = if whole.is_empty() { 0 } else { whole.parse::<u64>().ok()? };
+        nanoseconds = nanoseconds.checked_add(whole.checked_mul(*unit)?)?;
+        let mut share = *unit;
+        for digit in decimals.bytes() {
+            share /= 10;
+            nanoseconds = nanoseconds.checked_add(share.checked_mul(u64::from(digit.saturating_sub(b'0')))?)?;
+        }
+        rest = behind;
+    }
+    i64::try_from(nanoseconds).ok()?;
+    Some(Duration::from_nanos(nanoseconds))
 }

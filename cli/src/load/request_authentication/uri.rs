@@ -28,6 +28,10 @@ impl KeysUri {
         if !text.bytes().all(|b| b.is_ascii_graphic()) {
             return Err("has a character that a URL does not have");
         }
+        let is_escape = |behind: &str| behind.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
+        if !text.split('%').skip(1).all(is_escape) {
+            return Err("has a `%` without two hexadecimal digits behind it");
+        }
         let (scheme, rest) = text.split_once("://").ok_or("is not a URL")?;
         let (tls, default) = match scheme.to_ascii_lowercase().as_str() {
             "https" => (true, 443),

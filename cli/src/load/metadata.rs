@@ -1,0 +1,184 @@
+//! Checks `metadata` as Kubernetes' API server does. The filter does not need these checks: what it gets has passed a cluster, or
+//! the command.
+
+use mesh_authz::diagnostic::Diagnostics;
+use mesh_authz::document::{Node, Object, Value, boolean, list, string};
+
+/// The most bytes that all annotations of a resource have.
+const MOST_ANNOTATION_BYTES: usize = 262_144;
+const LONGEST_PREFIX: usize = 253;
+const LONGEST_NAME: usize = 63;
+
+/// Reports what a cluster refuses in the metadata of a resource, apart from its name and namespace.
+pub fn check(resource: &Node, diagnostics: &mut Diagnostics) {
+    let Some(metadata) = resource.get("metadata").filter(|metadata| matches!(metadata.value, Value::Map(_))) else {
+        return;
+    };
+    diagnostics.field("metadata", |diagnostics| {
+        let Some(mut object) = Object::open(metadata, diagnostics) else { return };
+        let mut given = |name| object.get(name).filter(|node| !node.is_null());
+        if let Some(labels) = given("labels") {
+            diagnostics.field("labels", |diagnostics| entries(labels, diagnostics, label));
+        }
+        if let Some(annotations) = given("annotations") {
+            diagnostics.field("annotations", |diagnostics| check_annotations(annotations, diagnostics));
+        }
+        for name in ["generateName", "resourceVersion", "selfLink", "uid"] {
+            if let Some(node) = given(name) {
+                diagnostics.field(name, |diagnostics| string(node, diagnostics));
+            }
+        }
+        for name in ["deletionGracePeriodSeconds", "generation"] {
+            if let Some(node) = given(name) {
+                diagnostics.field(name, |diagnostics| integer(node, diagnostics));
+            }
+        }
+        for name in ["creationTimestamp", "deletionTimestamp"] {
+            if let Some(node) = given(name) {
+                diagnostics.field(name, |diagnostics| time(node, diagnostics));
+            }
+        }
+        if let Some(finalizers) = given("finalizers") {
+            diagnostics.field("finalizers", |diagnostics| {
+                list(finalizers, diagnostics, |node, diagnostics| {
+                    if let Some(name) = string(node, diagnostics) {
+                        qualified_name(name, diagnostics);
+                    }
+                });
+            });
+        }
+        if let Some(owners) = given("ownerReferences") {
+            diagnostics.field("ownerReferences", |diagnostics| check_owners(owners, diagnostics));
+        }
+    });
+}
+
+fn entries(map: &Node, diagnostics: &mut Diagnostics, check: fn(&str, &str, &mut Diagnostics)) {
+    // Whatever is no text was reported with the rest of the policy.
+    let Value::Map(entries) = &map.value else { return };
+    for (key, node) in entries {
+        if let Some(value) = node.as_str() {
+            diagnostics.field(key, |diagnostics| check(key, value, diagnostics));
+        }
+    }
+}
+
+fn label(key: &str, value: &str, diagnostics: &mut Diagnostics) {
+    qualified_name(key, diagnostics);
+    if !value.is_empty() && !is_name(value) {
+        diagnostics.error_with_hint(
+            format!("{value:?} is not a valid value of a label"),
+            "letters, digits, `-`, `_` and `.`, at most 63, starting and ending with a letter or digit",
+        );
+    }
+}
+
+fn check_annotations(annotations: &Node, diagnostics: &mut Diagnostics) {
+    entries(annotations, diagnostics, |key, _, diagnostics| qualified_name(&key.to_lowercase(), diagnostics));
+    let Value::Map(entries) = &annotations.value else { return };
+    let bytes = entries.iter().map(|(key, node)| key.len().saturating_add(node.as_str().unwrap_or_default().len()));
+    let bytes: usize = bytes.sum();
+    if bytes > MOST_ANNOTATION_BYTES {
+        diagnostics.error(format!("have {bytes} bytes, at most {MOST_ANNOTATION_BYTES} are allowed"));
+    }
+}
+
+fn check_owners(owners: &Node, diagnostics: &mut Diagnostics) {
+    let mut controllers = 0_u32;
+    list(owners, diagnostics, |owner, diagnostics| {
+        let Some(mut object) = Object::open(owner, diagnostics) else { return };
+        for name in ["apiVersion", "kind", "name", "uid"] {
+            if object.string(name, diagnostics).is_none_or(|text| text.is_empty()) {
+                diagnostics.field(name, |diagnostics| diagnostics.error("is missing"));
+            }
+        }
+        object.read("blockOwnerDeletion", diagnostics, boolean);
+        if object.read("controller", diagnostics, boolean).flatten() == Some(true) {
+            controllers = controllers.saturating_add(1);
+        }
+        object.finish(diagnostics);
+    });
+    if controllers > 1 {
+        diagnostics.error("only one owner can be the controller");
+    }
+}
+
+fn integer(node: &Node, diagnostics: &mut Diagnostics) {
+    match &node.value {
+        Value::Number(number) if number.fract().abs().total_cmp(&0.0).is_eq() => {}
+        Value::String(_) => diagnostics.error_with_hint("must be a number, is a string", "write it without quotes"),
+        other => diagnostics.error(format!("must be a whole number, is {}", other.kind())),
+    }
+}
+
+/// Reports what is no time of RFC 3339.
+fn time(node: &Node, diagnostics: &mut Diagnostics) {
+    if let Some(text) = string(node, diagnostics)
+        && !is_time(text)
+    {
+        diagnostics.error_with_hint(format!("{text:?} is not a time"), "write it as in `2026-01-31T12:00:00Z`");
+    }
+}
+
+fn is_time(text: &str) -> bool {
+    let (date, rest) = text.split_at_checked(10).unwrap_or_default();
+    let (clock, rest) = rest.split_at_checked(9).unwrap_or_default();
+    let numbers = |text: &str, separator: char, lengths: &[usize]| -> Option<Vec<u32>> {
+        let parts: Vec<_> = text.split(separator).collect();
+        let is_whole = parts.iter().map(|part| part.len()).eq(lengths.iter().copied());
+        let number = |part: &&str| part.bytes().all(|b| b.is_ascii_digit()).then(|| part.parse().ok()).flatten();
+        is_whole.then(|| parts.iter().map(number).collect()).flatten()
+    };
+    let is_date = numbers(date, '-', &[4, 2, 2]).is_some_and(|parts| match *parts {
+        [year, month, day] => (1..=12).contains(&month) && (1..=days(year, month)).contains(&day),
+        _ => false,
+    });
+    let is_clock = |text: &str, lengths: &[usize]| {
+        let parts = numbers(text, ':', lengths).unwrap_or_default();
+        let (hours, others) = parts.split_at_checked(1).unwrap_or_default();
+        hours.iter().any(|hour| *hour < 24) && others.iter().all(|part| *part < 60)
+    };
+    let zone = match rest.strip_prefix('.') {
+        Some(decimals) => {
+            let zone = decimals.trim_start_matches(|c: char| c.is_ascii_digit());
+            if zone.len() == decimals.len() { "" } else { zone }
+        }
+        None => rest,
+    };
+    let is_zone = zone == "Z" || zone.strip_prefix(['+', '-']).is_some_and(|offset| is_clock(offset, &[2, 2]));
+    is_date && clock.strip_prefix('T').is_some_and(|clock| is_clock(clock, &[2, 2, 2])) && is_zone
+}
+
+fn days(year: u32, month: u32) -> u32 {
+    match month {
+        2 if year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)) => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
+/// Reports a key that is no qualified name: a name, perhaps with a DNS name and a slash before it.
+fn qualified_name(key: &str, diagnostics: &mut Diagnostics) {
+    let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
+    let is_label = |label: &str| {
+        let is_alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        let ends = [label.bytes().next(), label.bytes().last()];
+        ends.into_iter().all(|b| b.is_some_and(is_alphanumeric))
+            && label.bytes().all(|b| is_alphanumeric(b) || b == b'-')
+    };
+    let is_prefix = |prefix: &str| prefix.len() <= LONGEST_PREFIX && prefix.split('.').all(is_label);
+    if !prefix.is_none_or(is_prefix) || !is_name(name) {
+        diagnostics.error_with_hint(
+            format!("{key:?} is not a valid name here"),
+            "letters, digits, `-`, `_` and `.`, at most 63; before them, perhaps a DNS name and `/`",
+        );
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    let ends = [text.bytes().next(), text.bytes().last()];
+    text.len() <= LONGEST_NAME
+        && ends.into_iter().all(|b| b.is_some_and(|b| b.is_ascii_alphanumeric()))
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+}
