@@ -60,7 +60,7 @@ use self::plaintext::Plaintext;
 pub use self::unpinned_module::is_sha256;
 use crate::load::finding::{Finding, Related, Severity, SourceText};
 use crate::load::request_authentication::JwtRule;
-use crate::load::{Authentication, LoadedPolicy, Other, Resources};
+use crate::load::{Authentication, LoadedPolicy, Other, Resources, peer_authentication};
 
 /// All lints, sorted by code.
 pub static CATALOGUE: [&Lint; 36] = [
@@ -318,7 +318,7 @@ pub fn skipped_request_authentications(resources: &Resources) -> impl Iterator<I
 /// The warnings about each `PeerAuthentication`, for an output in which nothing refuses plaintext.
 pub fn skipped_peer_authentications(resources: &Resources) -> impl Iterator<Item = Finding> {
     let mut reporter = Reporter::default();
-    for other in resources.of_kind("PeerAuthentication") {
+    for other in resources.of_kind(peer_authentication::KIND) {
         reporter.report(
             &skipped_resource::LINT,
             other,

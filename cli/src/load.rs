@@ -3,6 +3,7 @@
 
 pub mod finding;
 mod metadata;
+pub mod peer_authentication;
 pub mod policy_set;
 pub mod request_authentication;
 pub mod yaml;
@@ -201,7 +202,19 @@ impl Resources {
         match ours {
             Some(Ours::Policy) => self.policy(source, node),
             Some(Ours::RequestAuthentication) => self.request_authentication(source, node),
-            None => self.others.push(Other { source: Arc::clone(source), node }),
+            None => {
+                let other = Other { source: Arc::clone(source), node };
+                if other.text("kind") == peer_authentication::KIND && other.text("apiVersion").contains("istio.io/") {
+                    let mut diagnostics = Diagnostics::new();
+                    peer_authentication::check(&other.node, &mut diagnostics);
+                    diagnostics.policy(
+                        || resource::name_of(&other.node),
+                        |diagnostics| metadata::check(&other.node, diagnostics),
+                    );
+                    self.findings.extend(findings(source, &other.node, diagnostics));
+                }
+                self.others.push(other);
+            }
         }
     }
 
@@ -507,7 +520,7 @@ impl Ours {
         const GROUP: &str = "security.istio.io";
         let is_group =
             group.is_empty() || group.ends_with("istio.io") || diagnostic::suggestion(group, [GROUP]).is_some();
-        let is_sibling = kind == "PeerAuthentication";
+        let is_sibling = kind == peer_authentication::KIND;
         // `PeerAuthentication` is another kind, but its name is more similar to one of these two than many mistyped
         // names.
         match diagnostic::suggestion(kind, [read::KIND, request_authentication::KIND]) {

@@ -212,7 +212,8 @@ pub fn target(
     if references.is_empty() { Target::Everything } else { Target::References(references) }
 }
 
-fn match_labels(labels: &[(String, String)], diagnostics: &mut Diagnostics) {
+/// Checks the labels that a workload must carry.
+pub fn match_labels(labels: &[(String, String)], diagnostics: &mut Diagnostics) {
     diagnostics.field("matchLabels", |diagnostics| {
         if labels.len() > MOST_LABELS {
             diagnostics.error(format!("has {} labels, at most {MOST_LABELS} are allowed", labels.len()));

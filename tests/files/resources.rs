@@ -114,3 +114,47 @@ fn durations_are_those_of_go() {
         assert_eq!(with(timeout).len(), 1, "{timeout}");
     }
 }
+
+#[test]
+fn a_peer_authentication_is_what_a_cluster_takes() {
+    let with = |spec: &str| {
+        let head = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: { name: p }\n";
+        let (_, others, mistakes) = read(&format!("{head}spec: {spec}\n"));
+        assert_eq!(others, 1);
+        mistakes
+    };
+    for spec in [
+        "{}",
+        "{ mtls: { mode: STRICT } }",
+        "{ mtls: {} }",
+        "{ selector: { matchLabels: { app: a } }, mtls: { mode: UNSET }, portLevelMtls: { 8080: { mode: DISABLE }, '443': {} } }",
+        "",
+    ] {
+        assert_eq!(with(spec), Vec::<String>::new(), "{spec}");
+    }
+    for (spec, mistake) in [
+        ("{ mtls: { mode: strict } }", "spec.mtls.mode: `strict` is unknown; did you mean `STRICT`?"),
+        ("{ mtls: { mode: STRCIT } }", "spec.mtls.mode: `STRCIT` is unknown; did you mean `STRICT`?"),
+        ("{ mtls: STRICT }", "spec.mtls: must be an object, is a string"),
+        ("{ mtls: { mdoe: STRICT } }", "spec.mtls.mdoe: unknown field, did you mean mode?"),
+        (
+            "{ selector: { match_labels: { app: a } } }",
+            "spec.selector.match_labels: unknown field, did you mean matchLabels?",
+        ),
+        ("{ selector: { matchLabels: { app: 'a*' } } }", "spec.selector.matchLabels.app: a selector takes no wildcard"),
+        ("{ portLevelMtls: { 80: {} } }", "spec.portLevelMtls: needs a selector"),
+        (
+            "{ selector: { matchLabels: { a: b } }, portLevelMtls: { http: {} } }",
+            "spec.portLevelMtls.http: `http` is not a port",
+        ),
+        (
+            "{ selector: { matchLabels: { a: b } }, portLevelMtls: { 0: {} } }",
+            "spec.portLevelMtls.0: `0` is not a port",
+        ),
+        ("{ selector: { matchLabels: { a: b } }, portLevelMtls: {} }", "spec.portLevelMtls: has no port in it"),
+    ] {
+        let mistakes = with(spec);
+        assert_eq!(mistakes.len(), 1, "{spec}: {mistakes:?}");
+        assert!(mistakes[0].starts_with(&format!("policy default/p: {mistake}")), "{spec}: {mistakes:?}");
+    }
+}

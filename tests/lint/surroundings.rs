@@ -106,7 +106,14 @@ fn where_plaintext_is_refused_nobody_slips_past() {
         (peer_authentication("default", "mtls: { mode: PERMISSIVE }"), false),
         (peer_authentication("other", "mtls: { mode: STRICT }"), false),
         (peer_authentication("default", "selector: { matchLabels: { a: b } }, mtls: { mode: STRICT }"), false),
-        (peer_authentication("default", "mtls: { mode: STRICT }, portLevelMtls: { 80: { mode: DISABLE } }"), false),
+        (
+            peer_authentication("default", "mtls: { mode: STRICT }")
+                + &peer_authentication(
+                    "default",
+                    "selector: { matchLabels: { a: b } }, mtls: { mode: STRICT }, portLevelMtls: { 80: { mode: DISABLE } }",
+                ),
+            false,
+        ),
     ] {
         for (code, policy) in [("MA003", &deny), ("MA004", &allow)] {
             let fires = paths(code, &(policy.clone() + &authentication), &one_spelling());

@@ -10,8 +10,8 @@ use serde::Serialize;
 use super::options::{self, PathNormalizationOption, Setting, WarningOptions};
 use super::{Answer, Failure, sarif, snippet};
 use crate::lint::{self, CATALOGUE, Lint, LintContext, Plaintexts};
-use crate::load::Resources;
 use crate::load::finding::{Finding, Severity};
+use crate::load::{Resources, peer_authentication};
 
 /// Arguments of `mesh-authz check`.
 #[derive(Debug, clap::Args)]
@@ -79,7 +79,12 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
     let mut findings = std::mem::take(&mut resources.findings);
     findings.extend(lint::lint(&resources, &arguments.context()?));
     arguments.warnings.select(&mut findings);
-    if resources.policies.is_empty() && findings.iter().all(|finding| finding.code == Some(lint::SKIPPED_RESOURCE)) {
+    let is_about_tokens_or_tls =
+        !resources.request_authentications.is_empty() || resources.of_kind(peer_authentication::KIND).next().is_some();
+    if resources.policies.is_empty()
+        && !is_about_tokens_or_tls
+        && findings.iter().all(|finding| finding.code == Some(lint::SKIPPED_RESOURCE))
+    {
         return Err(Failure::unusable("there is no AuthorizationPolicy in the input"));
     }
     let report = Report::new(&resources, &findings);

@@ -10,6 +10,7 @@ use mesh_authz::policy::{AuthorizationPolicy, DEFAULT_NAMESPACE, Labels, Target}
 
 use super::Input;
 use super::unpinned_module::loads_a_module;
+use crate::load::peer_authentication;
 
 /// The labels of all workloads, by namespace.
 pub(super) type Workloads = BTreeMap<String, Vec<Labels>>;
@@ -44,7 +45,7 @@ fn labels_of_workload(kind: &str) -> Option<Path> {
 
 /// Whether lints use resources of this kind.
 pub(super) fn reads(kind: &str) -> bool {
-    kind == "PeerAuthentication" || labels_of_workload(kind).is_some() || loads_a_module(kind)
+    kind == peer_authentication::KIND || labels_of_workload(kind).is_some() || loads_a_module(kind)
 }
 
 fn namespace(node: &Node) -> &str {
@@ -75,7 +76,7 @@ pub(super) fn is_strict(input: &Input<'_>, policy: &AuthorizationPolicy) -> bool
     let mode = Path::of(["spec", "mtls", "mode"]);
     let all: Vec<PeerAuthentication> = input
         .resources
-        .of_kind("PeerAuthentication")
+        .of_kind(peer_authentication::KIND)
         .map(|other| {
             let labels = labels(&other.node, &selector_path());
             PeerAuthentication {
