@@ -13,6 +13,7 @@
 
 use std::path::{Path, PathBuf};
 
+use mesh_authz_cli::received::received;
 use mesh_authz_cli::testfile::TestFile;
 
 /// Runs one test file. Returns its failures and its number of tests.
@@ -23,7 +24,7 @@ fn run(path: &Path) -> (Vec<String>, usize) {
     };
     let engine = file.set.engine();
     let failed = file.tests.iter().filter_map(|test| {
-        let request = test.request.to_request();
+        let request = received(&test.request, &file.set).request;
         let decision = engine.decide(&request);
         let why = decision.unreadable.map_or_else(String::new, |name| format!("; the request does not say its {name}"));
         let got = format!("{}: {}{why}", decision.outcome.verdict(), decision.outcome);
@@ -66,7 +67,7 @@ fn every_attribute_that_a_policy_of_the_cases_looks_at_is_given() {
         let file = TestFile::read(&path).unwrap();
         let engine = file.set.engine();
         for test in &file.tests {
-            let request = test.request.to_request();
+            let request = received(&test.request, &file.set).request;
             assert_eq!(engine.decide(&request).unreadable, None, "{}: {}", path.display(), test.name);
         }
     }

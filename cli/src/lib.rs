@@ -6,6 +6,7 @@
 //! | [`lint`] | checks valid policies for likely mistakes |
 //! | [`explain`] | explains why a request is allowed or denied |
 //! | [`testfile`] | reads files with tests of policies |
+//! | [`received`] | what Envoy makes of a request before the filter sees it |
 //! | [`render`] | turns policies into the configurations and resources that enforce them |
 //! | [`command`] | implements the the subcommands |
 
@@ -15,5 +16,6 @@ pub mod command;
 pub mod explain;
 pub mod lint;
 pub mod load;
+pub mod received;
 pub mod render;
 pub mod testfile;

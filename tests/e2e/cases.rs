@@ -1,11 +1,13 @@
 //! Sends every request of the project's own test files through Envoy. Envoy must give the result that `mesh-authz test`
 //! reports.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use mesh_authz::engine::Verdict;
+use mesh_authz_cli::load::request_authentication::SPACE_DELIMITED;
 use mesh_authz_cli::render::{self, Reaction};
 use mesh_authz_cli::testfile::{RequestFields, Test, TestFile};
 use serde_json::{Value, json};
@@ -73,8 +75,10 @@ fn listener(file: &TestFile, metadata: &[(String, Value)]) -> Value {
     let mut jwt = jwt_authn();
     let provider = &mut jwt["typed_config"]["providers"]["test"];
     provider["from_headers"] = json!([{ "name": TOKEN }]);
-    // The claims must be exactly those in the file.
-    provider.as_object_mut().unwrap().remove("normalize_payload_in_metadata");
+    let authentications = file.set.resources.request_authentications.iter();
+    let rules = authentications.flat_map(|found| &found.authentication.rules);
+    let claims = rules.flat_map(|rule| rule.space_delimited_claims.iter().map(String::as_str)).chain(SPACE_DELIMITED);
+    provider["normalize_payload_in_metadata"] = json!({ "space_delimited_claims": claims.collect::<BTreeSet<_>>() });
     let set: Vec<_> =
         metadata.iter().map(|(filter, value)| json!({ "metadata_namespace": filter, "value": value })).collect();
     let mut blueprint = Blueprint::new(&config)

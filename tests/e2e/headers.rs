@@ -1,5 +1,6 @@
 //! `request.headers[…]`: several values of a header, and values with any bytes.
 
+use mesh_authz_cli::received::JOINED;
 use serde_json::json;
 use testbed::{Http2Request, Request};
 
@@ -142,4 +143,104 @@ fn headers_near_and_beyond_the_default_limit_never_pass_undecided() {
     assert_eq!(asked.answer("role", &client, &with_filler(58)), Match);
     let beyond = client.send(&with_filler(61).header("x-rule", "deny-role-0")).unwrap();
     assert_eq!((beyond.status, beyond.header("x-app")), (431, None));
+}
+
+/// The names of headers that Envoy, its filters, browsers or proxies know, and others.
+const NAMES: [&str; 62] = [
+    "accept",
+    "accept-encoding",
+    "accept-language",
+    "access-control-request-headers",
+    "access-control-request-method",
+    "authorization",
+    "baggage",
+    "cache-control",
+    "content-encoding",
+    "content-language",
+    "content-type",
+    "cookie",
+    "date",
+    "dnt",
+    "etag",
+    "expect",
+    "forwarded",
+    "from",
+    "grpc-accept-encoding",
+    "grpc-encoding",
+    "grpc-timeout",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "keep-alive",
+    "max-forwards",
+    "origin",
+    "pragma",
+    "prefer",
+    "priority",
+    "proxy-authorization",
+    "proxy-connection",
+    "range",
+    "referer",
+    "sec-fetch-mode",
+    "te",
+    "traceparent",
+    "tracestate",
+    "trailer",
+    "user-agent",
+    "via",
+    "warning",
+    "x-api-key",
+    "x-b3-traceid",
+    "x-client-trace-id",
+    "x-correlation-id",
+    "x-csrf-token",
+    "x-custom",
+    "x-forwarded-host",
+    "x-forwarded-prefix",
+    "x-forwarded-server",
+    "x-original-url",
+    "x-ot-span-context",
+    "x-real-ip",
+    "x-requested-with",
+    "x-scheme",
+    "x-tenant",
+    "x-user",
+    "x-envoy-peer-metadata",
+    "x-envoy-peer-metadata-id",
+];
+
+#[test]
+fn repeated_lines_are_joined_offline_as_in_envoy() {
+    let rule = |name: &&str| {
+        json!({
+            "to": [{ "operation": { "paths": [format!("/{name}")] } }],
+            "when": [{ "key": format!("request.headers[{name}]"), "values": ["a,b"] }],
+        })
+    };
+    let rules: Vec<_> = NAMES.iter().map(rule).collect();
+    let sidecar =
+        crate::sidecar::Sidecar::start(&json!({ "policies": [crate::sidecar::policy("joined", "ALLOW", &rules)] }));
+    let client = sidecar.client(FRONTEND);
+    let joins = |name: &&&str| {
+        let request = Request::get(format!("/{name}")).header(name, "a").header(name, "b");
+        client.send(&request).unwrap().status == 200
+    };
+    let joined: Vec<_> = NAMES.iter().filter(joins).copied().collect();
+    // Envoy adds the address of the peer to this one.
+    let expected: Vec<_> = JOINED.into_iter().filter(|name| *name != "x-forwarded-for").collect();
+    assert_eq!(joined, expected);
+    let forwarded = ask(vec![
+        condition("for", "request.headers[x-forwarded-for]", &["1.1.1.1,2.2.2.2*"]),
+        condition("accept", "request.headers[accept]", &["b,c"]),
+    ]);
+    let lines =
+        |name: &str, lines: &[&str]| lines.iter().fold(Request::get("/"), |request, line| request.header(name, line));
+    let client = forwarded.client(FRONTEND);
+    assert_eq!(forwarded.answer("for", &client, &lines("x-forwarded-for", &["1.1.1.1", "2.2.2.2"])), Match);
+    // An empty line adds nothing, and no comma.
+    for with_empty in [&["", "b", "c"][..], &["b", "", "c"], &["b", "c", ""]] {
+        assert_eq!(forwarded.answer("accept", &client, &lines("accept", with_empty)), Match, "{with_empty:?}");
+    }
 }

@@ -25,6 +25,7 @@ mod documents;
 mod instances;
 mod kubectl;
 mod mistakes;
+mod received;
 mod request_authentication;
 mod resources;
 mod yaml;

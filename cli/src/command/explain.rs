@@ -13,10 +13,11 @@ use mesh_authz::engine::{DryRunResult, RuleId, Verdict};
 use self::json::Json;
 use self::request::RequestOptions;
 use super::options::Setting;
-use super::{Answer, Failure, snippet};
+use super::{Answer, Failure, note, snippet};
 use crate::explain::{Actual, Explanation, FailedCondition, RuleReport};
 use crate::lint;
 use crate::load::policy_set::PolicySet;
+use crate::received::{Received, received};
 
 /// Arguments of `mesh-authz explain`.
 #[derive(Debug, clap::Args)]
@@ -67,7 +68,11 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
     }
     let request = arguments.request.read()?;
     let engine = set.engine();
-    let explanation = Explanation::new(&set, &engine, &request.to_request());
+    let Received { request, notes } = received(&request, &set);
+    for line in &notes {
+        note(line);
+    }
+    let explanation = Explanation::new(&set, &engine, &request);
     match arguments.format {
         Format::Human => human(&explanation, if arguments.all { usize::MAX } else { 10 }, out),
         Format::Json => *out = super::json(&Json::new(&explanation))?,

@@ -21,6 +21,7 @@ use super::{Answer, Failure, explain, snippet};
 use crate::explain::Explanation;
 use crate::load::finding::SourceText;
 use crate::load::{self, InputError};
+use crate::received::{Received, received};
 use crate::testfile::{Test, TestFile, TestFileError};
 
 /// How many rules that do not match are shown under a test that fails.
@@ -188,11 +189,14 @@ impl Run {
 }
 
 fn tested(file: &TestFile, engine: &Engine, test: &Test) -> Tested {
-    let request = test.request.to_request();
+    let Received { request, notes } = received(&test.request, &file.set);
     let decision = engine.decide(&request);
     let passed = test.expect.is_met_by(&decision);
     let mut explanation = String::new();
     if !passed {
+        for line in &notes {
+            explanation.extend([line, "\n"]);
+        }
         explain::details(&Explanation::new(&file.set, engine, &request), SHOWN_MISSES, &mut explanation);
         explanation.truncate(explanation.trim_end().len());
         explanation.drain(..explanation.len().saturating_sub(explanation.trim_start().len()));
@@ -215,7 +219,7 @@ fn got(decision: &Decision<'_>) -> String {
 /// The rules of the file's policies, and for each whether a test of the file matches it.
 fn coverage(file: &TestFile, engine: &Engine) -> Vec<Covered> {
     let matched = |test: &Test| {
-        let request = test.request.to_request();
+        let Received { request, .. } = received(&test.request, &file.set);
         let traces = engine.explain(&request).into_iter().filter(|trace| trace.miss.is_none());
         traces.map(|trace| trace.rule.clone()).collect::<Vec<_>>()
     };

@@ -62,6 +62,9 @@ pub struct JwtRule {
     pub space_delimited_claims: Vec<String>,
 }
 
+/// Claims that are lists of words separated by spaces, for every rule, as in Istio.
+pub const SPACE_DELIMITED: [&str; 2] = ["permission", "scope"];
+
 /// Where the keys that verify signatures come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Keys {

@@ -9,16 +9,13 @@ use std::time::Duration;
 use mesh_authz::request::metadata::{DEFAULT_PAYLOAD_KEY, JWT_AUTHN};
 use serde_json::{Map, Value, json};
 
-use crate::load::request_authentication::{JwtRule, Keys, KeysUri};
+use crate::load::request_authentication::{JwtRule, Keys, KeysUri, SPACE_DELIMITED};
 
 /// The timeout for fetching keys if a rule does not set one, as in Istio.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long Envoy keeps keys, as in Istio.
 const KEPT: &str = "300s";
-
-/// Claims that are lists of words separated by spaces, for every rule, as in Istio.
-const SPACE_DELIMITED: [&str; 2] = ["permission", "scope"];
 
 /// The filter for these rules, and its clusters. `None` if there are no rules.
 ///
