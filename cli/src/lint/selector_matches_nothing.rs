@@ -14,7 +14,7 @@ pub(super) static LINT: Lint = Lint {
     explanation: "If no workload has the labels of a policy's selector, the policy applies to nothing, and nobody \
             notices. The lint takes workloads from the input (Pods, Deployments, StatefulSets, DaemonSets, \
             ReplicaSets, Jobs, CronJobs, WorkloadEntries and WorkloadGroups) and from --namespace and --label. Without \
-            any workload, it does not fire.",
+            any workload in the namespace of the policy, it does not fire.",
     bad: r"
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
@@ -73,6 +73,10 @@ fn selector(input: &Input<'_>, resource: &LoadedPolicy, workloads: &Workloads, r
     let Target::Labels(wanted) = &policy.target else { return };
     let namespace = &policy.name.namespace;
     let everywhere = *namespace == input.context.mesh.root_namespace;
+    // The workloads of this namespace are in other files.
+    if !everywhere && !workloads.contains_key(namespace) {
+        return;
+    }
     let in_reach = || {
         let of_others = workloads.iter().filter(move |(other, _)| everywhere && *other != namespace);
         workloads.get(namespace).into_iter().chain(of_others.map(|(_, all)| all)).flatten()
