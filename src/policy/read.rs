@@ -272,7 +272,9 @@ fn condition(node: &Node, diagnostics: &mut Diagnostics) -> Option<Predicate> {
         Some(ConditionKey::Header(name)) => {
             pair(&mut o, d, names, text).map(|values| Predicate::Header { name, values })
         }
-        Some(ConditionKey::Claim(path)) => pair(&mut o, d, names, text).map(|values| Predicate::Claim { path, values }),
+        Some(ConditionKey::Claim(path)) => {
+            pair_of(claim_text, &mut o, d, names, text).map(|values| Predicate::Claim { path, values })
+        }
         Some(ConditionKey::Metadata { filter, key }) => pair(&mut o, d, names, |text| Ok(MetadataValue::parse(text)))
             .map(|values| Predicate::Metadata { filter, key, values }),
     };
@@ -288,24 +290,52 @@ fn text(value: &str) -> Result<String, ParseError> {
     Ok(value.to_owned())
 }
 
+/// Like [`string`], for a value of a claim. A boolean or a number in a token matches no value, in quotes or not.
+fn claim_text<'n>(node: &'n Node, diagnostics: &mut Diagnostics) -> Option<&'n str> {
+    if matches!(node.value, Value::Bool(_) | Value::Number(_)) {
+        let message = format!("must be a string, is {}", node.value.kind());
+        let hint = "in quotes it matches a text, and never a boolean or a number in a token";
+        diagnostics.error_with_hint(message, hint);
+        return None;
+    }
+    string(node, diagnostics)
+}
+
 /// Reads a field and its `not` twin, each a list of values. Returns `None` if neither of them holds a value.
 fn pair<T>(
+    object: &mut Object<'_>,
+    diagnostics: &mut Diagnostics,
+    names: [&'static str; 2],
+    parse: impl Fn(&str) -> Result<T, ParseError>,
+) -> Option<Values<T>> {
+    pair_of(string, object, diagnostics, names, parse)
+}
+
+fn pair_of<T>(
+    item: for<'n> fn(&'n Node, &mut Diagnostics) -> Option<&'n str>,
     object: &mut Object<'_>,
     diagnostics: &mut Diagnostics,
     [name, not_name]: [&'static str; 2],
     parse: impl Fn(&str) -> Result<T, ParseError>,
 ) -> Option<Values<T>> {
-    let mut read = |name| object.read(name, diagnostics, |node, diagnostics| values(node, diagnostics, &parse));
+    let mut read = |name| object.read(name, diagnostics, |node, diagnostics| values(item, node, diagnostics, &parse));
     let (any, none) = (read(name), read(not_name));
     let (any, none) = (any.unwrap_or_default(), none.unwrap_or_default());
     if any.is_empty() && none.is_empty() { None } else { Some(Values { any, none }) }
 }
 
-fn values<T>(node: &Node, diagnostics: &mut Diagnostics, parse: impl Fn(&str) -> Result<T, ParseError>) -> Vec<T> {
+fn values<T>(
+    item: for<'n> fn(&'n Node, &mut Diagnostics) -> Option<&'n str>,
+    node: &Node,
+    diagnostics: &mut Diagnostics,
+    parse: impl Fn(&str) -> Result<T, ParseError>,
+) -> Vec<T> {
     let read = |node: &Node, diagnostics: &mut Diagnostics| {
-        let text = string(node, diagnostics)?;
+        let text = item(node, diagnostics)?;
         if text.is_empty() {
-            diagnostics.error_with_hint("must not be empty", "remove it, or write \"*\" for any value");
+            let takes_any = parse("*").is_ok();
+            let hint = if takes_any { "remove it, or write \"*\" for any value" } else { "remove it" };
+            diagnostics.error_with_hint("must not be empty", hint);
             return None;
         }
         match parse(text) {

@@ -300,6 +300,10 @@ fn rows() -> Vec<Applied> {
         ),
     ];
     rows.extend(value("MA006", operation, "methods", "post", "POST"));
+    for (action, opens) in [("ALLOW", true), ("DENY", false)] {
+        let [before, after] = ["methods", "paths"].map(|field| operation(action, &format!("{field}: [/api]")));
+        rows.push(row("MA006", before, after, opens));
+    }
     rows.extend(value(
         "MA007",
         source,
@@ -308,6 +312,8 @@ fn rows() -> Vec<Applied> {
         "cluster.local/ns/foo/sa/bar",
     ));
     rows.extend(value("MA009", operation, "paths", "api", "/api"));
+    rows.extend(value("MA009", operation, "paths", "' /api'", "/api"));
+    rows.extend(value("MA009", operation, "paths", "'https://example.com/api'", "/api"));
     rows.extend(value("MA014", source, "principals", "frontend", "cluster.local/ns/default/sa/frontend"));
     rows.extend(value("MA015", operation, "paths", "/a/*/b", "/a/{*}/b"));
     rows.extend(value("MA015", operation, "hosts", "*.exam*", "*.example"));

@@ -261,3 +261,30 @@ fn a_media_type_is_no_wildcard() {
     let text = policy("p", "{ rules: [{ when: [{ key: 'request.headers[accept]', values: ['*/*'] }] }] }");
     assert_eq!(paths("MA015", &text, &one_spelling()), [""; 0]);
 }
+
+/// What a help says to write is what the author meant, and passes every check.
+#[test]
+fn the_help_for_a_path_or_a_method_is_what_was_meant() {
+    let hint = |field: &str, value: &str| {
+        let text = crate::policy(
+            "p",
+            &format!("{{ action: DENY, rules: [{{ to: [{{ operation: {{ {field}: ['{value}'] }} }}] }}] }}"),
+        );
+        let found = crate::findings(&text, &one_spelling());
+        let found = found.into_iter().find(|found| matches!(found.code, Some("MA006" | "MA009"))).unwrap();
+        found.diagnostic.hint.unwrap()
+    };
+    for (value, path) in [
+        (" /c", "/c"),
+        ("api ", "/api"),
+        ("https://shop.example/y", "/y"),
+        ("https://shop.example", "/"),
+        ("shop.example/y", "/shop.example/y"),
+    ] {
+        assert_eq!(hint("paths", value), format!("write `{path}`"), "{value}");
+    }
+    assert_eq!(hint("methods", "get"), "write `GET`");
+    assert_eq!(hint("methods", "/acme.Store/Info"), "write `/acme.Store/Info` into `paths`, as for every gRPC method");
+    let not = "write `/acme.Store/Info` into `notPaths`, as for every gRPC method, if the requests that it then matches are to pass";
+    assert_eq!(hint("notMethods", "/acme.Store/Info"), not);
+}

@@ -30,6 +30,15 @@ spec:
 
 fn check(value: &str, list: &ValueList<'_>, _: &LintContext) -> Option<Remark> {
     let Predicate::Method(_) = list.predicate else { return None };
+    if value.starts_with('/') {
+        return Some(Remark::new(
+            format!("`{value}` matches no request: it is a path, and not a method"),
+            list.correct(format!(
+                "write `{value}` into `{}`, as for every gRPC method",
+                if list.is_not { "notPaths" } else { "paths" }
+            )),
+        ));
+    }
     let capitals = value.to_ascii_uppercase();
     (value != capitals).then(|| {
         Remark::new(

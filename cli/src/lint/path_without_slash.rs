@@ -34,8 +34,15 @@ fn check(value: &str, list: &ValueList<'_>, _: &LintContext) -> Option<Remark> {
     if value.starts_with(['/', '*']) || query(value).is_some() || is_foreign(value) {
         return None;
     }
+    let path = value.trim();
+    let path = match path.split_once("://") {
+        // Of a URL, only what is behind the host is a path.
+        Some((_, rest)) => rest.find('/').and_then(|slash| rest.get(slash..)).unwrap_or("/").to_owned(),
+        None if path.starts_with('/') => path.to_owned(),
+        None => format!("/{path}"),
+    };
     Some(Remark::new(
         format!("`{value}` matches nothing: a request's path begins with a slash"),
-        list.correct(format!("write `/{value}`")),
+        list.correct(format!("write `{path}`")),
     ))
 }
