@@ -27,6 +27,7 @@ mod nearly_dry_run;
 mod never_matches;
 mod no_request_authentication;
 mod no_value;
+mod not_one_or_not_another;
 mod path_spelling;
 mod path_with_query;
 mod path_without_slash;
@@ -63,7 +64,7 @@ use crate::load::request_authentication::JwtRule;
 use crate::load::{Authentication, LoadedPolicy, Other, Resources, peer_authentication};
 
 /// All lints, sorted by code.
-pub static CATALOGUE: [&Lint; 36] = [
+pub static CATALOGUE: [&Lint; 37] = [
     &unreachable_allow::LINT,
     &never_matches::LINT,
     &plaintext_slips_past_deny::LINT,
@@ -100,6 +101,7 @@ pub static CATALOGUE: [&Lint; 36] = [
     &plugin_settings::LINT,
     &any_issuer::LINT,
     &no_value::LINT,
+    &not_one_or_not_another::LINT,
 ];
 
 /// The code of the lint about what is skipped.

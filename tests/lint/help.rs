@@ -147,6 +147,11 @@ fn rows() -> Vec<Applied> {
     let nothing = policy("nothing", "{}");
     let get = policy("get", "{ rules: [{ to: [{ operation: { methods: [GET] } }] }] }");
     let all = policy("all", "{ rules: [{}] }");
+    let to = |action: &str, operations: &str| {
+        policy("p", &format!("{{ action: {action}, rules: [{{ to: [{operations}] }}] }}"))
+    };
+    let apart = |action| to(action, "{ operation: { notMethods: [GET] } }, { operation: { notMethods: [POST] } }");
+    let together = |action| to(action, "{ operation: { notMethods: [GET, POST] } }");
     let on = |app: &str, action: &str| {
         policy(
             "for-app",
@@ -265,6 +270,9 @@ fn rows() -> Vec<Applied> {
         row("MA024", annotated(&kill, "istio.io/dry-run"), kill.clone(), false),
         row("MA029", annotated(&kill, "istio.io/dryrun"), annotated(&kill, "istio.io/dry-run"), true),
         row("MA029", annotated(&kill, "istio.io/dryrun"), kill.clone(), false),
+        // MA037: write both values into one list.
+        row("MA037", apart("ALLOW"), together("ALLOW"), false),
+        row("MA037", apart("DENY"), together("DENY"), true),
         // MA036: write `spec: {}`; leave `rules` out.
         row("MA036", policy("a", ""), policy("a", "{}"), false),
         row("MA036", policy("a", "{ rules: }"), policy("a", "{}"), false),

@@ -117,3 +117,32 @@ fn an_author_who_knows_better_says_so() {
     assert_eq!(errors.len(), 1, "{errors:?}");
     assert!(errors[0].contains("`MA999` is no lint"), "{errors:?}");
 }
+
+#[test]
+fn alternatives_that_exclude_different_values_match_everything() {
+    let fires = |clauses: &str| {
+        let text = crate::policy("p", &format!("{{ rules: [{{ {clauses} }}] }}"));
+        !crate::paths("MA037", &text, &crate::one_spelling()).is_empty()
+    };
+    for clauses in [
+        "from: [{ source: { notNamespaces: [a] } }, { source: { notNamespaces: [b] } }]",
+        "from: [{ source: { notNamespaces: [a, c] } }, { source: { namespaces: [d] } }, { source: { notNamespaces: [b] } }]",
+        "to: [{ operation: { notPaths: [/a] } }, { operation: { notPaths: [/b] } }]",
+        "to: [{ operation: { notPorts: ['80'] } }, { operation: { notPorts: ['81'] } }]",
+        "to: [{ operation: { notMethods: [GET] } }, { operation: { notMethods: [PUT] } }]",
+    ] {
+        assert!(fires(clauses), "{clauses}");
+    }
+    for clauses in [
+        "from: [{ source: { notNamespaces: [a, b] } }]",
+        "from: [{ source: { notNamespaces: [a] } }, { source: { notNamespaces: [a, b] } }]",
+        "from: [{ source: { notNamespaces: ['a*'] } }, { source: { notNamespaces: [ab] } }]",
+        "from: [{ source: { notNamespaces: [a] } }, { source: { namespaces: [b] } }]",
+        "from: [{ source: { notNamespaces: [a], ipBlocks: [10.0.0.1] } }, { source: { notNamespaces: [b] } }]",
+        "to: [{ operation: { notPaths: [/a] } }, { operation: { notMethods: [GET] } }]",
+        "to: [{ operation: { notPaths: ['/a/{*}'] } }, { operation: { notPaths: [/a/b] } }]",
+        "from: [{ source: { notNamespaces: [a] } }], to: [{ operation: { notPaths: [/b] } }]",
+    ] {
+        assert!(!fires(clauses), "{clauses}");
+    }
+}
