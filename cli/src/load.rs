@@ -183,8 +183,7 @@ impl Resources {
     }
 
     fn document(&mut self, source: &Arc<SourceText>, node: Node) {
-        let kind = node.get("kind").and_then(Node::as_str).unwrap_or_default();
-        let is_list = LIST_KINDS.contains(&kind);
+        let is_list = is_list(&node);
         let ours = Ours::of_document(&node);
         if (is_list || ours.is_none())
             && let Some(twice) = field_written_twice(&node)
@@ -235,11 +234,15 @@ impl Resources {
         for (_, items) in entries.into_iter().filter(|(key, _)| key == "items") {
             let Value::List(items) = items.value else { continue };
             for item in items {
-                if item.get("kind").and_then(Node::as_str).is_some_and(|kind| LIST_KINDS.contains(&kind)) {
+                if is_list(&item) {
                     let hint = "put its items into the list around it";
                     self.error(source, &item, "a list within a list: kubectl refuses the file", hint);
-                } else {
-                    self.document(source, with_kind_of_list(item, list_kind.as_ref()));
+                    continue;
+                }
+                let item = with_kind_of_list(item, list_kind.as_ref());
+                match not_a_resource(&item) {
+                    Some((message, hint)) => self.error(source, &item, message, hint),
+                    None => self.document(source, item),
                 }
             }
         }
@@ -280,6 +283,12 @@ fn is_resource(node: &Node) -> bool {
     ["kind", "apiVersion"]
         .into_iter()
         .all(|field| node.get(field).and_then(Node::as_str).is_some_and(|text| !text.is_empty()))
+}
+
+/// Whether the document is a list of resources, such as a `List` or a `ConfigMapList`.
+fn is_list(node: &Node) -> bool {
+    let kind = node.get("kind").and_then(Node::as_str).unwrap_or_default();
+    LIST_KINDS.contains(&kind) || kind.ends_with("List") && node.get("items").is_some()
 }
 
 /// Whether the document is a list without a kind, and has resources in it.

@@ -91,6 +91,10 @@ fn joined(headers: &[(String, String)], notes: &mut Vec<String>) -> Vec<(String,
         let line = all.iter().find(|(other, _)| other.eq_ignore_ascii_case(&name));
         notes.push(format!("Envoy joins the lines of `{name}`: `{}`", line.map_or("", |(_, line)| line.as_str())));
     }
+    if all.iter().filter(|(name, _)| name.eq_ignore_ascii_case("cookie")).count() > 1 {
+        let note = "over HTTP/2, Envoy joins the lines of `cookie` with `; `; this answer is for HTTP/1";
+        notes.push(note.to_owned());
+    }
     all
 }
 

@@ -108,3 +108,49 @@ fn positions_are_those_of_the_file() {
     assert_eq!(line_of("{\"a\": 1}\n\n{\"b\":\n {\"c\": 2}}\n", &["b", "c"]), (4, 8, 4, 9));
     assert_eq!(line_of("a: \"\u{2028}x\"\nb: c\n", &["b"]), (2, 4, 2, 5));
 }
+
+#[test]
+fn texts_that_a_reviewer_found() {
+    let values = |text: &str| {
+        documents(text).map(|all| {
+            all.iter().map(|node| serde_json::to_value(node).unwrap().to_string()).collect::<Vec<_>>().join(" ")
+        })
+    };
+    for (text, expected) in [
+        ("{&x 1: a, b: *x}\n", r#"{"1":"a","b":1}"#),
+        ("{app: &x 1, *x : b}\n", r#"{"1":"b","app":1}"#),
+        ("a: [0b-1, 0b+1]\n", r#"{"a":[-1,1]}"#),
+        ("{0b-1: a}\n", r#"{"-1":"a"}"#),
+        ("a: [0o-1, -0b-1, --1]\n", r#"{"a":["0o-1","-0b-1","--1"]}"#),
+        ("a: [!x , b]\n", r#"{"a":["","b"]}"#),
+        ("{a: 1, <<: {a: 2, b: 2}, b: 3, <<: {c: 4}}\n", r#"{"a":2,"b":3,"c":4}"#),
+    ] {
+        assert_eq!(values(text).unwrap(), expected, "{text}");
+    }
+    for text in [
+        "selector: {matchLabels: {app: !x,v: web}}\n",
+        "a: [!x, a]\n",
+        "a: [!!str,&x a:]\n",
+        "a: [!!str]\n",
+        "{18446744073709551615: b}\n",
+        "a: [a?b:, x]\n",
+    ] {
+        assert!(documents(text).is_err(), "{text}");
+    }
+    // A reader may not know an escape of JSON, and knows the places all the same.
+    let node = documents("{\"a\": [\"\\/x\", \"\\ud83d\", \"\\\\/\"],\n \"b\": 5}\n").unwrap().remove(0);
+    assert_eq!(serde_json::to_value(node.get("a").unwrap()).unwrap(), serde_json::json!(["/x", "\u{fffd}", "\\/"]));
+    assert_eq!(node.get("b").unwrap().place.as_ref().unwrap().value.start.line, 2);
+}
+
+/// The work grows with the length of the text. With the square of it, this would take minutes.
+#[test]
+fn long_texts_are_read_once() {
+    assert_eq!(documents(&"{\"a\":1}\n".repeat(40_000)).unwrap().len(), 40_000);
+    let keys =
+        |count: usize, end: &str| (0..count).map(|number| format!("k{number}: 1{end}")).collect::<Vec<_>>().concat();
+    let map = keys(60_000, "\n");
+    assert_eq!(documents(&map).unwrap().len(), 1);
+    let merged = keys(1_000, ", ");
+    assert_eq!(documents(&format!("a: &a {{ {merged} }}\nb: {{ {} }}\n", "<<: *a, ".repeat(300))).unwrap().len(), 1);
+}

@@ -187,7 +187,7 @@ fn a_timeout_is_a_duration() {
     }
     for text in ["0s", "-1s", "0.0005s", "1e3s", "5 s"] {
         let expected = format!(
-            ".timeout: `{text}` is not a duration of a millisecond or more; write numbers with units: `5s`, `500ms` or \
+            ".timeout: `{text}` is not a duration of whole milliseconds, one or more; write numbers with units: `5s`, `500ms` or \
              `1m30s`"
         );
         assert_eq!(rule(&format!("issuer: i, timeout: '{text}'")), [expected]);

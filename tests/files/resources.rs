@@ -110,7 +110,24 @@ fn durations_are_those_of_go() {
     {
         assert_eq!(with(timeout), Vec::<String>::new(), "{timeout}");
     }
-    for timeout in ["", "5", "s", "5 s", "-5s", "0s", "1us", "999us", "5d", "1..5s", "5ss", "1m30", "99999999999h"] {
+    for timeout in [
+        "",
+        "5",
+        "s",
+        "5 s",
+        "-5s",
+        "0s",
+        "1us",
+        "999us",
+        "5d",
+        "1.5ms",
+        "0.0015s",
+        "1000001ns",
+        "1..5s",
+        "5ss",
+        "1m30",
+        "99999999999h",
+    ] {
         assert_eq!(with(timeout).len(), 1, "{timeout}");
     }
 }
@@ -150,6 +167,14 @@ fn a_peer_authentication_is_what_a_cluster_takes() {
         (
             "{ selector: { matchLabels: { a: b } }, portLevelMtls: { 0: {} } }",
             "spec.portLevelMtls.0: `0` is not a port",
+        ),
+        (
+            "{ selector: { matchLabels: { a: b } }, portLevelMtls: { '+80': {} } }",
+            "spec.portLevelMtls[\"+80\"]: `+80` is not a port",
+        ),
+        (
+            "{ selector: { matchLabels: { a: b } }, portLevelMtls: { '080': {} } }",
+            "spec.portLevelMtls.080: `080` is not a port",
         ),
         ("{ selector: { matchLabels: { a: b } }, portLevelMtls: {} }", "spec.portLevelMtls: has no port in it"),
     ] {

@@ -55,7 +55,7 @@ fn port_level(node: &Node, diagnostics: &mut Diagnostics) {
     }
     for (port, node) in entries {
         diagnostics.field(port, |diagnostics| {
-            if !port.parse::<u16>().is_ok_and(|port| port > 0) {
+            if !port.parse::<u16>().is_ok_and(|number| number > 0 && number.to_string() == *port) {
                 diagnostics.error_with_hint(format!("`{port}` is not a port"), "write a number from 1 to 65535");
             }
             mutual_tls(node, diagnostics);

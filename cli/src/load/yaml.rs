@@ -3,9 +3,9 @@
 //! | part | what it does |
 //! | --- | --- |
 //! | this file | divides a file into documents; reads JSON |
-//! | [`events`] | what libyaml finds in a document |
-//! | [`scalar`] | what a scalar means: YAML 1.1, where an unquoted `on` or `no` is a boolean |
-//! | [`tree`] | makes a tree of the events; expands aliases and merge keys |
+//! | `events` | what libyaml finds in a document |
+//! | `scalar` | what a scalar means: YAML 1.1, where an unquoted `on` or `no` is a boolean |
+//! | `tree` | makes a tree of the events; expands aliases and merge keys |
 //!
 //! kubectl divides a file before it reads YAML: at each line that begins with `---`. A file that begins with `{` is JSON, one
 //! object after another, until something is not.
@@ -117,6 +117,7 @@ impl Found {
     fn json<'t>(&mut self, text: &'t str) -> Option<(&'t str, u32)> {
         let whole = without_lone_surrogates(text);
         let mut at = 0;
+        let mut counted = LineCount { text, at: 0, line: 1 };
         for count in 0_usize.. {
             let rest = whole.get(at..).unwrap_or_default();
             let blank = rest.len().saturating_sub(rest.trim_start_matches([' ', '\t', '\r', '\n']).len());
@@ -132,11 +133,8 @@ impl Found {
             };
             let Some(error) = error else {
                 let end = start.saturating_add(values.byte_offset());
-                self.json_value(
-                    text.get(start..end).unwrap_or_default(),
-                    whole.get(start..end).unwrap_or_default(),
-                    line_at(text, start),
-                );
+                let line = counted.at(start);
+                self.json_value(whole.get(start..end).unwrap_or_default(), line);
                 at = end;
                 continue;
             };
@@ -148,31 +146,31 @@ impl Found {
                 let skipped = line_feed.map_or(blank, |line_feed| line_feed.saturating_add(1));
                 let from = at.saturating_add(skipped);
                 let is_begun = is_begun(rest);
-                let line = line_at(text, from);
+                let line = counted.at(from);
                 let left = text.get(from..).unwrap_or_default();
                 if is_begun && read_yaml(left, line).1.is_empty() {
                     self.errors.push(json_error(
                         &error,
-                        line_at(text, start),
+                        counted.at(start),
                         "JSON has no comments, and no text without quotes",
                     ));
                     return None;
                 }
                 return Some((left, line));
             }
-            self.errors.push(json_error(&error, line_at(text, start), "what comes after JSON must be JSON"));
+            self.errors.push(json_error(&error, counted.at(start), "what comes after JSON must be JSON"));
             return None;
         }
         None
     }
 
     /// Adds a JSON value. YAML knows the places of its parts, and reads nearly all JSON.
-    fn json_value(&mut self, text: &str, valid: &str, line: u32) {
+    fn json_value(&mut self, text: &str, line: u32) {
         let lines = Lines::of(text, line);
         let whole = Span { start: lines.position(0), end: lines.position(text.len()) };
         let unknown = Node { value: Value::Null, place: Some(Box::new(Place { key: None, value: whole })) };
-        let places = tree::document(text, &lines).ok().flatten().unwrap_or(unknown);
-        match from_json(valid.as_bytes()) {
+        let places = tree::document(&readable(text), &lines).ok().flatten().unwrap_or(unknown);
+        match from_json(text.as_bytes()) {
             Ok(node) if node.value == Value::Null => {}
             Ok(node) => self.documents.push(with_places(node, &places)),
             Err(error) => self.errors.push(json_error(&error, line, "it cannot be read")),
@@ -294,10 +292,21 @@ fn is_begun(text: &str) -> bool {
     text.strip_prefix('{').is_some_and(|behind| behind.trim_start().starts_with('"'))
 }
 
-/// The number of the line that contains this byte.
-fn line_at(text: &str, at: usize) -> u32 {
-    let before = text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count();
-    u32::try_from(before).unwrap_or(u32::MAX).saturating_add(1)
+/// Counts the lines of a text.
+struct LineCount<'t> {
+    text: &'t str,
+    at: usize,
+    line: u32,
+}
+
+impl LineCount<'_> {
+    /// The number of the line that contains this byte, which is not before the byte of the last call.
+    fn at(&mut self, at: usize) -> u32 {
+        let line_feeds = self.text.get(self.at..at).unwrap_or_default().matches('\n').count();
+        self.line = self.line.saturating_add(u32::try_from(line_feeds).unwrap_or(u32::MAX));
+        self.at = self.at.max(at);
+        self.line
+    }
 }
 
 fn json_error(error: &serde_json::Error, line: u32, hint: &'static str) -> YamlError {
@@ -310,6 +319,30 @@ fn json_error(error: &serde_json::Error, line: u32, hint: &'static str) -> YamlE
         hint: Some(hint),
         ..YamlError::at(Position { line, column: number(error.column()).max(1) })
     }
+}
+
+/// JSON with other texts of the same length where a YAML reader does not know an escape.
+fn readable(json: &str) -> String {
+    let mut readable = String::with_capacity(json.len());
+    let mut rest = json;
+    while let Some((before, behind)) = rest.split_once('\\') {
+        readable.push_str(before);
+        let is_surrogate = behind.get(..3).is_some_and(|start| {
+            start.starts_with('u')
+                && start.ends_with(['8', '9', 'a', 'b', 'c', 'd', 'e', 'f', 'A', 'B', 'C', 'D', 'E', 'F'])
+                && start.get(1..2).is_some_and(|digit| digit.eq_ignore_ascii_case("d"))
+        });
+        let length = behind.chars().next().map_or(0, char::len_utf8);
+        if is_surrogate || behind.starts_with('/') {
+            readable.push('_');
+        } else {
+            readable.push('\\');
+        }
+        let (escaped, further) = behind.split_at_checked(length).unwrap_or_default();
+        readable.push_str(escaped);
+        rest = further;
+    }
+    readable + rest
 }
 
 /// The values of one tree with the places of another one, as far as they have the same shape.

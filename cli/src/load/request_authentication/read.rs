@@ -202,13 +202,14 @@ fn non_empties(object: &mut Object<'_>, field: &'static str, diagnostics: &mut D
     texts.into_iter().flatten().flatten().collect()
 }
 
-/// Reads a duration as Go does: numbers with units, such as `1m30s` or `0.5s`. A cluster wants a millisecond or more.
+/// Reads a duration as Go does: numbers with units, such as `1m30s` or `0.5s`. A cluster wants whole milliseconds.
 fn duration(node: &Node, diagnostics: &mut Diagnostics) -> Option<Duration> {
     let text = string(node, diagnostics)?;
-    let duration = go_duration(text).filter(|duration| *duration >= Duration::from_millis(1));
+    let duration =
+        go_duration(text).filter(|duration| !duration.is_zero() && duration.subsec_nanos().is_multiple_of(1_000_000));
     if duration.is_none() {
         diagnostics.error_with_hint(
-            format!("`{text}` is not a duration of a millisecond or more"),
+            format!("`{text}` is not a duration of whole milliseconds, one or more"),
             "write numbers with units: `5s`, `500ms` or `1m30s`",
         );
     }

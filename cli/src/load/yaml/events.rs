@@ -54,16 +54,16 @@ pub struct NotYaml {
 
 /// Reads the events of a text one after another.
 pub struct Events<'t> {
-    /// On the heap, because it contains a pointer to itself.
-    parser: Box<MaybeUninit<unsafe_sys::yaml_parser_t>>,
+    /// On the heap, and never moved, because it contains a pointer to itself. It comes from a box.
+    parser: *mut MaybeUninit<unsafe_sys::yaml_parser_t>,
     text: PhantomData<&'t str>,
 }
 
 impl<'t> Events<'t> {
     /// Begins to read a text.
     pub fn of(text: &'t str) -> Self {
-        let mut parser = Box::new(MaybeUninit::uninit());
-        let pointer: *mut unsafe_sys::yaml_parser_t = parser.as_mut_ptr();
+        let parser = Box::into_raw(Box::new(MaybeUninit::<unsafe_sys::yaml_parser_t>::uninit()));
+        let pointer: *mut unsafe_sys::yaml_parser_t = parser.cast();
         // SAFETY: the pointer is valid for writes, and initializing is what the function does. It fails only without memory.
         let initialized = unsafe { unsafe_sys::yaml_parser_initialize(pointer) };
         assert!(initialized.ok, "out of memory");
@@ -80,7 +80,7 @@ impl<'t> Events<'t> {
     /// # Errors
     /// The text is not YAML. There are no more events then.
     pub fn next(&mut self) -> Result<Located, NotYaml> {
-        let parser = self.parser.as_mut_ptr();
+        let parser: *mut unsafe_sys::yaml_parser_t = self.parser.cast();
         let mut event = MaybeUninit::<unsafe_sys::yaml_event_t>::uninit();
         // SAFETY: the parser is initialized, and the function initializes the event, also when it fails.
         if unsafe { unsafe_sys::yaml_parser_parse(parser, event.as_mut_ptr()) }.fail {
@@ -99,8 +99,11 @@ impl<'t> Events<'t> {
 
 impl Drop for Events<'_> {
     fn drop(&mut self) {
-        // SAFETY: the parser is initialized, and not used again.
-        unsafe { unsafe_sys::yaml_parser_delete(self.parser.as_mut_ptr()) }
+        // SAFETY: the parser is initialized, comes from a box, and is not used again.
+        unsafe {
+            unsafe_sys::yaml_parser_delete(self.parser.cast());
+            drop(Box::from_raw(self.parser));
+        }
     }
 }
 

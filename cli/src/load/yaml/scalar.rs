@@ -85,6 +85,13 @@ fn int(text: &str) -> Option<i128> {
         [b'0', _, ..] => (8, lower.get(1..)?),
         _ => (10, &*lower),
     };
+    // Kubernetes takes a sign behind `0b`, and nowhere else.
+    let is_unsigned = unsigned.len() == text.len();
+    let (sign, digits) = match digits.strip_prefix(['+', '-']) {
+        Some(behind) if radix == 2 && is_unsigned => (if digits.starts_with('-') { -1 } else { 1 }, behind),
+        Some(_) => return None,
+        None => (sign, digits),
+    };
     if digits.starts_with(['+', '-']) {
         return None;
     }
@@ -126,12 +133,12 @@ impl Scalar {
         })
     }
 
-    /// The key of a map, which is text. `None` for null.
+    /// The key of a map, which is text. `None` for null, and for a number that Kubernetes takes for no key.
     pub fn key(self) -> Option<String> {
         Some(match self {
             Self::Null => return None,
             Self::Bool(value) => value.to_string(),
-            Self::Int(number) => number.to_string(),
+            Self::Int(number) => i64::try_from(number).ok()?.to_string(),
             Self::Float(number) => float_key(number),
             Self::Text(text) => text,
         })

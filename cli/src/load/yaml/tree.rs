@@ -19,22 +19,23 @@ const BYTES_OF_A_VALUE: usize = 64;
 /// The document in a text. `None` if it is empty.
 pub fn document(text: &str, lines: &Lines<'_>) -> Result<Option<Node>, YamlError> {
     let mut quoted = Quoted { text: text.to_owned(), added: Vec::new() };
-    for _ in 0..MOST_QUOTED {
+    for count in 0.. {
         let mut builder = Builder::new(&quoted, lines);
         match builder.build() {
             Ok(()) => return Ok(builder.root.filter(|node| node.value != Value::Null)),
             Err(Mistake::Scanner(error)) => {
-                quoted = quoted.quote(&error).ok_or_else(|| builder.not_yaml(error))?;
+                let is_bounded = count < MOST_QUOTED && quoted.text.len().saturating_mul(count) < MOST_READ_AGAIN;
+                quoted = quoted.quote(&error).filter(|_| is_bounded).ok_or_else(|| builder.not_yaml(error))?;
             }
             Err(Mistake::Meaning(error)) => return Err(error),
         }
     }
-    let message = "too many texts with a colon at their end, between brackets".to_owned();
-    Err(YamlError { message, hint: Some("write them in quotes"), ..YamlError::at(lines.position(0)) })
+    Ok(None)
 }
 
-/// So many texts can be quoted in one document. For each of them, the document is read again.
+/// So many texts can be quoted in one document. For each of them, the document is read again, up to so many bytes in all.
 const MOST_QUOTED: usize = 64;
+const MOST_READ_AGAIN: usize = 8 << 20;
 
 /// A text in which some scalars got quotes.
 struct Quoted {
@@ -49,7 +50,10 @@ impl Quoted {
         let end = error.at.checked_add(1)?;
         let (before, scalar, behind) =
             (self.text.get(..error.within)?, self.text.get(error.within..end)?, self.text.get(end..)?);
-        if !error.message.ends_with("found unexpected ':'") || !behind.starts_with([',', ']', '}']) {
+        if !error.message.ends_with("found unexpected ':'")
+            || !behind.starts_with([',', ']', '}'])
+            || scalar.contains('?')
+        {
             return None;
         }
         let quotes = scalar.match_indices('\'').map(|(at, _)| error.within.saturating_add(at));
@@ -105,7 +109,15 @@ struct Open {
 enum Container {
     List(Vec<Node>),
     /// The complete entries, and a key whose value is not read yet.
-    Map(Vec<Entry>, Option<Key>),
+    Map(Entries, Option<Key>),
+}
+
+/// The entries of a map.
+#[derive(Default)]
+struct Entries {
+    all: Vec<Entry>,
+    /// Where the entry with a key is. Kept from the first merge key on.
+    by_key: Option<HashMap<String, usize>>,
 }
 
 struct Entry {
@@ -113,6 +125,52 @@ struct Entry {
     node: Node,
     /// It comes from a merge key (`<<`).
     is_merged: bool,
+}
+
+impl Entries {
+    /// Adds an entry. It takes the place of one with the same key that comes from a merge key. A key may be there twice otherwise:
+    /// that is reported later.
+    fn add(&mut self, key: String, node: Node) {
+        let known = self.by_key.as_ref().and_then(|by_key| by_key.get(&key).copied());
+        match known.and_then(|at| self.all.get_mut(at)).filter(|entry| entry.is_merged) {
+            Some(entry) => *entry = Entry { key, node, is_merged: false },
+            None => self.push(Entry { key, node, is_merged: false }),
+        }
+    }
+
+    /// Adds the entries of the maps in the value of a merge key. They take the place of entries before the merge key. Of several
+    /// maps, the first one counts.
+    fn merge(&mut self, value: Value) -> Result<(), NoMaps> {
+        let maps = match value {
+            Value::Map(map) => vec![map],
+            Value::List(items) => items
+                .into_iter()
+                .rev()
+                .map(|item| if let Value::Map(map) = item.value { Ok(map) } else { Err(NoMaps) })
+                .collect::<Result<_, _>>()?,
+            _ => return Err(NoMaps),
+        };
+        let known = self.all.iter().enumerate().map(|(at, entry)| (entry.key.clone(), at));
+        let mut by_key = self.by_key.take().unwrap_or_else(|| known.collect());
+        for (key, node) in maps.into_iter().flatten() {
+            let next = self.all.len();
+            let at = *by_key.entry(key.clone()).or_insert(next);
+            let entry = Entry { key, node, is_merged: true };
+            match self.all.get_mut(at) {
+                Some(before) => *before = entry,
+                None => self.all.push(entry),
+            }
+        }
+        self.by_key = Some(by_key);
+        Ok(())
+    }
+
+    fn push(&mut self, entry: Entry) {
+        if let Some(by_key) = &mut self.by_key {
+            by_key.insert(entry.key.clone(), self.all.len());
+        }
+        self.all.push(entry);
+    }
 }
 
 struct Key {
@@ -123,6 +181,7 @@ struct Key {
 }
 
 /// A complete value.
+#[derive(Clone)]
 enum Found {
     Scalar(Scalar, /* whether it is a merge key, if it is a key */ bool),
     Tree(Value),
@@ -135,7 +194,7 @@ struct Builder<'t> {
     /// The start of the list or map that was completed last, and the place where that was seen.
     ended: Option<(usize, usize)>,
     /// The values that have an anchor, with the size of each.
-    anchors: HashMap<String, (Value, usize)>,
+    anchors: HashMap<String, (Found, usize)>,
     size: usize,
     root: Option<Node>,
 }
@@ -172,7 +231,7 @@ impl<'t> Builder<'t> {
                     self.start(Container::List(Vec::new()), anchor, is_flow, place)?
                 }
                 Event::MapStart { anchor, is_flow } => {
-                    self.start(Container::Map(Vec::new(), None), anchor, is_flow, place)?;
+                    self.start(Container::Map(Entries::default(), None), anchor, is_flow, place)?;
                 }
                 Event::ListEnd | Event::MapEnd => self.end(place)?,
             }
@@ -219,7 +278,9 @@ impl<'t> Builder<'t> {
 
     fn alias(&mut self, name: &str, place: Range) -> Result<(), YamlError> {
         match self.anchors.get(name).cloned() {
-            Some((value, size)) => self.add(Found::Tree(value), None, size, place),
+            // An alias of `<<` is a key like any other.
+            Some((Found::Scalar(scalar, _), size)) => self.add(Found::Scalar(scalar, false), None, size, place),
+            Some((tree @ Found::Tree(_), size)) => self.add(tree, None, size, place),
             None => Err(self.error(place, "the alias names no anchor that is complete")),
         }
     }
@@ -239,10 +300,24 @@ impl<'t> Builder<'t> {
                 ..self.error(place, "Kubernetes takes a `?` between brackets for an indicator, and not for text")
             });
         }
+        if tag.is_some() && is_in_flow && !self.has_space_behind_tag(place) {
+            return Err(YamlError {
+                hint: Some("write a space behind the tag, or the value in quotes without a tag"),
+                ..self.error(place, "Kubernetes wants white space behind a tag")
+            });
+        }
         let is_merge = text == "<<" && (is_plain && tag.is_none() || tag == Some("tag:yaml.org,2002:merge"));
         let size = text.len().saturating_add(BYTES_OF_A_VALUE);
         let scalar = scalar::resolve(text, is_plain, tag).map_err(|message| self.error(place, message))?;
         self.add(Found::Scalar(scalar, is_merge), anchor, size, place)
+    }
+
+    /// Whether white space ends the tag of the scalar here.
+    fn has_space_behind_tag(&self, place: Range) -> bool {
+        let properties = self.quoted.text.get(place.start..).unwrap_or_default();
+        let tag = properties.find('!').and_then(|tag| properties.get(tag..)).unwrap_or_default();
+        let end = tag.find(|c: char| c.is_whitespace() || ",[]{}".contains(c));
+        end.and_then(|end| tag.get(end..)).is_none_or(|behind| behind.starts_with(char::is_whitespace))
     }
 
     fn start(
@@ -269,7 +344,7 @@ impl<'t> Builder<'t> {
         let value = match container {
             Container::List(items) => Value::List(items),
             Container::Map(entries, _) => {
-                Value::Map(entries.into_iter().map(|Entry { key, node, .. }| (key, node)).collect())
+                Value::Map(entries.all.into_iter().map(|Entry { key, node, .. }| (key, node)).collect())
             }
         };
         // The content was counted when it was added. An anchored value needs its whole size, for its aliases.
@@ -289,14 +364,17 @@ impl<'t> Builder<'t> {
         }
         let is_key = matches!(self.open.last(), Some(Open { container: Container::Map(_, None), .. }));
         if is_key {
-            let key = self.key(found, span, place)?;
             if let Some(anchor) = anchor {
-                self.anchors.insert(anchor, (Value::String(key.text.clone()), size));
+                self.anchors.insert(anchor, (found.clone(), size));
             }
+            let key = self.key(found, span, place)?;
             if let Some(Open { container: Container::Map(_, waiting), .. }) = self.open.last_mut() {
                 *waiting = Some(key);
             }
             return Ok(());
+        }
+        if let Some(anchor) = anchor {
+            self.anchors.insert(anchor, (found.clone(), size));
         }
         let value = match found {
             Found::Tree(value) => value,
@@ -304,21 +382,17 @@ impl<'t> Builder<'t> {
                 .value()
                 .ok_or_else(|| self.error(place, "Kubernetes has no such number: write it in quotes if it is text"))?,
         };
-        if let Some(anchor) = anchor {
-            self.anchors.insert(anchor, (value.clone(), size));
-        }
         let at = |key| Some(Box::new(Place { key, value: span }));
         match self.open.last_mut().map(|open| &mut open.container) {
             None => self.root = Some(Node { value, place: at(None) }),
             Some(Container::List(items)) => items.push(Node { value, place: at(None) }),
             Some(Container::Map(entries, waiting)) => match waiting.take() {
-                Some(Key { is_merge: true, .. }) => merge(entries, value).map_err(|NoMaps| YamlError {
+                Some(Key { is_merge: true, .. }) => entries.merge(value).map_err(|NoMaps| YamlError {
                     hint: Some("write an alias of a map, or a list of such aliases"),
                     ..self.error(place, "a merge key (`<<`) takes a map, or a list of maps")
                 })?,
                 Some(Key { text, place, .. }) => {
-                    entries.retain(|entry| !(entry.is_merged && entry.key == text));
-                    entries.push(Entry { key: text, node: Node { value, place: at(Some(place)) }, is_merged: false });
+                    entries.add(text, Node { value, place: at(Some(place)) });
                 }
                 None => {}
             },
@@ -330,7 +404,6 @@ impl<'t> Builder<'t> {
     fn key(&self, found: Found, span: Span, place: Range) -> Result<Key, YamlError> {
         let (text, is_merge) = match found {
             Found::Scalar(scalar, is_merge) => (scalar.key(), is_merge),
-            Found::Tree(Value::String(text)) => (Some(text), false),
             Found::Tree(_) => return Err(self.error(place, "a key must be a string")),
         };
         let text = text.ok_or_else(|| YamlError {
@@ -343,25 +416,6 @@ impl<'t> Builder<'t> {
 
 /// The value of a merge key is no map and no list of maps.
 struct NoMaps;
-
-/// Adds the entries of the maps in the value of a merge key. They take the place of entries before the merge key. Of several
-/// maps, the first one counts.
-fn merge(entries: &mut Vec<Entry>, value: Value) -> Result<(), NoMaps> {
-    let maps = match value {
-        Value::Map(map) => vec![map],
-        Value::List(items) => items
-            .into_iter()
-            .rev()
-            .map(|item| if let Value::Map(map) = item.value { Ok(map) } else { Err(NoMaps) })
-            .collect::<Result<_, _>>()?,
-        _ => return Err(NoMaps),
-    };
-    for (key, node) in maps.into_iter().flatten() {
-        entries.retain(|entry| entry.key != key);
-        entries.push(Entry { key, node, is_merged: true });
-    }
-    Ok(())
-}
 
 /// The approximate memory that a value takes, in bytes.
 fn size(value: &Value) -> usize {
