@@ -123,6 +123,7 @@ fn texts_that_a_reviewer_found() {
         ("{0b-1: a}\n", r#"{"-1":"a"}"#),
         ("a: [0o-1, -0b-1, --1]\n", r#"{"a":["0o-1","-0b-1","--1"]}"#),
         ("a: [!x , b]\n", r#"{"a":["","b"]}"#),
+        ("a: [!<tag:yaml.org,2002:str> 80]\n", r#"{"a":["80"]}"#),
         ("{a: 1, <<: {a: 2, b: 2}, b: 3, <<: {c: 4}}\n", r#"{"a":2,"b":3,"c":4}"#),
     ] {
         assert_eq!(values(text).unwrap(), expected, "{text}");
@@ -132,6 +133,9 @@ fn texts_that_a_reviewer_found() {
         "a: [!x, a]\n",
         "a: [!!str,&x a:]\n",
         "a: [!!str]\n",
+        "a: [!<tag:yaml.org,2002:str>,b]\n",
+        "{\"a\": 1} # c",
+        "{\"a\": 1}b\n",
         "{18446744073709551615: b}\n",
         "a: [a?b:, x]\n",
     ] {

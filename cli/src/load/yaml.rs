@@ -145,6 +145,11 @@ impl Found {
                 let line_feed = behind.find('\n').filter(|line_feed| *line_feed < blank);
                 let skipped = line_feed.map_or(blank, |line_feed| line_feed.saturating_add(1));
                 let from = at.saturating_add(skipped);
+                if count > 0 && line_feed.is_none() {
+                    let hint = "end the line behind the JSON";
+                    self.errors.push(json_error(&error, counted.at(start), hint));
+                    return None;
+                }
                 let is_begun = is_begun(rest);
                 let line = counted.at(from);
                 let left = text.get(from..).unwrap_or_default();

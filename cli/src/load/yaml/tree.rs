@@ -316,7 +316,11 @@ impl<'t> Builder<'t> {
     fn has_space_behind_tag(&self, place: Range) -> bool {
         let properties = self.quoted.text.get(place.start..).unwrap_or_default();
         let tag = properties.find('!').and_then(|tag| properties.get(tag..)).unwrap_or_default();
-        let end = tag.find(|c: char| c.is_whitespace() || ",[]{}".contains(c));
+        // A tag in angle brackets can have a comma in it.
+        let end = match tag.strip_prefix("!<").and_then(|_| tag.find('>')) {
+            Some(last) => last.checked_add(1),
+            None => tag.find(|c: char| c.is_whitespace() || ",[]{}".contains(c)),
+        };
         end.and_then(|end| tag.get(end..)).is_none_or(|behind| behind.starts_with(char::is_whitespace))
     }
 
