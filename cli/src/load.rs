@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use mesh_authz::diagnostic::{self, Diagnostic, Diagnostics};
 use mesh_authz::document::{Node, Span, Value};
-use mesh_authz::policy::{AuthorizationPolicy, PolicyName, read, resource};
+use mesh_authz::policy::{AuthorizationPolicy, PolicyName, read};
 use rayon::prelude::*;
 
 use self::finding::{Finding, Related, Severity, SourceText};
@@ -206,10 +206,7 @@ impl Resources {
                 if other.text("kind") == peer_authentication::KIND && other.text("apiVersion").contains("istio.io/") {
                     let mut diagnostics = Diagnostics::new();
                     peer_authentication::check(&other.node, &mut diagnostics);
-                    diagnostics.policy(
-                        || resource::name_of(&other.node),
-                        |diagnostics| metadata::check(&other.node, diagnostics),
-                    );
+                    metadata::check(&other.node, &mut diagnostics);
                     self.findings.extend(findings(source, &other.node, diagnostics));
                 }
                 self.others.push(other);
@@ -251,7 +248,7 @@ impl Resources {
     fn policy(&mut self, source: &Arc<SourceText>, node: Node) {
         let mut diagnostics = Diagnostics::new();
         let policy = read::policy(&node, &mut diagnostics);
-        diagnostics.policy(|| resource::name_of(&node), |diagnostics| metadata::check(&node, diagnostics));
+        metadata::check(&node, &mut diagnostics);
         self.findings.extend(findings(source, &node, diagnostics));
         if let Some(policy) = policy {
             self.policies.push(LoadedPolicy { source: Arc::clone(source), node, policy });
@@ -261,7 +258,7 @@ impl Resources {
     fn request_authentication(&mut self, source: &Arc<SourceText>, node: Node) {
         let mut diagnostics = Diagnostics::new();
         let authentication = request_authentication::request_authentication(&node, &mut diagnostics);
-        diagnostics.policy(|| resource::name_of(&node), |diagnostics| metadata::check(&node, diagnostics));
+        metadata::check(&node, &mut diagnostics);
         self.findings.extend(findings(source, &node, diagnostics));
         if let Some(authentication) = authentication {
             self.request_authentications.push(Authentication { source: Arc::clone(source), node, authentication });

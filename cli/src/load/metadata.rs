@@ -3,6 +3,7 @@
 
 use mesh_authz::diagnostic::Diagnostics;
 use mesh_authz::document::{Node, Object, Value, boolean, list, string};
+use mesh_authz::policy::resource::name_of;
 
 /// The most bytes that all annotations of a resource have.
 const MOST_ANNOTATION_BYTES: usize = 262_144;
@@ -11,6 +12,10 @@ const LONGEST_NAME: usize = 63;
 
 /// Reports what a cluster refuses in the metadata of a resource, apart from its name and namespace.
 pub fn check(resource: &Node, diagnostics: &mut Diagnostics) {
+    diagnostics.policy(|| name_of(resource), |diagnostics| check_fields(resource, diagnostics));
+}
+
+fn check_fields(resource: &Node, diagnostics: &mut Diagnostics) {
     let Some(metadata) = resource.get("metadata").filter(|metadata| matches!(metadata.value, Value::Map(_))) else {
         return;
     };
