@@ -244,3 +244,20 @@ fn repeated_lines_are_joined_offline_as_in_envoy() {
         assert_eq!(forwarded.answer("accept", &client, &lines("accept", with_empty)), Match, "{with_empty:?}");
     }
 }
+
+/// So much white space counts as matching whatever a DENY policy asks for, also where there are so many rules that an index finds
+/// them.
+#[test]
+fn too_much_white_space_is_refused_whatever_the_number_of_rules() {
+    for count in [3, 40] {
+        let rule = |number: usize| json!({ "when": [{ "key": "request.headers[x-role]", "values": [format!("role-{number}")] }] });
+        let rules: Vec<_> = (0..count).map(rule).collect();
+        let sidecar =
+            crate::sidecar::Sidecar::start(&json!({ "policies": [crate::sidecar::policy("roles", "DENY", &rules)] }));
+        let client = sidecar.client(FRONTEND);
+        let status = |value: &str| client.send_http2(&Http2Request::get("/").header("x-role", value)).unwrap().status;
+        assert_eq!(status(&format!("{}role-2", " ".repeat(300))), 403, "{count} rules");
+        assert_eq!(status(" role-2"), 403, "{count} rules");
+        assert_eq!(status("role-99"), 200, "{count} rules");
+    }
+}
