@@ -248,7 +248,8 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
                 Lookup::Value(Value::String(text)) => {
                     return Lookup::Value(patterns.iter().any(|pattern| self.texts.matches(pattern, text)));
                 }
-                _ => {}
+                Lookup::Value(Value::Other) | Lookup::Absent => return Lookup::Absent,
+                Lookup::Unreadable => return Lookup::Unreadable,
             },
         }
         self.any_text(text, polarity, &mut |text| patterns.iter().any(|pattern| pattern.matches(text)))
@@ -283,7 +284,7 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
     /// If a match denies, it also receives the other forms of header values ([`forms`]).
     pub(super) fn any_text(
         &self,
-        text: &Text,
+        text: &'r Text,
         polarity: Polarity,
         matches: &mut dyn FnMut(&[u8]) -> bool,
     ) -> Lookup<bool> {
@@ -336,7 +337,7 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
     }
 
     /// A value in dynamic metadata. It must be a string; any other value is absent.
-    pub(super) fn string(&self, path: &MetadataPath) -> Lookup<&'r [u8]> {
+    pub(super) fn string(&self, path: &'r MetadataPath) -> Lookup<&'r [u8]> {
         self.metadata(path).and_then(|value| match value {
             Value::String(text) => Lookup::Value(text),
             Value::List(_) | Value::Other => Lookup::Absent,
@@ -361,7 +362,7 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
     }
 
     /// A value in dynamic metadata.
-    pub(super) fn metadata(&self, path: &MetadataPath) -> Lookup<Value<'r>> {
+    pub(super) fn metadata(&self, path: &'r MetadataPath) -> Lookup<Value<'r>> {
         self.attributes.metadata().and_then(|metadata| metadata.get_with(&self.maps, &path.filter, &path.keys))
     }
 

@@ -107,7 +107,7 @@ impl Index {
 
     /// The positions of every rule that matches the request, and perhaps of some that do not: no rule is evaluated.
     /// This is for [`crate::analysis`], which compares rules.
-    pub fn candidates<A: Attributes>(&self, request: &Evaluation<'_, A>) -> Vec<usize> {
+    pub fn candidates<'r, A: Attributes>(&'r self, request: &Evaluation<'r, A>) -> Vec<usize> {
         let mut found = Vec::new();
         if self.root.find(request, &mut found).is_err() {
             return (0..self.rules.len()).collect();

@@ -128,8 +128,9 @@ impl<'r> SortedValues<'r> {
         collect: impl FnOnce() -> Values<'r>,
         mut patterns: impl Iterator<Item = &'p Pattern>,
     ) -> Option<bool> {
-        if self.looked_through.get() < FEW_BYTES {
-            self.looked_through.update(|before| before.saturating_add(bytes.max(BYTES_OF_A_LOOK)));
+        let looked_through = self.looked_through.get().saturating_add(bytes.max(BYTES_OF_A_LOOK));
+        if looked_through <= FEW_BYTES {
+            self.looked_through.set(looked_through);
             return None;
         }
         let mut known = known.borrow_mut();

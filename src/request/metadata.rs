@@ -10,6 +10,7 @@ use std::cell::{Cell, RefCell};
 
 use super::Lookup;
 use super::byte_map::ByteMap;
+use crate::matcher::same;
 use crate::wire::{Field, Fields, Malformed, map_entry, short_field};
 
 /// The name under which the filter that verifies tokens stores its dynamic metadata.
@@ -48,21 +49,28 @@ impl<'a> Metadata<'a> {
     /// unreadable.
     #[must_use]
     pub fn get<K: AsRef<[u8]>>(&self, filter: &[u8], path: &[K]) -> Lookup<Value<'a>> {
-        self.get_with(&IndexedMaps::default(), filter, path)
+        let maps = IndexedMaps::default();
+        let Some((innermost, outer)) = path.split_last() else { return Lookup::Absent };
+        maps.innermost(self.0, filter, outer).and_then(|map| maps.value(map, innermost.as_ref()))
     }
 
     /// Like [`Self::get`]. Each large map is read once, if all calls for a request have the same `maps`.
-    pub(crate) fn get_with<K: AsRef<[u8]>>(
+    pub(crate) fn get_with(
         &self,
         maps: &IndexedMaps<'a>,
-        filter: &[u8],
-        path: &[K],
+        filter: &'a [u8],
+        path: &'a [Box<[u8]>],
     ) -> Lookup<Value<'a>> {
-        match find(self.0, maps, filter, path) {
-            Ok(Some(value)) => Lookup::Value(value),
-            Ok(None) => Lookup::Absent,
-            Err(Malformed) => Lookup::Unreadable,
-        }
+        let Some((innermost, outer)) = path.split_last() else { return Lookup::Absent };
+        let map = match maps.last.get() {
+            Some(last) if same(last.filter, filter) && same_keys(last.outer, outer) => last.map,
+            _ => {
+                let map = maps.innermost(self.0, filter, outer);
+                maps.last.set(Some(Last { filter, outer, map }));
+                map
+            }
+        };
+        map.and_then(|map| maps.value(map, innermost))
     }
 }
 
@@ -74,6 +82,20 @@ pub(crate) struct IndexedMaps<'a> {
     read: Cell<usize>,
     /// By address and length of the message.
     maps: RefCell<Vec<((usize, usize), IndexedMap<'a>)>>,
+    /// Where a value was last looked for. Nearly all values that policies ask for are claims of one token.
+    last: Cell<Option<Last<'a>>>,
+}
+
+/// The innermost map on the way to a value.
+#[derive(Clone, Copy, Debug)]
+struct Last<'a> {
+    filter: &'a [u8],
+    outer: &'a [Box<[u8]>],
+    map: Lookup<&'a [u8]>,
+}
+
+fn same_keys(ones: &[Box<[u8]>], others: &[Box<[u8]>]) -> bool {
+    ones.len() == others.len() && ones.iter().zip(others).all(|(one, other)| same(one, other))
 }
 
 type IndexedMap<'a> = Result<ByteMap<'a, &'a [u8]>, Malformed>;
@@ -85,13 +107,43 @@ const LARGE: usize = 512;
 const MOST_READ: usize = 16 * LARGE;
 
 impl<'a> IndexedMaps<'a> {
-    /// The value of the key `wanted` in the map that is field 1 of the message. If there are several, the last one
-    /// counts.
-    fn entry(&self, message: &'a [u8], wanted: &[u8]) -> Result<Option<&'a [u8]>, Malformed> {
+    /// The innermost map on the way to a value: what `filter` has set, or the struct under the keys `outer` of it.
+    fn innermost<K: AsRef<[u8]>>(&self, metadata: &'a [u8], filter: &[u8], outer: &[K]) -> Lookup<&'a [u8]> {
+        // Metadata.filter_metadata and Struct.fields have the same shape: a map that is field 1.
+        let set = self.entry(metadata, filter);
+        outer.iter().fold(set, |map, key| {
+            map.and_then(|map| self.entry(map, key.as_ref())).and_then(|value| match kind(value) {
+                Ok(Kind::Struct(inner)) => Lookup::Value(inner),
+                Ok(_) => Lookup::Absent,
+                Err(Malformed) => Lookup::Unreadable,
+            })
+        })
+    }
+
+    /// The value of the key `wanted` in a map.
+    fn value(&self, map: &'a [u8], wanted: &[u8]) -> Lookup<Value<'a>> {
+        self.entry(map, wanted).and_then(|value| match kind(value) {
+            Ok(Kind::String(bytes)) => Lookup::Value(Value::String(bytes)),
+            Ok(Kind::List(list)) => Lookup::Value(Value::List(List(list))),
+            Ok(Kind::Struct(_) | Kind::Other) => Lookup::Value(Value::Other),
+            Err(Malformed) => Lookup::Unreadable,
+        })
+    }
+
+    /// The encoded value of the key `wanted` in the map that is field 1 of the message. If there are several, the last
+    /// one counts.
+    fn entry(&self, message: &'a [u8], wanted: &[u8]) -> Lookup<&'a [u8]> {
         if message.len() < LARGE && self.read.get() < MOST_READ {
             self.read.update(|read| read.saturating_add(message.len()));
-            let named = entries(message).filter(|entry| !matches!(entry, Ok((key, _)) if *key != wanted));
-            return named.map(|entry| entry.map(|(_, value)| value)).try_fold(None, |_, value| value.map(Some));
+            let mut found = Lookup::Absent;
+            for entry in entries(message) {
+                match entry {
+                    Ok((key, value)) if key == wanted => found = Lookup::Value(value),
+                    Ok(_) => {}
+                    Err(Malformed) => return Lookup::Unreadable,
+                }
+            }
+            return found;
         }
         let key = (message.as_ptr().addr(), message.len());
         let mut maps = self.maps.borrow_mut();
@@ -102,8 +154,8 @@ impl<'a> IndexedMaps<'a> {
             position
         });
         match maps.get(position) {
-            Some((_, Ok(map))) => Ok(map.get(wanted).copied()),
-            Some((_, Err(Malformed))) | None => Err(Malformed),
+            Some((_, Ok(map))) => map.get(wanted).map_or(Lookup::Absent, |value| Lookup::Value(*value)),
+            Some((_, Err(Malformed))) | None => Lookup::Unreadable,
         }
     }
 }
@@ -115,28 +167,6 @@ fn entries(message: &[u8]) -> impl Iterator<Item = Result<(&[u8], &[u8]), Malfor
         Ok(_) => None,
         Err(Malformed) => Some(Err(Malformed)),
     })
-}
-
-fn find<'a, K: AsRef<[u8]>>(
-    metadata: &'a [u8],
-    maps: &IndexedMaps<'a>,
-    filter: &[u8],
-    path: &[K],
-) -> Result<Option<Value<'a>>, Malformed> {
-    // Metadata.filter_metadata and Struct.fields have the same shape: a map that is field 1.
-    let Some(mut fields) = maps.entry(metadata, filter)? else { return Ok(None) };
-    let Some((innermost, outer)) = path.split_last() else { return Ok(None) };
-    for key in outer {
-        let Some(message) = maps.entry(fields, key.as_ref())? else { return Ok(None) };
-        let Kind::Struct(inner) = kind(message)? else { return Ok(None) };
-        fields = inner;
-    }
-    let Some(message) = maps.entry(fields, innermost.as_ref())? else { return Ok(None) };
-    Ok(Some(match kind(message)? {
-        Kind::String(bytes) => Value::String(bytes),
-        Kind::List(list) => Value::List(List(list)),
-        Kind::Struct(_) | Kind::Other => Value::Other,
-    }))
 }
 
 enum Kind<'a> {

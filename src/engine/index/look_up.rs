@@ -124,7 +124,7 @@ impl<'i: 'r, 's, 'r, A: Attributes> Search<'i, 's, 'r, A> {
 impl Node {
     /// Adds the numbers of all rules that are filed under the values of the request, without evaluating them. A number
     /// may be added twice.
-    pub(super) fn find<A: Attributes>(&self, request: &Evaluation<'_, A>, found: &mut Vec<Number>) -> Visited {
+    pub(super) fn find<'r, A: Attributes>(&'r self, request: &Evaluation<'r, A>, found: &mut Vec<Number>) -> Visited {
         for Filed { dimension, table, postings, .. } in &self.filed {
             dimension.look_up(table, request, &mut |slot| match postings.get(slot) {
                 Some(Postings::Rules(numbers)) => {
@@ -142,7 +142,12 @@ impl Node {
 
 impl Dimension {
     /// Visits the slots of all keys that the request has in this dimension.
-    fn look_up<A: Attributes>(&self, table: &Table, evaluation: &Evaluation<'_, A>, visit: Visit<'_>) -> Visited {
+    fn look_up<'r, A: Attributes>(
+        &'r self,
+        table: &Table,
+        evaluation: &Evaluation<'r, A>,
+        visit: Visit<'_>,
+    ) -> Visited {
         let request = evaluation.attributes();
         match self {
             Self::Path => each(evaluation.path(), |path| table.path(path, || evaluation.path_text(), visit)),
