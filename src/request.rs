@@ -124,8 +124,8 @@ pub fn without_query(path: &[u8]) -> &[u8] {
     path.split(|b| matches!(b, b'?' | b'#')).next().unwrap_or(path)
 }
 
-/// Whether Envoy's normalization would keep a path, without its query, as it is: the path has no `.` or `..` segment,
-/// no `//`, no `\`, no escaped slash or backslash, and no other escape that Envoy decodes: of a letter, a digit, `-`,
+/// Whether Envoy's normalization would keep a path, without its query, as it is: the path has no `.` or `..` segment, also
+/// not with parameters (`..;a=b`), no `//`, no `\`, no escaped slash or backslash, and no other escape that Envoy decodes: of a letter, a digit, `-`,
 /// `.`, `_` or `~`.
 ///
 /// Envoy also escapes some bytes, such as `{`. That hides no path from a policy, so it does not count.
@@ -160,5 +160,5 @@ fn is_decoded(digits: &[u8]) -> bool {
 
 fn begins_with_dot_segment(path: &[u8]) -> bool {
     // An escaped dot is found by itself.
-    matches!(path, [b'.'] | [b'.', b'/', ..] | [b'.', b'.'] | [b'.', b'.', b'/', ..])
+    matches!(path, [b'.'] | [b'.', b'/' | b';', ..] | [b'.', b'.'] | [b'.', b'.', b'/' | b';', ..])
 }

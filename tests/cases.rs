@@ -13,7 +13,7 @@
 
 use std::path::{Path, PathBuf};
 
-use mesh_authz_cli::received::received;
+use mesh_authz_cli::received::{answers, where_answered};
 use mesh_authz_cli::testfile::TestFile;
 
 /// Runs one test file. Returns its failures and its number of tests.
@@ -24,12 +24,10 @@ fn run(path: &Path) -> (Vec<String>, usize) {
     };
     let engine = file.set.engine();
     let failed = file.tests.iter().filter_map(|test| {
-        let request = received(&test.request, &file.set).request;
-        let decision = engine.decide(&request);
-        let why = decision.unreadable.map_or_else(String::new, |name| format!("; the request does not say its {name}"));
-        let got = format!("{}: {}{why}", decision.outcome.verdict(), decision.outcome);
-        (!test.expect.is_met_by(&decision))
-            .then(|| format!("{}: {}: expected {}, got {got}", path.display(), test.name, test.expect))
+        let answers = answers(&test.request, &file.set, &engine);
+        let wrong = answers.iter().find(|answered| !test.expect.is_met_by(answered.decision.as_ref()))?;
+        let place = where_answered(wrong, &answers);
+        Some(format!("{}: {}: expected {}, got {wrong} {place}", path.display(), test.name, test.expect))
     });
     (failed.collect(), file.tests.len())
 }
@@ -67,8 +65,10 @@ fn every_attribute_that_a_policy_of_the_cases_looks_at_is_given() {
         let file = TestFile::read(&path).unwrap();
         let engine = file.set.engine();
         for test in &file.tests {
-            let request = received(&test.request, &file.set).request;
-            assert_eq!(engine.decide(&request).unreadable, None, "{}: {}", path.display(), test.name);
+            for answered in answers(&test.request, &file.set, &engine) {
+                let unreadable = answered.decision.and_then(|decision| decision.unreadable);
+                assert_eq!(unreadable, None, "{}: {}", path.display(), test.name);
+            }
         }
     }
 }

@@ -250,6 +250,12 @@ impl PathNormalization {
         ("merge-slashes", Self::MergeSlashes),
         ("decode-and-merge-slashes", Self::DecodeAndMergeSlashes),
     ];
+
+    /// The one with this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(other, _)| *other == name).map(|(_, normalization)| *normalization)
+    }
 }
 
 /// Runs every lint on every policy. The findings are in no particular order.

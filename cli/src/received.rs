@@ -1,101 +1,247 @@
-//! What Envoy makes of a request before the filter sees it.
+//! What Envoy makes of a request before the filter sees it, and what the filter answers.
 //!
-//! A request in a test file or in the options of the command is what a client sends, with the claims of its token. Envoy joins the
-//! lines of some headers, and `jwt_authn` splits some claims into lists, as Istio configures it. What depends on Envoy's
-//! settings, such as the normalization of paths, is not done here.
+//! A request in a test file or in the options of the command is what a client sends, with the claims of its token. Envoy
+//! normalizes its path, joins the lines of some headers, and removes and adds others; `jwt_authn` splits some claims into
+//! lists, as Istio configures it. Some of this depends on settings of Envoy. If the input does not say what they are,
+//! each request is decided with Istio's default settings, and with those of this project's bootstraps.
+
+mod headers;
+mod known;
+mod path;
+mod settings;
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use mesh_authz::document::{Node, Value};
+use mesh_authz::engine::{Decision, Engine, Verdict};
 use mesh_authz::policy::scope::{Scope, scope_of};
-use mesh_authz::request::{Request, is_normalized, without_query};
+use mesh_authz::request::Request;
 
+pub use self::headers::{JOINED, SOME_REQUEST_ID};
+pub use self::known::Known;
+pub use self::settings::{EscapedSlashes, Origin, Protocol, Settings};
 use crate::load::policy_set::PolicySet;
 use crate::load::request_authentication::SPACE_DELIMITED;
 use crate::testfile::RequestFields;
 
-/// The headers whose lines Envoy joins, sorted by name. An end-to-end test asks Envoy.
-pub const JOINED: [&str; 24] = [
-    "accept",
-    "accept-encoding",
-    "access-control-request-headers",
-    "access-control-request-method",
-    "authorization",
-    "cache-control",
-    "content-encoding",
-    "content-type",
-    "expect",
-    "grpc-accept-encoding",
-    "grpc-timeout",
-    "if-match",
-    "if-modified-since",
-    "if-none-match",
-    "if-range",
-    "if-unmodified-since",
-    "origin",
-    "pragma",
-    "referer",
-    "user-agent",
-    "via",
-    "x-client-trace-id",
-    "x-forwarded-for",
-    "x-forwarded-host",
-];
+/// An Envoy that a request can come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    pub settings: Settings,
+    pub protocol: Protocol,
+    /// Whether it is a version that drops the parameters of `.;x` and `..;x` in paths: 1.40 or later.
+    pub drops_parameters: bool,
+}
 
 /// A request, as Envoy shows it to the filter.
 #[derive(Debug)]
 pub struct Received {
-    pub request: Request,
-    /// What Envoy has changed, or may change: sentences without a full stop.
+    /// The request, or why Envoy itself refuses it.
+    pub request: Result<Request, String>,
+    /// What Envoy has changed: sentences without a full stop.
     pub notes: Vec<String>,
 }
 
-/// What Envoy shows the filter of this request, on the workload of these policies.
-#[must_use]
-pub fn received(sent: &RequestFields, set: &PolicySet) -> Received {
-    let mut notes = Vec::new();
-    let mut shown = sent.clone();
-    shown.headers = joined(&sent.headers, &mut notes);
-    if let Some(claims) = &mut shown.jwt {
-        split(claims, &space_delimited(claims, set), &mut notes);
-    }
-    let path = without_query(sent.path().as_bytes());
-    if !is_normalized(path) {
-        notes.push(format!(
-            "an Envoy that normalizes paths makes another path of `{}`; this answer is for the path as it is",
-            String::from_utf8_lossy(path)
-        ));
-    }
-    Received { request: shown.to_request(), notes }
+/// An answer to a request, and the Envoys that give it.
+#[derive(Debug)]
+pub struct Answered<'e> {
+    pub received: Received,
+    /// `None` if Envoy itself refuses the request.
+    pub decision: Option<Decision<'e>>,
+    pub ways: Vec<Way>,
 }
 
-/// The headers, with one line for each name whose lines Envoy joins. Envoy leaves empty lines out of it.
-fn joined(headers: &[(String, String)], notes: &mut Vec<String>) -> Vec<(String, String)> {
-    let mut all: Vec<(String, String)> = Vec::new();
-    let mut changed = BTreeSet::new();
-    for (name, value) in headers {
-        let lower = name.to_ascii_lowercase();
-        let first = all.iter_mut().find(|(other, _)| other.eq_ignore_ascii_case(name));
-        match first.filter(|_| JOINED.binary_search(&lower.as_str()).is_ok()) {
-            None => all.push((name.clone(), value.clone())),
-            Some((_, line)) => {
-                if !line.is_empty() && !value.is_empty() {
-                    line.push(',');
-                }
-                line.push_str(value);
-                changed.insert(lower);
+impl Answered<'_> {
+    /// Whether the request passes.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        self.decision.as_ref().map_or(Verdict::Deny, |decision| decision.outcome.verdict())
+    }
+
+    fn is_like(&self, other: &Self) -> bool {
+        let outcome = |answered: &Self| answered.decision.as_ref().map(|decision| decision.outcome.to_string());
+        self.verdict() == other.verdict() && outcome(self) == outcome(other)
+    }
+}
+
+/// Prints the decision and its reason.
+impl fmt::Display for Answered<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.decision, &self.received.request) {
+            (Some(decision), _) => write!(f, "{}: {}", decision.outcome.verdict(), decision.outcome),
+            (None, Err(why)) => write!(f, "DENY: Envoy answers 400 by itself, because {why}"),
+            (None, Ok(_)) => Ok(()),
+        }
+    }
+}
+
+/// The answers to a request: one, or several if they depend on what the input does not say. The first is that with
+/// Istio's settings, over HTTP/1.1.
+#[must_use]
+pub fn answers<'e>(sent: &RequestFields, set: &PolicySet, engine: &'e Engine) -> Vec<Answered<'e>> {
+    let mut answers: Vec<Answered<'e>> = Vec::new();
+    for way in ways(sent, set) {
+        let received = received(sent, set, &way);
+        let decision = received.request.as_ref().ok().map(|request| engine.decide(request));
+        let answered = Answered { received, decision, ways: vec![way] };
+        match answers.iter_mut().find(|other| other.is_like(&answered)) {
+            Some(same) => same.ways.push(way),
+            None => answers.push(answered),
+        }
+    }
+    answers
+}
+
+/// In which Envoys a request gets an answer, compared with all that it can come to: "with Istio's default settings, over
+/// HTTP/2".
+#[must_use]
+pub fn where_answered(answered: &Answered<'_>, all: &[Answered<'_>]) -> String {
+    fn values<T: Ord>(ways: &[Way], of: impl Fn(&Way) -> T) -> BTreeSet<T> {
+        ways.iter().map(of).collect()
+    }
+    fn names<T: fmt::Display>(values: &BTreeSet<T>) -> String {
+        values.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ")
+    }
+    let every: Vec<Way> = all.iter().flat_map(|answered| answered.ways.iter().copied()).collect();
+    let mut parts = Vec::new();
+    let origins = values(&answered.ways, |way| way.settings.origin);
+    if origins != values(&every, |way| way.settings.origin) {
+        parts.push(names(&origins));
+    }
+    let protocols = values(&answered.ways, |way| way.protocol);
+    if protocols != values(&every, |way| way.protocol) {
+        parts.push(names(&protocols));
+    }
+    let versions = values(&answered.ways, |way| way.drops_parameters);
+    if versions != values(&every, |way| way.drops_parameters) {
+        let is_new = versions.contains(&true);
+        parts.push(if is_new { "in Envoy 1.40 and later" } else { "in versions before Envoy 1.40" }.to_owned());
+    }
+    parts.join(", ")
+}
+
+/// The Envoys that a request can come to. The first has Istio's settings.
+fn ways(sent: &RequestFields, set: &PolicySet) -> Vec<Way> {
+    let Known { path_normalization, trusted_proxies, settings } = set.envoy;
+    let is_gateway = set.workload.gateway.as_ref().is_some_and(|gateway| !gateway.waypoint);
+    let istio = Settings { use_remote_address: is_gateway, ..Settings::ISTIO };
+    let istio =
+        if is_gateway { Settings { trusted_hops: trusted_proxies.unwrap_or_default(), ..istio } } else { istio };
+    let settings = settings.map_or_else(|| vec![istio, Settings::RENDERED], |settings| vec![settings]);
+    let protocols = sent.protocol.map_or_else(|| vec![Protocol::Http1, Protocol::Http2], |protocol| vec![protocol]);
+    let versions = if path::has_parameters_of_dots(sent.path()) { &[true, false][..] } else { &[true] };
+    let mut ways = Vec::new();
+    for settings in settings {
+        let settings = path_normalization.map_or(settings, |normalization| settings.with_paths(normalization));
+        for protocol in &protocols {
+            for drops_parameters in versions {
+                ways.push(Way { settings, protocol: *protocol, drops_parameters: *drops_parameters });
             }
         }
     }
-    for name in changed {
-        let line = all.iter().find(|(other, _)| other.eq_ignore_ascii_case(&name));
-        notes.push(format!("Envoy joins the lines of `{name}`: `{}`", line.map_or("", |(_, line)| line.as_str())));
+    ways
+}
+
+/// What this Envoy shows the filter of a request, on the workload of these policies.
+#[must_use]
+pub fn received(sent: &RequestFields, set: &PolicySet, way: &Way) -> Received {
+    let mut notes = Vec::new();
+    let request = seen(sent, set, way, &mut notes).map(|fields| fields.to_request());
+    Received { request, notes }
+}
+
+fn seen(
+    sent: &RequestFields,
+    set: &PolicySet,
+    Way { settings, protocol, drops_parameters }: &Way,
+    notes: &mut Vec<String>,
+) -> Result<RequestFields, String> {
+    let mut seen = sent.clone();
+    let (path, host) = target(sent, *protocol)?;
+    let normal = path::seen(&path, settings, *drops_parameters)?;
+    if normal != path {
+        notes.push(format!("Envoy makes `{normal}` of `{path}`"));
     }
-    if all.iter().filter(|(name, _)| name.eq_ignore_ascii_case("cookie")).count() > 1 {
-        let note = "over HTTP/2, Envoy joins the lines of `cookie` with `; `; this answer is for HTTP/1";
-        notes.push(note.to_owned());
+    seen.path = Some(normal);
+    let without_dot = if settings.strip_trailing_host_dot { without_trailing_dot(&host) } else { host.clone() };
+    if without_dot != host {
+        notes.push(format!("Envoy makes `{without_dot}` of the host `{host}`"));
     }
-    all
+    seen.host = Some(without_dot);
+    seen.headers = headers::seen(&sent.headers, *protocol, settings)?;
+    for (name, value) in &seen.headers {
+        let lines: Vec<_> = sent.headers.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name)).collect();
+        if lines.len() > 1 && seen.headers.iter().filter(|(other, _)| other == name).count() == 1 {
+            notes.push(format!("Envoy joins the lines of `{name}`: `{value}`"));
+        }
+    }
+    let mut names: Vec<_> = sent.headers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
+    names.dedup();
+    for name in names {
+        if !seen.headers.iter().any(|(other, _)| *other == name) {
+            notes.push(format!("Envoy removes `{name}`"));
+        }
+    }
+    if sent.remote_ip.is_none()
+        && let Some(client) = headers::client_address(&seen.headers, settings)
+    {
+        notes.push(format!("Envoy takes the client's address, {client}, from X-Forwarded-For"));
+        seen.remote_ip = Some(client);
+    }
+    let is_tls = sent.principal.is_some() || sent.sni.is_some();
+    headers::add_own(&mut seen.headers, sent.source_ip, seen.remote_ip, is_tls, settings);
+    if let Some(claims) = &mut seen.jwt {
+        split(claims, &space_delimited(claims, set), notes);
+    }
+    Ok(seen)
+}
+
+/// The path and the host. Over HTTP/1.1, a client can send a whole URL instead of a path.
+fn target(sent: &RequestFields, protocol: Protocol) -> Result<(String, String), String> {
+    let (path, host) = (sent.path(), sent.host());
+    let is_url = |scheme: &&str| path.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
+    if let Some(scheme) = ["http://", "https://"].iter().find(|scheme| is_url(scheme))
+        && protocol == Protocol::Http1
+    {
+        let rest = path.get(scheme.len()..).unwrap_or_default();
+        let (host, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let slash = if path.starts_with('/') { "" } else { "/" };
+        return Ok((format!("{slash}{path}"), host.to_owned()));
+    }
+    if path.contains('#') {
+        return Err(format!("`{path}` has a fragment"));
+    }
+    let is_plain = |byte: u8| matches!(byte, b'!'..=b'~') || protocol == Protocol::Http2 && byte >= 0x80;
+    if !path.bytes().all(is_plain) {
+        return Err(format!("the path `{path}` has characters that {} does not take", name(protocol)));
+    }
+    let is_asterisk = path == "*" && sent.method() == "OPTIONS";
+    if !path.starts_with('/') && !is_asterisk {
+        return Err(format!("the path `{path}` does not begin with a slash"));
+    }
+    if protocol == Protocol::Http2 && host.contains('@') {
+        return Err(format!("the host `{host}` has user information in it"));
+    }
+    Ok((path.to_owned(), host.to_owned()))
+}
+
+fn name(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Http1 => "HTTP/1.1",
+        Protocol::Http2 => "HTTP/2",
+    }
+}
+
+/// The host without a dot at the end of its name, before its port.
+fn without_trailing_dot(host: &str) -> String {
+    let port = host.rfind(':').filter(|at| host.get(at.saturating_add(1)..).is_some_and(is_port));
+    let (name, port) = host.split_at(port.unwrap_or(host.len()));
+    name.strip_suffix('.').unwrap_or(name).to_owned() + port
+}
+
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The claims that are lists of words in a token of this issuer.

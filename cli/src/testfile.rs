@@ -17,10 +17,12 @@ use mesh_authz::policy::scope::Workload;
 use mesh_authz::request::metadata::{DEFAULT_PAYLOAD_KEY, JWT_AUTHN};
 use mesh_authz::request::{Lookup, Request};
 
+use crate::lint::PathNormalization;
 use crate::load::finding::{Finding, SourceText};
 use crate::load::policy_set::PolicySet;
 use crate::load::yaml;
 use crate::load::{self, InputError, Resources};
+use crate::received::{Known, Protocol};
 
 /// A test file, with the policies that it names.
 #[derive(Debug)]
@@ -68,12 +70,13 @@ impl fmt::Display for Expectation {
 }
 
 impl Expectation {
-    /// Whether the decision is the expected one.
+    /// Whether the decision is the expected one. `None`: Envoy itself refuses the request.
     #[must_use]
-    pub fn is_met_by(&self, decision: &Decision<'_>) -> bool {
-        let rule = decision.outcome.rule();
+    pub fn is_met_by(&self, decision: Option<&Decision<'_>>) -> bool {
+        let verdict = decision.map_or(Verdict::Deny, |decision| decision.outcome.verdict());
+        let rule = decision.and_then(|decision| decision.outcome.rule());
         let policy = rule.map_or_else(|| "none".to_owned(), |rule| rule.policy.to_string());
-        self.decision == decision.outcome.verdict()
+        self.decision == verdict
             && self.policy.as_ref().is_none_or(|expected| *expected == policy)
             && self.rule.is_none_or(|expected| rule.is_some_and(|rule| rule.index == expected))
     }
@@ -90,6 +93,8 @@ pub struct RequestFields {
     pub path: Option<String>,
     /// `localhost` when absent.
     pub host: Option<String>,
+    /// How it comes to Envoy. `None`: over HTTP/1.1 or HTTP/2.
+    pub protocol: Option<Protocol>,
     /// Names and values. A name may occur more than once.
     pub headers: Vec<(String, String)>,
     /// The direct peer's address.
@@ -117,6 +122,7 @@ impl RequestFields {
             method: object.string("method", d),
             path: object.string("path", d),
             host: object.string("host", d),
+            protocol: object.read("protocol", d, |node, d| one_of(node, &Protocol::NAMES, d)).flatten(),
             headers: object.read("headers", d, headers).unwrap_or_default(),
             source_ip: object.read("sourceIp", d, address).flatten(),
             remote_ip: object.read("remoteIp", d, address).flatten(),
@@ -203,7 +209,8 @@ impl TestFile {
         let fields = fields(&node, &mut diagnostics);
         let has_errors = diagnostics.count() > 0;
         let mut findings: Vec<_> = load::findings(&source, &node, diagnostics).collect();
-        let Some(Fields { policies, workload, mesh, tests }) = fields.filter(|_| !has_errors) else {
+        let Some(Fields { policies, workload, mesh, path_normalization, tests }) = fields.filter(|_| !has_errors)
+        else {
             return Err(TestFileError::Invalid(findings));
         };
         let folder = file.parent().unwrap_or(Path::new(""));
@@ -213,7 +220,9 @@ impl TestFile {
             findings.append(&mut resources.findings);
             return Err(TestFileError::Invalid(findings));
         }
-        let set = PolicySet { resources, workload, mesh };
+        let mut envoy = Known::of(&resources);
+        envoy.path_normalization = path_normalization.or(envoy.path_normalization);
+        let set = PolicySet { resources, workload, mesh, envoy };
         if let Some((resource, what)) = set.missing_labels() {
             let message = format!("policy {} has {what}: give `workload.labels`", resource.policy.name);
             return Err(InputError { file: file.to_owned(), message }.into());
@@ -255,6 +264,7 @@ struct Fields {
     policies: Vec<String>,
     workload: Workload,
     mesh: Mesh,
+    path_normalization: Option<PathNormalization>,
     tests: Vec<Test>,
 }
 
@@ -269,19 +279,19 @@ fn fields(node: &Node, d: &mut Diagnostics) -> Option<Fields> {
     let (namespace, labels) = object.read("workload", d, config::workload).unwrap_or((None, None));
     let namespace = namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
     let gateway = object.read("gateway", d, |node, d| config::gateway(node, &namespace, d)).flatten();
-    let mesh = object.read("mesh", d, mesh).unwrap_or_default();
+    let (mesh, path_normalization) = object.read("mesh", d, mesh).unwrap_or_default();
     let workload = Workload::new(namespace, labels, gateway, mesh.root_namespace.clone(), d);
     let tests = object.read("tests", d, |node, d| list(node, d, test)).unwrap_or_default();
     object.finish(d);
     if tests.is_empty() {
         d.error("has no tests");
     }
-    Some(Fields { policies, workload, mesh, tests: tests.into_iter().flatten().collect() })
+    Some(Fields { policies, workload, mesh, path_normalization, tests: tests.into_iter().flatten().collect() })
 }
 
-fn mesh(node: &Node, d: &mut Diagnostics) -> Mesh {
+fn mesh(node: &Node, d: &mut Diagnostics) -> (Mesh, Option<PathNormalization>) {
     let mut mesh = Mesh::default();
-    let Some(mut object) = Object::open(node, d) else { return mesh };
+    let Some(mut object) = Object::open(node, d) else { return (mesh, None) };
     if let Some(trust_domain) = object.read("trustDomain", d, config::trust_domain).flatten() {
         mesh.trust_domain = trust_domain;
     }
@@ -293,8 +303,9 @@ fn mesh(node: &Node, d: &mut Diagnostics) -> Mesh {
     if let Some(combining) = object.read("combining", d, |node, d| one_of(node, &COMBINING, d)).flatten() {
         mesh.combining = combining;
     }
+    let paths = object.read("pathNormalization", d, |node, d| one_of(node, &PathNormalization::NAMES, d)).flatten();
     object.finish(d);
-    mesh
+    (mesh, paths)
 }
 
 fn test(node: &Node, d: &mut Diagnostics) -> Option<Test> {

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use mesh_authz::engine::Verdict;
+use mesh_authz_cli::lint::PathNormalization;
 use mesh_authz_cli::load::request_authentication::SPACE_DELIMITED;
 use mesh_authz_cli::render::{self, Reaction};
 use mesh_authz_cli::testfile::{RequestFields, Test, TestFile};
@@ -79,6 +80,9 @@ fn listener(file: &TestFile, metadata: &[(String, Value)]) -> Value {
     let rules = authentications.flat_map(|found| &found.authentication.rules);
     let claims = rules.flat_map(|rule| rule.space_delimited_claims.iter().map(String::as_str)).chain(SPACE_DELIMITED);
     provider["normalize_payload_in_metadata"] = json!({ "space_delimited_claims": claims.collect::<BTreeSet<_>>() });
+    let paths = file.set.envoy.path_normalization.unwrap_or_default();
+    let is_decoded = paths == PathNormalization::DecodeAndMergeSlashes;
+    let escaped = if is_decoded { "UNESCAPE_AND_FORWARD" } else { "KEEP_UNCHANGED" };
     let set: Vec<_> =
         metadata.iter().map(|(filter, value)| json!({ "metadata_namespace": filter, "value": value })).collect();
     let mut blueprint = Blueprint::new(&config)
@@ -92,10 +96,10 @@ fn listener(file: &TestFile, metadata: &[(String, Value)]) -> Value {
                 "metadata": set,
             },
         }))
-        // The paths must be exactly those in the file, and the addresses those of the test.
-        .setting("normalize_path", json!(false))
-        .setting("merge_slashes", json!(false))
-        .setting("path_with_escaped_slashes_action", json!("KEEP_UNCHANGED"))
+        // Paths are normalized as the file says, and the addresses are those of the test.
+        .setting("normalize_path", json!(paths >= PathNormalization::Base))
+        .setting("merge_slashes", json!(paths >= PathNormalization::MergeSlashes))
+        .setting("path_with_escaped_slashes_action", json!(escaped))
         .proxy_protocol()
         .optional_client_certificate()
         .answering_by_itself()

@@ -11,7 +11,7 @@ use mesh_authz::policy::scope::Workload;
 use mesh_authz_cli::load::finding::SourceText;
 use mesh_authz_cli::load::policy_set::PolicySet;
 use mesh_authz_cli::load::{Resources, yaml};
-use mesh_authz_cli::received::{JOINED, received};
+use mesh_authz_cli::received::{Answered, JOINED, Known, answers, where_answered};
 use mesh_authz_cli::testfile::RequestFields;
 
 fn set(text: &str) -> PolicySet {
@@ -28,17 +28,32 @@ fn set(text: &str) -> PolicySet {
         gateway: None,
         root_namespace: "istio-system".to_owned(),
     };
-    PolicySet { resources, workload, mesh: Mesh::default() }
+    let envoy = Known::of(&resources);
+    PolicySet { resources, workload, mesh: Mesh::default(), envoy }
 }
 
-/// Whether a policy with this condition allows the request, and what is said about the request.
-fn ask(condition: &str, others: &str, request: &str) -> (bool, Vec<String>) {
+/// The answers to a request, where there is a policy with this rule: each with where it is given and what is said about
+/// the request.
+fn ask_all(rule: &str, others: &str, request: &str) -> Vec<(bool, String, Vec<String>)> {
     let set = set(&format!(
-        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{ name: p }}\nspec: {{ rules: [{{ when: [{condition}] }}] }}\n{others}"
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{ name: p }}\nspec: {{ rules: [{rule}] }}\n{others}"
     ));
     let request = RequestFields::read(&yaml::documents(request).unwrap()[0], &mut Diagnostics::new()).unwrap();
-    let found = received(&request, &set);
-    (set.engine().decide(&found.request).outcome.verdict() == Verdict::Allow, found.notes)
+    let engine = set.engine();
+    let answers = answers(&request, &set, &engine);
+    let all = answers.iter().map(|answered| {
+        let allowed = answered.verdict() == Verdict::Allow;
+        (allowed, where_answered(answered, &answers), answered.received.notes.clone())
+    });
+    all.collect()
+}
+
+/// Whether a policy with this condition allows the request, whatever Envoy's settings, and what is said about the request.
+fn ask(condition: &str, others: &str, request: &str) -> (bool, Vec<String>) {
+    let mut answers = ask_all(&format!("{{ when: [{condition}] }}"), others, request);
+    assert_eq!(answers.len(), 1, "{answers:?}");
+    let (allowed, _, notes) = answers.remove(0);
+    (allowed, notes)
 }
 
 fn authentication(spec: &str) -> String {
@@ -95,11 +110,149 @@ fn lines_of_some_headers_are_joined() {
     assert!(JOINED.is_sorted());
 }
 
+/// The answers of a policy that allows this path.
+fn ask_path(path: &str, others: &str, request: &str) -> Vec<(bool, String)> {
+    let answers = ask_all(&format!("{{ to: [{{ operation: {{ paths: ['{path}'] }} }}] }}"), others, request);
+    answers.into_iter().map(|(allowed, place, _)| (allowed, place)).collect()
+}
+
+const ISTIO: &str = "with Istio's default settings";
+const RENDERED: &str = "with the settings of this project's bootstraps";
+
+fn one(allowed: bool) -> Vec<(bool, String)> {
+    vec![(allowed, String::new())]
+}
+
 #[test]
-fn a_path_that_envoy_may_change_is_said() {
-    let notes = |path: &str| ask("{ key: source.ip, values: ['10.0.0.1'] }", "", &format!("path: '{path}'")).1;
-    assert_eq!(notes("/a/b?c=/../d"), Vec::<String>::new());
-    for path in ["/x/../admin", "//admin", "/%61dmin", "/a\\b"] {
-        assert!(notes(path)[0].contains("this answer is for the path as it is"), "{path}");
+fn a_path_is_decided_as_envoy_makes_it() {
+    for path in ["/x/../admin", "/%61dmin", "/./admin", "\\admin", "/x/%2E%2e\\admin", "/admin?/../x"] {
+        let path = path.replacen('\\', "/x/..\\", usize::from(path.starts_with('\\')));
+        assert_eq!(ask_path("/admin", "", &format!("path: '{path}'")), one(true), "{path}");
+    }
+    for path in ["/admin/", "/admin/..", "/x/..admin", "/admin%2e"] {
+        assert_eq!(ask_path("/admin", "", &format!("path: '{path}'")), one(false), "{path}");
+    }
+    let (_, _, notes) = &ask_all("{ to: [{ operation: { paths: ['/admin'] } }] }", "", "path: /x/../admin?q")[0];
+    assert_eq!(notes, &["Envoy makes `/admin?q` of `/x/../admin?q`"]);
+}
+
+#[test]
+fn where_settings_differ_both_answers_are_given() {
+    for path in ["//admin", "/%2Fadmin", "/x/..%2fadmin", "/x%5C..%5Cadmin"] {
+        let both = vec![(false, ISTIO.to_owned()), (true, RENDERED.to_owned())];
+        assert_eq!(ask_path("/admin", "", &format!("path: '{path}'")), both, "{path}");
+    }
+    let host = |request: &str| {
+        let answers = ask_all("{ to: [{ operation: { hosts: [a.example] } }] }", "", request);
+        answers.into_iter().map(|(allowed, place, _)| (allowed, place)).collect::<Vec<_>>()
+    };
+    assert_eq!(host("host: a.example."), [(false, ISTIO.to_owned()), (true, RENDERED.to_owned())]);
+    assert_eq!(host("host: A.example"), one(true));
+}
+
+#[test]
+fn what_the_input_says_of_envoy_counts() {
+    let operator = |normalization: &str| {
+        format!(
+            "---\napiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\nmetadata: {{ name: o }}\nspec: {{ meshConfig: {{ pathNormalization: {{ normalization: {normalization} }} }} }}\n"
+        )
+    };
+    let map = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: { name: istio }\ndata: { mesh: \"pathNormalization:\\n  normalization: MERGE_SLASHES\\n\" }\n";
+    assert_eq!(ask_path("/admin", &operator("MERGE_SLASHES"), "path: //admin"), one(true));
+    assert_eq!(ask_path("/admin", map, "path: //admin"), one(true));
+    assert_eq!(ask_path("/admin", &operator("BASE"), "path: //admin"), one(false));
+    assert_eq!(ask_path("/admin", &operator("NONE"), "path: /x/../admin"), one(false));
+    assert_eq!(ask_path("/admin", &operator("DECODE_AND_MERGE_SLASHES"), "path: /%2Fadmin"), one(true));
+    let both = format!("{}{}", operator("BASE"), map);
+    assert_eq!(ask_path("/admin", &both, "path: //admin").len(), 2, "the input contradicts itself");
+}
+
+#[test]
+fn a_request_that_envoy_itself_refuses_is_decided_by_no_policy() {
+    for path in ["/a#b", "/a%00", "a", "/a b"] {
+        assert_eq!(ask_path("*", "", &format!("path: '{path}'")), one(false), "{path}");
+    }
+    let by_protocol = vec![(false, "over HTTP/1.1".to_owned()), (true, "over HTTP/2".to_owned())];
+    assert_eq!(ask_path("*", "", "path: '/é'"), by_protocol);
+    assert_eq!(ask_path("/%C3%A9", "", "{ path: '/é', protocol: http2 }"), one(true));
+    assert_eq!(ask_path("*", "", "{ host: 'u@a.example' }").len(), 2);
+}
+
+#[test]
+fn parameters_of_dots_are_read_as_the_version_of_envoy_does() {
+    let versions =
+        vec![(true, "in Envoy 1.40 and later".to_owned()), (false, "in versions before Envoy 1.40".to_owned())];
+    for path in ["/x/..;/admin", "/x/..;a=b/admin", "/x/.;/../admin"] {
+        assert_eq!(ask_path("/admin", "", &format!("path: '{path}'")), versions, "{path}");
+    }
+    assert_eq!(ask_path("/x/..;/admin", "", "path: '/x/%2e%2e;/admin'"), one(true), "an escaped dot is none");
+}
+
+#[test]
+fn over_http2_cookies_are_joined_and_white_space_is_kept() {
+    let ask = |condition: &str, request: &str| {
+        let answers = ask_all(&format!("{{ when: [{condition}] }}"), "", request);
+        answers.into_iter().map(|(allowed, place, _)| (allowed, place)).collect::<Vec<_>>()
+    };
+    let http1 = vec![(true, "over HTTP/1.1".to_owned()), (false, "over HTTP/2".to_owned())];
+    let cookie = "{ key: 'request.headers[cookie]', values: [b=2] }";
+    assert_eq!(ask(cookie, "headers: { cookie: [a=1, b=2] }"), http1);
+    assert_eq!(ask(cookie, "{ protocol: http2, headers: { cookie: [a=1, b=2] } }"), one(false));
+    let role = "{ key: 'request.headers[x-role]', values: [admin] }";
+    assert_eq!(ask(role, "headers: { x-role: ' admin\t' }"), http1);
+}
+
+#[test]
+fn the_clients_address_comes_from_where_envoy_takes_it() {
+    let ask = |block: &str, others: &str, request: &str| {
+        let rule = format!("{{ from: [{{ source: {{ remoteIpBlocks: ['{block}'] }} }}] }}");
+        let answers = ask_all(&rule, others, request);
+        answers.into_iter().map(|(allowed, place, _)| (allowed, place)).collect::<Vec<_>>()
+    };
+    let request = "{ sourceIp: 10.0.0.1, headers: { x-forwarded-for: ['1.1.1.1, 2.2.2.2', 3.3.3.3] } }";
+    assert_eq!(ask("3.3.3.3", "", request), [(true, ISTIO.to_owned()), (false, RENDERED.to_owned())]);
+    assert_eq!(ask("10.0.0.1", "", request), [(false, ISTIO.to_owned()), (true, RENDERED.to_owned())]);
+    let given = request.replace("sourceIp", "remoteIp: 4.4.4.4, sourceIp");
+    assert_eq!(ask("4.4.4.4", "", &given), one(true), "the request says it");
+    for (use_remote_address, hops, address) in [
+        (true, 0, "10.0.0.1"),
+        (true, 1, "3.3.3.3"),
+        (true, 2, "2.2.2.2"),
+        (false, 1, "2.2.2.2"),
+        (false, 9, "10.0.0.1"),
+    ] {
+        let manager = format!(
+            "{{ '@type': type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager, use_remote_address: {use_remote_address}, xff_num_trusted_hops: {hops} }}"
+        );
+        let bootstrap = format!("{{ static_resources: {{ listeners: [{{ typed_config: {manager} }}] }} }}");
+        let known = Known::of(&Resources::of(&Arc::new(SourceText::new(PathBuf::from("e.yaml"), bootstrap))));
+        assert_eq!(known.settings.map(|settings| settings.trusted_hops), Some(hops));
+        let mut set = set(&format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{ name: p }}\nspec: {{ rules: [{{ from: [{{ source: {{ remoteIpBlocks: ['{address}'] }} }}] }}] }}\n"
+        ));
+        set.envoy = known;
+        let request = RequestFields::read(&yaml::documents(request).unwrap()[0], &mut Diagnostics::new()).unwrap();
+        let engine = set.engine();
+        let answers = answers(&request, &set, &engine);
+        let verdicts: Vec<_> = answers.iter().map(Answered::verdict).collect();
+        assert_eq!(verdicts, [Verdict::Allow], "{use_remote_address} {hops}");
+    }
+}
+
+#[test]
+fn headers_that_end_at_envoy_are_not_there() {
+    let present = |name: &str, request: &str| {
+        let answers =
+            ask_all(&format!("{{ when: [{{ key: 'request.headers[{name}]', values: ['*'] }}] }}"), "", request);
+        answers.into_iter().map(|(allowed, place, _)| (allowed, place)).collect::<Vec<_>>()
+    };
+    let http1 = |name: &str| present(name, &format!("{{ protocol: http1, headers: {{ {name}: a }} }}"));
+    for name in ["keep-alive", "x-envoy-internal", "x-envoy-max-retries", "te"] {
+        assert_eq!(http1(name), one(false), "{name}");
+    }
+    assert_eq!(present("x-a", "{ protocol: http1, headers: { connection: 'close, X-A', x-a: b } }"), one(false));
+    assert_eq!(http1("x-envoy-original-path"), [(true, ISTIO.to_owned()), (false, RENDERED.to_owned())]);
+    for name in ["x-request-id", "x-forwarded-proto"] {
+        assert_eq!(present(name, "{}"), one(true), "{name}");
     }
 }

@@ -12,12 +12,12 @@ use mesh_authz::engine::{DryRunResult, RuleId, Verdict};
 
 use self::json::Json;
 use self::request::RequestOptions;
-use super::options::Setting;
+use super::options::{PathsOption, Setting};
 use super::{Answer, Failure, note, snippet};
 use crate::explain::{Actual, Explanation, FailedCondition, RuleReport};
 use crate::lint;
 use crate::load::policy_set::PolicySet;
-use crate::received::{Received, received};
+use crate::received::{Answered, Known, answers, where_answered};
 
 /// Arguments of `mesh-authz explain`.
 #[derive(Debug, clap::Args)]
@@ -41,6 +41,9 @@ pub struct Arguments {
     #[command(flatten)]
     setting: Setting,
 
+    #[command(flatten)]
+    paths: PathsOption,
+
     /// Output format.
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
@@ -62,36 +65,54 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
     let mesh = arguments.setting.mesh();
     let workload = arguments.setting.workload.workload(&mesh)?;
     let resources = super::valid_resources(&arguments.files, lint::is_skipped)?;
-    let set = PolicySet { resources, workload, mesh };
+    let mut envoy = Known::of(&resources);
+    envoy.path_normalization = arguments.paths.get().or(envoy.path_normalization);
+    let set = PolicySet { resources, workload, mesh, envoy };
     if let Some((resource, what)) = set.missing_labels() {
         return Err(Failure::NeedsLabels { kind: "policy", name: resource.policy.name.clone(), what });
     }
     let request = arguments.request.read()?;
     let engine = set.engine();
-    let Received { request, notes } = received(&request, &set);
-    for line in &notes {
+    let answers = answers(&request, &set, &engine);
+    let Some(first) = answers.first() else { return Ok(Answer::Good) };
+    for line in &first.received.notes {
         note(line);
     }
-    let explanation = Explanation::new(&set, &engine, &request);
+    let explanation = first.received.request.as_ref().ok().map(|request| Explanation::new(&set, &engine, request));
     match arguments.format {
-        Format::Human => human(&explanation, if arguments.all { usize::MAX } else { 10 }, out),
-        Format::Json => *out = super::json(&Json::new(&explanation))?,
+        Format::Human => {
+            verdict(&answers, out);
+            if let Some(explanation) = &explanation {
+                details(explanation, if arguments.all { usize::MAX } else { 10 }, out);
+            }
+        }
+        Format::Json => *out = super::json(&Json::new(explanation.as_ref(), &answers))?,
     }
     Ok(Answer::Good)
 }
 
 const BOLD: Style = Style::new().bold();
 
-/// Writes the explanation for people. It shows at most `most` of the rules that do not match.
-pub fn human(explanation: &Explanation<'_>, most: usize, out: &mut String) {
-    let decision = &explanation.decision;
-    let color = match decision.outcome.verdict() {
-        Verdict::Allow => AnsiColor::Green,
-        Verdict::Deny => AnsiColor::BrightRed,
-    };
-    let style = color.on_default().bold();
-    let _infallible = writeln!(out, "{style}{}{style:#}: {}", decision.outcome.verdict(), decision.outcome);
-    details(explanation, most, out);
+/// Writes the decision and its reason, and every other answer that the request can get.
+fn verdict(answers: &[Answered<'_>], out: &mut String) {
+    for (index, answered) in answers.iter().enumerate() {
+        let color = match answered.verdict() {
+            Verdict::Allow => AnsiColor::Green,
+            Verdict::Deny => AnsiColor::BrightRed,
+        };
+        let style = color.on_default().bold();
+        let text = answered.to_string();
+        let reason = text.split_once(": ").map_or("", |(_, reason)| reason);
+        let but = if index > 0 { "but " } else { "" };
+        let _infallible = write!(out, "{but}{style}{}{style:#}", answered.verdict());
+        if answers.len() > 1 {
+            let _infallible = write!(out, " {}", where_answered(answered, answers));
+        }
+        let _infallible = writeln!(out, ": {}", snippet::printable(reason));
+        for note in answered.received.notes.iter().filter(|_| index > 0) {
+            let _infallible = writeln!(out, "  {}", snippet::printable(note));
+        }
+    }
 }
 
 /// Writes the explanation without the decision and its reason.

@@ -60,6 +60,26 @@ pub struct PathNormalizationOption {
     name: String,
 }
 
+/// What Envoy makes of a path, if the user says it.
+#[derive(Clone, Debug, clap::Args)]
+pub struct PathsOption {
+    /// Path normalization of Envoy; the names are Istio's. If neither this nor the input says it, the request is decided
+    /// with Istio's default, `base`, and with that of this project's bootstraps, `decode-and-merge-slashes`.
+    #[arg(
+        long = "path-normalization",
+        value_name = "PATH_NORMALIZATION",
+        help_heading = "Workload and mesh",
+        value_parser = PossibleValuesParser::new(PathNormalization::NAMES.map(|(name, _)| name))
+    )]
+    name: Option<String>,
+}
+
+impl PathsOption {
+    pub fn get(&self) -> Option<PathNormalization> {
+        self.name.as_deref().and_then(PathNormalization::named)
+    }
+}
+
 /// The mesh that the workload is part of.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Workload and mesh")]
@@ -134,8 +154,7 @@ impl WarningOptions {
 
 impl PathNormalizationOption {
     pub fn get(&self) -> PathNormalization {
-        let found = PathNormalization::NAMES.iter().find(|(name, _)| *name == self.name);
-        found.map(|(_, normalization)| *normalization).unwrap_or_default()
+        PathNormalization::named(&self.name).unwrap_or_default()
     }
 }
 

@@ -10,7 +10,7 @@ use anstyle::AnsiColor;
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use mesh_authz::diagnostic::Part;
-use mesh_authz::engine::{Decision, Engine};
+use mesh_authz::engine::Engine;
 use mesh_authz::policy::rule_path;
 use mesh_authz::policy::scope::Scope;
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
@@ -21,7 +21,7 @@ use super::{Answer, Failure, explain, snippet};
 use crate::explain::Explanation;
 use crate::load::finding::SourceText;
 use crate::load::{self, InputError};
-use crate::received::{Received, received};
+use crate::received::{Answered, answers, where_answered};
 use crate::testfile::{Test, TestFile, TestFileError};
 
 /// How many rules that do not match are shown under a test that fails.
@@ -189,38 +189,45 @@ impl Run {
 }
 
 fn tested(file: &TestFile, engine: &Engine, test: &Test) -> Tested {
-    let Received { request, notes } = received(&test.request, &file.set);
-    let decision = engine.decide(&request);
-    let passed = test.expect.is_met_by(&decision);
+    let answers = answers(&test.request, &file.set, engine);
+    let wrong = answers.iter().find(|answered| !test.expect.is_met_by(answered.decision.as_ref()));
     let mut explanation = String::new();
-    if !passed {
-        for line in &notes {
+    if let Some(Answered { received, .. }) = wrong {
+        for line in &received.notes {
             explanation.extend([line, "\n"]);
         }
-        explain::details(&Explanation::new(&file.set, engine, &request), SHOWN_MISSES, &mut explanation);
+        if let Ok(request) = &received.request {
+            explain::details(&Explanation::new(&file.set, engine, request), SHOWN_MISSES, &mut explanation);
+        }
         explanation.truncate(explanation.trim_end().len());
         explanation.drain(..explanation.len().saturating_sub(explanation.trim_start().len()));
     }
     Tested {
         name: test.name.clone(),
         line: test.position.map(|position| position.line),
-        passed,
+        passed: wrong.is_none(),
         expected: test.expect.to_string(),
-        got: got(&decision),
+        got: wrong.or(answers.first()).map(|answered| got(answered, &answers)).unwrap_or_default(),
         explanation,
     }
 }
 
-/// A decision as a test file writes it, and its reason.
-fn got(decision: &Decision<'_>) -> String {
-    format!("{}: {}", decision.outcome.verdict(), decision.outcome)
+/// A decision as a test file writes it, its reason, and with which settings of Envoy the request gets it.
+fn got(answered: &Answered<'_>, all: &[Answered<'_>]) -> String {
+    match where_answered(answered, all) {
+        place if place.is_empty() => answered.to_string(),
+        place => {
+            format!("{answered} ({place}; the test file can say `mesh.pathNormalization`, and the request `protocol`)")
+        }
+    }
 }
 
 /// The rules of the file's policies, and for each whether a test of the file matches it.
 fn coverage(file: &TestFile, engine: &Engine) -> Vec<Covered> {
     let matched = |test: &Test| {
-        let Received { request, .. } = received(&test.request, &file.set);
-        let traces = engine.explain(&request).into_iter().filter(|trace| trace.miss.is_none());
+        let answers = answers(&test.request, &file.set, engine);
+        let requests = answers.iter().filter_map(|answered| answered.received.request.as_ref().ok());
+        let traces = requests.flat_map(|request| engine.explain(request)).filter(|trace| trace.miss.is_none());
         traces.map(|trace| trace.rule.clone()).collect::<Vec<_>>()
     };
     let matched: Vec<_> = file.tests.par_iter().flat_map(matched).collect();

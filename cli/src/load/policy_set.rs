@@ -5,6 +5,7 @@ use mesh_authz::engine::Engine;
 use mesh_authz::policy::scope::{NeedsLabels, Scope, Workload, scope};
 
 use crate::load::{LoadedPolicy, Resources};
+use crate::received::Known;
 
 /// Policies, and the workload and the mesh that their meaning depends on.
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub struct PolicySet {
     pub workload: Workload,
     /// The mesh of the workload.
     pub mesh: Mesh,
+    /// What is known of the Envoy before the workload.
+    pub envoy: Known,
 }
 
 impl PolicySet {

@@ -4,6 +4,7 @@ use mesh_authz::engine::DryRunResult;
 use serde::Serialize;
 
 use crate::explain::{Actual, Explanation, RuleReport};
+use crate::received::{Answered, where_answered};
 
 /// An explanation, in the shape of the JSON output.
 #[derive(Serialize)]
@@ -11,6 +12,12 @@ use crate::explain::{Actual, Explanation, RuleReport};
 pub struct Json<'e> {
     decision: String,
     reason: String,
+    /// What Envoy changes in the request.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    changed: &'e [String],
+    /// All answers, if there is more than one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    answers: Vec<JsonAnswer<'e>>,
     rule: Option<JsonRule<'e>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     unreadable: Option<String>,
@@ -78,37 +85,77 @@ struct JsonElsewhere {
     reason: String,
 }
 
+/// An answer with some settings of Envoy.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct JsonAnswer<'e> {
+    decision: String,
+    reason: String,
+    rule: Option<String>,
+    #[serde(rename = "where")]
+    place: String,
+    changed: &'e [String],
+}
+
 impl<'e> Json<'e> {
-    pub fn new(explanation: &'e Explanation<'_>) -> Self {
-        let decision = &explanation.decision;
+    /// `explanation` is that of the first answer. `None` if Envoy itself refuses the request.
+    pub fn new(explanation: Option<&'e Explanation<'_>>, answers: &'e [Answered<'_>]) -> Self {
+        let first = answers.first();
         let would_be = |would_be: DryRunResult<'_>| JsonWouldBe {
             decision: would_be.verdict.to_string(),
             rule: would_be.rule.map(ToString::to_string),
         };
-        let elsewhere = explanation.elsewhere.iter().map(|(resource, scope)| JsonElsewhere {
-            policy: resource.policy.name.to_string(),
-            reason: scope.to_string(),
-        });
-        let without_rules = explanation.without_rules.iter().map(|resource| JsonPolicy {
-            policy: resource.policy.name.to_string(),
-            action: resource.policy.action.to_string(),
-            dry_run: resource.policy.dry_run,
-        });
+        let elsewhere = explanation.iter().flat_map(|explanation| &explanation.elsewhere);
+        let without_rules = explanation.iter().flat_map(|explanation| &explanation.without_rules);
+        let decision = explanation.map(|explanation| &explanation.decision);
+        let dry_run = decision.map(|decision| decision.dry_run);
+        let several = answers.iter().filter(|_| answers.len() > 1);
         Self {
-            decision: decision.outcome.verdict().to_string(),
-            reason: decision.outcome.to_string(),
-            rule: explanation.deciding().map(JsonRule::new),
-            unreadable: decision.unreadable.map(|origin| origin.to_string()),
+            decision: first.map(|answered| answered.verdict().to_string()).unwrap_or_default(),
+            reason: first.map(reason).unwrap_or_default(),
+            changed: first.map(|answered| answered.received.notes.as_slice()).unwrap_or_default(),
+            answers: several.map(|answered| JsonAnswer::new(answered, answers)).collect(),
+            rule: explanation.and_then(|explanation| explanation.deciding().map(JsonRule::new)),
+            unreadable: decision.and_then(|decision| decision.unreadable.map(|origin| origin.to_string())),
             dry_run: JsonDryRun {
-                deny: decision.dry_run.deny.map(would_be),
-                allow: decision.dry_run.allow.map(would_be),
+                deny: dry_run.and_then(|dry_run| dry_run.deny.map(would_be)),
+                allow: dry_run.and_then(|dry_run| dry_run.allow.map(would_be)),
             },
-            audited: decision.audited.map(ToString::to_string),
-            rules: explanation.rules.iter().map(JsonRule::new).collect(),
-            without_rules: without_rules.collect(),
-            not_applying: elsewhere.collect(),
+            audited: decision.and_then(|decision| decision.audited.map(ToString::to_string)),
+            rules: explanation.iter().flat_map(|explanation| &explanation.rules).map(JsonRule::new).collect(),
+            without_rules: without_rules
+                .map(|resource| JsonPolicy {
+                    policy: resource.policy.name.to_string(),
+                    action: resource.policy.action.to_string(),
+                    dry_run: resource.policy.dry_run,
+                })
+                .collect(),
+            not_applying: elsewhere
+                .map(|(resource, scope)| JsonElsewhere {
+                    policy: resource.policy.name.to_string(),
+                    reason: scope.to_string(),
+                })
+                .collect(),
         }
     }
+}
+
+impl<'e> JsonAnswer<'e> {
+    fn new(answered: &'e Answered<'_>, all: &[Answered<'_>]) -> Self {
+        let rule = answered.decision.as_ref().and_then(|decision| decision.outcome.rule());
+        Self {
+            decision: answered.verdict().to_string(),
+            reason: reason(answered),
+            rule: rule.map(ToString::to_string),
+            place: where_answered(answered, all),
+            changed: &answered.received.notes,
+        }
+    }
+}
+
+fn reason(answered: &Answered<'_>) -> String {
+    let text = answered.to_string();
+    text.split_once(": ").map(|(_, reason)| reason.to_owned()).unwrap_or_default()
 }
 
 impl<'e> JsonRule<'e> {

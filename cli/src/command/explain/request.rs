@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use clap::builder::PossibleValuesParser;
 use mesh_authz::diagnostic::Diagnostics;
 use mesh_authz::document::{Node, Value, from_json};
 
@@ -11,6 +12,7 @@ use crate::command::options::key_value;
 use crate::load;
 use crate::load::finding::SourceText;
 use crate::load::yaml;
+use crate::received::Protocol;
 use crate::testfile::RequestFields;
 
 /// The request. If they are not given, the method is `GET`, the path is `/`, the host is `localhost`, and the client's
@@ -39,6 +41,10 @@ pub struct RequestOptions {
     /// Host, with its port if it has one; `localhost` if it is not given.
     #[arg(long)]
     host: Option<String>,
+
+    /// How the request comes to Envoy. If it is not given, the request is decided for both.
+    #[arg(long, value_parser = PossibleValuesParser::new(Protocol::NAMES.map(|(name, _)| name)))]
+    protocol: Option<String>,
 
     /// Header of the request (repeatable).
     #[arg(long = "header", value_name = "NAME=VALUE", value_parser = key_value)]
@@ -85,6 +91,7 @@ impl RequestOptions {
             ("method", self.method.as_ref().map(text)),
             ("path", self.path.as_ref().map(text)),
             ("host", self.host.as_ref().map(text)),
+            ("protocol", self.protocol.as_ref().map(text)),
             ("sourceIp", self.source_ip.as_ref().map(text)),
             ("remoteIp", self.remote_ip.as_ref().map(text)),
             ("destinationIp", self.destination_ip.as_ref().map(text)),

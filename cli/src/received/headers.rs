@@ -1,0 +1,167 @@
+//! What Envoy makes of the headers of a request, and of the client's address.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::settings::{Protocol, Settings};
+
+/// The headers whose lines Envoy joins, sorted by name. An end-to-end test asks Envoy.
+pub const JOINED: [&str; 24] = [
+    "accept",
+    "accept-encoding",
+    "access-control-request-headers",
+    "access-control-request-method",
+    "authorization",
+    "cache-control",
+    "content-encoding",
+    "content-type",
+    "expect",
+    "grpc-accept-encoding",
+    "grpc-timeout",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "origin",
+    "pragma",
+    "referer",
+    "user-agent",
+    "via",
+    "x-client-trace-id",
+    "x-forwarded-for",
+    "x-forwarded-host",
+];
+
+/// The headers about the connection, which end at Envoy.
+const OF_THE_CONNECTION: [&str; 5] = ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
+
+/// The headers that no client may set.
+const INTERNAL: [&str; 16] = [
+    "x-envoy-expected-rq-timeout-ms",
+    "x-envoy-force-trace",
+    "x-envoy-hedge-on-per-try-timeout",
+    "x-envoy-internal",
+    "x-envoy-ip-tags",
+    "x-envoy-max-retries",
+    "x-envoy-original-url",
+    "x-envoy-retriable-header-names",
+    "x-envoy-retriable-status-codes",
+    "x-envoy-retry-grpc-on",
+    "x-envoy-retry-on",
+    "x-envoy-upstream-alt-stat-name",
+    "x-envoy-upstream-rq-per-try-timeout-ms",
+    "x-envoy-upstream-rq-timeout-alt-response",
+    "x-envoy-upstream-rq-timeout-ms",
+    "x-envoy-upstream-stream-duration-ms",
+];
+
+/// The headers that a client may not set where `use_remote_address` is true.
+const INTERNAL_AT_THE_EDGE: [&str; 6] = [
+    "x-envoy-decorator-operation",
+    "x-envoy-downstream-service-cluster",
+    "x-envoy-downstream-service-node",
+    "x-envoy-external-address",
+    "x-envoy-original-host",
+    "x-envoy-original-path",
+];
+
+/// The headers that `connection` may not name.
+const NEVER_NOMINATED: [&str; 3] = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
+
+type Headers = Vec<(String, String)>;
+
+/// The headers with which the filter sees a request, or why Envoy answers 400.
+pub fn seen(sent: &[(String, String)], protocol: Protocol, settings: &Settings) -> Result<Headers, String> {
+    let mut nominated = BTreeSet::new();
+    let mut seen: Headers = Vec::new();
+    for (name, value) in sent {
+        let name = name.to_ascii_lowercase();
+        if name == "connection" {
+            if protocol == Protocol::Http2 {
+                return Err("HTTP/2 has no header `connection`".to_owned());
+            }
+            nominated.extend(value.split(',').map(|token| token.trim().to_ascii_lowercase()));
+        }
+        if value.contains(['\0', '\r', '\n']) {
+            return Err(format!("a value of the header `{name}` has a line break or a zero byte in it"));
+        }
+        // Over HTTP/2, the value is what was sent.
+        let value = if protocol == Protocol::Http1 { value.trim_matches([' ', '\t']) } else { value };
+        let is_alone = seen.iter_mut().find(|(other, _)| *other == name);
+        match is_alone.filter(|_| JOINED.binary_search(&name.as_str()).is_ok()) {
+            None => seen.push((name, value.to_owned())),
+            Some((_, line)) => {
+                if !line.is_empty() && !value.is_empty() {
+                    line.push(',');
+                }
+                line.push_str(value);
+            }
+        }
+    }
+    if let Some(name) = NEVER_NOMINATED.into_iter().find(|name| nominated.contains(*name)) {
+        return Err(format!("the header `connection` names `{name}`"));
+    }
+    let is_removed = |name: &str, value: &str| {
+        OF_THE_CONNECTION.contains(&name)
+            || INTERNAL.contains(&name)
+            || settings.use_remote_address && INTERNAL_AT_THE_EDGE.contains(&name)
+            || nominated.contains(name) && name != "te"
+            || name == "te" && value != "trailers"
+            || name == "x-forwarded-client-cert"
+    };
+    seen.retain(|(name, value)| !is_removed(name, value));
+    if protocol == Protocol::Http2 {
+        join_cookies(&mut seen);
+    }
+    Ok(seen)
+}
+
+fn join_cookies(headers: &mut Headers) {
+    let lines: Vec<_> = headers.iter().filter(|(name, _)| name == "cookie").map(|(_, value)| value.clone()).collect();
+    if lines.len() > 1 {
+        headers.retain(|(name, _)| name != "cookie");
+        headers.push(("cookie".to_owned(), lines.join("; ")));
+    }
+}
+
+/// The address that Envoy takes for the client's. `None`: it is that of the peer.
+pub fn client_address(headers: &[(String, String)], settings: &Settings) -> Option<IpAddr> {
+    let further = match (settings.use_remote_address, settings.trusted_hops) {
+        (true, 0) => return None,
+        (true, hops) => hops.saturating_sub(1),
+        (false, hops) => hops,
+    };
+    let (_, line) = headers.iter().find(|(name, _)| name == "x-forwarded-for")?;
+    line.rsplit(',').nth(further)?.trim().parse().ok()
+}
+
+/// Adds what Envoy says of the client, where it is at the edge of the mesh, and the headers that every request has.
+pub fn add_own(headers: &mut Headers, peer: Option<IpAddr>, client: Option<IpAddr>, is_tls: bool, settings: &Settings) {
+    let has = |headers: &Headers, name: &str| headers.iter().any(|(other, _)| other == name);
+    let set = |headers: &mut Headers, name: &str, value: String| {
+        headers.retain(|(other, _)| other != name);
+        headers.push((name.to_owned(), value));
+    };
+    if settings.use_remote_address {
+        if let Some(peer) = peer {
+            let line = headers.iter().find(|(name, _)| name == "x-forwarded-for").map(|(_, line)| line.as_str());
+            let line = line.filter(|line| !line.is_empty()).map_or_else(String::new, |line| format!("{line},"));
+            let line = format!("{line}{peer}");
+            set(headers, "x-forwarded-for", line);
+        }
+        if let Some(client) = client.or(peer) {
+            set(headers, "x-envoy-external-address", client.to_string());
+        }
+    }
+    if !has(headers, "x-forwarded-proto") || settings.use_remote_address && settings.trusted_hops == 0 {
+        set(headers, "x-forwarded-proto", if is_tls { "https" } else { "http" }.to_owned());
+    }
+    // Its value is random.
+    if !has(headers, "x-request-id") || settings.use_remote_address {
+        set(headers, "x-request-id", SOME_REQUEST_ID.to_owned());
+    }
+}
+
+/// A request ID like those that Envoy makes.
+pub const SOME_REQUEST_ID: &str = "00000000-0000-4000-8000-000000000000";

@@ -1,0 +1,112 @@
+//! The settings of an Envoy that change what a filter sees of a request.
+
+use std::fmt;
+
+use crate::lint::PathNormalization;
+
+/// Settings of an HTTP connection manager. The fields have the names of Envoy's options.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "they are Envoy's")]
+pub struct Settings {
+    /// Whose settings they are.
+    pub origin: Origin,
+    pub normalize_path: bool,
+    pub merge_slashes: bool,
+    /// `path_with_escaped_slashes_action`.
+    pub escaped_slashes: EscapedSlashes,
+    pub strip_trailing_host_dot: bool,
+    pub use_remote_address: bool,
+    /// `xff_num_trusted_hops`.
+    pub trusted_hops: usize,
+}
+
+/// Whose settings they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// Those of a sidecar of Istio, by default.
+    Istio,
+    /// Those of the bootstraps that this project renders.
+    Rendered,
+    /// Those of a bootstrap in the input.
+    Input,
+}
+
+/// What becomes of `%2F` and `%5C` in a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EscapedSlashes {
+    Keep,
+    Decode,
+    /// Envoy answers 400, or redirects the client to the path without escapes.
+    Refuse,
+}
+
+/// The protocol of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Protocol {
+    Http1,
+    Http2,
+}
+
+impl Protocol {
+    /// All values, with their names in test files and on the command line.
+    pub const NAMES: [(&'static str, Self); 2] = [("http1", Self::Http1), ("http2", Self::Http2)];
+}
+
+impl Settings {
+    /// Those of a sidecar of Istio, unless its mesh configuration says otherwise.
+    pub const ISTIO: Self = Self {
+        origin: Origin::Istio,
+        normalize_path: true,
+        merge_slashes: false,
+        escaped_slashes: EscapedSlashes::Keep,
+        strip_trailing_host_dot: false,
+        use_remote_address: false,
+        trusted_hops: 0,
+    };
+
+    /// Those of the bootstraps that this project renders.
+    pub const RENDERED: Self = Self {
+        origin: Origin::Rendered,
+        normalize_path: true,
+        merge_slashes: true,
+        escaped_slashes: EscapedSlashes::Decode,
+        strip_trailing_host_dot: true,
+        use_remote_address: true,
+        trusted_hops: 0,
+    };
+
+    /// The same settings, with another normalization of paths.
+    #[must_use]
+    pub fn with_paths(self, normalization: PathNormalization) -> Self {
+        Self {
+            normalize_path: normalization >= PathNormalization::Base,
+            merge_slashes: normalization >= PathNormalization::MergeSlashes,
+            escaped_slashes: match normalization {
+                PathNormalization::DecodeAndMergeSlashes => EscapedSlashes::Decode,
+                _ => EscapedSlashes::Keep,
+            },
+            ..self
+        }
+    }
+}
+
+/// Prints "with" the settings.
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Istio => "with Istio's default settings",
+            Self::Rendered => "with the settings of this project's bootstraps",
+            Self::Input => "with the settings of the bootstrap in the input",
+        })
+    }
+}
+
+/// Prints "over" the protocol.
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http1 => "over HTTP/1.1",
+            Self::Http2 => "over HTTP/2",
+        })
+    }
+}
