@@ -88,8 +88,8 @@ conformance: ## Compare with Istio's files: ISTIO_TESTDATA=path/to/authz/builder
 		--include-ignored --nocapture $(if $(ISTIO_TESTDATA),,--skip istio_) $(if $(ISTIO_CRDS),,--skip schema::)
 
 .PHONY: differential
-differential: dist/mesh_authz.wasm ## Compare the filter with Envoy's own RBAC filter: SECONDS=600 SEED=7
-	SECONDS="$(SECONDS)" SEED="$(SEED)" $(CARGO) test --locked --release --test differential -- --nocapture
+differential: dist/mesh_authz.wasm ## Compare the filter with Envoy's own RBAC filter, and with the command: SECONDS=600 COUNT=200000 SEED=7
+	SECONDS="$(SECONDS)" COUNT="$(COUNT)" SEED="$(SEED)" $(CARGO) test --locked --release --test differential -- --nocapture
 
 .PHONY: bench
 bench: dist/mesh_authz.wasm $(NOOP) ## Measure a request's cost, next to Envoy's own RBAC filter: QUICK=1 ADVERSARIAL=1

@@ -70,7 +70,7 @@ impl fmt::Display for Answered<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.decision, &self.received.request) {
             (Some(decision), _) => write!(f, "{}: {}", decision.outcome.verdict(), decision.outcome),
-            (None, Err(why)) => write!(f, "DENY: Envoy answers 400 by itself, because {why}"),
+            (None, Err(why)) => write!(f, "DENY: Envoy itself refuses the request, because {why}"),
             (None, Ok(_)) => Ok(()),
         }
     }
@@ -216,8 +216,7 @@ fn target(sent: &RequestFields, protocol: Protocol) -> Result<(String, String), 
     if !path.bytes().all(is_plain) {
         return Err(format!("the path `{path}` has characters that {} does not take", name(protocol)));
     }
-    let is_asterisk = path == "*" && sent.method() == "OPTIONS";
-    if !path.starts_with('/') && !is_asterisk {
+    if !path.starts_with('/') {
         return Err(format!("the path `{path}` does not begin with a slash"));
     }
     if protocol == Protocol::Http2 && host.contains('@') {

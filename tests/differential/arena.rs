@@ -272,7 +272,7 @@ fn header_to_metadata() -> Value {
     })
 }
 
-fn source_ip() -> Value {
+pub fn source_ip() -> Value {
     json!({
         "name": "envoy.filters.http.set_filter_state",
         "typed_config": {
@@ -288,7 +288,7 @@ fn source_ip() -> Value {
     })
 }
 
-fn wasm(plugin_config: &Value) -> Value {
+pub fn wasm(plugin_config: &Value) -> Value {
     json!({
         "name": "mesh_authz",
         "typed_config": {

@@ -27,6 +27,7 @@ mod arena;
 mod coverage;
 mod policies;
 mod questions;
+mod raw;
 mod shrink;
 mod vocabulary;
 

@@ -102,7 +102,9 @@ fn lines_of_some_headers_are_joined() {
             &format!("headers: {{ {name}: [a, b] }}"),
         )
     };
-    for name in JOINED {
+    // Envoy removes the others at the edge, or writes something else into them.
+    let stay = JOINED.into_iter().filter(|name| !name.starts_with("x-envoy") && !name.starts_with("x-forwarded"));
+    for name in stay.filter(|name| *name != "x-request-id") {
         assert_eq!((passes(name, "a").0, passes(name, "a,b").0), (false, true), "{name}");
     }
     assert_eq!((passes("x-role", "a").0, passes("x-role", "a,b").0), (true, false));

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::settings::{Protocol, Settings};
 
 /// The headers whose lines Envoy joins, sorted by name. An end-to-end test asks Envoy.
-pub const JOINED: [&str; 24] = [
+pub const JOINED: [&str; 36] = [
     "accept",
     "accept-encoding",
     "access-control-request-headers",
@@ -25,12 +25,24 @@ pub const JOINED: [&str; 24] = [
     "if-unmodified-since",
     "origin",
     "pragma",
+    "proxy-status",
     "referer",
     "user-agent",
     "via",
     "x-client-trace-id",
+    "x-envoy-attempt-count",
+    "x-envoy-decorator-operation",
+    "x-envoy-downstream-service-cluster",
+    "x-envoy-downstream-service-node",
+    "x-envoy-external-address",
+    "x-envoy-is-timeout-retry",
+    "x-envoy-original-host",
+    "x-envoy-original-path",
     "x-forwarded-for",
     "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+    "x-request-id",
 ];
 
 /// The headers about the connection, which end at Envoy.
@@ -71,7 +83,7 @@ const NEVER_NOMINATED: [&str; 3] = ["x-forwarded-for", "x-forwarded-host", "x-fo
 
 type Headers = Vec<(String, String)>;
 
-/// The headers with which the filter sees a request, or why Envoy answers 400.
+/// The headers with which the filter sees a request, or why Envoy itself refuses it.
 pub fn seen(sent: &[(String, String)], protocol: Protocol, settings: &Settings) -> Result<Headers, String> {
     let mut nominated = BTreeSet::new();
     let mut seen: Headers = Vec::new();
@@ -98,6 +110,12 @@ pub fn seen(sent: &[(String, String)], protocol: Protocol, settings: &Settings) 
                 line.push_str(value);
             }
         }
+    }
+    let ends_here = |name: &str, value: &str| OF_THE_CONNECTION.contains(&name) || name == "te" && value != "trailers";
+    if protocol == Protocol::Http2
+        && let Some((name, _)) = seen.iter().find(|(name, value)| ends_here(name, value))
+    {
+        return Err(format!("HTTP/2 has no header `{name}`"));
     }
     if let Some(name) = NEVER_NOMINATED.into_iter().find(|name| nominated.contains(*name)) {
         return Err(format!("the header `connection` names `{name}`"));

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use super::settings::{EscapedSlashes, Settings};
 
-/// The path and the query that the filter sees, or why Envoy answers 400. `drops_parameters`: whether Envoy drops the
+/// The path and the query that the filter sees, or why Envoy itself refuses the request. `drops_parameters`: whether Envoy drops the
 /// parameters of `.;x` and `..;x`, as it does from version 1.40 on.
 pub fn seen(path: &str, settings: &Settings, drops_parameters: bool) -> Result<String, String> {
     let (path, query) = path.split_at(path.find('?').unwrap_or(path.len()));
