@@ -4,14 +4,17 @@
 //! ABI. A callback that the filter does not implement is exported with an empty body. No argument of the linker removes
 //! an export of a dependency.
 //!
-//! This step keeps the exports that the filter needs, and makes sure that none of them is missing.
+//! This step keeps the exports that the filter needs, and makes sure that none of them is missing. It also removes the
+//! code that only the SDK's own callbacks reach. Some of that code is in tables, where a linker and a garbage collector
+//! leave it: the methods of the SDK's contexts.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::env;
 use std::fs;
 
 use anyhow::{Context, Result, bail, ensure};
-use walrus::{Module, passes};
+use walrus::ir::{Call, Visitor, dfs_in_order};
+use walrus::{ElementItems, FunctionBuilder, FunctionId, Module, ModuleConfig, passes};
 
 /// The exports that every filter needs.
 const KEPT: [&str; 4] = ["_initialize", "memory", "proxy_abi_version_0_2_1", "proxy_on_memory_allocate"];
@@ -47,7 +50,7 @@ fn main() -> Result<()> {
 }
 
 fn strip(wasm: &[u8]) -> Result<Vec<u8>> {
-    let mut module = Module::from_buffer(wasm)?;
+    let mut module = ModuleConfig::new().generate_name_section(false).parse(wasm)?;
     let exported: HashMap<_, _> = module.exports.iter().map(|export| (export.name.clone(), export.item)).collect();
     let has_own = exported.keys().any(|name| name.starts_with(OWN));
     let mut wanted: Vec<_> = KEPT.into_iter().map(|name| (name.to_owned(), name.to_owned())).collect();
@@ -67,17 +70,102 @@ fn strip(wasm: &[u8]) -> Result<Vec<u8>> {
             module.exports.add(&to, *item);
         }
     }
+    if has_own {
+        remove_contexts_of_the_sdk(&mut module);
+    }
     passes::gc::run(&mut module);
     Ok(module.emit_wasm())
 }
 
+/// Removes the functions that call the host through the SDK from the tables, so that nothing reaches them. A filter
+/// with callbacks of its own never does that. Where such a function was, there is one that traps.
+///
+/// The name of the function itself does not count: the compiler merges equal functions, and one of the filter's may
+/// have a name of the SDK. A module without names stays as it is.
+fn remove_contexts_of_the_sdk(module: &mut Module) {
+    let is_sdk = |name: &str| name.contains("proxy_wasm") && name.contains("hostcalls");
+    let named = module.funcs.iter().filter(|function| function.name.as_deref().is_some_and(is_sdk));
+    let calls_to_the_host: HashSet<_> = named.map(walrus::Function::id).collect();
+    let mut in_tables = HashSet::new();
+    for (id, function) in module.funcs.iter_local() {
+        let mut search = CallSearch { wanted: &calls_to_the_host, found: false };
+        dfs_in_order(&mut search, function, function.entry_block());
+        if search.found {
+            in_tables.insert(id);
+        }
+    }
+    let mut trap = FunctionBuilder::new(&mut module.types, &[], &[]);
+    trap.func_body().unreachable();
+    let trap = trap.finish(Vec::new(), &mut module.funcs);
+    for element in module.elements.iter_mut() {
+        if let ElementItems::Functions(functions) = &mut element.items {
+            functions.iter_mut().filter(|id| in_tables.contains(*id)).for_each(|id| *id = trap);
+        }
+    }
+}
+
+/// Looks for a call to one of the wanted functions.
+struct CallSearch<'w> {
+    wanted: &'w HashSet<FunctionId>,
+    found: bool,
+}
+
+impl Visitor<'_> for CallSearch<'_> {
+    fn visit_call(&mut self, call: &Call) {
+        self.found |= self.wanted.contains(&call.func);
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use walrus::ir::Value;
+    use walrus::{ConstExpr, ElementKind, RefType};
+
     use super::*;
 
     #[test]
     fn a_module_that_lacks_an_export_is_refused() {
         let error = strip(b"\0asm\x01\0\0\0").unwrap_err().to_string();
         assert!(error.contains("proxy_on_request_headers"), "{error}");
+    }
+
+    /// A module with the callbacks of a filter, and a table of two functions. The first one calls the host, through a
+    /// function with this name.
+    fn with_table(hostcall: &str) -> Vec<u8> {
+        let mut module = Module::default();
+        let function = |module: &mut Module, callee: Option<FunctionId>| {
+            let mut builder = FunctionBuilder::new(&mut module.types, &[], &[]);
+            if let Some(callee) = callee {
+                builder.func_body().call(callee);
+            }
+            builder.finish(Vec::new(), &mut module.funcs)
+        };
+        let hostcall_id = function(&mut module, None);
+        module.funcs.get_mut(hostcall_id).name = Some(hostcall.to_owned());
+        let in_table = [function(&mut module, Some(hostcall_id)), function(&mut module, None)];
+        let table = module.tables.add_local(false, 2, Some(2), RefType::FUNCREF);
+        let kind = ElementKind::Active { table, offset: ConstExpr::Value(Value::I32(0)) };
+        let element = module.elements.add(kind, ElementItems::Functions(in_table.to_vec()));
+        module.tables.get_mut(table).elem_segments.insert(element);
+        let callback = function(&mut module, None);
+        let mut caller = FunctionBuilder::new(&mut module.types, &[], &[]);
+        let ty = module.types.add(&[], &[]);
+        caller.func_body().i32_const(1).call_indirect(ty, table);
+        let caller = caller.finish(Vec::new(), &mut module.funcs);
+        for name in CALLBACKS.iter().chain(&CALLBACKS_OF_CONNECTIONS) {
+            module.exports.add(&format!("{OWN}{name}"), callback);
+        }
+        for name in KEPT {
+            module.exports.add(name, caller);
+        }
+        module.emit_wasm()
+    }
+
+    #[test]
+    fn only_what_calls_the_host_through_the_sdk_leaves_the_tables() {
+        let functions = |name| Module::from_buffer(&strip(&with_table(name)).unwrap()).unwrap().funcs.iter().count();
+        let all = functions("_ZN10mesh_authz6filter4host17h0E");
+        // The method and the function that it calls go, and a trap comes.
+        assert_eq!(functions("_ZN10proxy_wasm9hostcalls12get_property17h0E"), all - 1);
     }
 }
