@@ -172,6 +172,72 @@ fn every_field_of_a_rule_does_what_it_says() {
     orders.envoy.wait_for_log_since(refused, "jwt_authn_access_denied", PATIENCE).unwrap();
 }
 
+/// Envoy's reader of YAML has other rules than kubectl's. The values of this policy are what the two disagree about.
+#[test]
+fn envoy_reads_rendered_yaml_as_it_is_meant() {
+    const ODD: [&str; 40] = [
+        "a\u{85}b",
+        "\u{85}",
+        "a\u{2028}b",
+        "a\u{2029}b",
+        "\u{feff}a",
+        "a\u{a0}b",
+        "\u{a0}",
+        "é",
+        "\u{1f511}",
+        "a\tb",
+        "yes",
+        "on",
+        "n",
+        "1_000",
+        "0o17",
+        "0777",
+        "0x1F",
+        "0x1p3",
+        "1e3",
+        ".5",
+        ".nan",
+        "nan",
+        "-nan",
+        "inf",
+        "2001-01-01",
+        "12:30",
+        "=",
+        "<<",
+        "~",
+        "null",
+        "a: b",
+        "a #b",
+        "- a",
+        "---",
+        "\"a\"",
+        "\\N",
+        "{a",
+        "[a",
+        "!a",
+        "?",
+    ];
+    let values = |key: &str, values: &[&str]| json!({ "when": [{ "key": key, "values": values }] });
+    let app = App::start().unwrap();
+    let folder = folder(&[policy("odd", "ALLOW", &[values("request.headers[x-odd]", &ODD)])]);
+    let output = Command::new(env!("CARGO_BIN_EXE_mesh-authz"))
+        .args(["render", "envoy", text(folder.path()), "--namespace=default", "--label=app=backend", "--plaintext"])
+        .args(["--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--wasm=filter.wasm", "--upstream"])
+        .arg(app.address().to_string())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let mut options = StartOptions::default().file("filter.wasm", wasm());
+    options.extra_args.extend(["--config-yaml".to_owned(), String::from_utf8(output.stdout).unwrap()]);
+    let backend = Standalone { envoy: Envoy::start_with(&json!({}), &options).unwrap(), app };
+    for value in ODD {
+        backend.assert_answers(&Request::get("/").header("x-odd", value), 200);
+    }
+    for value in ["a", "true", "1000", "15", "1", "8", "1000.0", "0.5", "a b"] {
+        backend.assert_answers(&Request::get("/").header("x-odd", value), 403);
+    }
+}
+
 /// A server that returns the issuer's keys. Its certificate has this DNS name.
 fn key_server(name: &str) -> Envoy {
     let certificate = authority().issue(&[San::Dns(name.to_owned())], None).unwrap();

@@ -12,6 +12,7 @@
 
 mod rendered;
 mod schema;
+mod yaml;
 
 use std::path::{Path, PathBuf};
 

@@ -9,6 +9,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::project;
+use crate::yaml::ODD;
 
 const URL: [&str; 2] = ["--url", "oci://registry.example/mesh-authz:0.1.0"];
 const SHA256: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -131,75 +132,10 @@ fn the_command_prints_what_it_printed_before() {
 
 #[test]
 fn yaml_and_json_say_the_same_whatever_is_in_a_policy() {
-    // Texts that YAML, or its older version, does not read as this text unless it is in quotes.
-    let odd = [
-        "on",
-        "y",
-        "N",
-        "yes",
-        "Off",
-        "1_000",
-        "0777",
-        "0o17",
-        "0x1F",
-        "0b1",
-        "+1",
-        ".5",
-        "1e3",
-        "12:30",
-        "190:20:30",
-        "~",
-        "null",
-        "Null",
-        ".inf",
-        "-.INF",
-        ".nan",
-        "<<",
-        "=",
-        "2001-01-01",
-        "a: b",
-        "a:",
-        "#x",
-        "a #b",
-        "- x",
-        "-",
-        "&a",
-        "!c",
-        "%d",
-        "@e",
-        "`f",
-        "{g",
-        "[h",
-        "]",
-        "'q'",
-        "\"dq\"",
-        "a\nb",
-        "\n",
-        "a\n\n",
-        " a",
-        "a ",
-        "\t",
-        "\u{7}",
-        "\u{85}",
-        "\u{2028}",
-        "\u{feff}x",
-        "--- x",
-        "...",
-        "?",
-        "? x",
-        ":",
-        "é",
-        "\\",
-        "|",
-        ">",
-        "true",
-        "1.",
-        "1,0",
-    ];
     let policy = serde_json::json!({
         "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
         "metadata": { "name": "odd", "labels": { "on": "off" } },
-        "spec": { "rules": [{ "when": [{ "key": "request.headers[x]", "values": odd.as_slice() }] }] },
+        "spec": { "rules": [{ "when": [{ "key": "request.headers[x]", "values": ODD.as_slice() }] }] },
     });
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("odd.json");

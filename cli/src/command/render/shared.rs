@@ -8,6 +8,7 @@ use crate::command::options::{NoneAppliesOption, WarningOptions};
 use crate::command::{Failure, complain, json, note};
 use crate::load::finding::Finding;
 use crate::load::{LoadedPolicy, Resources};
+use crate::render::yaml;
 
 /// The policies that apply to the workload. Prints a note on standard error for each other policy, with the
 /// reason.
@@ -83,7 +84,7 @@ pub enum Format {
 impl Format {
     pub fn print(self, value: &impl serde::Serialize) -> Result<String, Failure> {
         match self {
-            Self::Yaml => serde_saphyr::to_string(value).map_err(Failure::unusable),
+            Self::Yaml => yaml::to_string(value).map_err(Failure::unusable),
             Self::Json => json(value),
         }
     }
