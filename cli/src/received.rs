@@ -9,20 +9,18 @@ mod headers;
 mod known;
 mod path;
 mod settings;
+mod token;
 
 use std::collections::BTreeSet;
 use std::fmt;
 
-use mesh_authz::document::{Node, Value};
 use mesh_authz::engine::{Decision, Engine, Verdict};
-use mesh_authz::policy::scope::{Scope, scope_of};
 use mesh_authz::request::Request;
 
 pub use self::headers::{JOINED, SOME_REQUEST_ID};
 pub use self::known::Known;
 pub use self::settings::{EscapedSlashes, Origin, Protocol, Settings};
 use crate::load::policy_set::PolicySet;
-use crate::load::request_authentication::SPACE_DELIMITED;
 use crate::testfile::RequestFields;
 
 /// An Envoy that a request can come to.
@@ -191,8 +189,11 @@ fn seen(
     }
     let is_tls = sent.principal.is_some() || sent.sni.is_some();
     headers::add_own(&mut seen.headers, sent.source_ip, seen.remote_ip, is_tls, settings);
+    if let Some(why) = token::missing(sent.jwt.as_ref(), set) {
+        return Err(why);
+    }
     if let Some(claims) = &mut seen.jwt {
-        split(claims, &space_delimited(claims, set), notes);
+        token::split(claims, set, notes);
     }
     Ok(seen)
 }
@@ -241,28 +242,4 @@ fn without_trailing_dot(host: &str) -> String {
 
 fn is_port(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// The claims that are lists of words in a token of this issuer.
-fn space_delimited(claims: &Node, set: &PolicySet) -> BTreeSet<String> {
-    let issuer = claims.get("iss").and_then(Node::as_str);
-    let applies = |target, namespace: &str| scope_of(namespace, target, &set.workload) == Scope::Applies;
-    let found = set.resources.request_authentications.iter().map(|found| &found.authentication);
-    let rules = found.filter(|found| applies(&found.target, &found.name.namespace)).flat_map(|found| &found.rules);
-    let of_issuer = rules.filter(|rule| rule.issuer.is_none() || rule.issuer.as_deref() == issuer);
-    let own = of_issuer.flat_map(|rule| rule.space_delimited_claims.iter().cloned());
-    own.chain(SPACE_DELIMITED.map(str::to_owned)).collect()
-}
-
-/// Splits these claims at their spaces.
-fn split(claims: &mut Node, names: &BTreeSet<String>, notes: &mut Vec<String>) {
-    let Value::Map(entries) = &mut claims.value else { return };
-    for (name, node) in entries.iter_mut().filter(|(name, _)| names.contains(name)) {
-        let Value::String(text) = &node.value else { continue };
-        let words: Vec<_> = text.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect();
-        if words.len() > 1 {
-            notes.push(format!("Envoy makes a list of the claim `{name}`: {}", words.join(", ")));
-        }
-        node.value = Value::List(words.into_iter().map(|word| Value::String(word).into()).collect());
-    }
 }

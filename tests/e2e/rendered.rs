@@ -238,6 +238,35 @@ fn envoy_reads_rendered_yaml_as_it_is_meant() {
     }
 }
 
+#[test]
+fn a_token_that_a_rule_requires_is_there_or_the_request_is_refused() {
+    let rule = |issuer: &str, header: &str, presence: &str| json!({ "issuer": issuer, "jwks": crate::jwt::issuer().jwks(), "fromHeaders": [{ "name": header }], "presence": presence });
+    let token = |issuer: &str| crate::jwt::issuer().token(&json!({ "iss": issuer, "sub": "alice" })).unwrap();
+    let (a, b) = (token("a"), token("b"));
+    // The rules, and the status without a token, with that of `a`, with that of `b`, and with both.
+    for (rules, expected) in [
+        (vec![rule("a", "x-a", "REQUIRED")], [401, 200, 401, 200]),
+        (vec![rule("a", "x-a", "OPTIONAL")], [200; 4]),
+        (vec![rule("a", "x-a", "REQUIRED"), rule("b", "x-b", "REQUIRED")], [401, 401, 401, 200]),
+        (vec![rule("a", "x-a", "REQUIRED"), rule("b", "x-b", "OPTIONAL")], [401, 200, 401, 200]),
+        (vec![rule("a", "x-a", "OPTIONAL"), rule("b", "x-b", "OPTIONAL")], [200; 4]),
+    ] {
+        let authentication = json!({
+            "apiVersion": "security.istio.io/v1", "kind": "RequestAuthentication", "metadata": { "name": "r" },
+            "spec": { "jwtRules": rules },
+        });
+        let folder = folder(&[policy("all", "ALLOW", &[json!({})]), authentication]);
+        let backend =
+            Standalone::start(&[text(folder.path()), "--namespace=default", "--label=app=backend", "--plaintext"]).0;
+        let get = || Request::get("/");
+        let requests =
+            [get(), get().header("x-a", &a), get().header("x-b", &b), get().header("x-a", &a).header("x-b", &b)];
+        for (request, status) in requests.iter().zip(expected) {
+            backend.assert_answers(request, status);
+        }
+    }
+}
+
 /// A server that returns the issuer's keys. Its certificate has this DNS name.
 fn key_server(name: &str) -> Envoy {
     let certificate = authority().issue(&[San::Dns(name.to_owned())], None).unwrap();

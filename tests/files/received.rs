@@ -94,6 +94,20 @@ fn claims_are_split_as_istio_configures_it() {
 }
 
 #[test]
+fn without_a_token_that_is_required_no_policy_decides() {
+    let rule = |issuer: &str, presence: &str| format!("{{ issuer: {issuer}, presence: {presence} }}");
+    let passes = |rules: &[String], request: &str| {
+        let rules = format!("{{ jwtRules: [{}] }}", rules.join(", "));
+        ask_path("*", &authentication(&rules), request) == one(true)
+    };
+    let both = [rule("i", "REQUIRED"), rule("j", "OPTIONAL")];
+    assert!(!passes(&both, "path: /"));
+    assert!(!passes(&both, "jwt: { iss: j, sub: s }"), "another issuer");
+    assert!(passes(&both, "jwt: { iss: i, sub: s }"));
+    assert!(passes(&both[1..], "path: /"));
+}
+
+#[test]
 fn lines_of_some_headers_are_joined() {
     let passes = |name: &str, value: &str| {
         ask(

@@ -7,9 +7,11 @@ use mesh_authz::diagnostic::{Diagnostic, Diagnostics};
 use mesh_authz::policy::Target;
 use mesh_authz_cli::load::Resources;
 use mesh_authz_cli::load::request_authentication::{
-    ClaimToHeader, FromHeader, JwtRule, Keys, KeysUri, RequestAuthentication, request_authentication,
+    ClaimToHeader, FromHeader, JwtRule, Keys, KeysUri, Presence, RequestAuthentication, request_authentication,
 };
 use mesh_authz_cli::load::yaml;
+use mesh_authz_cli::render::jwt::filter;
+use serde_json::{Value, json};
 
 fn with_spec(spec: &str) -> String {
     format!(
@@ -51,7 +53,7 @@ fn every_field_is_read() {
         "{{ selector: {{ matchLabels: {{ app: x }} }}, jwtRules: [{{ issuer: i, audiences: [a, b], jwks: '{JWKS}', \
          fromHeaders: [{{ name: x-token, prefix: 'Token ' }}, {{ name: z }}], fromParams: [p], fromCookies: [c], \
          outputPayloadToHeader: x-payload, forwardOriginalToken: true, \
-         outputClaimToHeaders: [{{ header: x-sub, claim: sub }}], timeout: 1.25s, spaceDelimitedClaims: [roles] }}] }}"
+         outputClaimToHeaders: [{{ header: x-sub, claim: sub }}], timeout: 1.25s, spaceDelimitedClaims: [roles], presence: REQUIRED }}] }}"
     )));
     assert_eq!(found, Vec::<String>::new());
     let read = read.unwrap();
@@ -73,6 +75,7 @@ fn every_field_is_read() {
         output_claim_to_headers: vec![ClaimToHeader { header: text("x-sub"), claim: text("sub") }],
         timeout: Some(Duration::from_millis(1250)),
         space_delimited_claims: vec![text("roles")],
+        presence: Presence::Required,
     };
     assert_eq!(read.rules, [expected]);
 }
@@ -193,6 +196,46 @@ fn a_timeout_is_a_duration() {
         assert_eq!(rule(&format!("issuer: i, timeout: '{text}'")), [expected]);
     }
     refused(&[("issuer: i, timeout: 5", ".timeout: must be a string, is a number; write it in quotes")]);
+}
+
+#[test]
+fn a_token_is_optional_or_required() {
+    for (text, expected) in [
+        ("", Presence::Optional),
+        (", presence: OPTIONAL", Presence::Optional),
+        (", presence: REQUIRED", Presence::Required),
+    ] {
+        let (read, found) = read(&with_spec(&format!("{{ jwtRules: [{{ issuer: i{text} }}] }}")));
+        assert_eq!((read.unwrap().rules[0].presence, found.len()), (expected, 0), "{text}");
+    }
+    refused(&[
+        ("issuer: i, presence: REQUIERD", ".presence: `REQUIERD` is unknown; did you mean `REQUIRED`?"),
+        ("issuer: i, presence: required", ".presence: `required` is unknown; did you mean `REQUIRED`?"),
+        ("issuer: i, presence: MANDATORY", ".presence: `MANDATORY` is unknown; known here: OPTIONAL, REQUIRED"),
+        ("issuer: i, presence: true", ".presence: must be a string, is a boolean; write it in quotes"),
+    ]);
+}
+
+/// The requirements are those that Istio's control plane generates.
+#[test]
+fn what_is_required_is_rendered() {
+    let requires = |presences: &[&str]| {
+        let rules: Vec<_> = presences.iter().map(|presence| format!("{{ issuer: i, presence: {presence} }}")).collect();
+        let (read, _) = read(&with_spec(&format!("{{ jwtRules: [{}] }}", rules.join(", "))));
+        let rules = read.unwrap().rules;
+        let (filter, _) = filter(&rules.iter().collect::<Vec<_>>(), false, "ca.pem").unwrap();
+        filter["typed_config"]["rules"][0]["requires"].clone()
+    };
+    let required = |number: usize| json!({ "provider_name": format!("origins-{number}") });
+    let any = |requirements: Value| json!({ "requires_any": { "requirements": requirements } });
+    let all = |requirements: Value| json!({ "requires_all": { "requirements": requirements } });
+    let optional = |number: usize| any(json!([required(number), { "allow_missing": {} }]));
+    assert_eq!(requires(&["REQUIRED"]), required(0));
+    assert_eq!(requires(&["OPTIONAL"]), optional(0));
+    assert_eq!(requires(&["REQUIRED", "REQUIRED"]), all(json!([required(0), required(1)])));
+    assert_eq!(requires(&["OPTIONAL", "REQUIRED"]), all(json!([optional(0), required(1)])));
+    let both = all(json!([optional(0), optional(1)]));
+    assert_eq!(requires(&["OPTIONAL", "OPTIONAL"]), any(json!([required(0), required(1), both])));
 }
 
 #[test]

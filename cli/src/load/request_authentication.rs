@@ -60,6 +60,18 @@ pub struct JwtRule {
     pub timeout: Option<Duration>,
     /// `spaceDelimitedClaims`.
     pub space_delimited_claims: Vec<String>,
+    /// `presence`.
+    pub presence: Presence,
+}
+
+/// `presence`: whether a request must have a token of this rule.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Presence {
+    /// A request may have a token. Only a token that is not valid is refused.
+    #[default]
+    Optional,
+    /// A request without a valid token is refused, whatever other tokens it has.
+    Required,
 }
 
 /// Claims that are lists of words separated by spaces, for every rule, as in Istio.

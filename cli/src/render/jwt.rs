@@ -9,7 +9,7 @@ use std::time::Duration;
 use mesh_authz::request::metadata::{DEFAULT_PAYLOAD_KEY, JWT_AUTHN};
 use serde_json::{Map, Value, json};
 
-use crate::load::request_authentication::{JwtRule, Keys, KeysUri, SPACE_DELIMITED};
+use crate::load::request_authentication::{JwtRule, Keys, KeysUri, Presence, SPACE_DELIMITED};
 
 /// The timeout for fetching keys if a rule does not set one, as in Istio.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -24,6 +24,7 @@ const KEPT: &str = "300s";
 /// | without a token | yes |
 /// | with valid tokens | yes |
 /// | with a token that is not valid | no |
+/// | without the token of a rule with `presence: REQUIRED` | no |
 ///
 /// After the verification, only a gateway chooses the route again, as in Istio. `authorities` is the file with the
 /// certificate authorities for the servers that the keys are fetched from.
@@ -39,12 +40,12 @@ pub fn filter(rules: &[&JwtRule], is_gateway: bool, authorities: &str) -> Option
     let mut rules = rules.to_vec();
     rules.sort_by_key(|rule| &rule.issuer);
     let mut providers = Map::new();
-    let mut names = Vec::new();
+    let mut named = Vec::new();
     let mut clusters = BTreeMap::new();
     for (number, rule) in rules.into_iter().enumerate() {
         let name = format!("origins-{number}");
         providers.insert(name.clone(), provider(rule, is_gateway));
-        names.push(name);
+        named.push((name, rule.presence));
         if let Keys::Remote(uri) = &rule.keys {
             clusters.entry(cluster_name(uri)).or_insert_with(|| cluster(uri, authorities));
         }
@@ -55,21 +56,29 @@ pub fn filter(rules: &[&JwtRule], is_gateway: bool, authorities: &str) -> Option
             "@type": "type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication",
             "bypass_cors_preflight": true,
             "providers": providers,
-            "rules": [{ "match": { "prefix": "/" }, "requires": requirement(&names) }],
+            "rules": [{ "match": { "prefix": "/" }, "requires": requirement(&named) }],
         },
     });
     Some((filter, clusters.into_values().collect()))
 }
 
-/// The requirement that each provider's token is valid or missing. If several providers take their tokens from the same
-/// place, each refuses the tokens of the others. So a token that one provider accepts is enough.
-fn requirement(names: &[String]) -> Value {
-    let optional = |name: &String| any(vec![json!({ "provider_name": name }), json!({ "allow_missing": {} })]);
-    if let [only] = names {
-        return optional(only);
+/// The requirement that each provider's token is valid, or missing where it is optional.
+///
+/// If several providers take their tokens from the same place, each refuses the tokens of the others. So a token that
+/// one provider accepts is enough, unless a token is required: then every provider is asked.
+fn requirement(providers: &[(String, Presence)]) -> Value {
+    let own = |(name, presence): &(String, Presence)| match presence {
+        Presence::Required => json!({ "provider_name": name }),
+        Presence::Optional => any(vec![json!({ "provider_name": name }), json!({ "allow_missing": {} })]),
+    };
+    if let [only] = providers {
+        return own(only);
     }
-    let all = json!({ "requires_all": { "requirements": names.iter().map(optional).collect::<Vec<_>>() } });
-    any(names.iter().map(|name| json!({ "provider_name": name })).chain([all]).collect())
+    let all = json!({ "requires_all": { "requirements": providers.iter().map(own).collect::<Vec<_>>() } });
+    if providers.iter().any(|(_, presence)| *presence == Presence::Required) {
+        return all;
+    }
+    any(providers.iter().map(|(name, _)| json!({ "provider_name": name })).chain([all]).collect())
 }
 
 fn any(requirements: Vec<Value>) -> Value {
@@ -89,6 +98,8 @@ fn provider(rule: &JwtRule, is_gateway: bool) -> Value {
         output_claim_to_headers,
         timeout,
         space_delimited_claims,
+        // It is part of the requirement.
+        presence: _,
     } = rule;
     let mut provider = Map::new();
     let mut set = |name: &str, value: Value| provider.insert(name.to_owned(), value);

@@ -3,19 +3,21 @@
 use std::time::Duration;
 
 use mesh_authz::diagnostic::Diagnostics;
-use mesh_authz::document::{Node, Object, Value, boolean, from_json, list, list_of_some, string};
+use mesh_authz::document::{Node, Object, Value, boolean, from_json, list, list_of_some, one_of, string};
 use mesh_authz::policy::Target;
 use mesh_authz::policy::resource::{envelope, missing, name_of, selector, target, target_reference, target_references};
 use mesh_authz::request::headers;
 
 use super::uri::KeysUri;
-use super::{ClaimToHeader, FromHeader, JwtRule, Keys, RequestAuthentication};
+use super::{ClaimToHeader, FromHeader, JwtRule, Keys, Presence, RequestAuthentication};
 
 /// The kind of this resource.
 pub const KIND: &str = "RequestAuthentication";
 
 const MOST_RULES: usize = 4096;
 const MOST_SPACE_DELIMITED: usize = 64;
+
+const PRESENCES: [(&str, Presence); 2] = [("OPTIONAL", Presence::Optional), ("REQUIRED", Presence::Required)];
 
 /// Reads and validates one resource.
 ///
@@ -87,6 +89,10 @@ fn rule(node: &Node, diagnostics: &mut Diagnostics) -> Option<JwtRule> {
             .unwrap_or_default(),
         timeout: object.read("timeout", diagnostics, duration).flatten(),
         space_delimited_claims: non_empties(&mut object, "spaceDelimitedClaims", diagnostics),
+        presence: object
+            .read("presence", diagnostics, |node, diagnostics| one_of(node, &PRESENCES, diagnostics))
+            .flatten()
+            .unwrap_or_default(),
     };
     if rule.space_delimited_claims.len() > MOST_SPACE_DELIMITED {
         diagnostics.field("spaceDelimitedClaims", |diagnostics| {
