@@ -176,3 +176,163 @@ fn a_line_that_is_a_whole_file_is_shown_around_the_mistake() {
     assert!(out.lines().all(|line| line.chars().count() < 400), "{:?}", out.lines().map(str::len).max());
     assert!(out.contains("valid policies: 0, errors: 300, warnings: 0"));
 }
+
+fn policy(name: &str, spec: &str) -> String {
+    format!(
+        "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{ name: {name} }}\nspec: {spec}\n"
+    )
+}
+
+/// Like [`run`], and also returns what is on standard error.
+fn run_with_notes(arguments: &[&str], stdin: &str) -> (String, String, Option<i32>) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_mesh-authz"))
+        .current_dir(project(""))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A command that refuses its arguments does not read.
+    let _closed_pipe = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    let [out, notes] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    (out, notes, output.status.code())
+}
+
+#[test]
+fn many_of_a_kind_are_a_count() {
+    let other = |kind: &str| format!("---\napiVersion: v1\nkind: {kind}\nmetadata: {{ name: x }}\n");
+    let methods = "{ rules: [{ to: [{ operation: { methods: [get] } }] }] }";
+    let text = [
+        policy("a", methods),
+        policy("b", &methods.replace("get", "put")),
+        policy("c", "{ rules: [{ to: [{ operation: { paths: [a] } }] }] }"),
+        other("ConfigMap").repeat(400),
+        other("Secret").repeat(22),
+        "---\ntests: []\n".to_owned(),
+    ]
+    .concat();
+    let (out, status) = run(&["check", "-", "--allow=MA030"], &text, &[]);
+    let end: Vec<_> = out.lines().rev().take(4).collect();
+    assert_eq!(status, Some(0));
+    assert_eq!(end[3], "skipped 423 documents: ConfigMap 400, Secret 22, test file 1");
+    assert_eq!(end[2], "valid policies: 3, errors: 0, warnings: 3");
+    assert_eq!(end[1], "findings by code: MA006 2, MA009 1");
+    // Other formats are for programs, which can count.
+    let (json, _) = run(&["check", "-", "--allow=MA030", "--format=json"], &text, &[]);
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["skipped"].as_array().unwrap().len(), 423);
+    let fields: Vec<_> = json.as_object().unwrap().keys().collect();
+    assert_eq!(fields, ["errors", "findings", "policies", "skipped", "warnings"]);
+
+    let elsewhere: String = (0..400)
+        .map(|number| policy(&format!("p{number}"), methods).replace("name:", "namespace: elsewhere, name:"))
+        .collect();
+    let text = [policy("here", methods), elsewhere].concat();
+    let render = ["render", "envoy-rbac", "-", "--label=a=b", "--allow=MA006", "--allow=MA012"];
+    let (_, notes, status) = run_with_notes(&render, &text);
+    assert_eq!(status, Some(0));
+    assert_eq!(notes.lines().count(), 2, "{notes}");
+    assert!(notes.ends_with("policy: 399 more do not apply either\n"), "{notes}");
+}
+
+#[test]
+fn output_that_cannot_be_written_is_a_failure() {
+    let text = policy("a", "{}");
+    for command in [
+        "check examples/tutorial/deny-all-backend.yaml",
+        "explain -",
+        "test examples/jwt/tests.yaml",
+        "render plugin-config -",
+    ] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_mesh-authz"))
+            .current_dir(project(""))
+            .args(command.split(' '))
+            .stdin(Stdio::piped())
+            .stdout(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let _closed_pipe = child.stdin.take().unwrap().write_all(text.as_bytes());
+        let output = child.wait_with_output().unwrap();
+        let notes = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{command}: {notes}");
+        assert!(notes.contains("the output cannot be written: No space left on device"), "{command}: {notes}");
+    }
+}
+
+#[test]
+fn standard_input_is_read_once() {
+    let text = policy("a", "{}");
+    let (_, notes, status) = run_with_notes(&["explain", "-", "--request", "-"], &text);
+    assert!(status == Some(2) && notes.contains("cannot both be `-`"), "{notes}");
+    assert_eq!(run(&["check", "-", "-"], &text, &[]).1, Some(0));
+    let tests = "policies: [\"-\"]\ntests: [{ name: a, request: {}, expect: DENY }]\n";
+    let (out, notes, status) = run_with_notes(&["test", "-"], tests);
+    assert!(status == Some(2) && notes.contains("cannot both be `-`"), "{out}{notes}");
+    let tests = tests
+        .replace("\"-\"", "examples/tutorial/allow-nothing-backend.yaml")
+        .replace("tests:", "workload: { labels: { app: backend } }\ntests:");
+    assert_eq!(run(&["test", "-", "-"], &tests, &[]), ("ok     -: a\n1 passed, 0 failed\n".to_owned(), Some(0)));
+}
+
+#[test]
+fn what_cannot_be_read_in_a_folder_hides_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    std::fs::write(path("a.yaml"), policy("a", "{}")).unwrap();
+    std::os::unix::fs::symlink("nothing", path("link.yaml")).unwrap();
+    assert!(Command::new("mkfifo").arg(path("pipe.yaml")).status().unwrap().success());
+    let named = folder.path().to_str().unwrap();
+    let (out, status) = run(&["check", named], "", &[]);
+    assert_eq!(status, Some(1));
+    assert!(
+        out.contains("link.yaml: cannot be read: No such file") && out.contains("valid policies: 1, errors: 2"),
+        "{out}"
+    );
+    assert!(out.contains("pipe.yaml: cannot be read: is a named pipe"), "{out}");
+    for command in [&["explain"][..], &["render", "plugin-config"]] {
+        let (out, notes, status) = run_with_notes(&[command, &[named]].concat(), "");
+        assert!(out.is_empty() && status == Some(1) && notes.contains("link.yaml: cannot be read"), "{notes}");
+    }
+    let (out, status) = run(&["test", named], "", &[]);
+    assert!(status == Some(1) && out.contains("link.yaml: No such file") && out.contains("is a named pipe"), "{out}");
+    // What is named has to be there.
+    for name in ["link.yaml", "pipe.yaml"] {
+        let (_, notes, status) = run_with_notes(&["check", path(name).to_str().unwrap()], "");
+        assert!(status == Some(2) && notes.contains(name), "{notes}");
+    }
+    // The pipe of a shell has a writer.
+    let check = format!("exec {} check <(cat {})", env!("CARGO_BIN_EXE_mesh-authz"), path("a.yaml").display());
+    assert!(Command::new("bash").args(["-c", &check]).status().unwrap().success());
+}
+
+#[test]
+fn each_test_has_a_name_of_its_own() {
+    let test = "{ name: a, request: {}, expect: ALLOW }";
+    let text = format!("policies: [examples/tutorial/allow-nothing-backend.yaml]\ntests:\n- {test}\n- {test}\n");
+    let (out, status) = run(&["test", "-"], &text, &[]);
+    assert_eq!(status, Some(1));
+    assert!(out.contains("-:4:11: tests[1].name: another test is called `a` too"), "{out}");
+}
+
+#[test]
+fn messages_say_what_was_found() {
+    let config = "apiVersion: v1\nkind: ConfigMap\nmetadata: { name: x }\n---\n";
+    for (arguments, stdin, expected) in [
+        (&["explain", "-"][..], config, "no AuthorizationPolicy in the input, only: ConfigMap 1;"),
+        (&["explain", "-"], "", "no AuthorizationPolicy in the input, and no other document;"),
+        (&["check", "-"], config, "no AuthorizationPolicy in the input, only: ConfigMap 1\n"),
+        (&["test", "-"], "a: 1\n---\nb: 2\n", "a test file is one document, and this file has 2"),
+        (&["test", "tests/golden/rendered"], "", "among its"),
+        (
+            &["explain", "examples/tutorial/deny-all-backend.yaml", "--label=app=backend", "--request", "-"],
+            "a: 1\n---\nb: 2\n",
+            "this file has 2",
+        ),
+    ] {
+        let (_, notes, status) = run_with_notes(arguments, stdin);
+        assert!(notes.contains(expected) && status == Some(2), "{arguments:?}: {notes}");
+    }
+}

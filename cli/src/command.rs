@@ -10,14 +10,16 @@ mod sarif;
 mod snippet;
 mod test;
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Write as _;
+use std::io::{self, ErrorKind, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use mesh_authz::policy::PolicyName;
-use mesh_authz::policy::scope::NeedsLabels;
+use mesh_authz::policy::scope::{NeedsLabels, Scope};
 
 use crate::load::finding::Finding;
 use crate::load::{InputError, Other, Resources};
@@ -103,7 +105,10 @@ impl fmt::Display for Failure {
         match self {
             Self::Unreadable(error) => error.fmt(f),
             Self::NeedsLabels { kind, name, what } => {
-                write!(f, "{kind} {name} has {what}: give the workload's labels with --label")
+                write!(
+                    f,
+                    "{kind} {name} has {what}: give the workload's labels with --label"
+                )
             }
             Self::Invalid(findings) => {
                 let lines: Vec<_> = findings.iter().map(ToString::to_string).collect();
@@ -114,22 +119,65 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Reads resources from files. Fails if one is invalid or if there is no policy. Prints a note on standard error for
-/// each document that is skipped without a warning.
+/// Reads resources from files. Fails if one is invalid or if there is no policy. Prints a note on standard error about
+/// the documents that are skipped without a warning.
 fn valid_resources(files: &[PathBuf], is_noted: fn(&Other) -> bool) -> Result<Resources, Failure> {
     let resources = Resources::read(files)?;
     if resources.has_errors() {
         return Err(Failure::Invalid(resources.findings));
     }
     if resources.policies.is_empty() {
-        return Err(Failure::unusable(
-            "there is no AuthorizationPolicy in the input; without any, everything is allowed",
-        ));
+        return Err(Failure::Unusable(format!("{}; without any, everything is allowed", no_policy(&resources))));
     }
-    for other in resources.others.iter().filter(|other| is_noted(other)) {
-        note(&format!("{other}: skipped"));
+    if let Some(skipped) = skipped(resources.others.iter().filter(|other| is_noted(other))) {
+        note(&skipped);
     }
     Ok(resources)
+}
+
+/// Says that there is no policy, and what there is instead.
+fn no_policy(resources: &Resources) -> String {
+    let authentications = resources.request_authentications.iter().map(|_| "RequestAuthentication");
+    match counted(authentications.chain(resources.others.iter().map(Other::what))).as_str() {
+        "" => "there is no AuthorizationPolicy in the input, and no other document".to_owned(),
+        found => format!("there is no AuthorizationPolicy in the input, only: {found}"),
+    }
+}
+
+/// Says in one line what is skipped. `None` if nothing is.
+fn skipped<'o>(others: impl Iterator<Item = &'o Other>) -> Option<String> {
+    let others: Vec<_> = others.collect();
+    match others.as_slice() {
+        [] => None,
+        [only] => Some(format!("skipped {only}")),
+        several => {
+            let kinds = counted(several.iter().map(|other| other.what()));
+            Some(format!("skipped {} documents: {kinds}", several.len()))
+        }
+    }
+}
+
+/// Says which resources do not apply to the workload, and why. Of many, it names the first and counts the others.
+fn not_applying(kind: &str, all: &[(&PolicyName, Scope)]) -> Vec<String> {
+    const FEW: usize = 5;
+    let shown = if all.len() > FEW { 1 } else { FEW };
+    let mut lines: Vec<_> = all.iter().take(shown).map(|(name, scope)| format!("{kind} {name}: {scope}")).collect();
+    if let Some(more @ 1..) = all.len().checked_sub(shown) {
+        lines.push(format!("{kind}: {more} more do not apply either"));
+    }
+    lines
+}
+
+/// How often each name occurs, the most frequent one first: `Deployment 300, ConfigMap 100`.
+fn counted<'n>(names: impl Iterator<Item = &'n str>) -> String {
+    let mut counts = BTreeMap::<_, usize>::new();
+    for name in names {
+        let count = counts.entry(name).or_default();
+        *count = count.saturating_add(1);
+    }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, count)| Reverse(*count));
+    counts.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
 }
 
 /// Prints findings on standard error, sorted by place. It is for subcommands whose standard output is the result.
@@ -155,6 +203,11 @@ fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
     Ok(text.replace('\u{7f}', "\\u007f") + "\n")
 }
 
+fn write(stream: &mut impl io::Write, text: &str) -> io::Result<()> {
+    stream.write_all(text.as_bytes())?;
+    stream.flush()
+}
+
 /// Runs the command, and returns the exit status for its answer.
 #[must_use]
 pub fn run(arguments: &Arguments) -> ExitCode {
@@ -169,9 +222,15 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     };
     // Output for people has colours only on a terminal, and only if NO_COLOR is not set. Output for programs is written
     // unchanged. A reader that closes the pipe early, such as `head`, is not a failure.
-    let _closed_pipe = match arguments.command {
-        Command::Check(_) | Command::Explain(_) | Command::Test(_) => anstream::stdout().write_all(out.as_bytes()),
-        Command::Render(_) | Command::Completions(_) | Command::Man(_) => std::io::stdout().write_all(out.as_bytes()),
+    let written = match arguments.command {
+        Command::Check(_) | Command::Explain(_) | Command::Test(_) => write(&mut anstream::stdout(), &out),
+        Command::Render(_) | Command::Completions(_) | Command::Man(_) => write(&mut std::io::stdout(), &out),
+    };
+    let answer = match written {
+        Err(error) if answer.is_ok() && error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::Unusable(format!("the output cannot be written: {error}")))
+        }
+        _ => answer,
     };
     match answer {
         Ok(Answer::Good) => ExitCode::SUCCESS,

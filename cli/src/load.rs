@@ -101,6 +101,20 @@ impl Other {
         is_test(&self.node)
     }
 
+    /// What the document is: the kind of the resource, if it is one.
+    #[must_use]
+    pub fn what(&self) -> &str {
+        match self.text("kind") {
+            kind if self.is_resource() => kind,
+            _ if self.is_test_file() => "test file",
+            _ => "document that is no Kubernetes resource",
+        }
+    }
+
+    fn is_resource(&self) -> bool {
+        !self.text("kind").is_empty() || !self.text("apiVersion").is_empty()
+    }
+
     /// `metadata.name`.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
@@ -112,11 +126,11 @@ impl Other {
 impl fmt::Display for Other {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.source.file.display())?;
-        if self.text("kind").is_empty() && self.text("apiVersion").is_empty() {
-            let is_test = self.is_test_file();
-            return f.write_str(if is_test { "a test file" } else { "a document that is no Kubernetes resource" });
+        if self.is_resource() {
+            write!(f, "{} {} of {}", self.what(), self.name().unwrap_or("?"), self.text("apiVersion"))
+        } else {
+            write!(f, "a {}", self.what())
         }
-        write!(f, "{} {} of {}", self.text("kind"), self.name().unwrap_or("?"), self.text("apiVersion"))
     }
 }
 
@@ -131,13 +145,18 @@ impl Resources {
     /// | `-` | standard input |
     ///
     /// # Errors
-    /// An input cannot be read, or it names no file. A mistake in the content of a file is a finding, not an error.
+    /// An input cannot be read, or it names no file. A mistake in the content of a file is a finding, not an error. So is
+    /// a file in a directory that cannot be read.
     pub fn read<P: AsRef<Path>>(inputs: &[P]) -> Result<Self, InputError> {
         let files = all_files(inputs)?;
-        let texts: Vec<_> = files.par_iter().map(|file| SourceText::read_documents(file)).collect::<Result<_, _>>()?;
+        let texts: Vec<_> = files.par_iter().map(|file| SourceText::read_documents(file)).collect();
         let mut resources = Self::default();
-        for (source, documents) in texts {
-            resources.add_documents(&Arc::new(source), documents);
+        for (file, read) in files.iter().zip(texts) {
+            match read {
+                Ok((source, documents)) => resources.add_documents(&Arc::new(source), documents),
+                Err(error) if inputs.iter().any(|input| input.as_ref() == file) => return Err(error),
+                Err(error) => resources.findings.push(Finding::unreadable(error)),
+            }
         }
         resources.find_twins();
         Ok(resources)
@@ -394,10 +413,26 @@ fn bytes(file: &Path) -> Result<Vec<u8>, InputError> {
     let bytes = if file == Path::new("-") {
         let mut bytes = Vec::new();
         std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
+    } else if is_named_pipe(file) {
+        let message =
+            "is a named pipe, and nobody may ever write to it: write its content to standard input, and give `-`";
+        return Err(InputError { file: file.to_owned(), message: message.to_owned() });
     } else {
         std::fs::read(file)
     };
     bytes.map_err(|error| InputError { file: file.to_owned(), message: error.to_string() })
+}
+
+/// Whether the file is a pipe in a folder. A pipe of the shell, as in `<(command)`, is in none, and has a writer.
+#[cfg(unix)]
+fn is_named_pipe(file: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt as _;
+    std::fs::metadata(file).is_ok_and(|found| found.file_type().is_fifo()) && file.canonicalize().is_ok()
+}
+
+#[cfg(not(unix))]
+fn is_named_pipe(_: &Path) -> bool {
+    false
 }
 
 fn not_text(error: &FromUtf8Error) -> String {
@@ -475,8 +510,8 @@ fn files(input: &Path) -> Result<Vec<PathBuf>, InputError> {
 }
 
 /// The files with resources in a folder and in the folders inside it, sorted by name. Hidden files and folders are left
-/// out, and so are links back to a folder that contains them. A link to nothing is an error if it has the name of a
-/// file with resources; otherwise it is left out too.
+/// out, and so are links back to a folder that contains them, and links to nothing, unless they have the name of a file
+/// with resources. What cannot be read is listed, so that reading it says why.
 fn in_folder(folder: &Path) -> Result<Vec<PathBuf>, walkdir::Error> {
     let is_hidden =
         |entry: &walkdir::DirEntry| entry.depth() > 0 && entry.file_name().as_encoded_bytes().starts_with(b".");
@@ -489,14 +524,14 @@ fn in_folder(folder: &Path) -> Result<Vec<PathBuf>, walkdir::Error> {
         walkdir::WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter().filter_entry(|e| !is_hidden(e))
     {
         match entry {
-            Ok(entry) if is_resource(entry.path()) && entry.path().is_file() => files.push(entry.into_path()),
+            Ok(entry) if is_resource(entry.path()) && !entry.path().is_dir() => files.push(entry.into_path()),
             Ok(_) => {}
-            Err(error) => {
-                let is_link_to_nothing = error.path().is_some_and(|path| path.is_symlink() && !is_resource(path));
-                if error.loop_ancestor().is_none() && !is_link_to_nothing {
-                    return Err(error);
-                }
-            }
+            Err(error) if error.loop_ancestor().is_some() => {}
+            Err(error) => match error.path() {
+                Some(path) if path.is_symlink() && !is_resource(path) => {}
+                Some(path) if error.depth() > 0 => files.push(path.to_owned()),
+                _ => return Err(error),
+            },
         }
     }
     Ok(files)

@@ -3,6 +3,7 @@
 //! `mesh-authz test` runs a test file through the engine. The end-to-end tests run the same file with real requests in
 //! Envoy. Therefore a test file can say about a request only what a client and a bootstrap can bring about.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
@@ -201,9 +202,10 @@ impl TestFile {
             Ok(documents) => documents,
             Err(error) => return Err(TestFileError::Invalid(vec![load::not_yaml(&source, &error)])),
         };
-        let node = if documents.len() == 1 { documents.pop() } else { None };
-        let Some(node) = node else {
-            return Err(InputError { file: file.to_owned(), message: "a test file is one document".to_owned() }.into());
+        let count = documents.len();
+        let Some(node) = documents.pop().filter(|_| count == 1) else {
+            let message = format!("a test file is one document, and this file has {count}");
+            return Err(InputError { file: file.to_owned(), message }.into());
         };
         let mut diagnostics = Diagnostics::new();
         let fields = fields(&node, &mut diagnostics);
@@ -215,6 +217,10 @@ impl TestFile {
         };
         let folder = file.parent().unwrap_or(Path::new(""));
         let paths: Vec<_> = policies.iter().map(|path| folder.join(path)).collect();
+        if file == Path::new("-") && paths.iter().any(|path| path == file) {
+            let message = "the test file and its policies cannot both be `-`, standard input".to_owned();
+            return Err(InputError { file: file.to_owned(), message }.into());
+        }
         let mut resources = Resources::read(&paths)?;
         if resources.has_errors() {
             findings.append(&mut resources.findings);
@@ -224,7 +230,10 @@ impl TestFile {
         envoy.path_normalization = path_normalization.or(envoy.path_normalization);
         let set = PolicySet { resources, workload, mesh, envoy };
         if let Some((resource, what)) = set.missing_labels() {
-            let message = format!("policy {} has {what}: give `workload.labels`", resource.policy.name);
+            let message = format!(
+                "policy {} has {what}: give `workload.labels`",
+                resource.policy.name
+            );
             return Err(InputError { file: file.to_owned(), message }.into());
         }
         Ok(Self { source, set, tests })
@@ -281,7 +290,7 @@ fn fields(node: &Node, d: &mut Diagnostics) -> Option<Fields> {
     let gateway = object.read("gateway", d, |node, d| config::gateway(node, &namespace, d)).flatten();
     let (mesh, path_normalization) = object.read("mesh", d, mesh).unwrap_or_default();
     let workload = Workload::new(namespace, labels, gateway, mesh.root_namespace.clone(), d);
-    let tests = object.read("tests", d, |node, d| list(node, d, test)).unwrap_or_default();
+    let tests = object.read("tests", d, tests).unwrap_or_default();
     object.finish(d);
     if tests.is_empty() {
         d.error("has no tests");
@@ -306,6 +315,20 @@ fn mesh(node: &Node, d: &mut Diagnostics) -> (Mesh, Option<PathNormalization>) {
     let paths = object.read("pathNormalization", d, |node, d| one_of(node, &PathNormalization::NAMES, d)).flatten();
     object.finish(d);
     (mesh, paths)
+}
+
+/// Reads the tests. Each has a name of its own, so that a report says which one failed.
+fn tests(node: &Node, d: &mut Diagnostics) -> Vec<Option<Test>> {
+    let mut seen = HashSet::new();
+    list(node, d, |node, d| {
+        let test = test(node, d);
+        if let Some(name) = node.get("name").and_then(Node::as_str).filter(|name| !seen.insert(name.to_owned())) {
+            d.field("name", |d| {
+                d.error_with_hint(format!("another test is called `{name}` too"), "give each test a name of its own");
+            });
+        }
+        test
+    })
 }
 
 fn test(node: &Node, d: &mut Diagnostics) -> Option<Test> {

@@ -85,7 +85,7 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
         && !is_about_tokens_or_tls
         && findings.iter().all(|finding| finding.code == Some(lint::SKIPPED_RESOURCE))
     {
-        return Err(Failure::unusable("there is no AuthorizationPolicy in the input"));
+        return Err(Failure::Unusable(super::no_policy(&resources)));
     }
     let report = Report::new(&resources, &findings);
     match arguments.format {
@@ -118,9 +118,9 @@ struct Report<'f> {
     warnings: usize,
     findings: Vec<JsonFinding<'f>>,
     skipped: Vec<String>,
-    /// Those that no finding mentions.
+    /// Those that no finding mentions, in one line.
     #[serde(skip)]
-    silently_skipped: Vec<String>,
+    silently_skipped: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -200,7 +200,7 @@ impl<'f> Report<'f> {
             warnings: count(Severity::Warning),
             findings: findings.iter().map(json).collect(),
             skipped: skipped().map(ToString::to_string).collect(),
-            silently_skipped: silent.map(ToString::to_string).collect(),
+            silently_skipped: super::skipped(silent),
         }
     }
 
@@ -208,11 +208,15 @@ impl<'f> Report<'f> {
         for finding in findings {
             snippet::finding(finding, out);
         }
-        for skipped in &self.silently_skipped {
-            let _infallible = writeln!(out, "skipped {}", snippet::printable(skipped));
-        }
         let Self { policies, errors, warnings, .. } = self;
+        if let Some(skipped) = &self.silently_skipped {
+            let _infallible = writeln!(out, "{}", snippet::printable(skipped));
+        }
         let _infallible = writeln!(out, "valid policies: {policies}, errors: {errors}, warnings: {warnings}");
+        let codes = super::counted(findings.iter().filter_map(|finding| finding.code));
+        if !codes.is_empty() {
+            let _infallible = writeln!(out, "findings by code: {codes}");
+        }
         if let Some(code) = findings.iter().find_map(|finding| finding.code) {
             let _infallible = writeln!(out, "what a code means: mesh-authz check --explain {code}");
         }

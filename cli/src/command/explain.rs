@@ -64,6 +64,7 @@ enum Format {
 pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
     let mesh = arguments.setting.mesh();
     let workload = arguments.setting.workload.workload(&mesh)?;
+    arguments.request.no_second_standard_input(&arguments.files)?;
     let resources = super::valid_resources(&arguments.files, lint::is_skipped)?;
     let mut envoy = Known::of(&resources);
     envoy.path_normalization = arguments.paths.get().or(envoy.path_normalization);

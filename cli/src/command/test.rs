@@ -1,6 +1,6 @@
 //! `mesh-authz test`: runs test files with the engine that enforces policies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -110,7 +110,7 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
     let with_coverage = arguments.coverage || arguments.require_coverage;
     let progress = progress(files.len());
     let run = |file: &PathBuf| {
-        let outcome = FileResult::of(file, with_coverage);
+        let outcome = FileResult::of(file, arguments.files.contains(file), with_coverage);
         progress.inc(1);
         outcome
     };
@@ -136,7 +136,7 @@ fn files(arguments: &[PathBuf]) -> Result<Vec<PathBuf>, InputError> {
             files.extend(found);
             continue;
         }
-        let before = files.len();
+        let (before, count) = (files.len(), found.len());
         for file in found {
             // A file that is not YAML may be meant as a test file: take it, so that its error is reported.
             if load::documents(&file).map_or(true, |all| all.iter().any(TestFile::is_one)) {
@@ -144,10 +144,13 @@ fn files(arguments: &[PathBuf]) -> Result<Vec<PathBuf>, InputError> {
             }
         }
         if files.len() == before {
-            let message = "the folder has no test file in it: a document with `policies` and `tests`".to_owned();
+            let message =
+                format!("the folder has no test file, a document with `policies` and `tests`, among its {count} files");
             return Err(InputError { file: argument.clone(), message });
         }
     }
+    let mut seen = HashSet::new();
+    files.retain(|file| seen.insert(file.canonicalize().unwrap_or(file.clone())));
     Ok(files)
 }
 
@@ -166,10 +169,11 @@ fn progress(files: usize) -> ProgressBar {
 }
 
 impl FileResult {
-    fn of(path: &Path, with_coverage: bool) -> Result<Self, InputError> {
+    /// Runs the tests of a file. Fails if a file that the arguments name cannot be read.
+    fn of(path: &Path, is_named: bool, with_coverage: bool) -> Result<Self, InputError> {
         let result = match TestFile::read(path) {
             Ok(file) => Ok(Run::of(&file, with_coverage)),
-            Err(TestFileError::Input(error)) if error.file == path => return Err(error),
+            Err(TestFileError::Input(error)) if is_named && error.file == path => return Err(error),
             Err(error) => Err(error),
         };
         Ok(Self { file: path.display().to_string(), result })
@@ -180,8 +184,9 @@ impl Run {
     fn of(file: &TestFile, with_coverage: bool) -> Self {
         let engine = file.set.engine();
         let elsewhere = file.set.scopes().filter(|(_, scope)| *scope != Scope::Applies);
+        let elsewhere: Vec<_> = elsewhere.map(|(resource, scope)| (&resource.policy.name, scope)).collect();
         Self {
-            notes: elsewhere.map(|(resource, scope)| format!("policy {}: {scope}", resource.policy.name)).collect(),
+            notes: super::not_applying("policy", &elsewhere),
             tests: file.tests.par_iter().map(|test| tested(file, &engine, test)).collect(),
             rules: if with_coverage { coverage(file, &engine) } else { Vec::new() },
         }

@@ -10,6 +10,8 @@ use std::sync::{Arc, OnceLock};
 use mesh_authz::diagnostic::Diagnostic;
 use mesh_authz::document::{Node, Position, Span};
 
+use super::InputError;
+
 /// A text, and the file that it was read from.
 #[derive(Debug)]
 pub struct SourceText {
@@ -101,6 +103,20 @@ impl Finding {
             severity: Severity::Error,
             code: None,
             diagnostic,
+            related: Vec::new(),
+        }
+    }
+
+    /// The error that a file cannot be read.
+    #[must_use]
+    pub fn unreadable(error: InputError) -> Self {
+        let InputError { file, message } = error;
+        Self {
+            source: Arc::new(SourceText::new(file, String::new())),
+            span: None,
+            severity: Severity::Error,
+            code: None,
+            diagnostic: Diagnostic { message: format!("cannot be read: {message}"), ..Diagnostic::default() },
             related: Vec::new(),
         }
     }

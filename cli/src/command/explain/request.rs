@@ -78,6 +78,17 @@ pub struct RequestOptions {
 }
 
 impl RequestOptions {
+    /// Fails if both the policies and the request are on standard input, which can be read only once.
+    pub fn no_second_standard_input(&self, files: &[PathBuf]) -> Result<(), Failure> {
+        let is_standard_input = |file: &PathBuf| file == Path::new("-");
+        if files.iter().any(is_standard_input) && self.request.as_ref().is_some_and(is_standard_input) {
+            let message =
+                "the policies and the request cannot both be `-`, standard input: write one of them to a file";
+            return Err(Failure::unusable(message));
+        }
+        Ok(())
+    }
+
     /// Reads the request from the file and from the other options. Headers and claims of the options are added to those
     /// of the file; every other option replaces the file's field.
     pub fn read(&self) -> Result<RequestFields, Failure> {
@@ -137,8 +148,10 @@ fn from_file(file: &Path) -> Result<Fields, Failure> {
     let source = Arc::new(SourceText::read(file)?);
     let mut documents =
         yaml::documents(&source.text).map_err(|error| Failure::unusable(load::not_yaml(&source, &error)))?;
-    let node = if documents.len() == 1 { documents.pop() } else { None };
-    let node = node.ok_or_else(|| Failure::Unusable(format!("{}: a request is one document", file.display())))?;
+    let count = documents.len();
+    let node = documents.pop().filter(|_| count == 1).ok_or_else(|| {
+        Failure::Unusable(format!("{}: a request is one document, and this file has {count}", file.display()))
+    })?;
     let mut diagnostics = Diagnostics::new();
     RequestFields::read(&node, &mut diagnostics);
     let findings: Vec<_> = load::findings(&source, &node, diagnostics).map(|finding| finding.to_string()).collect();

@@ -9,7 +9,7 @@ use mesh_authz::policy::scope::{Scope, Workload, scope_of};
 
 use super::shared::{Format, applying, warn};
 use crate::command::options::{NoneAppliesOption, Setting, WarningOptions};
-use crate::command::{Failure, note};
+use crate::command::{Failure, not_applying, note};
 use crate::lint::{self, LintContext, PathNormalization, Plaintexts};
 use crate::load::finding::Finding;
 use crate::load::request_authentication::{Keys, host_and_port};
@@ -159,10 +159,10 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
     format.print(&bootstrap)
 }
 
-/// The `RequestAuthentications` that apply to the workload. Prints a note on standard error for each of
-/// the others, with the reason.
+/// The `RequestAuthentications` that apply to the workload. Prints notes on standard error about the others, with the
+/// reason.
 fn authentications<'r>(resources: &'r Resources, workload: &Workload) -> Result<Vec<&'r Authentication>, Failure> {
-    let mut applying = Vec::new();
+    let (mut applying, mut elsewhere) = (Vec::new(), Vec::new());
     for found in &resources.request_authentications {
         let (name, target) = (&found.authentication.name, &found.authentication.target);
         if let Some(what) = workload.missing_labels(target) {
@@ -170,8 +170,11 @@ fn authentications<'r>(resources: &'r Resources, workload: &Workload) -> Result<
         }
         match scope_of(&name.namespace, target, workload) {
             Scope::Applies => applying.push(found),
-            scope => note(&format!("RequestAuthentication {name}: {scope}")),
+            scope => elsewhere.push((name, scope)),
         }
+    }
+    for line in not_applying("RequestAuthentication", &elsewhere) {
+        note(&line);
     }
     Ok(applying)
 }

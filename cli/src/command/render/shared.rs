@@ -5,19 +5,18 @@ use mesh_authz::policy::AuthorizationPolicy;
 use mesh_authz::policy::scope::{Scope, Workload, scope};
 
 use crate::command::options::{NoneAppliesOption, WarningOptions};
-use crate::command::{Failure, complain, json, note};
+use crate::command::{Failure, complain, json, not_applying, note};
 use crate::load::finding::Finding;
 use crate::load::{LoadedPolicy, Resources};
 use crate::render::yaml;
 
-/// The policies that apply to the workload. Prints a note on standard error for each other policy, with the
-/// reason.
+/// The policies that apply to the workload. Prints notes on standard error about the others, with the reason.
 pub fn applying<'r>(
     resources: &'r Resources,
     workload: &Workload,
     none_applies: NoneAppliesOption,
 ) -> Result<Vec<&'r LoadedPolicy>, Failure> {
-    let mut applying = Vec::new();
+    let (mut applying, mut elsewhere) = (Vec::new(), Vec::new());
     for resource in &resources.policies {
         let policy = &resource.policy;
         if let Some(what) = workload.missing_labels(&policy.target) {
@@ -25,14 +24,17 @@ pub fn applying<'r>(
         }
         match scope(policy, workload) {
             Scope::Applies => applying.push(resource),
-            scope => note(&format!("policy {}: {scope}", policy.name)),
+            scope => elsewhere.push((&policy.name, scope)),
         }
+    }
+    for line in not_applying("policy", &elsewhere) {
+        note(&line);
     }
     require_one_that_may_apply(resources, workload, none_applies)?;
     Ok(applying)
 }
 
-/// Prints a note on standard error for each policy that does not apply to the workload, with the reason. If the labels
+/// Prints notes on standard error about the policies that do not apply to the workload, with the reason. If the labels
 /// of the workload are unknown, only fails if no policy can apply.
 pub fn say_scopes(resources: &Resources, workload: &Workload, none_applies: NoneAppliesOption) -> Result<(), Failure> {
     match workload.labels {
