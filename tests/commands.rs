@@ -238,6 +238,53 @@ fn many_of_a_kind_are_a_count() {
 }
 
 #[test]
+fn a_workload_without_labels_is_known_to_have_none() {
+    let text = [
+        policy("selects", "{ action: DENY, selector: { matchLabels: { a: b } }, rules: [{}] }"),
+        policy("all", "{ rules: [{}] }"),
+    ];
+    let text = text.concat();
+    for command in [
+        &["explain", "-"][..],
+        &["render", "envoy-rbac", "-"],
+        &["render", "envoy", "-", "--namespace=default", "--plaintext"],
+    ] {
+        let (_, notes, status) = run_with_notes(command, &text);
+        assert_eq!(status, Some(2), "{command:?}");
+        assert!(notes.contains("--label, or --no-labels if it has none"), "{command:?}: {notes}");
+        let (out, notes, status) = run_with_notes(&[command, &["--no-labels"]].concat(), &text);
+        assert_eq!(status, Some(0), "{command:?}: {notes}");
+        assert!([out, notes].concat().contains("names labels that this workload does not carry"), "{command:?}");
+    }
+    let (out, _) = run(&["render", "envoy", "-", "--namespace=default", "--plaintext", "--no-labels"], &text, &[]);
+    assert!(out.contains("    LABELS: {}\n"), "{out}");
+    for command in ["plugin-config", "ecds"] {
+        let (out, notes, status) = run_with_notes(
+            &["render", command, "-", "--namespace=default", "--no-labels", "--format=json"]
+                [..5 + usize::from(command == "ecds")],
+            &text,
+        );
+        assert_eq!(status, Some(0), "{notes}");
+        assert!(out.contains("\"labels\": {}"), "{out}");
+    }
+    let (out, status) = run(&["explain", "-", "--no-labels"], &text, &[]);
+    assert!(out.starts_with("ALLOW") && status == Some(0), "{out}");
+    let (_, notes, status) = run_with_notes(&["explain", "-", "--no-labels", "--label=a=b"], &text);
+    assert!(notes.contains("cannot be used with") && status == Some(2), "{notes}");
+
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("policies.yaml"), &text).unwrap();
+    for (workload, expected) in [("{ labels: {} }", Some(0)), ("{}", Some(2))] {
+        let tests = format!(
+            "policies: [policies.yaml]\nworkload: {workload}\ntests: [{{ name: a, request: {{}}, expect: ALLOW }}]\n"
+        );
+        std::fs::write(folder.path().join("tests.yaml"), tests).unwrap();
+        let (out, status) = run(&["test", folder.path().join("tests.yaml").to_str().unwrap()], "", &[]);
+        assert_eq!(status, expected, "{out}");
+    }
+}
+
+#[test]
 fn output_that_cannot_be_written_is_a_failure() {
     let text = policy("a", "{}");
     for command in [

@@ -107,7 +107,7 @@ impl fmt::Display for Failure {
             Self::NeedsLabels { kind, name, what } => {
                 write!(
                     f,
-                    "{kind} {name} has {what}: give the workload's labels with --label"
+                    "{kind} {name} has {what}: give the workload's labels with --label, or --no-labels if it has none"
                 )
             }
             Self::Invalid(findings) => {

@@ -231,7 +231,7 @@ impl TestFile {
         let set = PolicySet { resources, workload, mesh, envoy };
         if let Some((resource, what)) = set.missing_labels() {
             let message = format!(
-                "policy {} has {what}: give `workload.labels`",
+                "policy {} has {what}: give `workload.labels`, or `labels: {{}}` if the workload has none",
                 resource.policy.name
             );
             return Err(InputError { file: file.to_owned(), message }.into());

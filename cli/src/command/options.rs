@@ -24,6 +24,10 @@ pub struct WorkloadOptions {
     /// Label of the workload (repeatable).
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = key_value)]
     pub labels: Vec<(String, String)>,
+
+    /// The workload has no labels. Without this option and without --label, its labels are unknown.
+    #[arg(long, conflicts_with = "labels")]
+    pub no_labels: bool,
 }
 
 /// Whether policies of which none applies are meant.
@@ -185,12 +189,12 @@ impl WorkloadOptions {
         self.namespace.clone().unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())
     }
 
-    /// The labels. `None` if none are given: then they are unknown. That is not the same as a workload without labels.
+    /// The labels. `None` if neither `--label` nor `--no-labels` is given: then they are unknown.
     pub fn labels(&self) -> Result<Option<Labels>, Failure> {
         let mut seen = HashSet::new();
         match self.labels.iter().find(|(key, _)| !seen.insert(key)) {
             Some((key, _)) => Err(Failure::Unusable(format!("the label {key} is given twice"))),
-            None if self.labels.is_empty() => Ok(None),
+            None if self.labels.is_empty() && !self.no_labels => Ok(None),
             None => Ok(Some(self.labels.clone().into())),
         }
     }
