@@ -88,6 +88,7 @@ fn what_only_looks_like_a_document_is_said() {
         ("a: [b?c]\n", 1, "Kubernetes takes a `?` between brackets for an indicator"),
         ("a: .nan\n", 1, "Kubernetes has no such number"),
         ("~: a\n", 1, "a key must be a string, and not null"),
+        ("a: b\nc: [\"d]\ne: f\n", 2, "the quote that begins here has no end"),
     ] {
         let error = documents(text).unwrap_err();
         assert!(error.message.contains(expected) && error.position.line == line, "{text:?}: {error}");
@@ -107,6 +108,9 @@ fn positions_are_those_of_the_file() {
     assert_eq!(line_of("{\"a\": 1}\n\n{\"b\": {\"c\": \"\\ud83d\\ude00\"}}\n", &[]), (3, 1, 3, 29));
     assert_eq!(line_of("{\"a\": 1}\n\n{\"b\":\n {\"c\": 2}}\n", &["b", "c"]), (4, 8, 4, 9));
     assert_eq!(line_of("a: \"\u{2028}x\"\nb: c\n", &["b"]), (2, 4, 2, 5));
+    assert_eq!(line_of("a: [é:, 'x [y:]', z w:]\nb: [it's:]\nc: {d: [u:], e: f}\n", &["c", "e"]), (3, 17, 3, 18));
+    let error = documents("a: [é:, x:]\nb:\n- 'é [y:]\n").unwrap_err();
+    assert_eq!((error.position.line, error.position.column), (3, 3));
 }
 
 #[test]
@@ -155,6 +159,9 @@ fn long_texts_are_read_once() {
         |count: usize, end: &str| (0..count).map(|number| format!("k{number}: 1{end}")).collect::<Vec<_>>().concat();
     let map = keys(60_000, "\n");
     assert_eq!(documents(&map).unwrap().len(), 1);
+    let colons: String = (0..5_000).map(|number| format!("- [w{number}:, x y {number}:, \"[z:]\"]\n")).collect();
+    let read = documents(&colons).unwrap();
+    assert_eq!(serde_json::to_value(&read[0]).unwrap()[4_999], serde_json::json!(["w4999:", "x y 4999:", "[z:]"]));
     let merged = keys(1_000, ", ");
     assert_eq!(documents(&format!("a: &a {{ {merged} }}\nb: {{ {} }}\n", "<<: *a, ".repeat(300))).unwrap().len(), 1);
 }

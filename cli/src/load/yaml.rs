@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | this file | divides a file into documents; reads JSON |
 //! | `events` | what libyaml finds in a document |
+//! | `quoted` | quotes for scalars that libyaml does not read |
 //! | `scalar` | what a scalar means: YAML 1.1, where an unquoted `on` or `no` is a boolean |
 //! | `tree` | makes a tree of the events; expands aliases and merge keys |
 //!
@@ -11,6 +12,7 @@
 //! object after another, until something is not.
 
 mod events;
+mod quoted;
 mod scalar;
 mod tree;
 

@@ -48,6 +48,22 @@ var byHand = []string{
 	"a: |\n\tx\n", "a: 'x''y'\n", "a: b: c\n", "a: b\n c: d\n", "  a: b\nc: d\n", "a\nb: c\n", "a: @b\n", "a: `b`\n", "a: %b\n", "a: b #c\n", "a: b#c\n",
 	"a: \"\\x41\\u00e9\"\n", "a: \"\\q\"\n", "a: \x00\n", "a: \u007f\n", "a: [\n  b\n  c\n]\n", "a: [b,,c]\n", "a: [,]\n", "a: {b, c}\n", "",
 	"# nothing\n", "---\n---\n", "null\n", "~\n", "- a\n- b\n", "text\n", "a:\n- b\n", "a:\n  - b\n - c\n",
+	"a: [x:, 'p [q:] r', \"s [t:] u\", v w:] # [y:]\nb: |\n  [z:]\n", "a: [''b:]\n", "a: ['b'c:]\n", "a: {x:, b: c:, - d:}\n", "a: [x:, -\ty:]\n", "a: [x:, b\n  c:]\n",
+	"a: !!binary YR==\n", "a: !!binary YWJ=\n", "a: !!binary YQ=\n", "a: !!binary YQ\n", "a: !!binary YQ==YQ==\n", "a: !!binary |\n  YQ=\n  =\n",
+	"a: !!binary 'Y Q=='\n", "a: !!binary ''\n", "a: !!binary 'YWJj-_=='\n", "a: 'x\n", "a: [\"x]\nb: 1\n", "paths: [ # c\n  '/a'\n  , '/b' # d\n]\n",
+	"paths: [\n  /a,\n\n  # c\n\n  /b,\n  ]\n", "paths:\n- [\n/a\n]\n", "m: {\n  a: b, # c\n  # d\n  c: [d,\n e]\n}\n", "a: [b, # c\nd]\n", "- {a: b,\n   c: d}\n- e\n", "a: {b: 'c\n  d', e: \"f\\\n  g\"}\n",
+	"a: 'b\n\n\n  c'\n", "a: [\t'b',\t'c'\t]\n", "a:\t[b]\n", "a: b\t# c\n", "a: >\tb\n", "a: |\t\n  b\n",
+	"a: [::]\n", "a: [fe80::1/64]\n", "a: ['::1', ::ffff:10.0.0.1]\n", "a:\n- ::1\n", "a: ::1\n", "a: {b: ::1}\n",
+	"\t\na: b\n", "a: b\n\t\n", "a: b\n \t\nc: d\n", "a:\n\tb: c\n", "a:\n  b: c\n\td: e\n", "---\ttext\n",
+	"--- # c\na: b\n", "--- {a: b}\n", "--- |\n  a\n", "---a: b\n", "%TAG ! tag:x,2000:\n---\na: !b c\n", "# c\n%YAML 1.1\n---\na: b\n",
+	"{\"a\":1}{\"b\":2}\n", "{\"a\":1}\n\n\n{\"b\":2}\n", "{\"a\":1},\n{\"b\":2}\n", "[{\"a\":1},{\"b\":2}]\n",
+	"{\"\\ud83d\\ude00\":1}\n", "{\"a\":\"x\\\\ud83d\"}\n", "---#\n---#x\na: b\n", "---#x\n---\na: b\n", "a: b\n---\n---\n\ufeffc: d\n",
+	"\ufeff---\na: b\n", "a: !!null\n", "a: !!null ~\n", "a: !!null null\n", "a: !!null 'null'\n", "!!null a: b\n",
+	"!!int 5: b\n", "!!str 5: b\n", "a: !!int '0x10'\n", "a: !!float '1e3'\n", "a: !!bool 'on'\n", "a: !!set {b}\n",
+	"a: !!omap [b: c]\n", "a: !!seq [b]\n", "a: !!map {b: c}\n", "a: !!timestamp 2001-01-01\n", ".inf: a\n", "-.inf: a\n",
+	"1e3: a\n", "0b11: a\n", "-0: a\n", "2001-01-01: a\n", "=: a\n", "<<: a\n",
+	"a: b\u0085c: d\n", "a: 'b\u0085c'\n", "a: \"b\u2028  c\"\n", "a: b\u2029c\n", "a: |\n  b\u0085  c\n", "- a\u2028- b\n",
+	"a: b #\u0085c: d\n",
 }
 
 // What is put into the files.

@@ -1,8 +1,13 @@
 //! What a scalar means: YAML 1.1, as Kubernetes reads it.
 
 use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
+use base64::alphabet;
+use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
 use mesh_authz::document::Value;
+
+/// Kubernetes ignores the last bits, which are for no byte.
+const BASE64: GeneralPurpose =
+    GeneralPurpose::new(&alphabet::STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
 
 /// The meaning of a scalar.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,7 +31,7 @@ pub fn resolve(text: String, is_plain: bool, tag: Option<&str>) -> Result<Scalar
     let unlike = |text: &str| format!("`{text}` is not what its tag `!!{short}` says");
     match short {
         "binary" => {
-            let bytes = BASE64_STANDARD.decode(text.replace(['\n', '\r'], "")).map_err(|_| unlike(&text))?;
+            let bytes = BASE64.decode(text.replace(['\n', '\r'], "")).map_err(|_| unlike(&text))?;
             Ok(Scalar::Text(String::from_utf8_lossy(&bytes).into_owned()))
         }
         "null" if text.is_empty() => Ok(Scalar::Null),

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use mesh_authz::document::{Node, Place, Position, Span, Value};
 
 use super::events::{Event, Events, Located, NotYaml, Style};
+use super::quoted::Quoted;
 use super::scalar::{self, Scalar};
 use super::{Lines, YamlError};
 
@@ -18,51 +19,33 @@ const BYTES_OF_A_VALUE: usize = 64;
 
 /// The document in a text. `None` if it is empty.
 pub fn document(text: &str, lines: &Lines<'_>) -> Result<Option<Node>, YamlError> {
-    let mut quoted = Quoted { text: text.to_owned(), added: Vec::new() };
-    for count in 0.. {
+    let mut quoted = Quoted::new(text);
+    loop {
         let mut builder = Builder::new(&quoted, lines);
-        match builder.build() {
-            Ok(()) => return Ok(builder.root.filter(|node| node.value != Value::Null)),
-            Err(Mistake::Scanner(error)) => {
-                let is_bounded = count < MOST_QUOTED && quoted.text.len().saturating_mul(count) < MOST_READ_AGAIN;
-                quoted = quoted.quote(&error).filter(|_| is_bounded).ok_or_else(|| builder.not_yaml(error))?;
+        let built = builder.build();
+        let Builder { quoted_ends, root, .. } = &mut builder;
+        match built {
+            Ok(()) => {
+                let wrong = quoted.wrong_guesses(quoted_ends, usize::MAX);
+                if wrong.is_empty() {
+                    return Ok(root.take().filter(|node| node.value != Value::Null));
+                }
+                quoted = quoted.without(&wrong);
             }
-            Err(Mistake::Meaning(error)) => return Err(error),
+            Err(Mistake::Scanner(error)) => {
+                let before = if quoted.takes_no_colon(&error).is_some() { error.at } else { usize::MAX };
+                let wrong = quoted.wrong_guesses(quoted_ends, before);
+                let next = if wrong.is_empty() { quoted.with(&error) } else { Some(quoted.without(&wrong)) };
+                quoted = next.ok_or_else(|| builder.not_yaml(error))?;
+            }
+            Err(Mistake::Meaning(error)) => {
+                let wrong = quoted.wrong_guesses(quoted_ends, usize::MAX);
+                if wrong.is_empty() {
+                    return Err(error);
+                }
+                quoted = quoted.without(&wrong);
+            }
         }
-    }
-    Ok(None)
-}
-
-/// So many texts can be quoted in one document. For each of them, the document is read again, up to so many bytes in all.
-const MOST_QUOTED: usize = 64;
-const MOST_READ_AGAIN: usize = 8 << 20;
-
-/// A text in which some scalars got quotes.
-struct Quoted {
-    text: String,
-    /// The bytes that were added, in order, each counted from 0.
-    added: Vec<usize>,
-}
-
-impl Quoted {
-    /// Between brackets, as in `[a:]`, Kubernetes reads `a:` as text, and libyaml reads nothing. In quotes, both read text.
-    fn quote(&self, error: &NotYaml) -> Option<Self> {
-        let end = error.at.checked_add(1)?;
-        let (before, scalar, behind) =
-            (self.text.get(..error.within)?, self.text.get(error.within..end)?, self.text.get(end..)?);
-        if !error.message.ends_with("found unexpected ':'")
-            || !behind.starts_with([',', ']', '}'])
-            || scalar.contains('?')
-        {
-            return None;
-        }
-        let quotes = scalar.match_indices('\'').map(|(at, _)| error.within.saturating_add(at));
-        let new: Vec<_> = std::iter::once(error.within).chain(quotes).chain(std::iter::once(end)).collect();
-        let moved = self.added.iter().map(|at| at.saturating_add(new.partition_point(|new| new <= at)));
-        let mut added: Vec<_> =
-            new.iter().enumerate().map(|(count, at)| at.saturating_add(count)).chain(moved).collect();
-        added.sort_unstable();
-        Some(Self { text: format!("{before}'{}'{behind}", scalar.replace('\'', "''")), added })
     }
 }
 
@@ -188,7 +171,9 @@ enum Found {
 }
 
 struct Builder<'t> {
-    quoted: &'t Quoted,
+    quoted: &'t Quoted<'t>,
+    /// The ends of the scalars in single quotes, in the order of the text.
+    quoted_ends: Vec<usize>,
     lines: &'t Lines<'t>,
     open: Vec<Open>,
     /// The start of the list or map that was completed last, and the place where that was seen.
@@ -200,12 +185,21 @@ struct Builder<'t> {
 }
 
 impl<'t> Builder<'t> {
-    fn new(quoted: &'t Quoted, lines: &'t Lines<'t>) -> Self {
-        Self { quoted, lines, open: Vec::new(), ended: None, anchors: HashMap::new(), size: 0, root: None }
+    fn new(quoted: &'t Quoted<'t>, lines: &'t Lines<'t>) -> Self {
+        Self {
+            quoted,
+            quoted_ends: Vec::new(),
+            lines,
+            open: Vec::new(),
+            ended: None,
+            anchors: HashMap::new(),
+            size: 0,
+            root: None,
+        }
     }
 
     fn build(&mut self) -> Result<(), Mistake> {
-        let mut events = Events::of(&self.quoted.text);
+        let mut events = Events::of(self.quoted.text());
         let mut is_begun = false;
         loop {
             let Located { event, start, end } = events.next().map_err(Mistake::Scanner)?;
@@ -221,9 +215,13 @@ impl<'t> Builder<'t> {
                 Event::DocumentStart => is_begun = true,
                 Event::Alias(name) => self.alias(&name, place)?,
                 Event::Scalar { text, style, anchor, tag } => {
-                    if style == Style::DoubleQuoted && self.quoted.text.get(start..end).is_some_and(has_escaped_slash) {
+                    if style == Style::DoubleQuoted && self.quoted.text().get(start..end).is_some_and(has_escaped_slash)
+                    {
                         let error = self.error(place, "in YAML, Kubernetes does not know the escape `\\/`");
                         return Err(YamlError { hint: Some("write `/`"), ..error }.into());
+                    }
+                    if style == Style::Other {
+                        self.quoted_ends.push(end);
                     }
                     self.scalar(text, style == Style::Plain, anchor, tag.as_deref(), place)?;
                 }
@@ -239,8 +237,7 @@ impl<'t> Builder<'t> {
     }
 
     fn position(&self, at: usize) -> Position {
-        let added = self.quoted.added.partition_point(|added| *added < at);
-        self.lines.position(at.saturating_sub(added))
+        self.lines.position(self.quoted.original(at))
     }
 
     fn span(&self, place: Range) -> Span {
@@ -255,7 +252,14 @@ impl<'t> Builder<'t> {
     /// fit into. That is the outermost one that begins further to the right than the text, whether it is complete or
     /// not. If there is none, it is the innermost one that contains the text. The mistake is often at its start.
     fn not_yaml(&self, error: NotYaml) -> YamlError {
-        let NotYaml { message, at, .. } = error;
+        let NotYaml { message, at, within } = error;
+        if message == "while scanning a quoted scalar, found unexpected end of stream" {
+            return YamlError {
+                message: "the quote that begins here has no end".to_owned(),
+                hint: Some("close it; two single quotes, or `\\\"` in double quotes, are a quote in the text"),
+                ..YamlError::at(self.position(within))
+            };
+        }
         let position = self.position(at);
         let start = |open: &Open| self.position(open.start);
         let ended = self.ended.map(|(start, seen)| (self.position(start), seen));
@@ -314,7 +318,7 @@ impl<'t> Builder<'t> {
 
     /// Whether white space ends the tag of the scalar here.
     fn has_space_behind_tag(&self, place: Range) -> bool {
-        let properties = self.quoted.text.get(place.start..).unwrap_or_default();
+        let properties = self.quoted.text().get(place.start..).unwrap_or_default();
         let tag = properties.find('!').and_then(|tag| properties.get(tag..)).unwrap_or_default();
         // A tag in angle brackets can have a comma in it.
         let end = match tag.strip_prefix("!<").and_then(|_| tag.find('>')) {
