@@ -30,6 +30,8 @@ use crate::diagnostic::{Path, Segment};
 pub struct AuthorizationPolicy {
     /// `metadata.namespace` and `metadata.name`.
     pub name: PolicyName,
+    /// The label `istio.io/rev`: the revision of the control plane that the policy is for. `None`: it is for all.
+    pub revision: Option<String>,
     /// The annotation `istio.io/dry-run`. Such a policy is evaluated and reported, but it never decides.
     pub dry_run: bool,
     /// What happens to a request that the policy matches.

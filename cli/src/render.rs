@@ -21,6 +21,8 @@ pub struct WorkloadSettings {
     pub labels: Option<Labels>,
     /// Set if the workload is a gateway or a waypoint.
     pub gateway: Option<Gateway>,
+    /// The revision of the control plane.
+    pub revision: Option<String>,
 }
 
 impl From<&Workload> for WorkloadSettings {
@@ -29,6 +31,7 @@ impl From<&Workload> for WorkloadSettings {
             namespace: Some(workload.namespace.clone()),
             labels: workload.labels.clone(),
             gateway: workload.gateway.clone(),
+            revision: workload.revision.clone(),
         }
     }
 }
@@ -98,6 +101,7 @@ pub fn plugin_config_of<'n>(
         entries.push(("workload", map(described)));
     }
     entries.extend(workload.gateway.as_ref().map(|given| ("gateway", gateway(given))));
+    entries.extend(workload.revision.as_ref().map(|given| ("revision", text(given))));
     entries.extend([
         ("trustDomain", text(&mesh.trust_domain)),
         ("trustDomainAliases", Value::List(aliases).into()),

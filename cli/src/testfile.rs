@@ -289,7 +289,8 @@ fn fields(node: &Node, d: &mut Diagnostics) -> Option<Fields> {
     let namespace = namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
     let gateway = object.read("gateway", d, |node, d| config::gateway(node, &namespace, d)).flatten();
     let (mesh, path_normalization) = object.read("mesh", d, mesh).unwrap_or_default();
-    let workload = Workload::new(namespace, labels, gateway, mesh.root_namespace.clone(), d);
+    let revision = object.string("revision", d);
+    let workload = Workload { revision, ..Workload::new(namespace, labels, gateway, mesh.root_namespace.clone(), d) };
     let tests = object.read("tests", d, tests).unwrap_or_default();
     object.finish(d);
     if tests.is_empty() {

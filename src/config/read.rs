@@ -100,7 +100,8 @@ fn plugin_config(
     let labels = labels.or_else(|| node_labels(node, d));
     let gateway = object.read("gateway", d, |node, d| gateway(node, &namespace, d)).flatten();
     let root_namespace = root_namespace.unwrap_or_else(|| DEFAULT_ROOT_NAMESPACE.to_owned());
-    let workload = Workload::new(namespace, labels, gateway, root_namespace, d);
+    let revision = object.read("revision", d, name).flatten();
+    let workload = Workload { revision, ..Workload::new(namespace, labels, gateway, root_namespace, d) };
     let domain = object.read("trustDomain", d, trust_domain).flatten();
     let aliases = object.read("trustDomainAliases", d, |node, d| list(node, d, trust_domain));
     let source_ip_from = [("filter-state", SourceIpFrom::FilterState), ("remote-address", SourceIpFrom::RemoteAddress)];

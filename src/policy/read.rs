@@ -65,6 +65,7 @@ fn resource(node: &Node, diagnostics: &mut Diagnostics) -> Option<AuthorizationP
 
     let metadata = metadata?;
     draft.dry_run = metadata.dry_run;
+    draft.revision = metadata.revision;
     let policy = validate::policy(metadata.name?, draft, diagnostics);
     if diagnostics.count() == errors_before { Some(policy) } else { None }
 }
@@ -84,6 +85,7 @@ fn spec(node: &Node, diagnostics: &mut Diagnostics) -> Option<Draft> {
     let mut object = Object::open(node, diagnostics)?;
     let draft = Draft {
         dry_run: None,
+        revision: None,
         selector: object.read("selector", diagnostics, selector),
         target_ref: object.read("targetRef", diagnostics, |node, diagnostics| {
             target_reference(node, diagnostics).into_iter().collect()

@@ -11,6 +11,9 @@ use crate::document::{Node, Object, list, string, string_map};
 /// The annotation that makes a policy a dry run.
 pub const DRY_RUN: &str = "istio.io/dry-run";
 
+/// The label that says for which revision of the control plane a resource is.
+pub const REVISION: &str = "istio.io/rev";
+
 /// The accepted values of `apiVersion`: the versions of Istio's group `security.istio.io`.
 const API_VERSIONS: [&str; 2] = ["security.istio.io/v1", "security.istio.io/v1beta1"];
 /// The other fields of Kubernetes' `ObjectMeta`. Their values are ignored.
@@ -90,6 +93,8 @@ pub struct Metadata {
     pub name: Option<PolicyName>,
     /// The value of the annotation [`DRY_RUN`], as written.
     pub dry_run: Option<String>,
+    /// The value of the label [`REVISION`].
+    pub revision: Option<String>,
 }
 
 /// Reads the parts of `metadata` that matter here. The rest is the cluster's bookkeeping.
@@ -114,20 +119,23 @@ pub fn metadata(node: &Node, diagnostics: &mut Diagnostics) -> Option<Metadata> 
         let node = object.get(name).filter(|node| !node.is_null())?;
         Some(diagnostics.field(name, |diagnostics| string_map(node, diagnostics)))
     };
-    string_map_of("labels");
+    let value = |map: Option<Vec<(String, String)>>, wanted: &str| {
+        map?.into_iter().find(|(key, _)| key == wanted).map(|(_, value)| value)
+    };
+    let revision = value(string_map_of("labels"), REVISION);
     let annotations = string_map_of("annotations");
     for (key, _) in annotations.iter().flatten().filter(|(key, _)| RESERVED_ANNOTATIONS.contains(&key.as_str())) {
         diagnostics.field("annotations", |diagnostics| {
             diagnostics.field(key, |diagnostics| diagnostics.error("is reserved for Istio itself"));
         });
     }
-    let dry_run = annotations.and_then(|all| all.into_iter().find(|(key, _)| key == DRY_RUN));
+    let dry_run = value(annotations, DRY_RUN);
     for bookkeeping in BOOKKEEPING {
         object.ignore(bookkeeping);
     }
     object.finish(diagnostics);
     let name = name.zip(namespace).map(|(name, namespace)| PolicyName { namespace, name });
-    Some(Metadata { name, dry_run: dry_run.map(|(_, value)| value) })
+    Some(Metadata { name, dry_run, revision })
 }
 
 /// Reads `spec.selector`: the labels that a workload must carry.

@@ -30,6 +30,8 @@ pub struct Workload {
     pub gateway: Option<Gateway>,
     /// The root namespace of the mesh: its policies are for every workload.
     pub root_namespace: String,
+    /// The revision of the control plane that configures the workload. `None`: policies of all revisions are for it.
+    pub revision: Option<String>,
 }
 
 /// A gateway or a waypoint: a workload that target references can name.
@@ -55,7 +57,8 @@ pub struct ServiceName {
 }
 
 impl Workload {
-    /// A workload. If `gateway` is `None`, the labels decide: they may name a gateway.
+    /// A workload that policies of all revisions are for. If `gateway` is `None`, the labels decide: they may name a
+    /// gateway.
     ///
     /// Reports an error if the labels and `gateway` contradict each other. Otherwise the policies for one of the two
     /// would be silently lost.
@@ -87,7 +90,7 @@ impl Workload {
             );
         }
         let gateway = gateway.or_else(|| labelled.map(|name| Gateway { name: name.to_owned(), ..Gateway::default() }));
-        Self { namespace, labels, gateway, root_namespace }
+        Self { namespace, labels, gateway, root_namespace, revision: None }
     }
 
     /// The part of this target that needs the labels of the workload, if these labels are unknown.
@@ -128,6 +131,8 @@ impl fmt::Display for NeedsLabels {
 pub enum Scope {
     /// The policy applies.
     Applies,
+    /// The policy is for the control plane of another revision.
+    OtherRevision,
     /// The namespace of the policy is neither the workload's nor the root namespace.
     OtherNamespace,
     /// The workload lacks a label of the policy's selector.
@@ -144,6 +149,7 @@ impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Applies => "applies",
+            Self::OtherRevision => "does not apply: its label istio.io/rev names another revision",
             Self::OtherNamespace => "does not apply: it is for another namespace",
             Self::OtherLabels => "does not apply: its selector names labels that this workload does not carry",
             Self::OnlyForGateways => "does not apply: its target reference is for a gateway or waypoint",
@@ -156,13 +162,16 @@ impl fmt::Display for Scope {
 /// Whether the policy applies to the workload, and if not, why.
 #[must_use]
 pub fn scope(policy: &AuthorizationPolicy, workload: &Workload) -> Scope {
-    scope_of(&policy.name.namespace, &policy.target, workload)
+    scope_of(policy.reach(), workload)
 }
 
-/// Whether a resource with this namespace and this target applies to the workload, and if not, why.
+/// Whether a resource that is for these workloads applies to the workload, and if not, why.
 #[must_use]
-pub fn scope_of(namespace: &str, target: &Target, workload: &Workload) -> Scope {
+pub fn scope_of(Reach { namespace, target, revision }: Reach<'_>, workload: &Workload) -> Scope {
     match (target, &workload.gateway) {
+        _ if revision.is_some_and(|revision| workload.revision.as_deref().is_some_and(|own| own != revision)) => {
+            Scope::OtherRevision
+        }
         (Target::References(_), None) => Scope::OnlyForGateways,
         (Target::References(references), Some(gateway)) => {
             let names = |reference| targets(reference, namespace, gateway, workload);
@@ -185,13 +194,15 @@ pub struct Reach<'r> {
     pub namespace: &'r str,
     /// The workloads in that namespace or, if that is the root namespace, in all namespaces.
     pub target: &'r Target,
+    /// The revision of the control plane that these workloads have. `None`: any.
+    pub revision: Option<&'r str>,
 }
 
 impl AuthorizationPolicy {
     /// The workloads that the policy is for.
     #[must_use]
     pub fn reach(&self) -> Reach<'_> {
-        Reach { namespace: &self.name.namespace, target: &self.target }
+        Reach { namespace: &self.name.namespace, target: &self.target, revision: self.revision.as_deref() }
     }
 }
 
@@ -199,6 +210,9 @@ impl AuthorizationPolicy {
 #[must_use]
 pub fn covers(wider: Reach<'_>, narrower: Reach<'_>, root_namespace: &str) -> bool {
     let same_namespace = wider.namespace == narrower.namespace;
+    if wider.revision.is_some() && wider.revision != narrower.revision {
+        return false;
+    }
     match (wider.target, narrower.target) {
         // A waypoint obeys only policies with a target reference.
         (Target::References(wider), Target::References(references)) => {
@@ -215,6 +229,9 @@ pub fn covers(wider: Reach<'_>, narrower: Reach<'_>, root_namespace: &str) -> bo
 /// Whether a workload can exist that both resources apply to.
 #[must_use]
 pub fn may_meet(one: Reach<'_>, other: Reach<'_>, root_namespace: &str) -> bool {
+    if one.revision.zip(other.revision).is_some_and(|(one, other)| one != other) {
+        return false;
+    }
     // A waypoint also serves services of namespaces other than its own.
     if matches!((one.target, other.target), (Target::References(_), Target::References(_))) {
         return true;

@@ -17,6 +17,7 @@ use crate::diagnostic::Diagnostics;
 pub(crate) struct Draft {
     /// The value of the annotation [`DRY_RUN`].
     pub dry_run: Option<String>,
+    pub revision: Option<String>,
     /// `spec.selector.matchLabels`.
     pub selector: Option<Labels>,
     /// `spec.targetRef`. Empty if the reference was invalid.
@@ -40,7 +41,7 @@ pub(crate) struct Provider {
 
 /// Checks that the fields of a draft fit together. Reports every mistake. The result is only valid if there was none.
 pub(crate) fn policy(name: PolicyName, draft: Draft, diagnostics: &mut Diagnostics) -> AuthorizationPolicy {
-    let Draft { dry_run, selector, target_ref, target_refs, action, provider, rules } = draft;
+    let Draft { dry_run, revision, selector, target_ref, target_refs, action, provider, rules } = draft;
     let dry_run = dry_run.is_some_and(|value| self::dry_run(&value, action, diagnostics));
     let rules = rules.unwrap_or_default();
     let (target, provider) = diagnostics.field("spec", |diagnostics| {
@@ -61,7 +62,7 @@ pub(crate) fn policy(name: PolicyName, draft: Draft, diagnostics: &mut Diagnosti
         });
         (target, provider)
     });
-    AuthorizationPolicy { name, dry_run, action, target, rules, provider }
+    AuthorizationPolicy { name, revision, dry_run, action, target, rules, provider }
 }
 
 /// Reads the annotation [`DRY_RUN`]. It takes the values that Go's `ParseBool` takes, on the actions that have a dry

@@ -229,6 +229,7 @@ fn shadows(set: &PolicySet) -> Result<Vec<Value>> {
         labels: Some(vec![("app".to_owned(), "httpbin".to_owned())].into()),
         gateway: None,
         root_namespace: ROOT_NAMESPACE.to_owned(),
+        revision: None,
     };
     let decides = |policy: &&AuthorizationPolicy| {
         scope(policy, &workload) == Scope::Applies

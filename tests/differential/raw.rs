@@ -170,8 +170,25 @@ const NAMES: [&str; 24] = [
     "forwarded",
     "x-envoy-expected-rq-timeout-ms",
 ];
-const VALUES: [&str; 14] =
-    ["a", "a", "b", "b", "c", "a,b", "a, b", " a", "a ", "\ta", "", "a; b", "trailers", "x-role"];
+const VALUES: [&str; 17] = [
+    "http://a.example/b",
+    "http://u@a.example/b",
+    "b#c",
+    "a",
+    "a",
+    "b",
+    "b",
+    "c",
+    "a,b",
+    "a, b",
+    " a",
+    "a ",
+    "\ta",
+    "",
+    "a; b",
+    "trailers",
+    "x-role",
+];
 const POLICY_VALUES: [&str; 12] = ["a", "b", "a,b", "a,b,a", "a; b", "*", "a*", "*b", "a,*", "*,a", "trailers", "b, a"];
 const FORWARDED: [&str; 13] = [
     "1.1.1.1",
@@ -484,8 +501,7 @@ fn rule(rng: &mut Rng) -> Value {
         let (key, values): (_, &[&'static str]) = match rng.u8(..8) {
             0 | 1 => (format!("request.auth.claims[{}]", pick(rng, &CLAIMS)), &CLAIM_VALUES[..3]),
             2 => ("request.headers[x-forwarded-for]".to_owned(), &FORWARDED[..5]),
-            3 | 4 => (format!("request.headers[{}]", pick(rng, &JOINED)), &POLICY_VALUES),
-            _ => match pick(rng, &NAMES) {
+            other => match if other < 5 { pick(rng, &JOINED) } else { pick(rng, &NAMES) } {
                 // Envoy makes random ones, which can begin or end with any digit.
                 name @ "x-request-id" => (format!("request.headers[{name}]"), &["*", "a,b"]),
                 name => (format!("request.headers[{name}]"), &POLICY_VALUES),
@@ -508,6 +524,7 @@ fn policy_set(resources: &[Value]) -> Result<PolicySet> {
         labels: Some(Vec::new().into()),
         gateway: None,
         root_namespace: "istio-system".to_owned(),
+        revision: None,
     };
     Ok(PolicySet { resources, workload, mesh: Mesh::default(), envoy: Known::default() })
 }

@@ -201,7 +201,7 @@ fn resources(policies: &[Value]) -> Vec<LoadedPolicy> {
 
 fn planned<'r>(resources: &'r [LoadedPolicy], gateways: &[(String, String)]) -> Plan<'r> {
     let waypoint = waypoint();
-    plan(resources, &Topology { root_namespace: ROOT, gateways, waypoint: Some(&waypoint) })
+    plan(resources, &Topology { root_namespace: ROOT, gateways, waypoint: Some(&waypoint), revision: None })
 }
 
 fn gateways() -> Vec<(String, String)> {
@@ -210,7 +210,7 @@ fn gateways() -> Vec<(String, String)> {
 
 fn rendered(plan: &Plan<'_>, kind: ExtensionKind, combining: Combining) -> Vec<Value> {
     let image = Image { url: "oci://registry.example/m:1".to_owned(), sha256: None, pull_secret: None };
-    plan.instances.iter().map(|instance| extension(kind, instance, &image, &options(combining))).collect()
+    plan.instances.iter().map(|instance| extension(kind, instance, &image, &options(combining), None)).collect()
 }
 
 /// The engine of a filter that is loaded on this proxy with the configuration of this resource.
@@ -322,7 +322,7 @@ fn a_policy_for_a_service_needs_to_know_the_waypoint() {
     let mut policy = crate::policies::named("p", json!({ "rules": [{}] }));
     policy["spec"]["targetRefs"] = json!([reference("Service", "s")]);
     let resources = resources(&[policy.clone()]);
-    let plan = plan(&resources, &Topology { root_namespace: ROOT, gateways: &[], waypoint: None });
+    let plan = plan(&resources, &Topology { root_namespace: ROOT, gateways: &[], waypoint: None, revision: None });
     let said: Vec<_> = plan.refused.iter().map(ToString::to_string).collect();
     assert_eq!(
         said,

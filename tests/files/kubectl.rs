@@ -159,7 +159,8 @@ fn long_texts_are_read_once() {
         |count: usize, end: &str| (0..count).map(|number| format!("k{number}: 1{end}")).collect::<Vec<_>>().concat();
     let map = keys(60_000, "\n");
     assert_eq!(documents(&map).unwrap().len(), 1);
-    let colons: String = (0..5_000).map(|number| format!("- [w{number}:, x y {number}:, \"[z:]\"]\n")).collect();
+    let colon = |number: usize| format!("- [w{number}:, x y {number}:, \"[z:]\"]\n");
+    let colons = (0..5_000).map(colon).collect::<Vec<_>>().concat();
     let read = documents(&colons).unwrap();
     assert_eq!(serde_json::to_value(&read[0]).unwrap()[4_999], serde_json::json!(["w4999:", "x y 4999:", "[z:]"]));
     let merged = keys(1_000, ", ");

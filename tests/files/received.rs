@@ -27,6 +27,7 @@ fn set(text: &str) -> PolicySet {
         labels: Some(labels),
         gateway: None,
         root_namespace: "istio-system".to_owned(),
+        revision: None,
     };
     let envoy = Known::of(&resources);
     PolicySet { resources, workload, mesh: Mesh::default(), envoy }
@@ -268,6 +269,21 @@ fn headers_that_end_at_envoy_are_not_there() {
     }
     assert_eq!(present("x-a", "{ protocol: http1, headers: { connection: 'close, X-A', x-a: b } }"), one(false));
     assert_eq!(http1("x-envoy-original-path"), [(true, ISTIO.to_owned()), (false, RENDERED.to_owned())]);
+    for (referer, is_there) in [
+        ("http://a.example/b?c", true),
+        ("/b:c", true),
+        ("b", true),
+        ("b c", false),
+        ("b:c", false),
+        ("b#c", false),
+        ("http://u@a.example/", false),
+        ("http:///b", false),
+        ("http://a.example/b#c", false),
+        ("about:blank", false),
+    ] {
+        let request = format!("{{ protocol: http1, headers: {{ referer: '{referer}' }} }}");
+        assert_eq!(present("referer", &request), one(is_there), "{referer}");
+    }
     for name in ["x-request-id", "x-forwarded-proto"] {
         assert_eq!(present(name, "{}"), one(true), "{name}");
     }

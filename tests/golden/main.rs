@@ -34,6 +34,7 @@ fn httpbin() -> Workload {
         labels: Some(vec![label("app", "httpbin"), label("version", "v1")].into()),
         gateway: None,
         root_namespace: "istio-config".to_owned(),
+        revision: None,
     }
 }
 

@@ -61,6 +61,8 @@ fn the_workload() {
     assert_eq!(config.workload.labels, Some(labels(&[("app", "a"), ("b", "")])));
     assert_eq!(with(r#""workload":{"labels":{}}"#).workload.labels, Some(Labels::default()), "known to have none");
     assert_eq!(with(r#""workload":{}"#).workload.labels, None);
+    assert_eq!(with(r#""revision":"canary""#).workload.revision.as_deref(), Some("canary"));
+    assert_eq!(with(r#""workload":{}"#).workload.revision, None, "policies of all revisions apply");
 }
 
 #[test]

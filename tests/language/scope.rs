@@ -1,6 +1,6 @@
 //! Which policies apply to a workload, and why the others do not.
 
-use mesh_authz::policy::scope::{Gateway, Scope, ServiceName, Workload, scope};
+use mesh_authz::policy::scope::{Gateway, Scope, ServiceName, Workload, covers, may_meet, scope};
 use mesh_authz::policy::{AuthorizationPolicy, Labels};
 
 use crate::support::{named, policies};
@@ -19,6 +19,7 @@ fn workload() -> Workload {
         labels: Some(labels(&[("app", "cart"), ("version", "v1")])),
         gateway: None,
         root_namespace: "istio-system".to_owned(),
+        revision: None,
     }
 }
 
@@ -93,6 +94,30 @@ fn a_selector_is_a_subset_of_the_labels() {
         assert_eq!(scope(&elsewhere, &workload()), Scope::OtherNamespace);
     }
     assert_eq!(scope(&policy("shop", "{ selector: {} }"), &workload()), Scope::Applies);
+}
+
+#[test]
+fn a_policy_of_a_revision_is_for_workloads_of_its_control_plane() {
+    let labelled = |rev: &str| {
+        let metadata = format!("{{ name: p, namespace: shop, labels: {{ istio.io/rev: '{rev}' }} }}");
+        policies(&format!(
+            "{{ apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {metadata}, spec: {{}} }}"
+        ))
+        .remove(0)
+    };
+    let of = |revision: &str| Workload { revision: Some(revision.to_owned()), ..workload() };
+    let (canary, stable) = (labelled("canary"), labelled("stable"));
+    assert_eq!(scope(&canary, &of("canary")), Scope::Applies);
+    assert_eq!(scope(&stable, &of("canary")), Scope::OtherRevision);
+    assert_eq!(scope(&labelled("Canary"), &of("canary")), Scope::OtherRevision);
+    assert_eq!(scope(&policy("shop", "{}"), &of("canary")), Scope::Applies, "it is for all revisions");
+    // A control plane without a revision reads all.
+    assert_eq!([scope(&canary, &workload()), scope(&stable, &workload())], [Scope::Applies; 2]);
+    let elsewhere = Workload { namespace: "other".to_owned(), ..of("canary") };
+    assert_eq!(scope(&canary, &elsewhere), Scope::OtherNamespace);
+    assert!(!may_meet(canary.reach(), stable.reach(), "istio-system"));
+    assert!(!covers(canary.reach(), policy("shop", "{}").reach(), "istio-system"));
+    assert!(covers(policy("shop", "{}").reach(), canary.reach(), "istio-system"));
 }
 
 #[test]

@@ -90,6 +90,7 @@ fn engines(text: &str, context: &LintContext) -> Vec<Engine> {
                 labels: Some(labels),
                 gateway: None,
                 root_namespace: context.mesh.root_namespace.clone(),
+                revision: None,
             };
             let policies = resources.policies.iter().map(|resource| &resource.policy);
             let applying = policies.filter(|policy| scope(policy, &workload) == Scope::Applies);

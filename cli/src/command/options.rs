@@ -6,12 +6,13 @@ use clap::builder::PossibleValuesParser;
 use mesh_authz::config::{self, COMBINING, DEFAULT_ROOT_NAMESPACE, DEFAULT_TRUST_DOMAIN, Mesh};
 use mesh_authz::diagnostic::Diagnostics;
 use mesh_authz::document::{Node, Value};
-use mesh_authz::policy::scope::Workload;
+use mesh_authz::policy::scope::{Gateway, Workload};
 use mesh_authz::policy::{DEFAULT_NAMESPACE, Labels};
 
 use super::Failure;
 use crate::lint::{self, Lint, PathNormalization};
 use crate::load::finding::{Finding, Severity};
+use crate::render::WorkloadSettings;
 
 /// The workload that policies protect.
 #[derive(Clone, Debug, clap::Args)]
@@ -28,6 +29,27 @@ pub struct WorkloadOptions {
     /// The workload has no labels. Without this option and without --label, its labels are unknown.
     #[arg(long, conflicts_with = "labels")]
     pub no_labels: bool,
+
+    /// The workload is a gateway: an instance of the Gateway with this name.
+    #[arg(long, value_name = "NAME")]
+    gateway: Option<String>,
+
+    /// The workload is a waypoint: an instance of the Gateway with this name.
+    #[arg(long, value_name = "NAME", conflicts_with = "gateway")]
+    waypoint: Option<String>,
+
+    /// Service behind the waypoint that requests are for: NAMESPACE/NAME, or NAME in the namespace of the workload.
+    #[arg(long, value_name = "SERVICE", requires = "waypoint")]
+    service: Option<String>,
+
+    /// Like --service, for a `ServiceEntry`.
+    #[arg(long, value_name = "SERVICE", requires = "waypoint", conflicts_with = "service")]
+    service_entry: Option<String>,
+
+    /// Revision of the control plane. Policies with the label `istio.io/rev` are for one revision only. If it is not
+    /// given, policies of all revisions apply.
+    #[arg(long)]
+    pub revision: Option<String>,
 }
 
 /// Whether policies of which none applies are meant.
@@ -199,14 +221,45 @@ impl WorkloadOptions {
         }
     }
 
+    /// The gateway or waypoint, if one is given.
+    pub fn gateway(&self) -> Result<Option<Gateway>, Failure> {
+        let Some(name) = self.gateway.as_ref().or(self.waypoint.as_ref()) else { return Ok(None) };
+        let text = |text: &String| Node::from(Value::String(text.clone()));
+        let list = |names: &Option<String>| Node::from(Value::List(names.iter().map(text).collect()));
+        let fields = [
+            ("name", text(name)),
+            ("waypoint", Value::Bool(self.waypoint.is_some()).into()),
+            ("services", list(&self.service)),
+            ("serviceEntries", list(&self.service_entry)),
+        ];
+        let node = Value::Map(fields.map(|(name, node)| (name.to_owned(), node)).into()).into();
+        let mut diagnostics = Diagnostics::new();
+        let gateway = config::gateway(&node, &self.namespace(), &mut diagnostics);
+        match diagnostics.into_found().first() {
+            Some(error) => Err(Failure::Unusable(format!("the gateway: {error}"))),
+            None => Ok(gateway),
+        }
+    }
+
     pub fn workload(&self, mesh: &Mesh) -> Result<Workload, Failure> {
         let mut diagnostics = Diagnostics::new();
+        let (labels, gateway) = (self.labels()?, self.gateway()?);
         let root_namespace = mesh.root_namespace.clone();
-        let workload = Workload::new(self.namespace(), self.labels()?, None, root_namespace, &mut diagnostics);
+        let workload = Workload::new(self.namespace(), labels, gateway, root_namespace, &mut diagnostics);
         match diagnostics.into_found().first() {
             Some(error) => Err(Failure::unusable(error)),
-            None => Ok(workload),
+            None => Ok(Workload { revision: self.revision.clone(), ..workload }),
         }
+    }
+
+    /// What a plugin configuration says about the workload: what is given.
+    pub fn settings(&self) -> Result<WorkloadSettings, Failure> {
+        Ok(WorkloadSettings {
+            namespace: self.namespace.clone(),
+            labels: self.labels()?,
+            gateway: self.gateway()?,
+            revision: self.revision.clone(),
+        })
     }
 }
 

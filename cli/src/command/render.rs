@@ -20,7 +20,7 @@ use crate::load::finding::Finding;
 use crate::load::{Other, Resources};
 use crate::render::kubernetes::ExtensionKind;
 use crate::render::rbac::{self, Traffic};
-use crate::render::{self, Reaction, WorkloadSettings};
+use crate::render::{self, Reaction};
 
 /// The subcommands of `mesh-authz render`, one for each kind of output.
 #[derive(Debug, clap::Subcommand)]
@@ -145,7 +145,7 @@ fn plugin_config(resources: &Resources, arguments: &PluginConfig) -> Result<Stri
         plaintext: Plaintexts::Accepted,
     };
     warn(warnings_of(resources, &context), &arguments.warnings)?;
-    let described = WorkloadSettings { namespace: workload.namespace.clone(), labels, gateway: None };
+    let described = workload.settings()?;
     let reaction = Reaction { allow_none_applies: none_applies.allow_none_applies, ..Reaction::default() };
     Format::Json.print(&render::plugin_config(resources, &described, &mesh, reaction))
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use mesh_authz::diagnostic::Path;
 use mesh_authz::document::{Node, Value};
+use mesh_authz::policy::resource::REVISION;
 use mesh_authz::policy::scope::{Reach, covers, may_meet};
 use mesh_authz::policy::{AuthorizationPolicy, DEFAULT_NAMESPACE, Labels, Target};
 
@@ -81,6 +82,10 @@ pub(super) fn is_strict(input: &Input<'_>, policy: &AuthorizationPolicy) -> bool
             let labels = labels(&other.node, &selector_path());
             PeerAuthentication {
                 namespace: namespace(&other.node),
+                revision: other
+                    .node
+                    .get("metadata")
+                    .and_then(|metadata| metadata.get("labels")?.get(REVISION)?.as_str()),
                 target: if labels.is_empty() { Target::Everything } else { Target::Labels(labels) },
                 // A setting for a single port may accept plaintext on that port.
                 is_strict: other.node.at(&mode).and_then(Node::as_str) == Some("STRICT")
@@ -102,11 +107,12 @@ pub(super) fn is_strict(input: &Input<'_>, policy: &AuthorizationPolicy) -> bool
 struct PeerAuthentication<'r> {
     namespace: &'r str,
     target: Target,
+    revision: Option<&'r str>,
     is_strict: bool,
 }
 
 impl PeerAuthentication<'_> {
     fn reach(&self) -> Reach<'_> {
-        Reach { namespace: self.namespace, target: &self.target }
+        Reach { namespace: self.namespace, target: &self.target, revision: self.revision }
     }
 }

@@ -20,6 +20,8 @@ pub use self::uri::{KeysUri, host_and_port};
 pub struct RequestAuthentication {
     /// `metadata.namespace` and `metadata.name`.
     pub name: PolicyName,
+    /// The label `istio.io/rev`: the revision of the control plane that it is for. `None`: it is for all.
+    pub revision: Option<String>,
     /// `spec.selector`, `spec.targetRef` and `spec.targetRefs`: the workloads that it is for.
     pub target: Target,
     /// `spec.jwtRules`.
@@ -30,7 +32,7 @@ impl RequestAuthentication {
     /// The workloads that it is for, with its namespace.
     #[must_use]
     pub fn reach(&self) -> Reach<'_> {
-        Reach { namespace: &self.name.namespace, target: &self.target }
+        Reach { namespace: &self.name.namespace, target: &self.target, revision: self.revision.as_deref() }
     }
 }
 

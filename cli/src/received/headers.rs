@@ -127,12 +127,29 @@ pub fn seen(sent: &[(String, String)], protocol: Protocol, settings: &Settings) 
             || nominated.contains(name) && name != "te"
             || name == "te" && value != "trailers"
             || name == "x-forwarded-client-cert"
+            || name == "referer" && !is_referer(value)
     };
     seen.retain(|(name, value)| !is_removed(name, value));
     if protocol == Protocol::Http2 {
         join_cookies(&mut seen);
     }
     Ok(seen)
+}
+
+/// Whether Envoy takes the value for a URL without fragment and user information.
+fn is_referer(value: &str) -> bool {
+    let is_letters = |scheme: &str| !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphabetic());
+    if let Some((_, rest)) = value.split_once("://").filter(|(scheme, _)| is_letters(scheme)) {
+        let authority = rest.split(['/', '?']).next().unwrap_or_default();
+        let port = authority.rsplit_once(':').filter(|(_, port)| !port.contains(']')).map(|(_, port)| port);
+        return !authority.is_empty()
+            && !authority.contains('@')
+            && port.is_none_or(|port| port.parse::<u16>().is_ok())
+            && rest.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+    }
+    let first = value.split('/').next().unwrap_or_default();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:@/?".contains(&byte);
+    !first.contains(':') && value.bytes().all(is_plain)
 }
 
 fn join_cookies(headers: &mut Headers) {

@@ -34,10 +34,9 @@ pub fn split(claims: &mut Node, set: &PolicySet, notes: &mut Vec<String>) {
 
 /// The rules about tokens that apply to the workload, and the names of the resources that have them.
 fn rules(set: &PolicySet) -> impl Iterator<Item = (&PolicyName, &JwtRule)> {
-    let applies = |target, namespace: &str| scope_of(namespace, target, &set.workload) == Scope::Applies;
     let found = set.resources.request_authentications.iter().map(|found| &found.authentication);
     found
-        .filter(move |found| applies(&found.target, &found.name.namespace))
+        .filter(move |found| scope_of(found.reach(), &set.workload) == Scope::Applies)
         .flat_map(|found| found.rules.iter().map(|rule| (&found.name, rule)))
 }
 

@@ -104,7 +104,11 @@ pub fn bootstrap(
     let filters = list(&mut bootstrap, &format!("{MANAGER}/http_filters"))?;
     let is_ours = |filter: &Value| filter.get("name").is_some_and(|name| name == FILTER);
     let position = filters.iter().position(is_ours).ok_or_else(|| TemplateError(format!("http_filters/{FILTER}")))?;
-    let described = WorkloadSettings { gateway: workload.gateway.clone(), ..WorkloadSettings::default() };
+    let described = WorkloadSettings {
+        gateway: workload.gateway.clone(),
+        revision: workload.revision.clone(),
+        ..WorkloadSettings::default()
+    };
     let config =
         json!(plugin_config_of(policies.iter().map(|resource| &resource.node), &described, mesh, Reaction::default(),));
     if let Some(ours) = filters.get_mut(position) {

@@ -72,6 +72,8 @@ pub struct Topology<'m> {
     pub gateways: &'m [(String, String)],
     /// The waypoint to render for.
     pub waypoint: Option<&'m Waypoint>,
+    /// The revision of the control plane to render for. `None`: policies of all revisions are rendered.
+    pub revision: Option<&'m str>,
 }
 
 /// The namespace and the name of a waypoint.
@@ -136,6 +138,8 @@ pub struct Plan<'r> {
     pub idle: Vec<&'r LoadedPolicy>,
     /// Policies that are for every waypoint, but are rendered for one.
     pub for_one_waypoint: Vec<&'r LoadedPolicy>,
+    /// Policies for another revision of the control plane.
+    pub other_revision: Vec<&'r LoadedPolicy>,
     /// Policies that cannot be rendered.
     pub refused: Vec<Finding>,
 }
@@ -242,9 +246,13 @@ impl Topology<'_> {
 /// Plans the instances for these policies.
 #[must_use]
 pub fn plan<'r>(resources: &'r [LoadedPolicy], topology: &Topology<'_>) -> Plan<'r> {
-    let mut policies: Vec<&LoadedPolicy> = resources.iter().collect();
+    let is_own = |resource: &&LoadedPolicy| match (&resource.policy.revision, topology.revision) {
+        (Some(revision), Some(own)) => revision == own,
+        _ => true,
+    };
+    let (mut policies, other_revision): (Vec<_>, Vec<_>) = resources.iter().partition(is_own);
     policies.sort_by(|a, b| a.policy.name.cmp(&b.policy.name));
-    let mut plan = Plan::default();
+    let mut plan = Plan { other_revision, ..Plan::default() };
     let (targeted, selecting): (Vec<&LoadedPolicy>, Vec<_>) =
         policies.iter().partition(|resource| matches!(resource.policy.target, Target::References(_)));
 

@@ -5,6 +5,7 @@ use std::hash::Hasher as _;
 
 use fnv::FnvHasher;
 use mesh_authz::config::{Mesh, OnInvalid};
+use mesh_authz::policy::resource::REVISION;
 use serde_json::{Map, Value, json};
 
 use super::envoy::{self, TemplateError};
@@ -34,10 +35,20 @@ pub struct Image {
     pub pull_secret: Option<String>,
 }
 
-/// The resource that loads an instance.
+/// The resource that loads an instance, for the control plane of this revision.
 #[must_use]
-pub fn extension(kind: ExtensionKind, instance: &Instance<'_>, image: &Image, mesh: &Mesh) -> Value {
-    let workload = WorkloadSettings { gateway: instance.waypoint.clone(), ..WorkloadSettings::default() };
+pub fn extension(
+    kind: ExtensionKind,
+    instance: &Instance<'_>,
+    image: &Image,
+    mesh: &Mesh,
+    revision: Option<&str>,
+) -> Value {
+    let workload = WorkloadSettings {
+        gateway: instance.waypoint.clone(),
+        revision: revision.map(str::to_owned),
+        ..WorkloadSettings::default()
+    };
     // Istio gives the filter to Envoy by xDS.
     let reaction = Reaction { on_invalid: OnInvalid::Deny, allow_none_applies: instance.reaches_further };
     let policies = instance.policies.iter().map(|resource| &resource.node);
@@ -72,14 +83,15 @@ pub fn extension(kind: ExtensionKind, instance: &Instance<'_>, image: &Image, me
             "TrafficExtension"
         }
     };
-    resource("extensions.istio.io/v1alpha1", name, &instance.place, &spec)
+    resource("extensions.istio.io/v1alpha1", name, &instance.place, revision, &spec)
 }
 
-/// The resource that inserts the `set_filter_state` filter before all other filters.
+/// The resource that inserts the `set_filter_state` filter before all other filters, for the control plane of this
+/// revision.
 ///
 /// # Errors
 /// See [`envoy::set_filter_state`].
-pub fn envoy_filter(place: &Location) -> Result<Value, TemplateError> {
+pub fn envoy_filter(place: &Location, revision: Option<&str>) -> Result<Value, TemplateError> {
     let filter = envoy::set_filter_state()?;
     let manager = "envoy.filters.network.http_connection_manager";
     let patch = |context: &&str| {
@@ -96,7 +108,7 @@ pub fn envoy_filter(place: &Location) -> Result<Value, TemplateError> {
     // For Istio, the listeners of a waypoint are those of a sidecar.
     spec.insert("configPatches".to_owned(), ["SIDECAR_INBOUND", "GATEWAY"].iter().map(patch).collect());
     attach(&mut spec, place, |labels| ("workloadSelector", json!({ "labels": labels })));
-    Ok(resource("networking.istio.io/v1alpha3", "EnvoyFilter", place, &spec))
+    Ok(resource("networking.istio.io/v1alpha3", "EnvoyFilter", place, revision, &spec))
 }
 
 fn attach(spec: &mut Map<String, Value>, place: &Location, select: impl FnOnce(Value) -> (&'static str, Value)) {
@@ -120,8 +132,8 @@ fn attach(spec: &mut Map<String, Value>, place: &Location, select: impl FnOnce(V
     spec.insert(field.to_owned(), value);
 }
 
-fn resource(version: &str, kind: &str, place: &Location, spec: &Map<String, Value>) -> Value {
-    json!({
+fn resource(version: &str, kind: &str, place: &Location, revision: Option<&str>, spec: &Map<String, Value>) -> Value {
+    let mut resource = json!({
         "apiVersion": version,
         "kind": kind,
         "metadata": {
@@ -130,7 +142,19 @@ fn resource(version: &str, kind: &str, place: &Location, spec: &Map<String, Valu
             "labels": { "app.kubernetes.io/managed-by": "mesh-authz" },
         },
         "spec": spec,
-    })
+    });
+    if let Some(revision) = revision {
+        // The resources of two revisions are there at the same time.
+        let name = format!("{}-{revision}", name(&place.attachment));
+        if let Some(metadata) = resource.pointer_mut("/metadata").and_then(Value::as_object_mut) {
+            metadata.insert("name".to_owned(), json!(name));
+            metadata.insert(
+                "labels".to_owned(),
+                json!({ "app.kubernetes.io/managed-by": "mesh-authz", REVISION: revision }),
+            );
+        }
+    }
+    resource
 }
 
 /// A name that depends only on the place. It is readable, and differs from the name of every other place in the

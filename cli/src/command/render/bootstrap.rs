@@ -154,7 +154,7 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
         jwt_authn,
         clusters: clusters.unwrap_or_default(),
     };
-    let described = WorkloadSettings { gateway: None, ..WorkloadSettings::from(&scope) };
+    let described = WorkloadSettings { gateway: setting.workload.gateway()?, ..WorkloadSettings::from(&scope) };
     let bootstrap = envoy::bootstrap(&applying, &described, &mesh, &settings).map_err(Failure::unusable)?;
     format.print(&bootstrap)
 }
@@ -168,7 +168,7 @@ fn authentications<'r>(resources: &'r Resources, workload: &Workload) -> Result<
         if let Some(what) = workload.missing_labels(target) {
             return Err(Failure::NeedsLabels { kind: "RequestAuthentication", name: name.clone(), what });
         }
-        match scope_of(&name.namespace, target, workload) {
+        match scope_of(found.authentication.reach(), workload) {
             Scope::Applies => applying.push(found),
             scope => elsewhere.push((name, scope)),
         }

@@ -13,7 +13,7 @@ use crate::command::options::{NoneAppliesOption, Setting, WarningOptions};
 use crate::command::{Failure, note, replace};
 use crate::lint::{self, LintContext, PathNormalization, Plaintexts};
 use crate::load::Resources;
-use crate::render::{self, Reaction, WorkloadSettings, envoy};
+use crate::render::{self, Reaction, envoy};
 
 pub const EXAMPLE: &str = "Example: mesh-authz render ecds policies/ --namespace default --wasm dist/mesh_authz.wasm \
                            --output ecds/policies.json";
@@ -65,7 +65,7 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
     warn(found, warnings)?;
 
     let of_a_policy = labels_that_a_policy_selects(resources, &namespace, &mesh.root_namespace);
-    let described = WorkloadSettings { namespace: Some(namespace), labels, gateway: None };
+    let described = workload.settings()?;
     let reaction = Reaction { on_invalid: OnInvalid::Deny, allow_none_applies: none_applies.allow_none_applies };
     let config = render::plugin_config(resources, &described, &mesh, reaction);
     // The filter reports this hash in its own statistics once it has loaded the configuration. Envoy's `version_text`

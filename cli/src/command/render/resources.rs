@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use mesh_authz::diagnostic::Path;
 use mesh_authz::policy::Predicate;
-use mesh_authz::policy::scope::GATEWAY_NAME_LABEL;
+use mesh_authz::policy::resource::REVISION;
+use mesh_authz::policy::scope::{GATEWAY_NAME_LABEL, Scope};
 use serde_json::{Value, json};
 
 use super::shared::{Format, warn};
@@ -74,6 +75,10 @@ pub struct Arguments {
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = waypoint)]
     waypoint: Option<Waypoint>,
 
+    /// Revision of the control plane to render for. Policies with the label `istio.io/rev` are for one revision only.
+    #[arg(long, value_parser = namespace)]
+    revision: Option<String>,
+
     /// Leave out the `EnvoyFilters`. Then ipBlocks and source.ip count against every request, because the filter cannot
     /// read the peer's address. It also sees only the first URI of a certificate.
     #[arg(long)]
@@ -121,8 +126,13 @@ pub fn render(resources: &Resources, kind: ExtensionKind, arguments: &Arguments)
     let known = GATEWAY_LABELS.map(|(key, value)| (key.to_owned(), value.to_owned()));
     let gateways =
         if arguments.no_gateways { Vec::new() } else { [&known, arguments.gateway_labels.as_slice()].concat() };
-    let topology =
-        Topology { root_namespace: &mesh.root_namespace, gateways: &gateways, waypoint: arguments.waypoint.as_ref() };
+    let revision = arguments.revision.as_deref();
+    let topology = Topology {
+        root_namespace: &mesh.root_namespace,
+        gateways: &gateways,
+        waypoint: arguments.waypoint.as_ref(),
+        revision,
+    };
     let plan = instances::plan(&resources.policies, &topology);
     if !plan.refused.is_empty() {
         return Err(Failure::Invalid(plan.refused));
@@ -158,6 +168,18 @@ pub fn render(resources: &Resources, kind: ExtensionKind, arguments: &Arguments)
     };
     warnings.extend(plan.idle.iter().filter_map(of_idle));
     warnings.extend(plan.for_one_waypoint.iter().filter_map(of_one_waypoint));
+    let of_a_revision = |resource: &LoadedPolicy| {
+        let field = Path::of(["metadata", "labels", REVISION]);
+        let message = "is for the control plane of one revision, and this output is for all";
+        lint::left_out(resource, field, message, "give --revision, once for each revision")
+    };
+    if revision.is_none() {
+        let labelled = resources.policies.iter().filter(|resource| resource.policy.revision.is_some());
+        warnings.extend(labelled.filter_map(of_a_revision));
+    }
+    for resource in &plan.other_revision {
+        note(&format!("policy {}: {}", resource.policy.name, Scope::OtherRevision));
+    }
     warnings.extend(lint::unpinned_module("--url", url, sha256.is_some()));
     warn(warnings, &arguments.warnings)?;
     let selects = |instance: &Instance<'_>| instance.traffic == Direction::Inbound;
@@ -171,7 +193,7 @@ pub fn render(resources: &Resources, kind: ExtensionKind, arguments: &Arguments)
     let image = Image { url: url.clone(), sha256: sha256.clone(), pull_secret: image_pull_secret.clone() };
     let mut rendered = Vec::new();
     for instance in &plan.instances {
-        let resource = kubernetes::extension(kind, instance, &image, &mesh);
+        let resource = kubernetes::extension(kind, instance, &image, &mesh, revision);
         say(instance, &resource);
         rendered.push(resource);
     }
@@ -188,7 +210,7 @@ pub fn render(resources: &Resources, kind: ExtensionKind, arguments: &Arguments)
         }
     } else {
         for place in &plan.needs_filter_state {
-            rendered.push(kubernetes::envoy_filter(place).map_err(Failure::unusable)?);
+            rendered.push(kubernetes::envoy_filter(place, revision).map_err(Failure::unusable)?);
         }
     }
     print(arguments.format, &rendered)

@@ -5,7 +5,9 @@ use std::time::Duration;
 use mesh_authz::diagnostic::Diagnostics;
 use mesh_authz::document::{Node, Object, Value, boolean, from_json, list, list_of_some, one_of, string};
 use mesh_authz::policy::Target;
-use mesh_authz::policy::resource::{envelope, missing, name_of, selector, target, target_reference, target_references};
+use mesh_authz::policy::resource::{
+    Metadata, envelope, missing, name_of, selector, target, target_reference, target_references,
+};
 use mesh_authz::request::headers;
 
 use super::uri::KeysUri;
@@ -34,7 +36,8 @@ fn resource(node: &Node, diagnostics: &mut Diagnostics) -> Option<RequestAuthent
     object.ignore("status");
     object.finish(diagnostics);
     let (target, rules) = spec.unwrap_or((Target::Everything, Vec::new()));
-    let resource = RequestAuthentication { name: metadata?.name?, target, rules };
+    let Metadata { name, revision, .. } = metadata?;
+    let resource = RequestAuthentication { name: name?, revision, target, rules };
     if diagnostics.count() == errors_before { Some(resource) } else { None }
 }
 
