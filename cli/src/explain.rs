@@ -2,21 +2,19 @@
 //! with the values that it expected and the values that the request has.
 
 mod actual;
+mod reason;
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::net::IpAddr;
 
+use mesh_authz::diagnostic;
 use mesh_authz::diagnostic::Segment;
 use mesh_authz::document::{Node, Span, Value};
 use mesh_authz::engine::explain::{Miss, Trace};
 use mesh_authz::engine::{Decision, Engine, RuleId, Verdict};
-use mesh_authz::identity::SCHEME;
-use mesh_authz::matcher::{Pattern, Wildcard};
 use mesh_authz::policy::scope::Scope;
-use mesh_authz::policy::{Action, Cidr, Clause, Form, Predicate, Values, rule_path};
-use mesh_authz::request::{Address, Attributes, Lookup};
-use mesh_authz::{diagnostic, request};
+use mesh_authz::policy::{Action, Clause, rule_path};
+use mesh_authz::request::Attributes;
 
 pub use self::actual::Actual;
 use self::actual::RequestView;
@@ -68,7 +66,7 @@ pub struct FailedCondition {
     pub expected: Vec<String>,
     /// What the request has for the attribute.
     pub actual: Actual,
-    /// A likely cause.
+    /// What differs, if its values and those of the request look alike.
     pub hint: Option<String>,
     /// How many further conditions of the rule fail.
     pub further: usize,
@@ -77,7 +75,7 @@ pub struct FailedCondition {
 impl<'e> Explanation<'e> {
     /// Explains what `engine`, made from `set`, decides about a request.
     #[must_use]
-    pub fn new(set: &'e PolicySet, engine: &'e Engine, request: &request::Request) -> Self {
+    pub fn new(set: &'e PolicySet, engine: &'e Engine, request: &impl Attributes) -> Self {
         let by_name: HashMap<_, _> = set.applying().map(|resource| (&resource.policy.name, resource)).collect();
         let payload_key = set.mesh.options().jwt_payload_key;
         let view = RequestView { request, payload_key: &payload_key };
@@ -122,7 +120,7 @@ impl RuleReport<'_> {
 fn rule_report<'e>(
     resource: &'e LoadedPolicy,
     trace: &Trace<'e>,
-    request: &RequestView<'_>,
+    request: &RequestView<'_, impl Attributes>,
 ) -> Option<((usize, Reverse<usize>), RuleReport<'e>)> {
     let Trace { rule, action, dry_run, matches: _, miss } = *trace;
     let failed = miss.and_then(|miss| failed(resource, rule, miss, request));
@@ -133,8 +131,13 @@ fn rule_report<'e>(
     Some(((distance, Reverse(conditions)), RuleReport { resource, rule, action, dry_run, span, failed }))
 }
 
-fn failed(resource: &LoadedPolicy, rule: &RuleId, miss: Miss, request: &RequestView<'_>) -> Option<FailedCondition> {
-    let Miss { clause, field, is_not, distance } = miss;
+fn failed(
+    resource: &LoadedPolicy,
+    rule: &RuleId,
+    miss: Miss,
+    request: &RequestView<'_, impl Attributes>,
+) -> Option<FailedCondition> {
+    let Miss { clause, field, is_not, polarity, distance } = miss;
     let predicate = resource.policy.rules.get(rule.index)?.clause(clause)?.0.get(field)?;
     let path = predicate.path(rule.index, clause, field, is_not);
     let node = resource.node.at(&path)?;
@@ -143,13 +146,23 @@ fn failed(resource: &LoadedPolicy, rule: &RuleId, miss: Miss, request: &RequestV
         _ => Vec::new(),
     };
     let actual = request.actual(predicate);
+    let reason = reason::Failed {
+        predicate,
+        expected: &expected,
+        actual: &actual,
+        is_not,
+        polarity,
+        namespace: &resource.policy.name.namespace,
+        request,
+    };
+    let hint = reason.reason();
     Some(FailedCondition {
         span: resource.node.locate(&path, diagnostic::Part::Value),
         attribute: match clause {
             Clause::When => written_key(resource, rule.index, field).unwrap_or_else(|| predicate.name()),
             Clause::From(_) | Clause::To(_) => predicate.name(),
         },
-        hint: if is_not { None } else { hint(predicate, &expected, &actual, request.request) },
+        hint,
         path,
         is_not,
         expected,
@@ -163,72 +176,4 @@ fn written_key(resource: &LoadedPolicy, rule: usize, condition: usize) -> Option
     let mut path = Clause::When.path(rule);
     path.0.push(Segment::Index(condition));
     resource.node.at(&path.with("key"))?.as_str().map(str::to_owned)
-}
-
-/// A likely cause, if a value nearly matches.
-fn hint(predicate: &Predicate, expected: &[String], actual: &Actual, request: &request::Request) -> Option<String> {
-    let Actual::Values(actual) = actual else { return None };
-    let near = |near: &dyn Fn(&str, &str) -> bool| {
-        expected.iter().find(|expected| actual.iter().any(|actual| near(expected, actual))).cloned()
-    };
-    let matches = |expected: &str, actual: &str| {
-        Pattern::new(Form::of(expected), &Pattern::NonEmpty(Wildcard::Bytes)).matches(actual.as_bytes())
-    };
-    match predicate {
-        Predicate::Path(_) => {
-            if let Some(expected) = near(&|expected, actual| {
-                let stem = expected.strip_suffix("{**}").or_else(|| expected.strip_suffix('*')).unwrap_or(expected);
-                stem.trim_end_matches('/') == actual.trim_end_matches('/')
-            }) {
-                return Some(format!("`{expected}` and this path differ by a trailing slash, and do not match"));
-            }
-        }
-        Predicate::Host(_) => {
-            if let Some(expected) = near(&|expected, actual| {
-                actual.rsplit_once(':').is_some_and(|(host, _)| host.eq_ignore_ascii_case(expected))
-            }) {
-                return Some(format!("the port is part of the host: list `{expected}:*` too"));
-            }
-        }
-        Predicate::Principal(_) => {
-            let id = |name: &str| name.strip_prefix(SCHEME).unwrap_or(name).to_owned();
-            let behind = |name: &str| name.split_once('/').map(|(_, rest)| rest.to_owned());
-            if let Some(expected) = near(&|expected, actual| {
-                behind(expected).is_some_and(|rest| behind(&id(actual)).is_some_and(|other| rest == other))
-            }) {
-                return Some(format!(
-                    "only the trust domain differs from `{expected}`: is one an alias of the other? (--trust-domain, \
-                     --trust-domain-alias)"
-                ));
-            }
-            if near(&|expected, _| expected.starts_with(SCHEME)).is_some() {
-                return Some("a principal is written without `spiffe://`".to_owned());
-            }
-        }
-        Predicate::SourceIp(values) => {
-            return other_address(values, request.address(Address::Remote), "remote.ip", "remoteIpBlocks");
-        }
-        Predicate::RemoteIp(values) => {
-            return other_address(values, request.address(Address::Source), "source.ip", "ipBlocks");
-        }
-        // These values are compared in parts or by their type, so the comparison below is not right for them.
-        Predicate::RequestPrincipal(_) | Predicate::Metadata { .. } => return None,
-        _ => {}
-    }
-    let differs_in_case = |expected: &str, actual: &str| {
-        !matches(expected, actual) && matches(&expected.to_ascii_lowercase(), &actual.to_ascii_lowercase())
-    };
-    near(&differs_in_case).map(|expected| format!("`{expected}` differs in upper and lower case only, which counts"))
-}
-
-/// A hint that shows the request's other address, because `source.ip` and `remote.ip` are easily confused. It asks
-/// whether the other field is meant if the other address would have matched.
-fn other_address(values: &Values<Cidr>, other: Lookup<IpAddr>, attribute: &str, field: &str) -> Option<String> {
-    let other = other.known()?;
-    let would = values.any.iter().any(|block| block.contains(other));
-    Some(if would {
-        format!("{attribute} is {other}, which would match: is {field} meant?")
-    } else {
-        format!("{attribute} is {other}")
-    })
 }

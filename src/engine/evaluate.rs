@@ -186,7 +186,7 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
     }
 
     /// Whether one of the values of the check matches the request. `polarity`: whether a match permits or denies.
-    fn check(&self, check: &'r Check, polarity: Polarity) -> Lookup<bool> {
+    pub(super) fn check(&self, check: &'r Check, polarity: Polarity) -> Lookup<bool> {
         match check {
             Check::Identity(matchers) => self.identity(matchers),
             Check::Address(which, blocks) => {

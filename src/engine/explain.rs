@@ -12,12 +12,14 @@ use std::cmp::Reverse;
 use std::fmt;
 use std::net::IpAddr;
 
-use super::compile::{CompiledRule, Expected, Group, Groups, Test};
+use super::compile::{Check, CompiledRule, Expected, Group, Groups, Test, Text};
 use super::evaluate::Evaluation;
 use super::{Engine, RuleId};
-use crate::attribute::Origin;
+use crate::attribute::{Key, Origin};
+use crate::matcher::{Pattern, Polarity};
 use crate::policy::{Action, CONDITION_FIELDS, Clause};
-use crate::request::{Address, Attributes};
+use crate::request::metadata::Value;
+use crate::request::{Address, Attributes, Lookup, PeerName, forms};
 
 /// The result of one rule for one request.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +46,8 @@ pub struct Miss {
     pub field: usize,
     /// `true`: one of the `not` values matches. `false`: none of the values matches.
     pub is_not: bool,
+    /// Whether a match of the values permits or denies.
+    pub polarity: Polarity,
     /// How many conditions fail in total: those of the nearest source, of the nearest operation, and of `when`.
     pub distance: usize,
 }
@@ -55,8 +59,40 @@ pub struct NearMiss<'e> {
     pub rule: &'e RuleId,
     /// How many conditions fail in total: those of the nearest source, of the nearest operation, and of `when`.
     pub distance: usize,
+    /// How the first of them fails.
+    pub failure: Failure,
     clause: Clause,
     first: &'e Test,
+}
+
+/// How a condition fails. It says nothing about the values, so logs may show it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The request does not have the attribute.
+    Absent,
+    /// The value in the token or in other metadata is neither a string nor a list.
+    NotText,
+    /// The request has the attribute, and no value matches.
+    Different,
+    /// As [`Self::Different`], for a host that would match with another port or without one.
+    PortDiffers,
+    /// One of the `not` values matches.
+    Excluded,
+    /// The host does not say whether the request has the attribute.
+    Unreadable,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Absent => "absent",
+            Self::NotText => "not a text",
+            Self::Different => "different",
+            Self::PortDiffers => "only the port differs",
+            Self::Excluded => "excluded",
+            Self::Unreadable => "unreadable",
+        })
+    }
 }
 
 /// A value of a request that logs may show. It comes from the connection, never from a header, a token or other
@@ -84,6 +120,33 @@ impl NearMiss<'_> {
             | Origin::Headers
             | Origin::Metadata => None,
         }
+    }
+
+    /// The key of the first failed condition, if it is in `when`. The path of another condition names the attribute
+    /// itself.
+    #[must_use]
+    pub fn key(&self) -> Option<String> {
+        let (Clause::When, Some(Key::Whole(key) | Key::Bracketed(key))) =
+            (self.clause, self.first.attribute.info().key)
+        else {
+            return None;
+        };
+        let mut text = key.to_owned();
+        let names: &[_] = match &self.first.check {
+            Check::Text(Text::Header(name), _) if &**name == b":authority" => &[&b"host"[..]],
+            Check::Text(Text::Header(name), _) => &[&**name],
+            // The first key leads to the payload of the token.
+            Check::Text(Text::Metadata(path), _) => &path.keys.iter().skip(1).map(|name| &**name).collect::<Vec<_>>(),
+            Check::Metadata(path, _) => {
+                text.push_str(&String::from_utf8_lossy(path.filter.strip_prefix(b"envoy.filters").unwrap_or_default()));
+                &path.keys.iter().map(|name| &**name).collect::<Vec<_>>()
+            }
+            _ => &[],
+        };
+        for name in names {
+            text.extend(["[", &String::from_utf8_lossy(name), "]"]);
+        }
+        Some(text)
     }
 }
 
@@ -122,19 +185,20 @@ impl Engine {
         evaluation: &Evaluation<'r, A>,
         mut has_time: impl FnMut() -> bool,
     ) -> Option<NearMiss<'e>> {
-        let mut nearest: Option<(_, NearMiss<'e>)> = None;
+        let mut nearest: Option<(_, FailedTests<'e>, &'e RuleId)> = None;
         for (number, rule) in self.allow.index.rules().iter().enumerate() {
             // The cost of a rule depends on the request: a path can be as long as all headers may be.
             if number.saturating_add(1).is_multiple_of(RULES_BETWEEN_CHECKS) && !has_time() {
                 return None;
             }
-            let (FailedTests { clause, first, .. }, distance) = evaluation.failures(rule)?;
+            let (failed, distance) = evaluation.failures(rule)?;
             let key = (distance, Reverse(rule.tests().count()));
-            if nearest.as_ref().is_none_or(|(nearest, _)| key < *nearest) {
-                nearest = Some((key, NearMiss { rule: rule.id(), distance, clause, first }));
+            if nearest.as_ref().is_none_or(|(nearest, ..)| key < *nearest) {
+                nearest = Some((key, failed, rule.id()));
             }
         }
-        nearest.map(|(_, miss)| miss)
+        let ((distance, _), FailedTests { clause, first, .. }, rule) = nearest?;
+        Some(NearMiss { rule, distance, failure: evaluation.failure(first), clause, first })
     }
 
     /// The result of every rule for this request, grouped by action: CUSTOM, DENY, ALLOW, AUDIT, dry runs of DENY, dry
@@ -176,9 +240,10 @@ struct FailedTests<'e> {
 impl<'r, A: Attributes> Evaluation<'r, A> {
     /// Why the rule does not match; `None` if it matches.
     fn miss(&self, rule: &'r CompiledRule) -> Option<Miss> {
-        let (FailedTests { clause, first: Test { expected, field, .. }, .. }, distance) = self.failures(rule)?;
+        let (FailedTests { clause, first, .. }, distance) = self.failures(rule)?;
+        let Test { expected, field, polarity, .. } = first;
         let is_not = *expected == Expected::NoMatch;
-        Some(Miss { clause, field: usize::from(*field), is_not, distance })
+        Some(Miss { clause, field: usize::from(*field), is_not, polarity: *polarity, distance })
     }
 
     /// The first failed clause, and the number of failed tests in all clauses. `None` if the rule matches.
@@ -216,5 +281,57 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
             }
         }
         first.map(|first| FailedTests { clause, first, count })
+    }
+
+    /// How a test fails that does not hold.
+    fn failure(&self, test: &'r Test) -> Failure {
+        match self.check(&test.check, test.polarity) {
+            Lookup::Unreadable => Failure::Unreadable,
+            Lookup::Value(true) => Failure::Excluded,
+            checked @ (Lookup::Value(false) | Lookup::Absent) => match &test.check {
+                Check::Text(Text::Metadata(path), _) | Check::Metadata(path, _)
+                    if self.metadata(path) == Lookup::Value(Value::Other) =>
+                {
+                    Failure::NotText
+                }
+                Check::Host(patterns) if self.has_host(patterns, Pattern::matches_ignoring_case) => {
+                    Failure::PortDiffers
+                }
+                Check::Text(Text::Header(name), patterns)
+                    if &**name == b":authority" && self.has_host(patterns, Pattern::matches) =>
+                {
+                    Failure::PortDiffers
+                }
+                check if self.has_value(check, checked) => Failure::Different,
+                _ => Failure::Absent,
+            },
+        }
+    }
+
+    /// Whether the request has a value for a check, of which none matches. `checked`: the result of the check.
+    fn has_value(&self, check: &'r Check, checked: Lookup<bool>) -> bool {
+        let any = &mut |_: &[u8]| true;
+        let present = match check {
+            Check::Identity(_) => {
+                let has = |which: &PeerName| self.attributes().checked_peer_name(*which).known().is_some();
+                return PeerName::ALL.iter().any(has);
+            }
+            Check::Host(_) => self.header(b":authority", Polarity::Permits, any),
+            Check::Text(text, _) => self.any_text(text, Polarity::Permits, any),
+            _ => checked.map(|_| true),
+        };
+        present == Lookup::Value(true)
+    }
+
+    /// Whether the host of the request matches if ports do not count.
+    fn has_host(&self, patterns: &[Pattern], matches: fn(&Pattern, &[u8]) -> bool) -> bool {
+        let without_port = |pattern: &Pattern| match pattern {
+            Pattern::Exact(host) => Pattern::Exact(forms::split_port(host).0.into()),
+            Pattern::Suffix(host) if !host.starts_with(b":") => Pattern::Suffix(forms::split_port(host).0.into()),
+            other => other.clone(),
+        };
+        let mut is_match =
+            |host: &[u8]| patterns.iter().any(|pattern| matches(&without_port(pattern), forms::split_port(host).0));
+        self.header(b":authority", Polarity::Permits, &mut is_match) == Lookup::Value(true)
     }
 }

@@ -52,11 +52,7 @@ fn end(host: &[u8]) -> &[u8] {
 
 /// Whether the host matches without the dots at the end of its name. Does not try a host without such dots.
 fn without_trailing_dot(host: &[u8], matches: &mut dyn FnMut(&[u8]) -> bool) -> bool {
-    let end = end(host);
-    // A colon within brackets belongs to an IPv6 address.
-    let colon = end.iter().rposition(|byte| matches!(byte, b':' | b']')).filter(|at| end.get(*at) == Some(&b':'));
-    let port = colon.map_or(0, |at| end.len().saturating_sub(at));
-    let (mut name, port) = host.split_at_checked(host.len().saturating_sub(port)).unwrap_or((host, &[]));
+    let (mut name, port) = split_port(host);
     if name.last() != Some(&b'.') {
         return false;
     }
@@ -69,4 +65,13 @@ fn without_trailing_dot(host: &[u8], matches: &mut dyn FnMut(&[u8]) -> bool) -> 
     let mut host = name.to_vec();
     host.extend_from_slice(port);
     matches(&host)
+}
+
+/// Splits a host into its name and its port. The port begins with a colon, or is empty.
+pub(crate) fn split_port(host: &[u8]) -> (&[u8], &[u8]) {
+    let end = end(host);
+    // A colon within brackets belongs to an IPv6 address.
+    let colon = end.iter().rposition(|byte| matches!(byte, b':' | b']')).filter(|at| end.get(*at) == Some(&b':'));
+    let port = colon.map_or(0, |at| end.len().saturating_sub(at));
+    host.split_at_checked(host.len().saturating_sub(port)).unwrap_or((host, &[]))
 }

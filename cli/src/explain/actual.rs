@@ -2,9 +2,7 @@
 
 use mesh_authz::policy::Predicate;
 use mesh_authz::request::metadata::JWT_AUTHN;
-use mesh_authz::request::{
-    Address, Attributes as _, ConnectionText, Lookup, Metadata, PeerName, Request, metadata, without_query,
-};
+use mesh_authz::request::{Address, Attributes, ConnectionText, Lookup, Metadata, PeerName, metadata, without_query};
 
 /// What a request has for an attribute.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,13 +16,13 @@ pub enum Actual {
 }
 
 /// A request, and the key that leads to the claims of its token.
-pub(super) struct RequestView<'r> {
-    pub request: &'r Request,
+pub(super) struct RequestView<'r, A> {
+    pub request: &'r A,
     /// The metadata key under which `jwt_authn` stores the payload of the token.
     pub payload_key: &'r str,
 }
 
-impl RequestView<'_> {
+impl<A: Attributes> RequestView<'_, A> {
     /// What the request has for the attribute that a predicate looks at.
     pub(super) fn actual(&self, predicate: &Predicate) -> Actual {
         let request = self.request;
@@ -33,13 +31,11 @@ impl RequestView<'_> {
             | Predicate::ServiceAccount(_)
             | Predicate::TrustDomain(_)
             | Predicate::Namespace(_) => identity(request),
-            Predicate::RequestPrincipal(_) => {
-                let claim = |name| text(self.claim(&[name]));
-                match (claim("iss"), claim("sub")) {
-                    (Some(issuer), Some(subject)) => Actual::Values(vec![format!("{issuer}/{subject}")]),
-                    _ => Actual::Nothing("the request has no verified token with an issuer and a subject"),
-                }
-            }
+            Predicate::RequestPrincipal(_) => match (self.issuer_and_subject(), self.request.metadata()) {
+                (Some((issuer, subject)), _) => Actual::Values(vec![format!("{issuer}/{subject}")]),
+                (None, Lookup::Unreadable) => Actual::Unreadable,
+                (None, _) => Actual::Nothing("the request has no verified token with an issuer and a subject"),
+            },
             Predicate::RemoteIp(_) => of(request.address(Address::Remote).map(|ip| ip.to_string())),
             Predicate::SourceIp(_) => of(request.address(Address::Source).map(|ip| ip.to_string())),
             Predicate::DestinationIp(_) => of(request.address(Address::Destination).map(|ip| ip.to_string())),
@@ -79,13 +75,60 @@ impl RequestView<'_> {
         }
     }
 
+    /// The issuer and the subject of the token, if both are texts.
+    pub(super) fn issuer_and_subject(&self) -> Option<(String, String)> {
+        Some((text(self.claim(&["iss"]))?, text(self.claim(&["sub"]))?))
+    }
+
+    /// Why there is no issuer and subject, if there is a token.
+    pub(super) fn missing_subject(&self) -> Option<String> {
+        if !self.has_token() {
+            return None;
+        }
+        let missing = ["iss", "sub"].into_iter().find_map(|name| match self.claim(&[name]) {
+            Lookup::Value(metadata::Value::String(_)) | Lookup::Unreadable => None,
+            Lookup::Absent => Some(format!("the token has no `{name}`")),
+            Lookup::Value(_) => Some(format!("`{name}` of the token is not a string")),
+        });
+        missing.map(|missing| format!("{missing}: a request principal needs an issuer, `iss`, and a subject, `sub`"))
+    }
+
+    /// Which claim on the way to this one is missing, if there is a token.
+    pub(super) fn missing_claim(&self, path: &[String]) -> Option<String> {
+        if !self.has_token() {
+            return None;
+        }
+        let keys: Vec<_> = path.iter().map(String::as_str).collect();
+        let (present, value) = (1..keys.len()).rev().find_map(|length| {
+            let outer = keys.get(..length)?;
+            match self.claim(outer) {
+                Lookup::Value(value) => Some((outer, value)),
+                Lookup::Absent | Lookup::Unreadable => None,
+            }
+        })?;
+        let (name, missing) = (present.join("]["), keys.get(present.len())?);
+        if keys.len() == present.len() || matches!(self.claim(&keys), Lookup::Value(_)) {
+            return None;
+        }
+        Some(match value {
+            metadata::Value::String(_) => format!("the claim [{name}] is a string, and has no `{missing}` in it"),
+            metadata::Value::List(_) => format!("the claim [{name}] is a list, and has no `{missing}` in it"),
+            metadata::Value::Other => format!("the claim [{name}] is there, and has no `{missing}` in it"),
+        })
+    }
+
+    fn has_token(&self) -> bool {
+        let token = self.request.metadata().and_then(|all| all.get(JWT_AUTHN.as_bytes(), &[self.payload_key]));
+        matches!(token, Lookup::Value(_))
+    }
+
     fn claim(&self, path: &[&str]) -> Lookup<metadata::Value<'_>> {
         let keys: Vec<&str> = std::iter::once(self.payload_key).chain(path.iter().copied()).collect();
         self.request.metadata().and_then(|all: Metadata<'_>| all.get(JWT_AUTHN.as_bytes(), &keys))
     }
 }
 
-fn is_list(request: &Request, filter: &str, key: &str) -> bool {
+fn is_list(request: &impl Attributes, filter: &str, key: &str) -> bool {
     let value = request.metadata().and_then(|all| all.get(filter.as_bytes(), &[key]));
     matches!(value, Lookup::Value(metadata::Value::List(_)))
 }
@@ -98,7 +141,7 @@ fn of(value: Lookup<String>) -> Actual {
     }
 }
 
-fn identity(request: &Request) -> Actual {
+fn identity(request: &impl Attributes) -> Actual {
     let mut names = Vec::new();
     for which in PeerName::ALL {
         match request.checked_peer_name(which) {
@@ -113,7 +156,7 @@ fn identity(request: &Request) -> Actual {
     Actual::Values(names)
 }
 
-fn header(request: &Request, name: &str) -> Actual {
+fn header(request: &impl Attributes, name: &str) -> Actual {
     match request.header(name.as_bytes()).map(|values| values.map(lossy).collect::<Vec<_>>()) {
         Lookup::Value(values) if values.is_empty() => Actual::Nothing("the request has no such header"),
         Lookup::Value(values) => Actual::Values(values),
@@ -145,7 +188,7 @@ fn metadata_values(value: Lookup<metadata::Value<'_>>) -> Actual {
             }
         }
         Lookup::Value(metadata::Value::Other) => {
-            Actual::Nothing("it is neither a string nor a list: numbers, booleans and null match nothing")
+            Actual::Nothing("it is a number, a boolean, null or an object: none of these ever matches")
         }
         Lookup::Absent => Actual::Nothing("the request has no such value"),
         Lookup::Unreadable => Actual::Unreadable,
