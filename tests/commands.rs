@@ -383,3 +383,41 @@ fn messages_say_what_was_found() {
         assert!(notes.contains(expected) && status == Some(2), "{arguments:?}: {notes}");
     }
 }
+
+/// 10,000 policies are not 20,000 lines.
+#[test]
+fn explain_sums_up_what_is_many() {
+    use std::fmt::Write as _;
+
+    let mut policies = String::new();
+    for number in 0..3_000 {
+        let (namespace, rules) = match number % 3 {
+            0 => (format!("ns{number}"), "[{ to: [{ operation: { methods: [GET] } }] }]"),
+            1 => ("default".to_owned(), "[{ to: [{ operation: { methods: [GET] } }] }]"),
+            _ => ("default".to_owned(), "[]"),
+        };
+        let _infallible = writeln!(
+            policies,
+            "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+             metadata: {{ name: p{number}, namespace: {namespace} }}\nspec: {{ rules: {rules} }}"
+        );
+    }
+    let (allowed, status) = run(&["explain", "-"], &policies, &[]);
+    assert_eq!(status, Some(0));
+    assert!(allowed.starts_with("ALLOW: rule 0 of default/p1000 matched\n"), "{allowed}");
+    for text in [
+        "989 more rules match, and do not decide: --all shows them\n",
+        "and so do 999 more policies without rules: --all shows them\n",
+        "1000 policies do not apply: --all shows them\n",
+        "  ns0/p0, ns3/p3, ns6/p6, ns9/p9, ns12/p12 and 995 more: it is for another namespace\n",
+    ] {
+        assert!(allowed.contains(text), "{text} in {allowed}");
+    }
+    let (denied, _) = run(&["explain", "-", "--method", "PUT"], &policies, &[]);
+    assert!(denied.contains("  and 990 more: --all shows them\n"), "{denied}");
+    assert!(allowed.lines().count() < 40 && denied.lines().count() < 80);
+    let (all, _) = run(&["explain", "-", "--all"], &policies, &[]);
+    for name in ["ns2997/p2997", "default/p2998", "default/p2999"] {
+        assert!(all.contains(name), "{name}");
+    }
+}

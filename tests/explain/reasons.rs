@@ -8,6 +8,7 @@ use mesh_authz::policy::scope::Workload;
 use mesh_authz_cli::explain::Explanation;
 use mesh_authz_cli::load::policy_set::PolicySet;
 use mesh_authz_cli::load::{Resources, yaml};
+use mesh_authz_cli::received::Known;
 use mesh_authz_cli::testfile::RequestFields;
 
 /// The reason why the first rule of a policy in namespace `default` does not match. Both are in YAML.
@@ -22,7 +23,7 @@ fn reason_in(action: &str, rule: &str, request: &str) -> Option<String> {
     let resources = Resources::read(&[file.path().to_owned()]).unwrap();
     assert!(!resources.has_errors(), "{:?}", resources.findings);
     let workload = Workload { namespace: "default".to_owned(), ..Workload::default() };
-    let set = PolicySet { resources, workload, mesh: Mesh::default() };
+    let set = PolicySet { resources, workload, mesh: Mesh::default(), envoy: Known::default() };
     let engine = set.engine();
     let mut diagnostics = Diagnostics::new();
     let node = yaml::documents(request).unwrap().remove(0);

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use anstyle::{AnsiColor, Style};
 use clap::ValueEnum;
 use mesh_authz::engine::{DryRunResult, RuleId, Verdict};
+use mesh_authz::policy::PolicyName;
+use mesh_authz::policy::scope::Scope;
 
 use self::json::Json;
 use self::request::RequestOptions;
@@ -48,9 +50,28 @@ pub struct Arguments {
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
 
-    /// Show all rules that do not match, not only the nearest ten.
+    /// Show all rules and all policies. Otherwise: the nearest ten of the rules that do not match, and a count of the
+    /// policies that do not apply.
     #[arg(long)]
     all: bool,
+}
+
+/// How much of an explanation is shown to people.
+#[derive(Clone, Copy, Debug)]
+pub enum Extent {
+    /// So many of the rules that do not match, and counts of what is long.
+    Nearest(usize),
+    All,
+}
+
+impl Extent {
+    /// How many items of a list are shown, if its first `most` items say enough.
+    fn most(self, most: usize) -> usize {
+        match self {
+            Self::Nearest(_) => most,
+            Self::All => usize::MAX,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -84,7 +105,7 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
         Format::Human => {
             verdict(&answers, out);
             if let Some(explanation) = &explanation {
-                details(explanation, if arguments.all { usize::MAX } else { 10 }, out);
+                details(explanation, if arguments.all { Extent::All } else { Extent::Nearest(10) }, out);
             }
         }
         Format::Json => *out = super::json(&Json::new(explanation.as_ref(), &answers))?,
@@ -117,7 +138,7 @@ fn verdict(answers: &[Answered<'_>], out: &mut String) {
 }
 
 /// Writes the explanation without the decision and its reason.
-pub fn details(explanation: &Explanation<'_>, most: usize, out: &mut String) {
+pub fn details(explanation: &Explanation<'_>, extent: Extent, out: &mut String) {
     let decision = &explanation.decision;
     if let Some(attribute) = decision.unreadable {
         let _infallible = writeln!(out, "This rests on {attribute}, which the request does not say.");
@@ -128,29 +149,73 @@ pub fn details(explanation: &Explanation<'_>, most: usize, out: &mut String) {
             snippet::excerpt(&resource.source, *span, out);
         }
     }
-    others(explanation, out);
+    others(explanation, extent, out);
     let missed: Vec<_> = explanation.missed().collect();
     if !missed.is_empty() {
         let _infallible = writeln!(out, "\n{BOLD}Rules that do not match, nearest miss first{BOLD:#}");
     }
+    let most = match extent {
+        Extent::Nearest(most) => most,
+        Extent::All => usize::MAX,
+    };
     for (report, failed) in missed.iter().take(most) {
         miss(report, failed, out);
     }
     if let Some(more @ 1..) = missed.len().checked_sub(most) {
         let _infallible = writeln!(out, "\n  and {more} more: --all shows them");
     }
-    for resource in &explanation.without_rules {
+    without_rules(explanation, extent, out);
+    elsewhere(explanation, extent, out);
+}
+
+/// Lists of more policies than this are summed up.
+const FEW: usize = 5;
+
+/// Writes which policies apply, and never match.
+fn without_rules(explanation: &Explanation<'_>, extent: Extent, out: &mut String) {
+    let policies = &explanation.without_rules;
+    let most = if policies.len() > FEW { extent.most(1) } else { FEW };
+    for resource in policies.iter().take(most) {
         let (name, action) = (&resource.policy.name, resource.policy.action);
         let dry_run = if resource.policy.dry_run { " (dry run)" } else { "" };
         let _infallible = writeln!(out, "\n{action}{dry_run} {name} has no rules: it applies, and never matches");
     }
-    for (resource, scope) in &explanation.elsewhere {
-        let _infallible = writeln!(out, "\n{} {}: {scope}", resource.policy.action, resource.policy.name);
+    if let Some(more @ 1..) = policies.len().checked_sub(most) {
+        let _infallible = writeln!(out, "and so do {more} more policies without rules: --all shows them");
+    }
+}
+
+/// Writes which policies do not apply. Of many policies, it writes how many there are for each reason.
+fn elsewhere(explanation: &Explanation<'_>, extent: Extent, out: &mut String) {
+    let policies = &explanation.elsewhere;
+    if policies.len() <= extent.most(FEW) {
+        for (resource, scope) in policies {
+            let _infallible = writeln!(out, "\n{} {}: {scope}", resource.policy.action, resource.policy.name);
+        }
+        return;
+    }
+    let _infallible = writeln!(out, "\n{} policies do not apply: --all shows them", policies.len());
+    let mut groups: Vec<(Scope, Vec<&PolicyName>)> = Vec::new();
+    for (resource, scope) in policies {
+        match groups.iter_mut().find(|(other, _)| other == scope) {
+            Some((_, names)) => names.push(&resource.policy.name),
+            None => groups.push((*scope, vec![&resource.policy.name])),
+        }
+    }
+    for (scope, names) in groups {
+        let scope = scope.to_string();
+        let why = scope.strip_prefix("does not apply: ").unwrap_or(&scope);
+        let first: Vec<_> = names.iter().take(FEW).map(ToString::to_string).collect();
+        let more = match names.len().checked_sub(FEW) {
+            Some(more @ 1..) => format!(" and {more} more"),
+            _ => String::new(),
+        };
+        let _infallible = writeln!(out, "  {}{more}: {why}", first.join(", "));
     }
 }
 
 /// Writes the results that do not decide: dry runs, the AUDIT rule, and other rules that match.
-fn others(explanation: &Explanation<'_>, out: &mut String) {
+fn others(explanation: &Explanation<'_>, extent: Extent, out: &mut String) {
     let decision = &explanation.decision;
     let would_be = |name: &str, would_be: Option<DryRunResult<'_>>, out: &mut String| {
         let Some(DryRunResult { verdict, rule }) = would_be else { return };
@@ -164,11 +229,15 @@ fn others(explanation: &Explanation<'_>, out: &mut String) {
         let _infallible = writeln!(out, "AUDIT: {}", matched(rule));
     }
     let deciding = decision.outcome.rule();
-    let also = explanation.rules.iter().filter(|report| report.failed.is_none() && !report.dry_run);
-    for RuleReport { rule, action, .. } in also.filter(|report| Some(report.rule) != deciding) {
-        if Some(*rule) != decision.audited {
-            let _infallible = writeln!(out, "Also matches, and does not decide: {action} {}", name(rule));
-        }
+    let matching = explanation.rules.iter().filter(|report| report.failed.is_none() && !report.dry_run);
+    let also: Vec<_> =
+        matching.filter(|report| Some(report.rule) != deciding && Some(report.rule) != decision.audited).collect();
+    let most = extent.most(10);
+    for RuleReport { rule, action, .. } in also.iter().take(most) {
+        let _infallible = writeln!(out, "Also matches, and does not decide: {action} {}", name(rule));
+    }
+    if let Some(more @ 1..) = also.len().checked_sub(most) {
+        let _infallible = writeln!(out, "{more} more rules match, and do not decide: --all shows them");
     }
 }
 

@@ -17,6 +17,7 @@ use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use rayon::prelude::*;
 use serde::Serialize;
 
+use super::explain::Extent;
 use super::{Answer, Failure, explain, snippet};
 use crate::explain::Explanation;
 use crate::load::finding::SourceText;
@@ -202,7 +203,8 @@ fn tested(file: &TestFile, engine: &Engine, test: &Test) -> Tested {
             explanation.extend([line, "\n"]);
         }
         if let Ok(request) = &received.request {
-            explain::details(&Explanation::new(&file.set, engine, request), SHOWN_MISSES, &mut explanation);
+            let found = Explanation::new(&file.set, engine, request);
+            explain::details(&found, Extent::Nearest(SHOWN_MISSES), &mut explanation);
         }
         explanation.truncate(explanation.trim_end().len());
         explanation.drain(..explanation.len().saturating_sub(explanation.trim_start().len()));
