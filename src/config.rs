@@ -46,7 +46,8 @@ pub struct PluginConfig {
     pub deny_response: DenyResponse,
     /// Which decisions are logged.
     pub decision_log: DecisionLog,
-    /// At most this many log lines per second and worker, counted separately for denied and allowed requests.
+    /// At most this many log lines per second and worker, counted separately for denied requests, for those that dry-run
+    /// policies would deny, and for other allowed requests.
     pub decision_log_rate: u32,
     /// Which decisions are stored with the request as filter state, for access logs.
     pub filter_state: StoredDecisions,
@@ -151,7 +152,7 @@ pub enum SourceIpFrom {
 pub enum DecisionLog {
     /// No decisions.
     None,
-    /// Decisions that refuse a request.
+    /// Decisions that refuse a request, or that dry-run policies would change into a refusal.
     #[default]
     Denied,
     /// All decisions.

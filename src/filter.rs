@@ -92,13 +92,17 @@ struct PathCheck {
     has_warned: Cell<bool>,
 }
 
-/// Which decisions are logged, and how many of them.
+/// Which decisions are logged, and how many of them. Each kind of line is counted separately, so that none takes the
+/// place of another.
 #[derive(Debug)]
 struct DecisionLogger {
     decisions: DecisionLog,
     denied: Lines,
-    /// Counted separately, so that lines about allowed requests do not take the place of lines about refused ones.
+    /// Of allowed requests that dry-run policies would refuse.
+    would_be_denied: Lines,
     allowed: Lines,
+    /// The workload, as the lines show it.
+    workload: String,
     /// Limits the time that searches for the nearest miss take.
     searches: TimeShare,
 }
@@ -172,7 +176,7 @@ impl Plugin {
             counters,
             summary: ConfigSummary { policies: count(applying), rules: count(rules), hash },
             filter_state,
-            log: DecisionLogger::new(decision_log, decision_log_rate),
+            log: DecisionLogger::new(decision_log, decision_log_rate, log_line::workload(&workload)),
             room: RefCell::default(),
         })
     }
@@ -189,9 +193,9 @@ impl Plugin {
             }
         }
         self.counters.count(&decision);
-        if let Some(suppressed) = self.log.admits(decision.outcome.verdict(), host) {
+        if let Some(suppressed) = self.log.admits(&decision, host) {
             let nearest = self.nearest_miss(&decision, &evaluation, host);
-            info!("{}", log_line::decision(&decision, nearest, suppressed, &attributes));
+            info!("{}", log_line::decision(&decision, nearest, &self.log.workload, suppressed, &attributes));
         }
         let mut room = self.room.take();
         if self.filter_state.holds(&decision) {
@@ -295,19 +299,23 @@ impl PathCheck {
 }
 
 impl DecisionLogger {
-    fn new(decisions: DecisionLog, rate: u32) -> Self {
+    fn new(decisions: DecisionLog, rate: u32, workload: String) -> Self {
         let lines = || Lines { limiter: Limiter::per_second(rate), suppressed: Cell::new(0) };
-        Self { decisions, denied: lines(), allowed: lines(), searches: TimeShare::default() }
+        let (denied, would_be_denied, allowed) = (lines(), lines(), lines());
+        Self { decisions, denied, would_be_denied, allowed, workload, searches: TimeShare::default() }
     }
 
     /// If the decision is to be logged: how many similar decisions were not logged since the last one that was. `None`
     /// if it is not to be logged.
     ///
     /// The cheapest check comes first. In a flood of requests it is the only one.
-    fn admits(&self, verdict: Verdict, host: &impl Telemetry) -> Option<u64> {
-        let lines = match (self.decisions, verdict) {
-            (DecisionLog::None, _) | (DecisionLog::Denied, Verdict::Allow) => return None,
+    fn admits(&self, decision: &Decision<'_>, host: &impl Telemetry) -> Option<u64> {
+        let lines = match (self.decisions, decision.outcome.verdict()) {
             (DecisionLog::Denied | DecisionLog::All, Verdict::Deny) => &self.denied,
+            (DecisionLog::Denied | DecisionLog::All, Verdict::Allow) if decision.dry_run.denies() => {
+                &self.would_be_denied
+            }
+            (DecisionLog::None, _) | (DecisionLog::Denied, Verdict::Allow) => return None,
             (DecisionLog::All, Verdict::Allow) => &self.allowed,
         };
         if !lines.limiter.admits(host.now()) {

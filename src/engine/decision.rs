@@ -169,6 +169,14 @@ pub struct DryRun<'e> {
     pub allow: Option<DryRunResult<'e>>,
 }
 
+impl DryRun<'_> {
+    /// Whether the dry-run policies of one of the actions would have refused the request.
+    #[must_use]
+    pub fn denies(&self) -> bool {
+        [self.deny, self.allow].into_iter().flatten().any(|result| result.verdict == Verdict::Deny)
+    }
+}
+
 /// What the dry-run policies of one action would have decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DryRunResult<'e> {

@@ -354,16 +354,44 @@ fn a_refusal_because_nothing_allowed_it_is_logged_with_the_nearest_miss() {
     };
     assert_eq!(
         nearest(Request::new("DELETE", "/data")),
-        json!({ "policy": "default/allow", "rule": 1, "failed": "to[0].operation.methods", "further": 0 })
+        json!({ "policy": "default/allow", "rule": 1, "failed": "to[0].operation.methods", "how": "different", "further": 0 })
     );
     let port = sidecar.address().port().to_string();
     assert_eq!(
         nearest(Request::get("/elsewhere")),
-        json!({ "policy": "default/ports", "rule": 0, "failed": "to[0].operation.ports", "further": 0, "actual": port })
+        json!({
+            "policy": "default/ports", "rule": 0, "failed": "to[0].operation.ports", "how": "different", "further": 0,
+            "actual": port,
+        })
     );
-    let tenant = nearest(Request::get("/tenant").header("x-tenant", "s3cret"));
-    assert_eq!(tenant, json!({ "policy": "default/z", "rule": 0, "failed": "when[0].values", "further": 0 }));
+    for (request, how) in
+        [(Request::get("/tenant").header("x-tenant", "s3cret"), "different"), (Request::get("/tenant"), "absent")]
+    {
+        let key = "request.headers[x-tenant]";
+        assert_eq!(
+            nearest(request),
+            json!({ "policy": "default/z", "rule": 0, "failed": "when[0].values", "key": key, "how": how, "further": 0 })
+        );
+    }
     assert!(!sidecar.envoy.log().contains("s3cret"));
+}
+
+#[test]
+fn what_dry_runs_would_refuse_is_logged_at_a_rate_of_its_own() {
+    let policies = [below("closed", "DENY", "/closed"), dry_run(below("try-deny", "DENY", "/tried"))];
+    let sidecar = Sidecar::start(&json!({ "policies": policies, "decisionLogRate": 1 }));
+    for (path, status) in [("/open/1", 200), ("/closed/1", 403), ("/tried/1", 200), ("/tried/2", 200)] {
+        assert_eq!(get(&sidecar, path).status, status, "{path}");
+    }
+    let decisions = sidecar.decisions();
+    let paths: Vec<_> = decisions.iter().map(|line| (&line["decision"], &line["path"])).collect();
+    assert_eq!(paths, [(&json!("DENY"), &json!("/closed/1")), (&json!("ALLOW"), &json!("/tried/1"))]);
+    let rule = "ns[default]-policy[try-deny]-rule[0]";
+    assert_eq!(decisions[1]["dry_run_deny"], json!({ "decision": "DENY", "rule": rule }));
+    thread::sleep(Duration::from_millis(1_100));
+    get(&sidecar, "/tried/3");
+    let decisions = sidecar.decisions();
+    assert_eq!((&decisions[2]["path"], &decisions[2]["suppressed"]), (&json!("/tried/3"), &json!(1)));
 }
 
 #[test]
@@ -422,7 +450,9 @@ fn a_refusal_tells_those_who_are_named_what_it_rests_on_and_nobody_else() {
         let sidecar = with(principals);
         let told = |path: &str| debugged(&sidecar, sidecar.client(FRONTEND), path);
         assert_eq!(told("/closed/1"), Some(json!({ "decision": "DENY", "policy": "default/deny", "rule": 0 })));
-        let nearest = json!({ "policy": "default/allow", "rule": 0, "failed": "to[0].operation.paths", "further": 0 });
+        let nearest = json!({
+            "policy": "default/allow", "rule": 0, "failed": "to[0].operation.paths", "how": "different", "further": 0,
+        });
         assert_eq!(told("/other"), Some(json!({ "decision": "DENY", "nearest": nearest })));
         assert_eq!(told("/open"), None, "allowed");
         for client in [sidecar.client(STRANGER), sidecar.anonymous_client()] {

@@ -155,9 +155,12 @@ fn a_line_of_the_decision_log_says_who_what_and_why() {
             "reason": "rule 0 of default/deny-admin matched",
             "principal": format!("spiffe://{FRONTEND}"),
             "method": "PUT",
+            "host": "localhost",
             "path": "/admin/1",
             "source_ip": "127.0.0.1",
             "remote_ip": "127.0.0.1",
+            "destination_port": sidecar.address().port(),
+            "workload": { "namespace": "default", "labels": "app=backend" },
         })]
     );
 }
@@ -211,7 +214,7 @@ fn no_header_value_and_no_query_is_ever_logged() {
     let sidecar = Sidecar::start(&config);
     for path in ["/data", "/admin"] {
         let request = Request::get(format!("{path}?token=s3cret"))
-            .host("s3cret.example")
+            .host("s3cret:s3cret@shop.example")
             .header("authorization", "Bearer s3cret")
             .header("cookie", "session=s3cret")
             .header("x-any", "s3cret");
@@ -220,4 +223,5 @@ fn no_header_value_and_no_query_is_ever_logged() {
     let lines = sidecar.filter_log();
     assert_eq!(sidecar.decisions().len(), 2);
     assert!(!lines.iter().any(|line| line.contains("s3cret")), "{lines:#?}");
+    assert!(sidecar.decisions().iter().all(|line| line["host"] == "shop.example"), "{lines:#?}");
 }

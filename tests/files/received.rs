@@ -215,6 +215,8 @@ fn over_http2_cookies_are_joined_and_white_space_is_kept() {
     let cookie = "{ key: 'request.headers[cookie]', values: [b=2] }";
     assert_eq!(ask(cookie, "headers: { cookie: [a=1, b=2] }"), http1);
     assert_eq!(ask(cookie, "{ protocol: http2, headers: { cookie: [a=1, b=2] } }"), one(false));
+    let any = "{ key: 'request.headers[cookie]', values: ['*'] }";
+    assert_eq!(ask(any, "headers: { cookie: '' }"), http1, "HTTP/2 has no empty cookie");
     let role = "{ key: 'request.headers[x-role]', values: [admin] }";
     assert_eq!(ask(role, "headers: { x-role: ' admin\t' }"), http1);
 }

@@ -45,6 +45,7 @@ mod shapes;
 mod validation;
 
 mod host_calls;
+mod nearest;
 mod stricter;
 mod telemetry;
 mod unreadable;

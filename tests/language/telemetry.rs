@@ -178,6 +178,37 @@ fn in_a_flood_a_refusal_that_is_not_logged_asks_for_the_time_and_nothing_else() 
 }
 
 #[test]
+fn what_dry_runs_would_refuse_has_a_limit_of_its_own() {
+    let dry_run = |mut policy: Value| {
+        policy["metadata"]["annotations"] = json!({ "istio.io/dry-run": "true" });
+        policy
+    };
+    for (tried, would_refuse) in [
+        (dry_run(policy("t", "DENY", "/a")), true),
+        (dry_run(policy("t", "ALLOW", "/other")), true),
+        (dry_run(policy("t", "DENY", "/other")), false),
+        (dry_run(policy("t", "ALLOW", "/a")), false),
+    ] {
+        for (log, all) in [("denied", false), ("all", true)] {
+            let host = Recorder::default();
+            let config = json!({ "decisionLogRate": 2, "decisionLog": log });
+            let plugin = plugin(&[tried.clone(), policy("a", "ALLOW", "/a")], config, &host);
+            for _ in 0..5 {
+                plugin.on_request(&host);
+            }
+            assert_eq!(lines().len(), if would_refuse || all { 2 } else { 0 }, "{tried}");
+            host.now.set(SECOND / 2);
+            plugin.on_request(&host);
+            assert_eq!(lines().last().is_some_and(|line| line.ends_with("\"suppressed\":3}")), would_refuse || all);
+        }
+        let host = Recorder::default();
+        let plugin = plugin(&[tried.clone(), policy("a", "ALLOW", "/a")], json!({ "decisionLog": "none" }), &host);
+        plugin.on_request(&host);
+        assert!(lines().is_empty());
+    }
+}
+
+#[test]
 fn lines_that_nobody_reads_are_not_written() {
     let host = Recorder::default();
     LEVEL.set(LevelFilter::Warn);

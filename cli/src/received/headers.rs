@@ -152,11 +152,18 @@ fn is_referer(value: &str) -> bool {
     !first.contains(':') && value.bytes().all(is_plain)
 }
 
+/// Makes one line of all lines of `cookie`. An empty line adds nothing before the others.
 fn join_cookies(headers: &mut Headers) {
-    let lines: Vec<_> = headers.iter().filter(|(name, _)| name == "cookie").map(|(_, value)| value.clone()).collect();
-    if lines.len() > 1 {
-        headers.retain(|(name, _)| name != "cookie");
-        headers.push(("cookie".to_owned(), lines.join("; ")));
+    let mut joined = String::new();
+    for (_, value) in headers.iter().filter(|(name, _)| name == "cookie") {
+        if !joined.is_empty() {
+            joined.push_str("; ");
+        }
+        joined.push_str(value);
+    }
+    headers.retain(|(name, _)| name != "cookie");
+    if !joined.is_empty() {
+        headers.push(("cookie".to_owned(), joined));
     }
 }
 

@@ -16,7 +16,8 @@ pub fn write(text: &mut String, decision: &Decision<'_>, nearest: Option<NearMis
     let mut object = Object::begin(text);
     provenance(&mut object, decision);
     if let Some(nearest) = nearest {
-        self::nearest(&mut object, nearest).end();
+        // A header is ASCII.
+        self::nearest(&mut object, nearest, nearest.key().filter(|key| key.is_ascii())).end();
     }
     results(&mut object, decision);
     let shadows = [
@@ -53,13 +54,18 @@ pub(super) fn provenance(object: &mut Object<'_>, decision: &Decision<'_>) {
     }
 }
 
-/// Writes the rule that came nearest to matching. The caller may add more fields, and must end the object.
-pub(super) fn nearest<'o>(object: &'o mut Object<'_>, near_miss: NearMiss<'_>) -> Object<'o> {
-    let NearMiss { rule, distance, .. } = near_miss;
+/// Writes the rule that came nearest to matching. `key`: the key of the condition that failed. The caller may add more
+/// fields, and must end the object.
+pub(super) fn nearest<'o>(object: &'o mut Object<'_>, near_miss: NearMiss<'_>, key: Option<String>) -> Object<'o> {
+    let NearMiss { rule, distance, failure, .. } = near_miss;
     let mut object = object.object("nearest");
     object.raw("policy", format_args!("\"{}\"", rule.policy));
     object.raw("rule", format_args!("{}", rule.index));
     object.raw("failed", format_args!("\"{near_miss}\""));
+    if let Some(key) = key {
+        object.text("key", key.as_bytes());
+    }
+    object.raw("how", format_args!("\"{failure}\""));
     object.raw("further", format_args!("{}", distance.saturating_sub(1)));
     object
 }

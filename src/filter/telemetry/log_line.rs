@@ -1,8 +1,9 @@
 //! The decision log: one line of JSON for each decision.
 //!
-//! A line says who wanted what, what was decided and why. From the request it has the peer's identity, the method, the
-//! path without its query, and addresses. For the nearest miss it may also have the local port, the local address or
-//! the TLS server name. It never has another header, and never a token.
+//! A line says who wanted what from which workload, what was decided and why. From the request it has the peer's
+//! identity, the method, the host without userinfo, the path without its query, addresses and the local port. For the
+//! nearest miss it names the condition that failed, and how; it may also have the local address or the TLS server name.
+//! It never has another header, and never a token.
 
 use std::net::IpAddr;
 
@@ -10,13 +11,41 @@ use super::filter_state::{nearest, provenance, results};
 use super::json::Object;
 use crate::engine::Decision;
 use crate::engine::explain::{NearMiss, ShownValue};
+use crate::policy::scope::Workload;
 use crate::request::{Address, Attributes, PeerName, without_query};
 
-/// Formats the log line for a decision. `suppressed` counts similar lines dropped since the last one.
+/// The workload, as log lines show it: an object with the namespace and, if they are known and short, the labels.
+#[must_use]
+pub fn workload(workload: &Workload) -> String {
+    const LONGEST: usize = 512;
+    let mut text = String::new();
+    let mut object = Object::begin(&mut text);
+    object.text("namespace", workload.namespace.as_bytes());
+    // In this form, a label can have neither of these characters.
+    let is_plain = |text: &str| !text.contains([',', '=']);
+    if let Some(labels) = &workload.labels
+        && labels.iter().all(|(key, value)| is_plain(key) && is_plain(value))
+    {
+        let mut text = String::new();
+        for (key, value) in labels {
+            let comma = if text.is_empty() { "" } else { "," };
+            text.extend([comma, key, "=", value]);
+        }
+        if text.len() <= LONGEST {
+            object.text("labels", text.as_bytes());
+        }
+    }
+    object.end();
+    text
+}
+
+/// Formats the log line for a decision. `workload` is what [`workload`] has made. `suppressed` counts similar lines
+/// dropped since the last one.
 #[must_use]
 pub fn decision(
     decision: &Decision<'_>,
     near_miss: Option<NearMiss<'_>>,
+    workload: &str,
     suppressed: u64,
     request: &impl Attributes,
 ) -> String {
@@ -26,7 +55,7 @@ pub fn decision(
     object.raw("reason", format_args!("\"{}\"", decision.outcome));
     if let Some(near_miss) = near_miss {
         let actual = near_miss.actual(request);
-        let mut object = nearest(&mut object, near_miss);
+        let mut object = nearest(&mut object, near_miss, near_miss.key());
         match actual {
             Some(ShownValue::Port(port)) => object.raw("actual", format_args!("\"{port}\"")),
             Some(ShownValue::Address(address)) => object.raw("actual", format_args!("\"{address}\"")),
@@ -38,15 +67,25 @@ pub fn decision(
     let header = |name| request.header(name).known()?.next();
     object.text_or_null("principal", request.peer_name(PeerName::Uri).known());
     object.text_or_null("method", header(b":method"));
+    object.text_or_null("host", header(b":authority").map(without_userinfo));
     object.text_or_null("path", header(b":path").map(without_query));
     address(&mut object, "source_ip", request.address(Address::Source).known());
     address(&mut object, "remote_ip", request.address(Address::Remote).known());
+    if let Some(port) = request.destination_port().known() {
+        object.raw("destination_port", format_args!("{port}"));
+    }
+    object.raw("workload", format_args!("{workload}"));
     results(&mut object, decision);
     if suppressed > 0 {
         object.raw("suppressed", format_args!("{suppressed}"));
     }
     object.end();
     line
+}
+
+/// Userinfo can hold a password.
+fn without_userinfo(host: &[u8]) -> &[u8] {
+    host.rsplit(|byte| *byte == b'@').next().unwrap_or(host)
 }
 
 fn address(object: &mut Object<'_>, name: &str, address: Option<IpAddr>) {
