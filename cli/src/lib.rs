@@ -6,6 +6,7 @@
 //! | [`lint`] | checks valid policies for likely mistakes |
 //! | [`explain`] | explains why a request is allowed or denied |
 //! | [`testfile`] | reads files with tests of policies |
+//! | [`decision_log`] | reads lines of the filter's decision log |
 //! | [`received`] | what Envoy makes of a request before the filter sees it |
 //! | [`render`] | turns policies into the configurations and resources that enforce them |
 //! | [`command`] | implements the the subcommands |
@@ -13,6 +14,7 @@
 #![expect(missing_docs, reason = "only this package's binary and the project's tests use it")]
 
 pub mod command;
+pub mod decision_log;
 pub mod explain;
 pub mod lint;
 pub mod load;

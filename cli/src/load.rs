@@ -409,7 +409,11 @@ impl SourceText {
 /// The documents of a text, and the mistakes in those that cannot be read.
 type Documents = (Vec<Node>, Vec<YamlError>);
 
-fn bytes(file: &Path) -> Result<Vec<u8>, InputError> {
+/// The content of a file; of standard input for `-`.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn bytes(file: &Path) -> Result<Vec<u8>, InputError> {
     let bytes = if file == Path::new("-") {
         let mut bytes = Vec::new();
         std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)

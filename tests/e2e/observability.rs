@@ -394,6 +394,39 @@ fn what_dry_runs_would_refuse_is_logged_at_a_rate_of_its_own() {
     assert_eq!((&decisions[2]["path"], &decisions[2]["suppressed"]), (&json!("/tried/3"), &json!(1)));
 }
 
+/// Envoy's log goes to `explain --log` as it is.
+#[test]
+fn the_lines_of_the_log_are_enough_to_decide_again() {
+    let policies = [
+        policy("allow", "ALLOW", &[to(json!({ "paths": ["/open/*"], "methods": ["GET"], "hosts": ["localhost"] }))]),
+        policy("port", "ALLOW", &[to(json!({ "paths": ["/port"], "ports": ["1"] }))]),
+        policy("header", "ALLOW", &[when("request.headers[x-env]", &["prod"])]),
+        below("deny", "DENY", "/open/closed"),
+    ];
+    let sidecar = Sidecar::start(&json!({ "policies": policies, "decisionLog": "all" }));
+    let dir = tempfile::tempdir().unwrap();
+    let explain = |policies: &[Value], log: &str| {
+        let text = policies.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n---\n");
+        fs::write(dir.path().join("policies.yaml"), text).unwrap();
+        fs::write(dir.path().join("log"), log).unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_mesh-authz"));
+        command.current_dir(&dir).args(["explain", "policies.yaml", "--log", "log", "--format", "json"]);
+        let output = command.output().unwrap();
+        let entries: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+        let seen = |entry: &Value| (entry["logged"]["decision"].as_str() == Some("ALLOW"), entry["agrees"].as_bool());
+        entries.iter().map(seen).collect::<Vec<_>>()
+    };
+    for (path, status) in [("/open/1?x", 200), ("/open/closed/1", 403)] {
+        assert_eq!(get(&sidecar, path).status, status, "{path}");
+    }
+    assert_eq!(sidecar.client(FRONTEND).send(&Request::get("/port").header("x-env", "prod")).unwrap().status, 200);
+    sidecar.decisions();
+    let log = sidecar.envoy.log();
+    assert_eq!(explain(&policies, &log), [(true, Some(true)), (false, Some(true)), (true, None)]);
+    // With other policies, the answers differ.
+    assert_eq!(explain(&policies[..1], &log), [(true, Some(true)), (false, Some(false)), (true, Some(false))]);
+}
+
 #[test]
 fn a_flood_is_logged_at_the_rate_that_is_configured_and_what_is_left_out_is_counted() {
     const REQUESTS: u64 = 300;

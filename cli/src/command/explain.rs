@@ -1,6 +1,7 @@
 //! `mesh-authz explain`: explains why a request is allowed or denied.
 
 mod json;
+mod log;
 mod request;
 
 use std::fmt::Write as _;
@@ -27,15 +28,21 @@ use crate::received::{Answered, Known, answers, where_answered};
   mesh-authz explain policies/ --label app=backend --principal cluster.local/ns/default/sa/frontend --path /api/v1/data
   mesh-authz explain policies/ --label app=orders --claim iss=https://issuer.example --claim sub=alice --path /orders/7
   mesh-authz explain policies/ --label app=backend --request request.yaml --format json
+  kubectl logs deploy/backend -c istio-proxy | mesh-authz explain policies/ --log -
 
 Exit status:
   0  there is a decision, whether the request is allowed or denied
-  1  the policies are invalid
+  1  the policies are invalid, or decide otherwise than the log
   2  wrong usage or unreadable input")]
 pub struct Arguments {
     /// Files, directories or patterns with policies, in YAML or JSON; `-` is standard input.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
+
+    /// File with lines of the filter's decision log; `-` is standard input. Explains each request that is logged, and
+    /// compares the decision with the line. Lines may have Envoy's prefix, and other lines are skipped.
+    #[arg(long, value_name = "FILE", conflicts_with = "RequestOptions")]
+    log: Option<PathBuf>,
 
     #[command(flatten)]
     request: RequestOptions,
@@ -84,9 +91,19 @@ enum Format {
 
 pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
     let mesh = arguments.setting.mesh();
-    let workload = arguments.setting.workload.workload(&mesh)?;
+    if let Some(file) = &arguments.log
+        && log::is_read_twice(file, &arguments.files)
+    {
+        return Err(Failure::unusable("policies and the log cannot both come from standard input"));
+    }
     arguments.request.no_second_standard_input(&arguments.files)?;
     let resources = super::valid_resources(&arguments.files, lint::is_skipped)?;
+    if let Some(file) = &arguments.log {
+        let extent = if arguments.all { Extent::All } else { Extent::Nearest(1) };
+        let is_json = matches!(arguments.format, Format::Json);
+        return log::run(file, resources, &arguments.setting, mesh, (is_json, extent), out);
+    }
+    let workload = arguments.setting.workload.workload(&mesh)?;
     let mut envoy = Known::of(&resources);
     envoy.path_normalization = arguments.paths.get().or(envoy.path_normalization);
     let set = PolicySet { resources, workload, mesh, envoy };

@@ -98,7 +98,8 @@ struct JsonAnswer<'e> {
 }
 
 impl<'e> Json<'e> {
-    /// `explanation` is that of the first answer. `None` if Envoy itself refuses the request.
+    /// `explanation` is that of the first answer. `None` if Envoy itself refuses the request. There are no answers for a
+    /// request that the filter has seen.
     pub fn new(explanation: Option<&'e Explanation<'_>>, answers: &'e [Answered<'_>]) -> Self {
         let first = answers.first();
         let would_be = |would_be: DryRunResult<'_>| JsonWouldBe {
@@ -111,8 +112,11 @@ impl<'e> Json<'e> {
         let dry_run = decision.map(|decision| decision.dry_run);
         let several = answers.iter().filter(|_| answers.len() > 1);
         Self {
-            decision: first.map(|answered| answered.verdict().to_string()).unwrap_or_default(),
-            reason: first.map(reason).unwrap_or_default(),
+            decision: first
+                .map(|answered| answered.verdict().to_string())
+                .or(decision.map(|decision| decision.outcome.verdict().to_string()))
+                .unwrap_or_default(),
+            reason: first.map(reason).or(decision.map(|decision| decision.outcome.to_string())).unwrap_or_default(),
             changed: first.map(|answered| answered.received.notes.as_slice()).unwrap_or_default(),
             answers: several.map(|answered| JsonAnswer::new(answered, answers)).collect(),
             rule: explanation.and_then(|explanation| explanation.deciding().map(JsonRule::new)),
