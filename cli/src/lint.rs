@@ -1,12 +1,13 @@
 //! Lints: checks that find valid policies that probably do not do what their author means, and what nobody can trust.
 //!
 //! Each lint has a file of its own, with its explanation, its examples and its check. [`CATALOGUE`] lists all lints.
-//! The meaning of a code never changes. `comparison`, `plaintext` and `other_resources` are not lints; several lints
-//! use them. To disable a lint for one resource, list its code in the resource's annotation [`ALLOW_ANNOTATION`].
+//! The meaning of a code never changes. `comparison`, `plaintext`, `public_endpoint` and `other_resources`
+//! are not lints; lints use them. To disable a lint for one resource, list its code in the resource's annotation [`ALLOW_ANNOTATION`].
 
 mod comparison;
 mod other_resources;
 mod plaintext;
+mod public_endpoint;
 
 mod any_issuer;
 mod client_in_ip_blocks;
@@ -41,6 +42,7 @@ mod scheme_in_principal;
 mod selector_matches_nothing;
 mod shadowed_rule;
 mod skipped_resource;
+mod split_rule;
 mod trailing_slash;
 mod unpinned_module;
 mod unreachable_allow;
@@ -64,7 +66,7 @@ use crate::load::request_authentication::JwtRule;
 use crate::load::{Authentication, LoadedPolicy, Other, Resources, peer_authentication};
 
 /// All lints, sorted by code.
-pub static CATALOGUE: [&Lint; 37] = [
+pub static CATALOGUE: [&Lint; 38] = [
     &unreachable_allow::LINT,
     &never_matches::LINT,
     &plaintext_slips_past_deny::LINT,
@@ -102,6 +104,7 @@ pub static CATALOGUE: [&Lint; 37] = [
     &any_issuer::LINT,
     &no_value::LINT,
     &not_one_or_not_another::LINT,
+    &split_rule::LINT,
 ];
 
 /// The code of the lint about what is skipped.

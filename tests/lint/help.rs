@@ -274,6 +274,34 @@ fn rows() -> Vec<Applied> {
         // MA037: write both values into one list.
         row("MA037", apart("ALLOW"), together("ALLOW"), false),
         row("MA037", apart("DENY"), together("DENY"), true),
+        row(
+            "MA037",
+            policy(
+                "p",
+                "{ action: DENY, rules: [{ to: [{ operation: { methods: [GET] } }] }, { to: [{ operation: { notMethods: [GET] } }] }] }",
+            ),
+            policy("p", "{ action: DENY, rules: [{ to: [{ operation: { notMethods: [GET] } }] }] }"),
+            true,
+        ),
+        // MA038: write both into one rule, or into one operation.
+        row(
+            "MA038",
+            policy(
+                "p",
+                "{ rules: [{ from: [{ source: { namespaces: [foo] } }] }, { to: [{ operation: { paths: [/api] } }] }] }",
+            ),
+            policy(
+                "p",
+                "{ rules: [{ from: [{ source: { namespaces: [foo] } }], to: [{ operation: { paths: [/api] } }] }] }",
+            ),
+            false,
+        ),
+        row(
+            "MA038",
+            to("ALLOW", "{ operation: { methods: [GET] } }, { operation: { paths: [/api] } }"),
+            to("ALLOW", "{ operation: { methods: [GET], paths: [/api] } }"),
+            false,
+        ),
         // MA036: write `spec: {}`; leave `rules` out.
         row("MA036", policy("a", ""), policy("a", "{}"), false),
         row("MA036", policy("a", "{ rules: }"), policy("a", "{}"), false),

@@ -130,6 +130,13 @@ fn alternatives_that_exclude_different_values_match_everything() {
         "to: [{ operation: { notPaths: [/a] } }, { operation: { notPaths: [/b] } }]",
         "to: [{ operation: { notPorts: ['80'] } }, { operation: { notPorts: ['81'] } }]",
         "to: [{ operation: { notMethods: [GET] } }, { operation: { notMethods: [PUT] } }]",
+        "to: [{ operation: { notPaths: ['/a*'] } }, { operation: { notPaths: ['/b*', '/c'] } }]",
+        "to: [{ operation: { methods: [GET, PUT] } }, { operation: { notMethods: [PUT] } }]",
+        "from: [{ source: { notIpBlocks: [10.0.0.0/8] } }, { source: { notIpBlocks: [192.168.0.0/16] } }]",
+        "from: [{ source: { notPrincipals: ['td/ns/a/sa/b'] } }, { source: { notPrincipals: ['td/ns/a/sa/c'] } }]",
+        "from: [{ source: { notServiceAccounts: [a] } }, { source: { notServiceAccounts: [other/a] } }]",
+        "to: [{ operation: { notPaths: [/a] } }] }, { to: [{ operation: { notPaths: [/b] } }]",
+        "when: [{ key: source.namespace, notValues: [a] }] }, { from: [{ source: { notNamespaces: [b] } }]",
     ] {
         assert!(fires(clauses), "{clauses}");
     }
@@ -142,7 +149,110 @@ fn alternatives_that_exclude_different_values_match_everything() {
         "to: [{ operation: { notPaths: [/a] } }, { operation: { notMethods: [GET] } }]",
         "to: [{ operation: { notPaths: ['/a/{*}'] } }, { operation: { notPaths: [/a/b] } }]",
         "from: [{ source: { notNamespaces: [a] } }], to: [{ operation: { notPaths: [/b] } }]",
+        "to: [{ operation: { notPaths: ['/a*'] } }, { operation: { notPaths: ['/ab*'] } }]",
+        "to: [{ operation: { notPaths: ['/a*'] } }, { operation: { notPaths: ['*b'] } }]",
+        "to: [{ operation: { methods: [GET] } }, { operation: { notMethods: [GET, PUT] } }]",
+        "from: [{ source: { notIpBlocks: [10.0.0.0/8] } }, { source: { notIpBlocks: [10.1.0.0/16] } }]",
+        "from: [{ source: { notServiceAccounts: [a] } }, { source: { notServiceAccounts: [default/a] } }]",
+        "to: [{ operation: { notPaths: [/a] } }] }, { from: [{ source: { namespaces: [x] } }], to: [{ operation: { notPaths: [/b] } }]",
+        "when: [{ key: 'request.headers[x]', notValues: [a] }] }, { when: [{ key: 'request.headers[x]', notValues: [b] }]",
     ] {
         assert!(!fires(clauses), "{clauses}");
+    }
+}
+
+const FROM: &str = "{ from: [{ source: { namespaces: [a] } }] }";
+const TOKEN: &str = "{ from: [{ source: { requestPrincipals: ['*'] } }] }";
+
+fn to(fields: &str) -> String {
+    format!("{{ to: [{{ operation: {{ {fields} }} }}] }}")
+}
+
+fn when(key: &str) -> String {
+    format!("{{ when: [{{ key: '{key}', values: [v] }}] }}")
+}
+
+/// The rules at which the lint about split rules fires.
+fn split(action: &str, all: &[&str]) -> Vec<String> {
+    paths("MA038", &rules(action, &format!("[{}]", all.join(", "))), &one_spelling())
+}
+
+#[test]
+fn one_rule_that_a_dash_splits() {
+    for fields in [
+        "paths: ['/cart*']",
+        "methods: [GET]",
+        "hosts: [a.example]",
+        "ports: ['8080']",
+        "notPaths: ['/admin*']",
+        "methods: [GET], paths: [/info]",
+    ] {
+        let to = to(fields);
+        assert_eq!(split("ALLOW", &[FROM, &to]), ["spec.rules[1]"], "{fields}");
+        assert_eq!(split("ALLOW", &[&to, FROM]), ["spec.rules[0]"], "{fields}");
+        assert_eq!(split("ALLOW", &[FROM, &to, FROM, &to]), ["spec.rules[1]", "spec.rules[3]"], "{fields}");
+        assert_eq!(split("DENY", &[FROM, &to]), [""; 0], "each part refuses");
+        assert_eq!(split("ALLOW", &[&to]), [""; 0], "nothing was split off");
+    }
+    let (cart, header, claim) =
+        (to("paths: [/cart]"), when("request.headers[x-version]"), when("request.auth.claims[groups]"));
+    assert_eq!(split("ALLOW", &[FROM, &header]), ["spec.rules[1]"]);
+    assert_eq!(split("ALLOW", &[FROM, &cart, &header]), ["spec.rules[1]", "spec.rules[2]"]);
+    assert_eq!(split("ALLOW", &[TOKEN, &claim]), ["spec.rules[1]"], "the token alone is enough");
+    assert_eq!(
+        split("ALLOW", &[TOKEN, &claim.replace("when", "to: [{ operation: { methods: [GET] } }], when")]),
+        ["spec.rules[1]"]
+    );
+}
+
+#[test]
+fn alternatives_that_are_meant() {
+    let whole = "{ from: [{ source: { namespaces: [a] } }], to: [{ operation: { paths: ['/cart'] } }] }";
+    for fields in [
+        "paths: [/healthz]",
+        "paths: ['/health/*', /metrics]",
+        "paths: ['*/livez']",
+        "paths: ['/.well-known/*']",
+        "paths: [/grpc.health.v1.Health/Check]",
+        "methods: [OPTIONS]",
+        "methods: [GET], paths: [/login]",
+        "ports: ['15021']",
+    ] {
+        let public = to(fields);
+        assert_eq!(split("ALLOW", &[whole, &public]), [""; 0], "{fields}");
+        assert_eq!(split("ALLOW", &[FROM, &public]), [""; 0], "{fields}");
+        assert_eq!(split("ALLOW", &[&public, FROM]), [""; 0], "{fields}");
+    }
+    let cart = to("paths: ['/catalogue*']");
+    assert_eq!(split("ALLOW", &[whole, &cart]), [""; 0]);
+    assert_eq!(split("ALLOW", &[FROM, whole, &cart]), [""; 0], "they are not side by side");
+    for key in ["source.principal", "request.auth.claims[groups]", "remote.ip", "request.headers[user-agent]"] {
+        let text =
+            when(key).replace("values: [v]", if key == "remote.ip" { "values: [10.0.0.1]" } else { "values: [v]" });
+        assert_eq!(split("ALLOW", &[FROM, &text]), [""; 0], "{key}");
+    }
+}
+
+#[test]
+fn one_operation_that_a_dash_splits() {
+    let fires = |action: &str, operations: &str| {
+        paths("MA038", &rules(action, &format!("[{{ to: [{operations}] }}]")), &one_spelling())
+    };
+    for operations in [
+        "{ operation: { methods: [GET] } }, { operation: { paths: ['/api/*'] } }",
+        "{ operation: { paths: ['/api/*'] } }, { operation: { methods: [GET, POST] } }",
+        "{ operation: { hosts: [a.example] } }, { operation: { paths: ['/api/*'] } }",
+    ] {
+        assert_eq!(fires("ALLOW", operations), ["spec.rules[0].to[1].operation"], "{operations}");
+        assert_eq!(fires("DENY", operations), [""; 0], "{operations}");
+    }
+    for operations in [
+        "{ operation: { methods: [GET], paths: [/a] } }, { operation: { paths: ['/api/*'] } }",
+        "{ operation: { methods: [OPTIONS] } }, { operation: { paths: ['/api/*'] } }",
+        "{ operation: { methods: [GET] } }, { operation: { paths: [/healthz] } }",
+        "{ operation: { paths: [/a] } }, { operation: { paths: [/b] } }",
+        "{ operation: { ports: ['9090'] } }, { operation: { paths: [/b] } }",
+    ] {
+        assert_eq!(fires("ALLOW", operations), [""; 0], "{operations}");
     }
 }

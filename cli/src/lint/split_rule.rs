@@ -1,0 +1,143 @@
+//! MA038. Two alternatives of an ALLOW policy, where one rule or one operation was probably meant.
+
+use mesh_authz::attribute::Subject;
+use mesh_authz::policy::{Action, AllOf, AnyOf, Clause, Operation, Predicate, Rule, Source, rule_path};
+
+use super::public_endpoint::is_public;
+use super::{Check, Lint, LintContext, PolicyView, Related, Reporter};
+
+pub(super) static LINT: Lint = Lint {
+    code: "MA038",
+    name: "split-rule",
+    summary: "a rule of an ALLOW policy that a dash splits in two",
+    explanation: "The rules of a policy are alternatives. If one rule has only `from` and the next one only `to` or `when`, \
+            the callers in `from` may do everything, and everybody may do what `to` says. Often, one rule was meant, and the \
+            dash before `to` is one too many. The operations of a rule are alternatives too: `methods` in one and `paths` in \
+            another one allow these methods on every path, and every method on these paths. The lint is silent about what is \
+            usually open to everybody, such as health checks, metrics and login pages. If the alternatives are meant, say so \
+            with the annotation `mesh-authz/allow: MA038`.",
+    bad: r#"
+spec:
+  rules:
+  - from:
+    - source:
+        principals: ["cluster.local/ns/shop/sa/web"]
+  - to:
+    - operation:
+        paths: ["/cart/*"]
+"#,
+    good: r#"
+spec:
+  rules:
+  - from:
+    - source:
+        principals: ["cluster.local/ns/shop/sa/web"]
+    to:
+    - operation:
+        paths: ["/cart/*"]
+"#,
+    trust_domain: None,
+    check: Check::Policy(check),
+};
+
+fn check(policy: &PolicyView<'_>, _: &LintContext, reporter: &mut Reporter) {
+    if policy.policy().action != Action::Allow {
+        return;
+    }
+    rules(policy, reporter);
+    for (index, rule) in policy.policy().rules.iter().enumerate() {
+        operations(policy, index, rule, reporter);
+    }
+}
+
+/// Reports rules without `from` that stand beside a rule of `from` only.
+fn rules(policy: &PolicyView<'_>, reporter: &mut Reporter) {
+    let rules = &policy.policy().rules;
+    for (index, rule) in rules.iter().enumerate() {
+        let at = |index: Option<usize>| Some((index?, rules.get(index?)?));
+        let before = |distance| at(index.checked_sub(distance));
+        // `- from`, `- to` and `- when` are three parts of one rule.
+        let is_third_part = !has_operations(rule) && before(1).is_some_and(|(_, before)| has_only_operations(before));
+        let neighbours = [before(1), before(2).filter(|_| is_third_part), at(index.checked_add(1))];
+        let split_from = |(_, other): &(usize, &Rule)| sources(other).is_some_and(|sources| is_split(sources, rule));
+        let Some((other, _)) = neighbours.into_iter().flatten().find(split_from) else { continue };
+        let part = if has_operations(rule) { "to" } else { "when" };
+        let place = Related::new(policy.resource, &rule_path(other), "the rule that says who");
+        reporter.report_related(
+            &LINT,
+            policy.resource,
+            rule_path(index),
+            format!(
+                "allows this to everybody, and rule {other} allows everything to its callers: rules are alternatives"
+            ),
+            format!("write `from` and `{part}` into one rule, without a dash before the second"),
+            place,
+        );
+    }
+}
+
+/// The sources of a rule that has nothing else.
+fn sources(rule: &Rule) -> Option<&[Source]> {
+    let sources = rule.from.as_ref()?.0.as_slice();
+    (rule.to.is_none() && rule.when.0.is_empty() && sources.iter().any(|source| !source.0.is_empty()))
+        .then_some(sources)
+}
+
+fn has_operations(rule: &Rule) -> bool {
+    rule.to.as_ref().is_some_and(|to| to.0.iter().any(|operation| !operation.0.is_empty()))
+}
+
+fn has_only_operations(rule: &Rule) -> bool {
+    rule.from.is_none() && rule.when.0.is_empty() && has_operations(rule)
+}
+
+/// Whether a rule looks like the other half of one that has only these sources.
+fn is_split(sources: &[Source], rule: &Rule) -> bool {
+    if rule.from.is_some() || (!has_operations(rule) && rule.when.0.is_empty()) {
+        return false;
+    }
+    let subject = |predicate: &Predicate| predicate.attribute().info().subject;
+    let is_about_token = |all: &AllOf<Predicate>| all.0.iter().any(|predicate| subject(predicate) == Subject::Token);
+    let who = rule.when.0.iter().filter(|predicate| says_who(predicate)).collect::<Vec<_>>();
+    // A rule that says who is a whole rule. But beside a rule for every token, a condition on the token has no effect.
+    if !who.is_empty() {
+        return sources.iter().any(is_about_token) && who.iter().all(|predicate| subject(predicate) == Subject::Token);
+    }
+    !is_public(rule)
+}
+
+/// Whether a condition says who may do something.
+fn says_who(predicate: &Predicate) -> bool {
+    let is_address = matches!(predicate, Predicate::SourceIp(_) | Predicate::RemoteIp(_));
+    is_address || predicate.attribute().info().subject != Subject::Traffic
+}
+
+/// Reports an operation of `paths` only beside one of `methods` or `hosts` only.
+fn operations(policy: &PolicyView<'_>, index: usize, rule: &Rule, reporter: &mut Reporter) {
+    let Some(to) = &rule.to else { return };
+    for (number, pair) in to.0.windows(2).enumerate() {
+        let [one, other] = pair else { continue };
+        let alone = |operation: &Operation| Rule { to: Some(AnyOf(vec![operation.clone()])), ..Rule::default() };
+        if !is_half(one, other) || is_public(&alone(one)) || is_public(&alone(other)) {
+            continue;
+        }
+        let second = number.saturating_add(1);
+        reporter.report(
+            &LINT,
+            policy.resource,
+            Clause::To(second).path(index),
+            format!("operations are alternatives: what operation {number} names is allowed for everything here, and the reverse"),
+            "write both fields into one operation, without a dash before the second",
+        );
+    }
+}
+
+/// Whether one operation names only paths, and the other one only methods or only hosts.
+fn is_half(one: &Operation, other: &Operation) -> bool {
+    let only = |operation: &Operation| match operation.0.as_slice() {
+        [Predicate::Path(values)] if !values.any.is_empty() => Some(true),
+        [Predicate::Method(values) | Predicate::Host(values)] if !values.any.is_empty() => Some(false),
+        _ => None,
+    };
+    matches!((only(one), only(other)), (Some(one), Some(other)) if one != other)
+}
