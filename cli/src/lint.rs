@@ -21,9 +21,11 @@ mod field_among_labels;
 mod foreign_pattern;
 mod host_is_a_url;
 mod host_without_port;
+mod impossible_value;
 mod keys_in_plaintext;
 mod literal_wildcard;
 mod method_not_in_capitals;
+mod misspelt_key;
 mod nearly_dry_run;
 mod never_matches;
 mod no_request_authentication;
@@ -32,6 +34,7 @@ mod not_one_or_not_another;
 mod path_spelling;
 mod path_with_query;
 mod path_without_slash;
+mod placeholder;
 mod plaintext_satisfies_allow;
 mod plaintext_slips_past_deny;
 mod plugin_settings;
@@ -66,7 +69,7 @@ use crate::load::request_authentication::JwtRule;
 use crate::load::{Authentication, LoadedPolicy, Other, Resources, peer_authentication};
 
 /// All lints, sorted by code.
-pub static CATALOGUE: [&Lint; 38] = [
+pub static CATALOGUE: [&Lint; 41] = [
     &unreachable_allow::LINT,
     &never_matches::LINT,
     &plaintext_slips_past_deny::LINT,
@@ -105,6 +108,9 @@ pub static CATALOGUE: [&Lint; 38] = [
     &no_value::LINT,
     &not_one_or_not_another::LINT,
     &split_rule::LINT,
+    &impossible_value::LINT,
+    &placeholder::LINT,
+    &misspelt_key::LINT,
 ];
 
 /// The code of the lint about what is skipped.
@@ -291,6 +297,9 @@ impl Lint {
             Check::Value(check) => {
                 for list in &policy.lists {
                     for (index, value) in list.values.iter().enumerate() {
+                        if list.owners.get(index).copied().flatten().is_some_and(|owner| owner != self.code) {
+                            continue;
+                        }
                         let Some(Remark { message, hint }) = check(value, list, context) else { continue };
                         let mut path = list.path.clone();
                         path.0.push(Segment::Index(index));
@@ -450,8 +459,9 @@ impl<'r> PolicyView<'r> {
             for is_not in [false, true] {
                 let path = predicate.path(rule, clause, field, is_not);
                 let Some(Value::List(items)) = resource.node.at(&path).map(|node| &node.value) else { continue };
-                let values = items.iter().filter_map(Node::as_str).collect();
-                lists.push(ValueList { resource, predicate, is_not, path, values });
+                let values: Vec<_> = items.iter().filter_map(Node::as_str).collect();
+                let owners = values.iter().map(|value| impossible_value::owner(value, predicate)).collect();
+                lists.push(ValueList { resource, predicate, is_not, path, values, owners });
             }
         });
         Self { resource, lists }
@@ -480,6 +490,8 @@ struct ValueList<'r> {
     path: Path,
     /// The values as the author wrote them.
     values: Vec<&'r str>,
+    /// For each value that means nothing at all: the code of the lint that says so, and the only one that looks at it.
+    owners: Vec<Option<&'static str>>,
 }
 
 impl ValueList<'_> {

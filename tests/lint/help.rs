@@ -213,6 +213,9 @@ fn rows() -> Vec<Applied> {
         // MA010: correct a label.
         row("MA010", on("bakend", "ALLOW") + &nothing + workload, on("backend", "ALLOW") + &nothing + workload, true),
         row("MA010", on("bakend", "DENY") + workload, on("backend", "DENY") + workload, false),
+        // MA040: fill a placeholder in.
+        row("MA040", on("'${APP}'", "ALLOW") + &nothing, on("backend", "ALLOW") + &nothing, true),
+        row("MA040", on("'${APP}'", "DENY"), on("backend", "DENY"), false),
         // MA012: remove the narrower rule; narrow the wider one.
         row("MA012", all.clone() + &get, all.clone(), false),
         row(
@@ -356,6 +359,26 @@ fn rows() -> Vec<Applied> {
     rows.extend(value("MA015", operation, "hosts", "*.exam*", "*.example"));
     rows.extend(value("MA016", operation, "paths", "/api?q=1", "/api"));
     rows.extend(value("MA018", operation, "paths", "^/api/.*", "/api/*"));
+    rows.extend(value("MA018", source, "principals", "^cluster.local/ns/foo/sa/.*$", "cluster.local/ns/foo/sa/*"));
+    for (action, values, opens) in [
+        ("ALLOW", "values", true),
+        ("ALLOW", "notValues", false),
+        ("DENY", "values", false),
+        ("DENY", "notValues", true),
+    ] {
+        for (code, wrong_key, wrong) in
+            [("MA018", "x", "^ab$"), ("MA039", "x", "ab "), ("MA041", "\"x\"", "ab"), ("MA040", "x", "${X}")]
+        {
+            let of = |key: &str, value: &str| {
+                exclusive(action, &format!("{{ key: 'request.headers[{key}]', {values}: ['{value}'] }}"))
+            };
+            rows.push(row(code, of(wrong_key, wrong), of("x", "ab"), opens));
+        }
+    }
+    rows.extend(value("MA039", operation, "methods", "GET, POST", "GET\", \"POST"));
+    rows.extend(value("MA039", operation, "hosts", " a.example", "a.example"));
+    rows.extend(value("MA039", operation, "paths", "/api,/admin", "/api\", \"/admin"));
+    rows.extend(value("MA040", source, "namespaces", "${NS}", "foo"));
     rows.extend(value("MA022", source, "requestPrincipals", "https://i*", "https://i/*"));
     rows.extend(value("MA027", operation, "hosts", "https://a.example", "a.example"));
     rows

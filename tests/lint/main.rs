@@ -13,6 +13,7 @@
 
 mod catalogue;
 mod help;
+mod impossible;
 mod rules;
 mod surroundings;
 mod together;

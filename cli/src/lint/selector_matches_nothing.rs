@@ -107,7 +107,7 @@ fn selector(input: &Input<'_>, resource: &LoadedPolicy, workloads: &Workloads, r
 }
 
 /// The advice to correct a selector. An ALLOW policy on one more workload lets its requests pass there.
-fn correct(policy: &AuthorizationPolicy, advice: &str) -> String {
+pub(super) fn correct(policy: &AuthorizationPolicy, advice: &str) -> String {
     match policy.action {
         Action::Allow => format!("{advice} What the policy allows then passes there"),
         Action::Deny | Action::Audit | Action::Custom => advice.to_owned(),

@@ -1,0 +1,248 @@
+//! MA039. A value that no request has.
+
+use mesh_authz::policy::{Cidr, Predicate};
+
+use super::{Check, Lint, LintContext, Remark, ValueList, foreign_pattern, placeholder};
+
+pub(super) static LINT: Lint = Lint {
+    code: "MA039",
+    name: "impossible-value",
+    summary: "a value that no request has: two values in one text, spaces around it, an odd character",
+    explanation: "Each value of a list is compared as it stands. `GET, POST` is one value, and no method has a comma. A space at \
+            an end, a copied character that looks like another one or like nothing, and a part that the attribute does not \
+            have, such as the port of a server name, have the same effect. In headers and claims, a block of addresses is a \
+            text. A claim that is a number, such as `exp`, matches no value. An ALLOW rule with such a value allows too \
+            little, and a DENY rule protects nothing. Commas in paths, headers and claims are legal, and so the lint is silent \
+            about most of them.",
+    bad: r#"
+spec:
+  rules:
+  - to:
+    - operation:
+        methods: ["GET, POST"]
+"#,
+    good: r#"
+spec:
+  rules:
+  - to:
+    - operation:
+        methods: ["GET", "POST"]
+"#,
+    trust_domain: None,
+    check: Check::Value(check),
+};
+
+fn check(value: &str, list: &ValueList<'_>, _: &LintContext) -> Option<Remark> {
+    let Mistake { message, advice } = mistake(value, list.predicate)?;
+    Some(Remark::new(message, list.correct(advice)))
+}
+
+/// The code of the lint that says why no request has this value.
+pub(super) fn owner(value: &str, predicate: &Predicate) -> Option<&'static str> {
+    if placeholder::find(value, predicate).is_some() {
+        Some(placeholder::LINT.code)
+    } else if foreign_pattern::is_foreign_text(value, predicate) {
+        Some(foreign_pattern::LINT.code)
+    } else {
+        mistake(value, predicate).map(|_| LINT.code)
+    }
+}
+
+/// What is wrong with a value, and what to write instead.
+struct Mistake {
+    message: String,
+    advice: String,
+}
+
+impl Mistake {
+    fn new(message: impl Into<String>, advice: impl Into<String>) -> Option<Self> {
+        Some(Self { message: message.into(), advice: advice.into() })
+    }
+}
+
+fn mistake(value: &str, predicate: &Predicate) -> Option<Mistake> {
+    // Other lints are about these, and know what to write.
+    match predicate {
+        Predicate::Path(_) if !value.starts_with(['/', '*']) => return None,
+        Predicate::Method(_) if value.starts_with('/') => return None,
+        _ => {}
+    }
+    separator(value, predicate)
+        .or_else(|| odd_character(value, predicate))
+        .or_else(|| space_around(value))
+        .or_else(|| unknown_character(value, predicate))
+        .or_else(|| impossible_part(value, predicate))
+}
+
+/// Several values in one text.
+fn separator(value: &str, predicate: &Predicate) -> Option<Mistake> {
+    let separators: &[char] = match predicate {
+        Predicate::Method(_) => &[',', ';', '|', ' ', '/'],
+        Predicate::Namespace(_) | Predicate::ServiceAccount(_) | Predicate::TrustDomain(_) | Predicate::Host(_) => {
+            &[',', ';', '|', ' ']
+        }
+        Predicate::Sni(_) => &[',', ';', '|', ' '],
+        // The subject of a certificate can have commas. Only a suffix matches it.
+        Predicate::Principal(_) if !value.contains('=') => &[',', ';', '|', ' '],
+        Predicate::Path(_) => &[',', ';', '|', ' '],
+        Predicate::RequestPrincipal(_) => &[','],
+        _ => &[],
+    };
+    let parts: Vec<&str> = value.split(separators).map(str::trim).filter(|part| !part.is_empty()).collect();
+    let is_one = |part: &&&str| match predicate {
+        Predicate::Path(_) => part.starts_with('/'),
+        Predicate::RequestPrincipal(_) => part.contains("://"),
+        _ => true,
+    };
+    if parts.len() < 2 || parts.iter().filter(is_one).count() < parts.len() {
+        return None;
+    }
+    let each: Vec<_> = parts.iter().map(|part| format!("`{part}`")).collect();
+    Mistake::new(
+        format!("`{}` is one value, and no request has it", visible(value)),
+        format!("write {} as {} values", each.join(" and "), parts.len()),
+    )
+}
+
+/// A character that was copied by mistake.
+fn odd_character(value: &str, predicate: &Predicate) -> Option<Mistake> {
+    let is_free_text = matches!(
+        predicate,
+        Predicate::Header { .. }
+            | Predicate::Claim { .. }
+            | Predicate::RequestPrincipal(_)
+            | Predicate::Metadata { .. }
+    );
+    let is_odd = |c: &char| kind_of_odd(*c).is_some() || (!is_free_text && !c.is_ascii());
+    let found = value.chars().find(is_odd)?;
+    let code = format!("U+{:04X}", u32::from(found));
+    let what = match kind_of_odd(found) {
+        Some(kind) => format!("{kind}, {code}"),
+        None => format!("`{found}`, {code}, which is no ASCII character"),
+    };
+    let advice = match predicate {
+        Predicate::Path(_) if kind_of_odd(found).is_none() => {
+            let mut buffer = [0; 4];
+            let bytes = found.encode_utf8(&mut buffer).bytes();
+            let escaped: String = bytes.map(|byte| format!("%{byte:02X}")).collect();
+            format!("write `{escaped}` for it, as clients do")
+        }
+        _ => {
+            let clean: String = value.chars().filter(|c| !is_odd(c)).collect();
+            match clean.trim() {
+                clean if kind_of_odd(found).is_some() && !clean.is_empty() => format!("write `{clean}`"),
+                _ if matches!(predicate, Predicate::Host(_) | Predicate::Sni(_)) && found.is_alphabetic() => {
+                    "write the ASCII form of the name, which begins with `xn--`".to_owned()
+                }
+                _ => "type it anew".to_owned(),
+            }
+        }
+    };
+    Mistake::new(format!("`{}` has {what}", visible(value)), advice)
+}
+
+/// What an odd character is; `None` for a character that a text can have.
+pub(super) fn kind_of_odd(c: char) -> Option<&'static str> {
+    Some(match c {
+        '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}' => {
+            "a space that is not the usual one"
+        }
+        '\u{ad}'
+        | '\u{180e}'
+        | '\u{200b}'..='\u{200f}'
+        | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}'
+        | '\u{feff}' => "an invisible character",
+        '\u{2500}'..='\u{259f}' => "a piece of a drawn box",
+        c if c.is_control() => "a control character",
+        _ => return None,
+    })
+}
+
+/// The text for a message, without characters that nobody sees.
+pub(super) fn visible(text: &str) -> String {
+    text.chars().map(|c| if kind_of_odd(c).is_some() { '\u{fffd}' } else { c }).collect()
+}
+
+fn space_around(value: &str) -> Option<Mistake> {
+    let trimmed = value.trim();
+    if trimmed == value || trimmed.is_empty() {
+        return None;
+    }
+    Mistake::new(format!("`{value}` has a space at an end, and it counts"), format!("write `{trimmed}`"))
+}
+
+/// A character that this attribute never has.
+fn unknown_character(value: &str, predicate: &Predicate) -> Option<Mistake> {
+    const FOREIGN: &str = " \"'<>()$`\\^";
+    let (what, is_known): (_, fn(char) -> bool) = match predicate {
+        Predicate::Method(_) => ("a method", |c| c.is_ascii_alphanumeric() || "-_*".contains(c)),
+        Predicate::Namespace(_) => ("a namespace", |c| c.is_ascii_alphanumeric() || "-*".contains(c)),
+        Predicate::ServiceAccount(_) => ("a service account", |c| c.is_ascii_alphanumeric() || "-./".contains(c)),
+        Predicate::TrustDomain(_) => ("a trust domain", |c| c.is_ascii_alphanumeric() || "-._*".contains(c)),
+        Predicate::Principal(_) if !value.contains('=') => ("a principal", |c| !FOREIGN.contains(c)),
+        Predicate::Host(_) => ("a host", |c| !FOREIGN.contains(c)),
+        Predicate::Sni(_) => ("a server name", |c| c.is_ascii_alphanumeric() || "-._*:/".contains(c)),
+        _ => return None,
+    };
+    let found = value.chars().find(|c| !is_known(*c))?;
+    let advice = match predicate {
+        Predicate::Namespace(_) if value.contains('/') => {
+            "write the name of the namespace only; principals and serviceAccounts say more".to_owned()
+        }
+        _ if value.len() > 2 && "\"'".contains(found) => format!("write `{}`", value.replace(found, "")),
+        _ => "write the name that the other side has".to_owned(),
+    };
+    Mistake::new(format!("`{value}` has `{found}`, and {what} never has it"), advice)
+}
+
+/// A part that the attribute does not have, or a form that is not compared as what it looks like.
+fn impossible_part(value: &str, predicate: &Predicate) -> Option<Mistake> {
+    const NUMBERS: [&str; 5] = ["exp", "iat", "nbf", "auth_time", "updated_at"];
+    const SPLIT_AT_SPACES: [&str; 2] = ["scope", "permission"];
+    match predicate {
+        Predicate::Sni(_) if value.contains([':', '/']) => {
+            let name = value.rsplit("//").next().and_then(|rest| rest.split([':', '/']).next()).unwrap_or_default();
+            let advice = if name.is_empty() { "write the name only".to_owned() } else { format!("write `{name}`") };
+            Mistake::new(
+                format!("`{value}` is more than a name, and the client sends only a name in the TLS handshake"),
+                advice,
+            )
+        }
+        Predicate::Path(_) if value.contains(' ') => Mistake::new(
+            format!("`{value}` has a space, and a request's path has none"),
+            format!("write `{}`, as clients do", value.replace(' ', "%20")),
+        ),
+        Predicate::Claim { path, .. } => match path.as_slice() {
+            [claim] if NUMBERS.contains(&claim.as_str()) => Mistake::new(
+                format!("the claim `{claim}` is a number, and a number matches no value"),
+                "remove the condition: whatever verifies the token checks that it has not expired",
+            ),
+            [claim] if SPLIT_AT_SPACES.contains(&claim.as_str()) && value.contains(' ') => {
+                let words: Vec<_> = value.split_whitespace().map(|word| format!("`{word}`")).collect();
+                Mistake::new(
+                    format!("the claim `{claim}` is split at its spaces, so `{value}` matches none of its words"),
+                    format!(
+                        "write {}: a list matches if one of them does, and two conditions if both do",
+                        words.join(" and ")
+                    ),
+                )
+            }
+            _ if is_block(value) => Mistake::new(
+                format!("`{value}` is compared as a text, not as a block of addresses"),
+                "list the texts that the claim has",
+            ),
+            _ => None,
+        },
+        Predicate::Header { .. } if is_block(value) => Mistake::new(
+            format!("`{value}` is compared as a text, not as a block of addresses"),
+            "use remoteIpBlocks, but only where Envoy knows how many proxies to trust: elsewhere, clients choose that address \
+             themselves",
+        ),
+        _ => None,
+    }
+}
+
+fn is_block(value: &str) -> bool {
+    value.contains('/') && Cidr::parse(value).is_ok()
+}
