@@ -31,6 +31,7 @@ mod never_matches;
 mod no_request_authentication;
 mod no_value;
 mod not_one_or_not_another;
+mod optional_token;
 mod path_spelling;
 mod path_with_query;
 mod path_without_slash;
@@ -47,6 +48,7 @@ mod shadowed_rule;
 mod skipped_resource;
 mod split_rule;
 mod trailing_slash;
+mod unknown_issuer;
 mod unpinned_module;
 mod unreachable_allow;
 mod whole_mesh;
@@ -69,7 +71,7 @@ use crate::load::request_authentication::JwtRule;
 use crate::load::{Authentication, LoadedPolicy, Other, Resources, peer_authentication};
 
 /// All lints, sorted by code.
-pub static CATALOGUE: [&Lint; 41] = [
+pub static CATALOGUE: [&Lint; 43] = [
     &unreachable_allow::LINT,
     &never_matches::LINT,
     &plaintext_slips_past_deny::LINT,
@@ -111,6 +113,8 @@ pub static CATALOGUE: [&Lint; 41] = [
     &impossible_value::LINT,
     &placeholder::LINT,
     &misspelt_key::LINT,
+    &unknown_issuer::LINT,
+    &optional_token::LINT,
 ];
 
 /// The code of the lint about what is skipped.

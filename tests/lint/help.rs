@@ -160,6 +160,7 @@ fn rows() -> Vec<Applied> {
         )
     };
     let workload = "---\n{ apiVersion: v1, kind: Pod, metadata: { name: w, labels: { app: backend } } }\n";
+    let tokens = "---\n{ apiVersion: security.istio.io/v1, kind: RequestAuthentication, metadata: { name: r }, spec: { jwtRules: [{ issuer: 'https://i', jwksUri: 'https://i/k' }] } }\n";
     let annotated = |text: &str, annotation: &str| {
         text.replace("namespace: default", &format!("namespace: default, annotations: {{ {annotation}: 'true' }}"))
     };
@@ -216,6 +217,33 @@ fn rows() -> Vec<Applied> {
         // MA040: fill a placeholder in.
         row("MA040", on("'${APP}'", "ALLOW") + &nothing, on("backend", "ALLOW") + &nothing, true),
         row("MA040", on("'${APP}'", "DENY"), on("backend", "DENY"), false),
+        // MA042: write the issuer that is accepted. MA043: require a token.
+        row(
+            "MA042",
+            source("ALLOW", "requestPrincipals: ['https://i//*']") + tokens,
+            source("ALLOW", "requestPrincipals: ['https://i/*']") + tokens,
+            true,
+        ),
+        row(
+            "MA042",
+            source("DENY", "requestPrincipals: ['https://i//*']") + tokens,
+            source("DENY", "requestPrincipals: ['https://i/*']") + tokens,
+            false,
+        ),
+        row(
+            "MA042",
+            source("DENY", "notRequestPrincipals: ['https://i//*']") + tokens,
+            source("DENY", "notRequestPrincipals: ['https://i/*']") + tokens,
+            true,
+        ),
+        row(
+            "MA043",
+            get.clone() + tokens,
+            get.clone()
+                + tokens
+                + &policy("q", "{ action: DENY, rules: [{ from: [{ source: { notRequestPrincipals: ['*'] } }] }] }"),
+            false,
+        ),
         // MA012: remove the narrower rule; narrow the wider one.
         row("MA012", all.clone() + &get, all.clone(), false),
         row(

@@ -17,6 +17,7 @@ mod impossible;
 mod rules;
 mod surroundings;
 mod together;
+mod tokens;
 mod values;
 
 use std::path::PathBuf;

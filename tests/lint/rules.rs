@@ -226,6 +226,7 @@ fn alternatives_that_are_meant() {
     let cart = to("paths: ['/catalogue*']");
     assert_eq!(split("ALLOW", &[whole, &cart]), [""; 0]);
     assert_eq!(split("ALLOW", &[FROM, whole, &cart]), [""; 0], "they are not side by side");
+    assert_eq!(split("ALLOW", &[TOKEN, &when("request.auth.claims[iss]")]), [""; 0], "another issuer");
     for key in ["source.principal", "request.auth.claims[groups]", "remote.ip", "request.headers[user-agent]"] {
         let text =
             when(key).replace("values: [v]", if key == "remote.ip" { "values: [10.0.0.1]" } else { "values: [v]" });

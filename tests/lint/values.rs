@@ -192,8 +192,24 @@ fn request_principals_that_are_split_inside_their_scheme() {
     table(
         "MA022",
         of,
-        &["https://issuer.example*", "https://issuer.example", "https://*"],
-        &["https://issuer.example/*", "https://issuer.example/alice", "issuer/alice", "*", "https*", "a@b.example/x"],
+        &[
+            "https://issuer.example*",
+            "https://issuer.example",
+            "https://*",
+            "https://ci.example/repo:acme/widgets:ref:refs/heads/main",
+            "https://ci.example/repo:acme/*",
+            "https://ci.example/_services/x/project_path:a/b",
+        ],
+        &[
+            "https://issuer.example/*",
+            "https://issuer.example/alice",
+            "issuer/alice",
+            "*",
+            "https*",
+            "a@b.example/x",
+            "https://i.example:8443/realms/x/*",
+            "https://i.example/system:serviceaccount:a:b",
+        ],
     );
 }
 

@@ -63,6 +63,15 @@ fn rules(policy: &PolicyView<'_>, reporter: &mut Reporter) {
         let Some((other, _)) = neighbours.into_iter().flatten().find(split_from) else { continue };
         let part = if has_operations(rule) { "to" } else { "when" };
         let place = Related::new(policy.resource, &rule_path(other), "the rule that says who");
+        let message = if rule.when.0.iter().any(says_who) {
+            format!(
+                "rule {other} allows everything to its callers, whatever this rule asks for: rules are alternatives"
+            )
+        } else {
+            format!(
+                "allows this to everybody, and rule {other} allows everything to its callers: rules are alternatives"
+            )
+        };
         reporter.report_related(
             &LINT,
             policy.resource,
@@ -101,9 +110,15 @@ fn is_split(sources: &[Source], rule: &Rule) -> bool {
     let who = rule.when.0.iter().filter(|predicate| says_who(predicate)).collect::<Vec<_>>();
     // A rule that says who is a whole rule. But beside a rule for every token, a condition on the token has no effect.
     if !who.is_empty() {
-        return sources.iter().any(is_about_token) && who.iter().all(|predicate| subject(predicate) == Subject::Token);
+        return sources.iter().any(is_about_token) && who.into_iter().all(is_about_role);
     }
     !is_public(rule)
+}
+
+/// Whether a condition is about a claim that many tokens of one issuer have in common.
+fn is_about_role(predicate: &Predicate) -> bool {
+    const WHO: [&str; 4] = ["iss", "sub", "aud", "azp"];
+    matches!(predicate, Predicate::Claim { path, .. } if !path.iter().any(|claim| WHO.contains(&claim.as_str())))
 }
 
 /// Whether a condition says who may do something.
