@@ -44,11 +44,14 @@ mod principal_without_trust_domain;
 mod request_principal_never_matches;
 mod scheme_in_principal;
 mod selector_matches_nothing;
+mod service_port;
 mod shadowed_rule;
 mod skipped_resource;
 mod split_rule;
 mod trailing_slash;
+mod unknown_account;
 mod unknown_issuer;
+mod unknown_target;
 mod unpinned_module;
 mod unreachable_allow;
 mod whole_mesh;
@@ -71,7 +74,7 @@ use crate::load::request_authentication::JwtRule;
 use crate::load::{Authentication, LoadedPolicy, Other, Resources, peer_authentication};
 
 /// All lints, sorted by code.
-pub static CATALOGUE: [&Lint; 43] = [
+pub static CATALOGUE: [&Lint; 46] = [
     &unreachable_allow::LINT,
     &never_matches::LINT,
     &plaintext_slips_past_deny::LINT,
@@ -115,6 +118,9 @@ pub static CATALOGUE: [&Lint; 43] = [
     &misspelt_key::LINT,
     &unknown_issuer::LINT,
     &optional_token::LINT,
+    &unknown_account::LINT,
+    &service_port::LINT,
+    &unknown_target::LINT,
 ];
 
 /// The code of the lint about what is skipped.
@@ -321,7 +327,7 @@ impl Lint {
 /// Whether nothing here reads this document.
 #[must_use]
 pub fn is_skipped(other: &Other) -> bool {
-    !other_resources::reads(other.text("kind"))
+    !other_resources::reads(other)
 }
 
 /// The warnings about each `RequestAuthentication`, for an output in which nothing verifies tokens.

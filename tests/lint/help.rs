@@ -160,6 +160,17 @@ fn rows() -> Vec<Applied> {
         )
     };
     let workload = "---\n{ apiVersion: v1, kind: Pod, metadata: { name: w, labels: { app: backend } } }\n";
+    let account = "---\n{ apiVersion: v1, kind: ServiceAccount, metadata: { name: bar, namespace: foo } }\n";
+    let service = "---\n{ apiVersion: v1, kind: Service, metadata: { name: s }, spec: { selector: { app: a }, ports: [{ port: 81, targetPort: 8080 }] } }\n";
+    let gateway = "---\n{ apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: { name: website } }\n";
+    let target = |name: &str| {
+        policy(
+            "p",
+            &format!(
+                "{{ targetRef: {{ group: gateway.networking.k8s.io, kind: Gateway, name: {name} }}, rules: [{{}}] }}"
+            ),
+        )
+    };
     let tokens = "---\n{ apiVersion: security.istio.io/v1, kind: RequestAuthentication, metadata: { name: r }, spec: { jwtRules: [{ issuer: 'https://i', jwksUri: 'https://i/k' }] } }\n";
     let annotated = |text: &str, annotation: &str| {
         text.replace("namespace: default", &format!("namespace: default, annotations: {{ {annotation}: 'true' }}"))
@@ -217,6 +228,32 @@ fn rows() -> Vec<Applied> {
         // MA040: fill a placeholder in.
         row("MA040", on("'${APP}'", "ALLOW") + &nothing, on("backend", "ALLOW") + &nothing, true),
         row("MA040", on("'${APP}'", "DENY"), on("backend", "DENY"), false),
+        // MA044: write the account that exists. MA045: the port of the workload. MA046: the target that exists.
+        row(
+            "MA044",
+            source("ALLOW", "serviceAccounts: [foo/baz]") + account,
+            source("ALLOW", "serviceAccounts: [foo/bar]") + account,
+            true,
+        ),
+        row(
+            "MA044",
+            source("DENY", "serviceAccounts: [foo/baz]") + account,
+            source("DENY", "serviceAccounts: [foo/bar]") + account,
+            false,
+        ),
+        row(
+            "MA045",
+            operation("ALLOW", "ports: ['81']") + service,
+            operation("ALLOW", "ports: ['8080']") + service,
+            true,
+        ),
+        row(
+            "MA045",
+            operation("DENY", "notPorts: ['81']") + service,
+            operation("DENY", "notPorts: ['8080']") + service,
+            true,
+        ),
+        row("MA046", target("web") + gateway, target("website") + gateway, false),
         // MA042: write the issuer that is accepted. MA043: require a token.
         row(
             "MA042",
@@ -362,7 +399,7 @@ fn rows() -> Vec<Applied> {
         // MA030: leave the skipped resource out.
         row(
             "MA030",
-            kill.clone() + "---\n{ apiVersion: v1, kind: Service, metadata: { name: s } }\n",
+            kill.clone() + "---\n{ apiVersion: v1, kind: ConfigMap, metadata: { name: s } }\n",
             kill.clone(),
             false,
         ),

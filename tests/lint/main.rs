@@ -14,6 +14,7 @@
 mod catalogue;
 mod help;
 mod impossible;
+mod named;
 mod rules;
 mod surroundings;
 mod together;

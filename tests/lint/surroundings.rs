@@ -21,6 +21,9 @@ fn selectors_are_held_against_workloads() {
     let elsewhere = deployment("other", "{ app: b }");
     assert_eq!(fires(selecting("shop", "{ app: a }"), elsewhere), [""; 0], "the workloads of shop are in other files");
     assert_eq!(fires(selecting("istio-system", "{ app: a }"), deployment("other", "{ app: a }")), [""; 0]);
+    let tool = deployment("tools", "{ app: tool }");
+    assert_eq!(fires(selecting("istio-system", "{ istio: ingressgateway }"), tool.clone()), [""; 0]);
+    assert_eq!(fires(selecting("istio-system", "{ app: tol }"), tool), at("app"), "nearly a label that is known");
     assert_eq!(fires(selecting("shop", "{ app: a, v: z }"), deployment("shop", "{ app: a, v: x }")), at("v"));
     assert_eq!(fires(selecting("shop", "{ app: a }"), String::new()), [""; 0], "no workload is known");
     let apart = deployment("shop", "{ app: a }") + &deployment("shop", "{ v: x }");
@@ -161,23 +164,35 @@ fn what_is_skipped_is_reported_once_for_each_kind() {
         found.into_iter().map(|finding| finding.diagnostic.message).collect::<Vec<_>>()
     };
     let reported = |text: &str| alone(&(allow.clone() + text));
-    let service = document("apiVersion: v1, kind: Service");
+    let secret = document("apiVersion: v1, kind: Secret");
     let config = document("apiVersion: v1, kind: ConfigMap");
-    assert_eq!(reported(&service), ["Service of v1: skipped"]);
+    assert_eq!(reported(&secret), ["Secret of v1: skipped"]);
     assert_eq!(
-        reported(&(service.clone() + &config + &service)),
-        ["Service of v1: skipped, 2 times", "ConfigMap of v1: skipped"]
+        reported(&(secret.clone() + &config + &secret)),
+        ["Secret of v1: skipped, 2 times", "ConfigMap of v1: skipped"]
     );
     assert_eq!(alone("---\n{ replicas: 3 }\n"), ["a document without `kind` and `apiVersion`: skipped"]);
     assert_eq!(alone("---\n{ kind: Odd }\n"), ["Odd without `apiVersion`: skipped"]);
     assert_eq!(alone("---\n{ apiVersion: v1 }\n"), ["a document of v1 without `kind`: skipped"]);
     assert_eq!(reported("---\n{ policies: [p.yaml], tests: [] }\n"), [""; 0], "a test file is for another command");
+    for version_and_kind in [
+        "v1, kind: Service",
+        "v1, kind: ServiceAccount",
+        "v1, kind: Namespace",
+        "networking.istio.io/v1, kind: ServiceEntry",
+        "networking.istio.io/v1, kind: Gateway",
+        "gateway.networking.k8s.io/v1, kind: Gateway",
+    ] {
+        assert_eq!(reported(&document(&format!("apiVersion: {version_and_kind}"))), [""; 0], "{version_and_kind}");
+    }
+    let knative = document("apiVersion: serving.knative.dev/v1, kind: Service");
+    assert_eq!(reported(&knative), ["Service of serving.knative.dev/v1: skipped"]);
     for kind in ["Deployment", "Pod", "PeerAuthentication", "WasmPlugin", "TrafficExtension"] {
         assert_eq!(reported(&document(&format!("apiVersion: v1, kind: {kind}"))), [""; 0], "{kind}");
     }
-    let accepted = service.replace("name: o", "name: o, annotations: { mesh-authz/allow: MA030 }");
+    let accepted = secret.replace("name: o", "name: o, annotations: { mesh-authz/allow: MA030 }");
     assert_eq!(reported(&accepted), [""; 0]);
-    assert_eq!(reported(&(accepted + &service)), ["Service of v1: skipped"]);
+    assert_eq!(reported(&(accepted + &secret)), ["Secret of v1: skipped"]);
 }
 
 #[test]

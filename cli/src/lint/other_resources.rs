@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 
 use mesh_authz::diagnostic::Path;
-use mesh_authz::document::{Node, Value};
+use mesh_authz::document::{Node, Value, whole_number};
 use mesh_authz::policy::resource::REVISION;
-use mesh_authz::policy::scope::{Reach, covers, may_meet};
+use mesh_authz::policy::scope::{GATEWAY_NAME_LABEL, Reach, covers, may_meet};
 use mesh_authz::policy::{AuthorizationPolicy, DEFAULT_NAMESPACE, Labels, Target};
 
 use super::Input;
 use super::unpinned_module::loads_a_module;
-use crate::load::peer_authentication;
+use crate::load::{Other, peer_authentication};
 
 /// The labels of all workloads, by namespace.
 pub(super) type Workloads = BTreeMap<String, Vec<Labels>>;
@@ -44,17 +44,135 @@ fn labels_of_workload(kind: &str) -> Option<Path> {
     })
 }
 
-/// Whether lints use resources of this kind.
-pub(super) fn reads(kind: &str) -> bool {
-    kind == peer_authentication::KIND || labels_of_workload(kind).is_some() || loads_a_module(kind)
+/// Whether lints use the resource.
+pub(super) fn reads(other: &Other) -> bool {
+    let kind = other.text("kind");
+    kind == peer_authentication::KIND
+        || labels_of_workload(kind).is_some()
+        || loads_a_module(kind)
+        || NamedKind::ALL.iter().any(|named| named.is(other))
 }
 
-fn namespace(node: &Node) -> &str {
+/// A kind of resource that policies name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NamedKind {
+    Namespace,
+    ServiceAccount,
+    Service,
+    ServiceEntry,
+    /// A Gateway of the Gateway API.
+    Gateway,
+    /// A Gateway of Istio, which names the labels of a gateway's workload.
+    IstioGateway,
+}
+
+impl NamedKind {
+    const ALL: [Self; 6] =
+        [Self::Namespace, Self::ServiceAccount, Self::Service, Self::ServiceEntry, Self::Gateway, Self::IstioGateway];
+
+    pub(super) fn is(self, other: &Other) -> bool {
+        let (kind, group) = match self {
+            Self::Namespace => ("Namespace", ""),
+            Self::ServiceAccount => ("ServiceAccount", ""),
+            Self::Service => ("Service", ""),
+            Self::ServiceEntry => ("ServiceEntry", "networking.istio.io"),
+            Self::Gateway => ("Gateway", "gateway.networking.k8s.io"),
+            Self::IstioGateway => ("Gateway", "networking.istio.io"),
+        };
+        let version = other.text("apiVersion");
+        other.text("kind") == kind
+            && version.split_once('/').map_or("", |(group, _)| group) == group
+            && !version.is_empty()
+    }
+
+    /// The resources of this kind in the input.
+    pub(super) fn all<'r>(self, input: &Input<'r>) -> impl Iterator<Item = &'r Other> {
+        input.resources.others.iter().filter(move |other| self.is(other))
+    }
+
+    /// The names of the resources of this kind in a namespace.
+    pub(super) fn names<'r>(self, input: &Input<'r>, namespace: &str) -> Vec<&'r str> {
+        self.all(input).filter(|other| self::namespace(&other.node) == namespace).filter_map(Other::name).collect()
+    }
+}
+
+/// The labels of the workloads of gateways: those that an Istio Gateway selects, and the one that a Gateway of the Gateway
+/// API gives to the workload that is made for it.
+pub(super) fn labels_of_gateways(input: &Input<'_>) -> Vec<Labels> {
+    let selected = NamedKind::IstioGateway.all(input).map(|other| labels(&other.node, &Path::of(["spec", "selector"])));
+    let made = NamedKind::Gateway
+        .all(input)
+        .filter_map(|other| Some((GATEWAY_NAME_LABEL.to_owned(), other.name()?.to_owned())));
+    selected.chain(made.map(|label| Labels::from(vec![label]))).filter(|labels| !labels.is_empty()).collect()
+}
+
+/// The service accounts that the workloads of a namespace run as.
+pub(super) fn accounts_of_workloads<'r>(input: &Input<'r>, namespace: &str) -> Vec<&'r str> {
+    let in_input = input.resources.others.iter().filter(|other| self::namespace(&other.node) == namespace);
+    let account = |other: &'r Other| {
+        let spec = match other.text("kind") {
+            "Pod" => Path::of(["spec"]),
+            "CronJob" => Path::of(["spec", "jobTemplate", "spec", "template", "spec"]),
+            "WorkloadEntry" => return other.node.at(&Path::of(["spec", "serviceAccount"])).and_then(Node::as_str),
+            "WorkloadGroup" => {
+                return other.node.at(&Path::of(["spec", "template", "serviceAccount"])).and_then(Node::as_str);
+            }
+            kind if labels_of_workload(kind).is_some() => Path::of(["spec", "template", "spec"]),
+            _ => return None,
+        };
+        other.node.at(&spec)?.get("serviceAccountName").and_then(Node::as_str)
+    };
+    in_input.filter_map(account).collect()
+}
+
+/// The ports of the containers of the workloads that carry these labels: names and numbers.
+pub(super) fn container_ports<'r>(
+    input: &Input<'r>,
+    namespace: &str,
+    wanted: &[&Labels],
+) -> Vec<(Option<&'r str>, u16)> {
+    let mut ports = Vec::new();
+    for other in input.resources.others.iter().filter(|other| self::namespace(&other.node) == namespace) {
+        let Some(path) = labels_of_workload(other.text("kind")) else { continue };
+        let labels = labels(&other.node, &path);
+        if !wanted.iter().all(|wanted| labels.include(wanted)) {
+            continue;
+        }
+        let spec =
+            if other.text("kind") == "Pod" { Path::of(["spec"]) } else { Path::of(["spec", "template", "spec"]) };
+        let Some(spec) = other.node.at(&spec) else { continue };
+        for container in ["containers", "initContainers"].iter().flat_map(|field| items(spec.get(field))) {
+            for port in items(container.get("ports")) {
+                let Some(number) = port.get("containerPort").and_then(number) else { continue };
+                ports.push((port.get("name").and_then(Node::as_str), number));
+            }
+        }
+    }
+    ports
+}
+
+/// The items of a list; none if it is no list.
+pub(super) fn items(list: Option<&Node>) -> &[Node] {
+    match list.map(|node| &node.value) {
+        Some(Value::List(items)) => items,
+        _ => &[],
+    }
+}
+
+/// A port as a number.
+pub(super) fn number(node: &Node) -> Option<u16> {
+    match &node.value {
+        Value::String(text) => text.parse().ok(),
+        _ => whole_number(node, u16::MAX.into()).and_then(|number| u16::try_from(number).ok()),
+    }
+}
+
+pub(super) fn namespace(node: &Node) -> &str {
     node.at(&Path::of(["metadata", "namespace"])).and_then(Node::as_str).unwrap_or(DEFAULT_NAMESPACE)
 }
 
 /// The labels at a path of a resource.
-fn labels(node: &Node, path: &Path) -> Labels {
+pub(super) fn labels(node: &Node, path: &Path) -> Labels {
     match node.at(path).map(|node| &node.value) {
         Some(Value::Map(entries)) => {
             entries.iter().filter_map(|(key, node)| Some((key.clone(), node.as_str()?.to_owned()))).collect()

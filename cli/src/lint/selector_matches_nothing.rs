@@ -1,9 +1,10 @@
 //! MA010. A selector that matches none of the given workloads.
 
 use mesh_authz::diagnostic::{Segment, suggestion};
-use mesh_authz::policy::{Action, AuthorizationPolicy, Target};
+use mesh_authz::policy::scope::GATEWAY_NAME_LABEL;
+use mesh_authz::policy::{Action, AuthorizationPolicy, Labels, Target};
 
-use super::other_resources::{Workloads, selector_path, workloads};
+use super::other_resources::{Workloads, labels_of_gateways, selector_path, workloads};
 use super::{Check, Input, Lint, Reporter};
 use crate::load::LoadedPolicy;
 
@@ -13,8 +14,8 @@ pub(super) static LINT: Lint = Lint {
     summary: "a selector that matches none of the given workloads",
     explanation: "If no workload has the labels of a policy's selector, the policy applies to nothing, and nobody \
             notices. The lint takes workloads from the input (Pods, Deployments, StatefulSets, DaemonSets, \
-            ReplicaSets, Jobs, CronJobs, WorkloadEntries and WorkloadGroups) and from --namespace and --label. Without \
-            any workload in the namespace of the policy, it does not fire.",
+            ReplicaSets, Jobs, CronJobs, WorkloadEntries and WorkloadGroups), from the Gateways in it, and from --namespace \
+            and --label. Without any workload in the namespace of the policy, it only compares gateways.",
     bad: r"
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
@@ -60,12 +61,33 @@ spec:
 };
 
 fn check(input: &Input<'_>, reporter: &mut Reporter) {
-    let workloads = workloads(input);
-    if !workloads.is_empty() {
-        for resource in &input.resources.policies {
+    let (workloads, gateways) = (workloads(input), labels_of_gateways(input));
+    for resource in &input.resources.policies {
+        if !gateway(resource, &gateways, reporter) && !workloads.is_empty() {
             selector(input, resource, &workloads, reporter);
         }
     }
+}
+
+/// Whether the policy selects the workload of a gateway. Reports a label that is nearly a gateway's.
+fn gateway(resource: &LoadedPolicy, gateways: &[Labels], reporter: &mut Reporter) -> bool {
+    let Target::Labels(wanted) = &resource.policy.target else { return false };
+    if gateways.iter().any(|labels| labels.include(wanted)) {
+        return true;
+    }
+    let is_of_gateways = |key: &str| key == GATEWAY_NAME_LABEL || key == "istio";
+    for (key, value) in wanted.iter().filter(|(key, _)| is_of_gateways(key)) {
+        let values = gateways.iter().filter_map(|labels| labels.get(key));
+        if let Some(near) = suggestion(value, values).filter(|near| near != value) {
+            let mut path = selector_path();
+            path.0.push(Segment::Field(key.clone()));
+            let message = format!("no gateway in the input has `{key}: {value}`");
+            let hint = correct(&resource.policy, &format!("did you mean `{near}`?"));
+            reporter.report(&LINT, resource, path, message, hint);
+            return true;
+        }
+    }
+    false
 }
 
 fn selector(input: &Input<'_>, resource: &LoadedPolicy, workloads: &Workloads, reporter: &mut Reporter) {
@@ -84,9 +106,14 @@ fn selector(input: &Input<'_>, resource: &LoadedPolicy, workloads: &Workloads, r
     if in_reach().any(|labels| labels.include(wanted)) {
         return;
     }
+    // Most workloads of the mesh are in other files. Only a label that is nearly one of those here is a mistake then.
+    let only_near = !workloads.contains_key(namespace);
     let lacking = |label: &&(String, String)| !in_reach().any(|labels| labels.contains(label));
     let mut path = selector_path();
     let Some((key, value)) = wanted.iter().find(lacking) else {
+        if only_near {
+            return;
+        }
         let message = "no workload in reach carries all of these labels".to_owned();
         reporter.report(&LINT, resource, path, message, correct(policy, "split the policy, or correct a label."));
         return;
@@ -96,6 +123,7 @@ fn selector(input: &Input<'_>, resource: &LoadedPolicy, workloads: &Workloads, r
     let keys = carried().map(|(key, _)| key.as_str());
     let hint = match (suggestion(value, values.clone()), suggestion(key, keys)) {
         (Some(near), _) => correct(policy, &format!("did you mean `{near}`?")),
+        _ if only_near => return,
         (None, Some(near)) if near != key => correct(policy, &format!("did you mean the label `{near}`?")),
         _ => match values.clone().next() {
             Some(other) => format!("a workload in reach has `{key}: {other}`"),

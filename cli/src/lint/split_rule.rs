@@ -76,9 +76,7 @@ fn rules(policy: &PolicyView<'_>, reporter: &mut Reporter) {
             &LINT,
             policy.resource,
             rule_path(index),
-            format!(
-                "allows this to everybody, and rule {other} allows everything to its callers: rules are alternatives"
-            ),
+            message,
             format!("write `from` and `{part}` into one rule, without a dash before the second"),
             place,
         );
