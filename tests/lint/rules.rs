@@ -15,6 +15,12 @@ fn a_deny_rule_that_stops_all_tcp_traffic() {
         "from: [{ source: { principals: [a/b] } }, { source: { requestPrincipals: ['*'] } }]",
         "to: [{ operation: { ports: ['80'] } }, { operation: { methods: [GET] } }]",
         "when: [{ key: 'request.headers[a]', values: [b] }]",
+        "from: [{ source: { notRemoteIpBlocks: [10.0.0.0/8] } }], to: [{ operation: { hosts: [a.example, 'a.example:*'] } }]",
+        "from: [{ source: { notPrincipals: ['a/b'] } }], to: [{ operation: { methods: [GET] } }]",
+        "from: [{ source: { notNamespaces: [a], requestPrincipals: ['*'] } }]",
+        "from: [{ source: { principals: ['*'] } }], to: [{ operation: { methods: [GET] } }]",
+        "from: [{ source: { ipBlocks: ['0.0.0.0/0'] } }], to: [{ operation: { methods: [GET] } }]",
+        "to: [{ operation: { methods: [GET] } }], when: [{ key: source.ip, notValues: [10.0.0.1] }]",
     ] {
         assert_eq!(
             paths("MA013", &rules("DENY", &format!("[{{ {rule} }}]")), &one_spelling()),
@@ -29,11 +35,52 @@ fn a_deny_rule_that_stops_all_tcp_traffic() {
         "from: [{ source: { notIpBlocks: [10.0.0.0/8] } }]",
         "to: [{ operation: { methods: [GET], ports: ['80'] } }]",
         "to: [{ operation: { notPorts: ['80'] } }]",
+        "from: [{ source: { notPrincipals: ['a/b'] } }]",
+        "from: [{ source: { notPrincipals: ['a/b'] } }], to: [{ operation: { methods: [GET], ports: ['80'] } }]",
+        "from: [{ source: { notPrincipals: ['a/b'], namespaces: [x] } }], to: [{ operation: { methods: [GET] } }]",
         "from: [{ source: { principals: [a/b] } }], to: [{ operation: { methods: [GET] } }]",
         "to: [{ operation: { methods: [GET] } }], when: [{ key: destination.port, values: ['80'] }]",
     ] {
         assert_eq!(paths("MA013", &rules("DENY", &format!("[{{ {rule} }}]")), &one_spelling()), [""; 0], "{rule}");
     }
+}
+
+/// ztunnel leaves HTTP fields out, and a source or an operation without any field matches nothing there.
+#[test]
+fn a_deny_rule_that_ztunnel_never_matches() {
+    let namespace = |labels: &str| {
+        format!("---\n{{ apiVersion: v1, kind: Namespace, metadata: {{ name: default, labels: {{ {labels} }} }} }}\n")
+    };
+    let message = |rule: &str, namespace: &str| {
+        let found = crate::findings(&(rules("DENY", &format!("[{{ {rule} }}]")) + namespace), &one_spelling());
+        found.into_iter().find(|finding| finding.code == Some("MA013")).map(|finding| finding.diagnostic.message)
+    };
+    let ambient = namespace("istio.io/dataplane-mode: ambient");
+    for rule in [
+        "to: [{ operation: { methods: [GET] } }]",
+        "from: [{ source: { principals: [a/b] } }], to: [{ operation: { methods: [GET] } }]",
+        "when: [{ key: 'request.headers[a]', values: [b] }]",
+    ] {
+        assert!(message(rule, &ambient).unwrap().contains("ztunnel"), "{rule}");
+        assert!(
+            !message(rule, &namespace("istio-injection: enabled")).is_some_and(|text| text.contains("ztunnel")),
+            "{rule}"
+        );
+    }
+    for rule in [
+        "from: [{ source: { principals: [a/b] } }]",
+        "to: [{ operation: { methods: [GET], ports: ['80'] } }]",
+        "from: [{ source: { requestPrincipals: ['*'] } }, { source: { principals: [a/b] } }]",
+    ] {
+        assert_eq!(message(rule, &ambient), None, "{rule}");
+    }
+    let waypoint = policy(
+        "p",
+        "{ action: DENY, targetRef: { kind: Service, name: s }, rules: [{ to: [{ operation: { methods: [GET] } }] }] }",
+    );
+    let found = crate::findings(&(waypoint + &ambient), &one_spelling());
+    let found = found.into_iter().find(|finding| finding.code == Some("MA013")).unwrap();
+    assert!(!found.diagnostic.message.contains("ztunnel"), "a waypoint is an Envoy");
 }
 
 #[test]
@@ -77,7 +124,12 @@ fn metadata_and_selectors() {
         let text = policy("p", &format!("{{ selector: {selector} }}"));
         assert_eq!(found(&text, &one_spelling()), [("MA025", "spec.selector".to_owned())], "{selector}");
     }
-    assert_eq!(found(&policy("istio-system/p", "{}"), &one_spelling()), [("MA023", "metadata.namespace".to_owned())]);
+    let everywhere = policy("istio-system/p", "{ rules: [{}] }");
+    assert_eq!(found(&everywhere, &one_spelling()), [("MA023", "metadata.namespace".to_owned())]);
+    let nothing = policy("istio-system/p", "{}");
+    assert_eq!(found(&nothing, &one_spelling()), [], "the recommended default");
+    let deny = policy("istio-system/p", "{ action: DENY, rules: [{}] }");
+    assert_eq!(found(&deny, &one_spelling()), [("MA023", "metadata.namespace".to_owned())]);
     let selected = policy("istio-system/p", "{ selector: { matchLabels: { a: b } } }");
     assert_eq!(found(&selected, &one_spelling()), []);
 }

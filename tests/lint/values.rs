@@ -161,6 +161,30 @@ fn spellings_matter_where_a_path_is_refused_and_envoy_keeps_them() {
     }
 }
 
+/// What `paths` does not match passes in no spelling, whatever `notPaths` says.
+#[test]
+fn paths_beside_not_paths_exclude_other_spellings() {
+    for (fields, fires) in [
+        ("paths: ['/secure'], notPaths: ['/login']", false),
+        ("paths: ['/api/*'], notPaths: ['/admin', '/admin/*']", false),
+        ("paths: ['*.html'], notPaths: ['/login.html', '/login.html/']", true),
+        ("paths: ['/*'], notPaths: ['/admin', '/admin/*']", true),
+        ("paths: ['/public*'], notPaths: ['/public/admin', '/public/admin/*']", true),
+        ("paths: ['/public/{*}/x'], notPaths: ['/public/admin/x', '/public/admin/x/']", false),
+    ] {
+        let text = operation("ALLOW", fields);
+        assert_eq!(!paths("MA019", &text, &LintContext::default()).is_empty(), fires, "{fields}");
+    }
+    for (fields, fires) in [
+        ("paths: ['/secure'], notPaths: ['/login']", false),
+        ("paths: ['/api/*'], notPaths: ['/api/admin']", true),
+        ("paths: ['/api', '/api/admin'], notPaths: ['/api/admin']", false),
+        ("notPaths: ['/login']", true),
+    ] {
+        assert_eq!(!paths("MA017", &operation("ALLOW", fields), &one_spelling()).is_empty(), fires, "{fields}");
+    }
+}
+
 #[test]
 fn addresses_of_clients_in_ip_blocks() {
     let of = |values: &str| source("ALLOW", &format!("ipBlocks: {values}"));

@@ -1,17 +1,24 @@
 //! MA013. A DENY rule that also refuses all traffic on TCP ports.
 
-use mesh_authz::policy::{Action, AllOf, AnyOf, Predicate, Rule, rule_path};
+use mesh_authz::diagnostic::Path;
+use mesh_authz::document::Node;
+use mesh_authz::policy::{Action, AllOf, AnyOf, Predicate, Rule, Target, rule_path};
 
-use super::{Check, Lint, LintContext, PolicyView, Reporter};
+use super::other_resources::NamedKind;
+use super::{Check, Input, Lint, Reporter};
+use crate::load::{LoadedPolicy, Other};
 
 pub(super) static LINT: Lint = Lint {
     code: "MA013",
     name: "deny-on-tcp",
     summary: "a DENY rule that also refuses all traffic on TCP ports",
-    explanation: "On a port that is not HTTP, Istio applies a DENY rule without its HTTP fields. The rule refuses \
-            every connection there if nothing is left of one of its sources, one of its operations and all of its \
-            conditions. List the ports for which the rule is meant. (This filter decides about HTTP only. In Istio, \
-            the same policy also applies in the TCP filter.)",
+    explanation: "On a port that is not HTTP, the Envoy of a sidecar or of a gateway applies a DENY rule without its HTTP \
+            fields. The rule refuses every connection there if nothing is left of one of its sources, one of its operations and \
+            all of its conditions, and nearly every connection if only `not` fields are left. List the ports for which the rule \
+            is meant. (This filter decides about HTTP only. In Istio, the same policy also applies in the TCP filter.) In ambient \
+            mode, ztunnel leaves the HTTP fields out too, but a source or an operation of which nothing is left then matches \
+            nothing. If the input says that the policy's namespace is in ambient mode, the lint reports the rules that ztunnel \
+            never matches: they need a waypoint, and targetRefs.",
     bad: r#"
 spec:
   action: DENY
@@ -30,29 +37,100 @@ spec:
         ports: ["8080"]
 "#,
     trust_domain: None,
-    check: Check::Policy(check),
+    check: Check::Input(check),
 };
 
-fn check(policy: &PolicyView<'_>, _: &LintContext, reporter: &mut Reporter) {
-    let rules = policy.policy().rules.iter().enumerate();
-    for (index, _) in rules.filter(|(_, rule)| policy.policy().action == Action::Deny && stops_all_tcp(rule)) {
-        reporter.report(
-            &LINT,
-            policy.resource,
-            rule_path(index),
-            "on TCP ports this rule is applied without its HTTP fields, and refuses every connection",
-            "name the ports that it is for, `ports: [\"8080\"]` in each operation, if requests to all other ports are to pass",
-        );
+fn check(input: &Input<'_>, reporter: &mut Reporter) {
+    let ambient: Vec<&str> =
+        NamedKind::Namespace.all(input).filter(|other| is_ambient(other)).filter_map(Other::name).collect();
+    let is_deny = |resource: &&LoadedPolicy| resource.policy.action == Action::Deny;
+    for resource in input.resources.policies.iter().filter(is_deny) {
+        let policy = &resource.policy;
+        let is_for_ztunnel =
+            !matches!(policy.target, Target::References(_)) && ambient.contains(&policy.name.namespace.as_str());
+        for (index, rule) in policy.rules.iter().enumerate() {
+            let (message, hint) = if is_for_ztunnel {
+                if !is_unknown_to_ztunnel(rule) {
+                    continue;
+                }
+                (
+                    "the namespace is in ambient mode, and ztunnel knows no HTTP: it never matches this rule, so nothing is refused",
+                    "name a waypoint, or a Service behind one, in `targetRefs` instead of the selector",
+                )
+            } else {
+                let Some(message) = on_tcp(rule) else { continue };
+                (
+                    message,
+                    "name the ports that it is for, `ports: [\"8080\"]` in each operation, if requests to all other ports are to pass",
+                )
+            };
+            reporter.report(&LINT, resource, rule_path(index), message, hint);
+        }
     }
 }
 
-/// Whether a DENY rule refuses every connection on a TCP port. Istio applies it there without its HTTP fields. It
-/// refuses everything if one of its sources, one of its operations and all conditions are then empty. A rule that had
-/// no fields from the start does not count.
-fn stops_all_tcp(rule: &Rule) -> bool {
-    let is_empty = |all: &AllOf<Predicate>| all.0.iter().all(|predicate| predicate.attribute().is_http_only());
-    let can_be_empty =
-        |any: &Option<AnyOf<AllOf<Predicate>>>| any.as_ref().is_none_or(|any| any.0.iter().any(is_empty));
-    let says_something = rule.clauses().any(|(_, all)| !all.0.is_empty());
-    says_something && can_be_empty(&rule.from) && can_be_empty(&rule.to) && is_empty(&rule.when)
+fn is_ambient(namespace: &Other) -> bool {
+    let label = Path::of(["metadata", "labels", "istio.io/dataplane-mode"]);
+    namespace.node.at(&label).and_then(Node::as_str) == Some("ambient")
+}
+
+/// What a DENY rule refuses on a TCP port, where Istio applies it without its HTTP fields; `None` if it still says what it
+/// is for. A rule that had no HTTP field from the start does not count.
+fn on_tcp(rule: &Rule) -> Option<&'static str> {
+    let is_http = |predicate: &Predicate| predicate.attribute().is_http_only();
+    if !rule.clauses().any(|(_, all)| all.0.iter().any(is_http)) {
+        return None;
+    }
+    let is_left = |can_stay: fn(&Predicate) -> bool| {
+        let is_wide = |all: &AllOf<Predicate>| all.0.iter().all(|predicate| is_http(predicate) || can_stay(predicate));
+        let any_is_wide =
+            |any: &Option<AnyOf<AllOf<Predicate>>>| any.as_ref().is_none_or(|any| any.0.iter().any(is_wide));
+        any_is_wide(&rule.from) && any_is_wide(&rule.to) && is_wide(&rule.when)
+    };
+    if is_left(|_| false) {
+        Some("on TCP ports this rule is applied without its HTTP fields, and refuses every connection")
+    } else if is_left(excludes_only) {
+        Some(
+            "on TCP ports this rule is applied without its HTTP fields, and refuses every connection that its `not` fields do not exclude",
+        )
+    } else {
+        None
+    }
+}
+
+/// Whether nearly every connection matches: the predicate only says what a value is not, or that there is one. A port is no
+/// such value, since it says which connections are meant.
+fn excludes_only(predicate: &Predicate) -> bool {
+    match predicate {
+        Predicate::SourceIp(values) | Predicate::RemoteIp(values) | Predicate::DestinationIp(values) => {
+            values.any.iter().any(|block| block.prefix == 0) || values.any.is_empty()
+        }
+        Predicate::Principal(values) | Predicate::Namespace(values) | Predicate::TrustDomain(values) => {
+            values.any.is_empty() || values.any.iter().any(|value| value == "*")
+        }
+        Predicate::ServiceAccount(values) => values.any.is_empty(),
+        Predicate::Sni(values) => values.any.is_empty(),
+        _ => false,
+    }
+}
+
+/// Whether ztunnel never matches a rule. It leaves out what it does not know, and what is then empty matches nothing.
+fn is_unknown_to_ztunnel(rule: &Rule) -> bool {
+    let is_known = |predicate: &Predicate| {
+        matches!(
+            predicate,
+            Predicate::SourceIp(_)
+                | Predicate::Namespace(_)
+                | Predicate::ServiceAccount(_)
+                | Predicate::Principal(_)
+                | Predicate::DestinationIp(_)
+                | Predicate::DestinationPort(_)
+        )
+    };
+    let says_something = |all: &AllOf<Predicate>| all.0.iter().any(is_known);
+    let is_empty =
+        |any: &Option<AnyOf<AllOf<Predicate>>>| any.as_ref().is_some_and(|any| !any.0.iter().any(says_something));
+    let has_clauses = rule.clauses().any(|(_, all)| !all.0.is_empty());
+    let has_nothing_left = !rule.clauses().any(|(_, all)| says_something(all));
+    has_clauses && (is_empty(&rule.from) || is_empty(&rule.to) || has_nothing_left)
 }

@@ -55,7 +55,8 @@ struct Mistake {
 }
 
 impl Mistake {
-    fn new(message: impl Into<String>, advice: impl Into<String>) -> Option<Self> {
+    #[expect(clippy::unnecessary_wraps, reason = "every caller returns an option")]
+    fn found(message: impl Into<String>, advice: impl Into<String>) -> Option<Self> {
         Some(Self { message: message.into(), advice: advice.into() })
     }
 }
@@ -78,13 +79,15 @@ fn mistake(value: &str, predicate: &Predicate) -> Option<Mistake> {
 fn separator(value: &str, predicate: &Predicate) -> Option<Mistake> {
     let separators: &[char] = match predicate {
         Predicate::Method(_) => &[',', ';', '|', ' ', '/'],
-        Predicate::Namespace(_) | Predicate::ServiceAccount(_) | Predicate::TrustDomain(_) | Predicate::Host(_) => {
-            &[',', ';', '|', ' ']
-        }
-        Predicate::Sni(_) => &[',', ';', '|', ' '],
         // The subject of a certificate can have commas. Only a suffix matches it.
-        Predicate::Principal(_) if !value.contains('=') => &[',', ';', '|', ' '],
-        Predicate::Path(_) => &[',', ';', '|', ' '],
+        Predicate::Principal(_) if value.contains('=') => &[],
+        Predicate::Namespace(_)
+        | Predicate::ServiceAccount(_)
+        | Predicate::TrustDomain(_)
+        | Predicate::Principal(_)
+        | Predicate::Host(_)
+        | Predicate::Sni(_)
+        | Predicate::Path(_) => &[',', ';', '|', ' '],
         Predicate::RequestPrincipal(_) => &[','],
         _ => &[],
     };
@@ -98,7 +101,7 @@ fn separator(value: &str, predicate: &Predicate) -> Option<Mistake> {
         return None;
     }
     let each: Vec<_> = parts.iter().map(|part| format!("`{part}`")).collect();
-    Mistake::new(
+    Mistake::found(
         format!("`{}` is one value, and no request has it", visible(value)),
         format!("write {} as {} values", each.join(" and "), parts.len()),
     )
@@ -124,7 +127,7 @@ fn odd_character(value: &str, predicate: &Predicate) -> Option<Mistake> {
         Predicate::Path(_) if kind_of_odd(found).is_none() => {
             let mut buffer = [0; 4];
             let bytes = found.encode_utf8(&mut buffer).bytes();
-            let escaped: String = bytes.map(|byte| format!("%{byte:02X}")).collect();
+            let escaped = bytes.fold(String::new(), |text, byte| format!("{text}%{byte:02X}"));
             format!("write `{escaped}` for it, as clients do")
         }
         _ => {
@@ -138,7 +141,7 @@ fn odd_character(value: &str, predicate: &Predicate) -> Option<Mistake> {
             }
         }
     };
-    Mistake::new(format!("`{}` has {what}", visible(value)), advice)
+    Mistake::found(format!("`{}` has {what}", visible(value)), advice)
 }
 
 /// What an odd character is; `None` for a character that a text can have.
@@ -169,7 +172,7 @@ fn space_around(value: &str) -> Option<Mistake> {
     if trimmed == value || trimmed.is_empty() {
         return None;
     }
-    Mistake::new(format!("`{value}` has a space at an end, and it counts"), format!("write `{trimmed}`"))
+    Mistake::found(format!("`{value}` has a space at an end, and it counts"), format!("write `{trimmed}`"))
 }
 
 /// A character that this attribute never has.
@@ -193,7 +196,7 @@ fn unknown_character(value: &str, predicate: &Predicate) -> Option<Mistake> {
         _ if value.len() > 2 && "\"'".contains(found) => format!("write `{}`", value.replace(found, "")),
         _ => "write the name that the other side has".to_owned(),
     };
-    Mistake::new(format!("`{value}` has `{found}`, and {what} never has it"), advice)
+    Mistake::found(format!("`{value}` has `{found}`, and {what} never has it"), advice)
 }
 
 /// A part that the attribute does not have, or a form that is not compared as what it looks like.
@@ -204,23 +207,23 @@ fn impossible_part(value: &str, predicate: &Predicate) -> Option<Mistake> {
         Predicate::Sni(_) if value.contains([':', '/']) => {
             let name = value.rsplit("//").next().and_then(|rest| rest.split([':', '/']).next()).unwrap_or_default();
             let advice = if name.is_empty() { "write the name only".to_owned() } else { format!("write `{name}`") };
-            Mistake::new(
+            Mistake::found(
                 format!("`{value}` is more than a name, and the client sends only a name in the TLS handshake"),
                 advice,
             )
         }
-        Predicate::Path(_) if value.contains(' ') => Mistake::new(
+        Predicate::Path(_) if value.contains(' ') => Mistake::found(
             format!("`{value}` has a space, and a request's path has none"),
             format!("write `{}`, as clients do", value.replace(' ', "%20")),
         ),
         Predicate::Claim { path, .. } => match path.as_slice() {
-            [claim] if NUMBERS.contains(&claim.as_str()) => Mistake::new(
+            [claim] if NUMBERS.contains(&claim.as_str()) => Mistake::found(
                 format!("the claim `{claim}` is a number, and a number matches no value"),
                 "remove the condition: whatever verifies the token checks that it has not expired",
             ),
             [claim] if SPLIT_AT_SPACES.contains(&claim.as_str()) && value.contains(' ') => {
                 let words: Vec<_> = value.split_whitespace().map(|word| format!("`{word}`")).collect();
-                Mistake::new(
+                Mistake::found(
                     format!("the claim `{claim}` is split at its spaces, so `{value}` matches none of its words"),
                     format!(
                         "write {}: a list matches if one of them does, and two conditions if both do",
@@ -228,13 +231,13 @@ fn impossible_part(value: &str, predicate: &Predicate) -> Option<Mistake> {
                     ),
                 )
             }
-            _ if is_block(value) => Mistake::new(
+            _ if is_block(value) => Mistake::found(
                 format!("`{value}` is compared as a text, not as a block of addresses"),
                 "list the texts that the claim has",
             ),
             _ => None,
         },
-        Predicate::Header { .. } if is_block(value) => Mistake::new(
+        Predicate::Header { .. } if is_block(value) => Mistake::found(
             format!("`{value}` is compared as a text, not as a block of addresses"),
             "use remoteIpBlocks, but only where Envoy knows how many proxies to trust: elsewhere, clients choose that address \
              themselves",

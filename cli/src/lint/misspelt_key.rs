@@ -153,10 +153,10 @@ fn is_dotted(name: &str) -> bool {
     const TOP_LEVEL: [&str; 12] =
         ["ai", "app", "cloud", "com", "dev", "example", "io", "internal", "local", "net", "org", "test"];
     let parts: Vec<&str> = name.split('.').collect();
-    let is_word = |part: &&str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
+    let is_word = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
     let is_domain = parts
         .first()
         .zip(parts.last())
         .is_some_and(|(first, last)| TOP_LEVEL.contains(last) || TOP_LEVEL.contains(first));
-    parts.len() > 1 && parts.iter().all(|part| is_word(&part)) && !is_domain
+    parts.len() > 1 && parts.iter().copied().all(is_word) && !is_domain
 }

@@ -70,10 +70,7 @@ fn alternatives<'p, 'r>(
         let [only] = all_of.0.as_slice() else { return None };
         let path = |is_not| only.path(rule, clause, 0, is_not);
         let list = |is_not| policy.lists.iter().find(|list| list.path == path(is_not) && !list.values.is_empty());
-        let list = match (list(false), list(true)) {
-            (Some(list), None) | (None, Some(list)) => list,
-            _ => return None,
-        };
+        let ((Some(list), None) | (None, Some(list))) = (list(false), list(true)) else { return None };
         Some(Alternative { list, rule: None })
     };
     of.clauses().filter(|(clause, _)| is_one(*clause)).filter_map(alone).collect()

@@ -106,49 +106,47 @@ pub(super) fn labels_of_gateways(input: &Input<'_>) -> Vec<Labels> {
     selected.chain(made.map(|label| Labels::from(vec![label]))).filter(|labels| !labels.is_empty()).collect()
 }
 
-/// The service accounts that the workloads of a namespace run as.
-pub(super) fn accounts_of_workloads<'r>(input: &Input<'r>, namespace: &str) -> Vec<&'r str> {
-    let in_input = input.resources.others.iter().filter(|other| self::namespace(&other.node) == namespace);
-    let account = |other: &'r Other| {
-        let spec = match other.text("kind") {
-            "Pod" => Path::of(["spec"]),
-            "CronJob" => Path::of(["spec", "jobTemplate", "spec", "template", "spec"]),
-            "WorkloadEntry" => return other.node.at(&Path::of(["spec", "serviceAccount"])).and_then(Node::as_str),
-            "WorkloadGroup" => {
-                return other.node.at(&Path::of(["spec", "template", "serviceAccount"])).and_then(Node::as_str);
-            }
-            kind if labels_of_workload(kind).is_some() => Path::of(["spec", "template", "spec"]),
-            _ => return None,
-        };
-        other.node.at(&spec)?.get("serviceAccountName").and_then(Node::as_str)
+/// The service account that a workload runs as.
+pub(super) fn account_of_workload(other: &Other) -> Option<&str> {
+    let path = match other.text("kind") {
+        "WorkloadEntry" => Path::of(["spec", "serviceAccount"]),
+        "WorkloadGroup" => Path::of(["spec", "template", "serviceAccount"]),
+        kind => specification(kind)?.with("serviceAccountName"),
     };
-    in_input.filter_map(account).collect()
+    other.node.at(&path).and_then(Node::as_str)
 }
 
-/// The ports of the containers of the workloads that carry these labels: names and numbers.
-pub(super) fn container_ports<'r>(
-    input: &Input<'r>,
-    namespace: &str,
-    wanted: &[&Labels],
-) -> Vec<(Option<&'r str>, u16)> {
-    let mut ports = Vec::new();
-    for other in input.resources.others.iter().filter(|other| self::namespace(&other.node) == namespace) {
-        let Some(path) = labels_of_workload(other.text("kind")) else { continue };
-        let labels = labels(&other.node, &path);
-        if !wanted.iter().all(|wanted| labels.include(wanted)) {
-            continue;
-        }
-        let spec =
-            if other.text("kind") == "Pod" { Path::of(["spec"]) } else { Path::of(["spec", "template", "spec"]) };
+/// The path of the specification of the Pods of a workload; `None` if there are no Pods.
+fn specification(kind: &str) -> Option<Path> {
+    Some(match kind {
+        "Pod" => Path::of(["spec"]),
+        "CronJob" => Path::of(["spec", "jobTemplate", "spec", "template", "spec"]),
+        "WorkloadEntry" | "WorkloadGroup" => return None,
+        _ => labels_of_workload(kind).map(|_| Path::of(["spec", "template", "spec"]))?,
+    })
+}
+
+/// The labels of a workload, and the ports of its containers.
+pub(super) struct Listening<'r> {
+    pub labels: Labels,
+    /// The name of each port, if it has one, and its number.
+    pub ports: Vec<(Option<&'r str>, u16)>,
+}
+
+/// The workloads in the input whose containers say on which ports they listen, by namespace.
+pub(super) fn listening<'r>(input: &Input<'r>) -> BTreeMap<&'r str, Vec<Listening<'r>>> {
+    let mut all = BTreeMap::<_, Vec<_>>::new();
+    for other in &input.resources.others {
+        let kind = other.text("kind");
+        let Some((path, spec)) = labels_of_workload(kind).zip(specification(kind)) else { continue };
         let Some(spec) = other.node.at(&spec) else { continue };
-        for container in ["containers", "initContainers"].iter().flat_map(|field| items(spec.get(field))) {
-            for port in items(container.get("ports")) {
-                let Some(number) = port.get("containerPort").and_then(number) else { continue };
-                ports.push((port.get("name").and_then(Node::as_str), number));
-            }
-        }
+        let containers = ["containers", "initContainers"].into_iter().flat_map(|field| items(spec.get(field)));
+        let port =
+            |node: &'r Node| Some((node.get("name").and_then(Node::as_str), number(node.get("containerPort")?)?));
+        let ports = containers.flat_map(|container| items(container.get("ports"))).filter_map(port).collect();
+        all.entry(namespace(&other.node)).or_default().push(Listening { labels: labels(&other.node, &path), ports });
     }
-    ports
+    all
 }
 
 /// The items of a list; none if it is no list.

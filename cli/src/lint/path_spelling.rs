@@ -48,13 +48,17 @@ fn check(list: &ValueList<'_>, context: &LintContext, reporter: &mut Reporter) {
         PathNormalization::DecodeAndMergeSlashes => return,
     };
     let slips = |value: &str| {
-        value.starts_with('/')
-            && !PathValue::parse(value).is_ok_and(|parsed| matches(&parsed, &value.replacen('/', other, 1)))
+        // A template or a prefix can have another spelling at each of its slashes.
+        let at_slash =
+            |(at, _): (usize, &str)| Some(format!("{}{other}{}", value.get(..at)?, value.get(at.checked_add(1)?..)?));
+        let matches_value = |spelt: &str| PathValue::parse(value).is_ok_and(|parsed| matches(&parsed, spelt));
+        let mut spelt = value.match_indices('/').filter_map(at_slash).filter(|spelt| !matches_value(spelt));
+        spelt.find(|spelt| value.starts_with('/') && may_pass(list, spelt))
     };
-    let Some((index, value)) = list.values.iter().enumerate().find(|(_, value)| slips(value)) else { return };
+    let found = list.values.iter().enumerate().find_map(|(index, value)| Some((index, value, slips(value)?)));
+    let Some((index, value, spelt)) = found else { return };
     let mut path = list.path.clone();
     path.0.push(Segment::Index(index));
-    let spelt = value.replacen('/', other, 1);
     reporter.report(
         &LINT,
         list.resource,
@@ -65,6 +69,13 @@ fn check(list: &ValueList<'_>, context: &LintContext, reporter: &mut Reporter) {
              `--path-normalization decode-and-merge-slashes`; or permit by paths in ALLOW instead"
         ),
     );
+}
+
+/// Whether a path that the list does not match can still match the operation. Where `notPaths` stands beside `paths`, it
+/// matches only if `paths` does.
+pub(super) fn may_pass(list: &ValueList<'_>, path: &str) -> bool {
+    let Predicate::Path(values) = list.predicate else { return true };
+    !list.is_not || values.any.is_empty() || values.any.iter().any(|value| matches(value, path))
 }
 
 /// Whether a value of `paths` matches a path, in a list where a match denies.

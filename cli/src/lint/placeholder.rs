@@ -31,9 +31,10 @@ spec:
     check: Check::Policy(check),
 };
 
+const WRITE: &str = "write the value, or check the output of the tool that fills it in";
+
 fn check(policy: &PolicyView<'_>, _: &LintContext, reporter: &mut Reporter) {
     let message = |found: &str| format!("`{found}` is a placeholder, and nothing has filled it in");
-    const WRITE: &str = "write the value, or check the output of the tool that fills it in";
     for list in &policy.lists {
         for (index, value) in list.values.iter().enumerate() {
             if let Some(found) = find(value, list.predicate) {
@@ -45,7 +46,7 @@ fn check(policy: &PolicyView<'_>, _: &LintContext, reporter: &mut Reporter) {
     }
     let hint = super::selector_matches_nothing::correct(policy.policy(), WRITE);
     if let Target::Labels(labels) = &policy.policy().target {
-        for (key, value) in labels.iter() {
+        for (key, value) in labels {
             if let Some(found) = in_name(key).or_else(|| in_name(value)) {
                 let path = selector_path().with(key);
                 reporter.report(&LINT, policy.resource, path, message(found), hint.clone());

@@ -1,14 +1,14 @@
 //! MA045. The port of a Service, where the port of the workload is meant.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_authz::diagnostic::{Path, Segment};
 use mesh_authz::document::Node;
 use mesh_authz::policy::{Labels, Predicate, Target};
 
-use super::other_resources::{NamedKind, container_ports, items, labels, namespace, number};
+use super::other_resources::{Listening, NamedKind, items, labels, listening, namespace, number};
 use super::{Check, Input, Lint, PolicyView, Reporter};
-use crate::load::{LoadedPolicy, Other};
+use crate::load::Other;
 
 pub(super) static LINT: Lint = Lint {
     code: "MA045",
@@ -73,95 +73,97 @@ spec:
 };
 
 fn check(input: &Input<'_>, reporter: &mut Reporter) {
-    let services: Vec<_> = NamedKind::Service.all(input).collect();
-    if services.is_empty() {
-        return;
+    let mut by_namespace = BTreeMap::<_, Vec<_>>::new();
+    let workloads = listening(input);
+    for other in NamedKind::Service.all(input) {
+        let in_namespace = workloads.get(namespace(&other.node)).map_or(&[][..], Vec::as_slice);
+        by_namespace.entry(namespace(&other.node)).or_default().extend(service(other, in_namespace));
     }
     for resource in &input.resources.policies {
-        let in_reach = services.iter().filter(|service| serves(service, resource));
-        let ports: Vec<_> = in_reach.flat_map(|service| ports(input, service, resource)).collect();
-        if ports.is_empty() {
-            continue;
-        }
-        let labels = match &resource.policy.target {
-            Target::Labels(labels) => labels.clone(),
-            _ => Labels::default(),
-        };
-        let mut listens: BTreeSet<u16> = ports.iter().flat_map(|port| port.targets.iter().copied()).collect();
-        let of_containers = container_ports(input, &resource.policy.name.namespace, &[&labels]);
-        listens.extend(of_containers.into_iter().map(|(_, port)| port));
+        let namespace = resource.policy.name.namespace.as_str();
+        let Some(services) = by_namespace.get(namespace) else { continue };
+        let services: Vec<_> = services.iter().filter(|service| service.serves(&resource.policy.target)).collect();
+        let ports = || services.iter().flat_map(|service| service.ports.iter().map(move |port| (service.name, port)));
+        let mut listens: BTreeSet<u16> = ports().flat_map(|(_, port)| port.targets.iter().copied()).collect();
+        let in_reach =
+            workloads.get(namespace).into_iter().flatten().filter(|workload| match &resource.policy.target {
+                Target::Labels(wanted) => workload.labels.include(wanted),
+                _ => true,
+            });
+        listens.extend(in_reach.flat_map(|workload| workload.ports.iter().map(|(_, port)| *port)));
         for list in PolicyView::new(resource).lists {
             let Predicate::DestinationPort(_) = list.predicate else { continue };
             for (index, value) in list.values.iter().enumerate() {
                 let Ok(named) = value.parse::<u16>() else { continue };
-                let mut of_service = ports.iter().filter(|port| port.port == named);
-                if listens.contains(&named) || of_service.clone().any(|port| port.targets.is_empty()) {
+                let mut of_service = ports().filter(|(_, port)| port.port == named);
+                if listens.contains(&named) || of_service.clone().any(|(_, port)| port.targets.is_empty()) {
                     continue;
                 }
-                let Some(ServicePort { service, targets, .. }) = of_service.next() else { continue };
+                let Some((service, ServicePort { targets, .. })) = of_service.next() else { continue };
                 let targets: Vec<_> = targets.iter().map(|port| format!("`{port}`")).collect();
+                let targets = targets.join(" and ");
+                let message =
+                    format!("{named} is a port of the Service `{service}`: its workload listens on {targets}");
                 let mut path = list.path.clone();
                 path.0.push(Segment::Index(index));
-                reporter.report(
-                    &LINT,
-                    resource,
-                    path,
-                    format!(
-                        "{named} is a port of the Service `{service}`: its workload listens on {}",
-                        targets.join(" and ")
-                    ),
-                    list.correct(format!("write {}", targets.join(" and "))),
-                );
+                reporter.report(&LINT, resource, path, message, list.correct(format!("write {targets}")));
             }
         }
     }
 }
 
-/// Whether a Service may be for a workload of the policy.
-fn serves(service: &Other, LoadedPolicy { policy, .. }: &LoadedPolicy) -> bool {
-    let selector = labels(&service.node, &selector());
-    namespace(&service.node) == policy.name.namespace
-        && !selector.is_empty()
-        && match &policy.target {
-            Target::Everything => true,
-            Target::Labels(wanted) => !wanted.exclude(&selector) && wanted.iter().any(|label| selector.contains(label)),
-            Target::References(_) => false,
-        }
-}
-
-fn selector() -> Path {
-    Path::of(["spec", "selector"])
+/// A Service, and where its connections go.
+struct Service<'r> {
+    name: &'r str,
+    selector: Labels,
+    ports: Vec<ServicePort>,
 }
 
 /// A port of a Service.
-struct ServicePort<'r> {
-    service: &'r str,
+struct ServicePort {
     port: u16,
     /// The ports of the workloads behind it; none if they are not known.
     targets: Vec<u16>,
 }
 
-fn ports<'r>(input: &Input<'r>, service: &'r Other, resource: &LoadedPolicy) -> Vec<ServicePort<'r>> {
-    let selector = labels(&service.node, &selector());
-    let spec = |field: &str| service.node.get("spec").and_then(|spec| spec.get(field));
-    // Clients of such a Service connect to the workloads directly.
-    let is_headless = spec("clusterIP").and_then(Node::as_str) == Some("None");
-    let of_containers = container_ports(input, &resource.policy.name.namespace, &[&selector]);
-    let read = |node: &'r Node| {
-        let port = number(node.get("port")?)?;
-        let targets = match node.get("targetPort") {
-            _ if is_headless => vec![port],
-            None => vec![port],
-            Some(target) => match number(target) {
-                Some(0) => vec![port],
-                Some(target) => vec![target],
-                None => {
-                    let named = of_containers.iter().filter(|(name, _)| name.is_some() && *name == target.as_str());
-                    named.map(|(_, port)| *port).collect()
-                }
-            },
-        };
-        Some(ServicePort { service: service.name()?, port, targets })
+impl Service<'_> {
+    /// Whether it may be for a workload with this target.
+    fn serves(&self, target: &Target) -> bool {
+        match target {
+            Target::Everything => true,
+            Target::Labels(wanted) => {
+                !wanted.exclude(&self.selector) && wanted.iter().any(|label| self.selector.contains(label))
+            }
+            // A waypoint sees the port of the Service.
+            Target::References(_) => false,
+        }
+    }
+}
+
+/// Reads a Service. `None` if it selects no workloads.
+fn service<'r>(other: &'r Other, workloads: &[Listening<'_>]) -> Option<Service<'r>> {
+    let selector = labels(&other.node, &Path::of(["spec", "selector"]));
+    if selector.is_empty() {
+        return None;
+    }
+    let spec = other.node.get("spec")?;
+    // Clients of a headless Service connect to the workloads directly.
+    let is_headless = spec.get("clusterIP").and_then(Node::as_str) == Some("None");
+    let named = |name: &str| {
+        let selected = workloads.iter().filter(|workload| workload.labels.include(&selector));
+        let ports = selected.flat_map(|workload| &workload.ports);
+        ports.filter(|(port, _)| *port == Some(name)).map(|(_, port)| *port).collect::<BTreeSet<_>>()
     };
-    items(spec("ports")).iter().filter_map(read).collect()
+    let read = |node: &Node| {
+        let port = number(node.get("port")?)?;
+        let target = node.get("targetPort").filter(|_| !is_headless);
+        let targets = match target.map(|target| (number(target), target.as_str())) {
+            None | Some((Some(0), _)) => vec![port],
+            Some((Some(target), _)) => vec![target],
+            Some((None, name)) => named(name?).into_iter().collect(),
+        };
+        Some(ServicePort { port, targets })
+    };
+    let ports = items(spec.get("ports")).iter().filter_map(read).collect();
+    Some(Service { name: other.name()?, selector, ports })
 }

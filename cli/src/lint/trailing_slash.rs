@@ -2,7 +2,7 @@
 
 use mesh_authz::policy::Predicate;
 
-use super::path_spelling::matches;
+use super::path_spelling::{matches, may_pass};
 use super::{Check, Lint, LintContext, Remark, ValueList};
 
 pub(super) static LINT: Lint = Lint {
@@ -51,7 +51,7 @@ fn check(value: &str, list: &ValueList<'_>, _: &LintContext) -> Option<Remark> {
         None => format!("{head}/"),
     };
     let listed = if list.is_not { &values.none } else { &values.any };
-    if listed.iter().any(|listed| matches(listed, &twin)) {
+    if listed.iter().any(|listed| matches(listed, &twin)) || !may_pass(list, &twin) {
         return None;
     }
     let hint = if is_open || head.ends_with('/') {

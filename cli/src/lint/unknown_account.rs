@@ -1,12 +1,12 @@
 //! MA044. A service account or a namespace that the input does not have.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_authz::diagnostic::{Segment, suggestion};
 use mesh_authz::identity::LOCAL_TRUST_DOMAIN;
 use mesh_authz::policy::{DEFAULT_NAMESPACE, Form, Predicate};
 
-use super::other_resources::{NamedKind, accounts_of_workloads, namespace};
+use super::other_resources::{NamedKind, account_of_workload, namespace};
 use super::{Check, Input, Lint, PolicyView, Remark, Reporter, ValueList};
 
 pub(super) static LINT: Lint = Lint {
@@ -64,17 +64,33 @@ fn check(input: &Input<'_>, reporter: &mut Reporter) {
     if !is_known {
         return;
     }
-    let namespaces = namespaces(input);
+    let known = (namespaces(input), accounts(input));
     for resource in &input.resources.policies {
         for list in &PolicyView::new(resource).lists {
             for (index, value) in list.values.iter().enumerate() {
-                let Some(Remark { message, hint }) = mistake(input, &namespaces, value, list) else { continue };
+                let Some(Remark { message, hint }) = mistake(input, &known, value, list) else { continue };
                 let mut path = list.path.clone();
                 path.0.push(Segment::Index(index));
                 reporter.report(&LINT, resource, path, message, list.correct(hint));
             }
         }
     }
+}
+
+/// The service accounts of each namespace of which the input has any.
+type Accounts<'r> = BTreeMap<&'r str, Vec<&'r str>>;
+
+fn accounts<'r>(input: &Input<'r>) -> Accounts<'r> {
+    let mut accounts = Accounts::new();
+    for other in NamedKind::ServiceAccount.all(input) {
+        accounts.entry(namespace(&other.node)).or_insert_with(|| vec!["default"]).extend(other.name());
+    }
+    for other in &input.resources.others {
+        if let (Some(known), Some(account)) = (accounts.get_mut(namespace(&other.node)), account_of_workload(other)) {
+            known.push(account);
+        }
+    }
+    accounts
 }
 
 /// The namespaces that the input names as its own.
@@ -130,7 +146,12 @@ fn named<'v>(input: &Input<'_>, value: &'v str, list: &'v ValueList<'_>) -> Opti
     })
 }
 
-fn mistake(input: &Input<'_>, namespaces: &BTreeSet<&str>, value: &str, list: &ValueList<'_>) -> Option<Remark> {
+fn mistake(
+    input: &Input<'_>,
+    (namespaces, accounts): &(BTreeSet<&str>, Accounts<'_>),
+    value: &str,
+    list: &ValueList<'_>,
+) -> Option<Remark> {
     let found = named(input, value, list)?;
     let Named { namespace, account, .. } = found;
     if !namespaces.contains(namespace) {
@@ -141,12 +162,7 @@ fn mistake(input: &Input<'_>, namespaces: &BTreeSet<&str>, value: &str, list: &V
         ));
     }
     let account = account?;
-    let mut known = NamedKind::ServiceAccount.names(input, namespace);
-    if known.is_empty() {
-        return None;
-    }
-    known.push("default");
-    known.extend(accounts_of_workloads(input, namespace));
+    let known = accounts.get(namespace)?;
     let matches = |name: &&str| match Form::of(account) {
         Form::Any => true,
         Form::Exact(exact) => **name == *exact,
@@ -156,16 +172,12 @@ fn mistake(input: &Input<'_>, namespaces: &BTreeSet<&str>, value: &str, list: &V
     if known.iter().any(matches) {
         return None;
     }
-    let hint = match suggestion(account, known.iter().copied()) {
-        Some(near) => found.with(namespace, Some(near)),
-        None => {
-            known.retain(|name| *name != "default");
-            known.sort_unstable();
-            known.dedup();
-            known.truncate(3);
-            let names: Vec<_> = known.iter().map(|name| format!("`{name}`")).collect();
-            format!("write the account of the caller; the input has {}", names.join(", "))
-        }
+    let hint = if let Some(near) = suggestion(account, known.iter().copied()) {
+        found.with(namespace, Some(near))
+    } else {
+        let names: BTreeSet<_> = known.iter().filter(|name| **name != "default").collect();
+        let names: Vec<_> = names.into_iter().take(3).map(|name| format!("`{name}`")).collect();
+        format!("write the account of the caller; the input has {}", names.join(", "))
     };
     Some(Remark::new(format!("namespace `{namespace}` has no service account `{account}` in the input"), hint))
 }
