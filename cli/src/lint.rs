@@ -163,17 +163,9 @@ enum Check {
     Policy(fn(&PolicyView<'_>, &LintContext, &mut Reporter)),
     /// Checks all policies together with the other resources in the input.
     Input(for<'r> fn(&Input<'r>, &mut Reporter)),
-    /// Checks nothing. The finding is an error, which is reported when the files are read.
-    Reading,
 }
 
 impl Lint {
-    /// Whether the lint can be disabled. An error cannot.
-    #[must_use]
-    pub fn is_optional(&self) -> bool {
-        !matches!(self.check, Check::Reading)
-    }
-
     /// Whether the resource's annotation disables the lint.
     fn is_allowed_by(&self, node: &Node) -> bool {
         allowed(node).any(|allowed| allowed.eq_ignore_ascii_case(self.code))
@@ -319,7 +311,7 @@ impl Lint {
             }
             Check::List(check) => policy.lists.iter().for_each(|list| check(list, context, reporter)),
             Check::Policy(check) => check(policy, context, reporter),
-            Check::Input(_) | Check::Reading => {}
+            Check::Input(_) => {}
         }
     }
 }

@@ -2,6 +2,7 @@
 //! patterns.
 
 pub mod finding;
+pub mod kustomization;
 mod metadata;
 pub mod peer_authentication;
 pub mod policy_set;
@@ -21,6 +22,7 @@ use mesh_authz::policy::{AuthorizationPolicy, PolicyName, read};
 use rayon::prelude::*;
 
 use self::finding::{Finding, Related, Severity, SourceText};
+use self::kustomization::{Deployment, Kustomizations};
 use self::request_authentication::RequestAuthentication;
 use self::yaml::YamlError;
 
@@ -38,6 +40,8 @@ pub struct Resources {
     pub request_authentications: Vec<Authentication>,
     /// All other documents, in the order of the input.
     pub others: Vec<Other>,
+    /// What is deployed together. `None`: everything.
+    pub kustomizations: Option<Kustomizations>,
     /// All mistakes.
     pub findings: Vec<Finding>,
 }
@@ -285,12 +289,76 @@ impl Resources {
     }
 
     fn find_twins(&mut self) {
-        let policies = self.policies.iter().map(|found| (&found.policy.name, &found.source, &found.node));
-        let mut twins = self::twins(policies);
-        let authentications = self.request_authentications.iter();
-        twins
-            .extend(self::twins(authentications.map(|found| (&found.authentication.name, &found.source, &found.node))));
+        let twins: Vec<_> = self.twins(|_, _| Deployment::Together).iter().map(Twin::error).collect();
         self.findings.extend(twins);
+    }
+
+    /// Drops the errors about resources with one name that are not deployed together, as far as the input says.
+    pub fn keep_errors_about_what_is_deployed_together(&mut self) {
+        let kustomizations = Kustomizations::of(self);
+        let relation = |one: &SourceText, other: &SourceText| kustomizations.relation(&one.file, &other.file);
+        let twins = self.twins(relation);
+        let together = twins.iter().filter(|twin| twin.deployment == Deployment::Together);
+        let together: Vec<_> = together.map(Twin::error).collect();
+        self.findings.retain(|finding| finding.code != Some(DUPLICATE_NAME));
+        self.findings.extend(together);
+        self.kustomizations = Some(kustomizations);
+    }
+
+    /// The resources that have the same kind, namespace and name as an earlier one, with the earlier one that is the most
+    /// likely to be deployed together with it.
+    pub fn twins(&self, relation: impl Fn(&SourceText, &SourceText) -> Deployment) -> Vec<Twin<'_>> {
+        let policies = self.policies.iter().map(|found| (&found.policy.name, &found.source, &found.node));
+        let authentications = self.request_authentications.iter();
+        let authentications = authentications.map(|found| (&found.authentication.name, &found.source, &found.node));
+        let mut twins = self::twins(policies, &relation);
+        twins.extend(self::twins(authentications, &relation));
+        twins
+    }
+}
+
+/// A resource that has the same kind, namespace and name as an earlier one.
+#[derive(Debug)]
+pub struct Twin<'r> {
+    /// The namespace and the name.
+    pub name: &'r PolicyName,
+    /// The text that contains it.
+    pub source: &'r Arc<SourceText>,
+    /// The document.
+    pub node: &'r Node,
+    /// The text and the document of the earlier one.
+    pub earlier: (&'r Arc<SourceText>, &'r Node),
+    /// Whether both are deployed together.
+    pub deployment: Deployment,
+}
+
+impl Twin<'_> {
+    /// The path that findings point at.
+    #[must_use]
+    pub fn path() -> diagnostic::Path {
+        diagnostic::Path::of(["metadata", "name"])
+    }
+
+    /// The place of the earlier one.
+    #[must_use]
+    pub fn related(&self) -> Related {
+        let (source, node) = self.earlier;
+        let span = node.locate(&Self::path(), diagnostic::Part::Value);
+        Related { source: Arc::clone(source), span, message: "the other one".to_owned() }
+    }
+
+    /// A cluster would keep only the last.
+    fn error(&self) -> Finding {
+        let (source, _) = self.earlier;
+        let diagnostic = Diagnostic {
+            policy: Some(self.name.to_string()),
+            path: Self::path(),
+            message: format!("another policy, in {}, has the same namespace and name", source.file.display()),
+            hint: Some("rename or remove one; a cluster cannot hold both".to_owned()),
+            ..Diagnostic::default()
+        };
+        let finding = Finding::error(self.source, self.node, diagnostic);
+        Finding { code: Some(DUPLICATE_NAME), related: vec![self.related()], ..finding }
     }
 }
 
@@ -354,27 +422,23 @@ fn field_written_twice(node: &Node) -> Option<&'static str> {
     ["apiVersion", "kind", "metadata", "spec", "items"].into_iter().find(|field| count(field) > 1)
 }
 
-/// Finds resources of one kind that have the same namespace and name: a cluster would keep only the last.
-fn twins<'r>(resources: impl Iterator<Item = (&'r PolicyName, &'r Arc<SourceText>, &'r Node)>) -> Vec<Finding> {
-    let mut seen = HashMap::new();
+/// Finds resources of one kind that have the same namespace and name.
+fn twins<'r>(
+    resources: impl Iterator<Item = (&'r PolicyName, &'r Arc<SourceText>, &'r Node)>,
+    relation: impl Fn(&SourceText, &SourceText) -> Deployment,
+) -> Vec<Twin<'r>> {
+    let mut seen: HashMap<_, Vec<(&'r Arc<SourceText>, &'r Node)>> = HashMap::new();
     let mut found = Vec::new();
     for (name, source, node) in resources {
-        let Some((first_source, first_node)) = seen.insert(name, (source, node)) else { continue };
-        let message = format!("another policy, in {}, has the same namespace and name", first_source.file.display());
-        let diagnostic = Diagnostic {
-            policy: Some(name.to_string()),
-            path: diagnostic::Path::of(["metadata", "name"]),
-            message,
-            hint: Some("rename or remove one; a cluster cannot hold both".to_owned()),
-            ..Diagnostic::default()
-        };
-        let related = Related {
-            source: Arc::clone(first_source),
-            span: first_node.locate(&diagnostic::Path::of(["metadata", "name"]), diagnostic.part),
-            message: "the other one".to_owned(),
-        };
-        let finding = Finding::error(source, node, diagnostic);
-        found.push(Finding { code: Some(DUPLICATE_NAME), related: vec![related], ..finding });
+        let earlier = seen.entry(name).or_default();
+        let likely = earlier.iter().map(|(other, node)| (relation(source, other), (*other, *node)));
+        if let Some((deployment, earlier)) = likely.max_by_key(|(deployment, _)| *deployment) {
+            found.push(Twin { name, source, node, earlier, deployment });
+        }
+        // More would take long, and tell nothing new.
+        if earlier.len() < 100 {
+            earlier.push((source, node));
+        }
     }
     found
 }

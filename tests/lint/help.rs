@@ -501,7 +501,7 @@ fn no_help_opens_anything_in_silence() {
 /// The good example of a lint is what its explanation advises.
 #[test]
 fn no_good_example_opens_anything_in_silence() {
-    for lint in CATALOGUE.iter().filter(|lint| lint.is_optional()) {
+    for lint in CATALOGUE.iter().filter(|lint| lint.code != "MA011") {
         let resource = crate::catalogue::resource;
         let context = crate::catalogue::context(lint);
         let Some(request) = opened(&resource(lint.bad), &resource(lint.good), &context) else { continue };

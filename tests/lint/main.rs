@@ -12,6 +12,7 @@
 )]
 
 mod catalogue;
+mod duplicates;
 mod help;
 mod impossible;
 mod named;

@@ -36,6 +36,11 @@ pub struct Arguments {
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
 
+    /// Say that one cluster gets all of these files, so that two resources with the same name are an error. Without it,
+    /// the kustomizations in the files say what is deployed together, and elsewhere it is a warning.
+    #[arg(long)]
+    together: bool,
+
     #[command(flatten)]
     warnings: WarningOptions,
 
@@ -76,6 +81,9 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
         return Ok(Answer::Good);
     }
     let mut resources = Resources::read(&arguments.files)?;
+    if !arguments.together {
+        resources.keep_errors_about_what_is_deployed_together();
+    }
     let mut findings = std::mem::take(&mut resources.findings);
     findings.extend(lint::lint(&resources, &arguments.context()?));
     arguments.warnings.select(&mut findings);

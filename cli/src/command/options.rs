@@ -68,7 +68,7 @@ pub struct WarningOptions {
     pub deny_warnings: bool,
 
     /// Disable this lint (repeatable). The annotation `mesh-authz/allow: CODE,…` does the same for one resource.
-    #[arg(long, value_name = "CODE", help_heading = "Warnings", value_parser = allowable)]
+    #[arg(long, value_name = "CODE", help_heading = "Warnings", value_parser = lint)]
     allow: Vec<&'static Lint>,
 }
 
@@ -187,14 +187,6 @@ impl PathNormalizationOption {
 /// Finds the lint with this code, in upper or lower case.
 pub fn lint(text: &str) -> Result<&'static Lint, String> {
     lint::find(text).ok_or_else(|| "there is no such lint; `mesh-authz check --list` has them all".to_owned())
-}
-
-/// Like [`lint()`], but only for a lint that can be disabled.
-fn allowable(text: &str) -> Result<&'static Lint, String> {
-    match lint(text)? {
-        lint if lint.is_optional() => Ok(lint),
-        _ => Err("is an error, which cannot be left out".to_owned()),
-    }
 }
 
 impl WorkloadOptions {

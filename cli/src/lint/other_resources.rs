@@ -11,6 +11,7 @@ use mesh_authz::policy::{AuthorizationPolicy, DEFAULT_NAMESPACE, Labels, Target}
 
 use super::Input;
 use super::unpinned_module::loads_a_module;
+use crate::load::kustomization::is_kustomization;
 use crate::load::{Other, peer_authentication};
 
 /// The labels of all workloads, by namespace.
@@ -51,6 +52,7 @@ pub(super) fn reads(other: &Other) -> bool {
         || labels_of_workload(kind).is_some()
         || loads_a_module(kind)
         || NamedKind::ALL.iter().any(|named| named.is(other))
+        || is_kustomization(other)
 }
 
 /// A kind of resource that policies name.
