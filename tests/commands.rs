@@ -24,7 +24,11 @@ fn the_command_prints_what_it_printed_before() {
     std::env::set_current_dir(project("")).unwrap();
     // Without COLUMNS, the terminal's width would decide where the help text is wrapped.
     let cases = trycmd::TestCases::new();
-    cases.env("COLUMNS", "100").case("tests/commands/*.trycmd").case("docs/commands/*.md");
+    cases
+        .env("COLUMNS", "100")
+        .case("tests/commands/*.trycmd")
+        .case("docs/commands/*.md")
+        .case("examples/mistakes/README.md");
 }
 
 fn project(path: &str) -> PathBuf {
