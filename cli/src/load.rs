@@ -517,9 +517,15 @@ pub fn documents(file: &Path) -> Result<Vec<Node>, InputError> {
     yaml::documents(&source.text).map_err(not_yaml)
 }
 
-/// Turns diagnostics into findings, each with its place in the file.
+/// Turns diagnostics into findings, each with its place in the file. Where a value is a placeholder, the hint says so.
 pub fn findings(source: &Arc<SourceText>, node: &Node, diagnostics: Diagnostics) -> impl Iterator<Item = Finding> {
-    diagnostics.into_found().into_iter().map(|diagnostic| Finding::error(source, node, diagnostic))
+    diagnostics.into_found().into_iter().map(|mut diagnostic| {
+        if let Some(found) = node.at(&diagnostic.path).and_then(Node::as_str).and_then(yaml::placeholder) {
+            let hint = "is a placeholder that nothing has filled in: check the output of the tool that fills it in";
+            diagnostic.hint = Some(format!("`{found}` {hint}"));
+        }
+        Finding::error(source, node, diagnostic)
+    })
 }
 
 /// The finding for a text that is not YAML.

@@ -21,6 +21,7 @@ mod policies;
 #[allow(dead_code, reason = "shared with the tests of the library")]
 mod requests;
 
+mod causes;
 mod documents;
 mod instances;
 mod kubectl;

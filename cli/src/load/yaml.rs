@@ -3,6 +3,7 @@
 //! | part | what it does |
 //! | --- | --- |
 //! | this file | divides a file into documents; reads JSON |
+//! | `cause` | what a text is that is not YAML |
 //! | `events` | what libyaml finds in a document |
 //! | `quoted` | quotes for scalars that libyaml does not read |
 //! | `scalar` | what a scalar means: YAML 1.1, where an unquoted `on` or `no` is a boolean |
@@ -11,6 +12,7 @@
 //! kubectl divides a file before it reads YAML: at each line that begins with `---`. A file that begins with `{` is JSON, one
 //! object after another, until something is not.
 
+mod cause;
 mod events;
 mod quoted;
 mod scalar;
@@ -21,6 +23,8 @@ use std::{fmt, iter, mem};
 
 use mesh_authz::document::{Node, Place, Position, Span, Value, from_json};
 use serde::de::IgnoredAny;
+
+pub use self::cause::placeholder;
 
 /// The error that a document cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -244,32 +248,12 @@ impl Piece {
 
 fn read_document(text: &str, line: u32) -> Result<Option<Node>, YamlError> {
     let lines = Lines::of(text, line);
-    if let Some(error) = conflict(text, line).or_else(|| directive(text, line)).or_else(|| not_printable(text, &lines))
+    if let Some(error) =
+        cause::conflict(text, line).or_else(|| directive(text, line)).or_else(|| not_printable(text, &lines))
     {
         return Err(error);
     }
-    tree::document(text, &lines).map_err(|error| {
-        if !text.contains("{{") {
-            return error;
-        }
-        YamlError {
-            message: format!("a template (`{{{{`) is not YAML: {}", error.message),
-            hint: Some("check what the template makes: for a Helm chart, `helm template CHART | mesh-authz check -`"),
-            within: None,
-            ..error
-        }
-    })
-}
-
-/// The error for a line that Git writes between two versions of a text.
-fn conflict(text: &str, first: u32) -> Option<YamlError> {
-    let is_marker = |line: &str| ["<<<<<<< ", ">>>>>>> ", "||||||| "].iter().any(|marker| line.starts_with(marker));
-    let (_, line) = text.split('\n').zip(first..).find(|(line, _)| is_marker(line))?;
-    Some(YamlError {
-        message: "the document has a merge conflict that is not resolved".to_owned(),
-        hint: Some("choose one of the two versions, and remove the lines between them"),
-        ..YamlError::at(Position { line, column: 1 })
-    })
+    tree::document(text, &lines).map_err(|error| cause::instead(error, text, line))
 }
 
 /// The error for a line with `%` before a document, such as `%YAML 1.2`.

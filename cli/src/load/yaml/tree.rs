@@ -7,7 +7,7 @@ use mesh_authz::document::{Node, Place, Position, Span, Value};
 use super::events::{Event, Events, Located, NotYaml, Style};
 use super::quoted::Quoted;
 use super::scalar::{self, Scalar};
-use super::{Lines, YamlError};
+use super::{Lines, YamlError, cause};
 
 /// Deepest nesting of lists and maps, the same as in `serde_json`.
 const DEEPEST: usize = 128;
@@ -261,6 +261,10 @@ impl<'t> Builder<'t> {
             };
         }
         let position = self.position(at);
+        let c = self.quoted.text().get(at..).and_then(|rest| rest.chars().next());
+        if let Some((message, hint)) = cause::mistake(&message, c) {
+            return YamlError { message: message.to_owned(), hint: Some(hint), ..YamlError::at(position) };
+        }
         let start = |open: &Open| self.position(open.start);
         let ended = self.ended.map(|(start, seen)| (self.position(start), seen));
         let ended = ended.filter(|(start, seen)| *seen == at && start.column > position.column);
