@@ -63,6 +63,8 @@ fn metadata_is_what_a_cluster_takes() {
         "creationTimestamp: null, labels: null, annotations: null, finalizers: [example.com/f]",
         "ownerReferences: [{ apiVersion: v1, kind: Pod, name: x, uid: u, controller: true, blockOwnerDeletion: false }]",
         "managedFields: [{ manager: kubectl, operation: Apply }]",
+        "creationTimestamp: '2024-01-01T0:00:00,5Z', deletionTimestamp: '2024-01-01T00:00:00+24:60'",
+        "generateName: a.b-, finalizers: [orphan, example.com/f]",
     ] {
         assert_eq!(with(metadata), Vec::<String>::new(), "{metadata}");
     }
@@ -87,6 +89,13 @@ fn metadata_is_what_a_cluster_takes() {
         ("generation: '3'", "metadata.generation"),
         ("generation: 1.5", "metadata.generation"),
         ("uid: 5", "metadata.uid"),
+        ("generation: 9223372036854775808", "metadata.generation"),
+        ("generateName: A-", "metadata.generateName"),
+        ("generateName: 'a b'", "metadata.generateName"),
+        ("managedFields: x", "metadata.managedFields"),
+        ("finalizers: [orphan, foregroundDeletion]", "metadata.finalizers"),
+        ("creationTimestamp: '2026-01-01T000:00:00Z'", "metadata.creationTimestamp"),
+        ("creationTimestamp: '2026-01-01T00:00:00+25:00'", "metadata.creationTimestamp"),
         ("ownerReferences: [{ kind: Pod, name: x, uid: u }]", "metadata.ownerReferences[0].apiVersion"),
         ("ownerReferences: [{ apiVersion: v1, kind: Pod, name: x, uid: u, x: y }]", "metadata.ownerReferences[0].x"),
     ] {

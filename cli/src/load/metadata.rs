@@ -1,6 +1,8 @@
 //! Checks `metadata` as Kubernetes' API server does. The filter does not need these checks: what it gets has passed a cluster, or
 //! the command.
 
+use std::borrow::Cow;
+
 use mesh_authz::diagnostic::Diagnostics;
 use mesh_authz::document::{Node, Object, Value, boolean, list, string};
 use mesh_authz::policy::resource::name_of;
@@ -8,6 +10,8 @@ use mesh_authz::policy::resource::name_of;
 /// The most bytes that all annotations of a resource have.
 const MOST_ANNOTATION_BYTES: usize = 262_144;
 const LONGEST_PREFIX: usize = 253;
+/// 2 to the power of 63.
+const BEYOND_64_BITS: f64 = 9_223_372_036_854_775_808.0;
 const LONGEST_NAME: usize = 63;
 
 /// Reports what a cluster refuses in the metadata of a resource, apart from its name and namespace.
@@ -28,7 +32,10 @@ fn check_fields(resource: &Node, diagnostics: &mut Diagnostics) {
         if let Some(annotations) = given("annotations") {
             diagnostics.field("annotations", |diagnostics| check_annotations(annotations, diagnostics));
         }
-        for name in ["generateName", "resourceVersion", "selfLink", "uid"] {
+        if let Some(node) = given("generateName") {
+            diagnostics.field("generateName", |diagnostics| begin_of_name(node, diagnostics));
+        }
+        for name in ["resourceVersion", "selfLink", "uid"] {
             if let Some(node) = given(name) {
                 diagnostics.field(name, |diagnostics| string(node, diagnostics));
             }
@@ -45,12 +52,18 @@ fn check_fields(resource: &Node, diagnostics: &mut Diagnostics) {
         }
         if let Some(finalizers) = given("finalizers") {
             diagnostics.field("finalizers", |diagnostics| {
-                list(finalizers, diagnostics, |node, diagnostics| {
-                    if let Some(name) = string(node, diagnostics) {
-                        qualified_name(name, diagnostics);
-                    }
+                let names = list(finalizers, diagnostics, |node, diagnostics| {
+                    let name = string(node, diagnostics)?;
+                    qualified_name(name, diagnostics);
+                    Some(name)
                 });
+                if ["orphan", "foregroundDeletion"].iter().all(|name| names.contains(&Some(name))) {
+                    diagnostics.error("orphan and foregroundDeletion exclude each other");
+                }
             });
+        }
+        if let Some(managed) = given("managedFields") {
+            diagnostics.field("managedFields", |diagnostics| list(managed, diagnostics, |_, _| ()));
         }
         if let Some(owners) = given("ownerReferences") {
             diagnostics.field("ownerReferences", |diagnostics| check_owners(owners, diagnostics));
@@ -110,13 +123,26 @@ fn check_owners(owners: &Node, diagnostics: &mut Diagnostics) {
 
 fn integer(node: &Node, diagnostics: &mut Diagnostics) {
     match &node.value {
-        Value::Number(number) if number.fract().abs().total_cmp(&0.0).is_eq() => {}
+        Value::Number(number) if number.fract().abs().total_cmp(&0.0).is_eq() && number.abs() < BEYOND_64_BITS => {}
         Value::String(_) => diagnostics.error_with_hint("must be a number, is a string", "write it without quotes"),
         other => diagnostics.error(format!("must be a whole number, is {}", other.kind())),
     }
 }
 
-/// Reports what is no time of RFC 3339.
+/// Reports what no name of a resource begins with.
+fn begin_of_name(node: &Node, diagnostics: &mut Diagnostics) {
+    let Some(text) = string(node, diagnostics).filter(|text| !text.is_empty()) else { return };
+    // The cluster appends letters.
+    let begin = text.strip_suffix('-').map_or(Cow::Borrowed(text), |begin| Cow::Owned(format!("{begin}a")));
+    if !is_subdomain(&begin) {
+        diagnostics.error_with_hint(
+            format!("{text:?} is not the beginning of a valid name"),
+            "lower-case letters, digits, `-` and `.`, at most 253",
+        );
+    }
+}
+
+/// Reports what is no time of RFC 3339, as Go reads it.
 fn time(node: &Node, diagnostics: &mut Diagnostics) {
     if let Some(text) = string(node, diagnostics)
         && !is_time(text)
@@ -127,7 +153,9 @@ fn time(node: &Node, diagnostics: &mut Diagnostics) {
 
 fn is_time(text: &str) -> bool {
     let (date, rest) = text.split_at_checked(10).unwrap_or_default();
-    let (clock, rest) = rest.split_at_checked(9).unwrap_or_default();
+    // The hour can have one digit.
+    let colon = rest.find(':').unwrap_or_default();
+    let (clock, rest) = rest.split_at_checked(colon.saturating_add(6)).unwrap_or_default();
     let numbers = |text: &str, separator: char, lengths: &[usize]| -> Option<Vec<u32>> {
         let parts: Vec<_> = text.split(separator).collect();
         let is_whole = parts.iter().map(|part| part.len()).eq(lengths.iter().copied());
@@ -138,20 +166,21 @@ fn is_time(text: &str) -> bool {
         [year, month, day] => (1..=12).contains(&month) && (1..=days(year, month)).contains(&day),
         _ => false,
     });
-    let is_clock = |text: &str, lengths: &[usize]| {
+    let is_below = |text: &str, lengths: &[usize], hour_limit: u32, limit: u32| {
         let parts = numbers(text, ':', lengths).unwrap_or_default();
         let (hours, others) = parts.split_at_checked(1).unwrap_or_default();
-        hours.iter().any(|hour| *hour < 24) && others.iter().all(|part| *part < 60)
+        hours.iter().any(|hour| *hour < hour_limit) && others.iter().all(|part| *part < limit)
     };
-    let zone = match rest.strip_prefix('.') {
+    let is_clock = |text: &str| [1, 2].iter().any(|digits| is_below(text, &[*digits, 2, 2], 24, 60));
+    let zone = match rest.strip_prefix(['.', ',']) {
         Some(decimals) => {
             let zone = decimals.trim_start_matches(|c: char| c.is_ascii_digit());
             if zone.len() == decimals.len() { "" } else { zone }
         }
         None => rest,
     };
-    let is_zone = zone == "Z" || zone.strip_prefix(['+', '-']).is_some_and(|offset| is_clock(offset, &[2, 2]));
-    is_date && clock.strip_prefix('T').is_some_and(|clock| is_clock(clock, &[2, 2, 2])) && is_zone
+    let is_zone = zone == "Z" || zone.strip_prefix(['+', '-']).is_some_and(|offset| is_below(offset, &[2, 2], 25, 61));
+    is_date && clock.strip_prefix('T').is_some_and(is_clock) && is_zone
 }
 
 fn days(year: u32, month: u32) -> u32 {
@@ -166,19 +195,23 @@ fn days(year: u32, month: u32) -> u32 {
 /// Reports a key that is no qualified name: a name, perhaps with a DNS name and a slash before it.
 fn qualified_name(key: &str, diagnostics: &mut Diagnostics) {
     let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
-    let is_label = |label: &str| {
-        let is_alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-        let ends = [label.bytes().next(), label.bytes().last()];
-        ends.into_iter().all(|b| b.is_some_and(is_alphanumeric))
-            && label.bytes().all(|b| is_alphanumeric(b) || b == b'-')
-    };
-    let is_prefix = |prefix: &str| prefix.len() <= LONGEST_PREFIX && prefix.split('.').all(is_label);
-    if !prefix.is_none_or(is_prefix) || !is_name(name) {
+    if !prefix.is_none_or(is_subdomain) || !is_name(name) {
         diagnostics.error_with_hint(
             format!("{key:?} is not a valid name here"),
             "letters, digits, `-`, `_` and `.`, at most 63; before them, perhaps a DNS name and `/`",
         );
     }
+}
+
+/// Whether it is a DNS name in lower case.
+fn is_subdomain(text: &str) -> bool {
+    let is_alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let is_label = |label: &str| {
+        let ends = [label.bytes().next(), label.bytes().last()];
+        ends.into_iter().all(|b| b.is_some_and(is_alphanumeric))
+            && label.bytes().all(|b| is_alphanumeric(b) || b == b'-')
+    };
+    text.len() <= LONGEST_PREFIX && text.split('.').all(is_label)
 }
 
 fn is_name(text: &str) -> bool {
