@@ -360,6 +360,36 @@ fn what_cannot_be_read_in_a_folder_hides_nothing_else() {
 }
 
 #[test]
+fn several_lints_are_disabled_at_once() {
+    let text = policy("a", "{ rules: [{ to: [{ operation: { methods: [get], paths: [a] } }] }] }");
+    for allow in [&["--allow=MA006,MA009"][..], &["--allow", "ma006, MA009"], &["--allow=MA006", "--allow=MA009"]] {
+        let (out, status) = run(&[&["check", "-", "--deny-warnings"], allow].concat(), &text, &[]);
+        assert_eq!(status, Some(0), "{allow:?}: {out}");
+    }
+    assert_eq!(run(&["check", "-", "--deny-warnings", "--allow=MA006"], &text, &[]).1, Some(1));
+    let (_, notes, status) = run_with_notes(&["check", "-", "--allow=MA006,MA999"], &text);
+    assert!(status == Some(2) && notes.contains("MA999"), "{notes}");
+}
+
+#[test]
+fn an_address_to_listen_on_is_not_guessed() {
+    let text = policy("a", "{}");
+    for (address, expected) in [
+        (":15006", "0.0.0.0:15006 for every machine"),
+        ("localhost:15006", "write an IP address before the port: 127.0.0.1:15006"),
+        ("::1:15006", "an IPv6 address stands in brackets"),
+        ("15006", "write ADDRESS:PORT"),
+        ("127.0.0.1", "write ADDRESS:PORT"),
+    ] {
+        for option in ["--listen", "--admin"] {
+            let render = ["render", "envoy", "-", "--namespace=default", "--plaintext", option, address];
+            let (_, notes, status) = run_with_notes(&render, &text);
+            assert!(status == Some(2) && notes.contains(expected) && notes.contains(address), "{notes}");
+        }
+    }
+}
+
+#[test]
 fn each_test_has_a_name_of_its_own() {
     let test = "{ name: a, request: {}, expect: ALLOW }";
     let text = format!("policies: [examples/tutorial/allow-nothing-backend.yaml]\ntests:\n- {test}\n- {test}\n");

@@ -67,8 +67,8 @@ pub struct WarningOptions {
     #[arg(long, help_heading = "Warnings")]
     pub deny_warnings: bool,
 
-    /// Disable this lint (repeatable). The annotation `mesh-authz/allow: CODE,…` does the same for one resource.
-    #[arg(long, value_name = "CODE", help_heading = "Warnings", value_parser = lint)]
+    /// Disable these lints (repeatable). The annotation `mesh-authz/allow: CODE,…` does the same for one resource.
+    #[arg(long, value_name = "CODE,…", help_heading = "Warnings", value_parser = lint, value_delimiter = ',')]
     allow: Vec<&'static Lint>,
 }
 
@@ -186,7 +186,7 @@ impl PathNormalizationOption {
 
 /// Finds the lint with this code, in upper or lower case.
 pub fn lint(text: &str) -> Result<&'static Lint, String> {
-    lint::find(text).ok_or_else(|| "there is no such lint; `mesh-authz check --list` has them all".to_owned())
+    lint::find(text.trim()).ok_or_else(|| "there is no such lint; `mesh-authz check --list` has them all".to_owned())
 }
 
 impl WorkloadOptions {

@@ -35,7 +35,7 @@ pub struct Arguments {
     warnings: WarningOptions,
 
     /// Address and port that Envoy listens on.
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:15006")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:15006", value_parser = socket)]
     listen: SocketAddr,
 
     /// Host and port of the application, to which Envoy forwards requests.
@@ -43,7 +43,7 @@ pub struct Arguments {
     upstream: (String, u16),
 
     /// Address and port of Envoy's admin interface. Anyone who can reach it can stop Envoy.
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:15000")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:15000", value_parser = socket)]
     admin: SocketAddr,
 
     /// The filter's Wasm module.
@@ -83,6 +83,16 @@ pub struct Arguments {
     /// Output format.
     #[arg(long, value_enum, default_value = "yaml")]
     format: Format,
+}
+
+fn socket(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| match text.rsplit_once(':') {
+        Some((_, port)) if port.parse::<u16>().is_ok() => format!(
+            "write an IP address before the port: 127.0.0.1:{port} for this machine only, 0.0.0.0:{port} for every machine; an \
+             IPv6 address stands in brackets"
+        ),
+        _ => "write ADDRESS:PORT, such as 127.0.0.1:15006".to_owned(),
+    })
 }
 
 fn upstream(text: &str) -> Result<(String, u16), String> {
