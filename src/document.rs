@@ -98,6 +98,18 @@ impl Value {
             Self::Map(_) => "an object",
         }
     }
+
+    /// The value for an error message about it, if it is short; otherwise its kind.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        const SHORT: usize = 64;
+        match self {
+            Self::Number(number) if number.abs() < 1e16 => number.to_string(),
+            Self::Number(number) => format!("{number:e}"),
+            Self::String(text) if text.len() <= SHORT => format!("`{text}`"),
+            other => other.kind().to_owned(),
+        }
+    }
 }
 
 impl From<Value> for Node {

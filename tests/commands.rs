@@ -400,12 +400,19 @@ fn each_test_has_a_name_of_its_own() {
 
 #[test]
 fn messages_say_what_was_found() {
+    const EXAMPLE: &str = "examples/tutorial/deny-all-backend.yaml";
     let config = "apiVersion: v1\nkind: ConfigMap\nmetadata: { name: x }\n---\n";
     for (arguments, stdin, expected) in [
         (&["explain", "-"][..], config, "no AuthorizationPolicy in the input, only: ConfigMap 1;"),
         (&["explain", "-"], "", "no AuthorizationPolicy in the input, and no other document;"),
         (&["check", "-"], config, "no AuthorizationPolicy in the input, only: ConfigMap 1\n"),
         (&["test", "-"], "a: 1\n---\nb: 2\n", "a test file is one document, and this file has 2"),
+        (&["test", BROKEN], "", "this is of kind AuthorizationPolicy, and not a test file"),
+        (&["explain", BROKEN, "--label=a"], "", "'a' for '--label <KEY=VALUE>': a `=` and a value are missing"),
+        (&["explain", BROKEN, "--header==a"], "", "'=a' for '--header <NAME=VALUE>': nothing stands before `=`"),
+        (&["explain", EXAMPLE, "--no-labels", "--principal=spiffe://a"], "", "`spiffe://a` has the scheme in it"),
+        (&["explain", EXAMPLE, "--no-labels", "--request", "-"], "destinationPort: 70000", "to 65535, is 70000"),
+        (&["explain", EXAMPLE, "--no-labels", "--request", "-"], "destinationPort: a", "to 65535, is `a`"),
         (&["test", "tests/golden/rendered"], "", "among its"),
         (
             &["explain", "examples/tutorial/deny-all-backend.yaml", "--label=app=backend", "--request", "-"],

@@ -207,6 +207,10 @@ impl TestFile {
             let message = format!("a test file is one document, and this file has {count}");
             return Err(InputError { file: file.to_owned(), message }.into());
         };
+        if let Some(kind) = node.get("kind").and_then(Node::as_str).filter(|_| node.get("tests").is_none()) {
+            let message = format!("this is of kind {kind}, and not a test file, which has `policies` and `tests`");
+            return Err(InputError { file: file.to_owned(), message }.into());
+        }
         let mut diagnostics = Diagnostics::new();
         let fields = fields(&node, &mut diagnostics);
         let has_errors = diagnostics.count() > 0;
@@ -335,6 +339,9 @@ fn tests(node: &Node, d: &mut Diagnostics) -> Vec<Option<Test>> {
 fn test(node: &Node, d: &mut Diagnostics) -> Option<Test> {
     let mut object = Object::open(node, d)?;
     let name = object.string("name", d);
+    if name.as_deref() == Some("") {
+        d.field("name", |d| d.error("must not be empty"));
+    }
     let request = object.read("request", d, RequestFields::read).flatten();
     let expect = object.read("expect", d, expectation).flatten();
     for required in ["name", "request", "expect"] {
@@ -368,7 +375,7 @@ fn expectation(node: &Node, d: &mut Diagnostics) -> Option<Expectation> {
 fn principal(node: &Node, d: &mut Diagnostics) -> Option<String> {
     let text = string(node, d)?;
     if text.starts_with("spiffe://") {
-        d.error_with_hint("has the scheme in it", "write it without `spiffe://`, as in policies");
+        d.error_with_hint(format!("`{text}` has the scheme in it"), "write it without `spiffe://`, as in policies");
     }
     Some(text.to_owned())
 }
@@ -416,7 +423,7 @@ fn address(node: &Node, d: &mut Diagnostics) -> Option<IpAddr> {
 fn number(node: &Node, most: u16, d: &mut Diagnostics) -> Option<u16> {
     let number = whole_number(node, most.into()).and_then(|number| u16::try_from(number).ok());
     if number.is_none() {
-        d.error(format!("must be a whole number from 0 to {most}"));
+        d.error(format!("must be a whole number from 0 to {most}, is {}", node.value.shown()));
     }
     number
 }

@@ -394,7 +394,8 @@ fn decision_log_rate(node: &Node, diagnostics: &mut Diagnostics) -> Option<u32> 
     const MOST: u32 = 1_000_000;
     let rate = whole_number(node, MOST).filter(|rate| *rate > 0);
     if rate.is_none() {
-        diagnostics.error(format!("must be a whole number of lines a second, from 1 to {MOST}"));
+        let found = node.value.shown();
+        diagnostics.error(format!("must be a whole number of lines a second, from 1 to {MOST}, is {found}"));
     }
     rate
 }
@@ -435,7 +436,8 @@ fn status(node: &Node, diagnostics: &mut Diagnostics) -> Option<u16> {
     let status = whole_number(node, 599).filter(|status| *status >= 400);
     let status = status.and_then(|status| u16::try_from(status).ok());
     if status.is_none() {
-        diagnostics.error("must be the status of a refusal, a number from 400 to 599");
+        let found = node.value.shown();
+        diagnostics.error(format!("must be the status of a refusal, a number from 400 to 599, is {found}"));
     }
     status
 }

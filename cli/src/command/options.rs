@@ -275,6 +275,9 @@ fn read(text: &str, read: fn(&Node, &mut Diagnostics) -> Option<String>) -> Resu
 
 /// Reads `KEY=VALUE`.
 pub fn key_value(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
+    let (key, value) = text.split_once('=').ok_or("a `=` and a value are missing")?;
+    if key.is_empty() {
+        return Err("nothing stands before `=`".to_owned());
+    }
     Ok((key.to_owned(), value.to_owned()))
 }
