@@ -294,11 +294,9 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
                 {
                     Failure::NotText
                 }
-                Check::Host(patterns) if self.has_host(patterns, Pattern::matches_ignoring_case) => {
-                    Failure::PortDiffers
-                }
+                Check::Host(patterns) if self.has_host(patterns, <[u8]>::eq_ignore_ascii_case) => Failure::PortDiffers,
                 Check::Text(Text::Header(name), patterns)
-                    if &**name == b":authority" && self.has_host(patterns, Pattern::matches) =>
+                    if &**name == b":authority" && self.has_host(patterns, |one, other| one == other) =>
                 {
                     Failure::PortDiffers
                 }
@@ -324,14 +322,20 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
     }
 
     /// Whether the host of the request matches if ports do not count.
-    fn has_host(&self, patterns: &[Pattern], matches: fn(&Pattern, &[u8]) -> bool) -> bool {
-        let without_port = |pattern: &Pattern| match pattern {
-            Pattern::Exact(host) => Pattern::Exact(forms::split_port(host).0.into()),
-            Pattern::Suffix(host) if !host.starts_with(b":") => Pattern::Suffix(forms::split_port(host).0.into()),
-            other => other.clone(),
+    fn has_host(&self, patterns: &[Pattern], are_same: fn(&[u8], &[u8]) -> bool) -> bool {
+        let mut is_match = |host: &[u8]| {
+            let (host, _) = forms::split_port(host);
+            patterns.iter().any(|pattern| match pattern {
+                Pattern::Exact(wanted) => are_same(forms::split_port(wanted).0, host),
+                Pattern::Suffix(wanted) if !wanted.starts_with(b":") => {
+                    let (wanted, _) = forms::split_port(wanted);
+                    let start = host.len().checked_sub(wanted.len());
+                    start.and_then(|start| host.get(start..)).is_some_and(|end| are_same(wanted, end))
+                }
+                // The port does not matter to these.
+                Pattern::Suffix(_) | Pattern::Prefix(_) | Pattern::Present | Pattern::NonEmpty(_) => false,
+            })
         };
-        let mut is_match =
-            |host: &[u8]| patterns.iter().any(|pattern| matches(&without_port(pattern), forms::split_port(host).0));
         self.header(b":authority", Polarity::Permits, &mut is_match) == Lookup::Value(true)
     }
 }
