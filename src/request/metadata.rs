@@ -54,6 +54,22 @@ impl<'a> Metadata<'a> {
         maps.innermost(self.0, filter, outer).and_then(|map| maps.value(map, innermost.as_ref()))
     }
 
+    /// The kind of a value that is neither a string nor a list, in words: `a number`. `None` for other values.
+    #[must_use]
+    pub fn kind_of_other<K: AsRef<[u8]>>(&self, filter: &[u8], path: &[K]) -> Option<&'static str> {
+        let maps = IndexedMaps::default();
+        let (innermost, outer) = path.split_last()?;
+        let map = maps.innermost(self.0, filter, outer).known()?;
+        let value = maps.entry(map, innermost.as_ref()).known()?;
+        match Fields::of(value).last()?.ok()? {
+            (1, _) => Some("null"),
+            (2, _) => Some("a number"),
+            (4, _) => Some("a boolean"),
+            (5, _) => Some("an object"),
+            _ => None,
+        }
+    }
+
     /// Like [`Self::get`]. Each large map is read once, if all calls for a request have the same `maps`.
     pub(crate) fn get_with(
         &self,

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use mesh_authz::config::Mesh;
 use mesh_authz::diagnostic::Diagnostics;
 use mesh_authz::policy::scope::Workload;
-use mesh_authz_cli::explain::Explanation;
+use mesh_authz_cli::explain::{Actual, Explanation, FailedCondition};
 use mesh_authz_cli::load::policy_set::PolicySet;
 use mesh_authz_cli::load::{Resources, yaml};
 use mesh_authz_cli::received::Known;
@@ -13,6 +13,12 @@ use mesh_authz_cli::testfile::RequestFields;
 
 /// The reason why the first rule of a policy in namespace `default` does not match. Both are in YAML.
 fn reason_in(action: &str, rule: &str, request: &str) -> Option<String> {
+    let mut hint = None;
+    explained(action, rule, request, &Mesh::default(), |failed| hint.clone_from(&failed.hint));
+    hint
+}
+
+fn explained(action: &str, rule: &str, request: &str, mesh: &Mesh, look: impl FnOnce(&FailedCondition)) {
     let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
     write!(
         file,
@@ -23,7 +29,7 @@ fn reason_in(action: &str, rule: &str, request: &str) -> Option<String> {
     let resources = Resources::read(&[file.path().to_owned()]).unwrap();
     assert!(!resources.has_errors(), "{:?}", resources.findings);
     let workload = Workload { namespace: "default".to_owned(), ..Workload::default() };
-    let set = PolicySet { resources, workload, mesh: Mesh::default(), envoy: Known::default() };
+    let set = PolicySet { resources, workload, mesh: mesh.clone(), envoy: Known::default() };
     let engine = set.engine();
     let mut diagnostics = Diagnostics::new();
     let node = yaml::documents(request).unwrap().remove(0);
@@ -31,11 +37,18 @@ fn reason_in(action: &str, rule: &str, request: &str) -> Option<String> {
     assert_eq!(diagnostics.into_found(), []);
     let explanation = Explanation::new(&set, &engine, &request);
     let (_, failed) = explanation.missed().next().unwrap_or_else(|| panic!("{rule} matches"));
-    failed.hint.clone()
+    look(failed);
 }
 
 fn reason(rule: &str, request: &str) -> Option<String> {
     reason_in("ALLOW", rule, request)
+}
+
+/// What the request has, in words, for the first condition that fails.
+fn actual(rule: &str, request: &str) -> Actual {
+    let mut found = None;
+    explained("ALLOW", rule, request, &Mesh::default(), |failed| found = Some(failed.actual.clone()));
+    found.unwrap()
 }
 
 /// Checks that the reason has these words in it.
@@ -78,6 +91,7 @@ fn a_request_principal_is_split_at_its_last_slash() {
     check(rule, "jwt: { iss: 'https://idp.example' }", &["the token has no `sub`"]);
     check(rule, "jwt: { iss: 'https://idp.example', sub: 7 }", &["`sub` of the token is not a string"]);
     assert_eq!(reason(rule, "jwt: { iss: 'https://other.example', sub: alice }"), None);
+    check(rule, "jwt: { iss: 'https://idp.example', sub: \"a\\nb\" }", &["a line feed"]);
 }
 
 #[test]
@@ -92,6 +106,11 @@ fn a_template_names_the_byte_that_it_does_not_take() {
         ("/a/{*}", "/a/", &["not empty"]),
         ("/a/{*}", "/a/b/c", &["one segment"]),
         ("/b/{**}", "/b", &["trailing slash"]),
+        ("/a/{*}", "/a/b/", &["trailing slash"]),
+        ("/a/{*}/", "/a/b", &["trailing slash"]),
+        ("/a/{*}", "/A/b", &["upper and lower case"]),
+        ("/a/{*}", "//a/b", &["double slash"]),
+        ("/a%2db/{*}", "/a-b/c", &["percent-encoding"]),
     ] {
         check(&rule(template), &format!("path: {path:?}"), words);
     }
@@ -187,6 +206,35 @@ fn headers_and_claims_are_compared_as_a_whole() {
     ] {
         check(&format!("{{ when: [{{ key: {key:?}, values: [{value:?}] }}] }}"), request, &[words]);
     }
+}
+
+#[test]
+fn a_value_that_never_matches_is_named_by_its_kind() {
+    for (claims, words) in [
+        ("{ level: 5 }", "it is a number"),
+        ("{ level: true }", "it is a boolean"),
+        ("{ level: null }", "it is null"),
+        ("{ level: { a: b } }", "it is an object"),
+        ("{ level: [5] }", "it is a list without a string in it"),
+    ] {
+        let found =
+            actual("{ when: [{ key: 'request.auth.claims[level]', values: ['5'] }] }", &format!("jwt: {claims}"));
+        assert!(matches!(found, Actual::Nothing(why) if why.starts_with(words)), "{claims}: {found:?}");
+        let rule = "{ when: [{ key: 'experimental.envoy.filters.x[level]', values: ['5'] }] }";
+        let found = actual(rule, &format!("metadata: {{ envoy.filters.x: {claims} }}"));
+        assert!(matches!(found, Actual::Nothing(why) if why.starts_with(words)), "{claims}: {found:?}");
+    }
+}
+
+/// In policies, `cluster.local` stands for the trust domain of the mesh.
+#[test]
+fn a_principal_that_looks_the_same_may_be_of_another_trust_domain() {
+    let mesh = Mesh { trust_domain: "td1".to_owned(), ..Mesh::default() };
+    let rule = "{ from: [{ source: { principals: [cluster.local/ns/shop/sa/web] } }] }";
+    explained("ALLOW", rule, "principal: cluster.local/ns/shop/sa/web", &mesh, |failed| {
+        let hint = failed.hint.as_deref().unwrap_or_default();
+        assert!(hint.contains("stands for the mesh's trust domain"), "{hint}");
+    });
 }
 
 #[test]

@@ -60,11 +60,15 @@ impl<A: Attributes> RequestView<'_, A> {
                 let path: Vec<&str> = path.iter().map(String::as_str).collect();
                 match request.metadata().and_then(|all| all.get(JWT_AUTHN.as_bytes(), &[self.payload_key])) {
                     Lookup::Absent => Actual::Nothing("the request has no verified token"),
-                    Lookup::Value(_) | Lookup::Unreadable => metadata_values(self.claim(&path)),
+                    Lookup::Value(_) | Lookup::Unreadable => {
+                        let keys: Vec<&str> = std::iter::once(self.payload_key).chain(path.iter().copied()).collect();
+                        metadata_values(self.claim(&path), || self.kind(JWT_AUTHN, &keys))
+                    }
                 }
             }
             Predicate::Metadata { filter, key, .. } => {
-                match metadata_values(request.metadata().and_then(|all| all.get(filter.as_bytes(), &[key]))) {
+                let value = request.metadata().and_then(|all| all.get(filter.as_bytes(), &[key]));
+                match metadata_values(value, || self.kind(filter, &[key])) {
                     // As in policies: a value in brackets is an element of a list, any other value is a string.
                     Actual::Values(values) if is_list(request, filter, key) => {
                         Actual::Values(values.into_iter().map(|value| format!("[{value}]")).collect())
@@ -122,6 +126,10 @@ impl<A: Attributes> RequestView<'_, A> {
         matches!(token, Lookup::Value(_))
     }
 
+    fn kind(&self, filter: &str, keys: &[&str]) -> Option<&'static str> {
+        self.request.metadata().known()?.kind_of_other(filter.as_bytes(), keys)
+    }
+
     fn claim(&self, path: &[&str]) -> Lookup<metadata::Value<'_>> {
         let keys: Vec<&str> = std::iter::once(self.payload_key).chain(path.iter().copied()).collect();
         self.request.metadata().and_then(|all: Metadata<'_>| all.get(JWT_AUTHN.as_bytes(), &keys))
@@ -172,7 +180,8 @@ fn text(value: Lookup<metadata::Value<'_>>) -> Option<String> {
     }
 }
 
-fn metadata_values(value: Lookup<metadata::Value<'_>>) -> Actual {
+/// `kind`: the kind of a value that is neither a string nor a list.
+fn metadata_values(value: Lookup<metadata::Value<'_>>, kind: impl FnOnce() -> Option<&'static str>) -> Actual {
     match value {
         Lookup::Value(metadata::Value::String(text)) => Actual::Values(vec![lossy(text)]),
         Lookup::Value(metadata::Value::List(list)) => {
@@ -187,9 +196,12 @@ fn metadata_values(value: Lookup<metadata::Value<'_>>) -> Actual {
                 Actual::Values(values)
             }
         }
-        Lookup::Value(metadata::Value::Other) => {
-            Actual::Nothing("it is a number, a boolean, null or an object: none of these ever matches")
-        }
+        Lookup::Value(metadata::Value::Other) => Actual::Nothing(match kind() {
+            Some("a number") => "it is a number, and a number never matches, not even in quotes",
+            Some("a boolean") => "it is a boolean, and a boolean never matches, not even in quotes",
+            Some("an object") => "it is an object, and an object never matches: its claims have keys of their own",
+            _ => "it is null, and null never matches",
+        }),
         Lookup::Absent => Actual::Nothing("the request has no such value"),
         Lookup::Unreadable => Actual::Unreadable,
     }

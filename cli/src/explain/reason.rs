@@ -46,7 +46,10 @@ impl<A: Attributes> Failed<'_, A> {
         match self.predicate {
             Predicate::Path(_) => {
                 let odd = |template: &str, path: &str| path::template(template, path, self.polarity);
-                self.pairs(odd).or_else(|| self.first(&path::REASONS)).or_else(|| self.first(&text::REASONS))
+                self.pairs(odd)
+                    .or_else(|| self.first(&path::REASONS))
+                    .or_else(|| self.first(&[path::segments]))
+                    .or_else(|| self.first(&text::REASONS))
             }
             Predicate::Host(_) => self.first(&network::HOST).or_else(|| self.first(&text::REASONS)),
             Predicate::Header { name, .. } if name.eq_ignore_ascii_case("host") => {

@@ -41,6 +41,11 @@ fn one_segment(expected: &str, actual: &str) -> Option<String> {
         )),
         (false, true, false) => Some(only("namespace", expected, wanted.namespace, id.namespace)),
         (false, false, true) => Some(only("service account", expected, wanted.account, id.account)),
+        (false, false, false) if !expected.contains('*') => Some(format!(
+            "`{}` in a policy stands for the mesh's trust domain and its aliases, and the peer's is none of them \
+             (--trust-domain, --trust-domain-alias)",
+            wanted.trust_domain
+        )),
         _ => None,
     }
 }

@@ -7,7 +7,16 @@ use mesh_authz::policy::PathValue;
 use super::Reason;
 use super::text::matches;
 
-pub(super) const REASONS: [Reason; 6] = [trailing_slash, leading_slash, percent_encoding, double_slash, query, below];
+pub(super) const REASONS: [Reason; 7] =
+    [trailing_slash, percent_encoding, case, leading_slash, double_slash, query, below];
+
+/// Whether a value matches a path, whatever bytes are in it.
+fn fits(expected: &str, path: &str) -> bool {
+    match PathValue::parse(expected) {
+        Ok(PathValue::Template(template)) => Template::new(&template, Polarity::Denies).matches(path.as_bytes()),
+        _ => matches(expected, path),
+    }
+}
 
 /// Why a template does not match a path that its wildcards seem to take.
 pub(super) fn template(expected: &str, path: &str, polarity: Polarity) -> Option<String> {
@@ -32,6 +41,12 @@ pub(super) fn template(expected: &str, path: &str, polarity: Polarity) -> Option
              -._~%!$&'()+,;:@=* only"
         ));
     }
+    None
+}
+
+/// Why the segments of a path do not fit a template.
+pub(super) fn segments(expected: &str, path: &str) -> Option<String> {
+    let Ok(PathValue::Template(_)) = PathValue::parse(expected) else { return None };
     let (wanted, given) = (expected.split('/'), path.split('/'));
     let fits = |(wanted, given): (&str, &str)| wanted == "{*}" || wanted == given;
     let counts = (wanted.clone().count(), given.clone().count());
@@ -45,9 +60,14 @@ pub(super) fn template(expected: &str, path: &str, polarity: Polarity) -> Option
 }
 
 fn trailing_slash(expected: &str, path: &str) -> Option<String> {
-    let stem = expected.strip_suffix("{**}").or_else(|| expected.strip_suffix('*')).unwrap_or(expected);
-    (stem.trim_end_matches('/') == path.trim_end_matches('/') && !matches(expected, path))
+    let (with, without) = (format!("{path}/"), path.strip_suffix('/').unwrap_or(path));
+    (!fits(expected, path) && (fits(expected, &with) || fits(expected, without)))
         .then(|| format!("`{expected}` and this path differ by a trailing slash, and do not match"))
+}
+
+fn case(expected: &str, path: &str) -> Option<String> {
+    (!fits(expected, path) && fits(&expected.to_lowercase(), &path.to_lowercase()))
+        .then(|| format!("`{expected}` differs in upper and lower case only, which counts"))
 }
 
 fn leading_slash(expected: &str, path: &str) -> Option<String> {
@@ -57,11 +77,7 @@ fn leading_slash(expected: &str, path: &str) -> Option<String> {
 
 fn percent_encoding(expected: &str, path: &str) -> Option<String> {
     let (expected_decoded, decoded) = (decoded(expected), decoded(path));
-    let matches_decoded = match PathValue::parse(&expected_decoded) {
-        Ok(PathValue::Template(template)) => Template::new(&template, Polarity::Permits).matches(decoded.as_bytes()),
-        _ => matches(&expected_decoded, &decoded),
-    };
-    (matches_decoded && !matches(expected, path) && (decoded != path || expected_decoded != expected))
+    (!fits(expected, path) && fits(&expected_decoded, &decoded))
         .then(|| format!("`{expected}` and this path differ in percent-encoding only, which counts"))
 }
 
@@ -70,7 +86,7 @@ fn double_slash(expected: &str, path: &str) -> Option<String> {
     while merged.contains("//") {
         merged = merged.replace("//", "/");
     }
-    (merged != path && matches(expected, &merged))
+    (!fits(expected, path) && fits(expected, &merged))
         .then(|| format!("`{expected}` and this path differ by a double slash, which counts"))
 }
 

@@ -11,6 +11,9 @@ pub(super) fn reason(expected: &[String], issuer: &str, subject: &str) -> Option
     let (wanted_issuer, wanted_subject) = Form::of_request_principal(nearest);
     let has_issuer = has(wanted_issuer, issuer);
     let has_subject = has(wanted_subject, subject);
+    if has_issuer && has_subject {
+        return text::no_text("*", subject).or_else(|| text::no_text("*", issuer));
+    }
     let differs = match (has_issuer, has_subject) {
         (true, false) => alike(wanted_subject, subject, "subject"),
         (false, true) => alike(wanted_issuer, issuer, "issuer"),

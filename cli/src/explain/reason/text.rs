@@ -35,7 +35,7 @@ fn empty(expected: &str, actual: &str) -> Option<String> {
 }
 
 /// Values are shown as text, so bytes that are not UTF-8 are replacement characters here.
-fn no_text(expected: &str, actual: &str) -> Option<String> {
+pub(super) fn no_text(expected: &str, actual: &str) -> Option<String> {
     let what = if actual.contains('\n') {
         "a line feed"
     } else if actual.contains(char::REPLACEMENT_CHARACTER) {
