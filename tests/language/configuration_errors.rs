@@ -32,7 +32,7 @@ fn an_unknown_field_is_an_error_with_a_suggestion() {
     only(r#""denyResponse":{"stauts":403}"#, "denyResponse.stauts: unknown field, did you mean status?");
     only(
         r#""zzz":1"#,
-        "zzz: unknown field; known here: policies, rootNamespace, workload, gateway, trustDomain, trustDomainAliases, \
+        "zzz: unknown field; known here: policies, rootNamespace, workload, gateway, revision, trustDomain, trustDomainAliases, \
          combining, jwt, principalFrom, sourceIpFrom, paths, denyResponse, decisionLog, decisionLogRate, filterState, \
          debugHeader, onInvalid, allowNoneApplies",
     );
