@@ -104,8 +104,9 @@ impl Value {
     pub fn shown(&self) -> String {
         const SHORT: usize = 64;
         match self {
-            Self::Number(number) if number.abs() < 1e16 => number.to_string(),
-            Self::Number(number) => format!("{number:e}"),
+            // To write any other number takes code that would be a twentieth of the filter.
+            Self::Number(number) if number.fract() != 0.0 => "a fraction".to_owned(),
+            Self::Number(number) => integer(*number).map_or_else(|| self.kind().to_owned(), |whole| whole.to_string()),
             Self::String(text) if text.len() <= SHORT => format!("`{text}`"),
             other => other.kind().to_owned(),
         }

@@ -110,10 +110,10 @@ fn a_trust_domain_is_what_stands_between_the_scheme_and_the_slash() {
 #[test]
 fn a_response_refuses() {
     let expected = "denyResponse.status: must be the status of a refusal, a number from 400 to 599";
-    for status in ["200", "302", "399", "600", "403.5", "-403", "0"] {
+    for status in ["200", "302", "399", "600", "-403", "0"] {
         only(&format!(r#""denyResponse":{{"status":{status}}}"#), &format!("{expected}, is {status}"));
     }
-    for (status, found) in [("\"403\"", "`403`"), ("true", "a boolean"), ("[403]", "a list")] {
+    for (status, found) in [("\"403\"", "`403`"), ("403.5", "a fraction"), ("true", "a boolean"), ("[403]", "a list")] {
         only(&format!(r#""denyResponse":{{"status":{status}}}"#), &format!("{expected}, is {found}"));
     }
     only(r#""denyResponse":{"headers":{"":"x"}}"#, "denyResponse.headers[\"\"]: is not the name of a header");
@@ -133,10 +133,12 @@ fn a_response_refuses() {
 #[test]
 fn a_rate_is_a_whole_number_of_lines() {
     let expected = "decisionLogRate: must be a whole number of lines a second, from 1 to 1000000";
-    for rate in ["0", "-1", "0.5", "1.5", "1000001", "1e300"] {
+    for rate in ["0", "-1", "1000001"] {
         only(&format!(r#""decisionLogRate":{rate}"#), &format!("{expected}, is {rate}"));
     }
-    for (rate, found) in [("\"10\"", "`10`"), ("true", "a boolean"), ("[]", "a list")] {
+    for (rate, found) in
+        [("\"10\"", "`10`"), ("0.5", "a fraction"), ("1e300", "a number"), ("true", "a boolean"), ("[]", "a list")]
+    {
         only(&format!(r#""decisionLogRate":{rate}"#), &format!("{expected}, is {found}"));
     }
     only(r#""filterState":"denied""#, "filterState: `denied` is unknown; known here: none, notable, all");

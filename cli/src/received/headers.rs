@@ -111,7 +111,9 @@ pub fn seen(sent: &[(String, String)], protocol: Protocol, settings: &Settings) 
             }
         }
     }
-    let ends_here = |name: &str, value: &str| OF_THE_CONNECTION.contains(&name) || name == "te" && value != "trailers";
+    let ends_here = |name: &str, value: &str| {
+        OF_THE_CONNECTION.contains(&name) || name == "te" && !matches!(value, "" | "trailers")
+    };
     if protocol == Protocol::Http2
         && let Some((name, _)) = seen.iter().find(|(name, value)| ends_here(name, value))
     {
@@ -125,7 +127,7 @@ pub fn seen(sent: &[(String, String)], protocol: Protocol, settings: &Settings) 
             || INTERNAL.contains(&name)
             || settings.use_remote_address && INTERNAL_AT_THE_EDGE.contains(&name)
             || nominated.contains(name) && name != "te"
-            || name == "te" && value != "trailers"
+            || name == "te" && !matches!(value, "" | "trailers")
             || name == "x-forwarded-client-cert"
             || name == "referer" && !is_referer(value)
     };
