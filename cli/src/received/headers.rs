@@ -111,9 +111,7 @@ pub fn seen(sent: &[(String, String)], protocol: Protocol, settings: &Settings) 
             }
         }
     }
-    let ends_here = |name: &str, value: &str| {
-        OF_THE_CONNECTION.contains(&name) || name == "te" && !matches!(value, "" | "trailers")
-    };
+    let ends_here = |name: &str, value: &str| OF_THE_CONNECTION.contains(&name) || name == "te" && value != "trailers";
     if protocol == Protocol::Http2
         && let Some((name, _)) = seen.iter().find(|(name, value)| ends_here(name, value))
     {
