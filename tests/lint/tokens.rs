@@ -140,6 +140,12 @@ fn tokens_that_no_policy_requires() {
     assert!(!fires(&when("request.auth.claims[groups]", "a")));
     assert!(!fires(&policy("p", "{}")), "nothing passes");
     assert!(!fires(&policy("p", "{ action: DENY, rules: [{}] }")), "nothing passes");
+    let any = policy("p", &format!("{{ {get} }}"));
+    for (presence, expected) in [("OPTIONAL", true), ("REQUIRED", false)] {
+        let rule = format!("{{ issuer: 'https://i.example', jwksUri: 'https://i.example/k', presence: {presence} }}");
+        let text = authentication("default", "", &rule) + &any;
+        assert_eq!(!paths("MA043", &text, &one_spelling()).is_empty(), expected, "{presence}");
+    }
     assert!(!fires(""), "the policies are in other files");
     assert!(
         !fires(&policy("elsewhere/p", &format!("{{ {get} }}"))),

@@ -6,14 +6,15 @@ use mesh_authz::policy::{Action, AuthorizationPolicy, Predicate, Rule};
 
 use super::{Check, Input, Lint, Reporter};
 use crate::load::Authentication;
+use crate::load::request_authentication::Presence;
 
 pub(super) static LINT: Lint = Lint {
     code: "MA043",
     name: "optional-token",
     summary: "a RequestAuthentication whose tokens no policy requires",
-    explanation: "A RequestAuthentication refuses wrong tokens. It does not refuse requests without a token: an \
-            AuthorizationPolicy has to do that. No policy in the input that applies to these workloads looks at tokens, so \
-            whoever sends none has the same access as whoever sends a valid one. To require a token, add a DENY policy with \
+    explanation: "A RequestAuthentication refuses wrong tokens. It does not refuse requests without a token, \
+            unless a rule of it has `presence: REQUIRED`: an AuthorizationPolicy has to do that. No policy in the input \
+            that applies to these workloads looks at tokens, so whoever sends none has the same access as whoever sends a valid one. To require a token, add a DENY policy with \
             `notRequestPrincipals: [\"*\"]`, or ask for requestPrincipals in the ALLOW policies. The lint looks only at \
             RequestAuthentications in whose namespace, or in the root namespace, the input has a policy.",
     bad: r#"
@@ -65,7 +66,9 @@ spec:
 
 fn check(input: &Input<'_>, reporter: &mut Reporter) {
     for found in &input.resources.request_authentications {
-        if !found.authentication.rules.is_empty() && is_optional(input, found) {
+        let rules = &found.authentication.rules;
+        let is_required = rules.iter().any(|rule| rule.presence == Presence::Required);
+        if !rules.is_empty() && !is_required && is_optional(input, found) {
             reporter.report(
                 &LINT,
                 found,
