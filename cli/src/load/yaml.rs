@@ -4,15 +4,17 @@
 //! | --- | --- |
 //! | this file | divides a file into documents; reads JSON |
 //! | `cause` | what a text is that is not YAML |
+//! | `entries` | the entries of a map, and merge keys |
 //! | `events` | what libyaml finds in a document |
 //! | `quoted` | quotes for scalars that libyaml does not read |
 //! | `scalar` | what a scalar means: YAML 1.1, where an unquoted `on` or `no` is a boolean |
-//! | `tree` | makes a tree of the events; expands aliases and merge keys |
+//! | `tree` | makes a tree of the events; expands aliases |
 //!
 //! kubectl divides a file before it reads YAML: at each line that begins with `---`. A file that begins with `{` is JSON, one
 //! object after another, until something is not.
 
 mod cause;
+mod entries;
 mod events;
 mod quoted;
 mod scalar;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use mesh_authz::document::{Node, Place, Position, Span, Value};
 
+use super::entries::{Entries, NoMaps};
 use super::events::{Event, Events, Located, NotYaml, Style};
 use super::quoted::Quoted;
 use super::scalar::{self, Scalar};
@@ -93,67 +94,6 @@ enum Container {
     List(Vec<Node>),
     /// The complete entries, and a key whose value is not read yet.
     Map(Entries, Option<Key>),
-}
-
-/// The entries of a map.
-#[derive(Default)]
-struct Entries {
-    all: Vec<Entry>,
-    /// Where the entry with a key is. Kept from the first merge key on.
-    by_key: Option<HashMap<String, usize>>,
-}
-
-struct Entry {
-    key: String,
-    node: Node,
-    /// It comes from a merge key (`<<`).
-    is_merged: bool,
-}
-
-impl Entries {
-    /// Adds an entry. It takes the place of one with the same key that comes from a merge key. A key may be there twice otherwise:
-    /// that is reported later.
-    fn add(&mut self, key: String, node: Node) {
-        let known = self.by_key.as_ref().and_then(|by_key| by_key.get(&key).copied());
-        match known.and_then(|at| self.all.get_mut(at)).filter(|entry| entry.is_merged) {
-            Some(entry) => *entry = Entry { key, node, is_merged: false },
-            None => self.push(Entry { key, node, is_merged: false }),
-        }
-    }
-
-    /// Adds the entries of the maps in the value of a merge key. They take the place of entries before the merge key. Of several
-    /// maps, the first one counts.
-    fn merge(&mut self, value: Value) -> Result<(), NoMaps> {
-        let maps = match value {
-            Value::Map(map) => vec![map],
-            Value::List(items) => items
-                .into_iter()
-                .rev()
-                .map(|item| if let Value::Map(map) = item.value { Ok(map) } else { Err(NoMaps) })
-                .collect::<Result<_, _>>()?,
-            _ => return Err(NoMaps),
-        };
-        let known = self.all.iter().enumerate().map(|(at, entry)| (entry.key.clone(), at));
-        let mut by_key = self.by_key.take().unwrap_or_else(|| known.collect());
-        for (key, node) in maps.into_iter().flatten() {
-            let next = self.all.len();
-            let at = *by_key.entry(key.clone()).or_insert(next);
-            let entry = Entry { key, node, is_merged: true };
-            match self.all.get_mut(at) {
-                Some(before) => *before = entry,
-                None => self.all.push(entry),
-            }
-        }
-        self.by_key = Some(by_key);
-        Ok(())
-    }
-
-    fn push(&mut self, entry: Entry) {
-        if let Some(by_key) = &mut self.by_key {
-            by_key.insert(entry.key.clone(), self.all.len());
-        }
-        self.all.push(entry);
-    }
 }
 
 struct Key {
@@ -355,9 +295,7 @@ impl<'t> Builder<'t> {
         self.ended = Some((start, place.start));
         let value = match container {
             Container::List(items) => Value::List(items),
-            Container::Map(entries, _) => {
-                Value::Map(entries.all.into_iter().map(|Entry { key, node, .. }| (key, node)).collect())
-            }
+            Container::Map(entries, _) => Value::Map(entries.into_map()),
         };
         // The content was counted when it was added. An anchored value needs its whole size, for its aliases.
         let size = if anchor.is_none() { BYTES_OF_A_VALUE } else { size(&value) };
@@ -425,9 +363,6 @@ impl<'t> Builder<'t> {
         Ok(Key { text, place: span, is_merge })
     }
 }
-
-/// The value of a merge key is no map and no list of maps.
-struct NoMaps;
 
 /// The approximate memory that a value takes, in bytes.
 fn size(value: &Value) -> usize {
