@@ -189,8 +189,12 @@ fn seen(
     }
     let is_tls = sent.principal.is_some() || sent.sni.is_some();
     headers::add_own(&mut seen.headers, sent.source_ip, seen.remote_ip, is_tls, settings);
-    if let Some(why) = token::missing(sent.jwt.as_ref(), set) {
-        return Err(why);
+    if token::is_preflight(&seen) {
+        if seen.jwt.take().is_some() {
+            notes.push("Envoy reads no token of a CORS preflight request".to_owned());
+        }
+    } else {
+        token::check(sent.jwt.as_ref(), set, notes)?;
     }
     if let Some(claims) = &mut seen.jwt {
         token::split(claims, set, notes);

@@ -264,6 +264,9 @@ fn a_token_that_a_rule_requires_is_there_or_the_request_is_refused() {
         for (request, status) in requests.iter().zip(expected) {
             backend.assert_answers(request, status);
         }
+        let preflight =
+            Request::new("OPTIONS", "/").header("origin", "a").header("access-control-request-method", "PUT");
+        backend.assert_answers(&preflight, 200);
     }
 }
 

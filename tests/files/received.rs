@@ -106,6 +106,19 @@ fn without_a_token_that_is_required_no_policy_decides() {
     assert!(!passes(&both, "jwt: { iss: j, sub: s }"), "another issuer");
     assert!(passes(&both, "jwt: { iss: i, sub: s }"));
     assert!(passes(&both[1..], "path: /"));
+    let preflight = |method: &str, headers: &str| format!("{{ method: {method}, headers: {{ {headers} }} }}");
+    assert!(passes(&both, &preflight("OPTIONS", "Origin: a, access-control-request-method: PUT")));
+    assert!(!passes(&both, &preflight("GET", "origin: a, access-control-request-method: PUT")));
+    assert!(!passes(&both, &preflight("OPTIONS", "origin: a")));
+    assert!(!passes(&both, &preflight("OPTIONS", "origin: '', access-control-request-method: PUT")));
+
+    // A request has the claims of one token here.
+    let two = [rule("i", "REQUIRED"), rule("j", "REQUIRED")];
+    assert!(!passes(&two, "path: /") && !passes(&two, "jwt: { iss: k, sub: s }"));
+    let rules = authentication(&format!("{{ jwtRules: [{}] }}", two.join(", ")));
+    let found = ask("{ key: 'request.auth.claims[iss]', values: [j] }", &rules, "jwt: { iss: j, sub: s }");
+    let note = "RequestAuthentication default/r requires a token of `i`: this answer is for a request that has it too";
+    assert_eq!(found, (true, vec![note.to_owned()]));
 }
 
 #[test]

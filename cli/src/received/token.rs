@@ -8,14 +8,33 @@ use mesh_authz::policy::scope::{Scope, scope_of};
 
 use crate::load::policy_set::PolicySet;
 use crate::load::request_authentication::{JwtRule, Presence, SPACE_DELIMITED};
+use crate::testfile::RequestFields;
 
-/// Why Envoy answers 401: the request has no token that the workload requires.
-pub fn missing(claims: Option<&Node>, set: &PolicySet) -> Option<String> {
+/// Whether a browser asks with it what it may ask. In Istio and in rendered bootstraps, `jwt_authn` lets such a request through.
+pub fn is_preflight(request: &RequestFields) -> bool {
+    let has =
+        |wanted| request.headers.iter().any(|(name, value)| name.eq_ignore_ascii_case(wanted) && !value.is_empty());
+    request.method() == "OPTIONS" && has("origin") && has("access-control-request-method")
+}
+
+/// Checks that the request has a token that the workload requires. It names only one token: if the workload requires several, the
+/// others are taken to be there, and a note says so.
+///
+/// # Errors
+/// Why Envoy answers 401: the request has no such token.
+pub fn check(claims: Option<&Node>, set: &PolicySet, notes: &mut Vec<String>) -> Result<(), String> {
     let issuer = claims.and_then(|claims| claims.get("iss")).and_then(Node::as_str);
-    let is_missing = |rule: &JwtRule| claims.is_none() || rule.issuer.is_some() && rule.issuer.as_deref() != issuer;
-    let (name, rule) = rules(set).find(|(_, rule)| rule.presence == Presence::Required && is_missing(rule))?;
+    let is_there = |rule: &JwtRule| claims.is_some() && (rule.issuer.is_none() || rule.issuer.as_deref() == issuer);
+    let required = rules(set).filter(|(_, rule)| rule.presence == Presence::Required);
+    let (there, others): (Vec<_>, Vec<_>) = required.partition(|(_, rule)| is_there(rule));
+    let Some((name, rule)) = others.first() else { return Ok(()) };
     let of_issuer = rule.issuer.as_ref().map_or_else(String::new, |issuer| format!(" of `{issuer}`"));
-    Some(format!("RequestAuthentication {name} requires a token{of_issuer}"))
+    let why = format!("RequestAuthentication {name} requires a token{of_issuer}");
+    if there.is_empty() {
+        return Err(why);
+    }
+    notes.push(format!("{why}: this answer is for a request that has it too"));
+    Ok(())
 }
 
 /// Makes lists of the claims that hold words.
