@@ -54,6 +54,13 @@ impl<'a> Metadata<'a> {
         maps.innermost(self.0, filter, outer).and_then(|map| maps.value(map, innermost.as_ref()))
     }
 
+    /// The keys of the map that `filter` has set under the keys of `path`, for messages. Empty if there is no such map.
+    #[must_use]
+    pub fn keys<K: AsRef<[u8]>>(&self, filter: &[u8], path: &[K]) -> Vec<&'a [u8]> {
+        let map = IndexedMaps::default().innermost(self.0, filter, path).known().unwrap_or_default();
+        entries(map).filter_map(|entry| entry.ok().map(|(key, _)| key)).collect()
+    }
+
     /// The kind of a value that is neither a string nor a list, in words: `a number`. `None` for other values.
     #[must_use]
     pub fn kind_of_other<K: AsRef<[u8]>>(&self, filter: &[u8], path: &[K]) -> Option<&'static str> {

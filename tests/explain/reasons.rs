@@ -199,6 +199,13 @@ fn headers_and_claims_are_compared_as_a_whole() {
         ("request.auth.claims[g]", "*", "jwt: { g: \"a\\nb\" }", "a line feed"),
         ("request.auth.claims[r][roles]", "ops", "jwt: { r: { x: 1 } }", "the claim [r] is there, and has no `roles`"),
         ("request.auth.claims[r][roles]", "ops", "jwt: { r: ops }", "the claim [r] is a string"),
+        ("request.auth.claims[Groups]", "ops", "jwt: { groups: [ops] }", "but it has `groups`"),
+        ("request.auth.claims[\"groups\"]", "ops", "jwt: { groups: [ops] }", "but it has `groups`"),
+        ("request.auth.claims[r][user_roles]", "ops", "jwt: { r: { userRoles: [ops] } }", "but it has `userRoles`"),
+        ("request.auth.claims[r.roles]", "ops", "jwt: { r: { roles: [ops] } }", "the token has the claim [r][roles]"),
+        ("request.headers[x_env]", "prod", "headers: { x-env: prod }", "but it has `x-env`"),
+        ("request.headers[env]", "prod", "headers: { x-env: prod }", "but it has `x-env`"),
+        ("destination.port", "80", "{ host: 'shop.example:80', destinationPort: 8080 }", "is the port in the host"),
         ("connection.sni", "shop.example", "sni: Shop.example", "upper and lower case"),
         ("connection.sni", "*", "sni: ''", "the value is empty"),
         ("experimental.envoy.filters.x[k]", "v", "metadata: { envoy.filters.x: { k: [v] } }", "the value is a list"),
@@ -206,6 +213,8 @@ fn headers_and_claims_are_compared_as_a_whole() {
     ] {
         check(&format!("{{ when: [{{ key: {key:?}, values: [{value:?}] }}] }}"), request, &[words]);
     }
+    let rule = "{ when: [{ key: 'request.auth.claims[g]', values: [x] }] }";
+    assert_eq!((reason(rule, "jwt: { other: x }"), reason(rule, "path: /")), (None, None));
 }
 
 #[test]

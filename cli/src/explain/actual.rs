@@ -84,53 +84,12 @@ impl<A: Attributes> RequestView<'_, A> {
         Some((text(self.claim(&["iss"]))?, text(self.claim(&["sub"]))?))
     }
 
-    /// Why there is no issuer and subject, if there is a token.
-    pub(super) fn missing_subject(&self) -> Option<String> {
-        if !self.has_token() {
-            return None;
-        }
-        let missing = ["iss", "sub"].into_iter().find_map(|name| match self.claim(&[name]) {
-            Lookup::Value(metadata::Value::String(_)) | Lookup::Unreadable => None,
-            Lookup::Absent => Some(format!("the token has no `{name}`")),
-            Lookup::Value(_) => Some(format!("`{name}` of the token is not a string")),
-        });
-        missing.map(|missing| format!("{missing}: a request principal needs an issuer, `iss`, and a subject, `sub`"))
-    }
-
-    /// Which claim on the way to this one is missing, if there is a token.
-    pub(super) fn missing_claim(&self, path: &[String]) -> Option<String> {
-        if !self.has_token() {
-            return None;
-        }
-        let keys: Vec<_> = path.iter().map(String::as_str).collect();
-        let (present, value) = (1..keys.len()).rev().find_map(|length| {
-            let outer = keys.get(..length)?;
-            match self.claim(outer) {
-                Lookup::Value(value) => Some((outer, value)),
-                Lookup::Absent | Lookup::Unreadable => None,
-            }
-        })?;
-        let (name, missing) = (present.join("]["), keys.get(present.len())?);
-        if keys.len() == present.len() || matches!(self.claim(&keys), Lookup::Value(_)) {
-            return None;
-        }
-        Some(match value {
-            metadata::Value::String(_) => format!("the claim [{name}] is a string, and has no `{missing}` in it"),
-            metadata::Value::List(_) => format!("the claim [{name}] is a list, and has no `{missing}` in it"),
-            metadata::Value::Other => format!("the claim [{name}] is there, and has no `{missing}` in it"),
-        })
-    }
-
-    fn has_token(&self) -> bool {
-        let token = self.request.metadata().and_then(|all| all.get(JWT_AUTHN.as_bytes(), &[self.payload_key]));
-        matches!(token, Lookup::Value(_))
-    }
-
     fn kind(&self, filter: &str, keys: &[&str]) -> Option<&'static str> {
         self.request.metadata().known()?.kind_of_other(filter.as_bytes(), keys)
     }
 
-    fn claim(&self, path: &[&str]) -> Lookup<metadata::Value<'_>> {
+    /// The claim at this path.
+    pub(super) fn claim(&self, path: &[&str]) -> Lookup<metadata::Value<'_>> {
         let keys: Vec<&str> = std::iter::once(self.payload_key).chain(path.iter().copied()).collect();
         self.request.metadata().and_then(|all: Metadata<'_>| all.get(JWT_AUTHN.as_bytes(), &keys))
     }
@@ -164,7 +123,7 @@ fn identity(request: &impl Attributes) -> Actual {
     Actual::Values(names)
 }
 
-fn header(request: &impl Attributes, name: &str) -> Actual {
+pub(super) fn header(request: &impl Attributes, name: &str) -> Actual {
     match request.header(name.as_bytes()).map(|values| values.map(lossy).collect::<Vec<_>>()) {
         Lookup::Value(values) if values.is_empty() => Actual::Nothing("the request has no such header"),
         Lookup::Value(values) => Actual::Values(values),
@@ -207,6 +166,6 @@ fn metadata_values(value: Lookup<metadata::Value<'_>>, kind: impl FnOnce() -> Op
     }
 }
 
-fn lossy(bytes: &[u8]) -> String {
+pub(super) fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }

@@ -4,6 +4,7 @@
 //! known here, and a hint must not open anything.
 
 mod identity;
+mod missing;
 mod network;
 mod path;
 mod request_principal;
@@ -93,7 +94,11 @@ impl<A: Attributes> Failed<'_, A> {
             Predicate::DestinationIp(values) => {
                 network::address(values, self.request.request.address(Address::Destination), || None)
             }
-            Predicate::DestinationPort(_) => None,
+            Predicate::DestinationPort(_) => {
+                let hosts = self.request.request.header(b":authority").known();
+                let host = hosts.and_then(|mut hosts| hosts.next()).map(String::from_utf8_lossy)?;
+                network::port(self.expected, &host)
+            }
         }
     }
 
@@ -123,6 +128,7 @@ impl<A: Attributes> Failed<'_, A> {
     fn missing(&self) -> Option<String> {
         match (self.predicate, self.actual) {
             (Predicate::Claim { path, .. }, Actual::Nothing(_)) => self.request.missing_claim(path),
+            (Predicate::Header { name, .. }, Actual::Nothing(_)) => self.request.near_header(name),
             (Predicate::RequestPrincipal(_), Actual::Nothing(_)) => self.request.missing_subject(),
             _ => None,
         }

@@ -92,7 +92,7 @@ pub(super) fn service_account(expected: &str, actual: &str, policy_namespace: &s
     if account == id.account && namespace != id.namespace {
         let wanted = match expected.split_once('/') {
             Some(_) => format!("not in `{namespace}`"),
-            None => format!("and `{expected}` alone is one of the policy's namespace, `{namespace}`"),
+            None => format!("and `{expected}` without a namespace means the policy's namespace, `{namespace}`"),
         };
         return Some(format!("the service account of the peer is in namespace `{}`, {wanted}", id.namespace));
     }

@@ -76,6 +76,13 @@ pub(super) fn bare_hosts(host: &str) -> Vec<String> {
     vec![host.to_owned(), without_dot(host), behind.to_owned(), without_dot(behind)]
 }
 
+/// The port in a host is not the port of the connection.
+pub(super) fn port(expected: &[String], host: &str) -> Option<String> {
+    let (_, port) = split_port(host);
+    let port = expected.iter().find(|expected| port == Some(expected.as_str()))?;
+    Some(format!("{port} is the port in the host `{host}`: the port on which the workload listens counts"))
+}
+
 /// Why an address is in none of the networks. `otherwise`: a further reason.
 pub(super) fn address(
     values: &Values<Cidr>,
