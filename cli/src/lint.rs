@@ -72,6 +72,7 @@ pub use self::unpinned_module::is_sha256;
 use crate::load::finding::{Finding, Related, Severity, SourceText};
 use crate::load::request_authentication::JwtRule;
 use crate::load::{Authentication, LoadedPolicy, Other, Resources, peer_authentication};
+use crate::received;
 
 /// All lints, sorted by code.
 pub static CATALOGUE: [&Lint; 46] = [
@@ -319,7 +320,7 @@ impl Lint {
 /// Whether nothing here reads this document.
 #[must_use]
 pub fn is_skipped(other: &Other) -> bool {
-    !other_resources::reads(other)
+    !other_resources::reads(other) && !received::says_settings(other)
 }
 
 /// The warnings about each `RequestAuthentication`, for an output in which nothing verifies tokens.

@@ -18,7 +18,7 @@ use mesh_authz::engine::{Decision, Engine, Verdict};
 use mesh_authz::request::Request;
 
 pub use self::headers::{JOINED, SOME_REQUEST_ID};
-pub use self::known::Known;
+pub use self::known::{Known, says_settings};
 pub use self::settings::{EscapedSlashes, Origin, Protocol, Settings};
 use crate::load::policy_set::PolicySet;
 use crate::testfile::RequestFields;

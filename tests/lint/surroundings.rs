@@ -266,3 +266,29 @@ fn a_resource_that_loads_the_filter_closes_when_something_is_wrong() {
     let mistake = fires("phase: AUTHZ, pluginConfig: { onInvalid: deny, policies: [{ kind: AuthorizationPolicy }] }");
     assert!(mistake.iter().all(|path| path.starts_with("spec.pluginConfig.policies[0]")) && !mistake.is_empty());
 }
+
+/// Lints about paths take what the input says of Envoy.
+#[test]
+fn a_mesh_configuration_says_how_paths_are_normalized() {
+    let policy = "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: { name: a, namespace: default }\n\
+        spec: { action: DENY, rules: [{ to: [{ operation: { paths: ['/admin*'], ports: ['80'] } }] }] }\n";
+    let map = |normalization: &str| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{ name: istio, namespace: istio-system }}\n\
+             data: {{ mesh: \"pathNormalization: {{ normalization: {normalization} }}\" }}\n{policy}"
+        )
+    };
+    let check = |text: &str| {
+        let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_mesh-authz"))
+            .args(["check", file.path().to_str().unwrap()])
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(check(policy).contains("MA019"));
+    assert!(check(&map("BASE")).contains("MA019"));
+    let decoded = check(&map("DECODE_AND_MERGE_SLASHES"));
+    assert!(!decoded.contains("MA019") && !decoded.contains("MA030"), "{decoded}");
+}

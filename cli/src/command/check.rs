@@ -85,7 +85,7 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
         resources.keep_errors_about_what_is_deployed_together();
     }
     let mut findings = std::mem::take(&mut resources.findings);
-    findings.extend(lint::lint(&resources, &arguments.context()?));
+    findings.extend(lint::lint(&resources, &arguments.context(&resources)?));
     arguments.warnings.select(&mut findings);
     let is_about_tokens_or_tls =
         !resources.request_authentications.is_empty() || resources.of_kind(peer_authentication::KIND).next().is_some();
@@ -106,12 +106,12 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
 }
 
 impl Arguments {
-    fn context(&self) -> Result<LintContext, Failure> {
+    fn context(&self, resources: &Resources) -> Result<LintContext, Failure> {
         let labels = self.setting.workload.labels()?;
         Ok(LintContext {
             mesh: self.setting.mesh(),
             workload: labels.map(|labels| (self.setting.workload.namespace(), labels)),
-            path_normalization: self.path_normalization.get(),
+            path_normalization: self.path_normalization.with(resources),
             plaintext: Plaintexts::AsInIstio,
         })
     }

@@ -15,7 +15,7 @@ use mesh_authz::policy::scope::Scope;
 
 use self::json::Json;
 use self::request::RequestOptions;
-use super::options::{PathsOption, Setting};
+use super::options::{PathNormalizationOption, Setting};
 use super::{Answer, Failure, note, snippet};
 use crate::explain::{Actual, Explanation, FailedCondition, RuleReport};
 use crate::lint;
@@ -51,7 +51,7 @@ pub struct Arguments {
     setting: Setting,
 
     #[command(flatten)]
-    paths: PathsOption,
+    path_normalization: PathNormalizationOption,
 
     /// Output format.
     #[arg(long, value_enum, default_value = "human")]
@@ -105,7 +105,7 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
     }
     let workload = arguments.setting.workload.workload(&mesh)?;
     let mut envoy = Known::of(&resources);
-    envoy.path_normalization = arguments.paths.get().or(envoy.path_normalization);
+    envoy.path_normalization = arguments.path_normalization.given().or(envoy.path_normalization);
     let set = PolicySet { resources, workload, mesh, envoy };
     if let Some((resource, what)) = set.missing_labels() {
         return Err(Failure::NeedsLabels { kind: "policy", name: resource.policy.name.clone(), what });

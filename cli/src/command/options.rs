@@ -11,7 +11,9 @@ use mesh_authz::policy::{DEFAULT_NAMESPACE, Labels};
 
 use super::Failure;
 use crate::lint::{self, Lint, PathNormalization};
+use crate::load::Resources;
 use crate::load::finding::{Finding, Severity};
+use crate::received::Known;
 use crate::render::WorkloadSettings;
 
 /// The workload that policies protect.
@@ -72,25 +74,13 @@ pub struct WarningOptions {
     allow: Vec<&'static Lint>,
 }
 
-/// What Envoy makes of a path, where the input does not say it.
+/// What Envoy makes of a path.
 #[derive(Clone, Debug, clap::Args)]
 pub struct PathNormalizationOption {
-    /// Path normalization that Envoy applies before policies are evaluated; the names are Istio's.
-    #[arg(
-        long = "path-normalization",
-        value_name = "PATH_NORMALIZATION",
-        default_value = "base",
-        help_heading = "Workload and mesh",
-        value_parser = PossibleValuesParser::new(PathNormalization::NAMES.map(|(name, _)| name))
-    )]
-    name: String,
-}
-
-/// What Envoy makes of a path, if the user says it.
-#[derive(Clone, Debug, clap::Args)]
-pub struct PathsOption {
-    /// Path normalization of Envoy; the names are Istio's. If neither this nor the input says it, the request is decided
-    /// with Istio's default, `base`, and with that of this project's bootstraps, `decode-and-merge-slashes`.
+    /// Path normalization that Envoy applies before policies are evaluated; the names are Istio's. If it is not given, the
+    /// input can say it: a mesh configuration of Istio, or the bootstrap of an Envoy. If that does not either, lints take
+    /// Istio's default, `base`, and a request is decided with that and with the one of this project's bootstraps,
+    /// `decode-and-merge-slashes`.
     #[arg(
         long = "path-normalization",
         value_name = "PATH_NORMALIZATION",
@@ -98,12 +88,6 @@ pub struct PathsOption {
         value_parser = PossibleValuesParser::new(PathNormalization::NAMES.map(|(name, _)| name))
     )]
     name: Option<String>,
-}
-
-impl PathsOption {
-    pub fn get(&self) -> Option<PathNormalization> {
-        self.name.as_deref().and_then(PathNormalization::named)
-    }
 }
 
 /// The mesh that the workload is part of.
@@ -179,8 +163,13 @@ impl WarningOptions {
 }
 
 impl PathNormalizationOption {
-    pub fn get(&self) -> PathNormalization {
-        PathNormalization::named(&self.name).unwrap_or_default()
+    pub fn given(&self) -> Option<PathNormalization> {
+        self.name.as_deref().and_then(PathNormalization::named)
+    }
+
+    /// The normalization for lints.
+    pub fn with(&self, resources: &Resources) -> PathNormalization {
+        self.given().or_else(|| Known::of(resources).path_normalization()).unwrap_or_default()
     }
 }
 

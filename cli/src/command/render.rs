@@ -141,7 +141,7 @@ fn plugin_config(resources: &Resources, arguments: &PluginConfig) -> Result<Stri
     let context = LintContext {
         mesh: mesh.clone(),
         workload: workload.namespace.clone().zip(labels.clone()),
-        path_normalization: arguments.path_normalization.get(),
+        path_normalization: arguments.path_normalization.with(resources),
         plaintext: Plaintexts::Accepted,
     };
     warn(warnings_of(resources, &context), &arguments.warnings)?;
@@ -158,7 +158,7 @@ fn envoy_rbac(resources: &Resources, arguments: &EnvoyRbac) -> Result<String, Fa
     let context = LintContext {
         mesh: mesh.clone(),
         workload: workload.labels()?.map(|labels| (workload.namespace(), labels)),
-        path_normalization: path_normalization.get(),
+        path_normalization: path_normalization.with(resources),
         plaintext: Plaintexts::Accepted,
     };
     let mut found = warnings_of(resources, &context);

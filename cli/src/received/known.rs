@@ -22,7 +22,7 @@ impl Known {
     pub fn of(resources: &Resources) -> Self {
         let mesh: Vec<_> = resources.others.iter().filter_map(mesh_configuration).collect();
         let mut managers = Vec::new();
-        for other in resources.others.iter().filter(|other| other.node.get("static_resources").is_some()) {
+        for other in resources.others.iter().filter(|other| is_bootstrap(other)) {
             connection_managers(&other.node, &mut managers);
         }
         Self {
@@ -31,6 +31,24 @@ impl Known {
             settings: the_only(managers.into_iter()),
         }
     }
+}
+
+impl Known {
+    /// What becomes of paths.
+    #[must_use]
+    pub fn path_normalization(&self) -> Option<PathNormalization> {
+        self.path_normalization.or(self.settings.map(|settings| settings.path_normalization()))
+    }
+}
+
+/// Whether the document says something about the settings of Envoy.
+#[must_use]
+pub fn says_settings(other: &Other) -> bool {
+    is_bootstrap(other) || mesh_configuration(other).is_some()
+}
+
+fn is_bootstrap(other: &Other) -> bool {
+    other.text("kind").is_empty() && other.node.get("static_resources").is_some()
 }
 
 /// The value, if all are the same.

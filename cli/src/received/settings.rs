@@ -75,6 +75,17 @@ impl Settings {
         trusted_hops: 0,
     };
 
+    /// The normalization of paths that they come nearest to, and not beyond.
+    #[must_use]
+    pub fn path_normalization(&self) -> PathNormalization {
+        match (self.normalize_path, self.merge_slashes, self.escaped_slashes) {
+            (false, ..) => PathNormalization::None,
+            (true, false, _) => PathNormalization::Base,
+            (true, true, EscapedSlashes::Keep) => PathNormalization::MergeSlashes,
+            (true, true, EscapedSlashes::Decode | EscapedSlashes::Refuse) => PathNormalization::DecodeAndMergeSlashes,
+        }
+    }
+
     /// The same settings, with another normalization of paths.
     #[must_use]
     pub fn with_paths(self, normalization: PathNormalization) -> Self {

@@ -146,7 +146,7 @@ pub fn render(resources: &Resources, kind: ExtensionKind, arguments: &Arguments)
     let context = LintContext {
         mesh: mesh.clone(),
         workload: None,
-        path_normalization: arguments.path_normalization.get(),
+        path_normalization: arguments.path_normalization.with(resources),
         plaintext: Plaintexts::AsInIstio,
     };
     let mut warnings = lint::lint(resources, &context);
