@@ -284,6 +284,9 @@ fn headers_that_end_at_envoy_are_not_there() {
     }
     assert_eq!(present("x-a", "{ protocol: http1, headers: { connection: 'close, X-A', x-a: b } }"), one(false));
     assert_eq!(http1("x-envoy-original-path"), [(true, ISTIO.to_owned()), (false, RENDERED.to_owned())]);
+    for (te, is_there) in [("['', a]", false), ("''", true), ("'a, trailers'", true), ("[a, trailers]", true)] {
+        assert_eq!(present("te", &format!("{{ protocol: http1, headers: {{ te: {te} }} }}")), one(is_there), "{te}");
+    }
     for (referer, is_there) in [
         ("http://a.example/b?c", true),
         ("/b:c", true),

@@ -90,9 +90,6 @@ pub fn seen(sent: &[(String, String)], protocol: Protocol, settings: &Settings) 
     for (name, value) in sent {
         let name = name.to_ascii_lowercase();
         if name == "connection" {
-            if protocol == Protocol::Http2 {
-                return Err("HTTP/2 has no header `connection`".to_owned());
-            }
             nominated.extend(value.split(',').map(|token| token.trim().to_ascii_lowercase()));
         }
         if value.contains(['\0', '\r', '\n']) {
@@ -100,8 +97,13 @@ pub fn seen(sent: &[(String, String)], protocol: Protocol, settings: &Settings) 
         }
         // Over HTTP/2, the value is what was sent.
         let value = if protocol == Protocol::Http1 { value.trim_matches([' ', '\t']) } else { value };
-        let is_alone = seen.iter_mut().find(|(other, _)| *other == name);
-        match is_alone.filter(|_| JOINED.binary_search(&name.as_str()).is_ok()) {
+        if protocol == Protocol::Http2
+            && (OF_THE_CONNECTION.contains(&name.as_str()) || name == "te" && value != "trailers")
+        {
+            return Err(format!("HTTP/2 has no header `{name}: {value}`"));
+        }
+        let is_joined = name == "te" || JOINED.binary_search(&name.as_str()).is_ok();
+        match seen.iter_mut().find(|(other, _)| is_joined && *other == name) {
             None => seen.push((name, value.to_owned())),
             Some((_, line)) => {
                 if !line.is_empty() && !value.is_empty() {
@@ -111,12 +113,6 @@ pub fn seen(sent: &[(String, String)], protocol: Protocol, settings: &Settings) 
             }
         }
     }
-    let ends_here = |name: &str, value: &str| OF_THE_CONNECTION.contains(&name) || name == "te" && value != "trailers";
-    if protocol == Protocol::Http2
-        && let Some((name, _)) = seen.iter().find(|(name, value)| ends_here(name, value))
-    {
-        return Err(format!("HTTP/2 has no header `{name}`"));
-    }
     if let Some(name) = NEVER_NOMINATED.into_iter().find(|name| nominated.contains(*name)) {
         return Err(format!("the header `connection` names `{name}`"));
     }
@@ -125,15 +121,23 @@ pub fn seen(sent: &[(String, String)], protocol: Protocol, settings: &Settings) 
             || INTERNAL.contains(&name)
             || settings.use_remote_address && INTERNAL_AT_THE_EDGE.contains(&name)
             || nominated.contains(name) && name != "te"
-            || name == "te" && !matches!(value, "" | "trailers")
+            || name == "te" && !value.is_empty() && !has_trailers(value)
             || name == "x-forwarded-client-cert"
             || name == "referer" && !is_referer(value)
     };
     seen.retain(|(name, value)| !is_removed(name, value));
+    if let Some((_, value)) = seen.iter_mut().find(|(name, value)| name == "te" && has_trailers(value)) {
+        "trailers".clone_into(value);
+    }
     if protocol == Protocol::Http2 {
         join_cookies(&mut seen);
     }
     Ok(seen)
+}
+
+/// Whether `te` has the one word that Envoy passes on.
+fn has_trailers(value: &str) -> bool {
+    value.split(',').any(|word| word.trim() == "trailers")
 }
 
 /// Whether Envoy takes the value for a URL without fragment and user information.
