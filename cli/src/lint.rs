@@ -70,6 +70,7 @@ use self::comparison::AllRules;
 use self::plaintext::Plaintext;
 pub use self::unpinned_module::is_sha256;
 use crate::load::finding::{Finding, Related, Severity, SourceText};
+use crate::load::kustomization::Kustomizations;
 use crate::load::request_authentication::JwtRule;
 use crate::load::{Authentication, LoadedPolicy, Other, Resources, peer_authentication};
 use crate::received;
@@ -431,15 +432,26 @@ struct Input<'r> {
     context: &'r LintContext,
     rules: OnceLock<AllRules<'r>>,
     plaintext: OnceLock<Mutex<Plaintext<'r>>>,
+    kustomizations: OnceLock<Kustomizations>,
 }
 
 impl<'r> Input<'r> {
     fn new(resources: &'r Resources, context: &'r LintContext) -> Self {
-        Self { resources, context, rules: OnceLock::new(), plaintext: OnceLock::new() }
+        Self { resources, context, rules: OnceLock::new(), plaintext: OnceLock::new(), kustomizations: OnceLock::new() }
     }
 
     fn rules(&self) -> &AllRules<'r> {
         self.rules.get_or_init(|| AllRules::new(self.resources, self.context))
+    }
+
+    /// Whether the resources of a file are deployed with the namespaces, names and labels that the file says.
+    fn is_as_written(&self, source: &SourceText) -> bool {
+        !self.kustomizations.get_or_init(|| Kustomizations::of(self.resources)).changes(&source.file)
+    }
+
+    /// The policies that are deployed as they are written.
+    fn policies_as_written(&self) -> impl Iterator<Item = &'r LoadedPolicy> {
+        self.resources.policies.iter().filter(|resource| self.is_as_written(&resource.source))
     }
 
     /// Whether every workload that the policy applies to refuses every peer without an identity.

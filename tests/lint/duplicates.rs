@@ -93,6 +93,42 @@ fn kustomizations_say_what_is_deployed_together() {
     assert_eq!(found(&files, false), [Severity::Error]);
 }
 
+/// What a kustomization changes is not what the files say.
+#[test]
+fn names_that_a_kustomization_changes_are_not_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = policy(
+        "shop/p",
+        "{ selector: { matchLabels: { app: a } }, rules: [{ from: [{ source: { serviceAccounts: [shop/web] } }], to: [{ operation: { \
+         ports: ['80'] } }] }] }",
+    );
+    let others = "---\n{ apiVersion: v1, kind: ServiceAccount, metadata: { name: eb, namespace: shop } }\n---\n{ apiVersion: apps/v1, kind: \
+                  Deployment, metadata: { name: d, namespace: shop }, spec: { template: { metadata: { labels: { app: b } } } } }\n---\n{ \
+                  apiVersion: v1, kind: Service, metadata: { name: s, namespace: shop }, spec: { selector: { app: a }, ports: [{ \
+                  port: 80, targetPort: 8080 }] } }\n";
+    std::fs::create_dir(folder.path().join("base")).unwrap();
+    std::fs::write(folder.path().join("p.yaml"), text).unwrap();
+    std::fs::write(folder.path().join("base/others.yaml"), others).unwrap();
+    let codes = |fields: &str| {
+        let file = folder.path().join("base/kustomization.yaml");
+        std::fs::write(file, kustomization(&format!("resources: [others.yaml]\n{fields}"))).unwrap();
+        let resources = Resources::read(&[folder.path()]).unwrap();
+        let mut codes: Vec<_> = lint(&resources, &one_spelling()).iter().filter_map(|finding| finding.code).collect();
+        codes.sort_unstable();
+        codes
+    };
+    assert_eq!(codes(""), ["MA010", "MA044", "MA045"]);
+    for fields in [
+        "namespace: other",
+        "namePrefix: w",
+        "nameSuffix: -x",
+        "commonLabels: { app: a }",
+        "labels: [{ pairs: { app: a } }]",
+    ] {
+        assert_eq!(codes(fields), [""; 0], "{fields}");
+    }
+}
+
 #[test]
 fn a_kustomization_that_names_itself_ends() {
     let one = policy("p", "{}");

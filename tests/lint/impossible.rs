@@ -151,6 +151,16 @@ fn parts_that_the_attribute_does_not_have() {
         assert_eq!(codes(&when(key, value)), [""; 0], "{key} {value}");
     }
     assert_eq!(hint(&when("connection.sni", "https://a.example:443/x")), "write `a.example`");
+    for (name, value) in [
+        ("requestPrincipals", "cluster.local/ns/shop/sa/web"),
+        ("requestPrincipals", "spiffe://td1/ns/shop/sa/web"),
+        ("principals", "https://issuer.example/alice"),
+        ("principals", "system:serviceaccount:shop:web"),
+    ] {
+        assert_eq!(codes(&field(name, value)), ["MA039"], "{name} {value}");
+    }
+    let user = hint(&field("principals", "system:serviceaccount:shop:web"));
+    assert_eq!(user, "write `TRUST-DOMAIN/ns/shop/sa/web`, with the trust domain of your mesh");
 }
 
 #[test]

@@ -279,6 +279,15 @@ fn alternatives_that_are_meant() {
     assert_eq!(split("ALLOW", &[whole, &cart]), [""; 0]);
     assert_eq!(split("ALLOW", &[FROM, whole, &cart]), [""; 0], "they are not side by side");
     assert_eq!(split("ALLOW", &[TOKEN, &when("request.auth.claims[iss]")]), [""; 0], "another issuer");
+    let shop = to("paths: ['/catalogue', '/search']");
+    assert_eq!(split("ALLOW", &[&shop, TOKEN]), [""; 0], "what needs a token comes after what is open");
+    assert_eq!(split("ALLOW", &[TOKEN, &shop]), ["spec.rules[1]"]);
+    let with_health = to("paths: ['/catalogue', '/health']");
+    assert_eq!(split("ALLOW", &[TOKEN, &with_health]), [""; 0], "a list of what is open");
+    let subject = "{ from: [{ source: { requestPrincipals: ['https://i/s'] } }] }";
+    assert_eq!(split("ALLOW", &[subject, &when("request.auth.claims[groups]")]), [""; 0], "one subject, or a group");
+    let absent = "{ when: [{ key: 'request.headers[x-user]', notValues: ['*'] }] }";
+    assert_eq!(split("ALLOW", &[FROM, absent]), [""; 0], "for requests that do not name a user");
     for key in ["source.principal", "request.auth.claims[groups]", "remote.ip", "request.headers[user-agent]"] {
         let text =
             when(key).replace("values: [v]", if key == "remote.ip" { "values: [10.0.0.1]" } else { "values: [v]" });

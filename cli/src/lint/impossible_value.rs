@@ -212,6 +212,21 @@ fn impossible_part(value: &str, predicate: &Predicate) -> Option<Mistake> {
                 advice,
             )
         }
+        Predicate::RequestPrincipal(_) if names_a_workload(value) => Mistake::found(
+            format!("`{value}` is the identity of a workload, and no token has it"),
+            "write it into principals, without `spiffe://`",
+        ),
+        Predicate::Principal(_) if value.starts_with("https://") || value.starts_with("http://") => Mistake::found(
+            format!("`{value}` is what a token says, and no workload has such an identity"),
+            "write it into requestPrincipals",
+        ),
+        Predicate::Principal(_) if value.starts_with(KUBERNETES_USER) => {
+            let account = value.strip_prefix(KUBERNETES_USER).unwrap_or_default().replacen(':', "/sa/", 1);
+            Mistake::found(
+                format!("`{value}` is a user of the Kubernetes API, and no workload has such an identity"),
+                format!("write `TRUST-DOMAIN/ns/{account}`, with the trust domain of your mesh"),
+            )
+        }
         Predicate::Path(_) if value.contains(' ') => Mistake::found(
             format!("`{value}` has a space, and a request's path has none"),
             format!("write `{}`, as clients do", value.replace(' ', "%20")),
@@ -244,6 +259,15 @@ fn impossible_part(value: &str, predicate: &Predicate) -> Option<Mistake> {
         ),
         _ => None,
     }
+}
+
+/// How Kubernetes names a service account in its own tokens.
+const KUBERNETES_USER: &str = "system:serviceaccount:";
+
+/// Whether a value has the form TRUST-DOMAIN/ns/NAMESPACE/sa/NAME.
+fn names_a_workload(value: &str) -> bool {
+    let value = value.strip_prefix("spiffe://").unwrap_or(value);
+    matches!(value.split('/').collect::<Vec<_>>().as_slice(), [domain, "ns", _, "sa", _] if !domain.is_empty())
 }
 
 fn is_block(value: &str) -> bool {

@@ -92,10 +92,22 @@ impl NamedKind {
         input.resources.others.iter().filter(move |other| self.is(other))
     }
 
+    /// Whether all resources of this kind are deployed as they are written. Otherwise, the input does not tell which names
+    /// there are.
+    pub(super) fn is_known(self, input: &Input<'_>) -> bool {
+        self.all(input).all(|other| input.is_as_written(&other.source))
+    }
+
     /// The names of the resources of this kind in a namespace.
     pub(super) fn names<'r>(self, input: &Input<'r>, namespace: &str) -> Vec<&'r str> {
         self.all(input).filter(|other| self::namespace(&other.node) == namespace).filter_map(Other::name).collect()
     }
+}
+
+/// Whether all workloads are deployed as they are written.
+pub(super) fn workloads_are_known(input: &Input<'_>) -> bool {
+    let mut workloads = input.resources.others.iter().filter(|other| labels_of_workload(other.text("kind")).is_some());
+    workloads.all(|other| input.is_as_written(&other.source))
 }
 
 /// The labels of the workloads of gateways: those that an Istio Gateway selects, and the one that a Gateway of the Gateway

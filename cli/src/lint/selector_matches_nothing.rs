@@ -4,7 +4,7 @@ use mesh_authz::diagnostic::{Segment, suggestion};
 use mesh_authz::policy::scope::GATEWAY_NAME_LABEL;
 use mesh_authz::policy::{Action, AuthorizationPolicy, Labels, Target};
 
-use super::other_resources::{Workloads, labels_of_gateways, selector_path, workloads};
+use super::other_resources::{Workloads, labels_of_gateways, selector_path, workloads, workloads_are_known};
 use super::{Check, Input, Lint, Reporter};
 use crate::load::LoadedPolicy;
 
@@ -15,7 +15,8 @@ pub(super) static LINT: Lint = Lint {
     explanation: "If no workload has the labels of a policy's selector, the policy applies to nothing, and nobody \
             notices. The lint takes workloads from the input (Pods, Deployments, StatefulSets, DaemonSets, \
             ReplicaSets, Jobs, CronJobs, WorkloadEntries and WorkloadGroups), from the Gateways in it, and from --namespace \
-            and --label. Without any workload in the namespace of the policy, it only compares gateways.",
+            and --label. Without any workload in the namespace of the policy, or if a kustomization in the input changes namespaces, names \
+            or labels, it only compares gateways.",
     bad: r"
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
@@ -62,8 +63,9 @@ spec:
 
 fn check(input: &Input<'_>, reporter: &mut Reporter) {
     let (workloads, gateways) = (workloads(input), labels_of_gateways(input));
-    for resource in &input.resources.policies {
-        if !gateway(resource, &gateways, reporter) && !workloads.is_empty() {
+    let is_known = !workloads.is_empty() && workloads_are_known(input);
+    for resource in input.policies_as_written() {
+        if !gateway(resource, &gateways, reporter) && is_known {
             selector(input, resource, &workloads, reporter);
         }
     }

@@ -6,7 +6,7 @@ use mesh_authz::diagnostic::{Path, Segment};
 use mesh_authz::document::Node;
 use mesh_authz::policy::{Labels, Predicate, Target};
 
-use super::other_resources::{Listening, NamedKind, items, labels, listening, namespace, number};
+use super::other_resources::{Listening, NamedKind, items, labels, listening, namespace, number, workloads_are_known};
 use super::{Check, Input, Lint, PolicyView, Reporter};
 use crate::load::Other;
 
@@ -73,13 +73,16 @@ spec:
 };
 
 fn check(input: &Input<'_>, reporter: &mut Reporter) {
+    if !NamedKind::Service.is_known(input) || !workloads_are_known(input) {
+        return;
+    }
     let mut by_namespace = BTreeMap::<_, Vec<_>>::new();
     let workloads = listening(input);
     for other in NamedKind::Service.all(input) {
         let in_namespace = workloads.get(namespace(&other.node)).map_or(&[][..], Vec::as_slice);
         by_namespace.entry(namespace(&other.node)).or_default().extend(service(other, in_namespace));
     }
-    for resource in &input.resources.policies {
+    for resource in input.policies_as_written() {
         let namespace = resource.policy.name.namespace.as_str();
         let Some(services) = by_namespace.get(namespace) else { continue };
         let services: Vec<_> = services.iter().filter(|service| service.serves(&resource.policy.target)).collect();

@@ -58,7 +58,9 @@ fn rules(policy: &PolicyView<'_>, reporter: &mut Reporter) {
         let before = |distance| at(index.checked_sub(distance));
         // `- from`, `- to` and `- when` are three parts of one rule.
         let is_third_part = !has_operations(rule) && before(1).is_some_and(|(_, before)| has_only_operations(before));
-        let neighbours = [before(1), before(2).filter(|_| is_third_part), at(index.checked_add(1))];
+        // What is open to everybody often comes first, and then what needs a token.
+        let after = at(index.checked_add(1)).filter(|(_, after)| !is_for_tokens(after));
+        let neighbours = [before(1), before(2).filter(|_| is_third_part), after];
         let split_from = |(_, other): &(usize, &Rule)| sources(other).is_some_and(|sources| is_split(sources, rule));
         let Some((other, _)) = neighbours.into_iter().flatten().find(split_from) else { continue };
         let part = if has_operations(rule) { "to" } else { "when" };
@@ -90,6 +92,12 @@ fn sources(rule: &Rule) -> Option<&[Source]> {
         .then_some(sources)
 }
 
+/// Whether the sources of a rule only ask for tokens.
+fn is_for_tokens(rule: &Rule) -> bool {
+    let is_token = |source: &Source| source.0.iter().all(|field| field.attribute().info().subject == Subject::Token);
+    rule.from.as_ref().is_some_and(|from| from.0.iter().all(is_token))
+}
+
 fn has_operations(rule: &Rule) -> bool {
     rule.to.as_ref().is_some_and(|to| to.0.iter().any(|operation| !operation.0.is_empty()))
 }
@@ -103,14 +111,18 @@ fn is_split(sources: &[Source], rule: &Rule) -> bool {
     if rule.from.is_some() || (!has_operations(rule) && rule.when.0.is_empty()) {
         return false;
     }
-    let subject = |predicate: &Predicate| predicate.attribute().info().subject;
-    let is_about_token = |all: &AllOf<Predicate>| all.0.iter().any(|predicate| subject(predicate) == Subject::Token);
+    let is_any_token = |all: &AllOf<Predicate>| all.0.iter().any(takes_any_subject);
     let who = rule.when.0.iter().filter(|predicate| says_who(predicate)).collect::<Vec<_>>();
     // A rule that says who is a whole rule. But beside a rule for every token, a condition on the token has no effect.
     if !who.is_empty() {
-        return sources.iter().any(is_about_token) && who.into_iter().all(is_about_role);
+        return sources.iter().any(is_any_token) && who.into_iter().all(is_about_role);
     }
     !is_public(rule)
+}
+
+/// Whether a field takes every token of an issuer.
+fn takes_any_subject(field: &Predicate) -> bool {
+    matches!(field, Predicate::RequestPrincipal(values) if values.any.iter().any(|value| value.ends_with('*')))
 }
 
 /// Whether a condition is about a claim that many tokens of one issuer have in common.

@@ -6,7 +6,7 @@ use mesh_authz::diagnostic::{Segment, suggestion};
 use mesh_authz::identity::LOCAL_TRUST_DOMAIN;
 use mesh_authz::policy::{DEFAULT_NAMESPACE, Form, Predicate};
 
-use super::other_resources::{NamedKind, account_of_workload, namespace};
+use super::other_resources::{NamedKind, account_of_workload, namespace, workloads_are_known};
 use super::{Check, Input, Lint, PolicyView, Remark, Reporter, ValueList};
 
 pub(super) static LINT: Lint = Lint {
@@ -17,7 +17,7 @@ pub(super) static LINT: Lint = Lint {
             namespace, and none of them is the one that a policy names there, the value matches nobody. The account `default` \
             always exists, and an account that a workload in the input runs as counts too. A namespace is reported if the \
             input has one whose name differs by one letter. The lint says nothing about a namespace of which the input has \
-            no ServiceAccount.",
+            no ServiceAccount, or whose names a kustomization in the input changes.",
     bad: r#"
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
@@ -65,7 +65,7 @@ fn check(input: &Input<'_>, reporter: &mut Reporter) {
         return;
     }
     let known = (namespaces(input), accounts(input));
-    for resource in &input.resources.policies {
+    for resource in input.policies_as_written() {
         for list in &PolicyView::new(resource).lists {
             for (index, value) in list.values.iter().enumerate() {
                 let Some(Remark { message, hint }) = mistake(input, &known, value, list) else { continue };
@@ -82,6 +82,9 @@ type Accounts<'r> = BTreeMap<&'r str, Vec<&'r str>>;
 
 fn accounts<'r>(input: &Input<'r>) -> Accounts<'r> {
     let mut accounts = Accounts::new();
+    if !NamedKind::ServiceAccount.is_known(input) || !workloads_are_known(input) {
+        return accounts;
+    }
     for other in NamedKind::ServiceAccount.all(input) {
         accounts.entry(namespace(&other.node)).or_insert_with(|| vec!["default"]).extend(other.name());
     }

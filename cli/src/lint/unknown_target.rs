@@ -78,7 +78,7 @@ spec:
 };
 
 fn check(input: &Input<'_>, reporter: &mut Reporter) {
-    for resource in &input.resources.policies {
+    for resource in input.policies_as_written() {
         let Target::References(references) = &resource.policy.target else { continue };
         for (index, reference) in references.iter().enumerate() {
             let Some(Remark { message, hint }) = mistake(input, resource, reference) else { continue };
@@ -102,7 +102,7 @@ fn mistake(input: &Input<'_>, resource: &LoadedPolicy, reference: &TargetReferen
         TargetKind::GatewayClass => return class(input, namespace, name),
     };
     let known = kind.names(input, namespace);
-    if known.is_empty() || known.contains(&name.as_str()) {
+    if known.is_empty() || known.contains(&name.as_str()) || !kind.is_known(input) {
         return None;
     }
     let message =

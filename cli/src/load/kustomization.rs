@@ -39,6 +39,8 @@ pub struct Kustomizations {
     deployed: Vec<HashMap<PathBuf, Vec<Renaming>>>,
     /// The files that kustomizations name, as resources or as patches.
     known: HashSet<PathBuf>,
+    /// The files with resources whose namespace, name or labels a kustomization changes.
+    changed: HashSet<PathBuf>,
 }
 
 /// What kustomizations do to the namespaces and the names of resources.
@@ -47,6 +49,8 @@ struct Renaming {
     namespace: Option<String>,
     prefix: String,
     suffix: String,
+    /// Whether labels are added.
+    labels: bool,
 }
 
 /// A kustomization, as written.
@@ -70,10 +74,20 @@ impl Kustomizations {
             let mut deployed = HashMap::new();
             one.deploy(&written, &Renaming::default(), &mut vec![one.folder.clone()], &mut deployed);
             all.known.extend(deployed.keys().cloned());
+            let is_changed = |renaming: &Renaming| *renaming != Renaming::default();
+            let changed = deployed.iter().filter(|(_, renamings)| renamings.iter().any(is_changed));
+            all.changed.extend(changed.map(|(file, _)| file.clone()));
             all.known.extend(one.patches());
             all.deployed.push(deployed);
         }
         all
+    }
+
+    /// Whether a kustomization deploys the resources of a file with another namespace, another name or other labels than
+    /// the file says.
+    #[must_use]
+    pub fn changes(&self, file: &Path) -> bool {
+        !self.changed.is_empty() && self.changed.contains(&plain(file))
     }
 
     /// Whether two files are deployed together.
@@ -109,6 +123,7 @@ impl Written<'_> {
             namespace: outer.namespace.clone().or(own),
             prefix: format!("{}{}", outer.prefix, text("namePrefix")),
             suffix: format!("{}{}", text("nameSuffix"), outer.suffix),
+            labels: outer.labels || ["labels", "commonLabels"].iter().any(|field| self.node.get(field).is_some()),
         };
         for path in ["resources", "bases", "components"].iter().flat_map(|field| texts(self.node.get(field))) {
             let path = plain(&self.folder.join(path));
