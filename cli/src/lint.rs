@@ -1,9 +1,10 @@
 //! Lints: checks that find valid policies that probably do not do what their author means, and what nobody can trust.
 //!
 //! Each lint has a file of its own, with its explanation, its examples and its check. [`CATALOGUE`] lists all lints.
-//! The meaning of a code never changes. `comparison`, `plaintext`, `public_endpoint` and `other_resources`
+//! The meaning of a code never changes. `by_namespace`, `comparison`, `plaintext`, `public_endpoint` and `other_resources`
 //! are not lints; lints use them. To disable a lint for one resource, list its code in the resource's annotation [`ALLOW_ANNOTATION`].
 
+mod by_namespace;
 mod comparison;
 mod other_resources;
 mod plaintext;
@@ -63,15 +64,17 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use mesh_authz::config::Mesh;
 use mesh_authz::diagnostic::{Diagnostic, Part, Path, Segment};
 use mesh_authz::document::{Node, Position, Span, Value};
+use mesh_authz::policy::scope::{Reach, may_meet};
 use mesh_authz::policy::{Action, AuthorizationPolicy, Clause, Labels, PolicyName, Predicate};
 use rayon::prelude::*;
 
+use self::by_namespace::ByNamespace;
 use self::comparison::AllRules;
 use self::plaintext::Plaintext;
 pub use self::unpinned_module::is_sha256;
 use crate::load::finding::{Finding, Related, Severity, SourceText};
 use crate::load::kustomization::Kustomizations;
-use crate::load::request_authentication::JwtRule;
+use crate::load::request_authentication::{JwtRule, RequestAuthentication};
 use crate::load::{Authentication, LoadedPolicy, Other, Resources, peer_authentication};
 use crate::received;
 
@@ -433,15 +436,40 @@ struct Input<'r> {
     rules: OnceLock<AllRules<'r>>,
     plaintext: OnceLock<Mutex<Plaintext<'r>>>,
     kustomizations: OnceLock<Kustomizations>,
+    policies: ByNamespace<'r, LoadedPolicy>,
+    authentications: ByNamespace<'r, Authentication>,
 }
 
 impl<'r> Input<'r> {
     fn new(resources: &'r Resources, context: &'r LintContext) -> Self {
-        Self { resources, context, rules: OnceLock::new(), plaintext: OnceLock::new(), kustomizations: OnceLock::new() }
+        let Resources { policies, request_authentications, .. } = resources;
+        Self {
+            resources,
+            context,
+            rules: OnceLock::new(),
+            plaintext: OnceLock::new(),
+            kustomizations: OnceLock::new(),
+            policies: ByNamespace::new(policies, |found| &found.policy.name.namespace),
+            authentications: ByNamespace::new(request_authentications, |found| &found.authentication.name.namespace),
+        }
     }
 
     fn rules(&self) -> &AllRules<'r> {
         self.rules.get_or_init(|| AllRules::new(self.resources, self.context))
+    }
+
+    /// The policies that may apply to a workload of `reach`.
+    fn policies<'s>(&'s self, reach: Reach<'s>) -> impl Iterator<Item = &'r AuthorizationPolicy> + 's {
+        let root = self.context.mesh.root_namespace.as_str();
+        let near = self.policies.near(reach, root).map(|resource| &resource.policy);
+        near.filter(move |policy| may_meet(policy.reach(), reach, root))
+    }
+
+    /// The `RequestAuthentications` with rules that may apply to a workload of `reach`.
+    fn authentications<'s>(&'s self, reach: Reach<'s>) -> impl Iterator<Item = &'r RequestAuthentication> + 's {
+        let root = self.context.mesh.root_namespace.as_str();
+        let near = self.authentications.near(reach, root).map(|found| &found.authentication);
+        near.filter(move |found| !found.rules.is_empty() && may_meet(found.reach(), reach, root))
     }
 
     /// Whether the resources of a file are deployed with the namespaces, names and labels that the file says.

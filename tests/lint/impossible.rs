@@ -225,6 +225,12 @@ fn placeholders() {
     for value in ["/$metadata", "/%41%42", "/a@b/c@d", "/__init__"] {
         assert_eq!(codes(&field("paths", value)), [""; 0], "{value}");
     }
+    let authentication = "{ apiVersion: security.istio.io/v1, kind: RequestAuthentication, metadata: { name: r }, spec: { jwtRules: [{ \
+                          issuer: 'https://${DOMAIN}', audiences: [shop, <AUDIENCE>], jwksUri: 'https://i/k' }] } }";
+    let at = ["spec.jwtRules[0].audiences[1]", "spec.jwtRules[0].issuer"];
+    let mut fires = crate::paths("MA040", authentication, &one_spelling());
+    fires.sort();
+    assert_eq!(fires, at);
     let selector = policy("p", "{ selector: { matchLabels: { app: '${APP}' } } }");
     assert_eq!(found(&selector, &one_spelling()), [("MA040", "spec.selector.matchLabels.app".to_owned())]);
 }

@@ -1,10 +1,9 @@
 //! MA021. A policy about tokens, although nothing in the input verifies tokens.
 
 use mesh_authz::policy::Predicate;
-use mesh_authz::policy::scope::may_meet;
 
 use super::{Check, Input, Lint, Reporter, each_predicate};
-use crate::load::{Authentication, LoadedPolicy};
+use crate::load::LoadedPolicy;
 
 pub(super) static LINT: Lint = Lint {
     code: "MA021",
@@ -53,12 +52,7 @@ fn check(input: &Input<'_>, reporter: &mut Reporter) {
 }
 
 fn policy(input: &Input<'_>, resource: &LoadedPolicy, reporter: &mut Reporter) {
-    let root = &input.context.mesh.root_namespace;
-    let mut verified = input.resources.request_authentications.iter();
-    let verifies = |found: &Authentication| {
-        !found.authentication.rules.is_empty() && may_meet(found.authentication.reach(), resource.policy.reach(), root)
-    };
-    if verified.any(verifies) {
+    if input.authentications(resource.policy.reach()).next().is_some() {
         return;
     }
     let mut first = None;

@@ -1,8 +1,8 @@
 //! MA043. A `RequestAuthentication` whose tokens no policy requires.
 
 use mesh_authz::diagnostic::Path;
-use mesh_authz::policy::scope::{covers, may_meet};
-use mesh_authz::policy::{Action, AuthorizationPolicy, Predicate, Rule};
+use mesh_authz::policy::scope::{Reach, covers};
+use mesh_authz::policy::{Action, AuthorizationPolicy, Predicate, Rule, Target};
 
 use super::{Check, Input, Lint, Reporter};
 use crate::load::Authentication;
@@ -84,15 +84,15 @@ fn check(input: &Input<'_>, reporter: &mut Reporter) {
 fn is_optional(input: &Input<'_>, Authentication { authentication, .. }: &Authentication) -> bool {
     let root = input.context.mesh.root_namespace.as_str();
     let reach = authentication.reach();
-    let all = || input.resources.policies.iter().map(|resource| &resource.policy).filter(|policy| !policy.dry_run);
-    let is_near = |policy: &AuthorizationPolicy| [reach.namespace, root].contains(&policy.name.namespace.as_str());
-    let meeting = || all().filter(|policy| may_meet(policy.reach(), reach, root));
+    let in_namespace = Reach { target: &Target::Everything, ..reach };
+    let is_near = input.policies(in_namespace).any(|policy| !policy.dry_run);
+    let meeting = || input.policies(reach).filter(|policy| !policy.dry_run);
     let covering = || meeting().filter(|policy| covers(policy.reach(), reach, root));
     let allows = |policy: &&AuthorizationPolicy| policy.action == Action::Allow;
     let nothing_passes = covering()
         .any(|policy| policy.action == Action::Deny && policy.rules.iter().any(is_unconditional))
         || (covering().any(|policy| allows(&policy)) && meeting().filter(allows).all(|policy| policy.rules.is_empty()));
-    all().any(is_near) && !meeting().any(looks_at_tokens) && !nothing_passes
+    is_near && !meeting().any(looks_at_tokens) && !nothing_passes
 }
 
 fn looks_at_tokens(policy: &AuthorizationPolicy) -> bool {

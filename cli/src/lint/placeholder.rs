@@ -4,14 +4,14 @@ use mesh_authz::diagnostic::{Path, Segment};
 use mesh_authz::policy::{Predicate, Target};
 
 use super::other_resources::selector_path;
-use super::{Check, Lint, LintContext, PolicyView, Reporter};
+use super::{Check, Input, Lint, PolicyView, Reporter, jwt_rules};
 
 pub(super) static LINT: Lint = Lint {
     code: "MA040",
     name: "placeholder",
     summary: "a placeholder that nothing has filled in",
     explanation: "`${NAMESPACE}`, `{{ namespace }}`, `$(NAMESPACE)` and `<NAMESPACE>` are for envsubst, for templates, for scripts \
-            and for readers. A policy takes them as they stand, and no request and no workload has them. Write the value, or \
+            and for readers. A policy, or a RequestAuthentication, takes them as they stand, and no request and no workload has them. Write the value, or \
             check what the tool that fills them in has printed.",
     bad: r#"
 spec:
@@ -28,13 +28,35 @@ spec:
         namespaces: ["shop"]
 "#,
     trust_domain: None,
-    check: Check::Policy(check),
+    check: Check::Input(check),
 };
 
 const WRITE: &str = "write the value, or check the output of the tool that fills it in";
 
-fn check(policy: &PolicyView<'_>, _: &LintContext, reporter: &mut Reporter) {
-    let message = |found: &str| format!("`{found}` is a placeholder, and nothing has filled it in");
+fn check(input: &Input<'_>, reporter: &mut Reporter) {
+    for resource in &input.resources.policies {
+        policy(&PolicyView::new(resource), reporter);
+    }
+    for (found, path, rule) in jwt_rules(input) {
+        let audiences = rule.audiences.iter().enumerate().map(|(index, audience)| {
+            let mut path = path.with("audiences");
+            path.0.push(Segment::Index(index));
+            (path, audience)
+        });
+        let issuer = rule.issuer.iter().map(|issuer| (path.with("issuer"), issuer));
+        for (path, text) in issuer.chain(audiences) {
+            if let Some(placeholder) = in_text(text) {
+                reporter.report(&LINT, found, path, message(placeholder), WRITE);
+            }
+        }
+    }
+}
+
+fn message(found: &str) -> String {
+    format!("`{found}` is a placeholder, and nothing has filled it in")
+}
+
+fn policy(policy: &PolicyView<'_>, reporter: &mut Reporter) {
     for list in &policy.lists {
         for (index, value) in list.values.iter().enumerate() {
             if let Some(found) = find(value, list.predicate) {

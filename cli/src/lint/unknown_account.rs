@@ -64,17 +64,25 @@ fn check(input: &Input<'_>, reporter: &mut Reporter) {
     if !is_known {
         return;
     }
-    let known = (namespaces(input), accounts(input));
+    let mut known = Known { namespaces: namespaces(input), accounts: accounts(input), near: BTreeMap::new() };
     for resource in input.policies_as_written() {
         for list in &PolicyView::new(resource).lists {
             for (index, value) in list.values.iter().enumerate() {
-                let Some(Remark { message, hint }) = mistake(input, &known, value, list) else { continue };
+                let Some(Remark { message, hint }) = mistake(input, &mut known, value, list) else { continue };
                 let mut path = list.path.clone();
                 path.0.push(Segment::Index(index));
                 reporter.report(&LINT, resource, path, message, list.correct(hint));
             }
         }
     }
+}
+
+/// What the input has.
+struct Known<'r> {
+    namespaces: BTreeSet<&'r str>,
+    accounts: Accounts<'r>,
+    /// For each namespace that the input does not have: the one that is nearly its name.
+    near: BTreeMap<String, Option<&'r str>>,
 }
 
 /// The service accounts of each namespace of which the input has any.
@@ -107,7 +115,8 @@ fn namespaces<'r>(input: &Input<'r>) -> BTreeSet<&'r str> {
         .map(|other| namespace(&other.node));
     let own = NamedKind::Namespace.all(input).filter_map(|other| other.name());
     let root = input.context.mesh.root_namespace.as_str();
-    of_policies.chain(of_others).chain(own).chain([root, DEFAULT_NAMESPACE, "kube-system"]).collect()
+    let given = input.context.workload.iter().map(|(namespace, _)| namespace.as_str());
+    of_policies.chain(given).chain(of_others).chain(own).chain([root, DEFAULT_NAMESPACE, "kube-system"]).collect()
 }
 
 /// What a value names, with the text around the names.
@@ -151,14 +160,15 @@ fn named<'v>(input: &Input<'_>, value: &'v str, list: &'v ValueList<'_>) -> Opti
 
 fn mistake(
     input: &Input<'_>,
-    (namespaces, accounts): &(BTreeSet<&str>, Accounts<'_>),
+    Known { namespaces, accounts, near }: &mut Known<'_>,
     value: &str,
     list: &ValueList<'_>,
 ) -> Option<Remark> {
     let found = named(input, value, list)?;
     let Named { namespace, account, .. } = found;
     if !namespaces.contains(namespace) {
-        let near = namespaces.iter().find(|known| differ_by_a_letter(namespace, known))?;
+        let find = || namespaces.iter().copied().find(|known| differ_by_a_letter(namespace, known));
+        let near = near.entry(namespace.to_owned()).or_insert_with(find).as_ref()?;
         return Some(Remark::new(
             format!("the input has the namespace `{near}`, and no namespace `{namespace}`"),
             found.with(near, account),

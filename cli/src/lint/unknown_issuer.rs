@@ -1,7 +1,6 @@
 //! MA042. An issuer or an audience whose tokens no `RequestAuthentication` accepts.
 
 use mesh_authz::diagnostic::{Segment, suggestion};
-use mesh_authz::policy::scope::may_meet;
 use mesh_authz::policy::{Form, Predicate};
 
 use super::{Check, Input, Lint, PolicyView, Remark, Reporter, ValueList, request_principal_never_matches};
@@ -89,10 +88,7 @@ struct Accepted<'r> {
 
 impl<'r> Accepted<'r> {
     fn by(input: &Input<'r>, resource: &LoadedPolicy) -> Self {
-        let root = &input.context.mesh.root_namespace;
-        let all = input.resources.request_authentications.iter().map(|found| &found.authentication);
-        let rules =
-            all.filter(|found| may_meet(found.reach(), resource.policy.reach(), root)).flat_map(|found| &found.rules);
+        let rules = input.authentications(resource.policy.reach()).flat_map(|found| &found.rules);
         Self { rules: rules.collect() }
     }
 
