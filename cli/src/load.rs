@@ -7,9 +7,10 @@ mod metadata;
 pub mod peer_authentication;
 pub mod policy_set;
 pub mod request_authentication;
+pub mod twins;
 pub mod yaml;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -18,18 +19,15 @@ use std::sync::Arc;
 
 use mesh_authz::diagnostic::{self, Diagnostic, Diagnostics};
 use mesh_authz::document::{Node, Span, Value};
-use mesh_authz::policy::{AuthorizationPolicy, PolicyName, read};
+use mesh_authz::policy::{AuthorizationPolicy, read};
 use rayon::prelude::*;
 
 use self::finding::{Finding, Related, Severity, SourceText};
-use self::kustomization::{Deployment, Kustomizations};
+use self::kustomization::Kustomizations;
 use self::request_authentication::RequestAuthentication;
 use self::yaml::YamlError;
 
 const LIST_KINDS: [&str; 3] = ["List", "AuthorizationPolicyList", "RequestAuthenticationList"];
-
-/// The code of the error for two policies with the same name.
-pub const DUPLICATE_NAME: &str = "MA011";
 
 /// The resources in some files, and the mistakes in them.
 #[derive(Debug, Default)]
@@ -287,79 +285,6 @@ impl Resources {
             self.request_authentications.push(Authentication { source: Arc::clone(source), node, authentication });
         }
     }
-
-    fn find_twins(&mut self) {
-        let twins: Vec<_> = self.twins(|_, _| Deployment::Together).iter().map(Twin::error).collect();
-        self.findings.extend(twins);
-    }
-
-    /// Drops the errors about resources with one name that are not deployed together, as far as the input says.
-    pub fn keep_errors_about_what_is_deployed_together(&mut self) {
-        let kustomizations = Kustomizations::of(self);
-        let relation = |one: &SourceText, other: &SourceText| kustomizations.relation(&one.file, &other.file);
-        let twins = self.twins(relation);
-        let together = twins.iter().filter(|twin| twin.deployment == Deployment::Together);
-        let together: Vec<_> = together.map(Twin::error).collect();
-        self.findings.retain(|finding| finding.code != Some(DUPLICATE_NAME));
-        self.findings.extend(together);
-        self.kustomizations = Some(kustomizations);
-    }
-
-    /// The resources that have the same kind, namespace and name as an earlier one, with the earlier one that is the most
-    /// likely to be deployed together with it.
-    pub fn twins(&self, relation: impl Fn(&SourceText, &SourceText) -> Deployment) -> Vec<Twin<'_>> {
-        let policies = self.policies.iter().map(|found| (&found.policy.name, &found.source, &found.node));
-        let authentications = self.request_authentications.iter();
-        let authentications = authentications.map(|found| (&found.authentication.name, &found.source, &found.node));
-        let mut twins = self::twins(policies, &relation);
-        twins.extend(self::twins(authentications, &relation));
-        twins
-    }
-}
-
-/// A resource that has the same kind, namespace and name as an earlier one.
-#[derive(Debug)]
-pub struct Twin<'r> {
-    /// The namespace and the name.
-    pub name: &'r PolicyName,
-    /// The text that contains it.
-    pub source: &'r Arc<SourceText>,
-    /// The document.
-    pub node: &'r Node,
-    /// The text and the document of the earlier one.
-    pub earlier: (&'r Arc<SourceText>, &'r Node),
-    /// Whether both are deployed together.
-    pub deployment: Deployment,
-}
-
-impl Twin<'_> {
-    /// The path that findings point at.
-    #[must_use]
-    pub fn path() -> diagnostic::Path {
-        diagnostic::Path::of(["metadata", "name"])
-    }
-
-    /// The place of the earlier one.
-    #[must_use]
-    pub fn related(&self) -> Related {
-        let (source, node) = self.earlier;
-        let span = node.locate(&Self::path(), diagnostic::Part::Value);
-        Related { source: Arc::clone(source), span, message: "the other one".to_owned() }
-    }
-
-    /// A cluster would keep only the last.
-    fn error(&self) -> Finding {
-        let (source, _) = self.earlier;
-        let diagnostic = Diagnostic {
-            policy: Some(self.name.to_string()),
-            path: Self::path(),
-            message: format!("another policy, in {}, has the same namespace and name", source.file.display()),
-            hint: Some("rename or remove one; a cluster cannot hold both".to_owned()),
-            ..Diagnostic::default()
-        };
-        let finding = Finding::error(self.source, self.node, diagnostic);
-        Finding { code: Some(DUPLICATE_NAME), related: vec![self.related()], ..finding }
-    }
 }
 
 /// Whether the document says which kind of resource it is.
@@ -420,27 +345,6 @@ fn field_written_twice(node: &Node) -> Option<&'static str> {
     let Value::Map(entries) = &node.value else { return None };
     let count = |field: &str| entries.iter().filter(|(key, _)| key == field).count();
     ["apiVersion", "kind", "metadata", "spec", "items"].into_iter().find(|field| count(field) > 1)
-}
-
-/// Finds resources of one kind that have the same namespace and name.
-fn twins<'r>(
-    resources: impl Iterator<Item = (&'r PolicyName, &'r Arc<SourceText>, &'r Node)>,
-    relation: impl Fn(&SourceText, &SourceText) -> Deployment,
-) -> Vec<Twin<'r>> {
-    let mut seen: HashMap<_, Vec<(&'r Arc<SourceText>, &'r Node)>> = HashMap::new();
-    let mut found = Vec::new();
-    for (name, source, node) in resources {
-        let earlier = seen.entry(name).or_default();
-        let likely = earlier.iter().map(|(other, node)| (relation(source, other), (*other, *node)));
-        if let Some((deployment, earlier)) = likely.max_by_key(|(deployment, _)| *deployment) {
-            found.push(Twin { name, source, node, earlier, deployment });
-        }
-        // More would take long, and tell nothing new.
-        if earlier.len() < 100 {
-            earlier.push((source, node));
-        }
-    }
-    found
 }
 
 impl SourceText {

@@ -2,7 +2,7 @@
 
 use super::{Check, Input, Lint, Remark, Reported, Reporter};
 use crate::load::kustomization::Deployment;
-use crate::load::{DUPLICATE_NAME, Twin};
+use crate::load::twins::{DUPLICATE_NAME, Twin};
 
 pub(super) static LINT: Lint = Lint {
     code: DUPLICATE_NAME,
