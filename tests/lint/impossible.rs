@@ -156,9 +156,31 @@ fn parts_that_the_attribute_does_not_have() {
         ("requestPrincipals", "spiffe://td1/ns/shop/sa/web"),
         ("principals", "https://issuer.example/alice"),
         ("principals", "system:serviceaccount:shop:web"),
+        ("principals", "cluster.local/ns/shop/web"),
+        ("principals", "cluster.local/ns/shop/sa/web/"),
+        ("principals", "cluster.local/sa/web/ns/shop"),
+        ("methods", "ALL"),
+        ("methods", "ANY"),
+        ("methods", "DELET"),
+        ("methods", "PSOT"),
     ] {
         assert_eq!(codes(&field(name, value)), ["MA039"], "{name} {value}");
     }
+    for (name, value) in [
+        ("principals", "cluster.local/ns/shop/*"),
+        ("principals", "cluster.local/ns/shop/sa/web"),
+        ("principals", "vault.example/service/signer"),
+        ("methods", "PATCH"),
+        ("methods", "PURGE"),
+        ("methods", "PROPFIND"),
+        ("methods", "REPORT"),
+        ("methods", "M-SEARCH"),
+        ("methods", "UNLOCK"),
+        ("methods", "SEARCH"),
+    ] {
+        assert_eq!(codes(&field(name, value)), [""; 0], "{name} {value}");
+    }
+    assert_eq!(hint(&field("methods", "DELET")), "write `DELETE`");
     let user = hint(&field("principals", "system:serviceaccount:shop:web"));
     assert_eq!(user, "write `TRUST-DOMAIN/ns/shop/sa/web`, with the trust domain of your mesh");
 }
@@ -252,6 +274,8 @@ fn keys_that_name_nothing() {
         assert_eq!(hint(&text), format!("write `{write}`"), "{key}");
     }
     for key in [
+        "request.headers[x-user:]",
+        "request.headers[:host]",
         "request.headers[x-*]",
         "request.headers[x user]",
         "request.auth.claims[*]",

@@ -89,6 +89,9 @@ fn namespaces_with_a_mistyped_name() {
     ] {
         assert!(!wrong(name, known), "{name} {known}");
     }
+    let own = policy("shp/p", "{}") + &namespace("shop");
+    assert_eq!(paths("MA044", &own, &one_spelling()), ["metadata.namespace"], "nothing else is in it");
+    assert!(!fires("MA044", &(own + &account("shp/web"))), "the input has it too");
     let both = source("ALLOW", "namespaces: [shp]") + &namespace("shop") + &account("shp/web");
     assert!(!fires("MA044", &both), "the input has it too");
     let principal = source("ALLOW", "principals: ['cluster.local/ns/shp/sa/web']") + &namespace("shop");

@@ -304,6 +304,7 @@ fn one_operation_that_a_dash_splits() {
         "{ operation: { methods: [GET] } }, { operation: { paths: ['/api/*'] } }",
         "{ operation: { paths: ['/api/*'] } }, { operation: { methods: [GET, POST] } }",
         "{ operation: { hosts: [a.example] } }, { operation: { paths: ['/api/*'] } }",
+        "{ operation: { ports: ['8080'] } }, { operation: { methods: [GET] } }",
     ] {
         assert_eq!(fires("ALLOW", operations), ["spec.rules[0].to[1].operation"], "{operations}");
         assert_eq!(fires("DENY", operations), [""; 0], "{operations}");

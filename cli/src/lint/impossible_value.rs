@@ -1,5 +1,7 @@
 //! MA039. A value that no request has.
 
+use mesh_authz::diagnostic::suggestion;
+use mesh_authz::identity::LOCAL_TRUST_DOMAIN;
 use mesh_authz::policy::{Cidr, Predicate};
 
 use super::{Check, Lint, LintContext, Remark, ValueList, foreign_pattern, placeholder};
@@ -220,6 +222,11 @@ fn impossible_part(value: &str, predicate: &Predicate) -> Option<Mistake> {
             format!("`{value}` is what a token says, and no workload has such an identity"),
             "write it into requestPrincipals",
         ),
+        Predicate::Method(_) => unknown_method(value),
+        Predicate::Principal(_) if is_malformed(value) => Mistake::found(
+            format!("`{value}` has not the form of an identity, so no workload has it"),
+            format!("write `{LOCAL_TRUST_DOMAIN}/ns/NAMESPACE/sa/NAME`"),
+        ),
         Predicate::Principal(_) if value.starts_with(KUBERNETES_USER) => {
             let account = value.strip_prefix(KUBERNETES_USER).unwrap_or_default().replacen(':', "/sa/", 1);
             Mistake::found(
@@ -259,6 +266,32 @@ fn impossible_part(value: &str, predicate: &Predicate) -> Option<Mistake> {
         ),
         _ => None,
     }
+}
+
+/// A word that is no method, and nearly one.
+fn unknown_method(value: &str) -> Option<Mistake> {
+    const USUAL: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"];
+    const OTHERS: [&str; 12] =
+        ["ACL", "COPY", "GETALL", "LINK", "LIST", "LOCK", "MOVE", "PATH", "PRI", "PURGE", "PUTALL", "REPORT"];
+    if ["ALL", "ANY"].contains(&value) {
+        return Mistake::found(
+            format!("`{value}` is compared as a method, and none has this name"),
+            "write `*` for every method",
+        );
+    }
+    let is_word = value.len() > 2 && value.bytes().all(|byte| byte.is_ascii_uppercase());
+    if !is_word || USUAL.contains(&value) || OTHERS.contains(&value) {
+        return None;
+    }
+    let near = suggestion(value, USUAL).filter(|near| near.len().abs_diff(value.len()) <= 1)?;
+    Mistake::found(format!("no request has the method `{value}`"), format!("write `{near}`"))
+}
+
+/// Whether an identity in the default trust domain, without wildcards, is not one that a mesh issues.
+fn is_malformed(value: &str) -> bool {
+    value.strip_prefix(LOCAL_TRUST_DOMAIN).and_then(|rest| rest.strip_prefix('/')).is_some_and(|rest| {
+        !rest.contains('*') && !matches!(rest.split('/').collect::<Vec<_>>().as_slice(), ["ns", namespace, "sa", account] if !namespace.is_empty() && !account.is_empty())
+    })
 }
 
 /// How Kubernetes names a service account in its own tokens.

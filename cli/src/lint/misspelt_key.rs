@@ -87,13 +87,18 @@ fn mistake(predicate: &Predicate) -> Option<(String, String)> {
     }
 }
 
+/// The names of headers that begin with a colon.
+const PSEUDO: [&str; 5] = [":authority", ":method", ":path", ":protocol", ":scheme"];
+
 fn header(name: &str) -> Option<(String, String)> {
     let key = |name: &str| format!("write `request.headers[{name}]`");
     if let Some(found) = in_name(name) {
         return Some(placeholder(found));
     }
     let is_known = |c: char| c.is_ascii_alphanumeric() || "!#$%&'+-.^_`|~:".contains(c);
-    let found = name.chars().find(|c| !is_known(*c) || (*c == '\'' && name.starts_with('\'')))?;
+    let wrong_colon = name.contains(':') && !PSEUDO.contains(&name);
+    let is_wrong = |c: &char| !is_known(*c) || (*c == '\'' && name.starts_with('\'')) || (*c == ':' && wrong_colon);
+    let found = name.chars().find(is_wrong)?;
     let message = match found {
         '*' => format!("`{name}`: a header's name takes no wildcard"),
         _ => format!("`{}`: no header has such a name", visible(name)),

@@ -1,6 +1,6 @@
 //! MA038. Two alternatives of an ALLOW policy, where one rule or one operation was probably meant.
 
-use mesh_authz::attribute::Subject;
+use mesh_authz::attribute::{Attribute, Subject};
 use mesh_authz::policy::{Action, AllOf, AnyOf, Clause, Operation, Predicate, Rule, Source, rule_path};
 
 use super::public_endpoint::is_public;
@@ -137,7 +137,7 @@ fn says_who(predicate: &Predicate) -> bool {
     is_address || predicate.attribute().info().subject != Subject::Traffic
 }
 
-/// Reports an operation of `paths` only beside one of `methods` or `hosts` only.
+/// Reports an operation of one field only beside one of another field only.
 fn operations(policy: &PolicyView<'_>, index: usize, rule: &Rule, reporter: &mut Reporter) {
     let Some(to) = &rule.to else { return };
     for (number, pair) in to.0.windows(2).enumerate() {
@@ -157,12 +157,18 @@ fn operations(policy: &PolicyView<'_>, index: usize, rule: &Rule, reporter: &mut
     }
 }
 
-/// Whether one operation names only paths, and the other one only methods or only hosts.
+/// Whether the operations name one field each, which belong together: methods and something else, or hosts and paths.
 fn is_half(one: &Operation, other: &Operation) -> bool {
     let only = |operation: &Operation| match operation.0.as_slice() {
-        [Predicate::Path(values)] if !values.any.is_empty() => Some(true),
-        [Predicate::Method(values) | Predicate::Host(values)] if !values.any.is_empty() => Some(false),
+        [Predicate::Method(values)] if !values.any.is_empty() => Some(Attribute::Method),
+        [Predicate::Path(values)] if !values.any.is_empty() => Some(Attribute::Path),
+        [Predicate::Host(values)] if !values.any.is_empty() => Some(Attribute::Host),
+        [Predicate::DestinationPort(values)] if !values.any.is_empty() => Some(Attribute::DestinationPort),
         _ => None,
     };
-    matches!((only(one), only(other)), (Some(one), Some(other)) if one != other)
+    match (only(one), only(other)) {
+        (Some(Attribute::Method), Some(other)) | (Some(other), Some(Attribute::Method)) => other != Attribute::Method,
+        (Some(Attribute::Host), Some(Attribute::Path)) | (Some(Attribute::Path), Some(Attribute::Host)) => true,
+        _ => false,
+    }
 }

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mesh_authz::diagnostic::{Segment, suggestion};
+use mesh_authz::diagnostic::{Path, Segment, suggestion};
 use mesh_authz::identity::LOCAL_TRUST_DOMAIN;
 use mesh_authz::policy::{DEFAULT_NAMESPACE, Form, Predicate};
 
 use super::other_resources::{NamedKind, account_of_workload, namespace, workloads_are_known};
+use super::selector_matches_nothing::correct;
 use super::{Check, Input, Lint, PolicyView, Remark, Reporter, ValueList};
+use crate::load::{LoadedPolicy, Other};
 
 pub(super) static LINT: Lint = Lint {
     code: "MA044",
@@ -15,8 +17,8 @@ pub(super) static LINT: Lint = Lint {
     summary: "a service account or a namespace that the input does not have",
     explanation: "Kubernetes gives an identity only to service accounts that exist. If the input has ServiceAccounts of a \
             namespace, and none of them is the one that a policy names there, the value matches nobody. The account `default` \
-            always exists, and an account that a workload in the input runs as counts too. A namespace is reported if the \
-            input has one whose name differs by one letter. The lint says nothing about a namespace of which the input has \
+            always exists, and an account that a workload in the input runs as counts too. A namespace, also the policy's own, is \
+            reported if the input has one whose name differs by one letter. The lint says nothing about a namespace of which the input has \
             no ServiceAccount, or whose names a kustomization in the input changes.",
     bad: r#"
 apiVersion: security.istio.io/v1
@@ -64,8 +66,10 @@ fn check(input: &Input<'_>, reporter: &mut Reporter) {
     if !is_known {
         return;
     }
+    let declared: BTreeSet<_> = NamedKind::Namespace.all(input).filter_map(Other::name).collect();
     let mut known = Known { namespaces: namespaces(input), accounts: accounts(input), near: BTreeMap::new() };
     for resource in input.policies_as_written() {
+        own_namespace(input, &declared, resource, reporter);
         for list in &PolicyView::new(resource).lists {
             for (index, value) in list.values.iter().enumerate() {
                 let Some(Remark { message, hint }) = mistake(input, &mut known, value, list) else { continue };
@@ -74,6 +78,20 @@ fn check(input: &Input<'_>, reporter: &mut Reporter) {
                 reporter.report(&LINT, resource, path, message, list.correct(hint));
             }
         }
+    }
+}
+
+/// Reports a policy whose own namespace is nearly one of the input, if nothing else is in it.
+fn own_namespace(input: &Input<'_>, declared: &BTreeSet<&str>, resource: &LoadedPolicy, reporter: &mut Reporter) {
+    let own = resource.policy.name.namespace.as_str();
+    if declared.contains(own) || own == input.context.mesh.root_namespace {
+        return;
+    }
+    let Some(near) = declared.iter().find(|known| differ_by_a_letter(own, known)) else { return };
+    if !input.resources.others.iter().any(|other| namespace(&other.node) == own) {
+        let message = format!("the input has the namespace `{near}`, and no namespace `{own}`");
+        let hint = correct(&resource.policy, &format!("did you mean `{near}`?"));
+        reporter.report(&LINT, resource, Path::of(["metadata", "namespace"]), message, hint);
     }
 }
 
