@@ -99,6 +99,11 @@ fn the_help_names_the_issuer() {
         hint("MA042", &(when("request.auth.claims[iss]", "https://i.example") + &slash)),
         "write `https://i.example/`"
     );
+    let other = principal("https://staff.example/*") + &slash;
+    assert_eq!(
+        hint("MA042", &other),
+        "write an issuer that is accepted (`https://i.example/`), or add a rule for this one if you trust it"
+    );
     let plain = authentication("default", "", &issuer("https://ci.example"));
     assert_eq!(
         hint("MA022", &(principal("https://ci.example/repo:acme/*") + &plain)),

@@ -118,7 +118,7 @@ impl<'r> Accepted<'r> {
         if issuers.iter().any(|known| matches(issuer, known)) {
             return None;
         }
-        let Form::Exact(issuer) = issuer else { return Some(none(value, &issuers)) };
+        let Form::Exact(issuer) = issuer else { return Some(no_match(value, &issuers)) };
         // The subject has a slash, and so a part of it counts as the issuer.
         let has_slash = |known: &&&str| value.strip_prefix(**known).is_some_and(|rest| rest.starts_with('/'));
         if let Some(known) = issuers.iter().find(has_slash) {
@@ -154,6 +154,7 @@ impl<'r> Accepted<'r> {
                 ),
                 format!("write `{near}`"),
             ),
+            None if value.contains('*') => no_match(value, &issuers),
             None => none(value, &issuers),
         })
     }
@@ -166,7 +167,8 @@ impl<'r> Accepted<'r> {
             return None;
         }
         let list = list_of(&accepted);
-        let hint = match near(value, &accepted) {
+        let near = accepted.iter().find(|other| bare(other) == bare(value)).copied();
+        let hint = match near.or_else(|| suggestion(value, accepted.iter().copied())) {
             Some(near) => format!("write `{near}`"),
             None => {
                 format!("add `{value}` to the `audiences` of the RequestAuthentication, or write another audience here")
@@ -190,13 +192,24 @@ fn matches(form: Form<'_>, text: &str) -> bool {
     }
 }
 
-/// The text that is probably meant.
+/// The issuer that is probably meant: the same one with or without its scheme or slash, or one of the same host.
 fn near<'k>(text: &str, known: &[&'k str]) -> Option<&'k str> {
-    let bare = |text: &str| {
-        let text = text.split_once("://").map_or(text, |(_, rest)| rest).trim_end_matches('/');
-        text.to_ascii_lowercase()
-    };
-    known.iter().find(|other| bare(other) == bare(text)).copied().or_else(|| suggestion(text, known.iter().copied()))
+    let host = |text: &str| bare(text).split('/').next().unwrap_or_default().to_owned();
+    let same = |part: &dyn Fn(&str) -> String| known.iter().find(|other| part(other) == part(text)).copied();
+    same(&bare).or_else(|| same(&host))
+}
+
+/// The text without its scheme and the slash at its end.
+fn bare(text: &str) -> String {
+    let text = text.split_once("://").map_or(text, |(_, rest)| rest).trim_end_matches('/');
+    text.to_ascii_lowercase()
+}
+
+fn no_match(value: &str, known: &[&str]) -> Remark {
+    Remark::new(
+        format!("`{value}` matches no issuer whose tokens a RequestAuthentication in the input accepts"),
+        format!("write an issuer that is accepted ({}), or add a rule for another one if you trust it", list_of(known)),
+    )
 }
 
 fn none(issuer: &str, known: &[&str]) -> Remark {
