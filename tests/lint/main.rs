@@ -14,6 +14,7 @@
 mod catalogue;
 mod duplicates;
 mod help;
+mod help_rows;
 mod impossible;
 mod named;
 mod rules;
