@@ -552,6 +552,8 @@ fn listener_of(name: &str, settings: &Settings, resources: &[Value], issuer: &Is
                 "own": provider("https://issuer.example", json!(["scope", "permission", "teams"])),
                 "other": provider("https://other.example", json!(["scope", "permission"])),
             },
+            // As Istio sets it.
+            "bypass_cors_preflight": true,
             "rules": [{ "match": { "prefix": "/" }, "requires": { "requires_any": { "requirements": [
                 { "provider_name": "own" }, { "provider_name": "other" }, { "allow_missing": {} },
             ] } } }],
