@@ -95,6 +95,18 @@ fn a_websocket_over_http1_opens_unless_it_is_refused() {
     assert_eq!((refused.status, refused.header("x-app")), (403, None));
 }
 
+/// A request that stays open keeps the policies that decided it. This setting bounds how long (docs/updates.md).
+#[test]
+fn max_stream_duration_ends_what_is_held_open() {
+    let blueprint = Blueprint::new(&json!({ "policies": [policy("all", "ALLOW", &[json!({})])] }));
+    let sidecar = blueprint.setting("common_http_protocol_options", json!({ "max_stream_duration": "0.5s" })).start();
+    let upgrade = Request::get("/socket").header("connection", "upgrade").header("upgrade", "websocket");
+    let mut connection = sidecar.client(FRONTEND).connect().unwrap();
+    assert_eq!(connection.send(&upgrade).unwrap().status, 101);
+    // Nothing comes, until Envoy closes the connection.
+    assert!(connection.read_exact(1).unwrap_err().to_string().contains("the connection ended"));
+}
+
 /// An extended CONNECT (RFC 8441) reaches filters as the equivalent GET with `upgrade`.
 #[test]
 fn a_websocket_over_http2_is_a_get() {

@@ -284,6 +284,17 @@ fn headers_that_end_at_envoy_are_not_there() {
     }
     assert_eq!(present("x-a", "{ protocol: http1, headers: { connection: 'close, X-A', x-a: b } }"), one(false));
     assert_eq!(http1("x-envoy-original-path"), [(true, ISTIO.to_owned()), (false, RENDERED.to_owned())]);
+    // An upgrade that Envoy accepts.
+    for (connection, upgrade, is_there) in [
+        ("Upgrade, x-a", "WebSocket", true),
+        ("keep-alive", "websocket", false),
+        ("upgrade", "h2c", false),
+        ("upgrade", "other", false),
+    ] {
+        let request =
+            format!("{{ protocol: http1, headers: {{ connection: '{connection}', upgrade: '{upgrade}', x-a: b }} }}");
+        assert_eq!(present("upgrade", &request), one(is_there), "{connection} {upgrade}");
+    }
     for (te, is_there) in [("['', a]", false), ("''", true), ("'a, trailers'", true), ("[a, trailers]", true)] {
         assert_eq!(present("te", &format!("{{ protocol: http1, headers: {{ te: {te} }} }}")), one(is_there), "{te}");
     }

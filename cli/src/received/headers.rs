@@ -116,11 +116,17 @@ pub fn seen(sent: &[(String, String)], protocol: Protocol, settings: &Settings) 
     if let Some(name) = NEVER_NOMINATED.into_iter().find(|name| nominated.contains(*name)) {
         return Err(format!("the header `connection` names `{name}`"));
     }
+    let upgrade = seen.iter().find(|(name, _)| name == "upgrade").map(|(_, value)| value.to_ascii_lowercase());
+    let is_upgrade = match upgrade.filter(|_| nominated.contains("upgrade")).as_deref() {
+        None | Some("h2c") => false,
+        Some("websocket") => true,
+        Some(other) => return Err(format!("it upgrades no connection to `{other}`")),
+    };
     let is_removed = |name: &str, value: &str| {
-        OF_THE_CONNECTION.contains(&name)
+        OF_THE_CONNECTION.contains(&name) && !(is_upgrade && ["connection", "upgrade"].contains(&name))
             || INTERNAL.contains(&name)
             || settings.use_remote_address && INTERNAL_AT_THE_EDGE.contains(&name)
-            || nominated.contains(name) && name != "te"
+            || nominated.contains(name) && name != "te" && !is_upgrade
             || name == "te" && !value.is_empty() && !has_trailers(value)
             || name == "x-forwarded-client-cert"
             || name == "referer" && !is_referer(value)
