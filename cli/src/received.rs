@@ -16,10 +16,11 @@ use std::fmt;
 
 use mesh_authz::engine::{Decision, Engine, Verdict};
 use mesh_authz::request::Request;
+use mesh_authz::request::headers::is_name;
 
 pub use self::headers::{JOINED, SOME_REQUEST_ID};
 pub use self::known::{Known, says_settings};
-pub use self::settings::{EscapedSlashes, Origin, Protocol, Settings};
+pub use self::settings::{ClientCertificate, EscapedSlashes, Origin, Protocol, Settings};
 use crate::load::policy_set::PolicySet;
 use crate::testfile::RequestFields;
 
@@ -119,19 +120,25 @@ pub fn where_answered(answered: &Answered<'_>, all: &[Answered<'_>]) -> String {
     parts.join(", ")
 }
 
-/// The Envoys that a request can come to. The first has Istio's settings.
+/// The Envoys that a request can come to. The first has Istio's settings, if the input has none.
 fn ways(sent: &RequestFields, set: &PolicySet) -> Vec<Way> {
-    let Known { path_normalization, trusted_proxies, settings } = set.envoy;
     let is_gateway = set.workload.gateway.as_ref().is_some_and(|gateway| !gateway.waypoint);
-    let istio = Settings { use_remote_address: is_gateway, ..Settings::ISTIO };
-    let istio =
-        if is_gateway { Settings { trusted_hops: trusted_proxies.unwrap_or_default(), ..istio } } else { istio };
-    let settings = settings.map_or_else(|| vec![istio, Settings::RENDERED], |settings| vec![settings]);
+    let on_this_workload = |settings: Settings| match settings.origin {
+        // Istio lets gateways, and no sidecar, trust proxies before them. They write the header themselves.
+        Origin::Istio | Origin::Mesh(_) if is_gateway => {
+            Settings { use_remote_address: true, client_certificate: ClientCertificate::SanitizeSet, ..settings }
+        }
+        Origin::Istio | Origin::Mesh(_) => Settings { trusted_hops: 0, ..settings },
+        Origin::Rendered | Origin::Manager(_) => settings,
+    };
+    let default = [Settings::ISTIO, Settings::RENDERED];
+    let settings = if set.envoy.found.is_empty() { default.as_slice() } else { set.envoy.found.as_slice() };
     let protocols = sent.protocol.map_or_else(|| vec![Protocol::Http1, Protocol::Http2], |protocol| vec![protocol]);
     let versions = if path::has_parameters_of_dots(sent.path()) { &[true, false][..] } else { &[true] };
     let mut ways = Vec::new();
-    for settings in settings {
-        let settings = path_normalization.map_or(settings, |normalization| settings.with_paths(normalization));
+    for settings in settings.iter().copied().map(on_this_workload) {
+        let settings =
+            set.envoy.path_normalization.map_or(settings, |normalization| settings.with_paths(normalization));
         for protocol in &protocols {
             for drops_parameters in versions {
                 ways.push(Way { settings, protocol: *protocol, drops_parameters: *drops_parameters });
@@ -156,7 +163,7 @@ fn seen(
     notes: &mut Vec<String>,
 ) -> Result<RequestFields, String> {
     let mut seen = sent.clone();
-    let (path, host) = target(sent, *protocol)?;
+    let Target { path, host, scheme } = target(sent, *protocol)?;
     let normal = path::seen(&path, settings, *drops_parameters)?;
     if normal != path {
         notes.push(format!("Envoy makes `{normal}` of `{path}`"));
@@ -188,7 +195,12 @@ fn seen(
         seen.remote_ip = Some(client);
     }
     let is_tls = sent.principal.is_some() || sent.sni.is_some();
+    headers::client_certificate(&mut seen.headers, sent.principal.as_deref(), settings);
     headers::add_own(&mut seen.headers, sent.source_ip, seen.remote_ip, is_tls, settings);
+    seen.headers.push((
+        ":scheme".to_owned(),
+        scheme.unwrap_or_else(|| headers::scheme(&seen.headers, is_tls, *protocol)).to_owned(),
+    ));
     if token::is_preflight(&seen) {
         if seen.jwt.take().is_some() {
             notes.push("Envoy reads no token of a CORS preflight request".to_owned());
@@ -196,38 +208,111 @@ fn seen(
     } else {
         token::check(sent.jwt.as_ref(), set, notes)?;
     }
+    token::change_headers(&mut seen, set, notes);
     if let Some(claims) = &mut seen.jwt {
         token::split(claims, set, notes);
+    }
+    if matches!(settings.origin, Origin::Manager(_)) {
+        let options = set.envoy.not_considered.iter();
+        notes.extend(options.map(|option| format!("the input sets `{option}`, which is not taken into account here")));
     }
     Ok(seen)
 }
 
+/// What the first line of a request says.
+struct Target {
+    path: String,
+    host: String,
+    /// The scheme of a whole URL.
+    scheme: Option<&'static str>,
+}
+
 /// The path and the host. Over HTTP/1.1, a client can send a whole URL instead of a path.
-fn target(sent: &RequestFields, protocol: Protocol) -> Result<(String, String), String> {
-    let (path, host) = (sent.path(), sent.host());
-    let is_url = |scheme: &&str| path.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
-    if let Some(scheme) = ["http://", "https://"].iter().find(|scheme| is_url(scheme))
-        && protocol == Protocol::Http1
-    {
-        let rest = path.get(scheme.len()..).unwrap_or_default();
-        let (host, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-        let slash = if path.starts_with('/') { "" } else { "/" };
-        return Ok((format!("{slash}{path}"), host.to_owned()));
+fn target(sent: &RequestFields, protocol: Protocol) -> Result<Target, String> {
+    let has_content = sent.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type"));
+    let is_taken = if sent.method() == "QUERY" { has_content } else { is_method(sent.method(), protocol) };
+    if !is_taken {
+        return Err(format!("`{}` is no method that {} takes", sent.method(), name(protocol)));
     }
+    let target = url(sent.path()).filter(|_| protocol == Protocol::Http1).unwrap_or_else(|| Target {
+        path: sent.path().to_owned(),
+        host: sent.host().to_owned(),
+        scheme: None,
+    });
+    let Target { path, host, scheme } = &target;
+    let is_plain = |byte: u8| matches!(byte, b'!'..=b'~') || protocol == Protocol::Http2 && byte >= 0x80;
     if path.contains('#') {
         return Err(format!("`{path}` has a fragment"));
     }
-    let is_plain = |byte: u8| matches!(byte, b'!'..=b'~') || protocol == Protocol::Http2 && byte >= 0x80;
     if !path.bytes().all(is_plain) {
         return Err(format!("the path `{path}` has characters that {} does not take", name(protocol)));
     }
     if !path.starts_with('/') {
         return Err(format!("the path `{path}` does not begin with a slash"));
     }
-    if protocol == Protocol::Http2 && host.contains('@') {
-        return Err(format!("the host `{host}` has user information in it"));
+    if host.is_empty() && scheme.is_some() {
+        return Err("its URL has no host".to_owned());
     }
-    Ok((path.to_owned(), host.to_owned()))
+    let of_hosts = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:@[]".contains(&byte);
+    if !host.bytes().all(of_hosts) || protocol == Protocol::Http2 && host.contains('@') {
+        return Err(format!("`{host}` is no host that {} takes", name(protocol)));
+    }
+    Ok(target)
+}
+
+/// The parts of a URL. User information is left out.
+fn url(text: &str) -> Option<Target> {
+    let is = |scheme: &&str| text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
+    let scheme = ["http", "https"].into_iter().rev().find(is)?;
+    let rest = text.get(scheme.len()..)?.strip_prefix("://")?;
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    let path = if path.is_empty() { "/" } else { path };
+    Some(Target { path: path.to_owned(), host: host.to_owned(), scheme: Some(scheme) })
+}
+
+/// Whether Envoy takes this method. Over HTTP/1.1, it takes those that its parser knows.
+fn is_method(method: &str, protocol: Protocol) -> bool {
+    const KNOWN: [&str; 34] = [
+        "ACL",
+        "BIND",
+        "CHECKOUT",
+        "CONNECT",
+        "COPY",
+        "DELETE",
+        "GET",
+        "HEAD",
+        "LINK",
+        "LOCK",
+        "M-SEARCH",
+        "MERGE",
+        "MKACTIVITY",
+        "MKCALENDAR",
+        "MKCOL",
+        "MOVE",
+        "NOTIFY",
+        "OPTIONS",
+        "PATCH",
+        "POST",
+        "PROPFIND",
+        "PROPPATCH",
+        "PURGE",
+        "PUT",
+        "REBIND",
+        "REPORT",
+        "SEARCH",
+        "SOURCE",
+        "SUBSCRIBE",
+        "TRACE",
+        "UNBIND",
+        "UNLINK",
+        "UNLOCK",
+        "UNSUBSCRIBE",
+    ];
+    match protocol {
+        Protocol::Http1 => KNOWN.contains(&method),
+        Protocol::Http2 => is_name(method),
+    }
 }
 
 fn name(protocol: Protocol) -> &'static str {

@@ -231,7 +231,7 @@ impl TestFile {
             return Err(TestFileError::Invalid(findings));
         }
         let mut envoy = Known::of(&resources);
-        envoy.path_normalization = path_normalization.or(envoy.path_normalization);
+        envoy.path_normalization = path_normalization;
         let set = PolicySet { resources, workload, mesh, envoy };
         if let Some((resource, what)) = set.missing_labels() {
             let message = format!(

@@ -76,7 +76,12 @@ const SEGMENTS: [&str; 42] = [
     "%252e",
     "é",
 ];
-const ODD_PATHS: [&str; 12] = [
+const ODD_PATHS: [&str; 17] = [
+    "http://u@a.example/admin",
+    "http:///admin",
+    "http://a.example?x",
+    "https://a.example/admin#b",
+    "ftp://a.example/admin",
     "",
     "*",
     "a",
@@ -118,7 +123,11 @@ const POLICY_PATHS: [&str; 26] = [
     "/~",
     "/%C3%A9",
 ];
-const HOSTS: [&str; 12] = [
+const HOSTS: [&str; 16] = [
+    "a b",
+    "a/b",
+    "a_b",
+    "a|b",
     "a.example",
     "a.example",
     "A.example",
@@ -170,7 +179,9 @@ const NAMES: [&str; 24] = [
     "forwarded",
     "x-envoy-expected-rq-timeout-ms",
 ];
-const VALUES: [&str; 17] = [
+const VALUES: [&str; 19] = [
+    "https",
+    "a\u{1}b",
     "http://a.example/b",
     "http://u@a.example/b",
     "b#c",
@@ -205,6 +216,7 @@ const FORWARDED: [&str; 13] = [
     "",
     "3.3.3.3,",
 ];
+const METHODS: [&str; 10] = ["GET", "GET", "GET", "POST", "POST", "OPTIONS", "PURGE", "get", "FOO", "x y"];
 const CLIENTS: [&str; 4] = ["10.0.0.7", "192.168.3.4", "203.0.113.9", "1.1.1.1"];
 const BLOCKS: [&str; 9] =
     ["1.1.1.1", "2.2.2.2", "3.3.3.3", "10.0.0.0/8", "192.168.0.0/16", "203.0.113.9", "::1", "fd00::/16", "0.0.0.0/0"];
@@ -410,7 +422,7 @@ fn request(rng: &mut Rng, protocol: Protocol, client: &str, claims: Option<&Valu
         headers.push(("x-forwarded-for".to_owned(), pick(rng, &FORWARDED).to_owned()));
     }
     RequestFields {
-        method: Some(pick(rng, &["GET", "GET", "POST", "OPTIONS"]).to_owned()),
+        method: Some(pick(rng, &METHODS).to_owned()),
         path: Some(path(rng)),
         host: Some(pick(rng, &HOSTS).to_owned()),
         protocol: Some(protocol),
@@ -464,6 +476,7 @@ fn policies(rng: &mut Rng) -> Vec<Value> {
         "metadata": { "name": "tokens", "namespace": "default" },
         "spec": { "jwtRules": [
             { "issuer": "https://issuer.example", "jwksUri": "https://issuer.example/keys", "spaceDelimitedClaims": ["teams"] },
+            { "issuer": "https://other.example", "jwksUri": "https://other.example/keys" },
         ] },
     })];
     for number in 0..2 + rng.usize(..5) {
@@ -501,6 +514,7 @@ fn rule(rng: &mut Rng) -> Value {
         let (key, values): (_, &[&'static str]) = match rng.u8(..8) {
             0 | 1 => (format!("request.auth.claims[{}]", pick(rng, &CLAIMS)), &CLAIM_VALUES[..3]),
             2 => ("request.headers[x-forwarded-for]".to_owned(), &FORWARDED[..5]),
+            3 => ("request.headers[:scheme]".to_owned(), &["http", "https"]),
             other => match if other < 5 { pick(rng, &JOINED) } else { pick(rng, &NAMES) } {
                 // Envoy makes random ones, which can begin or end with any digit.
                 name @ "x-request-id" => (format!("request.headers[{name}]"), &["*", "a,b"]),

@@ -11,7 +11,7 @@ use mesh_authz::policy::scope::Workload;
 use mesh_authz_cli::load::finding::SourceText;
 use mesh_authz_cli::load::policy_set::PolicySet;
 use mesh_authz_cli::load::{Resources, yaml};
-use mesh_authz_cli::received::{Answered, JOINED, Known, answers, where_answered};
+use mesh_authz_cli::received::{Answered, EscapedSlashes, JOINED, Known, answers, where_answered};
 use mesh_authz_cli::testfile::RequestFields;
 
 fn set(text: &str) -> PolicySet {
@@ -193,8 +193,13 @@ fn what_the_input_says_of_envoy_counts() {
     assert_eq!(ask_path("/admin", &operator("BASE"), "path: //admin"), one(false));
     assert_eq!(ask_path("/admin", &operator("NONE"), "path: /x/../admin"), one(false));
     assert_eq!(ask_path("/admin", &operator("DECODE_AND_MERGE_SLASHES"), "path: /%2Fadmin"), one(true));
+    // The input contradicts itself: both answers are given.
     let both = format!("{}{}", operator("BASE"), map);
-    assert_eq!(ask_path("/admin", &both, "path: //admin").len(), 2, "the input contradicts itself");
+    let of = |number: usize| format!("with mesh configuration {number} of the input");
+    assert_eq!(ask_path("/admin", &both, "path: //admin"), [(false, of(1)), (true, of(2))]);
+    let silent = operator("BASE").replace("pathNormalization: { normalization: BASE }", "");
+    let both = format!("{}{}", operator("NONE"), silent);
+    assert_eq!(ask_path("/admin", &both, "path: /x/../admin"), [(false, of(1)), (true, of(2))]);
 }
 
 #[test]
@@ -258,7 +263,7 @@ fn the_clients_address_comes_from_where_envoy_takes_it() {
         );
         let bootstrap = format!("{{ static_resources: {{ listeners: [{{ typed_config: {manager} }}] }} }}");
         let known = Known::of(&Resources::of(&Arc::new(SourceText::new(PathBuf::from("e.yaml"), bootstrap))));
-        assert_eq!(known.settings.map(|settings| settings.trusted_hops), Some(hops));
+        assert_eq!(known.found[0].trusted_hops, hops);
         let mut set = set(&format!(
             "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{ name: p }}\nspec: {{ rules: [{{ from: [{{ source: {{ remoteIpBlocks: ['{address}'] }} }}] }}] }}\n"
         ));
@@ -269,6 +274,130 @@ fn the_clients_address_comes_from_where_envoy_takes_it() {
         let verdicts: Vec<_> = answers.iter().map(Answered::verdict).collect();
         assert_eq!(verdicts, [Verdict::Allow], "{use_remote_address} {hops}");
     }
+}
+
+#[test]
+fn the_scheme_is_a_header() {
+    let is_http = |request: &str| {
+        let answers = ask_all("{ when: [{ key: 'request.headers[:scheme]', values: [http] }] }", "", request);
+        answers.into_iter().map(|(allowed, place, _)| (allowed, place)).collect::<Vec<_>>()
+    };
+    assert_eq!(is_http("{}"), one(true));
+    assert_eq!(is_http("principal: cluster.local/ns/a/sa/b"), one(false));
+    assert_eq!(is_http("{ protocol: http1, path: 'https://a.example/' }"), one(false));
+    let forwarded = "{ protocol: http1, headers: { x-forwarded-proto: https } }";
+    assert_eq!(is_http(forwarded), [(false, ISTIO.to_owned()), (true, RENDERED.to_owned())]);
+}
+
+#[test]
+fn a_whole_url_is_a_host_and_a_path() {
+    let ask = |path: &str| {
+        let rule = "{ to: [{ operation: { hosts: [a.example], paths: [/b] } }] }";
+        let answers = ask_all(rule, "", &format!("{{ protocol: http1, host: c.example, path: '{path}' }}"));
+        answers.into_iter().map(|(allowed, place, _)| (allowed, place)).collect::<Vec<_>>()
+    };
+    for path in ["http://a.example/b", "HTTP://a.example/x/../b?c", "https://u:p@a.example/b"] {
+        assert_eq!(ask(path), one(true), "{path}");
+    }
+    for path in ["http://a.example", "http:///b", "http://a.example/b#c", "http://a.example?b", "http://a b/b"] {
+        assert_eq!(ask(path), one(false), "{path}");
+    }
+}
+
+#[test]
+fn what_envoy_does_not_take_passes_nowhere() {
+    let passes = |request: &str| ask_path("*", "", request);
+    for request in [
+        "{ protocol: http1, method: get }",
+        "{ method: 'x y' }",
+        "{ headers: { x: \"a\\u0001b\" } }",
+        "{ headers: { 'x y': a } }",
+        "{ headers: { content-length: a } }",
+        "host: a b",
+        "host: a/b",
+        "{ protocol: http2, host: a/b }",
+        "{ protocol: http1, headers: { connection: upgrade, upgrade: other } }",
+    ] {
+        assert_eq!(passes(request), one(false), "{request}");
+    }
+    for request in
+        ["{ protocol: http2, method: get }", "method: PURGE", "host: 'a_b:99999'", "{ headers: { x: \"a\\tb\" } }"]
+    {
+        assert_eq!(passes(request), one(true), "{request}");
+    }
+    let expects = |value: &str| {
+        ask("{ key: 'request.headers[expect]', values: ['*'] }", "", &format!("headers: {{ expect: {value} }}")).0
+    };
+    assert!(expects("other") && !expects("100-Continue"));
+}
+
+#[test]
+fn a_token_is_accepted_and_changes_headers_as_the_input_says() {
+    let rule = |more: &str| format!("{{ jwtRules: [{{ issuer: i, audiences: [shop], {more} }}] }}");
+    let rules = rule("outputClaimToHeaders: [{ header: x-group, claim: group }], outputPayloadToHeader: x-payload");
+    let passes = |claims: &str| ask_path("*", &authentication(&rules), &format!("jwt: {{ {claims} }}"));
+    assert_eq!(passes("iss: i, sub: s, aud: shop"), one(true));
+    assert_eq!(passes("iss: i, sub: s, aud: [other, shop], exp: 9999999999, nbf: 1"), one(true));
+    for claims in [
+        "iss: other, sub: s, aud: shop",
+        "sub: s, aud: shop",
+        "iss: i, sub: s, aud: other",
+        "iss: i, sub: s",
+        "iss: i, sub: s, aud: shop, exp: 1",
+        "iss: i, sub: s, aud: shop, nbf: 9999999999",
+    ] {
+        assert_eq!(passes(claims), one(false), "{claims}");
+    }
+    let has = |name: &str, value: &str, rules: &str, request: &str| {
+        ask(&format!("{{ key: 'request.headers[{name}]', values: ['{value}'] }}"), &authentication(rules), request).0
+    };
+    let token = "jwt: { iss: i, sub: s, aud: shop, group: guest }";
+    assert!(has("x-group", "guest", &rules, token) && has("x-payload", "*", &rules, token));
+    assert!(!has("x-group", "spoof", &rules, "headers: { x-group: spoof }"), "Envoy removes it");
+    let with_token = format!("{{ {token}, headers: {{ authorization: Bearer }} }}");
+    assert!(!has("authorization", "*", &rules, &with_token));
+    assert!(has("authorization", "*", &rule("forwardOriginalToken: true"), &with_token));
+    assert!(has("authorization", "*", &rule("fromHeaders: [{ name: x-token }]"), &with_token));
+}
+
+#[test]
+fn the_clients_certificate_is_in_a_header_where_envoy_writes_it() {
+    let has = |request: &str| {
+        let rule = "{ when: [{ key: 'request.headers[x-forwarded-client-cert]', values: ['*'] }] }";
+        let answers = ask_all(rule, "", request);
+        answers.into_iter().map(|(allowed, place, _)| (allowed, place)).collect::<Vec<_>>()
+    };
+    let istio = vec![(true, ISTIO.to_owned()), (false, RENDERED.to_owned())];
+    assert_eq!(has("principal: cluster.local/ns/a/sa/b"), istio);
+    assert_eq!(has("headers: { x-forwarded-client-cert: a }"), one(false), "without a certificate");
+}
+
+#[test]
+fn each_connection_manager_of_the_input_answers() {
+    let manager = |options: &str| {
+        format!(
+            "{{ '@type': type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager, {options} }}"
+        )
+    };
+    let known = |field: &str, managers: &[String]| {
+        let text = format!("{{ {field}: {{ listeners: [{}] }} }}", managers.join(", "));
+        Known::of(&Resources::of(&Arc::new(SourceText::new(PathBuf::from("e.yaml"), text))))
+    };
+    let [plain, normal] =
+        ["normalize_path: false", "normalizePath: true, pathWithEscapedSlashesAction: 4"].map(manager);
+    for field in ["static_resources", "staticResources"] {
+        let found = known(field, &[plain.clone(), normal.clone(), plain.clone()]).found;
+        assert_eq!(found.len(), 2, "each once");
+        assert_eq!(
+            found.iter().map(|settings| (settings.normalize_path, settings.escaped_slashes)).collect::<Vec<_>>(),
+            [(false, EscapedSlashes::Keep), (true, EscapedSlashes::Decode)]
+        );
+    }
+    let odd = manager(
+        "strip_any_host_port: true, preserve_external_request_id: false, generate_request_id: false, upgrade_configs: [{ upgrade_type: websocket }]",
+    );
+    let options: Vec<_> = known("static_resources", &[odd]).not_considered.into_iter().collect();
+    assert_eq!(options, ["generate_request_id", "strip_any_host_port"]);
 }
 
 #[test]

@@ -105,7 +105,7 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
     }
     let workload = arguments.setting.workload.workload(&mesh)?;
     let mut envoy = Known::of(&resources);
-    envoy.path_normalization = arguments.path_normalization.given().or(envoy.path_normalization);
+    envoy.path_normalization = arguments.path_normalization.given();
     let set = PolicySet { resources, workload, mesh, envoy };
     if let Some((resource, what)) = set.missing_labels() {
         return Err(Failure::NeedsLabels { kind: "policy", name: resource.policy.name.clone(), what });
@@ -113,14 +113,18 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
     let request = arguments.request.read()?;
     let engine = set.engine();
     let answers = answers(&request, &set, &engine);
-    let Some(first) = answers.first() else { return Ok(Answer::Good) };
-    for line in &first.received.notes {
+    for line in answers.first().iter().flat_map(|first| &first.received.notes) {
         note(line);
     }
-    let explanation = first.received.request.as_ref().ok().map(|request| Explanation::new(&set, &engine, request));
+    // The first answer of the policies.
+    let explained = answers.iter().find_map(|answered| Some((answered, answered.received.request.as_ref().ok()?)));
+    let explanation = explained.map(|(_, request)| Explanation::new(&set, &engine, request));
     match arguments.format {
         Format::Human => {
             verdict(&answers, out);
+            if let (Some((answered, _)), [_, _, ..]) = (explained, answers.as_slice()) {
+                let _infallible = writeln!(out, "\n{BOLD}The answer {}{BOLD:#}", where_answered(answered, &answers));
+            }
             if let Some(explanation) = &explanation {
                 details(explanation, if arguments.all { Extent::All } else { Extent::Nearest(10) }, out);
             }

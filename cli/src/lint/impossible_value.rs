@@ -241,7 +241,7 @@ fn impossible_part(value: &str, predicate: &Predicate) -> Option<Mistake> {
         Predicate::Claim { path, .. } => match path.as_slice() {
             [claim] if NUMBERS.contains(&claim.as_str()) => Mistake::found(
                 format!("the claim `{claim}` is a number, and a number matches no value"),
-                "remove the condition: whatever verifies the token checks that it has not expired",
+                "ask for a token instead, with `requestPrincipals: [\"*\"]`: whatever verifies it checks that it has not expired",
             ),
             [claim] if SPLIT_AT_SPACES.contains(&claim.as_str()) && value.contains(' ') => {
                 let words: Vec<_> = value.split_whitespace().map(|word| format!("`{word}`")).collect();

@@ -92,7 +92,9 @@ fn is_optional(input: &Input<'_>, Authentication { authentication, .. }: &Authen
     let nothing_passes = covering()
         .any(|policy| policy.action == Action::Deny && policy.rules.iter().any(is_unconditional))
         || (covering().any(|policy| allows(&policy)) && meeting().filter(allows).all(|policy| policy.rules.is_empty()));
-    is_near && !meeting().any(looks_at_tokens) && !nothing_passes
+    // A provider can require a token.
+    let is_asked = meeting().any(|policy| policy.action == Action::Custom);
+    is_near && !meeting().any(looks_at_tokens) && !nothing_passes && !is_asked
 }
 
 fn looks_at_tokens(policy: &AuthorizationPolicy) -> bool {

@@ -35,7 +35,11 @@ impl PolicySet {
     /// needs the labels.
     #[must_use]
     pub fn missing_labels(&self) -> Option<(&LoadedPolicy, NeedsLabels)> {
-        let mut policies = self.resources.policies.iter();
+        use Scope::{OtherNamespace, OtherRevision, WaypointNeedsTarget};
+        let whatever_the_labels = |resource: &&LoadedPolicy| {
+            matches!(scope(&resource.policy, &self.workload), OtherNamespace | OtherRevision | WaypointNeedsTarget)
+        };
+        let mut policies = self.resources.policies.iter().filter(|resource| !whatever_the_labels(resource));
         policies.find_map(|resource| Some((resource, self.workload.missing_labels(&resource.policy.target)?)))
     }
 

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::settings::{Protocol, Settings};
+use mesh_authz::request::headers::is_name as is_header_name;
+
+use super::settings::{ClientCertificate, Protocol, Settings};
 
 /// The headers whose lines Envoy joins, sorted by name. An end-to-end test asks Envoy.
 pub const JOINED: [&str; 36] = [
@@ -81,7 +83,7 @@ const INTERNAL_AT_THE_EDGE: [&str; 6] = [
 /// The headers that `connection` may not name.
 const NEVER_NOMINATED: [&str; 3] = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
 
-type Headers = Vec<(String, String)>;
+pub type Headers = Vec<(String, String)>;
 
 /// The headers with which the filter sees a request, or why Envoy itself refuses it.
 pub fn seen(sent: &[(String, String)], protocol: Protocol, settings: &Settings) -> Result<Headers, String> {
@@ -92,8 +94,14 @@ pub fn seen(sent: &[(String, String)], protocol: Protocol, settings: &Settings) 
         if name == "connection" {
             nominated.extend(value.split(',').map(|token| token.trim().to_ascii_lowercase()));
         }
-        if value.contains(['\0', '\r', '\n']) {
-            return Err(format!("a value of the header `{name}` has a line break or a zero byte in it"));
+        if !is_header_name(&name) {
+            return Err(format!("`{name}` is not the name of a header"));
+        }
+        if value.contains(|character: char| character.is_ascii_control() && character != '\t') {
+            return Err(format!("a value of the header `{name}` has a control character in it"));
+        }
+        if name == "content-length" && !value.trim().bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err("`content-length` is no number".to_owned());
         }
         // Over HTTP/2, the value is what was sent.
         let value = if protocol == Protocol::Http1 { value.trim_matches([' ', '\t']) } else { value };
@@ -128,7 +136,7 @@ pub fn seen(sent: &[(String, String)], protocol: Protocol, settings: &Settings) 
             || settings.use_remote_address && INTERNAL_AT_THE_EDGE.contains(&name)
             || nominated.contains(name) && name != "te" && !is_upgrade
             || name == "te" && !value.is_empty() && !has_trailers(value)
-            || name == "x-forwarded-client-cert"
+            || name == "expect" && value.eq_ignore_ascii_case("100-continue")
             || name == "referer" && !is_referer(value)
     };
     seen.retain(|(name, value)| !is_removed(name, value));
@@ -188,6 +196,24 @@ pub fn client_address(headers: &[(String, String)], settings: &Settings) -> Opti
     line.rsplit(',').nth(further)?.trim().parse().ok()
 }
 
+/// Keeps, changes or removes what is said of the client's certificate. `principal`: the identity in the certificate.
+pub fn client_certificate(headers: &mut Headers, principal: Option<&str>, settings: &Settings) {
+    const NAME: &str = "x-forwarded-client-cert";
+    // The real one also has hashes.
+    let own = principal.map(|principal| format!("URI=spiffe://{principal}"));
+    let sent = headers.iter().find(|(name, _)| name == NAME).map(|(_, value)| value.clone());
+    let value = match (settings.client_certificate, own) {
+        (ClientCertificate::AlwaysForwardOnly, _) | (ClientCertificate::ForwardOnly, Some(_)) => sent,
+        (ClientCertificate::Sanitize, _) | (_, None) => None,
+        (ClientCertificate::SanitizeSet, own) => own,
+        (ClientCertificate::AppendForward, Some(own)) => {
+            Some(sent.map_or_else(|| own.clone(), |sent| format!("{sent},{own}")))
+        }
+    };
+    headers.retain(|(name, _)| name != NAME);
+    headers.extend(value.map(|value| (NAME.to_owned(), value)));
+}
+
 /// Adds what Envoy says of the client, where it is at the edge of the mesh, and the headers that every request has.
 pub fn add_own(headers: &mut Headers, peer: Option<IpAddr>, client: Option<IpAddr>, is_tls: bool, settings: &Settings) {
     let has = |headers: &Headers, name: &str| headers.iter().any(|(other, _)| other == name);
@@ -212,6 +238,17 @@ pub fn add_own(headers: &mut Headers, peer: Option<IpAddr>, client: Option<IpAdd
     // Its value is random.
     if !has(headers, "x-request-id") || settings.use_remote_address {
         set(headers, "x-request-id", SOME_REQUEST_ID.to_owned());
+    }
+}
+
+/// The scheme: what the header says, over HTTP/1.1, or that of the connection.
+pub fn scheme(headers: &[(String, String)], is_tls: bool, protocol: Protocol) -> &'static str {
+    let forwarded = headers.iter().find(|(name, _)| name == "x-forwarded-proto").map(|(_, value)| value.as_str());
+    match forwarded.filter(|_| protocol == Protocol::Http1) {
+        Some("http") => "http",
+        Some("https") => "https",
+        _ if is_tls => "https",
+        _ => "http",
     }
 }
 

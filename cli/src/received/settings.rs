@@ -18,6 +18,23 @@ pub struct Settings {
     pub use_remote_address: bool,
     /// `xff_num_trusted_hops`.
     pub trusted_hops: usize,
+    /// `forward_client_cert_details`.
+    pub client_certificate: ClientCertificate,
+}
+
+/// What becomes of the header `x-forwarded-client-cert`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientCertificate {
+    /// Envoy removes it.
+    Sanitize,
+    /// Envoy keeps it if the peer has a certificate.
+    ForwardOnly,
+    /// Envoy adds to it if the peer has a certificate.
+    AppendForward,
+    /// Envoy writes it if the peer has a certificate.
+    SanitizeSet,
+    /// Envoy keeps it.
+    AlwaysForwardOnly,
 }
 
 /// Whose settings they are.
@@ -27,8 +44,10 @@ pub enum Origin {
     Istio,
     /// Those of the bootstraps that this project renders.
     Rendered,
-    /// Those of a bootstrap in the input.
-    Input,
+    /// Those of a mesh configuration in the input, counted from 1.
+    Mesh(usize),
+    /// Those of an HTTP connection manager in the input, counted from 1.
+    Manager(usize),
 }
 
 /// What becomes of `%2F` and `%5C` in a path.
@@ -62,6 +81,7 @@ impl Settings {
         strip_trailing_host_dot: false,
         use_remote_address: false,
         trusted_hops: 0,
+        client_certificate: ClientCertificate::AppendForward,
     };
 
     /// Those of the bootstraps that this project renders.
@@ -73,6 +93,7 @@ impl Settings {
         strip_trailing_host_dot: true,
         use_remote_address: true,
         trusted_hops: 0,
+        client_certificate: ClientCertificate::Sanitize,
     };
 
     /// The normalization of paths that they come nearest to, and not beyond.
@@ -104,11 +125,12 @@ impl Settings {
 /// Prints "with" the settings.
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Istio => "with Istio's default settings",
-            Self::Rendered => "with the settings of this project's bootstraps",
-            Self::Input => "with the settings of the bootstrap in the input",
-        })
+        match self {
+            Self::Istio => f.write_str("with Istio's default settings"),
+            Self::Rendered => f.write_str("with the settings of this project's bootstraps"),
+            Self::Mesh(number) => write!(f, "with mesh configuration {number} of the input"),
+            Self::Manager(number) => write!(f, "with HTTP connection manager {number} of the input"),
+        }
     }
 }
 

@@ -110,13 +110,19 @@ impl<'e> Json<'e> {
         let without_rules = explanation.iter().flat_map(|explanation| &explanation.without_rules);
         let decision = explanation.map(|explanation| &explanation.decision);
         let dry_run = decision.map(|decision| decision.dry_run);
-        let several = answers.iter().filter(|_| answers.len() > 1);
+        let depends = answers.len() > 1;
+        let several = answers.iter().filter(|_| depends);
         Self {
             decision: first
+                .filter(|_| !depends)
                 .map(|answered| answered.verdict().to_string())
-                .or(decision.map(|decision| decision.outcome.verdict().to_string()))
+                .or(decision.filter(|_| !depends).map(|decision| decision.outcome.verdict().to_string()))
+                .unwrap_or_else(|| "DEPENDS".to_owned()),
+            reason: depends
+                .then(|| "the answers differ with the settings of Envoy".to_owned())
+                .or(first.map(reason))
+                .or(decision.map(|decision| decision.outcome.to_string()))
                 .unwrap_or_default(),
-            reason: first.map(reason).or(decision.map(|decision| decision.outcome.to_string())).unwrap_or_default(),
             changed: first.map(|answered| answered.received.notes.as_slice()).unwrap_or_default(),
             answers: several.map(|answered| JsonAnswer::new(answered, answers)).collect(),
             rule: explanation.and_then(|explanation| explanation.deciding().map(JsonRule::new)),
