@@ -173,7 +173,16 @@ fn options_replace_the_workload_of_a_line() {
     );
     assert!(out.contains("DENY: no ALLOW policy matched"), "{out}");
     let (out, code) = explain(&line(json!({ "workload": { "namespace": "default" } })), &[]);
-    assert!(code == Some(2) && out.contains("has a selector: give the workload's labels with --label"), "{out}");
+    assert!(code == Some(2) && out.contains("has a selector, and the lines have no labels: give --label"), "{out}");
+    // A workload that is not known well enough hides no other.
+    let waypoint = "gateway.istio.io/managed=istio.io-mesh-controller,gateway.networking.k8s.io/gateway-name=w";
+    let lines = [
+        line(json!({ "workload": { "namespace": "default", "labels": waypoint } })),
+        line(json!({ "workload": { "namespace": "default", "labels": "app=a" } })),
+    ];
+    let (out, code) = explain(&lines.join("\n"), &[]);
+    assert!(code.is_some_and(|code| code < 2) && out.contains("give --waypoint"), "{out}");
+    assert!(out.contains("Line 2") && !out.contains("Line 1"), "{out}");
     let (out, code) = explain(&line(json!({ "workload": null })), &["--label", "app=a"]);
     assert!(code == Some(2) && out.contains("line 1 of the log does not name its workload: give --namespace"), "{out}");
 }

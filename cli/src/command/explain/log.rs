@@ -8,7 +8,7 @@ use anstyle::AnsiColor;
 use mesh_authz::attribute::Origin;
 use mesh_authz::config::Mesh;
 use mesh_authz::diagnostic::Diagnostics;
-use mesh_authz::engine::{Decision, Verdict};
+use mesh_authz::engine::{Decision, DryRun, Verdict};
 use mesh_authz::policy::Labels;
 use mesh_authz::policy::scope::Workload;
 use serde::Serialize;
@@ -44,6 +44,7 @@ struct Totals {
     agree: usize,
     differ: usize,
     unknown: usize,
+    skipped: usize,
 }
 
 /// An entry of the log, decided again, in the shape of the JSON output.
@@ -104,17 +105,34 @@ pub(super) fn run(
         let gateway = setting.workload.gateway()?;
         let workload = Workload::new(namespace, labels, gateway, root_namespace, &mut diagnostics);
         set.workload = Workload { revision: setting.workload.revision.clone(), ..workload };
-        if let Some(error) = diagnostics.into_found().first() {
-            return Err(Failure::unusable(error));
-        }
-        if let Some((resource, what)) = set.missing_labels() {
-            return Err(Failure::NeedsLabels { kind: "policy", name: resource.policy.name.clone(), what });
+        // Another workload must not hide the answers for this one.
+        let why = match (diagnostics.into_found().first(), set.missing_labels()) {
+            (Some(_), _) => {
+                Some("by its labels it is a waypoint: give --waypoint, and --service if a policy names one".to_owned())
+            }
+            (None, Some((resource, what))) => Some(format!(
+                "policy {} has {what}, and the lines have no labels: give --label, or --no-labels",
+                resource.policy.name
+            )),
+            (None, None) => None,
+        };
+        if let Some(why) = why {
+            note(&format!(
+                "decisions of a workload in {}: {}, skipped: {why}",
+                set.workload.namespace,
+                positions.len()
+            ));
+            totals.skipped = totals.skipped.saturating_add(positions.len());
+            continue;
         }
         let engine = set.engine();
         let mut names: HashMap<&'static str, Vec<String>> = HashMap::new();
         for position in positions {
             let Some(entry) = decisions.entries.get(position) else { continue };
-            let explanation = Explanation::new(&set, &engine, &entry.request);
+            let mut explanation = Explanation::new(&set, &engine, &entry.request);
+            // Nobody knows what these rest on that the line does not have.
+            explanation.decision.dry_run = DryRun::default();
+            explanation.decision.audited = None;
             let comparison = compare(entry, &explanation.decision, |origin| {
                 names.entry(name(origin)).or_insert_with(|| attributes(&set, origin)).clone()
             });
@@ -128,6 +146,9 @@ pub(super) fn run(
                 texts.push((position, text));
             }
         }
+    }
+    if totals.skipped == decisions.entries.len() {
+        return Err(Failure::unusable("no line of the log is of a workload that is known well enough"));
     }
     if is_json {
         values.sort_by_key(|(position, _)| *position);
@@ -201,12 +222,15 @@ impl Totals {
     }
 
     fn human(&self, others: usize, out: &mut String) {
-        let Self { agree, differ, unknown } = self;
+        let Self { agree, differ, unknown, skipped } = self;
         let _infallible = writeln!(
             out,
             "{BOLD}Decisions{BOLD:#}: {agree} as in the log, {differ} otherwise, {unknown} not known from the line. Other \
              lines: {others}."
         );
+        if *skipped > 0 {
+            let _infallible = writeln!(out, "Skipped, because the workload is not known well enough: {skipped}.");
+        }
         if *unknown > 0 {
             out.push_str(
                 "A line has no headers, no claims and no query. If you know them, describe the request with options.\n",
