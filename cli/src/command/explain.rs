@@ -104,6 +104,10 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
         return log::run(file, resources, &arguments.setting, mesh, (is_json, extent), out);
     }
     let workload = arguments.setting.workload.workload(&mesh)?;
+    if let (Some(gateway), None) = (&workload.gateway, arguments.setting.workload.gateway()?) {
+        let name = &gateway.name;
+        note(&format!("by its label, this workload is the gateway {name}; if it is a waypoint, give --waypoint {name}"));
+    }
     let mut envoy = Known::of(&resources);
     envoy.path_normalization = arguments.path_normalization.given();
     let set = PolicySet { resources, workload, mesh, envoy };
