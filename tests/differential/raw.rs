@@ -475,8 +475,9 @@ fn policies(rng: &mut Rng) -> Vec<Value> {
         "apiVersion": "security.istio.io/v1", "kind": "RequestAuthentication",
         "metadata": { "name": "tokens", "namespace": "default" },
         "spec": { "jwtRules": [
-            { "issuer": "https://issuer.example", "jwksUri": "https://issuer.example/keys", "spaceDelimitedClaims": ["teams"] },
-            { "issuer": "https://other.example", "jwksUri": "https://other.example/keys" },
+            { "issuer": "https://issuer.example", "jwksUri": "https://issuer.example/keys", "spaceDelimitedClaims": ["teams"],
+              "fromHeaders": [{ "name": TOKEN }] },
+            { "issuer": "https://other.example", "jwksUri": "https://other.example/keys", "fromHeaders": [{ "name": TOKEN }] },
         ] },
     })];
     for number in 0..2 + rng.usize(..5) {

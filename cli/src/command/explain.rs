@@ -106,7 +106,9 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
     let workload = arguments.setting.workload.workload(&mesh)?;
     if let (Some(gateway), None) = (&workload.gateway, arguments.setting.workload.gateway()?) {
         let name = &gateway.name;
-        note(&format!("by its label, this workload is the gateway {name}; if it is a waypoint, give --waypoint {name}"));
+        note(&format!(
+            "by its label, this workload is the gateway {name}; if it is a waypoint, give --waypoint {name}"
+        ));
     }
     let mut envoy = Known::of(&resources);
     envoy.path_normalization = arguments.path_normalization.given();
