@@ -49,6 +49,8 @@ pub struct RuleReport<'e> {
     pub span: Option<Span>,
     /// Why it does not match; `None` if it does.
     pub failed: Option<FailedCondition>,
+    /// Whether that rests on an attribute that is unreadable.
+    pub is_uncertain: bool,
 }
 
 /// The first condition of a rule that fails.
@@ -122,13 +124,14 @@ fn rule_report<'e>(
     trace: &Trace<'e>,
     request: &RequestView<'_, impl Attributes>,
 ) -> Option<((usize, Reverse<usize>), RuleReport<'e>)> {
-    let Trace { rule, action, dry_run, matches: _, miss } = *trace;
+    let Trace { rule, action, dry_run, matches: _, unreadable, miss } = *trace;
+    let is_uncertain = unreadable.is_some();
     let failed = miss.and_then(|miss| failed(resource, rule, miss, request));
     let span = resource.node.locate(&rule_path(rule.index), diagnostic::Part::Value);
     // If the same number of conditions fails in two rules, the rule with more conditions is nearer.
     let conditions = resource.policy.rules.get(rule.index)?.clauses().map(|(_, all)| all.0.len()).sum();
     let distance = miss.map_or(0, |miss| miss.distance);
-    Some(((distance, Reverse(conditions)), RuleReport { resource, rule, action, dry_run, span, failed }))
+    Some(((distance, Reverse(conditions)), RuleReport { resource, rule, action, dry_run, span, failed, is_uncertain }))
 }
 
 fn failed(

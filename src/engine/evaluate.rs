@@ -86,6 +86,14 @@ impl Truth {
         }
     }
 
+    /// The unreadable attribute that it rests on.
+    pub fn unreadable(self) -> Option<Origin> {
+        match self {
+            Self::Unproven(origin) | Self::Assumed(origin) => Some(origin),
+            Self::Yes | Self::No => None,
+        }
+    }
+
     fn rank(self) -> u8 {
         match self {
             Self::No => 0,

@@ -32,6 +32,8 @@ pub struct Trace<'e> {
     pub dry_run: bool,
     /// Whether the rule matches.
     pub matches: bool,
+    /// The unreadable attribute that this rests on, if there is one.
+    pub unreadable: Option<Origin>,
     /// Why the rule does not match; `None` if it matches.
     pub miss: Option<Miss>,
 }
@@ -214,12 +216,16 @@ impl Engine {
             (&self.dry_run_allow, Action::Allow, true),
         ];
         let traces = sets.into_iter().flat_map(|(set, action, dry_run)| {
-            set.index.rules().iter().map(move |rule| Trace {
-                rule: rule.id(),
-                action,
-                dry_run,
-                matches: evaluation.rule(rule).counts(),
-                miss: evaluation.miss(rule),
+            set.index.rules().iter().map(move |rule| {
+                let truth = evaluation.rule(rule);
+                Trace {
+                    rule: rule.id(),
+                    action,
+                    dry_run,
+                    matches: truth.counts(),
+                    unreadable: truth.unreadable(),
+                    miss: evaluation.miss(rule),
+                }
             })
         });
         traces.collect()

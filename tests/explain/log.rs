@@ -116,7 +116,9 @@ kind: AuthorizationPolicy
 metadata: { name: d, namespace: default }
 spec:
   action: DENY
-  rules: [{ to: [{ operation: { paths: [/claim] } }], when: [{ key: 'request.auth.claims[g]', values: [x] }] }]
+  rules:
+  - { to: [{ operation: { paths: ['/claim*'] } }], when: [{ key: 'request.auth.claims[g]', values: [x] }] }
+  - to: [{ operation: { paths: [/claim-or-not] } }]
 ";
 
 /// What the command prints about a log, and its exit status.
@@ -146,6 +148,9 @@ fn each_line_is_decided_again_and_compared() {
             &["this depends on request.headers[x-env]", "The log says ALLOW"],
         ),
         (json!({ "path": "/claim" }), 0, &["this depends on request.auth.claims[g]"]),
+        // Another rule refuses it in any case.
+        (json!({ "path": "/claim-or-not" }), 0, &["The log has the same decision, for another reason"]),
+        (json!({ "path": "/claim-or-not", "decision": "ALLOW" }), 1, &["The log says otherwise: ALLOW"]),
         (json!({ "path": "/ip" }), 0, &["this depends on source.ip"]),
         (json!({ "path": "/ip", "unreadable": "source.ip" }), 0, &["The log says the same."]),
         (json!({ "path": "/ip", "source_ip": "10.1.1.1" }), 1, &["ALLOW: rule 2 of default/a matched"]),

@@ -8,7 +8,8 @@ use anstyle::AnsiColor;
 use mesh_authz::attribute::Origin;
 use mesh_authz::config::Mesh;
 use mesh_authz::diagnostic::Diagnostics;
-use mesh_authz::engine::{Decision, DryRun, Verdict};
+use mesh_authz::engine::{Combining, DryRun, Verdict};
+use mesh_authz::policy::Action;
 use mesh_authz::policy::Labels;
 use mesh_authz::policy::scope::Workload;
 use serde::Serialize;
@@ -133,7 +134,7 @@ pub(super) fn run(
             // Nobody knows what these rest on that the line does not have.
             explanation.decision.dry_run = DryRun::default();
             explanation.decision.audited = None;
-            let comparison = compare(entry, &explanation.decision, |origin| {
+            let comparison = compare(entry, &set, &explanation, |origin| {
                 names.entry(name(origin)).or_insert_with(|| attributes(&set, origin)).clone()
             });
             totals.count(&comparison);
@@ -177,11 +178,23 @@ fn workload(entry: &Entry, setting: &Setting) -> Result<NamespaceAndLabels, Fail
     Ok((namespace, options.labels()?.or_else(|| entry.labels.clone())))
 }
 
-fn compare(entry: &Entry, decision: &Decision<'_>, names: impl FnOnce(Origin) -> Vec<String>) -> Comparison {
+fn compare(
+    entry: &Entry,
+    set: &PolicySet,
+    explanation: &Explanation<'_>,
+    names: impl FnOnce(Origin) -> Vec<String>,
+) -> Comparison {
+    let decision = &explanation.decision;
     if entry.is_about_normalization() {
         return Comparison::PathNotNormalized;
     }
-    match decision.unreadable {
+    // Another rule refuses the request, whatever the line lacks.
+    let is_certain = set.mesh.combining == Combining::DenyOverrides
+        && explanation.rules.iter().any(|report| {
+            let refuses = matches!(report.action, Action::Deny | Action::Custom) && !report.dry_run;
+            refuses && report.failed.is_none() && !report.is_uncertain
+        });
+    match decision.unreadable.filter(|_| !is_certain) {
         // The filter could not read it either.
         Some(origin) if entry.unreadable != Some(origin.to_string()) => Comparison::Unknown(names(origin)),
         _ if decision.outcome.verdict() == entry.verdict => Comparison::Agrees,
