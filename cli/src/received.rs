@@ -20,7 +20,7 @@ use mesh_authz::request::headers::is_name;
 
 pub use self::headers::{JOINED, SOME_REQUEST_ID};
 pub use self::known::{Known, says_settings};
-pub use self::settings::{ClientCertificate, EscapedSlashes, Origin, Protocol, Settings};
+pub use self::settings::{ClientCertificate, EscapedSlashes, HostPort, Origin, Protocol, Settings};
 use crate::load::policy_set::PolicySet;
 use crate::testfile::RequestFields;
 
@@ -169,11 +169,11 @@ fn seen(
         notes.push(format!("Envoy makes `{normal}` of `{path}`"));
     }
     seen.path = Some(normal);
-    let without_dot = if settings.strip_trailing_host_dot { without_trailing_dot(&host) } else { host.clone() };
-    if without_dot != host {
-        notes.push(format!("Envoy makes `{without_dot}` of the host `{host}`"));
+    let normal = normal_host(&host, settings, sent.destination_port);
+    if normal != host {
+        notes.push(format!("Envoy makes `{normal}` of the host `{host}`"));
     }
-    seen.host = Some(without_dot);
+    seen.host = Some(normal);
     seen.headers = headers::seen(&sent.headers, *protocol, settings)?;
     for (name, value) in &seen.headers {
         let lines: Vec<_> = sent.headers.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name)).collect();
@@ -322,11 +322,19 @@ fn name(protocol: Protocol) -> &'static str {
     }
 }
 
-/// The host without a dot at the end of its name, before its port.
-fn without_trailing_dot(host: &str) -> String {
+/// The host without a dot at the end of its name, and without its port, if the settings say so.
+fn normal_host(host: &str, settings: &Settings, local_port: Option<u16>) -> String {
     let port = host.rfind(':').filter(|at| host.get(at.saturating_add(1)..).is_some_and(is_port));
     let (name, port) = host.split_at(port.unwrap_or(host.len()));
-    name.strip_suffix('.').unwrap_or(name).to_owned() + port
+    let without_dot = name.strip_suffix('.').filter(|_| settings.strip_trailing_host_dot);
+    let number = port.strip_prefix(':').and_then(|port| port.parse::<u16>().ok());
+    let is_stripped = match settings.host_port {
+        HostPort::Keep => false,
+        HostPort::StripMatching => number.is_some() && number == local_port,
+        HostPort::StripAny => number.is_some(),
+    };
+    let port = if is_stripped { "" } else { port };
+    without_dot.unwrap_or(name).to_owned() + port
 }
 
 fn is_port(text: &str) -> bool {

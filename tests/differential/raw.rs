@@ -19,7 +19,7 @@ use mesh_authz_cli::lint::PathNormalization;
 use mesh_authz_cli::load::Resources;
 use mesh_authz_cli::load::finding::SourceText;
 use mesh_authz_cli::load::policy_set::PolicySet;
-use mesh_authz_cli::received::{JOINED, Known, Protocol, Settings, Way, received};
+use mesh_authz_cli::received::{HostPort, JOINED, Known, Protocol, Settings, Way, received};
 use mesh_authz_cli::testfile::RequestFields;
 use serde_json::{Value, json};
 use testbed::bootstrap::{bootstrap, direct_response, http_connection_manager, listener};
@@ -123,7 +123,7 @@ const POLICY_PATHS: [&str; 26] = [
     "/~",
     "/%C3%A9",
 ];
-const HOSTS: [&str; 16] = [
+const HOSTS: [&str; 18] = [
     "a b",
     "a/b",
     "a_b",
@@ -133,6 +133,8 @@ const HOSTS: [&str; 16] = [
     "A.example",
     "a.example.",
     "a.example:80",
+    "a.example:8080",
+    "[::1]:8080",
     "a.example.:80",
     "u@a.example",
     "b.example",
@@ -465,6 +467,9 @@ fn settings(rng: &mut Rng) -> Settings {
     if rng.u8(..3) > 0 {
         settings = settings.with_paths(paths);
         settings.trusted_hops = rng.usize(..3);
+        settings.host_port = pick(rng, &[HostPort::Keep, HostPort::StripMatching, HostPort::StripAny]);
+        settings.skip_xff_append = rng.bool();
+        settings.preserve_external_request_id = rng.bool();
     }
     settings
 }
@@ -584,6 +589,14 @@ fn listener_of(name: &str, settings: &Settings, resources: &[Value], issuer: &Is
         if settings.escaped_slashes == EscapedSlashes::Decode { "UNESCAPE_AND_FORWARD" } else { "KEEP_UNCHANGED" };
     config["path_with_escaped_slashes_action"] = json!(escaped);
     config["strip_trailing_host_dot"] = json!(settings.strip_trailing_host_dot);
+    // Envoy takes one of the two.
+    match settings.host_port {
+        HostPort::Keep => {}
+        HostPort::StripMatching => config["strip_matching_host_port"] = json!(true),
+        HostPort::StripAny => config["strip_any_host_port"] = json!(true),
+    }
+    config["skip_xff_append"] = json!(settings.skip_xff_append);
+    config["preserve_external_request_id"] = json!(settings.preserve_external_request_id);
     config["use_remote_address"] = json!(settings.use_remote_address);
     // After a mistake in HTTP/2, Envoy waits so long before it closes the connection.
     config["delayed_close_timeout"] = json!("0.001s");

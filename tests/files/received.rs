@@ -396,8 +396,25 @@ fn each_connection_manager_of_the_input_answers() {
     let odd = manager(
         "strip_any_host_port: true, preserve_external_request_id: false, generate_request_id: false, upgrade_configs: [{ upgrade_type: websocket }]",
     );
+    for (option, strips_any, strips_local) in [
+        ("strip_any_host_port: true", true, true),
+        ("strip_matching_host_port: true", false, true),
+        ("merge_slashes: true", false, false),
+    ] {
+        let mut set = set(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: { name: p }\nspec: { rules: [{ to: [{ operation: { hosts: [a.example] } }] }] }\n",
+        );
+        set.envoy = known("static_resources", &[manager(option)]);
+        let engine = set.engine();
+        for (port, expected) in [(80, strips_any), (8080, strips_local)] {
+            let request = format!("{{ host: 'a.example:{port}', destinationPort: 8080 }}");
+            let request = RequestFields::read(&yaml::documents(&request).unwrap()[0], &mut Diagnostics::new()).unwrap();
+            let allowed = answers(&request, &set, &engine)[0].verdict() == Verdict::Allow;
+            assert_eq!(allowed, expected, "{option} {port}");
+        }
+    }
     let options: Vec<_> = known("static_resources", &[odd]).not_considered.into_iter().collect();
-    assert_eq!(options, ["generate_request_id", "strip_any_host_port"]);
+    assert_eq!(options, ["generate_request_id"]);
 }
 
 #[test]

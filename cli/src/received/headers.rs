@@ -222,7 +222,7 @@ pub fn add_own(headers: &mut Headers, peer: Option<IpAddr>, client: Option<IpAdd
         headers.push((name.to_owned(), value));
     };
     if settings.use_remote_address {
-        if let Some(peer) = peer {
+        if let Some(peer) = peer.filter(|_| !settings.skip_xff_append) {
             let line = headers.iter().find(|(name, _)| name == "x-forwarded-for").map(|(_, line)| line.as_str());
             let line = line.filter(|line| !line.is_empty()).map_or_else(String::new, |line| format!("{line},"));
             let line = format!("{line}{peer}");
@@ -236,7 +236,8 @@ pub fn add_own(headers: &mut Headers, peer: Option<IpAddr>, client: Option<IpAdd
         set(headers, "x-forwarded-proto", if is_tls { "https" } else { "http" }.to_owned());
     }
     // Its value is random.
-    if !has(headers, "x-request-id") || settings.use_remote_address {
+    let keeps_request_id = !settings.use_remote_address || settings.preserve_external_request_id;
+    if !has(headers, "x-request-id") || !keeps_request_id {
         set(headers, "x-request-id", SOME_REQUEST_ID.to_owned());
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use mesh_authz::document::{Node, Value};
 
-use super::settings::{ClientCertificate, EscapedSlashes, Origin, Settings};
+use super::settings::{ClientCertificate, EscapedSlashes, HostPort, Origin, Settings};
 use crate::lint::PathNormalization;
 use crate::load::{Other, Resources, yaml};
 
@@ -20,7 +20,7 @@ pub struct Known {
 }
 
 /// The options of an HTTP connection manager that can change a request, and that are not taken into account.
-const NOT_CONSIDERED: [(&str, &str); 14] = [
+const NOT_CONSIDERED: [(&str, &str); 10] = [
     ("append_x_forwarded_port", "appendXForwardedPort"),
     ("early_header_mutation_extensions", "earlyHeaderMutationExtensions"),
     ("generate_request_id", "generateRequestId"),
@@ -29,11 +29,7 @@ const NOT_CONSIDERED: [(&str, &str); 14] = [
     ("internal_address_config", "internalAddressConfig"),
     ("original_ip_detection_extensions", "originalIpDetectionExtensions"),
     ("path_normalization_options", "pathNormalizationOptions"),
-    ("preserve_external_request_id", "preserveExternalRequestId"),
     ("scheme_header_transformation", "schemeHeaderTransformation"),
-    ("skip_xff_append", "skipXffAppend"),
-    ("strip_any_host_port", "stripAnyHostPort"),
-    ("strip_matching_host_port", "stripMatchingHostPort"),
     ("upgrade_configs", "upgradeConfigs"),
 ];
 
@@ -172,7 +168,16 @@ fn settings(manager: &Node) -> Settings {
             _ => EscapedSlashes::Keep,
         },
         strip_trailing_host_dot: is_true("strip_trailing_host_dot", "stripTrailingHostDot"),
+        host_port: if is_true("strip_any_host_port", "stripAnyHostPort") {
+            HostPort::StripAny
+        } else if is_true("strip_matching_host_port", "stripMatchingHostPort") {
+            HostPort::StripMatching
+        } else {
+            HostPort::Keep
+        },
         use_remote_address: is_true("use_remote_address", "useRemoteAddress"),
+        skip_xff_append: is_true("skip_xff_append", "skipXffAppend"),
+        preserve_external_request_id: is_true("preserve_external_request_id", "preserveExternalRequestId"),
         trusted_hops: field("xff_num_trusted_hops", "xffNumTrustedHops").and_then(number).unwrap_or_default(),
         client_certificate: match certificate.as_deref() {
             Some("FORWARD_ONLY") => ClientCertificate::ForwardOnly,

@@ -15,11 +15,24 @@ pub struct Settings {
     /// `path_with_escaped_slashes_action`.
     pub escaped_slashes: EscapedSlashes,
     pub strip_trailing_host_dot: bool,
+    /// `strip_any_host_port` and `strip_matching_host_port`.
+    pub host_port: HostPort,
     pub use_remote_address: bool,
+    pub skip_xff_append: bool,
+    pub preserve_external_request_id: bool,
     /// `xff_num_trusted_hops`.
     pub trusted_hops: usize,
     /// `forward_client_cert_details`.
     pub client_certificate: ClientCertificate,
+}
+
+/// What becomes of the port in a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostPort {
+    Keep,
+    /// Envoy removes it if it is the local port.
+    StripMatching,
+    StripAny,
 }
 
 /// What becomes of the header `x-forwarded-client-cert`.
@@ -79,7 +92,10 @@ impl Settings {
         merge_slashes: false,
         escaped_slashes: EscapedSlashes::Keep,
         strip_trailing_host_dot: false,
+        host_port: HostPort::Keep,
         use_remote_address: false,
+        skip_xff_append: false,
+        preserve_external_request_id: false,
         trusted_hops: 0,
         client_certificate: ClientCertificate::AppendForward,
     };
@@ -91,7 +107,10 @@ impl Settings {
         merge_slashes: true,
         escaped_slashes: EscapedSlashes::Decode,
         strip_trailing_host_dot: true,
+        host_port: HostPort::Keep,
         use_remote_address: true,
+        skip_xff_append: false,
+        preserve_external_request_id: false,
         trusted_hops: 0,
         client_certificate: ClientCertificate::Sanitize,
     };
