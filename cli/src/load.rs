@@ -322,6 +322,14 @@ fn not_a_resource(node: &Node) -> Option<(&'static str, &'static str)> {
     }
 }
 
+/// The items of a list; none if it is no list.
+pub(crate) fn items(list: Option<&Node>) -> &[Node] {
+    match list.map(|node| &node.value) {
+        Some(Value::List(items)) => items,
+        _ => &[],
+    }
+}
+
 /// Whether the document is a file of tests for `mesh-authz test`.
 fn is_test(node: &Node) -> bool {
     let is_empty = |field| node.get(field).and_then(Node::as_str).unwrap_or_default().is_empty();

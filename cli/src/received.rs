@@ -76,7 +76,7 @@ impl fmt::Display for Answered<'_> {
 }
 
 /// The answers to a request: one, or several if they depend on what the input does not say. The first is that with
-/// Istio's settings, over HTTP/1.1.
+/// the first settings of the input or, if it has none, with Istio's.
 #[must_use]
 pub fn answers<'e>(sent: &RequestFields, set: &PolicySet, engine: &'e Engine) -> Vec<Answered<'e>> {
     let mut answers: Vec<Answered<'e>> = Vec::new();
@@ -110,7 +110,7 @@ pub fn where_answered(answered: &Answered<'_>, all: &[Answered<'_>]) -> String {
     }
     let protocols = values(&answered.ways, |way| way.protocol);
     if protocols != values(&every, |way| way.protocol) {
-        parts.push(names(&protocols));
+        parts.push(format!("over {}", names(&protocols)));
     }
     let versions = values(&answered.ways, |way| way.drops_parameters);
     if versions != values(&every, |way| way.drops_parameters) {
@@ -181,8 +181,7 @@ fn seen(
             notes.push(format!("Envoy joins the lines of `{name}`: `{value}`"));
         }
     }
-    let mut names: Vec<_> = sent.headers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
-    names.dedup();
+    let names: BTreeSet<_> = sent.headers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
     for name in names {
         if !seen.headers.iter().any(|(other, _)| *other == name) {
             notes.push(format!("Envoy removes `{name}`"));
@@ -232,7 +231,7 @@ fn target(sent: &RequestFields, protocol: Protocol) -> Result<Target, String> {
     let has_content = sent.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type"));
     let is_taken = if sent.method() == "QUERY" { has_content } else { is_method(sent.method(), protocol) };
     if !is_taken {
-        return Err(format!("`{}` is no method that {} takes", sent.method(), name(protocol)));
+        return Err(format!("`{}` is no method that {protocol} takes", sent.method()));
     }
     let target = url(sent.path()).filter(|_| protocol == Protocol::Http1).unwrap_or_else(|| Target {
         path: sent.path().to_owned(),
@@ -245,7 +244,7 @@ fn target(sent: &RequestFields, protocol: Protocol) -> Result<Target, String> {
         return Err(format!("`{path}` has a fragment"));
     }
     if !path.bytes().all(is_plain) {
-        return Err(format!("the path `{path}` has characters that {} does not take", name(protocol)));
+        return Err(format!("the path `{path}` has characters that {protocol} does not take"));
     }
     if !path.starts_with('/') {
         return Err(format!("the path `{path}` does not begin with a slash"));
@@ -255,7 +254,7 @@ fn target(sent: &RequestFields, protocol: Protocol) -> Result<Target, String> {
     }
     let of_hosts = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:@[]".contains(&byte);
     if !host.bytes().all(of_hosts) || protocol == Protocol::Http2 && host.contains('@') {
-        return Err(format!("`{host}` is no host that {} takes", name(protocol)));
+        return Err(format!("`{host}` is no host that {protocol} takes"));
     }
     Ok(target)
 }
@@ -312,13 +311,6 @@ fn is_method(method: &str, protocol: Protocol) -> bool {
     match protocol {
         Protocol::Http1 => KNOWN.contains(&method),
         Protocol::Http2 => is_name(method),
-    }
-}
-
-fn name(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Http1 => "HTTP/1.1",
-        Protocol::Http2 => "HTTP/2",
     }
 }
 

@@ -12,7 +12,7 @@ use mesh_authz::policy::{AuthorizationPolicy, DEFAULT_NAMESPACE, Labels, Target}
 use super::Input;
 use super::unpinned_module::loads_a_module;
 use crate::load::kustomization::is_kustomization;
-use crate::load::{Other, peer_authentication};
+use crate::load::{Other, items, peer_authentication};
 
 /// The labels of all workloads, by namespace.
 pub(super) type Workloads = BTreeMap<String, Vec<Labels>>;
@@ -161,14 +161,6 @@ pub(super) fn listening<'r>(input: &Input<'r>) -> BTreeMap<&'r str, Vec<Listenin
         all.entry(namespace(&other.node)).or_default().push(Listening { labels: labels(&other.node, &path), ports });
     }
     all
-}
-
-/// The items of a list; none if it is no list.
-pub(super) fn items(list: Option<&Node>) -> &[Node] {
-    match list.map(|node| &node.value) {
-        Some(Value::List(items)) => items,
-        _ => &[],
-    }
 }
 
 /// A port as a number.

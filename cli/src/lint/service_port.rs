@@ -6,9 +6,9 @@ use mesh_authz::diagnostic::{Path, Segment};
 use mesh_authz::document::Node;
 use mesh_authz::policy::{Labels, Predicate, Target};
 
-use super::other_resources::{Listening, NamedKind, items, labels, listening, namespace, number, workloads_are_known};
+use super::other_resources::{Listening, NamedKind, labels, listening, namespace, number, workloads_are_known};
 use super::{Check, Input, Lint, PolicyView, Reporter};
-use crate::load::Other;
+use crate::load::{Other, items};
 
 pub(super) static LINT: Lint = Lint {
     code: "MA045",

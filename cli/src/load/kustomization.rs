@@ -6,9 +6,9 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 
-use mesh_authz::document::{Node, Value};
+use mesh_authz::document::Node;
 
-use super::{Other, Resources};
+use super::{Other, Resources, items};
 
 /// The names of files with a kustomization.
 const FILES: [&str; 2] = ["kustomization.yaml", "kustomization.yml"];
@@ -143,13 +143,6 @@ impl Written<'_> {
         let paths = ["patches", "patchesJson6902"].iter().flat_map(|field| items(self.node.get(field)));
         let paths = paths.filter_map(|patch| patch.get("path").and_then(Node::as_str));
         paths.chain(texts(self.node.get("patchesStrategicMerge"))).map(|path| plain(&self.folder.join(path)))
-    }
-}
-
-fn items(list: Option<&Node>) -> &[Node] {
-    match list.map(|node| &node.value) {
-        Some(Value::List(items)) => items,
-        _ => &[],
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use mesh_authz::document::{Node, Value};
+use mesh_authz::document::{Node, Value, whole_number};
 
 use super::settings::{ClientCertificate, EscapedSlashes, HostPort, Origin, Settings};
 use crate::lint::PathNormalization;
@@ -120,10 +120,7 @@ fn trusted_proxies(mesh: &Node) -> usize {
 }
 
 fn number(node: &Node) -> Option<usize> {
-    match &node.value {
-        Value::Number(number) => format!("{number}").parse().ok(),
-        _ => None,
-    }
+    whole_number(node, u32::MAX).and_then(|number| usize::try_from(number).ok())
 }
 
 /// Adds every HTTP connection manager in a bootstrap.

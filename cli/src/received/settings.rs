@@ -153,12 +153,11 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Prints "over" the protocol.
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Http1 => "over HTTP/1.1",
-            Self::Http2 => "over HTTP/2",
+            Self::Http1 => "HTTP/1.1",
+            Self::Http2 => "HTTP/2",
         })
     }
 }
