@@ -102,6 +102,21 @@ $(NOOP): wasm-target FORCE
 	@mkdir -p $(@D)
 	$(CARGO) run --locked --package strip-exports -- $(TARGET)/wasm32-wasip1/release/noop.wasm $@
 
+ISTIO := $(TARGET)/istio
+# Envoy is found here, because the mesh's own network leads nowhere.
+IN_MESH = MESH_PROGRAMS="$(abspath $(ISTIO))" MESH_IMAGE="$(abspath dist/image)" MESH_AUTHZ="$(abspath $(TARGET)/debug/mesh-authz)" \
+	ENVOY="$$(envoy/find-envoy.sh)" tests/istio/isolated.sh
+
+.PHONY: istio
+istio: istio-programs ## Run the filter in a real Istio, on this machine, without a cluster; needs Go: TESTS="waypoint"
+	$(CARGO) test --locked --package mesh-authz-istio --test istio --no-run
+	$(IN_MESH) $(CARGO) test --locked --offline --package mesh-authz-istio --test istio -- $(TESTS)
+
+.PHONY: istio-programs
+istio-programs: image
+	tests/istio/build.sh $(ISTIO)
+	$(CARGO) build --locked --package mesh-authz-cli
+
 .PHONY: updates
 updates: dist/mesh_authz.wasm ## Change the policies of a running Envoy 200 times, under load: UPDATES=1000 RATE=2000
 	UPDATES="$(or $(UPDATES),200)" RATE="$(or $(RATE),1000)" $(CARGO) test --locked --test e2e watched::whatever -- --nocapture

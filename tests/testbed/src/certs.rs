@@ -75,6 +75,11 @@ impl Authority {
         &self.pem
     }
 
+    /// The authority's private key (PKCS #8) as PEM, for another program that issues certificates in its name.
+    pub fn key_pem(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
     /// Issues a certificate with these names, in this order. It is valid for a client and for a server.
     ///
     /// Without names, the certificate does not have the extension for them. Then its subject is the only name.

@@ -52,4 +52,4 @@ pub use http1::Connection;
 pub use http2::Http2Connection;
 pub use jwt::Issuer;
 pub use message::{Http2Request, Request, Response};
-pub use process::envoy_binary;
+pub use process::{envoy_binary, spawn};

@@ -38,7 +38,7 @@ type Answer = Sender<io::Result<Child>>;
 ///
 /// The kernel ends a child when the thread that started it ends, and the threads of tests are short-lived. So a single
 /// thread starts every child. This thread lives as long as the process.
-pub(crate) fn spawn(command: Command) -> Result<Child> {
+pub fn spawn(command: Command) -> Result<Child> {
     static SPAWNER: OnceLock<Sender<(Command, Answer)>> = OnceLock::new();
     let spawner = SPAWNER.get_or_init(|| {
         let (sender, receiver) = channel::<(Command, Answer)>();

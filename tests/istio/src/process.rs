@@ -1,0 +1,90 @@
+//! Programs that run until they are dropped.
+
+use std::{
+    ffi::OsStr,
+    fs::{self, File},
+    io,
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+/// How long a program may take until it does its work.
+const START_DEADLINE: Duration = Duration::from_secs(60);
+
+/// A running program, with the processes that it started. Dropping it ends all of them.
+#[derive(Debug)]
+pub(crate) struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts a program. Its output goes to `NAME.log` in `directory`, behind what is already there.
+    pub(crate) fn start(name: &str, directory: &Path, mut command: Command) -> Result<Self> {
+        let log = directory.join(format!("{name}.log"));
+        let output = File::options().create(true).append(true).open(&log).context("a log")?;
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).process_group(0);
+        let child = testbed::spawn(command)?;
+        Ok(Self { name: name.to_owned(), child, log })
+    }
+
+    /// Waits until `ready` says so. An error has the end of the program's log.
+    pub(crate) fn wait_until(&mut self, ready: impl Fn() -> bool) -> Result<()> {
+        let begin = Instant::now();
+        while !ready() {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("{} ended ({status}):\n{}", self.name, self.end_of_log());
+            }
+            if begin.elapsed() > START_DEADLINE {
+                bail!("{} is not ready after {START_DEADLINE:?}:\n{}", self.name, self.end_of_log());
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    /// What the program has written so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    }
+
+    fn end_of_log(&self) -> String {
+        let log = self.log();
+        let lines: Vec<_> = log.lines().collect();
+        lines.get(lines.len().saturating_sub(30)..).unwrap_or_default().join("\n")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Ok(group) = i32::try_from(self.child.id()) {
+            // SAFETY: kill has no effect on memory. The group is that of a child that was not waited for, so its
+            // number belongs to nobody else.
+            unsafe { libc::kill(-group, libc::SIGKILL) };
+        }
+        // The process was killed, so this ends.
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs a program to its end, and returns what it prints. `input` is its standard input.
+pub(crate) fn run(command: &mut Command, input: &str) -> Result<String> {
+    let shown = |command: &Command| {
+        let words = [command.get_program()].into_iter().chain(command.get_args());
+        words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
+    };
+    let mut stdin = tempfile::tempfile()?;
+    io::Write::write_all(&mut stdin, input.as_bytes())?;
+    io::Seek::rewind(&mut stdin)?;
+    let output = command.stdin(stdin).output().with_context(|| shown(command))?;
+    if !output.status.success() {
+        bail!("{} ({}):\n{}", shown(command), output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

@@ -1,0 +1,15 @@
+//! What the documents say of Istio, asked of a real one: `make istio`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "tests fail by panicking"
+)]
+
+mod example;
+mod place;
