@@ -232,3 +232,14 @@ impl Pod {
         self.proxy.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
+
+/// A test that fails shows what the proxy said last.
+impl Drop for Pod {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let PodSpec { namespace, name, .. } = &self.spec;
+            let end = self.held_proxy().as_ref().map(|proxy| proxy.end_of_log(25)).unwrap_or_default();
+            println!("the end of the log of {namespace}/{name}:\n{end}");
+        }
+    }
+}

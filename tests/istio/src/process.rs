@@ -39,10 +39,10 @@ impl Process {
         let begin = Instant::now();
         while !ready() {
             if let Some(status) = self.child.try_wait()? {
-                bail!("{} ended ({status}):\n{}", self.name, self.end_of_log());
+                bail!("{} ended ({status}):\n{}", self.name, self.end_of_log(30));
             }
             if begin.elapsed() > START_DEADLINE {
-                bail!("{} is not ready after {START_DEADLINE:?}:\n{}", self.name, self.end_of_log());
+                bail!("{} is not ready after {START_DEADLINE:?}:\n{}", self.name, self.end_of_log(30));
             }
             thread::sleep(Duration::from_millis(50));
         }
@@ -54,10 +54,11 @@ impl Process {
         fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
-    fn end_of_log(&self) -> String {
+    /// The last lines that the program has written, without those of an access log.
+    pub(crate) fn end_of_log(&self, count: usize) -> String {
         let log = self.log();
-        let lines: Vec<_> = log.lines().collect();
-        lines.get(lines.len().saturating_sub(30)..).unwrap_or_default().join("\n")
+        let lines: Vec<_> = log.lines().filter(|line| !line.contains(" HTTP/1.1\" ")).collect();
+        lines.get(lines.len().saturating_sub(count)..).unwrap_or_default().join("\n")
     }
 }
 

@@ -11,5 +11,6 @@
     reason = "tests fail by panicking"
 )]
 
-mod example;
 mod place;
+mod plugin;
+mod resources;

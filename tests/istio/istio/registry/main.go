@@ -28,16 +28,9 @@ func guarded(images http.Handler, user, password string) http.Handler {
 	return http.HandlerFunc(func(response http.ResponseWriter, request *http.Request) {
 		givenUser, givenPassword, given := request.BasicAuth()
 		granted := given && equal(givenUser, user) && equal(givenPassword, password)
-		// Clients ask /v2/ first, to learn how to authenticate. Without credentials they go on as anybody, because the
-		// public images ask for none.
 		if strings.HasPrefix(request.URL.Path, "/v2/private/") && !granted {
 			response.Header().Set("WWW-Authenticate", `Basic realm="registry"`)
 			http.Error(response, "credentials needed", http.StatusUnauthorized)
-			return
-		}
-		if request.URL.Path == "/v2/" && !granted {
-			response.Header().Set("WWW-Authenticate", `Basic realm="registry"`)
-			response.WriteHeader(http.StatusUnauthorized)
 			return
 		}
 		images.ServeHTTP(response, request)
