@@ -11,6 +11,8 @@
     reason = "tests fail by panicking"
 )]
 
+mod gateway;
 mod place;
 mod plugin;
+mod ports;
 mod resources;

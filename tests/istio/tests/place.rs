@@ -3,6 +3,7 @@
 use std::{
     env,
     fmt::Debug,
+    net::Ipv4Addr,
     process::{Command, Stdio},
     sync::{
         OnceLock,
@@ -65,12 +66,28 @@ impl Place {
         self.mesh.kubectl(&arguments, input).unwrap_or_else(|error| panic!("{error:#}"))
     }
 
-    /// Runs `mesh-authz` with `input` as its standard input, and returns what it prints.
-    pub fn mesh_authz(&self, arguments: &[&str], input: &str) -> String {
-        mesh_authz(arguments, input)
+    /// Writes what a controller would: that these addresses are the endpoints of a Service's port.
+    pub fn endpoints(&self, service: &str, port_name: &str, port: u16, addresses: &[Ipv4Addr]) {
+        let endpoints: Vec<_> = addresses
+            .iter()
+            .map(|address| json!({ "addresses": [address], "conditions": { "ready": true } }))
+            .collect();
+        let slice = json!({
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {
+                "name": format!("{service}-{port_name}"),
+                "labels": { "kubernetes.io/service-name": service },
+            },
+            "addressType": "IPv4",
+            "ports": [{ "name": port_name, "port": port }],
+            "endpoints": endpoints,
+        });
+        self.apply(&slice.to_string());
     }
 }
 
+/// Runs `mesh-authz` with `input` as its standard input, and returns what it prints.
 pub fn mesh_authz(arguments: &[&str], input: &str) -> String {
     let program = env::var_os("MESH_AUTHZ").expect("MESH_AUTHZ is not set: run `make istio`");
     let mut child = Command::new(program)

@@ -103,6 +103,31 @@ impl Http2Connection {
         response
     }
 
+    /// Sends bytes through the tunnel that the last request has opened by CONNECT, and reads until the peer ends it.
+    pub fn tunnel(&mut self, bytes: &[u8]) -> Result<Vec<u8>> {
+        let id = self.next_id.checked_sub(2).context("no request has opened a tunnel")?;
+        self.write(&frame(kind::DATA, 0, id, bytes))?;
+        let mut received = Vec::new();
+        loop {
+            let frame = self.read_frame()?;
+            match frame.kind {
+                kind::DATA if frame.stream == id => received.extend(unpadded(&frame)?),
+                kind::RST_STREAM if frame.stream == id => return Ok(received),
+                kind::HEADERS if frame.stream == id => {
+                    self.read_header_block(frame)?;
+                    return Ok(received);
+                }
+                _ => {
+                    self.manage(&frame)?;
+                    continue;
+                }
+            }
+            if frame.flags & flag::END_STREAM != 0 {
+                return Ok(received);
+            }
+        }
+    }
+
     fn read_response(&mut self, id: u32, whole: bool) -> Result<Response> {
         let mut response = Response::default();
         loop {
