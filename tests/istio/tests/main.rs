@@ -16,3 +16,4 @@ mod place;
 mod plugin;
 mod ports;
 mod resources;
+mod waypoint;

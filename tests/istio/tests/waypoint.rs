@@ -1,0 +1,144 @@
+//! A waypoint in front of two Services and a ServiceEntry.
+
+use mesh_authz_istio::{Pod, Recorder, Role};
+use serde_json::{Value, json};
+use testbed::{Client, Http2Request};
+
+use crate::{
+    place::{Place, eventually},
+    plugin::{plugin_with, policy, service},
+};
+
+/// A waypoint, and the application that all services behind it lead to.
+pub struct Waypoint {
+    pub place: Place,
+    pub pod: Pod,
+    _upstream: Pod,
+    _application: Recorder,
+}
+
+/// The plugin's targets, and the selector's place in a policy.
+fn waypoint_target() -> Value {
+    json!([{ "group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "waypoint" }])
+}
+
+impl Waypoint {
+    /// With the Services `cart` and `orders`, and a ServiceEntry for `partner.example`.
+    pub fn new() -> Self {
+        let place = Place::new();
+        let upstream = place.pod("upstream", Role::None);
+        let application = upstream.serve(8080).unwrap();
+        let labels = json!({
+            "gateway.networking.k8s.io/gateway-name": "waypoint",
+            "gateway.istio.io/managed": "istio.io-mesh-controller",
+        });
+        let mut own = service("waypoint", &[("mesh", 15008)]);
+        own["metadata"]["labels"] = json!({ "gateway.networking.k8s.io/gateway-name": "waypoint" });
+        own["spec"]["selector"] = json!({ "gateway.networking.k8s.io/gateway-name": "waypoint" });
+        own["spec"]["ports"][0]["appProtocol"] = json!("hbone");
+        place.apply(&own.to_string());
+        place.apply(
+            &json!({
+                "apiVersion": "gateway.networking.k8s.io/v1",
+                "kind": "Gateway",
+                "metadata": { "name": "waypoint", "labels": { "istio.io/waypoint-for": "service" } },
+                "spec": {
+                    "gatewayClassName": "istio-waypoint",
+                    "listeners": [{ "name": "mesh", "port": 15008, "protocol": "HBONE" }],
+                },
+            })
+            .to_string(),
+        );
+        // Without it, a plain Envoy refuses what istiod sends.
+        place.apply(include_str!("../objects/plain-waypoint.yaml"));
+        let pod = place.labelled_pod("waypoint", Role::Waypoint, labels);
+        place.endpoints("waypoint", "mesh", 15008, &[pod.ip()]);
+        for name in ["cart", "orders"] {
+            let mut service = service(name, &[("http", 8080)]);
+            service["metadata"]["labels"] = json!({ "istio.io/use-waypoint": "waypoint" });
+            place.apply(&service.to_string());
+            place.endpoints(name, "http", 8080, &[upstream.ip()]);
+        }
+        place.apply(
+            &json!({
+                "apiVersion": "networking.istio.io/v1",
+                "kind": "ServiceEntry",
+                "metadata": { "name": "partner", "labels": { "istio.io/use-waypoint": "waypoint" } },
+                "spec": {
+                    "hosts": ["partner.example"],
+                    "addresses": ["240.0.0.1"],
+                    "location": "MESH_INTERNAL",
+                    "resolution": "STATIC",
+                    "ports": [{ "number": 8080, "name": "http", "protocol": "HTTP" }],
+                    "endpoints": [{ "address": upstream.ip() }],
+                },
+            })
+            .to_string(),
+        );
+        let waypoint = Self { place, pod, _upstream: upstream, _application: application };
+        for service in ["cart", "orders", "partner"] {
+            eventually(service, &200, || waypoint.ask(service, "frontend", "GET", "/"));
+        }
+        waypoint
+    }
+
+    /// Asks a service behind the waypoint as ztunnel does: HTTP/2 CONNECT to the service's address over mutual TLS, and
+    /// HTTP/1.1 inside. The status, or 0 if there was no answer.
+    pub fn ask(&self, service: &str, account: &str, method: &str, path: &str) -> u16 {
+        let (address, host) = match service {
+            "partner" => ("240.0.0.1".to_owned(), "partner.example".to_owned()),
+            _ => {
+                let ip = self.place.kubectl(&["get", "service", service, "-o", "jsonpath={.spec.clusterIP}"], "");
+                (ip, format!("{service}.{}.svc.cluster.local", self.place.namespace))
+            }
+        };
+        let mut client: Client = self.pod.client(15008, Some(&self.place.certificate(account)));
+        client.tls.as_mut().unwrap().alpn = Some(vec!["h2".into()]);
+        let mut connect = Http2Request::new("CONNECT", "");
+        connect.headers = vec![
+            (b":method".to_vec(), b"CONNECT".to_vec()),
+            (b":authority".to_vec(), format!("{address}:8080").into_bytes()),
+        ];
+        connect.ends = false;
+        let inside = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let answer = client.connect_http2().and_then(|mut connection| {
+            let opened = connection.send(&connect)?;
+            anyhow::ensure!(opened.status == 200, "CONNECT: {}", opened.status);
+            connection.tunnel(inside.as_bytes())
+        });
+        let Ok(answer) = answer else { return 0 };
+        let line = String::from_utf8_lossy(&answer).into_owned();
+        line.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
+    }
+}
+
+#[test]
+fn a_plugin_decides_on_a_whole_waypoint() {
+    let waypoint = Waypoint::new();
+    let Waypoint { place, .. } = &waypoint;
+    let rules = json!([{
+        "from": [{ "source": { "principals": [format!("cluster.local/ns/{}/sa/frontend", place.namespace)] } }],
+        "to": [{ "operation": { "methods": ["GET"] } }],
+    }]);
+    let mut allowed = policy("frontend-reads", "", "ALLOW", rules);
+    allowed["metadata"]["namespace"] = json!(place.namespace);
+    allowed["spec"].as_object_mut().unwrap().remove("selector");
+    allowed["spec"]["targetRefs"] = waypoint_target();
+    let configuration = json!({
+        "policies": [allowed],
+        "onInvalid": "deny",
+        "gateway": { "name": "waypoint", "waypoint": true },
+        "principalFrom": "filter-state",
+    });
+    let mut plugin = plugin_with("plugin", "", &configuration);
+    let spec = plugin["spec"].as_object_mut().unwrap();
+    spec.remove("selector");
+    spec.insert("targetRefs".into(), waypoint_target());
+    place.apply(&plugin.to_string());
+    for service in ["cart", "orders", "partner"] {
+        eventually(service, &[200, 403, 403], || {
+            [("frontend", "GET"), ("frontend", "POST"), ("stranger", "GET")]
+                .map(|(account, method)| waypoint.ask(service, account, method, "/"))
+        });
+    }
+}
