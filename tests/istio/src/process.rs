@@ -54,10 +54,10 @@ impl Process {
         fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
-    /// The last lines that the program has written, without those of an access log and of waiting.
+    /// The last lines that the program has written, without those of an access log, of waiting and of decisions.
     pub(crate) fn end_of_log(&self, count: usize) -> String {
         let log = self.log();
-        let lines: Vec<_> = log.lines().filter(|line| !line.contains(" HTTP/1.1\" ") && !line.contains("NOT ready")).collect();
+        let lines: Vec<_> = log.lines().filter(|line| !line.contains(" HTTP/1.1\" ") && !line.contains("NOT ready") && !line.contains("\"decision\":")).collect();
         lines.get(lines.len().saturating_sub(count)..).unwrap_or_default().join("\n")
     }
 }

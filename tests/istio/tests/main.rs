@@ -16,4 +16,5 @@ mod place;
 mod plugin;
 mod ports;
 mod resources;
+mod sequences;
 mod waypoint;
