@@ -20,6 +20,6 @@ mod pod;
 mod process;
 mod recorder;
 
-pub use mesh::{Mesh, MeshSettings};
+pub use mesh::{Mesh, MeshSettings, Registry};
 pub use pod::{Pod, PodSpec, Role};
 pub use recorder::Recorder;

@@ -25,8 +25,6 @@ pub struct MeshSettings {
     pub programs: PathBuf,
     /// The OCI layout that the registry serves, as `mesh-authz:TAG`.
     pub image: PathBuf,
-    /// Fields of Istio's mesh configuration, beside those that the mesh needs.
-    pub mesh_config: Value,
 }
 
 impl MeshSettings {
@@ -36,15 +34,15 @@ impl MeshSettings {
     /// If one of them is missing.
     pub fn from_environment() -> Result<Self> {
         let path = |name| env::var_os(name).map(PathBuf::from).with_context(|| format!("{name} is not set: run `make istio`"));
-        Ok(Self { programs: path("MESH_PROGRAMS")?, image: path("MESH_IMAGE")?, mesh_config: json!({}) })
+        Ok(Self { programs: path("MESH_PROGRAMS")?, image: path("MESH_IMAGE")? })
     }
 }
 
 /// A control plane, and what pods need from it. Dropping it ends its programs.
 pub struct Mesh {
     // Fields are dropped in this order: what uses something before what it uses.
-    registry: Mutex<Option<Process>>,
-    istiod: Process,
+    _registry: Registry,
+    istiod: Mutex<Option<Process>>,
     _kubernetes: Process,
     network: Network,
     settings: MeshSettings,
@@ -55,6 +53,22 @@ pub struct Mesh {
 /// The namespace of istiod, and of policies for the whole mesh.
 pub const ROOT_NAMESPACE: &str = "istio-system";
 
+/// A registry with the filter's image: `mesh-authz:TAG`, and `private/mesh-authz:TAG`. Dropping it ends it.
+#[derive(Debug)]
+pub struct Registry {
+    _process: Process,
+    address: String,
+}
+
+impl Registry {
+    /// Its address, as a part of an image's name.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+}
+
+/// The port of the registry that runs as long as the mesh. Proxies also read from the next one without TLS.
 const REGISTRY_PORT: u16 = 5000;
 const REPOSITORY: &str = "mesh-authz";
 
@@ -82,10 +96,9 @@ impl Mesh {
         let istiod = start_istiod(&settings, home.path(), &authority)?;
         kubectl(&["apply", "--server-side", "-f", "-"], &validation(&authority).to_string())?;
         kubectl(&["apply", "--server-side", "-f", "-"], include_str!("../objects/plain-envoy.yaml"))?;
-        let mesh =
-            Self { registry: Mutex::default(), istiod, _kubernetes: kubernetes, network, settings, authority, home };
-        mesh.start_registry()?;
-        Ok(mesh)
+        let registry = start_registry(&settings, home.path(), REGISTRY_PORT)?;
+        let istiod = Mutex::new(Some(istiod));
+        Ok(Self { _registry: registry, istiod, _kubernetes: kubernetes, network, settings, authority, home })
     }
 
     /// Runs kubectl, with `input` as its standard input, and returns what it prints.
@@ -126,39 +139,45 @@ impl Mesh {
         &self.authority
     }
 
-    /// What istiod has logged so far.
-    #[must_use]
-    pub fn istiod_log(&self) -> String {
-        self.istiod.log()
+    /// Ends istiod. Proxies go on with what they have.
+    pub fn stop_istiod(&self) {
+        self.held_istiod().take();
     }
 
-    /// The address of the registry, as a part of an image's name.
+    /// Starts istiod again after [`Mesh::stop_istiod`].
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn start_istiod(&self) -> Result<()> {
+        let istiod = start_istiod(&self.settings, self.home.path(), &self.authority)?;
+        self.held_istiod().replace(istiod);
+        Ok(())
+    }
+
+    /// Changes fields of Istio's mesh configuration, for the whole mesh. istiod reads them within seconds.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn configure(&self, fields: &Value) -> Result<()> {
+        write_mesh_config(self.home.path(), fields)
+    }
+
+    /// The registry that runs as long as the mesh, as a part of an image's name.
     #[must_use]
     pub fn registry(&self) -> String {
         format!("{NODE}:{REGISTRY_PORT}")
     }
 
-    /// Starts the registry again after [`Mesh::stop_registry`].
+    /// Starts another registry with the same images.
     ///
     /// # Errors
-    /// If it does not start.
-    pub fn start_registry(&self) -> Result<()> {
-        let mut command = Command::new(self.settings.programs.join("bin/registry"));
-        let (user, password) = Self::CREDENTIALS;
-        command.args([&self.registry()]).arg(&self.settings.image).args([REPOSITORY, user, password]);
-        let mut registry = Process::start("registry", self.home.path(), command)?;
-        registry.wait_until(|| std::net::TcpStream::connect((NODE, REGISTRY_PORT)).is_ok())?;
-        self.held_registry().replace(registry);
-        Ok(())
+    /// If it does not start, for example because there already is one.
+    pub fn another_registry(&self) -> Result<Registry> {
+        start_registry(&self.settings, self.home.path(), REGISTRY_PORT + 1)
     }
 
-    /// Ends the registry.
-    pub fn stop_registry(&self) {
-        self.held_registry().take();
-    }
-
-    fn held_registry(&self) -> std::sync::MutexGuard<'_, Option<Process>> {
-        self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn held_istiod(&self) -> std::sync::MutexGuard<'_, Option<Process>> {
+        self.istiod.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     pub(crate) fn network(&self) -> &Network {
@@ -239,18 +258,10 @@ fn start_istiod(settings: &MeshSettings, home: &Path, authority: &Authority) -> 
         fs::write(keys.join(file), authority.pem())?;
     }
     fs::write(keys.join("ca-key.pem"), authority.key_pem())?;
-    let mut mesh_config = json!({
-        "trustDomain": "cluster.local",
-        "accessLogFile": "/dev/stdout",
-        "defaultConfig": { "discoveryAddress": format!("{NODE}:15012") },
-        // Filters for statistics that only Istio's build of Envoy has.
-        "defaultProviders": {},
-    });
-    for (key, value) in settings.mesh_config.as_object().into_iter().flatten() {
-        mesh_config[key] = value.clone();
+    let mesh_file = home.join(MESH_CONFIG);
+    if !mesh_file.exists() {
+        write_mesh_config(home, &json!({}))?;
     }
-    let mesh_file = directory.join("mesh.json");
-    fs::write(&mesh_file, mesh_config.to_string())?;
     let mut command = Command::new(settings.programs.join("bin/pilot-discovery"));
     command.current_dir(&directory).arg("discovery");
     command.arg("--kubeconfig").arg(kubeconfig(home)).arg("--meshConfig").arg(&mesh_file);
@@ -272,6 +283,35 @@ fn start_istiod(settings: &MeshSettings, home: &Path, authority: &Authority) -> 
     let node = testbed::Client::plain((NODE, 15080).into());
     process.wait_until(|| node.send(&testbed::Request::get("/ready")).is_ok_and(|response| response.status == 200))?;
     Ok(process)
+}
+
+const MESH_CONFIG: &str = "mesh.json";
+
+fn write_mesh_config(home: &Path, fields: &Value) -> Result<()> {
+    let mut mesh_config = json!({
+        "trustDomain": "cluster.local",
+        "accessLogFile": "/dev/stdout",
+        "defaultConfig": { "discoveryAddress": format!("{NODE}:15012") },
+        // Filters for statistics that only Istio's build of Envoy has.
+        "defaultProviders": {},
+    });
+    for (key, value) in fields.as_object().into_iter().flatten() {
+        mesh_config[key] = value.clone();
+    }
+    // In one step, because istiod watches the file.
+    let new = home.join("mesh.json.new");
+    fs::write(&new, mesh_config.to_string())?;
+    Ok(fs::rename(new, home.join(MESH_CONFIG))?)
+}
+
+fn start_registry(settings: &MeshSettings, home: &Path, port: u16) -> Result<Registry> {
+    let address = format!("{NODE}:{port}");
+    let mut command = Command::new(settings.programs.join("bin/registry"));
+    let (user, password) = Mesh::CREDENTIALS;
+    command.arg(&address).arg(&settings.image).args([REPOSITORY, user, password]);
+    let mut process = Process::start("registry", home, command)?;
+    process.wait_until(|| std::net::TcpStream::connect((NODE, port)).is_ok())?;
+    Ok(Registry { _process: process, address })
 }
 
 /// Has the API server ask istiod about each of Istio's resources, as in a cluster.

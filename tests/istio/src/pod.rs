@@ -1,6 +1,6 @@
 //! A pod: its object, its network, its proxy and its application.
 
-use std::{fs, net::Ipv4Addr, os::unix::fs::PermissionsExt as _, path::PathBuf, process::Command, sync::Mutex};
+use std::{fs, net::Ipv4Addr, os::unix::fs::PermissionsExt as _, path::PathBuf, process::Command, sync::Mutex, time::Duration};
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use testbed::{Client, Request, Tls};
 use crate::{
     Mesh, Recorder,
     network::{NODE, PodNetwork, inside},
-    process::Process,
+    process::{Process, START_DEADLINE},
 };
 
 /// What a pod's proxy is.
@@ -127,6 +127,14 @@ impl Pod {
     /// # Errors
     /// If they are not ready in time.
     pub fn start_proxy(&self) -> Result<()> {
+        self.start_proxy_within(START_DEADLINE)
+    }
+
+    /// Like [`Pod::start_proxy`], with another deadline. If it passes, the proxy goes on starting.
+    ///
+    /// # Errors
+    /// If they are not ready in time.
+    pub fn start_proxy_within(&self, deadline: Duration) -> Result<()> {
         let PodSpec { namespace, name, account, labels, role } = &self.spec;
         let role = match role {
             Role::None => anyhow::bail!("the pod has no proxy"),
@@ -161,9 +169,9 @@ impl Pod {
         ]);
         let mut process = Process::start("proxy", &self.home, command)?;
         let ready = || self.get(15021, "/healthz/ready").is_ok_and(|(status, _)| status == 200);
-        process.wait_until(ready).with_context(|| format!("the proxy of {namespace}/{name}"))?;
+        let started = process.wait_until_within(deadline, ready).with_context(|| format!("the proxy of {namespace}/{name}"));
         self.held_proxy().replace(process);
-        Ok(())
+        started
     }
 
     /// Ends the proxy and its agent.

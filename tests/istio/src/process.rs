@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 /// How long a program may take until it does its work.
-const START_DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const START_DEADLINE: Duration = Duration::from_secs(60);
 
 /// A running program, with the processes that it started. Dropping it ends all of them.
 #[derive(Debug)]
@@ -36,13 +36,18 @@ impl Process {
 
     /// Waits until `ready` says so. An error has the end of the program's log.
     pub(crate) fn wait_until(&mut self, ready: impl Fn() -> bool) -> Result<()> {
+        self.wait_until_within(START_DEADLINE, ready)
+    }
+
+    /// Like [`Process::wait_until`], with another deadline.
+    pub(crate) fn wait_until_within(&mut self, deadline: Duration, ready: impl Fn() -> bool) -> Result<()> {
         let begin = Instant::now();
         while !ready() {
             if let Some(status) = self.child.try_wait()? {
                 bail!("{} ended ({status}):\n{}", self.name, self.end_of_log(30));
             }
-            if begin.elapsed() > START_DEADLINE {
-                bail!("{} is not ready after {START_DEADLINE:?}:\n{}", self.name, self.end_of_log(30));
+            if begin.elapsed() > deadline {
+                bail!("{} is not ready after {deadline:?}:\n{}", self.name, self.end_of_log(30));
             }
             thread::sleep(Duration::from_millis(50));
         }

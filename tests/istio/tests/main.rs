@@ -12,9 +12,13 @@
 )]
 
 mod gateway;
+mod outages;
+mod paths;
+mod phases;
 mod place;
 mod plugin;
 mod ports;
 mod resources;
 mod sequences;
+mod updates;
 mod waypoint;

@@ -6,7 +6,7 @@ use std::{
     net::Ipv4Addr,
     process::{Command, Stdio},
     sync::{
-        OnceLock,
+        OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU32, Ordering},
     },
     thread,
@@ -26,19 +26,37 @@ pub fn mesh() -> &'static Mesh {
     MESH.get_or_init(|| Mesh::start(MeshSettings::from_environment().unwrap()).unwrap_or_else(|error| panic!("{error:#}")))
 }
 
+/// Most tests run beside others. Those that end istiod run alone.
+static MESH_USERS: RwLock<()> = RwLock::new(());
+
 /// A namespace that one test has for itself.
 pub struct Place {
     pub mesh: &'static Mesh,
     pub namespace: String,
+    _user: User,
+}
+
+enum User {
+    One { _guard: RwLockReadGuard<'static, ()> },
+    Only { _guard: RwLockWriteGuard<'static, ()> },
 }
 
 impl Place {
     pub fn new() -> Self {
+        Self::of(User::One { _guard: MESH_USERS.read().unwrap_or_else(PoisonError::into_inner) })
+    }
+
+    /// While no other test uses the mesh.
+    pub fn alone() -> Self {
+        Self::of(User::Only { _guard: MESH_USERS.write().unwrap_or_else(PoisonError::into_inner) })
+    }
+
+    fn of(user: User) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let namespace = format!("place-{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let mesh = mesh();
         mesh.kubectl(&["create", "namespace", &namespace], "").unwrap();
-        Self { mesh, namespace }
+        Self { mesh, namespace, _user: user }
     }
 
     /// Starts a pod with the label `app: NAME` and the account of this name.

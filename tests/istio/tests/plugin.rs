@@ -79,8 +79,12 @@ pub struct Backend {
 
 impl Backend {
     pub fn new() -> Self {
-        let place = Place::new();
-        let pod = place.pod("backend", Role::Sidecar);
+        Self::at(Place::new(), |_| json!({ "app": "backend" }))
+    }
+
+    /// In this place, with these labels.
+    pub fn at(place: Place, labels: impl Fn(&Place) -> Value) -> Self {
+        let pod = place.labelled_pod("backend", Role::Sidecar, labels(&place));
         let application = pod.serve(8080).unwrap();
         // A declared port with a name that says HTTP. Without it, Istio detects the protocol.
         place.apply(&service("backend", &[("http", 8080)]).to_string());
