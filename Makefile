@@ -112,6 +112,11 @@ istio: istio-programs ## Run the filter in a real Istio, on this machine, withou
 	$(CARGO) test --locked --package mesh-authz-istio --test istio --no-run
 	$(IN_MESH) $(CARGO) test --locked --offline --package mesh-authz-istio --test istio -- $(TESTS)
 
+.PHONY: istio-shell
+istio-shell: istio-programs ## Start a shell in a real Istio, to try policies in, without a cluster; needs Go: COMMAND="kubectl get pods"
+	$(CARGO) build --locked --package mesh-authz-istio
+	@$(IN_MESH) $(abspath $(TARGET)/debug/istio-shell) $(COMMAND)
+
 .PHONY: istio-programs
 istio-programs: image
 	tests/istio/build.sh $(ISTIO)

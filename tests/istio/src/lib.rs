@@ -9,7 +9,8 @@
 //! | the network | a bridge; each pod is a network namespace, whose connections go to its sidecar as Istio's do |
 //!
 //! [`Mesh`] starts all but pods, and [`Mesh::pod`] starts a pod. What a cluster has and this has not: a kubelet, a
-//! scheduler and controllers. So a pod is an object that this code writes, and the endpoints of a Service are too.
+//! scheduler and controllers. So a pod is an object that this code writes, and the endpoints of a Service are too:
+//! [`Workloads`] writes them for Deployments and Services.
 //!
 //! All of it runs in namespaces of its own (`isolated.sh`): its ports and addresses disturb nobody, and it ends with
 //! the process that started it.
@@ -19,7 +20,9 @@ mod network;
 mod pod;
 mod process;
 mod recorder;
+mod workloads;
 
 pub use mesh::{Mesh, MeshSettings, Registry};
 pub use pod::{Pod, PodSpec, Role};
 pub use recorder::Recorder;
+pub use workloads::{Workload, Workloads};

@@ -117,6 +117,12 @@ impl Mesh {
         self.kubectl(&["apply", "--server-side", "-f", "-"], resources)
     }
 
+    /// The configuration for kubectl.
+    #[must_use]
+    pub fn kubeconfig(&self) -> PathBuf {
+        kubeconfig(self.home.path())
+    }
+
     /// Starts a pod, and its proxy if it has one.
     ///
     /// # Errors
@@ -184,11 +190,15 @@ impl Mesh {
         &self.network
     }
 
-    pub(crate) fn programs(&self) -> &Path {
+    /// The folder that `make istio-programs` fills.
+    #[must_use]
+    pub fn programs(&self) -> &Path {
         &self.settings.programs
     }
 
-    pub(crate) fn home(&self) -> &Path {
+    /// The folder of everything that the mesh writes.
+    #[must_use]
+    pub fn home(&self) -> &Path {
         self.home.path()
     }
 }

@@ -79,6 +79,10 @@ impl Network {
 }
 
 impl PodNetwork {
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(crate) fn ip(&self) -> Ipv4Addr {
         self.ip
     }

@@ -185,6 +185,18 @@ impl Pod {
         self.network.ip()
     }
 
+    /// The network namespace of the pod's application.
+    #[must_use]
+    pub fn application_network(&self) -> String {
+        if self.spec.role == Role::Sidecar { self.network.application() } else { self.network.name().to_owned() }
+    }
+
+    /// Where the proxy and its agent log to.
+    #[must_use]
+    pub fn log_file(&self) -> PathBuf {
+        self.home.join("proxy.log")
+    }
+
     /// What the proxy and its agent have logged so far, with Envoy's access log.
     #[must_use]
     pub fn log(&self) -> String {
@@ -231,9 +243,9 @@ impl Pod {
     /// Does something as the pod's application, whose connections go to the sidecar.
     ///
     /// # Errors
-    /// If the pod has no sidecar.
+    /// If the pod's network is gone.
     pub fn as_application<T: Send>(&self, act: impl FnOnce() -> T + Send) -> Result<T> {
-        inside(&self.network.application(), act)
+        inside(&self.application_network(), act)
     }
 
     fn held_proxy(&self) -> std::sync::MutexGuard<'_, Option<Process>> {

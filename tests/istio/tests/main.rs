@@ -11,6 +11,7 @@
     reason = "tests fail by panicking"
 )]
 
+mod examples;
 mod gateway;
 mod outages;
 mod paths;
