@@ -41,6 +41,7 @@ quick: ## The checks for while you work: format, clippy, the language's tables, 
 lint: wasm-target ## Check the format and run clippy, natively and for the filter's target
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
+	$(CARGO) clippy --locked --package mesh-authz-istio --test istio -- --deny warnings
 	$(CARGO) clippy --locked --package mesh-authz --lib --target wasm32-wasip1 -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --locked --package mesh-authz --no-deps --quiet
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --locked --package mesh-authz-cli --no-deps --document-private-items --quiet
@@ -111,6 +112,7 @@ IN_MESH = MESH_PROGRAMS="$(abspath $(ISTIO))" MESH_IMAGE="$(abspath dist/image)"
 istio: istio-programs ## Run the filter in a real Istio, on this machine, without a cluster; needs Go: TESTS="waypoint"
 	$(CARGO) test --locked --package mesh-authz-istio --test istio --no-run
 	$(IN_MESH) $(CARGO) test --locked --offline --package mesh-authz-istio --test istio -- $(TESTS)
+	$(if $(TESTS),,$(MAKE) istio-shell COMMAND=tests/istio/shell-check.sh)
 
 .PHONY: istio-shell
 istio-shell: istio-programs ## Start a shell in a real Istio, to try policies in, without a cluster; needs Go: COMMAND="kubectl get pods"

@@ -106,7 +106,9 @@ impl Tools {
         )?;
         script(
             "proxy-log",
-            &format!("#!/bin/sh\n# proxy-log DEPLOYMENT: what its proxy has logged\nexec cat \"$(cat \"{pods}/$1.log\")\"\n"),
+            &format!(
+                "#!/bin/sh\n# proxy-log DEPLOYMENT: what its proxy has logged\nexec cat \"$(cat \"{pods}/$1.log\")\"\n"
+            ),
         )?;
         let (tag, digest) = image(image_layout)?;
         let path = env::var("PATH").unwrap_or_default();

@@ -33,7 +33,8 @@ impl MeshSettings {
     /// # Errors
     /// If one of them is missing.
     pub fn from_environment() -> Result<Self> {
-        let path = |name| env::var_os(name).map(PathBuf::from).with_context(|| format!("{name} is not set: run `make istio`"));
+        let path =
+            |name| env::var_os(name).map(PathBuf::from).with_context(|| format!("{name} is not set: run `make istio`"));
         Ok(Self { programs: path("MESH_PROGRAMS")?, image: path("MESH_IMAGE")? })
     }
 }

@@ -1,6 +1,8 @@
 //! A pod: its object, its network, its proxy and its application.
 
-use std::{fs, net::Ipv4Addr, os::unix::fs::PermissionsExt as _, path::PathBuf, process::Command, sync::Mutex, time::Duration};
+use std::{
+    fs, net::Ipv4Addr, os::unix::fs::PermissionsExt as _, path::PathBuf, process::Command, sync::Mutex, time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -75,12 +77,19 @@ impl Pod {
         ]});
         mesh.apply(&objects.to_string())?;
         // What a kubelet would report.
+        let running = ["application", "istio-proxy"].map(|name| {
+            json!({
+                "name": name, "image": "none", "imageID": "", "ready": true, "restartCount": 0,
+                "state": { "running": {} },
+            })
+        });
         let ip = network.ip();
         let status = json!({ "status": {
             "phase": "Running",
             "podIP": ip,
             "podIPs": [{ "ip": ip }],
             "conditions": [{ "type": "Ready", "status": "True" }],
+            "containerStatuses": running,
         }});
         mesh.kubectl(
             &["-n", namespace, "patch", "pod", name, "--subresource=status", "--type=merge", "-p", &status.to_string()],
@@ -169,7 +178,8 @@ impl Pod {
         ]);
         let mut process = Process::start("proxy", &self.home, command)?;
         let ready = || self.get(15021, "/healthz/ready").is_ok_and(|(status, _)| status == 200);
-        let started = process.wait_until_within(deadline, ready).with_context(|| format!("the proxy of {namespace}/{name}"));
+        let started =
+            process.wait_until_within(deadline, ready).with_context(|| format!("the proxy of {namespace}/{name}"));
         self.held_proxy().replace(process);
         started
     }

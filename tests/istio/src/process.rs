@@ -62,7 +62,12 @@ impl Process {
     /// The last lines that the program has written, without those of an access log, of waiting and of decisions.
     pub(crate) fn end_of_log(&self, count: usize) -> String {
         let log = self.log();
-        let lines: Vec<_> = log.lines().filter(|line| !line.contains(" HTTP/1.1\" ") && !line.contains("NOT ready") && !line.contains("\"decision\":")).collect();
+        let lines: Vec<_> = log
+            .lines()
+            .filter(|line| {
+                !line.contains(" HTTP/1.1\" ") && !line.contains("NOT ready") && !line.contains("\"decision\":")
+            })
+            .collect();
         lines.get(lines.len().saturating_sub(count)..).unwrap_or_default().join("\n")
     }
 }

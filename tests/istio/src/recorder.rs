@@ -61,8 +61,9 @@ impl Drop for Recorder {
 
 /// Each read is taken as one request, which is true for the small requests of tests.
 fn answer(mut connection: TcpStream, reached: &AtomicU64) {
-    let mut bytes = [0; 65_536];
-    let usable = connection.set_nonblocking(false).and_then(|()| connection.set_read_timeout(Some(Duration::from_secs(30))));
+    let mut bytes = [0; 8_192];
+    let usable =
+        connection.set_nonblocking(false).and_then(|()| connection.set_read_timeout(Some(Duration::from_secs(30))));
     if usable.is_err() {
         return;
     }

@@ -1,6 +1,6 @@
 //! What a cluster's controllers do, as far as examples need it: pods for Deployments, and endpoints for Services.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{fmt::Write as _, fs, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -43,7 +43,8 @@ impl Workloads {
                 self.running.push(start(mesh, deployment)?);
             }
         }
-        let endpoints: Vec<_> = items().filter(|item| item["kind"] == "Service").flat_map(|s| self.endpoints_of(s)).collect();
+        let endpoints: Vec<_> =
+            items().filter(|item| item["kind"] == "Service").flat_map(|s| self.endpoints_of(s)).collect();
         for slice in endpoints.iter().filter(|slice| !self.endpoints.contains(slice)) {
             mesh.apply(&slice.to_string())?;
         }
@@ -114,7 +115,7 @@ impl Mesh {
                 names.push_str(&name);
             }
             if address.starts_with(char::is_numeric) {
-                hosts.push_str(&format!("{address} {names}\n"));
+                writeln!(hosts, "{address} {names}")?;
             }
         }
         let file = self.hosts();
@@ -142,13 +143,8 @@ fn start(mesh: &Mesh, deployment: &Value) -> Result<Workload> {
     let labels = template["metadata"]["labels"].clone();
     let role = if labels["sidecar.istio.io/inject"] == "true" { Role::Sidecar } else { Role::None };
     let account = template["spec"]["serviceAccountName"].as_str().unwrap_or("default").to_owned();
-    let spec = PodSpec {
-        namespace: namespace.clone(),
-        name: format!("{name}-1"),
-        account,
-        labels: labels.clone(),
-        role,
-    };
+    let spec =
+        PodSpec { namespace: namespace.clone(), name: format!("{name}-1"), account, labels: labels.clone(), role };
     let pod = mesh.pod(spec)?;
     let containers = template["spec"]["containers"].as_array().into_iter().flatten();
     let ports = containers.flat_map(|container| container["ports"].as_array().into_iter().flatten());

@@ -46,12 +46,8 @@ fn the_example_for_a_cluster_does_what_its_page_says() {
     let frontend = &workloads.get("default", "frontend").unwrap().pod;
     let backend = workloads.get("default", "backend").unwrap();
     eventually("the requests of the page", &[200, 403, 403], || {
-        [
-            Request::get("/api/v1/data"),
-            Request::new("POST", "/api/v1/data").body("{}"),
-            Request::get("/api/v1/other"),
-        ]
-        .map(|request| call(frontend, "backend", &request))
+        [Request::get("/api/v1/data"), Request::new("POST", "/api/v1/data").body("{}"), Request::get("/api/v1/other")]
+            .map(|request| call(frontend, "backend", &request))
     });
     assert!(backend.applications[0].reached() > 0);
     // The callers' own sidecars decide nothing about what they send, whatever is in force for their pods.
@@ -66,17 +62,32 @@ fn the_example_for_a_cluster_does_what_its_page_says() {
 fn the_example_with_tokens_decides_by_their_claims() {
     let mesh = mesh();
     mesh.kubectl(&["create", "namespace", "shop"], "").unwrap();
-    let files = ["orders", "require-token", "request-authentication"].map(|name| project(&format!("examples/jwt/{name}.yaml")));
+    let files =
+        ["orders", "require-token", "request-authentication"].map(|name| project(&format!("examples/jwt/{name}.yaml")));
     let (image, digest) = (image(), digest());
     let rendered = mesh_authz(
-        &["render", "wasm-plugin", &files[0], &files[1], &files[2], "--url", &image, "--sha256", &digest, "--deny-warnings"],
+        &[
+            "render",
+            "wasm-plugin",
+            &files[0],
+            &files[1],
+            &files[2],
+            "--url",
+            &image,
+            "--sha256",
+            &digest,
+            "--deny-warnings",
+        ],
         "",
     );
     mesh.apply(&rendered).unwrap();
     // The example's keys have no private keys: nobody could make a token.
     let (accounts, staff) = (Issuer::new().unwrap(), Issuer::new().unwrap());
     let authentication = mesh
-        .kubectl(&["create", "--dry-run=client", "-o", "json", "-f", &project("examples/jwt/request-authentication.yaml")], "")
+        .kubectl(
+            &["create", "--dry-run=client", "-o", "json", "-f", &project("examples/jwt/request-authentication.yaml")],
+            "",
+        )
         .unwrap();
     let mut authentication: Value = serde_json::from_str(&authentication).unwrap();
     for (rule, issuer) in [(0, &accounts), (1, &staff)] {

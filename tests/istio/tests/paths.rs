@@ -13,7 +13,12 @@ use crate::{
 fn only_normalization_or_strict_paths_keep_odd_spellings_out() {
     let backend = Backend::new();
     let place = &backend.place;
-    let mut denial = policy("no-admin", "backend", "DENY", json!([{ "to": [{ "operation": { "paths": ["/admin", "/admin/*"] } }] }]));
+    let mut denial = policy(
+        "no-admin",
+        "backend",
+        "DENY",
+        json!([{ "to": [{ "operation": { "paths": ["/admin", "/admin/*"] } }] }]),
+    );
     denial["metadata"]["namespace"] = json!(place.namespace);
     let plugin = |paths: &str| {
         let configuration = json!({ "policies": [denial], "onInvalid": "deny", "paths": paths });

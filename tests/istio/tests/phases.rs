@@ -10,7 +10,10 @@ use crate::{
 
 fn names_of_plugins(backend: &Backend) -> Vec<String> {
     let filters = http_filters(&backend.pod, 8080);
-    filters.into_iter().filter(|name| name.contains("plugin") || name.contains("jwt") || name.contains("rbac")).collect()
+    filters
+        .into_iter()
+        .filter(|name| name.contains("plugin") || name.contains("jwt") || name.contains("rbac"))
+        .collect()
 }
 
 #[test]

@@ -23,7 +23,9 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// The mesh. The first test starts it. It ends with the namespaces that `isolated.sh` made.
 pub fn mesh() -> &'static Mesh {
     static MESH: OnceLock<Mesh> = OnceLock::new();
-    MESH.get_or_init(|| Mesh::start(MeshSettings::from_environment().unwrap()).unwrap_or_else(|error| panic!("{error:#}")))
+    MESH.get_or_init(|| {
+        Mesh::start(MeshSettings::from_environment().unwrap()).unwrap_or_else(|error| panic!("{error:#}"))
+    })
 }
 
 /// Most tests run beside others. Those that end istiod run alone.

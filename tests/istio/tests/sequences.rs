@@ -95,7 +95,9 @@ fn bad_configuration(kind: usize, namespace: &str) -> Value {
         // A policy that Istio would refuse.
         1 => json!({ "policies": [policy(json!({ "action": "REFUSE" }))], "onInvalid": "deny" }),
         // Policies of which none applies.
-        2 => json!({ "policies": [policy(json!({ "selector": { "matchLabels": { "app": "x" } } }))], "onInvalid": "deny" }),
+        2 => {
+            json!({ "policies": [policy(json!({ "selector": { "matchLabels": { "app": "x" } } }))], "onInvalid": "deny" })
+        }
         _ => json!({ "onInvalid": "deny" }),
     }
 }
@@ -158,7 +160,8 @@ struct Worker {
 impl Worker {
     fn new() -> Self {
         let backend = Backend::new();
-        let clients = REQUESTS.map(|(account, ..)| if account == "frontend" { &backend.frontend } else { &backend.stranger });
+        let clients =
+            REQUESTS.map(|(account, ..)| if account == "frontend" { &backend.frontend } else { &backend.stranger });
         Self { clients: clients.into_iter().cloned().collect(), backend }
     }
 

@@ -20,7 +20,8 @@ fn updates_under_load_interrupt_nothing() {
     let backend = Backend::new();
     let place = &backend.place;
     let data = frontend_reads_data(place, "backend");
-    let strangers = policy("strangers", "backend", "ALLOW", json!([{ "to": [{ "operation": { "methods": ["GET"] } }] }]));
+    let strangers =
+        policy("strangers", "backend", "ALLOW", json!([{ "to": [{ "operation": { "methods": ["GET"] } }] }]));
     let versions = [
         (wasm_plugin(place, "plugin", "backend", std::slice::from_ref(&data)), ENFORCED),
         (wasm_plugin(place, "plugin", "backend", &[data, strangers]), [200, 403, 200, 200]),
