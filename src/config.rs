@@ -4,11 +4,14 @@
 //! A configuration is accepted as a whole or refused as a whole. A refusal names every mistake. An unknown field is a
 //! mistake.
 
+mod apart;
 mod fingerprint;
 mod on_invalid;
+mod outgoing;
 mod read;
 
 pub use self::on_invalid::{OnInvalid, workload_of};
+pub use self::outgoing::Outgoing;
 pub use self::read::{WorkloadFields, gateway, namespace, trust_domain, workload};
 use crate::engine::{Combining, Options};
 use crate::identity::TrustDomains;
@@ -40,6 +43,8 @@ pub struct PluginConfig {
     pub principal_from: PrincipalFrom,
     /// Where the filter gets the direct peer's address from.
     pub source_ip_from: SourceIpFrom,
+    /// What becomes of the requests that a sidecar's workload sends.
+    pub outgoing: Outgoing,
     /// What becomes of a request whose path Envoy has not normalized.
     pub paths: Paths,
     /// The response to a refused request.

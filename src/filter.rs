@@ -5,6 +5,7 @@
 //! reports the decision. Telemetry never changes a decision: if a report fails, only the report is missing.
 
 mod attributes;
+pub mod direction;
 // The boundary: the only module that calls the host. It does not exist in native builds, except when it is fuzzed.
 #[cfg(any(target_arch = "wasm32", fuzzing))]
 mod host;
@@ -21,7 +22,9 @@ pub use self::telemetry::Telemetry;
 use self::telemetry::limiter::{Limiter, TimeShare};
 use self::telemetry::metrics::{ConfigSummary, Counters, Metrics};
 use self::telemetry::{filter_state, log_line};
-use crate::config::{DebugHeader, DecisionLog, DenyResponse, NodeMetadata, Paths, PluginConfig, StoredDecisions};
+use crate::config::{
+    DebugHeader, DecisionLog, DenyResponse, NodeMetadata, Outgoing, Paths, PluginConfig, StoredDecisions,
+};
 use crate::diagnostic::Diagnostic;
 use crate::engine::evaluate::Evaluation;
 use crate::engine::explain::NearMiss;
@@ -76,6 +79,7 @@ pub struct Plugin {
     debugging: Option<Debugging>,
     counters: Counters,
     summary: ConfigSummary,
+    outgoing: Outgoing,
     paths: PathCheck,
     filter_state: StoredDecisions,
     log: DecisionLogger,
@@ -135,6 +139,7 @@ impl Plugin {
             options,
             principal_from,
             source_ip_from,
+            outgoing,
             paths,
             deny_response,
             decision_log,
@@ -169,6 +174,7 @@ impl Plugin {
         });
         Ok(Self {
             sources: Sources::new(&engine, principal_from, source_ip_from),
+            outgoing,
             paths: PathCheck::new(paths, &engine),
             engine,
             refusal: deny_response.into(),
@@ -221,6 +227,12 @@ impl Plugin {
     #[must_use]
     pub fn summary(&self) -> ConfigSummary {
         self.summary
+    }
+
+    /// What becomes of the requests that a sidecar's workload sends.
+    #[must_use]
+    pub fn outgoing(&self) -> Outgoing {
+        self.outgoing
     }
 
     /// Reports to the host what was counted since the last flush.

@@ -24,13 +24,16 @@ const CLOSED: [&str; 6] = [
 ];
 
 /// Configurations under which some requests pass.
-const OPEN: [&str; 3] = [
+const OPEN: [&str; 4] = [
+    r#"{"onInvalid":"deny","outgoing":"pass","workload":{"namespace":"a"},"policies":5}"#,
     r#"{"workload":{"namespace":"a"},"policies":[{"apiVersion":"security.istio.io/v1","kind":"AuthorizationPolicy","metadata":{"name":"n","namespace":"a"},"spec":{"rules":[{"from":[{"source":{"principals":["td/ns/a/sa/b"]}}],"to":[{"operation":{"paths":["/a*"]}}]}]}}]}"#,
     r#"{"workload":{"namespace":"a"},"filterState":"all","decisionLog":"all","debugHeader":{"name":"x-why","principals":["*"]},"policies":[{"apiVersion":"security.istio.io/v1","kind":"AuthorizationPolicy","metadata":{"name":"n","namespace":"a"},"spec":{"rules":[{"when":[{"key":"request.auth.claims[a]","values":["b"]},{"key":"request.headers[a]","values":["b"]},{"key":"remote.ip","values":["10.0.0.0/8"]}]}]}}]}"#,
     r#"{"paths":"strict","onInvalid":"deny","allowNoneApplies":true,"policies":[{"apiVersion":"security.istio.io/v1","kind":"AuthorizationPolicy","metadata":{"name":"n","namespace":"a"},"spec":{"action":"DENY","selector":{"matchLabels":{"app":"a"}},"rules":[{"to":[{"operation":{"ports":["80"],"hosts":["h"]}}]}]}}]}"#,
 ];
 
-const PROPERTIES: [&[u8]; 10] = [
+const PROPERTIES: [&[u8]; 12] = [
+    b"sidecar~a",
+    b"\x02\0\0\0\0\0\0\0",
     b"spiffe://td/ns/a/sa/b",
     b"a",
     b"10.0.0.1:80",

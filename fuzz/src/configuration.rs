@@ -1,13 +1,13 @@
 //! Any bytes as plugin configuration.
 
-use mesh_authz::config::{NodeMetadata, OnInvalid};
+use mesh_authz::config::{NodeMetadata, OnInvalid, Outgoing};
 use mesh_authz::filter::Plugin;
 
 use crate::host::Empty;
 
 /// Loads the bytes as plugin configuration, in a workload whose namespace is known or not.
 pub fn run(input: &[u8]) {
-    let _what_to_do = OnInvalid::read(input);
+    let _what_to_do = (OnInvalid::read(input), Outgoing::read(input));
     for node in [NodeMetadata::in_namespace("default"), NodeMetadata::default()] {
         match Plugin::load(input.to_vec(), &node, &Empty) {
             Ok(plugin) => {

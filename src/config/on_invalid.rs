@@ -1,6 +1,6 @@
 //! `onInvalid`: what becomes of a configuration that cannot be used.
 
-use super::fingerprint;
+use super::{apart, fingerprint};
 use crate::document;
 
 /// What becomes of a configuration that the filter cannot use.
@@ -27,14 +27,7 @@ impl OnInvalid {
     /// values.
     #[must_use]
     pub fn read(configuration: &[u8]) -> Self {
-        let mut found = None;
-        document::search(configuration, FIELD, |node| {
-            let known = |text: &str| Self::NAMES.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
-            let value = node.as_str().and_then(known);
-            // `Some(None)`: the value is unknown, or contradicts an earlier one.
-            found = Some(value.filter(|value| found.is_none_or(|before| before == Some(*value))));
-        });
-        found.flatten().unwrap_or_default()
+        apart::choice(configuration, FIELD, &Self::NAMES).unwrap_or_default()
     }
 }
 

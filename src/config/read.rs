@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use super::{
     COMBINING, DEFAULT_DECISION_LOG_RATE, DEFAULT_ROOT_NAMESPACE, DEFAULT_TRUST_DOMAIN, DebugHeader, DecisionLog,
-    DenyResponse, NodeMetadata, OnInvalid, Paths, PluginConfig, PrincipalFrom, SourceIpFrom, StoredDecisions,
-    fingerprint, on_invalid,
+    DenyResponse, NodeMetadata, OnInvalid, Outgoing, Paths, PluginConfig, PrincipalFrom, SourceIpFrom, StoredDecisions,
+    fingerprint, on_invalid, outgoing,
 };
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::document::{self, Node, Object, boolean, list, one_of, string, string_map, whole_number};
@@ -122,6 +122,7 @@ fn plugin_config(
         principal_from: principal_from(object, workload.gateway.as_ref(), d),
         workload,
         source_ip_from: choice(object, "sourceIpFrom", &source_ip_from, d),
+        outgoing: choice(object, outgoing::FIELD, &Outgoing::NAMES, d),
         paths: choice(object, "paths", &paths, d),
         deny_response: object.read("denyResponse", d, deny_response).unwrap_or_default(),
         decision_log: choice(object, "decisionLog", &decision_log, d),

@@ -17,12 +17,13 @@ use std::ptr;
 use std::rc::Rc;
 
 use fnv::FnvBuildHasher;
-use log::{Level, LevelFilter, Log, Metadata, Record, error};
+use log::{Level, LevelFilter, Log, Metadata, Record, error, info};
 
+use super::direction;
 use super::in_force::{FilterId, InForce, Registry};
 use super::telemetry::metrics::{ConfigSummary, Metric, MetricKind, Metrics};
 use super::{FilterStatus, Host, Plugin, Reply, Telemetry, property};
-use crate::config::{DenyResponse, NodeMetadata, OnInvalid, workload_of};
+use crate::config::{DenyResponse, NodeMetadata, OnInvalid, Outgoing, workload_of};
 use crate::request::Lookup;
 
 proxy_wasm::main! {{
@@ -124,6 +125,9 @@ thread_local! {
 struct Root {
     id: FilterId,
     state: State,
+    /// What the last configuration that Envoy has given says about outgoing requests, even if the rest is invalid.
+    outgoing: Outgoing,
+    is_sidecar: bool,
     /// Set once the gauges are published: whether it was the first plugin of the virtual machine.
     published: Cell<Option<bool>>,
 }
@@ -190,9 +194,22 @@ impl Root {
         }
     }
 
+    /// Whether the workload of a sidecar sends the request that is being created, and the configuration lets it pass.
+    /// What is unknown is not outgoing.
+    fn passes(&self, plugin: Option<&Rc<Plugin>>) -> bool {
+        let is_configured =
+            self.outgoing == Outgoing::Pass || plugin.is_some_and(|plugin| plugin.outgoing() == Outgoing::Pass);
+        self.is_sidecar && is_configured && direction::is_outbound(&Envoy.property(direction::LISTENER_DIRECTION))
+    }
+
     fn configure(&mut self) -> Result<(), OnInvalid> {
         self.published.set(None);
         let configuration = configuration();
+        self.is_sidecar = direction::is_sidecar(&Envoy.property(direction::NODE_ID));
+        self.outgoing = Outgoing::read(configuration.as_deref().unwrap_or_default());
+        if self.is_sidecar && self.outgoing == Outgoing::Pass {
+            info!("`outgoing: pass`: every request on an outgoing listener of this sidecar passes");
+        }
         let on_invalid = OnInvalid::read(configuration.as_deref().unwrap_or_default());
         self.id.workload = configuration.as_deref().and_then(workload_of);
         match configuration.map(|bytes| Plugin::load(bytes, &node_metadata(), &Envoy)) {
@@ -230,6 +247,8 @@ enum Context {
     Root(Root),
     /// The plugin decides the request or, if there is none, it is refused with these response code details.
     Stream(Result<Rc<Plugin>, &'static str>),
+    /// A request that the workload of a sidecar sends, and that passes undecided.
+    Outgoing,
 }
 
 impl Context {
@@ -257,10 +276,13 @@ extern "C" fn on_context_create(number: u32, root: u32) {
     let context = if root == 0 {
         Context::Root(Root::default())
     } else {
-        Context::Stream(CONTEXTS.with_borrow(|contexts| match contexts.get(&root) {
-            Some(Context::Root(root)) => root.plugin(),
-            Some(Context::Stream(_)) | None => Err("mesh_authz_unknown_context"),
-        }))
+        CONTEXTS.with_borrow(|contexts| match contexts.get(&root) {
+            Some(Context::Root(root)) => match root.plugin() {
+                plugin if root.passes(plugin.as_ref().ok()) => Context::Outgoing,
+                plugin => Context::Stream(plugin),
+            },
+            _ => Context::Stream(Err("mesh_authz_unknown_context")),
+        })
     };
     context.keep(number);
 }
@@ -299,11 +321,13 @@ extern "C" fn on_tick(number: u32) {
 #[unsafe(export_name = "mesh_authz_on_request_headers")]
 extern "C" fn on_request_headers(number: u32, _count: usize, _is_last: u32) -> u32 {
     let plugin = CONTEXTS.with_borrow(|contexts| match contexts.get(&number) {
-        Some(Context::Stream(plugin)) => plugin.clone(),
+        Some(Context::Stream(plugin)) => plugin.clone().map(Some),
+        Some(Context::Outgoing) => Ok(None),
         Some(Context::Root(_)) | None => Err("mesh_authz_unknown_context"),
     });
     let status = match plugin {
-        Ok(plugin) => plugin.on_request(&Envoy),
+        Ok(Some(plugin)) => plugin.on_request(&Envoy),
+        Ok(None) => FilterStatus::Continue,
         Err(details) => {
             Envoy.respond(&DenyResponse::default().into(), details);
             FilterStatus::Answered

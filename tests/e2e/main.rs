@@ -27,6 +27,7 @@ mod modes;
 mod module;
 mod normalization;
 mod observability;
+mod outgoing;
 mod pinned;
 mod protocols;
 mod question;

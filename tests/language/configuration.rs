@@ -1,11 +1,12 @@
 //! The plugin configuration: every field with its default, both encodings, and the node metadata.
 
 use mesh_authz::config::{
-    DebugHeader, DecisionLog, DenyResponse, NodeMetadata, OnInvalid, Paths, PluginConfig, PrincipalFrom, SourceIpFrom,
-    StoredDecisions,
+    DebugHeader, DecisionLog, DenyResponse, NodeMetadata, OnInvalid, Outgoing, Paths, PluginConfig, PrincipalFrom,
+    SourceIpFrom, StoredDecisions,
 };
 use mesh_authz::document::{Node, Value, from_json, from_struct};
 use mesh_authz::engine::Combining;
+use mesh_authz::filter::direction;
 use mesh_authz::policy::Labels;
 use mesh_authz::policy::scope::{Gateway, ServiceName};
 use mesh_authz::request::Lookup;
@@ -279,4 +280,61 @@ fn what_an_invalid_configuration_does_is_read_whatever_else_is_in_it() {
     assert_eq!(in_struct(&format!(r#"{{"policies":[7],{deny}}}"#)), OnInvalid::Deny);
     assert_eq!(in_struct(r#"{"policies":[7],"onInvalid":"fail"}"#), OnInvalid::Fail);
     assert_eq!(in_struct(r#"{"policies":[{"onInvalid":"deny"}]}"#), OnInvalid::Fail);
+}
+
+#[test]
+fn what_happens_to_outgoing_requests_is_read_whatever_else_is_in_a_configuration() {
+    let pass = r#""outgoing":"pass""#;
+    for text in [
+        format!("{{{pass}}}"),
+        format!(r#"{{"policies":[{{"spec":5}}],{pass}}}"#),
+        format!(r#"{{{pass},"policies":[{{"a"#),
+        format!("{{{pass},{pass}}}"),
+    ] {
+        assert_eq!(Outgoing::read(text.as_bytes()), Outgoing::Pass, "{text}");
+    }
+    for text in [
+        String::new(),
+        "{}".to_owned(),
+        format!(r#"{{"policies":[{{{pass}}}]}}"#),
+        format!(r#"{{{pass},"outgoing":"decide"}}"#),
+        r#"{"outgoing":"Pass"}"#.to_owned(),
+        r#"{"outgoing":true}"#.to_owned(),
+        format!(r#"{{"policies":[{{]],{pass}}}"#),
+    ] {
+        assert_eq!(Outgoing::read(text.as_bytes()), Outgoing::Decide, "{text}");
+    }
+    assert_eq!(read(&format!(r#"{{"policies":[],{pass}}}"#)).outgoing, Outgoing::Pass);
+    assert_eq!(read(r#"{"policies":[]}"#).outgoing, Outgoing::Decide);
+}
+
+#[test]
+fn only_a_sidecar_and_an_outgoing_listener_are_taken_for_one() {
+    let value = |bytes: &[u8]| Lookup::Value(bytes.to_vec());
+    for (id, is_sidecar) in [
+        (value(b"sidecar~10.0.0.1~a.b~b.svc.cluster.local"), true),
+        (value(b"sidecar~"), true),
+        (value(b"sidecar"), false),
+        (value(b"router~10.0.0.1"), false),
+        (value(b"waypoint~10.0.0.1"), false),
+        (value(b"x-sidecar~"), false),
+        (value(b""), false),
+        (Lookup::Absent, false),
+        (Lookup::Unreadable, false),
+    ] {
+        assert_eq!(direction::is_sidecar(&id), is_sidecar, "{id:?}");
+    }
+    for (bytes, is_outbound) in [
+        (value(&2_i64.to_le_bytes()), true),
+        (value(&1_i64.to_le_bytes()), false),
+        (value(&0_i64.to_le_bytes()), false),
+        (value(&[2]), false),
+        (value(&[2, 0, 0, 0, 0, 0, 0, 0, 0]), false),
+        (value(b"OUTBOUND"), false),
+        (value(b""), false),
+        (Lookup::Absent, false),
+        (Lookup::Unreadable, false),
+    ] {
+        assert_eq!(direction::is_outbound(&bytes), is_outbound, "{bytes:?}");
+    }
 }
