@@ -129,7 +129,8 @@ fn valid_resources(files: &[PathBuf], is_noted: fn(&Other) -> bool) -> Result<Re
     if resources.policies.is_empty() {
         return Err(Failure::Unusable(format!("{}; without any, everything is allowed", no_policy(&resources))));
     }
-    if let Some(skipped) = skipped(resources.others.iter().filter(|other| is_noted(other))) {
+    let is_noted = |other: &&Other| is_noted(other) || other.lets_http_through();
+    if let Some(skipped) = skipped(resources.others.iter().filter(is_noted)) {
         note(&skipped);
     }
     Ok(resources)

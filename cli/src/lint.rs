@@ -324,7 +324,7 @@ impl Lint {
 /// Whether nothing here reads this document.
 #[must_use]
 pub fn is_skipped(other: &Other) -> bool {
-    !other_resources::reads(other) && !received::says_settings(other)
+    !other_resources::reads(other) && !received::says_settings(other) && !other.lets_http_through()
 }
 
 /// The warnings about each `RequestAuthentication`, for an output in which nothing verifies tokens.

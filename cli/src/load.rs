@@ -3,6 +3,7 @@
 
 pub mod finding;
 pub mod kustomization;
+pub mod let_through;
 mod metadata;
 pub mod peer_authentication;
 pub mod policy_set;
@@ -66,7 +67,8 @@ pub struct Authentication {
     pub authentication: RequestAuthentication,
 }
 
-/// A document that is neither an `AuthorizationPolicy` nor a `RequestAuthentication`.
+/// A document that is neither an `AuthorizationPolicy` nor a `RequestAuthentication`, or the policy of
+/// [`let_through`].
 #[derive(Debug)]
 pub struct Other {
     /// The text that contains it.
@@ -103,10 +105,17 @@ impl Other {
         is_test(&self.node)
     }
 
+    /// Whether it is the policy that lets all HTTP through to the plugin.
+    #[must_use]
+    pub fn lets_http_through(&self) -> bool {
+        let_through::is_one(&self.node)
+    }
+
     /// What the document is: the kind of the resource, if it is one.
     #[must_use]
     pub fn what(&self) -> &str {
         match self.text("kind") {
+            _ if self.lets_http_through() => "policy of `render`, which lets HTTP through to the plugin",
             kind if self.is_resource() => kind,
             _ if self.is_test_file() => "test file",
             _ => "document that is no Kubernetes resource",
@@ -271,7 +280,9 @@ impl Resources {
         let policy = read::policy(&node, &mut diagnostics);
         metadata::check(&node, &mut diagnostics);
         self.findings.extend(findings(source, &node, diagnostics));
-        if let Some(policy) = policy {
+        if let_through::is_one(&node) {
+            self.others.push(Other { source: Arc::clone(source), node });
+        } else if let Some(policy) = policy {
             self.policies.push(LoadedPolicy { source: Arc::clone(source), node, policy });
         }
     }

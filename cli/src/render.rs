@@ -7,12 +7,15 @@ pub mod kubernetes;
 pub mod rbac;
 pub mod yaml;
 
-use mesh_authz::config::{COMBINING, Mesh, OnInvalid};
+use mesh_authz::config::{COMBINING, Mesh, OnInvalid, Outgoing};
 use mesh_authz::document::{Node, Value};
 use mesh_authz::policy::Labels;
 use mesh_authz::policy::scope::{Gateway, ServiceName, Workload};
 
 use crate::load::Resources;
+
+/// The annotation with a copy of the whole resource, which kubectl writes.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// What a plugin configuration says about the workload. The filter takes what is not set from Envoy's node metadata.
 #[derive(Clone, Debug, Default)]
@@ -36,10 +39,11 @@ impl From<&Workload> for WorkloadSettings {
     }
 }
 
-/// How the filter reacts to a configuration that protects nothing, or that it cannot use.
+/// How the filter reacts to a configuration that protects nothing, or that it cannot use, and to outgoing requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reaction {
     pub on_invalid: OnInvalid,
+    pub outgoing: Outgoing,
     /// Whether it is meant that none of the policies applies.
     pub allow_none_applies: bool,
 }
@@ -87,11 +91,15 @@ pub fn plugin_config_of<'n>(
     let combining = COMBINING.iter().find(|(_, combining)| *combining == mesh.combining).map_or("", |(name, _)| *name);
     let aliases = mesh.aliases.iter().map(|alias| text(alias)).collect();
     let mut entries = Vec::new();
-    // The filter finds it even if what follows is no JSON. What is the filter's default is left out.
+    // The filter finds these two even if what follows is no JSON. What is the filter's default is left out.
     if reaction.on_invalid != OnInvalid::default() {
         let name =
             OnInvalid::NAMES.iter().find(|(_, value)| *value == reaction.on_invalid).map_or("", |(name, _)| *name);
         entries.push(("onInvalid", text(name)));
+    }
+    if reaction.outgoing != Outgoing::default() {
+        let name = Outgoing::NAMES.iter().find(|(_, value)| *value == reaction.outgoing).map_or("", |(name, _)| *name);
+        entries.push(("outgoing", text(name)));
     }
     if reaction.allow_none_applies {
         entries.push(("allowNoneApplies", Value::Bool(true).into()));
@@ -114,8 +122,6 @@ pub fn plugin_config_of<'n>(
 /// A resource without its status, and without the metadata that does not change its meaning.
 fn without_bookkeeping(resource: &Node) -> Node {
     const METADATA: [&str; 4] = ["name", "namespace", "labels", "annotations"];
-    // A copy of the whole resource, which kubectl stores.
-    const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
     let without_last_applied = |node: &Node| match &node.value {
         Value::Map(entries) => {
             Value::Map(entries.iter().filter(|(key, _)| key != LAST_APPLIED).cloned().collect()).into()

@@ -5,15 +5,16 @@
 
 use std::sync::Arc;
 
-use mesh_authz::config::{Mesh, NodeMetadata, PluginConfig};
+use mesh_authz::config::{Mesh, NodeMetadata, Outgoing, PluginConfig};
 use mesh_authz::diagnostic::Diagnostics;
 use mesh_authz::engine::{Combining, Engine, Verdict};
+use mesh_authz::policy::Action;
 use mesh_authz::policy::scope::{Gateway, Scope, ServiceName, Workload, scope};
 use mesh_authz::request::Lookup;
 use mesh_authz_cli::load::LoadedPolicy;
 use mesh_authz_cli::load::finding::SourceText;
-use mesh_authz_cli::render::instances::{GATEWAY_LABELS, Plan, Topology, Waypoint, plan};
-use mesh_authz_cli::render::kubernetes::{ExtensionKind, Image, extension};
+use mesh_authz_cli::render::instances::{Plan, Topology, Waypoint, plan};
+use mesh_authz_cli::render::kubernetes::{ExtensionKind, Image, extension, let_through};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use proptest::test_runner::TestRunner;
@@ -90,15 +91,25 @@ fn object(labels: &[(&str, &str)]) -> Value {
 
 fn policies() -> impl Strategy<Value = Vec<Value>> {
     any::<bool>().prop_flat_map(|whole| {
-        let action = select(&["ALLOW", "ALLOW", "DENY", "AUDIT"][..]).prop_flat_map(spec);
-        let one = (action, target(whole), select(&NAMESPACES[..]));
+        let custom =
+            json!({ "action": "CUSTOM", "provider": { "name": "asked" }, "rules": [{ "to": [{ "operation": { "paths": ["/a*"] } }] }] });
+        let action = prop_oneof![
+            6 => select(&["ALLOW", "ALLOW", "DENY", "AUDIT"][..]).prop_flat_map(spec),
+            1 => Just(custom),
+        ];
+        let one = (action, target(whole), select(&NAMESPACES[..]), proptest::bool::weighted(0.2));
         proptest::collection::vec(one, 1..=5).prop_map(|all| {
-            let policy = |(n, (mut spec, target, namespace)): (usize, (Value, Value, &str))| {
+            let policy = |(n, (mut spec, target, namespace, dry_run)): (usize, (Value, Value, &str, bool))| {
+                let may_be_dry_run = ["ALLOW", "DENY"].contains(&spec["action"].as_str().unwrap());
                 spec.as_object_mut().unwrap().extend(target.as_object().unwrap().clone());
-                json!({
+                let mut policy = json!({
                     "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
                     "metadata": { "name": format!("p{n}"), "namespace": namespace }, "spec": spec,
-                })
+                });
+                if dry_run && may_be_dry_run {
+                    policy["metadata"]["annotations"] = json!({ "istio.io/dry-run": "true" });
+                }
+                policy
             };
             all.into_iter().enumerate().map(policy).collect()
         })
@@ -110,13 +121,17 @@ fn policies() -> impl Strategy<Value = Vec<Value>> {
 struct Proxy {
     namespace: &'static str,
     labels: Vec<(&'static str, &'static str)>,
+    /// Whether it is a gateway. Any workload can be one, whatever its labels.
+    is_gateway: bool,
     /// Set on a waypoint: the kind, namespace and name of the service that the request is for.
     service: Option<(&'static str, &'static str, &'static str)>,
 }
 
 impl Proxy {
-    fn is_gateway(&self) -> bool {
-        self.labels.iter().any(|label| GATEWAY_LABELS.contains(label)) || self.gateway_name().is_some()
+    /// Whether the filter decides about a request. `outgoing` means the outgoing listeners of a sidecar.
+    fn decides(&self, config: &PluginConfig, outgoing: bool) -> bool {
+        let is_sidecar = !self.is_gateway && self.service.is_none();
+        !(is_sidecar && outgoing && config.outgoing == Outgoing::Pass)
     }
 
     fn gateway_name(&self) -> Option<&'static str> {
@@ -147,36 +162,26 @@ impl Proxy {
 }
 
 fn proxies() -> impl Strategy<Value = Proxy> {
-    // A gateway of the Gateway API also has the label of the controller that deployed it.
-    let managed = |mut labels: Vec<_>| {
-        if labels.iter().any(|(key, _)| *key == LABELS[5].0) {
-            labels.push(GATEWAY_LABELS[4]);
-        }
-        labels
-    };
-    let workload = (select(&NAMESPACES[..]), labels(5)).prop_map(move |(namespace, labels)| Proxy {
-        namespace,
-        labels: managed(labels),
-        service: None,
+    let workload = (select(&NAMESPACES[..]), labels(5), any::<bool>()).prop_map(|(namespace, labels, is_gateway)| {
+        // A workload with the name of a Gateway is one.
+        let is_gateway = is_gateway || labels.iter().any(|(key, _)| *key == LABELS[5].0);
+        Proxy { namespace, labels, is_gateway, service: None }
     });
     let service = (select(&["Service", "ServiceEntry"][..]), select(&NAMESPACES[..]), select(&["s", "t"][..]));
     let waypoint = service.prop_map(|service| Proxy {
         namespace: "a",
         labels: vec![(LABELS[5].0, "w"), ("gateway.istio.io/managed", "istio.io-mesh-controller")],
+        is_gateway: false,
         service: Some(service),
     });
     prop_oneof![4 => workload, 1 => waypoint]
 }
 
-/// Whether Istio loads a resource on a proxy's listeners. `outgoing` means the outgoing listeners of a sidecar.
-fn loads(resource: &Value, proxy: &Proxy, outgoing: bool) -> bool {
+/// Whether Istio loads a resource on a proxy, or enforces a policy there. Without `match`, it does so on all listeners.
+fn loads(resource: &Value, proxy: &Proxy) -> bool {
     let spec = &resource["spec"];
     let namespace = resource["metadata"]["namespace"].as_str().unwrap();
-    // In Istio, sidecars and waypoints are servers for incoming requests. Gateways are clients.
-    let is_server = !outgoing && (proxy.service.is_some() || !proxy.is_gateway());
-    if spec.get("match").is_some_and(|matches| *matches != json!([{ "mode": "SERVER" }]) || !is_server) {
-        return false;
-    }
+    assert_eq!(spec.get("match"), None, "it would leave listeners out");
     if let Some(references) = spec.get("targetRefs") {
         return references.as_array().unwrap().iter().any(|reference| {
             let is = |kind: &str, name: &str| reference["kind"] == kind && reference["name"] == name;
@@ -199,13 +204,9 @@ fn resources(policies: &[Value]) -> Vec<LoadedPolicy> {
     policies.iter().map(resource).collect()
 }
 
-fn planned<'r>(resources: &'r [LoadedPolicy], gateways: &[(String, String)]) -> Plan<'r> {
+fn planned(resources: &[LoadedPolicy]) -> Plan<'_> {
     let waypoint = waypoint();
-    plan(resources, &Topology { root_namespace: ROOT, gateways, waypoint: Some(&waypoint), revision: None })
-}
-
-fn gateways() -> Vec<(String, String)> {
-    GATEWAY_LABELS.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
+    plan(resources, &Topology { root_namespace: ROOT, waypoint: Some(&waypoint), revision: None })
 }
 
 fn rendered(plan: &Plan<'_>, kind: ExtensionKind, combining: Combining) -> Vec<Value> {
@@ -213,12 +214,17 @@ fn rendered(plan: &Plan<'_>, kind: ExtensionKind, combining: Combining) -> Vec<V
     plan.instances.iter().map(|instance| extension(kind, instance, &image, &options(combining), None)).collect()
 }
 
-/// The engine of a filter that is loaded on this proxy with the configuration of this resource.
-fn engine(resource: &Value, proxy: &Proxy) -> Engine {
+/// The configuration of this resource, as a filter on this proxy reads it.
+fn config(resource: &Value, proxy: &Proxy) -> PluginConfig {
     let config = [&resource["spec"]["pluginConfig"], &resource["spec"]["wasm"]["pluginConfig"]];
     let config = config.into_iter().find(|config| config.is_object()).unwrap();
-    let config = PluginConfig::read(config.to_string().as_bytes(), &proxy.metadata())
-        .unwrap_or_else(|errors| panic!("{errors:#?} in {resource:#} on {proxy:?}"));
+    PluginConfig::read(config.to_string().as_bytes(), &proxy.metadata())
+        .unwrap_or_else(|errors| panic!("{errors:#?} in {resource:#} on {proxy:?}"))
+}
+
+/// The engine of a filter that is loaded on this proxy with the configuration of this resource.
+fn engine(resource: &Value, proxy: &Proxy) -> Engine {
+    let config = config(resource, proxy);
     let applying = config.policies.iter().filter(|policy| scope(policy, &config.workload) == Scope::Applies);
     Engine::new(applying, &config.options)
 }
@@ -229,25 +235,30 @@ fn the_instances_on_a_workload_decide_together_what_all_policies_decide() {
     TestRunner::new(cases(600))
         .run(&strategy, |(policies, proxy, requests, combining)| {
             let resources = resources(&policies);
-            let gateways = gateways();
-            let plan = planned(&resources, &gateways);
+            let plan = planned(&resources);
             prop_assert!(plan.refused.is_empty(), "{:?}", plan.refused);
             let workload = proxy.workload();
             let applying = resources.iter().map(|resource| &resource.policy);
-            let applying: Vec<_> = applying.filter(|policy| scope(policy, &workload) == Scope::Applies).collect();
+            // Istio enforces CUSTOM policies itself.
+            let applying: Vec<_> = applying
+                .filter(|policy| policy.action != Action::Custom && scope(policy, &workload) == Scope::Applies)
+                .collect();
             let all = Engine::new(applying.iter().copied(), &crate::policies::options(combining));
             for kind in [ExtensionKind::WasmPlugin, ExtensionKind::TrafficExtension] {
                 let rendered = rendered(&plan, kind, combining);
-                let loaded: Vec<_> = rendered.iter().filter(|resource| loads(resource, &proxy, false)).collect();
+                let loaded: Vec<_> = rendered.iter().filter(|resource| loads(resource, &proxy)).collect();
                 prop_assert!(applying.is_empty() || !loaded.is_empty(), "nothing is loaded");
                 let engines: Vec<_> = loaded.iter().map(|resource| engine(resource, &proxy)).collect();
                 for facts in &requests {
                     let expected = verdict(&all, facts);
                     prop_assert_eq!(together(&engines, facts), expected);
                 }
-                // A sidecar loads no resource for the outgoing requests of its workload.
-                if !proxy.is_gateway() {
-                    prop_assert!(!rendered.iter().any(|resource| loads(resource, &proxy, true)));
+                // On a sidecar, every instance lets pass what the workload sends. Gateways and waypoints have no such side.
+                for resource in &loaded {
+                    let config = config(resource, &proxy);
+                    prop_assert!(proxy.decides(&config, false));
+                    prop_assert_eq!(proxy.decides(&config, true), proxy.is_gateway || proxy.service.is_some());
+                    prop_assert!(config.policies.iter().all(|policy| policy.action != Action::Custom));
                 }
             }
             Ok(())
@@ -266,10 +277,9 @@ fn resources_do_not_depend_on_the_order_of_policies_and_have_names_of_their_own(
     let strategy = policies().prop_flat_map(|policies| (Just(policies.clone()), Just(policies).prop_shuffle()));
     TestRunner::new(cases(300))
         .run(&strategy, |(policies, shuffled)| {
-            let gateways = gateways();
             let rendered = |policies: &[Value]| {
                 let resources = resources(policies);
-                self::rendered(&planned(&resources, &gateways), ExtensionKind::WasmPlugin, Combining::DenyOverrides)
+                self::rendered(&planned(&resources), ExtensionKind::WasmPlugin, Combining::DenyOverrides)
             };
             let all = rendered(&policies);
             prop_assert_eq!(&rendered(&shuffled), &all);
@@ -282,37 +292,44 @@ fn resources_do_not_depend_on_the_order_of_policies_and_have_names_of_their_own(
         .unwrap();
 }
 
+/// The policy that lets HTTP through stands only where Istio itself would refuse what no ALLOW policy allows, and only
+/// where a plugin stands: elsewhere, it would open HTTP, or close TCP.
 #[test]
-fn whatever_is_selected_by_its_label_istio_is_a_gateway() {
-    let mut policy = crate::policies::named("p", json!({ "rules": [{}] }));
-    policy["spec"]["selector"] = json!({ "matchLabels": { "istio": "entrance", "app": "x" } });
-    let resources = resources(&[policy]);
-    let gateways = gateways();
-    let plan = planned(&resources, &gateways);
-    let rendered = rendered(&plan, ExtensionKind::WasmPlugin, Combining::DenyOverrides);
-    let proxy = Proxy { namespace: "a", labels: vec![("istio", "entrance"), ("app", "x")], service: None };
-    assert_eq!(rendered.len(), 1);
-    assert_eq!(rendered[0]["spec"].get("match"), None, "{rendered:#?}");
-    assert!(loads(&rendered[0], &proxy, false));
+fn http_is_let_through_only_where_a_plugin_decides_about_it() {
+    TestRunner::new(cases(600))
+        .run(&(policies(), proxies()), |(policies, proxy)| {
+            let resources = resources(&policies);
+            let plan = planned(&resources);
+            let rendered = rendered(&plan, ExtensionKind::WasmPlugin, Combining::DenyOverrides);
+            let let_through: Vec<_> = plan.restricted.iter().map(|place| let_through(place, None)).collect();
+            let is_let_through = let_through.iter().any(|policy| loads(policy, &proxy));
+            let has_plugin = rendered.iter().any(|resource| loads(resource, &proxy));
+            prop_assert!(has_plugin || !is_let_through, "{:?}", let_through);
+            let workload = proxy.workload();
+            let restricts = |resource: &LoadedPolicy| {
+                let policy = &resource.policy;
+                policy.action == Action::Allow && !policy.dry_run && scope(policy, &workload) == Scope::Applies
+            };
+            prop_assert_eq!(is_let_through, resources.iter().any(restricts), "{:?}", let_through);
+            Ok(())
+        })
+        .unwrap();
 }
 
 #[test]
-fn a_gateway_that_one_policy_selects_is_one_to_a_wider_policy_too() {
+fn one_resource_protects_sidecars_and_gateways_whatever_their_labels() {
     let mut narrow = crate::policies::named("p", json!({ "action": "DENY", "rules": [{}] }));
-    narrow["spec"]["selector"] = json!({ "matchLabels": { "istio": "entrance" } });
-    for namespace in ["a", ROOT] {
-        let mut wide = crate::policies::named("q", json!({ "rules": [{}] }));
-        wide["metadata"]["namespace"] = json!(namespace);
-        let resources = resources(&[narrow.clone(), wide]);
-        let gateways = gateways();
-        let rendered = rendered(&planned(&resources, &gateways), ExtensionKind::WasmPlugin, Combining::DenyOverrides);
-        let proxy = Proxy { namespace: "a", labels: vec![("istio", "entrance")], service: None };
-        let of_gateways = |resource: &&Value| resource["spec"].get("match").is_none();
-        let loaded: Vec<_> =
-            rendered.iter().filter(of_gateways).filter(|resource| loads(resource, &proxy, false)).collect();
-        assert!(!loaded.is_empty(), "{namespace}: {rendered:#?}");
-        for resource in loaded {
-            assert_eq!(resource["spec"]["pluginConfig"]["policies"].as_array().map(Vec::len), Some(2));
+    narrow["spec"]["selector"] = json!({ "matchLabels": { "app": "public-gw" } });
+    let mut wide = crate::policies::named("q", json!({ "rules": [{}] }));
+    wide["metadata"]["namespace"] = json!(ROOT);
+    let proxy = |is_gateway| Proxy { namespace: "a", labels: vec![("app", "public-gw")], is_gateway, service: None };
+    for (policies, carried) in [(vec![narrow.clone()], 1), (vec![narrow, wide], 2)] {
+        let resources = resources(&policies);
+        let rendered = rendered(&planned(&resources), ExtensionKind::WasmPlugin, Combining::DenyOverrides);
+        let [only] = rendered.as_slice() else { panic!("{rendered:#?}") };
+        for is_gateway in [false, true] {
+            assert!(loads(only, &proxy(is_gateway)));
+            assert_eq!(config(only, &proxy(is_gateway)).policies.len(), carried);
         }
     }
 }
@@ -322,7 +339,7 @@ fn a_policy_for_a_service_needs_to_know_the_waypoint() {
     let mut policy = crate::policies::named("p", json!({ "rules": [{}] }));
     policy["spec"]["targetRefs"] = json!([reference("Service", "s")]);
     let resources = resources(&[policy.clone()]);
-    let plan = plan(&resources, &Topology { root_namespace: ROOT, gateways: &[], waypoint: None, revision: None });
+    let plan = plan(&resources, &Topology { root_namespace: ROOT, waypoint: None, revision: None });
     let said: Vec<_> = plan.refused.iter().map(ToString::to_string).collect();
     assert_eq!(
         said,
@@ -339,7 +356,7 @@ fn a_whole_waypoint_and_one_of_its_services_are_refused_together() {
         policy
     };
     let resources = resources(&[policy("p", "Gateway", "w"), policy("q", "Service", "s")]);
-    let plan = planned(&resources, &[]);
+    let plan = planned(&resources);
     assert_eq!(plan.refused.len(), 1);
     assert!(
         plan.refused[0].to_string().contains("policy a/p: spec.targetRefs: is for a whole waypoint, and policy a/q")

@@ -10,6 +10,7 @@
     reason = "tests fail by panicking"
 )]
 
+mod beside;
 mod rendered;
 mod schema;
 mod yaml;

@@ -76,21 +76,26 @@ fn cases() -> Vec<Case> {
         ("plugin-config", 0, [&["plugin-config", "shop.yaml"], &orders[..]].concat()),
         ("wasm-plugin", 0, plugin("shop.yaml", &[])),
         ("wasm-plugin-list", 0, {
-            let more = ["--no-gateways", "--format=json", "--sha256", SHA256, "--image-pull-secret=registry"];
+            let more = ["--format=json", "--sha256", SHA256, "--image-pull-secret=registry"];
             plugin("selectors.yaml", &more)
         }),
+        ("wasm-plugin-gateways", 0, plugin("selectors.yaml", &["ingress.yaml", "--no-envoy-filter"])),
+        ("wasm-plugin-unhelped", 0, plugin("shop.yaml", &["--no-envoy-filter"])),
+        ("wasm-plugin-custom", 0, plugin("custom.yaml", &[])),
+        ("wasm-plugin-applied", 0, plugin("custom.yaml", &["--policies-applied"])),
+        ("wasm-plugin-decides-http", 0, plugin("custom.yaml", &["--plugin-decides-http", "--revision=canary"])),
+        ("wasm-plugin-decides-http-gateway", 0, plugin("shop.yaml", &["--plugin-decides-http", "--policies-applied"])),
         (
-            "wasm-plugin-gateways",
+            "wasm-plugin-permit",
             0,
-            plugin("selectors.yaml", &["ingress.yaml", "--gateway-label=app=entrance", "--no-envoy-filter"]),
+            plugin("custom.yaml", &["--combining=permit-overrides", "--plugin-decides-http", "--policies-applied"]),
         ),
-        ("wasm-plugin-contradiction", 2, plugin("ingress.yaml", &["--no-gateways"])),
-        ("wasm-plugin-unhelped", 0, plugin("shop.yaml", &["--no-gateways", "--no-envoy-filter"])),
+        ("wasm-plugin-permit-alone", 2, plugin("custom.yaml", &["--combining=permit-overrides"])),
         ("wasm-plugin-services", 0, plugin("waypoint.yaml", &["--waypoint=shop/waypoint"])),
         ("wasm-plugin-waypoint", 0, plugin("whole-waypoint.yaml", &["--waypoint=shop/waypoint"])),
         ("wasm-plugin-no-waypoint", 1, plugin("waypoint.yaml", &[])),
         ("wasm-plugin-no-url", 2, vec!["wasm-plugin", "shop.yaml"]),
-        ("traffic-extension", 0, [&["traffic-extension", "selectors.yaml", "--no-gateways"], &URL[..]].concat()),
+        ("traffic-extension", 0, [&["traffic-extension", "selectors.yaml"], &URL[..]].concat()),
         ("traffic-extension-services", 0, {
             [&["traffic-extension", "waypoint.yaml", "--waypoint=shop/waypoint"], &URL[..]].concat()
         }),
@@ -166,7 +171,7 @@ fn the_example_for_a_cluster_is_what_the_command_prints() {
         let output = Command::new(env!("CARGO_BIN_EXE_mesh-authz"))
             .current_dir(&project)
             .args(["render", kind, "examples/tutorial/allow-frontend-get-data.yaml"])
-            .args(["examples/tutorial/allow-nothing-backend.yaml", "--no-gateways"])
+            .args(["examples/tutorial/allow-nothing-backend.yaml", "--sha256", &"0".repeat(64)])
             .args(URL)
             .output()
             .unwrap();
@@ -195,6 +200,9 @@ fn the_example_for_a_cluster_holds_together() {
     let of = |kind: &'static str| resources.iter().filter(move |resource| resource["kind"] == kind);
     let listed = of("Kustomization").next().unwrap()["resources"].as_array().unwrap();
     let folder = project("examples/istio");
+    let kustomization = of("Kustomization").next().unwrap();
+    assert_eq!(kustomization["sortOptions"]["order"], "fifo", "kustomize would put Deployments first");
+    assert_eq!(listed[0], "wasm-plugin.yaml", "what protects comes first");
     assert!(listed.iter().all(|file| folder.join(file.as_str().unwrap()).is_file()), "{listed:?}");
     assert!(!listed.contains(&Value::from("traffic-extension.yaml")), "one of the two, or the filter is loaded twice");
     for deployment in of("Deployment") {
@@ -239,7 +247,7 @@ fn names_are_labels_and_nothing_fails_open() {
         let name = resource["metadata"]["name"].as_str().unwrap();
         let is_label = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
         assert!(name.len() <= 63 && name.bytes().all(is_label), "{name}");
-        if resource["kind"] != "EnvoyFilter" {
+        if ["WasmPlugin", "TrafficExtension"].iter().any(|kind| resource["kind"] == *kind) {
             let text = resource.to_string();
             assert!(text.contains(r#""failStrategy":"FAIL_CLOSE""#) && text.contains(r#""phase":"AUTHZ""#), "{text}");
         }
@@ -282,8 +290,8 @@ fn every_render_counts_warnings() {
             &["plugin-config", "envoy-rbac", "ecds"],
         ),
         (vec![good(), resource("RequestAuthentication", keys("http://i/k"))], "MA032", all),
-        // The filter refuses what it matches; in `envoy-rbac`, nothing does.
-        (vec![good(), custom], "MA03", all),
+        // The filter refuses what it matches; in `envoy-rbac`, nothing does. In a cluster, Istio enforces it.
+        (vec![good(), custom], "MA03", &["plugin-config", "envoy-rbac", "envoy", "ecds"]),
         (vec![good(), strict.clone()], "MA030", &["plugin-config", "envoy-rbac", "ecds"]),
         // A PeerAuthentication refuses plaintext only where somebody enforces it. This Envoy requires a certificate.
         (vec![deny, strict], "MA003", &["plugin-config", "envoy-rbac", "ecds"]),
@@ -330,35 +338,5 @@ fn every_render_counts_warnings() {
             let sum = format!("--sha256={}", "0".repeat(64));
             assert_eq!(output(&[kind, &url, "--deny-warnings", &sum]).0, Some(0));
         }
-    }
-}
-
-/// Labels that only gateways carry: without what is for gateways, the policy would be in force nowhere.
-#[test]
-fn a_policy_for_gateways_is_not_rendered_without_gateways() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("policy.json");
-    for (label, is_gateway) in [
-        ("istio", true),
-        ("gateway.networking.k8s.io/gateway-name", true),
-        ("gateway.networking.k8s.io/gateway-class-name", true),
-        ("istio.io/gateway-name", true),
-        ("app", false),
-    ] {
-        let policy = serde_json::json!({
-            "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "metadata": { "name": "p" },
-            "spec": { "selector": { "matchLabels": { label: "gw" } } },
-        });
-        std::fs::write(&file, policy.to_string()).unwrap();
-        let render = |more: &[&str]| {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_mesh-authz"));
-            command.args(["render", "wasm-plugin", "--url=file:///f.wasm", "--format=json"]).args(more).arg(&file);
-            command.output().unwrap()
-        };
-        assert_eq!(render(&["--no-gateways"]).status.success(), !is_gateway, "{label}");
-        let list: Value = serde_json::from_slice(&render(&[]).stdout).unwrap();
-        let plugins = list["items"].as_array().unwrap().iter().filter(|item| item["kind"] == "WasmPlugin");
-        let everywhere = plugins.filter(|plugin| plugin["spec"]["match"].is_null()).count();
-        assert_eq!(everywhere > 0, is_gateway || label == "app", "{label}: {list}");
     }
 }

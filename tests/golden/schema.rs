@@ -142,7 +142,7 @@ fn everything_rendered_is_what_a_cluster_takes() {
     let schemas = Schemas::read();
     let mut example = rendered::example("istio");
     example.retain(|resource| !OTHERS.contains(&resource["kind"].as_str().unwrap()));
-    assert_eq!(example.len(), 5);
+    assert_eq!(example.len(), 9);
     let resources = [rendered::resources(), rendered::inputs(), example].concat();
     let mut conditions = Conditions::default();
     let mut kinds = BTreeMap::<_, usize>::new();

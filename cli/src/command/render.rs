@@ -1,5 +1,6 @@
 //! `mesh-authz render`: turns policies into the configurations and resources that enforce them.
 
+mod beside;
 mod bootstrap;
 mod ecds;
 mod resources;
@@ -47,9 +48,10 @@ pub enum Arguments {
     /// from one request to the next. Nothing is written unless the policies are valid.
     #[command(after_help = ecds::EXAMPLE)]
     Ecds(ecds::Arguments),
-    /// Print Istio `WasmPlugins` that load the filter, and the `EnvoyFilters` that help it.
+    /// Print the policies, Istio `WasmPlugins` that load the filter, and the `EnvoyFilters` that help it.
     ///
-    /// Each `WasmPlugin` carries every policy that can apply where it is loaded. So each of them makes the decision of
+    /// Istio enforces the policies too, beside the filter: on TCP, and while the filter is not there. Each `WasmPlugin`
+    /// carries every policy that can apply where it is loaded, except CUSTOM policies. So each of them makes the decision of
     /// all policies together, even if several are loaded on one workload.
     #[command(after_help = resources::WASM_PLUGIN_EXAMPLE)]
     WasmPlugin(resources::Arguments),

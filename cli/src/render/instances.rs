@@ -19,11 +19,13 @@
 //! together make the same decision. By 2, there is at least one instance. Therefore selectors may overlap, and the
 //! order of the instances does not matter.
 //!
-//! **Directions.** Without `match`, Istio also loads such a filter on the outgoing listeners of a sidecar. There an
-//! ALLOW policy would refuse the requests that the workload sends to others. `match: [{mode: SERVER}]` restricts the
-//! filter to incoming listeners. But for Istio a gateway is a client, so this `match` leaves out gateways. So an
-//! instance that selects workloads is rendered for sidecars, with the `match`. Gateways, which are recognized by their
-//! labels, get instances of their own, without a `match`.
+//! **Directions.** Istio loads such a filter on all listeners of a proxy. On the outgoing listeners of a sidecar, an ALLOW
+//! policy would refuse the requests that the workload sends to others. `match: [{mode: SERVER}]` would keep the filter away
+//! from there, but also from gateways, which are clients to Istio. So there is no `match`: the filter itself knows where it
+//! is, and lets pass what a sidecar's workload sends (`outgoing: pass`). One instance protects sidecars and gateways,
+//! whatever their labels.
+//!
+//! **CUSTOM policies** stay with Istio, which asks their providers. No instance carries them.
 //!
 //! **Gateways and waypoints.** A policy with `targetRefs` to a Gateway gets an instance with the same target. A filter
 //! on a waypoint protects one service. The filter must be told which service, and it is told the waypoint's name; this
@@ -34,42 +36,16 @@ use std::collections::BTreeSet;
 
 use mesh_authz::diagnostic::{Diagnostic, Path, Segment};
 use mesh_authz::policy::scope::{GATEWAY_NAME_LABEL, Gateway, ServiceName, WAYPOINT_CLASS};
-use mesh_authz::policy::{AuthorizationPolicy, Target, TargetKind, TargetReference};
+use mesh_authz::policy::{Action, AuthorizationPolicy, Target, TargetKind, TargetReference};
 
 use crate::load::LoadedPolicy;
 use crate::load::finding::Finding;
-
-/// Labels that gateways carry: the labels from Istio's installers, and the label of gateways that Istio deploys for the
-/// Gateway API.
-pub const GATEWAY_LABELS: [(&str, &str); 5] = [
-    ("istio", "ingressgateway"),
-    ("istio", "egressgateway"),
-    ("istio", "ingress"),
-    ("istio", "egress"),
-    ("gateway.istio.io/managed", "istio.io-gateway-controller"),
-];
-
-/// Whether the labels in a policy's selector show that all workloads that it selects are gateways.
-#[must_use]
-pub fn selects_gateways(policy: &AuthorizationPolicy) -> bool {
-    let Target::Labels(labels) = &policy.target else { return false };
-    labels.iter().any(|(key, value)| is_gateway_key(key) || GATEWAY_LABELS.contains(&(key, value)))
-}
-
-/// Whether only gateways carry labels with this key. All of Istio's own components that carry `istio` and have a proxy
-/// are gateways. The others are the labels of a gateway that is made for a `Gateway` resource.
-fn is_gateway_key(key: &str) -> bool {
-    ["istio", GATEWAY_NAME_LABEL, "gateway.networking.k8s.io/gateway-class-name", "istio.io/gateway-name"]
-        .contains(&key)
-}
 
 /// What the command knows about the cluster.
 #[derive(Clone, Debug)]
 pub struct Topology<'m> {
     /// The namespace whose policies are for workloads in every namespace.
     pub root_namespace: &'m str,
-    /// A workload with one of these labels is a gateway. Empty: no workload that policies select is a gateway.
-    pub gateways: &'m [(String, String)],
     /// The waypoint to render for.
     pub waypoint: Option<&'m Waypoint>,
     /// The revision of the control plane to render for. `None`: policies of all revisions are rendered.
@@ -96,15 +72,6 @@ pub enum Attachment {
     ServiceEntry(String),
 }
 
-/// The listeners of a workload that an instance is loaded on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Direction {
-    /// The incoming listeners of a sidecar.
-    Inbound,
-    /// All listeners, because the workload is not a sidecar.
-    Any,
-}
-
 /// A resource's place: its namespace and what it is attached to there.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Location {
@@ -117,8 +84,6 @@ pub struct Location {
 pub struct Instance<'r> {
     /// The place that it is loaded in.
     pub place: Location,
-    /// The listeners that it is loaded on.
-    pub traffic: Direction,
     /// What the filter is told about the waypoint that it is loaded on.
     pub waypoint: Option<Gateway>,
     /// The policies that it carries, sorted by name.
@@ -134,6 +99,13 @@ pub struct Plan<'r> {
     pub instances: Vec<Instance<'r>>,
     /// The places where Envoy has to tell the filter what it cannot see by itself.
     pub needs_filter_state: Vec<Location>,
+    /// Where an ALLOW policy is in force, so that Istio itself refuses what no ALLOW policy allows. An instance stands at
+    /// each of these places.
+    pub restricted: Vec<Location>,
+    /// All policies that are not for another revision, sorted by name.
+    pub own: Vec<&'r LoadedPolicy>,
+    /// The CUSTOM policies among them. No instance carries them.
+    pub custom: Vec<&'r LoadedPolicy>,
     /// Policies that apply to nothing, whatever the cluster.
     pub idle: Vec<&'r LoadedPolicy>,
     /// Policies that are for every waypoint, but are rendered for one.
@@ -211,14 +183,6 @@ impl Topology<'_> {
         }
     }
 
-    /// The label that shows that all workloads in this set are gateways, if there is one.
-    fn gateway_label<'l>(&self, reach: &'l WorkloadSet) -> Option<&'l (String, String)> {
-        let is_gateways = |label: &&(String, String)| {
-            self.gateways.contains(label) || (is_gateway_key(&label.0) && !self.gateways.is_empty())
-        };
-        reach.labels.iter().find(is_gateways)
-    }
-
     fn meanings(&self, policy: &AuthorizationPolicy) -> Vec<ResolvedTarget> {
         let Target::References(references) = &policy.target else { return Vec::new() };
         references.iter().map(|reference| self.meaning(reference, &policy.name.namespace)).collect()
@@ -252,7 +216,8 @@ pub fn plan<'r>(resources: &'r [LoadedPolicy], topology: &Topology<'_>) -> Plan<
     };
     let (mut policies, other_revision): (Vec<_>, Vec<_>) = resources.iter().partition(is_own);
     policies.sort_by(|a, b| a.policy.name.cmp(&b.policy.name));
-    let mut plan = Plan { other_revision, ..Plan::default() };
+    let mut plan = Plan { other_revision, own: policies.clone(), ..Plan::default() };
+    (plan.custom, policies) = policies.into_iter().partition(|resource| resource.policy.action == Action::Custom);
     let (targeted, selecting): (Vec<&LoadedPolicy>, Vec<_>) =
         policies.iter().partition(|resource| matches!(resource.policy.target, Target::References(_)));
 
@@ -261,25 +226,24 @@ pub fn plan<'r>(resources: &'r [LoadedPolicy], topology: &Topology<'_>) -> Plan<
             |resource: &&&LoadedPolicy| topology.reaches(&resource.policy).iter().any(|other| reach.meets(other));
         policies.iter().filter(may_apply).copied().collect()
     };
-    let instance = |place: Location, traffic, reach: &WorkloadSet| {
+    let instance = |place: Location, reach: &WorkloadSet| {
         let covers = |policy| topology.reaches(policy).iter().any(|other| other.covers(reach));
         let policies = carried(reach);
         let reaches_further = !policies.iter().any(|resource| covers(&resource.policy));
-        Instance { place, traffic, waypoint: None, policies, reaches_further }
+        Instance { place, waypoint: None, policies, reaches_further }
     };
 
-    let selected: BTreeSet<_> = selecting.iter().flat_map(|resource| topology.reaches(&resource.policy)).collect();
-    for reach in &widest(&selected) {
+    let selected = |policies: &[&LoadedPolicy]| -> Vec<WorkloadSet> {
+        widest(&policies.iter().flat_map(|resource| topology.reaches(&resource.policy)).collect())
+    };
+    for reach in selected(&selecting) {
         let place = reach.place(topology.root_namespace);
         plan.needs_filter_state.push(place.clone());
-        if topology.gateway_label(reach).is_none() {
-            plan.instances.push(instance(place, Direction::Inbound, reach));
-        }
+        plan.instances.push(instance(place, &reach));
     }
-    // Use all sets that policies select, not only the widest ones: a narrower set may have a gateway's label.
-    for reach in gateways(&selected, topology) {
-        plan.instances.push(instance(reach.place(topology.root_namespace), Direction::Any, &reach));
-    }
+    let restricting: Vec<_> = selecting.iter().filter(|resource| restricts(resource)).copied().collect();
+    let places = selected(&restricting).into_iter().map(|reach| reach.place(topology.root_namespace));
+    plan.restricted.extend(places);
 
     let mut named = BTreeSet::new();
     for resource in &targeted {
@@ -304,36 +268,30 @@ pub fn plan<'r>(resources: &'r [LoadedPolicy], topology: &Topology<'_>) -> Plan<
         let reach = WorkloadSet::of_gateway(&namespace, &name);
         let place = Location { namespace, attachment: Attachment::Gateway(name) };
         plan.needs_filter_state.push(place.clone());
-        plan.instances.push(instance(place, Direction::Any, &reach));
+        plan.instances.push(instance(place, &reach));
     }
     if let Some(waypoint) = topology.waypoint {
         on_waypoint(&mut plan, &targeted, topology, waypoint);
     }
+    // A policy that selects workloads does so elsewhere, too. What names a target is for the target of the instance.
+    let is_restricted = |instance: &&Instance<'_>| {
+        let targets = |resource: &&LoadedPolicy| matches!(resource.policy.target, Target::References(_));
+        !matches!(instance.place.attachment, Attachment::Selector(_))
+            && instance.policies.iter().any(|resource| targets(resource) && restricts(resource))
+    };
+    plan.restricted.extend(plan.instances.iter().filter(is_restricted).map(|instance| instance.place.clone()));
     plan
+}
+
+/// Whether Istio refuses what this policy, and no other one, allows.
+fn restricts(resource: &LoadedPolicy) -> bool {
+    resource.policy.action == Action::Allow && !resource.policy.dry_run
 }
 
 /// The sets that no other set covers.
 fn widest(reaches: &BTreeSet<WorkloadSet>) -> Vec<WorkloadSet> {
     let is_covered = |reach: &WorkloadSet| reaches.iter().any(|other| other != reach && other.covers(reach));
     reaches.iter().filter(|reach| !is_covered(reach)).cloned().collect()
-}
-
-/// The gateways among the workloads that policies select: one set for each namespace and gateway label. Smaller sets
-/// would need many resources instead of one. It is not wrong if a resource carries policies that do not apply.
-fn gateways(selected: &BTreeSet<WorkloadSet>, topology: &Topology<'_>) -> Vec<WorkloadSet> {
-    let mut reaches = BTreeSet::new();
-    for reach in selected {
-        let of = |label: &(String, String)| WorkloadSet {
-            namespace: reach.namespace.clone(),
-            labels: BTreeSet::from([label.clone()]),
-        };
-        // If the set itself has a gateway label, this label alone finds its workloads.
-        match topology.gateway_label(reach) {
-            Some(label) => reaches.extend([of(label)]),
-            None => reaches.extend(topology.gateways.iter().map(of).filter(|gateways| gateways.meets(reach))),
-        }
-    }
-    widest(&reaches)
 }
 
 /// Adds the instances on a waypoint: one for the whole waypoint, or one for each service.
@@ -384,7 +342,6 @@ fn on_waypoint<'r>(plan: &mut Plan<'r>, targeted: &[&'r LoadedPolicy], topology:
     if !whole.is_empty() {
         plan.instances.push(Instance {
             place: everything,
-            traffic: Direction::Any,
             waypoint: Some(gateway.clone()),
             policies: whole,
             reaches_further: false,
@@ -399,13 +356,7 @@ fn on_waypoint<'r>(plan: &mut Plan<'r>, targeted: &[&'r LoadedPolicy], topology:
             Attachment::ServiceEntry(name) => gateway.service_entries = service(name),
             Attachment::Selector(_) | Attachment::Gateway(_) => {}
         }
-        plan.instances.push(Instance {
-            place,
-            traffic: Direction::Any,
-            waypoint: Some(gateway),
-            policies,
-            reaches_further: false,
-        });
+        plan.instances.push(Instance { place, waypoint: Some(gateway), policies, reaches_further: false });
     }
 }
 

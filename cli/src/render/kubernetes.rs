@@ -1,19 +1,27 @@
-//! Renders the Kubernetes resources that make Istio load the filter: `WasmPlugin` or `TrafficExtension`, and the
-//! `EnvoyFilter` that tells the filter what it cannot see by itself.
+//! Renders the Kubernetes resources that make Istio load the filter: `WasmPlugin` or `TrafficExtension`, the `EnvoyFilter`
+//! that tells the filter what it cannot see by itself, and the policies that Istio enforces beside the filter.
 
 use std::hash::Hasher as _;
 
 use fnv::FnvHasher;
-use mesh_authz::config::{Mesh, OnInvalid};
+use mesh_authz::config::{Mesh, OnInvalid, Outgoing};
 use mesh_authz::policy::resource::REVISION;
 use serde_json::{Map, Value, json};
 
 use super::envoy::{self, TemplateError};
-use super::instances::{Attachment, Direction, Instance, Location};
-use super::{Reaction, WorkloadSettings, plugin_config_of};
+use super::instances::{Attachment, Instance, Location};
+use super::{LAST_APPLIED, Reaction, WorkloadSettings, plugin_config_of};
+use crate::load::{LoadedPolicy, let_through};
 
 /// Longest name of a resource. Istio derives some label values from it, and label values have this limit.
 const LONGEST_NAME: usize = 63;
+
+/// What the names of rendered resources begin with.
+const NAME: &str = "mesh-authz";
+
+/// As [`NAME`], for the policies that let HTTP through. Envoy compares a request with the rules in the order of their
+/// policies' names, up to the first that matches: this is the first one.
+const LET_THROUGH_NAME: &str = "0-mesh-authz-http";
 
 /// The kinds of resources that load a filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +58,12 @@ pub fn extension(
         ..WorkloadSettings::default()
     };
     // Istio gives the filter to Envoy by xDS.
-    let reaction = Reaction { on_invalid: OnInvalid::Deny, allow_none_applies: instance.reaches_further };
+    let outgoing = match instance.place.attachment {
+        Attachment::Selector(_) => Outgoing::Pass,
+        // These are no sidecars.
+        Attachment::Gateway(_) | Attachment::Service(_) | Attachment::ServiceEntry(_) => Outgoing::Decide,
+    };
+    let reaction = Reaction { on_invalid: OnInvalid::Deny, outgoing, allow_none_applies: instance.reaches_further };
     let policies = instance.policies.iter().map(|resource| &resource.node);
     let config = plugin_config_of(policies, &workload, mesh, reaction);
     let mut module = Map::new();
@@ -69,9 +82,6 @@ pub fn extension(
     let mut spec = Map::new();
     // The filter runs after Istio has verified tokens, and before Istio's own policies.
     spec.insert("phase".to_owned(), json!("AUTHZ"));
-    if instance.traffic == Direction::Inbound {
-        spec.insert("match".to_owned(), json!([{ "mode": "SERVER" }]));
-    }
     attach(&mut spec, &instance.place, |labels| ("selector", json!({ "matchLabels": labels })));
     let name = match kind {
         ExtensionKind::WasmPlugin => {
@@ -83,7 +93,37 @@ pub fn extension(
             "TrafficExtension"
         }
     };
-    resource("extensions.istio.io/v1alpha1", name, &instance.place, revision, &spec)
+    resource("extensions.istio.io/v1alpha1", name, NAME, &instance.place, revision, &spec)
+}
+
+/// The policy as Istio gets it: as it was given, without what only kubectl and the API server write. Its namespace is always
+/// written, because the other resources say theirs, too.
+#[must_use]
+pub fn native(policy: &LoadedPolicy) -> Value {
+    // `kubectl apply` refuses a resource with these fields, or takes them for a request to check them.
+    const OF_THE_SERVER: [&str; 3] = ["managedFields", "resourceVersion", "uid"];
+    let mut resource = serde_json::to_value(&policy.node).unwrap_or_default();
+    if let Some(fields) = resource.as_object_mut() {
+        fields.remove("status");
+    }
+    if let Some(metadata) = resource.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.retain(|field, _| !OF_THE_SERVER.contains(&field.as_str()));
+        metadata.insert("namespace".to_owned(), json!(policy.policy.name.namespace));
+        if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
+            annotations.remove(LAST_APPLIED);
+        }
+    }
+    resource
+}
+
+/// The policy that lets all HTTP through to the plugin at this place.
+#[must_use]
+pub fn let_through(place: &Location, revision: Option<&str>) -> Value {
+    let mut spec = Map::new();
+    spec.insert("action".to_owned(), json!("ALLOW"));
+    spec.insert("rules".to_owned(), let_through::rules());
+    attach(&mut spec, place, |labels| ("selector", json!({ "matchLabels": labels })));
+    resource("security.istio.io/v1", "AuthorizationPolicy", LET_THROUGH_NAME, place, revision, &spec)
 }
 
 /// The resource that inserts the `set_filter_state` filter before all other filters, for the control plane of this
@@ -108,7 +148,7 @@ pub fn envoy_filter(place: &Location, revision: Option<&str>) -> Result<Value, T
     // For Istio, the listeners of a waypoint are those of a sidecar.
     spec.insert("configPatches".to_owned(), ["SIDECAR_INBOUND", "GATEWAY"].iter().map(patch).collect());
     attach(&mut spec, place, |labels| ("workloadSelector", json!({ "labels": labels })));
-    Ok(resource("networking.istio.io/v1alpha3", "EnvoyFilter", place, revision, &spec))
+    Ok(resource("networking.istio.io/v1alpha3", "EnvoyFilter", NAME, place, revision, &spec))
 }
 
 fn attach(spec: &mut Map<String, Value>, place: &Location, select: impl FnOnce(Value) -> (&'static str, Value)) {
@@ -132,36 +172,34 @@ fn attach(spec: &mut Map<String, Value>, place: &Location, select: impl FnOnce(V
     spec.insert(field.to_owned(), value);
 }
 
-fn resource(version: &str, kind: &str, place: &Location, revision: Option<&str>, spec: &Map<String, Value>) -> Value {
-    let mut resource = json!({
-        "apiVersion": version,
-        "kind": kind,
-        "metadata": {
-            "name": name(&place.attachment),
-            "namespace": place.namespace,
-            "labels": { "app.kubernetes.io/managed-by": "mesh-authz" },
-        },
-        "spec": spec,
-    });
+fn resource(
+    version: &str,
+    kind: &str,
+    prefix: &str,
+    place: &Location,
+    revision: Option<&str>,
+    spec: &Map<String, Value>,
+) -> Value {
+    let mut name = name(prefix, &place.attachment);
+    let mut labels = Map::from_iter([(let_through::MANAGED_BY.0.to_owned(), json!(let_through::MANAGED_BY.1))]);
     if let Some(revision) = revision {
         // The resources of two revisions are there at the same time.
-        let name = format!("{}-{revision}", name(&place.attachment));
-        if let Some(metadata) = resource.pointer_mut("/metadata").and_then(Value::as_object_mut) {
-            metadata.insert("name".to_owned(), json!(name));
-            metadata.insert(
-                "labels".to_owned(),
-                json!({ "app.kubernetes.io/managed-by": "mesh-authz", REVISION: revision }),
-            );
-        }
+        name = format!("{name}-{revision}");
+        labels.insert(REVISION.to_owned(), json!(revision));
     }
-    resource
+    json!({
+        "apiVersion": version,
+        "kind": kind,
+        "metadata": { "name": name, "namespace": place.namespace, "labels": labels },
+        "spec": spec,
+    })
 }
 
 /// A name that depends only on the place. It is readable, and differs from the name of every other place in the
 /// namespace.
-fn name(attachment: &Attachment) -> String {
+fn name(prefix: &str, attachment: &Attachment) -> String {
     let (readable, exact) = match attachment {
-        Attachment::Selector(labels) if labels.is_empty() => return "mesh-authz".to_owned(),
+        Attachment::Selector(labels) if labels.is_empty() => return prefix.to_owned(),
         Attachment::Selector(labels) => {
             let values: Vec<_> = labels.iter().map(|(_, value)| value.as_str()).collect();
             (values.join("-"), json!({ "labels": labels }))
@@ -175,10 +213,10 @@ fn name(attachment: &Attachment) -> String {
     hasher.write(exact.to_string().as_bytes());
     let hash = format!("{:016x}", hasher.finish());
     let letters = readable.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' });
-    let room = LONGEST_NAME.saturating_sub("mesh-authz--".len()).saturating_sub(hash.len());
+    let room = LONGEST_NAME.saturating_sub(prefix.len()).saturating_sub("--".len()).saturating_sub(hash.len());
     let readable: String = letters.take(room).collect();
     match readable.trim_matches('-') {
-        "" => format!("mesh-authz-{hash}"),
-        readable => format!("mesh-authz-{readable}-{hash}"),
+        "" => format!("{prefix}-{hash}"),
+        readable => format!("{prefix}-{readable}-{hash}"),
     }
 }

@@ -66,7 +66,8 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
 
     let of_a_policy = labels_that_a_policy_selects(resources, &namespace, &mesh.root_namespace);
     let described = workload.settings()?;
-    let reaction = Reaction { on_invalid: OnInvalid::Deny, allow_none_applies: none_applies.allow_none_applies };
+    let allow_none_applies = none_applies.allow_none_applies;
+    let reaction = Reaction { on_invalid: OnInvalid::Deny, allow_none_applies, ..Reaction::default() };
     let config = render::plugin_config(resources, &described, &mesh, reaction);
     // The filter reports this hash in its own statistics once it has loaded the configuration. Envoy's `version_text`
     // does not show that: it can be the version of a refused file.

@@ -6,24 +6,23 @@ use mesh_authz::diagnostic::Path;
 use mesh_authz::policy::Predicate;
 use mesh_authz::policy::resource::REVISION;
 use mesh_authz::policy::scope::{GATEWAY_NAME_LABEL, Scope};
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use super::beside::{self, Document, NativeOptions};
 use super::shared::{Format, warn};
 use crate::command::options::{
-    CombiningOption, MeshOptions, NoneAppliesOption, PathNormalizationOption, WarningOptions, key_value, namespace,
+    CombiningOption, MeshOptions, NoneAppliesOption, PathNormalizationOption, WarningOptions, namespace,
 };
 use crate::command::{Failure, note};
 use crate::lint::{self, LintContext, Plaintexts};
 use crate::load::{LoadedPolicy, Resources};
-use crate::render::instances::{
-    self, Attachment, Direction, GATEWAY_LABELS, Instance, Topology, Waypoint, selects_gateways,
-};
+use crate::render::instances::{self, Attachment, Instance, Plan, Topology, Waypoint};
 use crate::render::kubernetes::{self, ExtensionKind, Image};
 
-pub const WASM_PLUGIN_EXAMPLE: &str = "Example: mesh-authz render wasm-plugin policies/ \
-                                       --url oci://registry.example/mesh-authz:0.1.0 --sha256 DIGEST | kubectl apply -f -";
+pub const WASM_PLUGIN_EXAMPLE: &str = "Example: mesh-authz render wasm-plugin policies/ --url oci://registry.example/mesh-authz:0.1.0 \
+     --sha256 DIGEST | kubectl apply --server-side -f -";
 pub const TRAFFIC_EXTENSION_EXAMPLE: &str = "Example: mesh-authz render traffic-extension policies/ --url oci://registry.example/mesh-authz:0.1.0 \
-     --sha256 DIGEST";
+     --sha256 DIGEST | kubectl apply --server-side -f -";
 
 /// Largest resource that etcd accepts, in bytes.
 const LARGEST: usize = 1 << 20;
@@ -60,16 +59,8 @@ pub struct Arguments {
     #[arg(long, value_name = "SECRET")]
     image_pull_secret: Option<String>,
 
-    /// Label that gateways carry (repeatable). These labels are always included: istio=ingressgateway,
-    /// istio=egressgateway, istio=ingress, istio=egress, any label `istio` that a selector names, and
-    /// gateway.istio.io/managed=istio.io-gateway-controller.
-    #[arg(long = "gateway-label", value_name = "KEY=VALUE", value_parser = key_value)]
-    gateway_labels: Vec<(String, String)>,
-
-    /// Render nothing for gateways, except for those that targetRefs name. Use this only if the policies select no
-    /// workload that is a gateway.
-    #[arg(long, conflicts_with = "gateway_labels")]
-    no_gateways: bool,
+    #[command(flatten)]
+    native: NativeOptions,
 
     /// Waypoint to render for, if policies have targetRefs to a waypoint, a Service or a `ServiceEntry`.
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = waypoint)]
@@ -116,32 +107,15 @@ fn waypoint(text: &str) -> Result<Waypoint, String> {
 pub fn render(resources: &Resources, kind: ExtensionKind, arguments: &Arguments) -> Result<String, Failure> {
     let Arguments { mesh, url, sha256, image_pull_secret, .. } = arguments;
     let mesh = mesh.combining(&arguments.combining);
-    let of_gateways = resources.policies.iter().find(|resource| selects_gateways(&resource.policy));
-    if let (true, Some(resource)) = (arguments.no_gateways, of_gateways) {
-        let name = &resource.policy.name;
-        return Err(Failure::Unusable(format!(
-            "policy {name} selects a gateway by its label: leave out --no-gateways"
-        )));
-    }
-    let known = GATEWAY_LABELS.map(|(key, value)| (key.to_owned(), value.to_owned()));
-    let gateways =
-        if arguments.no_gateways { Vec::new() } else { [&known, arguments.gateway_labels.as_slice()].concat() };
+    arguments.native.check(mesh.combining)?;
     let revision = arguments.revision.as_deref();
-    let topology = Topology {
-        root_namespace: &mesh.root_namespace,
-        gateways: &gateways,
-        waypoint: arguments.waypoint.as_ref(),
-        revision,
-    };
+    let topology = Topology { root_namespace: &mesh.root_namespace, waypoint: arguments.waypoint.as_ref(), revision };
     let plan = instances::plan(&resources.policies, &topology);
     if !plan.refused.is_empty() {
         return Err(Failure::Invalid(plan.refused));
     }
-    if plan.instances.is_empty() && !resources.policies.is_empty() && !arguments.none_applies.allow_none_applies {
-        return Err(Failure::unusable(
-            "nothing is protected: no policy applies to anything; correct the policies, or give --allow-none-applies if no \
-             policy has to apply",
-        ));
+    if plan.instances.is_empty() && !arguments.none_applies.allow_none_applies {
+        return Err(Failure::unusable(nothing_to_load(&plan)));
     }
     let context = LintContext {
         mesh: mesh.clone(),
@@ -150,6 +124,8 @@ pub fn render(resources: &Resources, kind: ExtensionKind, arguments: &Arguments)
         plaintext: Plaintexts::AsInIstio,
     };
     let mut warnings = lint::lint(resources, &context);
+    // Istio enforces them, and asks their providers.
+    warnings.retain(|finding| finding.code != Some(lint::CUSTOM_IS_REFUSED));
     let of_idle = |resource: &&LoadedPolicy| {
         let message = format!(
             "applies to nothing: only `istio-waypoint` in {} is a GatewayClass that policies are for",
@@ -182,21 +158,8 @@ pub fn render(resources: &Resources, kind: ExtensionKind, arguments: &Arguments)
     }
     warnings.extend(lint::unpinned_module("--url", url, sha256.is_some()));
     warn(warnings, &arguments.warnings)?;
-    let selects = |instance: &Instance<'_>| instance.traffic == Direction::Inbound;
-    if !arguments.no_gateways && arguments.gateway_labels.is_empty() && plan.instances.iter().any(selects) {
-        note(
-            "gateways are told from sidecars by the labels that Istio's installers give them: if policies select \
-             gateways with others, name those with --gateway-label; if they select none, --no-gateways leaves out what \
-             is only for gateways",
-        );
-    }
     let image = Image { url: url.clone(), sha256: sha256.clone(), pull_secret: image_pull_secret.clone() };
-    let mut rendered = Vec::new();
-    for instance in &plan.instances {
-        let resource = kubernetes::extension(kind, instance, &image, &mesh, revision);
-        say(instance, &resource);
-        rendered.push(resource);
-    }
+    let mut documents = beside::native(&plan, &arguments.native, mesh.combining);
     if arguments.no_envoy_filter {
         note("without the EnvoyFilters, the filter sees only the first URI of a certificate");
         for resource in &resources.policies {
@@ -210,10 +173,31 @@ pub fn render(resources: &Resources, kind: ExtensionKind, arguments: &Arguments)
         }
     } else {
         for place in &plan.needs_filter_state {
-            rendered.push(kubernetes::envoy_filter(place, revision).map_err(Failure::unusable)?);
+            let resource = kubernetes::envoy_filter(place, revision).map_err(Failure::unusable)?;
+            documents.push(Document { comment: beside::OF_ENVOY_FILTER, resource });
         }
     }
-    print(arguments.format, &rendered)
+    for instance in &plan.instances {
+        let resource = kubernetes::extension(kind, instance, &image, &mesh, revision);
+        say(instance, &resource);
+        documents.push(Document { comment: beside::of_plugin(instance), resource });
+    }
+    documents.extend(beside::let_through(&plan, &arguments.native, revision));
+    beside::print(arguments.format, &documents)
+}
+
+/// Why there is no resource that loads the filter.
+fn nothing_to_load(plan: &Plan<'_>) -> &'static str {
+    match plan.custom.as_slice() {
+        [] => {
+            "nothing is protected: no policy applies to anything; correct the policies, or give --allow-none-applies if no \
+             policy has to apply"
+        }
+        _ => {
+            "only CUSTOM policies apply to anything, and Istio enforces them itself: the filter has nothing to do; apply them \
+             as they are, or give --allow-none-applies if that is meant"
+        }
+    }
 }
 
 /// Prints a note on standard error if a cluster may refuse the resource, or if its gateway may in fact be a waypoint.
@@ -230,16 +214,5 @@ fn say(instance: &Instance<'_>, resource: &Value) {
             "{name}: is for the gateway {gateway}, known by its label {GATEWAY_NAME_LABEL}; if it is a waypoint, give \
              --waypoint {namespace}/{gateway}"
         ));
-    }
-}
-
-fn print(format: Format, resources: &[Value]) -> Result<String, Failure> {
-    match format {
-        Format::Json => Format::Json.print(&json!({ "apiVersion": "v1", "kind": "List", "items": resources })),
-        Format::Yaml => {
-            let documents: Vec<_> =
-                resources.iter().map(|resource| Format::Yaml.print(resource)).collect::<Result<_, _>>()?;
-            Ok(documents.join("---\n"))
-        }
     }
 }

@@ -1,0 +1,226 @@
+//! What `render wasm-plugin` prints beside the plugin: the policies that Istio enforces itself, in an order in which half
+//! an apply protects.
+
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+const KINDS: [&str; 2] = ["wasm-plugin", "traffic-extension"];
+
+/// Runs `render` on these resources.
+fn run(kind: &str, resources: &[Value], more: &[&str]) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("input.json");
+    let list = json!({ "apiVersion": "v1", "kind": "List", "items": resources });
+    std::fs::write(&file, list.to_string()).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mesh-authz"));
+    command.args(["render", kind, "--url=file:///f.wasm", file.to_str().unwrap()]).args(more).output().unwrap()
+}
+
+/// What `render` prints for these resources, and its notes.
+#[track_caller]
+fn render(kind: &str, resources: &[Value], more: &[&str]) -> (Vec<Value>, String) {
+    let output = run(kind, resources, &[more, &["--format=json"]].concat());
+    let notes = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{notes}");
+    let list: Value = serde_json::from_slice(&output.stdout).unwrap();
+    (list["items"].as_array().unwrap().clone(), notes)
+}
+
+#[track_caller]
+fn refusal(resources: &[Value], more: &[&str]) -> String {
+    let output = run("wasm-plugin", resources, more);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(output.stdout.is_empty());
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn policy(name: &str, action: &str, target: &Value) -> Value {
+    let mut policy = json!({
+        "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
+        "metadata": { "name": name, "namespace": "shop" },
+        "spec": { "action": action, "rules": [{ "to": [{ "operation": { "ports": ["8080"] } }] }] },
+    });
+    policy["spec"].as_object_mut().unwrap().extend(target.as_object().unwrap().clone());
+    if action == "CUSTOM" {
+        policy["spec"]["provider"] = json!({ "name": "asked" });
+    }
+    policy
+}
+
+fn selecting(app: &str) -> Value {
+    json!({ "selector": { "matchLabels": { "app": app } } })
+}
+
+fn gateway(name: &str) -> Value {
+    json!({ "targetRefs": [{ "group": "gateway.networking.k8s.io", "kind": "Gateway", "name": name }] })
+}
+
+fn of<'r>(resources: &'r [Value], kind: &'static str) -> impl Iterator<Item = &'r Value> {
+    resources.iter().filter(move |resource| resource["kind"] == kind)
+}
+
+fn names(resources: &[Value]) -> Vec<&str> {
+    resources.iter().map(|resource| resource["metadata"]["name"].as_str().unwrap()).collect()
+}
+
+fn is_let_through(resource: &Value) -> bool {
+    resource["metadata"]["name"].as_str().unwrap().starts_with("0-mesh-authz-http")
+}
+
+/// The policies in the configurations of the plugins.
+fn carried(resources: &[Value]) -> Vec<&str> {
+    let configs = resources.iter().flat_map(|resource| {
+        [&resource["spec"]["pluginConfig"]["policies"], &resource["spec"]["wasm"]["pluginConfig"]["policies"]]
+    });
+    let policies = configs.filter_map(Value::as_array).flatten();
+    policies.map(|policy| policy["metadata"]["name"].as_str().unwrap()).collect()
+}
+
+fn of_every_action() -> Vec<Value> {
+    ["AUDIT", "ALLOW", "DENY", "CUSTOM"].map(|action| policy(&action.to_lowercase(), action, &selecting("x"))).into()
+}
+
+#[test]
+fn policies_are_printed_as_given_and_what_protects_comes_first() {
+    for kind in KINDS {
+        let (resources, notes) = render(kind, &of_every_action(), &[]);
+        let plugin = if kind == "wasm-plugin" { "WasmPlugin" } else { "TrafficExtension" };
+        let kinds: Vec<_> = resources.iter().map(|resource| resource["kind"].as_str().unwrap()).collect();
+        let policy = "AuthorizationPolicy";
+        assert_eq!(kinds, [policy, policy, policy, policy, "EnvoyFilter", plugin]);
+        assert_eq!(names(&resources)[..4], ["custom", "deny", "allow", "audit"]);
+        for policy in of_every_action() {
+            assert!(resources.contains(&policy), "{policy}");
+        }
+        assert_eq!(carried(&resources), ["allow", "audit", "deny"]);
+        assert!(notes.contains("CUSTOM policies stay with Istio") && notes.contains("shop/custom"), "{notes}");
+    }
+}
+
+#[test]
+fn a_policy_keeps_every_field_but_those_that_kubectl_and_the_server_write() {
+    let mut given = policy("p", "ALLOW", &json!({}));
+    given["metadata"] = json!({
+        "name": "p", "labels": { "team": "a" }, "finalizers": ["example.com/f"],
+        "annotations": { "note": "n", "kubectl.kubernetes.io/last-applied-configuration": "{}" },
+        "resourceVersion": "7", "uid": "u", "managedFields": [],
+    });
+    given["status"] = json!({});
+    let (resources, _) = render("wasm-plugin", &[given.clone()], &[]);
+    given.as_object_mut().unwrap().remove("status");
+    given["metadata"] = json!({
+        "name": "p", "namespace": "default", "labels": { "team": "a" }, "finalizers": ["example.com/f"],
+        "annotations": { "note": "n" },
+    });
+    assert_eq!(resources[0], given);
+}
+
+#[test]
+fn policies_that_the_cluster_has_are_named_and_not_printed() {
+    let (resources, notes) = render("wasm-plugin", &of_every_action(), &["--policies-applied"]);
+    assert_eq!(of(&resources, "AuthorizationPolicy").count(), 0);
+    assert_eq!(resources.len(), 2);
+    assert!(
+        notes.contains("these policies must be in the cluster: shop/custom, shop/deny, shop/allow, shop/audit"),
+        "{notes}"
+    );
+}
+
+#[test]
+fn http_is_let_through_where_an_allow_policy_is_in_force_and_last() {
+    let mut trial = policy("trial", "ALLOW", &selecting("tried"));
+    trial["metadata"]["annotations"] = json!({ "istio.io/dry-run": "true" });
+    let policies = [
+        policy("allow", "ALLOW", &selecting("x")),
+        policy("closed", "DENY", &selecting("y")),
+        policy("everywhere", "DENY", &json!({})),
+        policy("entrance", "ALLOW", &gateway("entrance")),
+        policy("exit", "DENY", &gateway("exit")),
+        trial,
+    ];
+    let (resources, notes) = render("wasm-plugin", &policies, &["--plugin-decides-http"]);
+    let let_through: Vec<_> = resources.iter().filter(|resource| is_let_through(resource)).collect();
+    let targets: Vec<_> =
+        let_through.iter().map(|policy| [&policy["spec"]["selector"], &policy["spec"]["targetRefs"]]).collect();
+    let [by_label, by_target] = [selecting("x"), gateway("entrance")];
+    let none = Value::Null;
+    assert_eq!(targets, [[&by_label["selector"], &none], [&none, &by_target["targetRefs"]]]);
+    for policy in &let_through {
+        assert_eq!(policy["spec"]["action"], "ALLOW");
+        assert_eq!(policy["spec"]["rules"], json!([{ "to": [{ "operation": { "paths": ["*"] } }] }]));
+        assert_eq!(policy["metadata"]["labels"], json!({ "app.kubernetes.io/managed-by": "mesh-authz" }));
+        assert_eq!(policy["metadata"]["namespace"], "shop");
+    }
+    assert!(resources[resources.len() - 2..].iter().all(is_let_through), "they come last");
+    assert_eq!(of(&resources, "AuthorizationPolicy").count(), policies.len() + 2);
+    assert!(notes.contains("while the plugin is not there"), "{notes}");
+    let (resources, _) = render("wasm-plugin", &policies, &[]);
+    assert_eq!(resources.iter().filter(|resource| is_let_through(resource)).count(), 0);
+}
+
+#[test]
+fn permit_overrides_needs_the_plugin_to_decide_and_istio_not_to_deny() {
+    let permit = "--combining=permit-overrides";
+    for more in [&[permit][..], &[permit, "--policies-applied"]] {
+        assert!(refusal(&of_every_action(), more).contains("give --plugin-decides-http"));
+    }
+    let (resources, notes) = render("wasm-plugin", &of_every_action(), &[permit, "--plugin-decides-http"]);
+    assert_eq!(names(&resources)[..3], ["custom", "allow", "audit"]);
+    assert!(carried(&resources).contains(&"deny"), "the plugin carries it");
+    assert!(of(&resources, "AuthorizationPolicy").all(|policy| policy["spec"]["action"] != "DENY"));
+    assert_eq!(resources.iter().filter(|resource| is_let_through(resource)).count(), 1);
+    assert!(notes.contains("TCP connections are decided by ALLOW policies only"), "{notes}");
+    let applied = [permit, "--plugin-decides-http", "--policies-applied"];
+    let (_, notes) = render("wasm-plugin", &of_every_action(), &applied);
+    assert!(notes.contains("these policies must not be in the cluster: shop/deny"), "{notes}");
+}
+
+/// Read as a policy, it would allow everything.
+#[test]
+fn the_output_can_be_read_again() {
+    let policies = [policy("allow", "ALLOW", &selecting("x"))];
+    let (first, _) = render("wasm-plugin", &policies, &["--plugin-decides-http"]);
+    let (second, notes) = render("wasm-plugin", &first, &["--plugin-decides-http", "--allow=MA030"]);
+    assert_eq!(first, second);
+    assert!(notes.contains("lets HTTP through to the plugin"), "{notes}");
+    assert_eq!(carried(&second), ["allow"]);
+    // Another policy with the label is a policy.
+    let mut labelled = policy("labelled", "ALLOW", &selecting("x"));
+    labelled["metadata"]["labels"] = json!({ "app.kubernetes.io/managed-by": "mesh-authz" });
+    let (resources, _) = render("wasm-plugin", &[labelled], &[]);
+    assert_eq!(carried(&resources), ["labelled"]);
+}
+
+#[test]
+fn no_resource_takes_the_place_of_another() {
+    let policies = [policy("allow", "ALLOW", &selecting("x"))];
+    let (resources, _) = render("wasm-plugin", &policies, &["--plugin-decides-http"]);
+    let name = names(&resources).last().copied().unwrap();
+    let twin = policy(name, "DENY", &selecting("x"));
+    let said = refusal(&[policies[0].clone(), twin], &["--plugin-decides-http"]);
+    assert!(said.contains("the second would replace the first") && said.contains(name), "{said}");
+}
+
+#[test]
+fn policies_that_istio_enforces_alone_need_no_plugin() {
+    let custom = [policy("custom", "CUSTOM", &selecting("x"))];
+    assert!(refusal(&custom, &[]).contains("only CUSTOM policies apply"));
+    let (resources, _) = render("wasm-plugin", &custom, &["--allow-none-applies"]);
+    assert_eq!(names(&resources), ["custom"]);
+}
+
+#[test]
+fn a_comment_says_what_each_resource_is_for() {
+    for kind in KINDS {
+        let text = String::from_utf8(run(kind, &of_every_action(), &["--plugin-decides-http"]).stdout).unwrap();
+        let (json, _) = render(kind, &of_every_action(), &["--plugin-decides-http"]);
+        let parts: Vec<_> = text.split("---\n").collect();
+        assert_eq!(parts.len(), json.len());
+        assert!(parts.iter().all(|part| part.starts_with("# ")), "{text}");
+        assert!(text.is_ascii());
+        let read = mesh_authz_cli::load::yaml::documents(&text).unwrap();
+        let read: Vec<_> = read.into_iter().map(|node| serde_json::to_value(node).unwrap()).collect();
+        assert_eq!(read, json);
+    }
+}
