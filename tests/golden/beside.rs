@@ -3,6 +3,11 @@
 
 use std::process::{Command, Output};
 
+use mesh_authz::diagnostic::Diagnostics;
+use mesh_authz::document::from_json;
+use mesh_authz::identity::TrustDomains;
+use mesh_authz::policy::read;
+use mesh_authz_cli::render::rbac::{Traffic, filters};
 use serde_json::{Value, json};
 
 const KINDS: [&str; 2] = ["wasm-plugin", "traffic-extension"];
@@ -159,6 +164,31 @@ fn http_is_let_through_where_an_allow_policy_is_in_force_and_last() {
     assert_eq!(resources.iter().filter(|resource| is_let_through(resource)).count(), 0);
 }
 
+/// What Istio generates from these policies.
+fn native(policies: &[&Value], traffic: Traffic) -> Value {
+    let read = |policy: &&Value| {
+        let mut diagnostics = Diagnostics::new();
+        read::policy(&from_json(policy.to_string().as_bytes()).unwrap(), &mut diagnostics).unwrap()
+    };
+    let policies: Vec<_> = policies.iter().map(read).collect();
+    let trust_domains = TrustDomains::new("cluster.local".to_owned(), []);
+    serde_json::to_value(filters(&policies.iter().collect::<Vec<_>>(), &trust_domains, traffic)).unwrap()
+}
+
+/// Beside an ALLOW policy, it adds a rule for HTTP, which matches everything. On TCP it adds nothing.
+#[test]
+fn what_lets_http_through_says_nothing_about_tcp() {
+    let allow = policy("allow", "ALLOW", &selecting("x"));
+    let (resources, _) = render("wasm-plugin", std::slice::from_ref(&allow), &["--plugin-decides-http"]);
+    let let_through = resources.last().unwrap();
+    assert_eq!(native(&[&allow, let_through], Traffic::Tcp), native(&[&allow], Traffic::Tcp));
+    let http = native(&[&allow, let_through], Traffic::Http);
+    let rules = http[0]["typedConfig"]["rules"]["policies"].as_object().unwrap();
+    let (first, rule) = rules.iter().next().unwrap();
+    assert!(rules.len() == 2 && first.contains("[0-mesh-authz-http"), "Envoy looks at it first: {http:#}");
+    assert_eq!(rule["principals"], json!([{ "andIds": { "ids": [{ "any": true }] } }]));
+}
+
 #[test]
 fn permit_overrides_needs_the_plugin_to_decide_and_istio_not_to_deny() {
     let permit = "--combining=permit-overrides";
@@ -199,7 +229,8 @@ fn no_resource_takes_the_place_of_another() {
     let name = names(&resources).last().copied().unwrap();
     let twin = policy(name, "DENY", &selecting("x"));
     let said = refusal(&[policies[0].clone(), twin], &["--plugin-decides-http"]);
-    assert!(said.contains("the second would replace the first") && said.contains(name), "{said}");
+    let twice = |name: &str| format!("AuthorizationPolicy shop/{name} would be twice in the output");
+    assert!(said.contains(&twice(name)), "{said}");
 }
 
 #[test]

@@ -221,15 +221,13 @@ pub fn plan<'r>(resources: &'r [LoadedPolicy], topology: &Topology<'_>) -> Plan<
     let (targeted, selecting): (Vec<&LoadedPolicy>, Vec<_>) =
         policies.iter().partition(|resource| matches!(resource.policy.target, Target::References(_)));
 
-    let carried = |reach: &WorkloadSet| -> Vec<&'r LoadedPolicy> {
-        let may_apply =
-            |resource: &&&LoadedPolicy| topology.reaches(&resource.policy).iter().any(|other| reach.meets(other));
-        policies.iter().filter(may_apply).copied().collect()
-    };
+    // Each is compared with every instance, so that this is done once.
+    let reaching: Vec<(&LoadedPolicy, Vec<WorkloadSet>)> =
+        policies.iter().map(|resource| (*resource, topology.reaches(&resource.policy))).collect();
     let instance = |place: Location, reach: &WorkloadSet| {
-        let covers = |policy| topology.reaches(policy).iter().any(|other| other.covers(reach));
-        let policies = carried(reach);
-        let reaches_further = !policies.iter().any(|resource| covers(&resource.policy));
+        let carried = reaching.iter().filter(|(_, sets)| sets.iter().any(|other| reach.meets(other)));
+        let reaches_further = !carried.clone().any(|(_, sets)| sets.iter().any(|other| other.covers(reach)));
+        let policies = carried.map(|(resource, _)| *resource).collect();
         Instance { place, waypoint: None, policies, reaches_further }
     };
 

@@ -44,7 +44,7 @@ impl NativeOptions {
 /// A resource, and a comment that says what it is for.
 #[derive(Debug)]
 pub struct Document {
-    pub comment: &'static str,
+    pub comment: String,
     pub resource: Value,
 }
 
@@ -68,16 +68,23 @@ const OF_PLUGIN: &str =
 const OF_PLUGIN_EVERYWHERE: &str = "The plugin, with every policy that can apply where it is loaded. It decides about HTTP requests to sidecars and gateways.
 What the workload of a sidecar sends passes (`outgoing: pass`).";
 
+const OF_PERMIT_OVERRIDES: &str = "
+Istio gets no DENY policies (permit-overrides): TCP is decided by ALLOW policies only, and passes where there is none.";
+
 const OF_LET_THROUGH: &str =
     "Lets all HTTP requests through Istio's own ALLOW policies to the plugin, and says nothing about TCP.
 It comes last: without the plugin, it allows every HTTP request that no DENY policy refuses.
 Remove it before the plugin.";
 
 /// What a plugin is for.
-pub fn of_plugin(instance: &Instance<'_>) -> &'static str {
-    match instance.place.attachment {
+pub fn of_plugin(instance: &Instance<'_>, combining: Combining) -> String {
+    let everywhere = match instance.place.attachment {
         Attachment::Selector(_) => OF_PLUGIN_EVERYWHERE,
         Attachment::Gateway(_) | Attachment::Service(_) | Attachment::ServiceEntry(_) => OF_PLUGIN,
+    };
+    match combining {
+        Combining::DenyOverrides => everywhere.to_owned(),
+        Combining::PermitOverrides => format!("{everywhere}{OF_PERMIT_OVERRIDES}"),
     }
 }
 
@@ -96,7 +103,7 @@ pub fn native(plan: &Plan<'_>, options: &NativeOptions, combining: Combining) ->
     if options.plugin_decides_http {
         note(
             "--plugin-decides-http: while the plugin is not there, Istio lets HTTP requests pass that only ALLOW policies would \
-             refuse; the first time, apply the output without this option, and wait until the plugin decides",
+             refuse; the first time, apply the policies at the end of the output only when the plugin decides",
         );
     }
     if !left_out.is_empty() {
@@ -125,7 +132,8 @@ pub fn native(plan: &Plan<'_>, options: &NativeOptions, combining: Combining) ->
             Action::Custom => OF_CUSTOM,
             Action::Allow if options.plugin_decides_http => OF_POLICY_ON_TCP,
             Action::Allow | Action::Deny | Action::Audit => OF_POLICY,
-        },
+        }
+        .to_owned(),
         resource: kubernetes::native(resource),
     };
     native.into_iter().map(document).collect()
@@ -146,7 +154,10 @@ fn names(policies: &[&LoadedPolicy]) -> String {
 pub fn let_through(plan: &Plan<'_>, options: &NativeOptions, revision: Option<&str>) -> Vec<Document> {
     let places = plan.restricted.iter().filter(|_| options.plugin_decides_http);
     places
-        .map(|place| Document { comment: OF_LET_THROUGH, resource: kubernetes::let_through(place, revision) })
+        .map(|place| Document {
+            comment: OF_LET_THROUGH.to_owned(),
+            resource: kubernetes::let_through(place, revision),
+        })
         .collect()
 }
 
@@ -159,8 +170,8 @@ pub fn print(format: Format, documents: &[Document]) -> Result<String, Failure> 
         if !seen.insert(name) {
             let (kind, namespace, name) = name;
             return Err(Failure::Unusable(format!(
-                "two resources of the output would be {kind} {namespace}/{name}, and the second would replace the first; \
-                 rename the policy, or the one with such a selector"
+                "{kind} {namespace}/{name} would be twice in the output, and the second would replace the first: rename one, \
+                 or leave the output of an earlier `render` out of the input"
             )));
         }
     }

@@ -174,13 +174,13 @@ pub fn render(resources: &Resources, kind: ExtensionKind, arguments: &Arguments)
     } else {
         for place in &plan.needs_filter_state {
             let resource = kubernetes::envoy_filter(place, revision).map_err(Failure::unusable)?;
-            documents.push(Document { comment: beside::OF_ENVOY_FILTER, resource });
+            documents.push(Document { comment: beside::OF_ENVOY_FILTER.to_owned(), resource });
         }
     }
     for instance in &plan.instances {
         let resource = kubernetes::extension(kind, instance, &image, &mesh, revision);
         say(instance, &resource);
-        documents.push(Document { comment: beside::of_plugin(instance), resource });
+        documents.push(Document { comment: beside::of_plugin(instance, mesh.combining), resource });
     }
     documents.extend(beside::let_through(&plan, &arguments.native, revision));
     beside::print(arguments.format, &documents)
