@@ -58,11 +58,9 @@ pub fn extension(
         ..WorkloadSettings::default()
     };
     // Istio gives the filter to Envoy by xDS.
-    let outgoing = match instance.place.attachment {
-        Attachment::Selector(_) => Outgoing::Pass,
-        // These are no sidecars.
-        Attachment::Gateway(_) | Attachment::Service(_) | Attachment::ServiceEntry(_) => Outgoing::Decide,
-    };
+    // What has a target is no sidecar.
+    let may_be_sidecar = matches!(instance.place.attachment, Attachment::Selector(_));
+    let outgoing = if may_be_sidecar { Outgoing::Pass } else { Outgoing::Decide };
     let reaction = Reaction { on_invalid: OnInvalid::Deny, outgoing, allow_none_applies: instance.reaches_further };
     let policies = instance.policies.iter().map(|resource| &resource.node);
     let config = plugin_config_of(policies, &workload, mesh, reaction);

@@ -78,13 +78,11 @@ Remove it before the plugin.";
 
 /// What a plugin is for.
 pub fn of_plugin(instance: &Instance<'_>, combining: Combining) -> String {
-    let everywhere = match instance.place.attachment {
-        Attachment::Selector(_) => OF_PLUGIN_EVERYWHERE,
-        Attachment::Gateway(_) | Attachment::Service(_) | Attachment::ServiceEntry(_) => OF_PLUGIN,
-    };
+    let may_be_sidecar = matches!(instance.place.attachment, Attachment::Selector(_));
+    let text = if may_be_sidecar { OF_PLUGIN_EVERYWHERE } else { OF_PLUGIN };
     match combining {
-        Combining::DenyOverrides => everywhere.to_owned(),
-        Combining::PermitOverrides => format!("{everywhere}{OF_PERMIT_OVERRIDES}"),
+        Combining::DenyOverrides => text.to_owned(),
+        Combining::PermitOverrides => format!("{text}{OF_PERMIT_OVERRIDES}"),
     }
 }
 
