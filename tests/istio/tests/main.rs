@@ -19,6 +19,7 @@ mod phases;
 mod place;
 mod plugin;
 mod ports;
+mod rendered;
 mod resources;
 mod sequences;
 mod updates;

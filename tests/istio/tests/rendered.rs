@@ -1,0 +1,115 @@
+//! What `render` prints, applied.
+
+use mesh_authz_istio::{Pod, Recorder, Role};
+use serde_json::{Value, json};
+use testbed::{Client, Request};
+
+use crate::{
+    gateway::Gateway,
+    place::{Place, eventually, mesh_authz, status},
+    plugin::{Backend, ENFORCED, OPEN, digest, frontend_reads_data, image, policy, service},
+};
+
+/// Renders WasmPlugins for these policies of a namespace, with further options.
+pub fn render(place: &Place, policies: &[Value], options: &[&str]) -> String {
+    let mut policies = policies.to_vec();
+    for policy in &mut policies {
+        policy["metadata"]["namespace"] = json!(place.namespace);
+    }
+    let list = json!({ "apiVersion": "v1", "kind": "List", "items": policies }).to_string();
+    let (image, digest) = (image(), digest());
+    let arguments = ["render", "wasm-plugin", "-", "--url", &image, "--sha256", &digest];
+    mesh_authz(&[&arguments[..], options].concat(), &list)
+}
+
+fn no_admin() -> Value {
+    let mut denial = policy("no-admin", "", "DENY", json!([{ "to": [{ "operation": { "paths": ["/admin*"] } }] }]));
+    denial["spec"].as_object_mut().unwrap().remove("selector");
+    denial
+}
+
+/// A pod without a proxy, with an application at port 8080, and a Service of its name.
+fn outside(place: &Place, name: &str) -> (Pod, Recorder) {
+    let pod = place.pod(name, Role::None);
+    let application = pod.serve(8080).unwrap();
+    place.apply(&service(name, &[("http", 8080)]).to_string());
+    place.endpoints(name, "http", 8080, &[pod.ip()]);
+    (pod, application)
+}
+
+/// The plugin alone, so that it shows where it decides and where not.
+#[test]
+fn one_plugin_decides_on_sidecars_and_on_gateways_with_any_labels_and_not_on_what_a_sidecar_sends() {
+    let gateway = Gateway::labelled(&json!({ "app": "public-gw", "istio": "public-gw" }));
+    let place = &gateway.place;
+    let backend = place.pod("backend", Role::Sidecar);
+    let _application = backend.serve(8080).unwrap();
+    let (_pod, _application) = outside(place, "elsewhere");
+    let elsewhere = place.kubectl(&["get", "service", "elsewhere", "-o", "jsonpath={.spec.clusterIP}"], "");
+    let elsewhere = Client::plain((elsewhere.parse::<std::net::Ipv4Addr>().unwrap(), 8080).into());
+    let host = format!("elsewhere.{}.svc.cluster.local", place.namespace);
+    let sends = |path: &str| {
+        let request = Request::get(path).host(&host);
+        backend.as_application(|| status(&elsewhere, &request)).unwrap()
+    };
+    let inbound = backend.client(8080, Some(&place.certificate("frontend")));
+    eventually("what the backend sends", &200, || sends("/admin"));
+
+    place.apply(&render(place, &[no_admin()], &["--policies-applied"]));
+    eventually("on the sidecar", &[200, 403], || ["/", "/admin"].map(|path| status(&inbound, &Request::get(path))));
+    eventually("on the gateway", &[200, 403, 200], || gateway.answers());
+    assert_eq!([sends("/"), sends("/admin")], [200, 200], "what the backend sends");
+}
+
+#[test]
+fn beside_istio_the_policies_hold_before_and_after_the_plugin() {
+    let backend = Backend::new();
+    let place = &backend.place;
+    let rendered = render(place, &[frontend_reads_data(place, "backend")], &[]);
+    place.apply(&rendered);
+    eventually("both", &ENFORCED, || backend.answers());
+    let plugin = place.kubectl(&["get", "wasmplugins", "-o", "name"], "");
+    place.kubectl(&["delete", plugin.trim()], "");
+    for _ in 0..50 {
+        assert_eq!(backend.answers(), ENFORCED, "Istio alone");
+    }
+    place.kubectl(&["delete", "--ignore-not-found", "-f", "-"], &rendered);
+    eventually("without both", &OPEN, || backend.answers());
+}
+
+#[test]
+fn where_the_plugin_decides_http_an_exception_beats_a_denial_and_tcp_stays_closed() {
+    let backend = Backend::new();
+    let place = &backend.place;
+    let tcp = backend.pod.serve(8082).unwrap();
+    place.apply(&service("backend", &[("http", 8080), ("tcp", 8082)]).to_string());
+    let deny_all = policy("deny-all", "backend", "DENY", json!([{}]));
+    let policies = [deny_all, frontend_reads_data(place, "backend")];
+    place.apply(&render(place, &policies, &["--combining", "permit-overrides", "--plugin-decides-http"]));
+    eventually("over HTTP", &ENFORCED, || backend.answers());
+    for account in ["stranger", "frontend"] {
+        let client = backend.pod.client(8082, Some(&place.certificate(account)));
+        let _ = client.send_raw(b"GET /api/v1/data HTTP/1.1\r\nHost: backend\r\n\r\n");
+    }
+    assert_eq!(tcp.reached(), 0, "over TCP");
+}
+
+/// What server-side apply does with more than kubectl's annotation can hold.
+#[test]
+fn large_output_is_applied_as_a_whole() {
+    let backend = Backend::new();
+    let place = &backend.place;
+    let paths: Vec<_> = (0..12_000).map(|number| format!("/archive/{number:06}/file")).collect();
+    let archive = policy("archive", "backend", "ALLOW", json!([{ "to": [{ "operation": { "paths": paths } }] }]));
+    let rendered = render(place, &[archive, frontend_reads_data(place, "backend")], &["--policies-applied"]);
+    assert!(rendered.len() > 262_144);
+    place.apply(&rendered);
+    let archived = Request::get("/archive/011999/file");
+    eventually("the plugin", &(ENFORCED, 200, 403), || {
+        (
+            backend.answers(),
+            status(&backend.stranger, &archived),
+            status(&backend.stranger, &Request::get("/archive/012000/file")),
+        )
+    });
+}
