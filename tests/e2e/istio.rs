@@ -57,10 +57,13 @@ fn jwt_authn() -> Value {
     filters.find(|filter| filter["name"] == "envoy.filters.http.jwt_authn").unwrap().clone()
 }
 
-fn sidecar(file: &str, kind: &str) -> Sidecar {
+fn sidecar(file: &str, kind: &str, direction: &str) -> Sidecar {
     let backend = resources("backend.yaml");
     let deployment = backend.iter().find(|resource| resource["kind"] == "Deployment").unwrap();
     let mut blueprint = Blueprint::new(&json!({ "policies": [] })).telling_details();
+    blueprint.bootstrap["node"]["id"] =
+        json!("sidecar~10.244.0.9~backend-6d84d49667-jzt7b.default~default.svc.cluster.local");
+    blueprint.listener()["traffic_direction"] = json!(direction);
     blueprint.bootstrap["node"]["metadata"] = node_metadata(&deployment["spec"]["template"]["metadata"]["labels"]);
     let router = blueprint.manager()["http_filters"].as_array().unwrap().last().unwrap().clone();
     // The order: a filter with INSERT_FIRST, then Istio's own filter, then filters in the phase AUTHZ.
@@ -76,7 +79,7 @@ fn sidecar(file: &str, kind: &str) -> Sidecar {
 #[test]
 fn a_cluster_with_the_example_does_what_its_readme_says() {
     for (file, kind) in [("wasm-plugin.yaml", "WasmPlugin"), ("traffic-extension.yaml", "TrafficExtension")] {
-        let sidecar = sidecar(file, kind);
+        let sidecar = sidecar(file, kind, "INBOUND");
         for (principal, method, path, expected) in [
             (FRONTEND, "GET", "/api/v1/data", 200),
             (FRONTEND, "POST", "/api/v1/data", 403),
@@ -91,5 +94,15 @@ fn a_cluster_with_the_example_does_what_its_readme_says() {
         assert_eq!(sidecar.client(FRONTEND).send(&nonsense).unwrap().status, 401);
         let applies = "2 of 2 policies, with 1 rules, apply to this workload in namespace default";
         sidecar.envoy.wait_for_log(applies, PATIENCE).unwrap();
+    }
+}
+
+/// The resource has no `match`, so Istio loads the filter on the outgoing listeners of the sidecar, too.
+#[test]
+fn what_the_workload_of_the_example_sends_is_not_decided() {
+    for (file, kind) in [("wasm-plugin.yaml", "WasmPlugin"), ("traffic-extension.yaml", "TrafficExtension")] {
+        let sidecar = sidecar(file, kind, "OUTBOUND");
+        let response = sidecar.client(STRANGER).send(&Request::new("POST", "/elsewhere")).unwrap();
+        assert_eq!(response.status, 200, "{kind}: {}", sidecar.envoy.log());
     }
 }

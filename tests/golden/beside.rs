@@ -234,6 +234,15 @@ fn no_resource_takes_the_place_of_another() {
 }
 
 #[test]
+fn names_are_short_enough_with_a_revision() {
+    let policies = [policy("allow", "ALLOW", &selecting(&"a".repeat(63)))];
+    let (resources, _) = render("wasm-plugin", &policies, &["--plugin-decides-http", "--revision=canary"]);
+    let rendered = &names(&resources)[1..];
+    assert_eq!(rendered.len(), 3);
+    assert!(rendered.iter().all(|name| name.len() == 63 && name.ends_with("-canary")), "{rendered:?}");
+}
+
+#[test]
 fn policies_that_istio_enforces_alone_need_no_plugin() {
     let custom = [policy("custom", "CUSTOM", &selecting("x"))];
     assert!(refusal(&custom, &[]).contains("only CUSTOM policies apply"));

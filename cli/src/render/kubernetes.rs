@@ -178,11 +178,11 @@ fn resource(
     revision: Option<&str>,
     spec: &Map<String, Value>,
 ) -> Value {
-    let mut name = name(prefix, &place.attachment);
+    // The resources of two revisions are there at the same time.
+    let suffix = revision.map(|revision| format!("-{revision}")).unwrap_or_default();
+    let name = name(prefix, &place.attachment, &suffix);
     let mut labels = Map::from_iter([(let_through::MANAGED_BY.0.to_owned(), json!(let_through::MANAGED_BY.1))]);
     if let Some(revision) = revision {
-        // The resources of two revisions are there at the same time.
-        name = format!("{name}-{revision}");
         labels.insert(REVISION.to_owned(), json!(revision));
     }
     json!({
@@ -195,9 +195,9 @@ fn resource(
 
 /// A name that depends only on the place. It is readable, and differs from the name of every other place in the
 /// namespace.
-fn name(prefix: &str, attachment: &Attachment) -> String {
+fn name(prefix: &str, attachment: &Attachment, suffix: &str) -> String {
     let (readable, exact) = match attachment {
-        Attachment::Selector(labels) if labels.is_empty() => return prefix.to_owned(),
+        Attachment::Selector(labels) if labels.is_empty() => return format!("{prefix}{suffix}"),
         Attachment::Selector(labels) => {
             let values: Vec<_> = labels.iter().map(|(_, value)| value.as_str()).collect();
             (values.join("-"), json!({ "labels": labels }))
@@ -211,10 +211,11 @@ fn name(prefix: &str, attachment: &Attachment) -> String {
     hasher.write(exact.to_string().as_bytes());
     let hash = format!("{:016x}", hasher.finish());
     let letters = readable.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' });
-    let room = LONGEST_NAME.saturating_sub(prefix.len()).saturating_sub("--".len()).saturating_sub(hash.len());
+    let taken = [prefix, "--", &hash, suffix].map(str::len);
+    let room = taken.iter().fold(LONGEST_NAME, |room, length| room.saturating_sub(*length));
     let readable: String = letters.take(room).collect();
     match readable.trim_matches('-') {
-        "" => format!("{prefix}-{hash}"),
-        readable => format!("{prefix}-{readable}-{hash}"),
+        "" => format!("{prefix}-{hash}{suffix}"),
+        readable => format!("{prefix}-{readable}-{hash}{suffix}"),
     }
 }

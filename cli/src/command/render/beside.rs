@@ -107,7 +107,8 @@ pub fn native(plan: &Plan<'_>, options: &NativeOptions, combining: Combining) ->
     if !left_out.is_empty() {
         note(&format!(
             "combining permit-overrides: Istio must not enforce the DENY policies, or it would refuse what ALLOW policies \
-             except; so TCP connections are decided by ALLOW policies only, and pass where there is none; left out: {}",
+             except; so while the plugin is not there, nothing refuses what they match, and TCP connections are decided by \
+             ALLOW policies only, and pass where there is none; left out: {}",
             names(&left_out)
         ));
     }
