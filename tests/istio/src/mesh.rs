@@ -107,7 +107,15 @@ impl Mesh {
     /// # Errors
     /// If it fails: its command line, and what it said.
     pub fn kubectl(&self, arguments: &[&str], input: &str) -> Result<String> {
-        run(kubectl(&self.settings, self.home.path()).args(arguments), input)
+        self.kubectl_with(&[], arguments, input)
+    }
+
+    /// Like [`Mesh::kubectl`], with variables in its environment.
+    ///
+    /// # Errors
+    /// If it fails: its command line, and what it said.
+    pub fn kubectl_with(&self, variables: &[(&str, &str)], arguments: &[&str], input: &str) -> Result<String> {
+        run(kubectl(&self.settings, self.home.path()).envs(variables.iter().copied()).args(arguments), input)
     }
 
     /// Applies resources, as the documents tell users to.

@@ -13,6 +13,7 @@
 
 mod examples;
 mod gateway;
+mod in_step;
 mod outages;
 mod paths;
 mod phases;

@@ -15,10 +15,15 @@ pub fn image() -> String {
 
 /// The digest of the image, without `sha256:`.
 pub fn digest() -> String {
+    digest_of(TAG)
+}
+
+/// The digest of the image with this tag.
+pub fn digest_of(tag: &str) -> String {
     let layout = std::env::var("MESH_IMAGE").unwrap();
     let index: Value = serde_json::from_slice(&std::fs::read(format!("{layout}/index.json")).unwrap()).unwrap();
     let manifests = index["manifests"].as_array().unwrap();
-    let tagged = |manifest: &&Value| manifest["annotations"]["org.opencontainers.image.ref.name"] == TAG;
+    let tagged = |manifest: &&Value| manifest["annotations"]["org.opencontainers.image.ref.name"] == tag;
     let digest = manifests.iter().find(tagged).unwrap()["digest"].as_str().unwrap();
     digest.strip_prefix("sha256:").unwrap().to_owned()
 }

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::atomic::{AtomicBool, Ordering},
     thread,
+    time::{Duration, Instant},
 };
 
 use serde_json::json;
@@ -11,7 +12,7 @@ use testbed::Request;
 
 use crate::{
     place::{eventually, status},
-    plugin::{Backend, CLOSED, ENFORCED, OPEN, frontend_reads_data, plugin_with, policy, wasm_plugin},
+    plugin::{Backend, CLOSED, ENFORCED, OPEN, TAG, digest_of, frontend_reads_data, plugin_with, policy, wasm_plugin},
 };
 
 #[test]
@@ -53,7 +54,27 @@ fn updates_under_load_interrupt_nothing() {
     println!("{UPDATES} updates during {} requests", reads[&200] + writes[&403]);
 }
 
-/// docs/istio.md: the module first, the configuration second.
+/// docs/istio.md: the module first. Another form of the same image stands for a new version.
+#[test]
+fn a_new_image_takes_over_without_an_interruption() {
+    let backend = Backend::new();
+    let place = &backend.place;
+    let mut plugin = wasm_plugin(place, "plugin", "backend", &[frontend_reads_data(place, "backend")]);
+    place.apply(&plugin.to_string());
+    eventually("the old image", &ENFORCED, || backend.answers());
+    for tag in [format!("{TAG}-artifact"), TAG.to_owned()] {
+        plugin["spec"]["url"] = json!(format!("oci://{}/mesh-authz:{tag}", place.mesh.registry()));
+        plugin["spec"]["sha256"] = json!(digest_of(&tag));
+        place.apply(&plugin.to_string());
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_secs(2) {
+            assert_eq!(backend.answers(), ENFORCED);
+        }
+        assert!(backend.pod.log().contains(&format!("with tag {tag}")), "the agent has not fetched {tag}");
+    }
+}
+
+/// docs/istio.md: the configuration second.
 #[test]
 fn a_configuration_of_a_later_version_leaves_the_old_one_in_force() {
     let backend = Backend::new();

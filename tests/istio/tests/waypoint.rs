@@ -7,6 +7,7 @@ use testbed::{Client, Http2Request};
 use crate::{
     place::{Place, eventually},
     plugin::{plugin_with, policy, service},
+    rendered::render,
 };
 
 /// A waypoint, and the application that all services behind it lead to.
@@ -141,4 +142,87 @@ fn a_plugin_decides_on_a_whole_waypoint() {
                 .map(|(account, method)| waypoint.ask(service, account, method, "/"))
         });
     }
+}
+
+/// Policies of the whole waypoint, of a Service and of a ServiceEntry, and none for the Service `orders`.
+fn policies(place: &Place) -> [Value; 3] {
+    let targeting = |name: &str, action: &str, group: &str, kind: &str, target: &str, rules: Value| {
+        let mut policy = policy(name, "", action, rules);
+        policy["metadata"]["namespace"] = json!(place.namespace);
+        policy["spec"].as_object_mut().unwrap().remove("selector");
+        policy["spec"]["targetRefs"] = json!([{ "group": group, "kind": kind, "name": target }]);
+        policy
+    };
+    let frontend =
+        json!([{ "source": { "principals": [format!("cluster.local/ns/{}/sa/frontend", place.namespace)] } }]);
+    let methods = |methods: &[&str]| json!([{ "operation": { "methods": methods } }]);
+    [
+        targeting(
+            "no-posts",
+            "DENY",
+            "gateway.networking.k8s.io",
+            "Gateway",
+            "waypoint",
+            json!([{ "to": methods(&["POST"]) }]),
+        ),
+        targeting("cart", "ALLOW", "", "Service", "cart", json!([{ "from": frontend }])),
+        targeting(
+            "partner",
+            "ALLOW",
+            "networking.istio.io",
+            "ServiceEntry",
+            "partner",
+            json!([{ "to": methods(&["GET", "POST"]) }]),
+        ),
+    ]
+}
+
+/// What every account gets from every service, with every method.
+fn answers(waypoint: &Waypoint) -> Vec<(String, u16)> {
+    let mut answers = Vec::new();
+    for service in ["cart", "orders", "partner"] {
+        for account in ["frontend", "stranger"] {
+            for method in ["GET", "PUT", "POST"] {
+                let status = waypoint.ask(service, account, method, "/");
+                answers.push((format!("{account} {method} {service}"), status));
+            }
+        }
+    }
+    answers
+}
+
+#[test]
+fn one_plugin_knows_which_service_a_request_is_for_as_istio_does() {
+    let waypoint = Waypoint::new();
+    let Waypoint { place, .. } = &waypoint;
+    let policies = policies(place);
+    let expected: Vec<(String, u16)> = answers(&waypoint)
+        .into_iter()
+        .map(|(request, _)| {
+            let allowed = !request.contains("POST")
+                && match request.split(' ').collect::<Vec<_>>()[..] {
+                    [account, _, "cart"] => account == "frontend",
+                    [_, method, "partner"] => method != "PUT",
+                    _ => true,
+                };
+            (request, if allowed { 200 } else { 403 })
+        })
+        .collect();
+
+    let native = json!({ "apiVersion": "v1", "kind": "List", "items": policies }).to_string();
+    place.apply(&native);
+    eventually("by Istio itself", &expected, || answers(&waypoint));
+    place.kubectl(&["delete", "-f", "-"], &native);
+    eventually("without policies", &true, || answers(&waypoint).iter().all(|(_, status)| *status == 200));
+
+    let entry = place.kubectl(&["get", "serviceentry", "partner", "-o", "json"], "");
+    let entry: Value = serde_json::from_str(&entry).unwrap();
+    let with_entry = [&policies[..], &[entry]].concat();
+    let own = format!("{}/waypoint", place.namespace);
+    place.apply(&render(place, &with_entry, &["--waypoint", &own, "--policies-applied"]));
+    eventually("by the plugin", &expected, || answers(&waypoint));
+
+    // Both, as the documents say.
+    place.apply(&render(place, &with_entry, &["--waypoint", &own]));
+    eventually("by both", &expected, || answers(&waypoint));
 }
