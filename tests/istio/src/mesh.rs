@@ -311,6 +311,8 @@ fn write_mesh_config(home: &Path, fields: &Value) -> Result<()> {
         "trustDomain": "cluster.local",
         "accessLogFile": "/dev/stdout",
         "defaultConfig": { "discoveryAddress": format!("{NODE}:15012") },
+        // For CUSTOM policies: Services that a test may make.
+        "extensionProviders": [provider("allows"), provider("refuses")],
         // Filters for statistics that only Istio's build of Envoy has.
         "defaultProviders": {},
     });
@@ -321,6 +323,11 @@ fn write_mesh_config(home: &Path, fields: &Value) -> Result<()> {
     let new = home.join("mesh.json.new");
     fs::write(&new, mesh_config.to_string())?;
     Ok(fs::rename(new, home.join(MESH_CONFIG))?)
+}
+
+fn provider(name: &str) -> Value {
+    let service = format!("{name}.{ROOT_NAMESPACE}.svc.cluster.local");
+    json!({ "name": name, "envoyExtAuthzHttp": { "service": service, "port": 8000 } })
 }
 
 fn start_registry(settings: &MeshSettings, home: &Path, port: u16) -> Result<Registry> {

@@ -11,6 +11,7 @@
     reason = "tests fail by panicking"
 )]
 
+mod actions;
 mod examples;
 mod gateway;
 mod in_step;

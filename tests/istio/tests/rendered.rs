@@ -1,5 +1,7 @@
 //! What `render` prints, applied.
 
+use std::time::{Duration, Instant};
+
 use mesh_authz_istio::{Pod, Recorder, Role};
 use serde_json::{Value, json};
 use testbed::{Client, Request};
@@ -66,8 +68,17 @@ fn beside_istio_the_policies_hold_before_and_after_the_plugin() {
     let backend = Backend::new();
     let place = &backend.place;
     let rendered = render(place, &[frontend_reads_data(place, "backend")], &[]);
+    // Half of an apply: the policies come first, and hold before the plugin is there.
+    let (policies, rest) = rendered.split_once("\n---\n").unwrap();
+    assert!(policies.contains("kind: AuthorizationPolicy") && !rest.contains("\nkind: AuthorizationPolicy"));
+    place.apply(policies);
+    eventually("the policies", &ENFORCED, || backend.answers());
     place.apply(&rendered);
-    eventually("both", &ENFORCED, || backend.answers());
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(3) {
+        assert_eq!(backend.answers(), ENFORCED, "while the plugin comes");
+    }
+    assert!(backend.pod.log().contains("apply to this workload"), "the plugin has not come");
     let plugin = place.kubectl(&["get", "wasmplugins", "-o", "name"], "");
     place.kubectl(&["delete", plugin.trim()], "");
     for _ in 0..50 {
