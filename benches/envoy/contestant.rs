@@ -37,6 +37,8 @@ pub enum Contestant {
     Native,
     /// This project's filter, without a decision log and without filter state.
     Ours,
+    /// This project's filter beside Envoy's own, as in a cluster with Istio.
+    Both,
     /// This project's filter, with the decision log and the filter state that it has by default.
     Logging,
 }
@@ -54,6 +56,7 @@ impl fmt::Display for Contestant {
             Self::NoOp => "no-op Wasm",
             Self::Native => "native RBAC",
             Self::Ours => "mesh-authz",
+            Self::Both => "mesh-authz, native RBAC",
             Self::Logging => "mesh-authz, logging",
         })
     }
@@ -64,7 +67,7 @@ impl Contestant {
     pub fn status_of_denied(self) -> u16 {
         match self {
             Self::NoFilter | Self::Bare | Self::NoOp => 200,
-            Self::Native | Self::Ours | Self::Logging => 403,
+            Self::Native | Self::Ours | Self::Both | Self::Logging => 403,
         }
     }
 }
@@ -82,6 +85,10 @@ impl Case {
             Contestant::NoOp => filters.push(wasm(listener, NO_OP, "")),
             Contestant::Native => filters.extend(self.native()?),
             Contestant::Ours => filters.push(wasm(listener, FILTER, &self.plugin_config(false))),
+            Contestant::Both => {
+                filters.push(wasm(listener, FILTER, &self.plugin_config(false)));
+                filters.extend(self.native()?);
+            }
             Contestant::Logging => filters.push(wasm(listener, FILTER, &self.plugin_config(true))),
         }
         Ok(filters)

@@ -1,5 +1,7 @@
 //! What reaches an application by another way than HTTP on a port that is declared as HTTP.
 
+use std::time::Duration;
+
 use mesh_authz_istio::{Pod, Recorder, Role};
 use serde_json::json;
 use testbed::Client;
@@ -41,6 +43,7 @@ impl Ports {
         let certificate = self.place.certificate(account);
         let offering = |protocols: &[&str]| {
             let mut client = self.pod.client(port, Some(&certificate));
+            client.timeout = Duration::from_secs(2);
             client.tls.as_mut().unwrap().alpn = Some(protocols.iter().map(|&name| name.to_owned()).collect());
             client
         };

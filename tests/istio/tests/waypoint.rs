@@ -1,5 +1,7 @@
 //! A waypoint in front of two Services and a ServiceEntry.
 
+use std::time::Duration;
+
 use mesh_authz_istio::{Pod, Recorder, Role};
 use serde_json::{Value, json};
 use testbed::{Client, Http2Request};
@@ -15,8 +17,11 @@ pub struct Waypoint {
     pub place: Place,
     pub pod: Pod,
     _upstream: Pod,
-    _application: Recorder,
+    applications: Vec<Recorder>,
 }
+
+/// The ports of the Services: HTTP, a protocol that Istio detects, and TCP.
+const PORTS: [(&str, u16); 3] = [("http", 8080), ("api", 8081), ("tcp", 8082)];
 
 /// The plugin's targets, and the selector's place in a policy.
 fn waypoint_target() -> Value {
@@ -28,7 +33,7 @@ impl Waypoint {
     pub fn new() -> Self {
         let place = Place::new();
         let upstream = place.pod("upstream", Role::None);
-        let application = upstream.serve(8080).unwrap();
+        let applications = PORTS.map(|(_, port)| upstream.serve(port).unwrap()).into();
         let labels = json!({
             "gateway.networking.k8s.io/gateway-name": "waypoint",
             "gateway.istio.io/managed": "istio.io-mesh-controller",
@@ -55,10 +60,12 @@ impl Waypoint {
         let pod = place.labelled_pod("waypoint", Role::Waypoint, labels);
         place.endpoints("waypoint", "mesh", 15008, &[pod.ip()]);
         for name in ["cart", "orders"] {
-            let mut service = service(name, &[("http", 8080)]);
+            let mut service = service(name, &PORTS);
             service["metadata"]["labels"] = json!({ "istio.io/use-waypoint": "waypoint" });
             place.apply(&service.to_string());
-            place.endpoints(name, "http", 8080, &[upstream.ip()]);
+            for (port_name, port) in PORTS {
+                place.endpoints(name, port_name, port, &[upstream.ip()]);
+            }
         }
         place.apply(
             &json!({
@@ -76,40 +83,48 @@ impl Waypoint {
             })
             .to_string(),
         );
-        let waypoint = Self { place, pod, _upstream: upstream, _application: application };
+        let waypoint = Self { place, pod, _upstream: upstream, applications };
         for service in ["cart", "orders", "partner"] {
             eventually(service, &200, || waypoint.ask(service, "frontend", "GET", "/"));
         }
         waypoint
     }
 
-    /// Asks a service behind the waypoint as ztunnel does: HTTP/2 CONNECT to the service's address over mutual TLS, and
-    /// HTTP/1.1 inside. The status, or 0 if there was no answer.
+    /// Asks a service behind the waypoint. The status, or 0 if there was no answer.
     pub fn ask(&self, service: &str, account: &str, method: &str, path: &str) -> u16 {
-        let (address, host) = match service {
-            "partner" => ("240.0.0.1".to_owned(), "partner.example".to_owned()),
-            _ => {
-                let ip = self.place.kubectl(&["get", "service", service, "-o", "jsonpath={.spec.clusterIP}"], "");
-                (ip, format!("{service}.{}.svc.cluster.local", self.place.namespace))
-            }
+        let host = match service {
+            "partner" => "partner.example".to_owned(),
+            _ => format!("{service}.{}.svc.cluster.local", self.place.namespace),
+        };
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let answer = self.send(service, 8080, account, request.as_bytes());
+        let line = String::from_utf8_lossy(&answer).into_owned();
+        line.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
+    }
+
+    /// Sends bytes to a service as ztunnel does: over mutual TLS, in the tunnel of an HTTP/2 CONNECT to the service's
+    /// address. Returns what comes back.
+    fn send(&self, service: &str, port: u16, account: &str, bytes: &[u8]) -> Vec<u8> {
+        let address = match service {
+            "partner" => "240.0.0.1".to_owned(),
+            _ => self.place.kubectl(&["get", "service", service, "-o", "jsonpath={.spec.clusterIP}"], ""),
         };
         let mut client: Client = self.pod.client(15008, Some(&self.place.certificate(account)));
         client.tls.as_mut().unwrap().alpn = Some(vec!["h2".into()]);
+        // Some of what tests send is never answered.
+        client.timeout = Duration::from_secs(2);
         let mut connect = Http2Request::new("CONNECT", "");
         connect.headers = vec![
             (b":method".to_vec(), b"CONNECT".to_vec()),
-            (b":authority".to_vec(), format!("{address}:8080").into_bytes()),
+            (b":authority".to_vec(), format!("{address}:{port}").into_bytes()),
         ];
         connect.ends = false;
-        let inside = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         let answer = client.connect_http2().and_then(|mut connection| {
             let opened = connection.send(&connect)?;
             anyhow::ensure!(opened.status == 200, "CONNECT: {}", opened.status);
-            connection.tunnel(inside.as_bytes())
+            connection.tunnel(bytes)
         });
-        let Ok(answer) = answer else { return 0 };
-        let line = String::from_utf8_lossy(&answer).into_owned();
-        line.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
+        answer.unwrap_or_default()
     }
 }
 
@@ -225,4 +240,39 @@ fn one_plugin_knows_which_service_a_request_is_for_as_istio_does() {
     // Both, as the documents say.
     place.apply(&render(place, &with_entry, &["--waypoint", &own]));
     eventually("by both", &expected, || answers(&waypoint));
+}
+
+#[test]
+fn beside_native_policies_a_stranger_has_no_way_through_a_waypoint() {
+    const BYTES: [&[u8]; 4] = [
+        b"GET / HTTP/1.1\r\nHost: cart\r\nConnection: close\r\n\r\n",
+        b"GET /\r\n\r\n",
+        b"GET / HTTP/1.2\r\nHost: cart\r\nConnection: close\r\n\r\n",
+        b"GET\t/\tHTTP/1.1\r\nHost: cart\r\nConnection: close\r\n\r\n",
+    ];
+    let waypoint = Waypoint::new();
+    let Waypoint { place, applications, .. } = &waypoint;
+    let ways_in = |account: &str| {
+        let mut ways = Vec::new();
+        for ((name, port), application) in PORTS.iter().zip(applications) {
+            for bytes in BYTES {
+                let before = application.reached();
+                // Whatever the answer is: it counts what the application got.
+                waypoint.send("cart", *port, account, bytes);
+                if application.reached() != before {
+                    ways.push(format!("{name}: {}", bytes.escape_ascii()));
+                }
+            }
+        }
+        ways
+    };
+    let [_, cart, _] = policies(place);
+    let own = format!("{}/waypoint", place.namespace);
+    place.apply(&render(place, &[cart], &["--waypoint", &own]));
+    eventually("the policy and the plugin", &(200, 403), || {
+        (waypoint.ask("cart", "frontend", "GET", "/"), waypoint.ask("cart", "stranger", "GET", "/"))
+    });
+    assert_eq!(ways_in("stranger"), Vec::<String>::new());
+    // The test can fail: the frontend, whom the policy allows on every port, has ways in.
+    assert!(ways_in("frontend").len() > 3);
 }

@@ -1,13 +1,19 @@
 //! A client that never corrects what it is told to send.
 //!
 //! Ordinary HTTP libraries refuse, merge, escape or normalise exactly the requests that an attacker would write by
-//! hand. So this client writes bytes. All calls block, and every wait ends after ten seconds.
+//! hand. So this client writes bytes. All calls block, and every wait ends, by default after ten seconds.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use anyhow::Result;
 
-use crate::{Certified, Connection, Http2Connection, Http2Request, Request, Response, transport::Stream};
+use crate::{
+    Certified, Connection, Http2Connection, Http2Request, Request, Response,
+    transport::{Stream, TIMEOUT},
+};
 
 /// The address to connect to, and the identity to connect with.
 #[derive(Clone, Debug)]
@@ -20,6 +26,8 @@ pub struct Client {
     pub source_ip: Option<IpAddr>,
     /// The source and the destination to claim in a PROXY protocol header. The header is sent before TLS.
     pub proxy_protocol: Option<(SocketAddr, SocketAddr)>,
+    /// How long to wait for a connection, and for each read and write.
+    pub timeout: Duration,
 }
 
 /// The client's side of TLS.
@@ -57,7 +65,7 @@ impl Tls {
 impl Client {
     /// A client that speaks plain text.
     pub fn plain(address: SocketAddr) -> Self {
-        Self { address, tls: None, source_ip: None, proxy_protocol: None }
+        Self { address, tls: None, source_ip: None, proxy_protocol: None, timeout: TIMEOUT }
     }
 
     /// A client that speaks TLS.

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{IpAddr, SocketAddr, TcpStream},
+    net::{SocketAddr, TcpStream},
     sync::Arc,
     time::Duration,
 };
@@ -23,7 +23,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::{Certified, Client, Tls};
 
-/// How long a client waits for a connection, and for each read and write.
+/// How long a client waits for a connection, and for each read and write, unless it says otherwise.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connected stream, in plain text or encrypted.
@@ -36,8 +36,7 @@ impl Stream {
     /// Connects as `client` says, including the TLS handshake. `default_alpn` is used if the client has no list of its
     /// own.
     pub(crate) fn open(client: &Client, default_alpn: &str) -> Result<Self> {
-        let mut socket =
-            connect(client.address, client.source_ip).with_context(|| format!("connecting to {}", client.address))?;
+        let mut socket = connect(client).with_context(|| format!("connecting to {}", client.address))?;
         if let Some((source, destination)) = client.proxy_protocol {
             socket.write_all(proxy_header(source, destination).as_bytes())?;
         }
@@ -77,15 +76,16 @@ impl Write for Stream {
     }
 }
 
-fn connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
+fn connect(client: &Client) -> io::Result<TcpStream> {
+    let (address, timeout) = (client.address, client.timeout);
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    if let Some(ip) = source {
+    if let Some(ip) = client.source_ip {
         socket.bind(&SocketAddr::new(ip, 0).into())?;
     }
-    socket.connect_timeout(&address.into(), TIMEOUT)?;
+    socket.connect_timeout(&address.into(), timeout)?;
     socket.set_tcp_nodelay(true)?;
-    socket.set_read_timeout(Some(TIMEOUT))?;
-    socket.set_write_timeout(Some(TIMEOUT))?;
+    socket.set_read_timeout(Some(timeout))?;
+    socket.set_write_timeout(Some(timeout))?;
     Ok(socket.into())
 }
 
