@@ -162,6 +162,9 @@ fn http_is_let_through_where_an_allow_policy_is_in_force_and_last() {
     assert!(notes.contains("while the plugin is not there"), "{notes}");
     let (resources, _) = render("wasm-plugin", &policies, &[]);
     assert_eq!(resources.iter().filter(|resource| is_let_through(resource)).count(), 0);
+    let (resources, notes) = render("wasm-plugin", &policies[1..2], &["--plugin-decides-http"]);
+    assert_eq!(resources.iter().filter(|resource| is_let_through(resource)).count(), 0);
+    assert!(notes.contains("no ALLOW policy is in force"), "{notes}");
 }
 
 /// What Istio generates from these policies.

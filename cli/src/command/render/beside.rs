@@ -99,10 +99,15 @@ pub fn native(plan: &Plan<'_>, options: &NativeOptions, combining: Combining) ->
         Action::Audit => 3,
     });
     if options.plugin_decides_http {
-        note(
-            "--plugin-decides-http: while the plugin is not there, Istio lets HTTP requests pass that only ALLOW policies would \
-             refuse; the first time, apply the policies at the end of the output only when the plugin decides",
-        );
+        note(match plan.restricted.as_slice() {
+            [] => {
+                "--plugin-decides-http: no ALLOW policy is in force, so Istio lets HTTP through to the plugin already"
+            }
+            _ => {
+                "--plugin-decides-http: while the plugin is not there, Istio lets HTTP requests pass that only ALLOW policies \
+                 would refuse; the first time, apply the policies at the end of the output only when the plugin decides"
+            }
+        });
     }
     if !left_out.is_empty() {
         note(&format!(
