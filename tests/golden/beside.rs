@@ -236,6 +236,17 @@ fn no_resource_takes_the_place_of_another() {
     assert!(said.contains(&twice(name)), "{said}");
 }
 
+/// kubectl applies what comes after a resource that the cluster refuses.
+#[test]
+fn nothing_is_let_through_to_a_plugin_that_is_too_large_for_a_cluster() {
+    let mut large = policy("large", "ALLOW", &selecting("x"));
+    let paths: Vec<_> = (0..40_000).map(|number| format!("/a/path/that/is/long/{number}")).collect();
+    large["spec"]["rules"] = json!([{ "to": [{ "operation": { "paths": paths } }] }]);
+    let (_, notes) = render("wasm-plugin", std::slice::from_ref(&large), &[]);
+    assert!(notes.contains("a cluster takes no more than about a mebibyte"), "{notes}");
+    assert!(refusal(&[large], &["--plugin-decides-http"]).contains("HTTP requests would pass: leave it out"));
+}
+
 #[test]
 fn names_are_short_enough_with_a_revision() {
     let policies = [policy("allow", "ALLOW", &selecting(&"a".repeat(63)))];

@@ -24,7 +24,7 @@ pub struct NativeOptions {
     /// Let the plugin alone decide about HTTP: one more policy for each selector of ALLOW policies lets all HTTP requests
     /// through Istio's own ALLOW policies. While the plugin is not there, these requests pass.
     #[arg(long, help_heading = "Istio's own enforcement")]
-    plugin_decides_http: bool,
+    pub plugin_decides_http: bool,
 }
 
 impl NativeOptions {
@@ -73,8 +73,8 @@ Istio gets no DENY policies (permit-overrides): TCP is decided by ALLOW policies
 
 const OF_LET_THROUGH: &str =
     "Lets all HTTP requests through Istio's own ALLOW policies to the plugin, and says nothing about TCP.
-It comes last: without the plugin, it allows every HTTP request that no DENY policy refuses.
-Remove it before the plugin.";
+Apply it last, when the plugin decides, and remove it before the plugin: without the plugin, it allows every HTTP request
+that no DENY policy refuses.";
 
 /// What a plugin is for.
 pub fn of_plugin(instance: &Instance<'_>, combining: Combining) -> String {

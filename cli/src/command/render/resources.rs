@@ -179,7 +179,7 @@ pub fn render(resources: &Resources, kind: ExtensionKind, arguments: &Arguments)
     }
     for instance in &plan.instances {
         let resource = kubernetes::extension(kind, instance, &image, &mesh, revision);
-        say(instance, &resource);
+        say(instance, &resource, arguments.native.plugin_decides_http)?;
         documents.push(Document { comment: beside::of_plugin(instance, mesh.combining), resource });
     }
     documents.extend(beside::let_through(&plan, &arguments.native, revision));
@@ -201,12 +201,19 @@ fn nothing_to_load(plan: &Plan<'_>) -> &'static str {
 }
 
 /// Prints a note on standard error if a cluster may refuse the resource, or if its gateway may in fact be a waypoint.
-fn say(instance: &Instance<'_>, resource: &Value) {
+/// Fails if a cluster may refuse it, and the rest of the output would let HTTP through to nobody.
+fn say(instance: &Instance<'_>, resource: &Value, decides_http: bool) -> Result<(), Failure> {
     let of = |path: &str| resource.pointer(path).and_then(Value::as_str).unwrap_or_default();
     let name = format!("{} {}/{}", of("/kind"), of("/metadata/namespace"), of("/metadata/name"));
     let size = resource.to_string().len();
     if size > LARGEST {
-        note(&format!("{name}: {size} bytes with all its policies; a cluster takes no more than about a mebibyte"));
+        let text = format!("{name}: {size} bytes with all its policies; a cluster takes no more than about a mebibyte");
+        if decides_http {
+            return Err(Failure::Unusable(format!(
+                "{text}; kubectl would apply the rest, and with --plugin-decides-http, HTTP requests would pass: leave it out"
+            )));
+        }
+        note(&text);
     }
     if let (Attachment::Gateway(gateway), None) = (&instance.place.attachment, &instance.waypoint) {
         let namespace = &instance.place.namespace;
@@ -215,4 +222,5 @@ fn say(instance: &Instance<'_>, resource: &Value) {
              --waypoint {namespace}/{gateway}"
         ));
     }
+    Ok(())
 }
