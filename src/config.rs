@@ -6,13 +6,15 @@
 
 mod apart;
 mod fingerprint;
+mod gateway;
 mod on_invalid;
 mod outgoing;
 mod read;
 
+pub use self::gateway::gateway;
 pub use self::on_invalid::{OnInvalid, workload_of};
 pub use self::outgoing::Outgoing;
-pub use self::read::{WorkloadFields, gateway, namespace, trust_domain, workload};
+pub use self::read::{WorkloadFields, namespace, trust_domain, workload};
 use crate::engine::{Combining, Options};
 use crate::identity::TrustDomains;
 use crate::policy::scope::Workload;

@@ -6,6 +6,7 @@
 //! | `index` | stores rules under the values that they require; finds the rules that a request could match | load, request |
 //! | `evaluate` | evaluates one rule for one request | request |
 //! | `many` | remembers what is long or many in a request | request |
+//! | `combine` | combines the policies of one engine, or of two, into a decision | request |
 //! | [`decision`] | defines the types of a decision | request |
 //! | [`explain`] | says why rules do not match | request |
 //! | `peers` | a set of peers, named as in `principals` | load, request |
@@ -14,6 +15,7 @@
 //! cannot fail and cannot panic. It allocates memory only to look up a path that is not UTF-8 among templates, for a
 //! long path, for a large token, for many headers, and for an odd form of a host.
 
+mod combine;
 pub(crate) mod compile;
 pub mod decision;
 pub(crate) mod evaluate;
@@ -24,12 +26,12 @@ mod peers;
 
 use std::borrow::Borrow;
 
-use self::compile::CompiledRule;
+pub(crate) use self::combine::Engines;
+use self::compile::{CompiledRule, Test};
 pub use self::decision::{AllowReason, Decision, DenyReason, DryRun, DryRunResult, Outcome, RuleId, Verdict};
 use self::evaluate::Evaluation;
 use self::index::Index;
 pub(crate) use self::peers::Peers;
-use crate::attribute::Origin;
 use crate::identity::TrustDomains;
 use crate::policy::{Action, AuthorizationPolicy};
 use crate::request::Attributes;
@@ -80,7 +82,7 @@ impl Engine {
     ///
     /// Policies that are passed by value are dropped one by one, each as soon as it is compiled.
     pub fn new<P: Borrow<AuthorizationPolicy>>(policies: impl IntoIterator<Item = P>, options: &Options) -> Self {
-        Self::with_index(Index::new, policies, options)
+        Builder::of(policies, options).finish(options, Index::new)
     }
 
     /// Like [`Self::new`], but evaluates every rule for every request. The decisions are the same; this is for
@@ -89,53 +91,13 @@ impl Engine {
         policies: impl IntoIterator<Item = P>,
         options: &Options,
     ) -> Self {
-        Self::with_index(Index::plain_scan, policies, options)
-    }
-
-    fn with_index<P: Borrow<AuthorizationPolicy>>(
-        index: impl Fn(Vec<CompiledRule>) -> Index,
-        policies: impl IntoIterator<Item = P>,
-        options: &Options,
-    ) -> Self {
-        let (mut custom, mut deny, mut allow, mut audit, mut dry_run_deny, mut dry_run_allow) = Default::default();
-        for (number, policy) in (0..).zip(policies) {
-            let policy = policy.borrow();
-            let (policies, rules): &mut (usize, Vec<CompiledRule>) = match (policy.action, policy.dry_run) {
-                (Action::Custom, false) => &mut custom,
-                (Action::Deny, false) => &mut deny,
-                (Action::Allow, false) => &mut allow,
-                (Action::Audit, false) => &mut audit,
-                (Action::Deny, true) => &mut dry_run_deny,
-                (Action::Allow, true) => &mut dry_run_allow,
-                // Istio has no dry run for these, and validation refuses one.
-                (Action::Custom | Action::Audit, true) => continue,
-            };
-            *policies = policies.saturating_add(1);
-            rules.extend(compile::policy(policy, options).into_iter().map(|rule| rule.with_policy_number(number)));
-        }
-        let rule_set = |(policy_count, rules)| RuleSet { policy_count, index: index(rules) };
-        Self {
-            combining: options.combining,
-            custom: rule_set(custom),
-            deny: rule_set(deny),
-            allow: rule_set(allow),
-            audit: rule_set(audit),
-            dry_run_deny: rule_set(dry_run_deny),
-            dry_run_allow: rule_set(dry_run_allow),
-        }
+        Builder::of(policies, options).finish(options, Index::plain_scan)
     }
 
     /// The number of rules, over all actions.
     #[must_use]
     pub fn rule_count(&self) -> usize {
         self.rule_sets().iter().map(|set| set.index.rules().len()).sum()
-    }
-
-    /// The names of the request headers that rules test, including `:path` and other pseudo-headers. A name appears
-    /// once for each test.
-    pub fn headers(&self) -> impl Iterator<Item = &[u8]> {
-        let rules = self.rule_sets().into_iter().flat_map(|set| set.index.rules());
-        rules.flat_map(CompiledRule::tests).filter_map(|test| test.check.header())
     }
 
     fn rule_sets(&self) -> [&RuleSet; 6] {
@@ -146,71 +108,100 @@ impl Engine {
     /// Decides one request.
     #[must_use]
     pub fn decide<A: Attributes>(&self, attributes: &A) -> Decision<'_> {
-        self.decide_in(&Evaluation::new(attributes))
+        Engines::from(self).decide_in(&Evaluation::new(attributes))
     }
+}
 
-    /// Like [`Self::decide`], for a request about which more will be asked.
-    pub(crate) fn decide_in<'e: 'r, 'r, A: Attributes>(&'e self, evaluation: &Evaluation<'r, A>) -> Decision<'e> {
-        let audited = self.audit.index.first_match(evaluation).rule;
-        let dry_run = DryRun {
-            deny: self.dry_run_deny.dry_run(evaluation, Verdict::Deny, Verdict::Allow),
-            allow: self.dry_run_allow.dry_run(evaluation, Verdict::Allow, Verdict::Deny),
-        };
-        let (outcome, unreadable) = self.combine(evaluation);
-        Decision { outcome, dry_run, audited, unreadable }
-    }
+/// The request headers that rules test.
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each says whether rules test one header")]
+pub(crate) struct TestedHeaders {
+    pub method: bool,
+    pub path: bool,
+    pub authority: bool,
+    /// Any other header.
+    pub others: bool,
+}
 
-    fn combine<'e: 'r, 'r, A: Attributes>(&'e self, evaluation: &Evaluation<'r, A>) -> (Outcome<'e>, Option<Origin>) {
-        use Outcome::{Allowed, Denied};
-
-        let custom = self.custom.index.first_match(evaluation);
-        if let Some(rule) = custom.rule {
-            return (Denied(DenyReason::NoProvider(rule)), custom.unreadable);
+impl TestedHeaders {
+    /// Adds the headers that the rules of an engine test.
+    pub fn add(&mut self, engine: &Engine) {
+        for rule in engine.rule_sets().into_iter().flat_map(|set| set.index.rules()) {
+            for groups in [&rule.from, &rule.to] {
+                groups.as_deref().unwrap_or_default().iter().for_each(|group| self.add_group(group));
+            }
+            self.add_group(&rule.when);
         }
-        match self.combining {
-            Combining::DenyOverrides => {
-                let deny = self.deny.index.first_match(evaluation);
-                if let Some(rule) = deny.rule {
-                    return (Denied(DenyReason::Rule(rule)), deny.unreadable);
-                }
-                if self.allow.policy_count == 0 {
-                    return (Allowed(AllowReason::NoAllowApplies), None);
-                }
-                let allow = self.allow.index.first_match(evaluation);
-                match allow.rule {
-                    Some(rule) => (Allowed(AllowReason::Rule(rule)), None),
-                    None => (Denied(DenyReason::NoAllowMatched), allow.unreadable),
-                }
-            }
-            Combining::PermitOverrides => {
-                let allow = self.allow.index.first_match(evaluation);
-                if let Some(rule) = allow.rule {
-                    return (Allowed(AllowReason::Rule(rule)), None);
-                }
-                if self.allow.policy_count == 0 && self.deny.policy_count == 0 {
-                    return (Allowed(AllowReason::NoAllowApplies), None);
-                }
-                let deny = self.deny.index.first_match(evaluation);
-                match deny.rule {
-                    Some(rule) => (Denied(DenyReason::Rule(rule)), deny.unreadable.or(allow.unreadable)),
-                    None => (Denied(DenyReason::NoAllowMatched), allow.unreadable),
-                }
-            }
+    }
+
+    fn add_group(&mut self, group: &[Test]) {
+        for name in group.iter().filter_map(|test| test.check.header()) {
+            *match name {
+                b":method" => &mut self.method,
+                b":path" => &mut self.path,
+                b":authority" => &mut self.authority,
+                _ => &mut self.others,
+            } = true;
         }
     }
 }
 
-impl RuleSet {
-    fn dry_run<'e: 'r, 'r, A: Attributes>(
-        &'e self,
-        evaluation: &Evaluation<'r, A>,
-        on_match: Verdict,
-        otherwise: Verdict,
-    ) -> Option<DryRunResult<'e>> {
-        if self.policy_count == 0 {
-            return None;
+/// Compiles policies one by one.
+#[derive(Debug, Default)]
+pub(crate) struct Builder {
+    custom: Compiled,
+    deny: Compiled,
+    allow: Compiled,
+    audit: Compiled,
+    dry_run_deny: Compiled,
+    dry_run_allow: Compiled,
+}
+
+/// The policies of one action, before their rules are filed in an index.
+#[derive(Debug, Default)]
+struct Compiled {
+    policy_count: usize,
+    rules: Vec<CompiledRule>,
+}
+
+impl Builder {
+    fn of<P: Borrow<AuthorizationPolicy>>(policies: impl IntoIterator<Item = P>, options: &Options) -> Self {
+        let mut builder = Self::default();
+        for (number, policy) in (0..).zip(policies) {
+            builder.add(number, policy.borrow(), options);
         }
-        let rule = self.index.first_match(evaluation).rule;
-        Some(DryRunResult { verdict: if rule.is_some() { on_match } else { otherwise }, rule })
+        builder
+    }
+
+    /// Compiles a policy. `number`: what [`RuleId::policy_number`] returns for its rules.
+    pub fn add(&mut self, number: u32, policy: &AuthorizationPolicy, options: &Options) {
+        let compiled = match (policy.action, policy.dry_run) {
+            (Action::Custom, false) => &mut self.custom,
+            (Action::Deny, false) => &mut self.deny,
+            (Action::Allow, false) => &mut self.allow,
+            (Action::Audit, false) => &mut self.audit,
+            (Action::Deny, true) => &mut self.dry_run_deny,
+            (Action::Allow, true) => &mut self.dry_run_allow,
+            // Istio has no dry run for these, and validation refuses one.
+            (Action::Custom | Action::Audit, true) => return,
+        };
+        compiled.policy_count = compiled.policy_count.saturating_add(1);
+        let rules = compile::policy(policy, options).into_iter();
+        compiled.rules.extend(rules.map(|rule| rule.with_policy_number(number)));
+    }
+
+    /// Files the rules. `index` makes the index of one action.
+    pub fn finish(self, options: &Options, index: fn(Vec<CompiledRule>) -> Index) -> Engine {
+        let Self { custom, deny, allow, audit, dry_run_deny, dry_run_allow } = self;
+        let rule_set = |Compiled { policy_count, rules }| RuleSet { policy_count, index: index(rules) };
+        Engine {
+            combining: options.combining,
+            custom: rule_set(custom),
+            deny: rule_set(deny),
+            allow: rule_set(allow),
+            audit: rule_set(audit),
+            dry_run_deny: rule_set(dry_run_deny),
+            dry_run_allow: rule_set(dry_run_allow),
+        }
     }
 }

@@ -10,6 +10,7 @@ pub mod direction;
 #[cfg(any(target_arch = "wasm32", fuzzing))]
 mod host;
 pub mod in_force;
+mod policies;
 pub mod property;
 pub mod telemetry;
 
@@ -18,6 +19,7 @@ use std::cell::{Cell, RefCell};
 use log::{Level, info, log_enabled, warn};
 
 use self::attributes::{HostAttributes, Sources};
+use self::policies::PolicySets;
 pub use self::telemetry::Telemetry;
 use self::telemetry::limiter::{Limiter, TimeShare};
 use self::telemetry::metrics::{ConfigSummary, Counters, Metrics};
@@ -28,8 +30,9 @@ use crate::config::{
 use crate::diagnostic::Diagnostic;
 use crate::engine::evaluate::Evaluation;
 use crate::engine::explain::NearMiss;
-use crate::engine::{Decision, DenyReason, Engine, Outcome, Peers, Verdict};
+use crate::engine::{Decision, DenyReason, Engines, Outcome, Peers, TestedHeaders, Verdict};
 use crate::policy::scope::{Scope, scope};
+use crate::policy::waypoint;
 use crate::request::{Attributes, Headers, Lookup, is_normalized, without_query};
 
 /// What the filter needs from the proxy to decide about a request.
@@ -73,7 +76,7 @@ pub enum FilterStatus {
 /// One accepted configuration.
 #[derive(Debug)]
 pub struct Plugin {
-    engine: Engine,
+    policies: PolicySets,
     sources: Sources,
     refusal: Reply,
     debugging: Option<Debugging>,
@@ -159,8 +162,8 @@ impl Plugin {
         });
         let applying = policies.len();
         let counters = Counters::define(host, policies.iter().map(|policy| &policy.name));
-        let engine = Engine::new(policies, &options);
-        let rules = engine.rule_count();
+        let rules: usize = policies.iter().map(|policy| policy.rules.len()).sum();
+        let policies = PolicySets::new(policies, &workload, &options);
         info!(
             "mesh-authz {}: {applying} of {given} policies, with {rules} rules, apply to this workload in namespace {}",
             env!("CARGO_PKG_VERSION"),
@@ -173,10 +176,10 @@ impl Plugin {
             headers: deny_response.headers.clone(),
         });
         Ok(Self {
-            sources: Sources::new(&engine, principal_from, source_ip_from),
+            sources: Sources::new(policies.headers(), principal_from, source_ip_from),
             outgoing,
-            paths: PathCheck::new(paths, &engine),
-            engine,
+            paths: PathCheck::new(paths, policies.headers()),
+            policies,
             refusal: deny_response.into(),
             debugging,
             counters,
@@ -191,7 +194,9 @@ impl Plugin {
     pub fn on_request(&self, host: &(impl Host + Telemetry)) -> FilterStatus {
         let attributes = HostAttributes::new(host, self.sources);
         let evaluation = Evaluation::new(&attributes);
-        let mut decision = self.engine.decide_in(&evaluation);
+        let chain = self.policies.filter_chain(host);
+        let engines = self.policies.of_request(&chain);
+        let mut decision = engines.map_or(Decision::UNKNOWN_SERVICE, |engines| engines.decide_in(&evaluation));
         if self.paths.finds(&attributes) {
             self.counters.count_unnormalized_path();
             if self.paths.paths == Paths::Strict {
@@ -200,8 +205,9 @@ impl Plugin {
         }
         self.counters.count(&decision);
         if let Some(suppressed) = self.log.admits(&decision, host) {
-            let nearest = self.nearest_miss(&decision, &evaluation, host);
-            info!("{}", log_line::decision(&decision, nearest, &self.log.workload, suppressed, &attributes));
+            let nearest = self.nearest_miss(engines, &decision, &evaluation, host);
+            let service = chain.as_slice().known().and_then(waypoint::host);
+            info!("{}", log_line::decision(&decision, nearest, &self.log.workload, service, suppressed, &attributes));
         }
         let mut room = self.room.take();
         if self.filter_state.holds(&decision) {
@@ -212,7 +218,7 @@ impl Plugin {
         let status = match decision.outcome.verdict() {
             Verdict::Allow => FilterStatus::Continue,
             Verdict::Deny => {
-                let debugged = self.debugged(&decision, &evaluation, host);
+                let debugged = self.debugged(engines, &decision, &evaluation, host);
                 room.clear();
                 write_response_code_details(&decision, &mut room);
                 host.respond(debugged.as_ref().unwrap_or(&self.refusal), &room);
@@ -243,6 +249,7 @@ impl Plugin {
     /// The refusal with the header that explains it. `None` if the peer may not see the header.
     fn debugged<'p: 'r, 'r, A: Attributes>(
         &'p self,
+        engines: Option<Engines<'p>>,
         decision: &Decision<'_>,
         evaluation: &Evaluation<'r, A>,
         host: &impl Telemetry,
@@ -252,7 +259,7 @@ impl Plugin {
             return None;
         }
         let mut value = String::new();
-        filter_state::write(&mut value, decision, self.nearest_miss(decision, evaluation, host));
+        filter_state::write(&mut value, decision, self.nearest_miss(engines, decision, evaluation, host));
         let mut headers = headers.clone();
         headers.push((name.clone(), value));
         Some(Reply { headers: Headers::encode(&headers), ..self.refusal.clone() })
@@ -262,6 +269,7 @@ impl Plugin {
     /// matched. Also `None` if such searches have taken too much time lately.
     fn nearest_miss<'p: 'r, 'r, A: Attributes>(
         &'p self,
+        engines: Option<Engines<'p>>,
         decision: &Decision<'_>,
         evaluation: &Evaluation<'r, A>,
         host: &impl Telemetry,
@@ -277,15 +285,15 @@ impl Plugin {
             return None;
         }
         let has_time = || host.now().saturating_sub(begin) < LONGEST_SEARCH;
-        let nearest = self.engine.nearest_miss_in(evaluation, has_time);
+        let nearest = engines?.nearest_miss_in(evaluation, has_time);
         self.log.searches.charge(begin, host.now());
         nearest
     }
 }
 
 impl PathCheck {
-    fn new(paths: Paths, engine: &Engine) -> Self {
-        let is_needed = paths == Paths::Strict || engine.headers().any(|name| name == b":path");
+    fn new(paths: Paths, headers: TestedHeaders) -> Self {
+        let is_needed = paths == Paths::Strict || headers.path;
         Self { is_needed, paths, has_warned: Cell::new(false) }
     }
 
@@ -357,8 +365,13 @@ impl StoredDecisions {
 
 /// Writes the response code details that the logs and alerts of Istio users look for when a request was refused.
 fn write_response_code_details(decision: &Decision<'_>, details: &mut String) {
-    if decision.outcome == Outcome::Denied(DenyReason::UnnormalizedPath) {
-        details.push_str("mesh_authz_unnormalized_path");
+    let own = match decision.outcome {
+        Outcome::Denied(DenyReason::UnnormalizedPath) => "mesh_authz_unnormalized_path",
+        Outcome::Denied(DenyReason::UnknownService) => "mesh_authz_unknown_service",
+        _ => "",
+    };
+    if !own.is_empty() {
+        details.push_str(own);
         return;
     }
     details.push_str("rbac_access_denied_matched_policy[");

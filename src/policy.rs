@@ -9,6 +9,7 @@
 //! | [`read`] | builds these types, and refuses everything that they cannot hold |
 //! | `validate` | makes the checks that involve several fields |
 //! | [`scope`] | says which policies apply to a workload |
+//! | [`waypoint`] | tells which service of a waypoint a request is for |
 
 pub mod key;
 mod labels;
@@ -17,6 +18,7 @@ pub mod resource;
 pub mod scope;
 pub(crate) mod validate;
 pub mod value;
+pub mod waypoint;
 
 use std::fmt;
 
@@ -136,6 +138,14 @@ pub enum TargetKind {
     Gateway,
     /// A `GatewayClass` of the Gateway API: all waypoints, if the policy is in the root namespace.
     GatewayClass,
+}
+
+impl TargetKind {
+    /// Whether it is a service behind a waypoint.
+    #[must_use]
+    pub fn is_service(self) -> bool {
+        matches!(self, Self::Service | Self::ServiceEntry)
+    }
 }
 
 /// One rule of a policy. It matches if its sources, its operations and its conditions all match.

@@ -44,6 +44,8 @@ pub struct Entry {
     pub namespace: Option<String>,
     /// The labels of the workload, if the line has them.
     pub labels: Option<Labels>,
+    /// The host of the service behind a waypoint, if the line has it.
+    pub service: Option<String>,
     pub request: LoggedRequest,
 }
 
@@ -150,6 +152,7 @@ impl Entry {
             unreadable: text("unreadable").map(str::to_owned),
             namespace: of_workload("namespace").map(str::to_owned),
             labels: of_workload("labels").map(labels),
+            service: text("service").map(str::to_owned),
             request: LoggedRequest::new(object),
         })
     }
@@ -162,6 +165,15 @@ impl Entry {
             && self.rule.is_none()
             && !is_normalized(path.as_bytes())
             && self.reason == "the path is not normalized"
+    }
+
+    /// Whether the filter of a waypoint refused the request because it could not tell the service, whatever the policies
+    /// are.
+    #[must_use]
+    pub fn is_about_the_service(&self) -> bool {
+        self.verdict == Verdict::Deny
+            && self.rule.is_none()
+            && self.reason == "the filter chain does not tell which service the request is for"
     }
 }
 

@@ -69,7 +69,10 @@ pub fn plugin_config_of<'n>(
         Node::from(Value::Map(entries.into_iter().map(|(name, node)| (name.to_owned(), node)).collect()))
     };
     let names = |services: &[ServiceName]| {
-        let name = |service: &ServiceName| text(&format!("{}/{}", service.namespace, service.name));
+        let name = |ServiceName { namespace, name, host }: &ServiceName| match host {
+            Some(host) => map(vec![("host", text(host)), ("namespace", text(namespace)), ("name", text(name))]),
+            None => text(&format!("{namespace}/{name}")),
+        };
         Node::from(Value::List(services.iter().map(name).collect()))
     };
     let labels = |labels: &Labels| {

@@ -291,7 +291,17 @@ fn fields(node: &Node, d: &mut Diagnostics) -> Option<Fields> {
     }
     let (namespace, labels) = object.read("workload", d, config::workload).unwrap_or((None, None));
     let namespace = namespace.unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned());
-    let gateway = object.read("gateway", d, |node, d| config::gateway(node, &namespace, d)).flatten();
+    let gateway = object.read("gateway", d, |node, d| {
+        let gateway = config::gateway(node, &namespace, d)?;
+        if gateway.has_hosts() {
+            d.error_with_hint(
+                "the tests of a file are for one service, and a request here has no filter chain",
+                "write the service as NAMESPACE/NAME",
+            );
+        }
+        Some(gateway)
+    });
+    let gateway = gateway.flatten();
     let (mesh, path_normalization) = object.read("mesh", d, mesh).unwrap_or_default();
     let revision = object.string("revision", d);
     let workload = Workload { revision, ..Workload::new(namespace, labels, gateway, mesh.root_namespace.clone(), d) };

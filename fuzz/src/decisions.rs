@@ -116,7 +116,7 @@ pub fn run(input: &[u8]) {
             assert_eq!(together.map(|other| other.matches), Some(trace.matches), "{}", trace.rule);
         }
         let nearest = engine.nearest_miss(&request, || true);
-        let line = log_line::decision(&decision, nearest, "{}", 0, &request);
+        let line = log_line::decision(&decision, nearest, "{}", None, 0, &request);
         assert!(!line.contains('\n') && serde_json::from_str::<serde_json::Value>(&line).is_ok(), "{line}");
         let mut state = String::new();
         filter_state::write(&mut state, &decision, nearest);

@@ -1,7 +1,7 @@
 //! `onInvalid`: what becomes of a configuration that cannot be used.
 
 use super::{apart, fingerprint};
-use crate::document;
+use crate::document::{self, Node, Value};
 
 /// What becomes of a configuration that the filter cannot use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,8 +38,9 @@ pub fn workload_of(configuration: &[u8]) -> Option<u64> {
     let mut fingerprints = [0, 0];
     for (fingerprint, field) in fingerprints.iter_mut().zip(["workload", "gateway"]) {
         let mut count = 0_u32;
-        let is_complete = document::search(configuration, field, |node| {
+        let is_complete = document::search(configuration, field, |mut node| {
             count = count.saturating_add(1);
+            forget_hosts(&mut node);
             *fingerprint = fingerprint::of(&node);
         });
         match count {
@@ -51,4 +52,15 @@ pub fn workload_of(configuration: &[u8]) -> Option<u64> {
     }
     let [workload, gateway] = fingerprints;
     Some(workload.rotate_left(1) ^ gateway)
+}
+
+/// Leaves out the services that a waypoint tells apart by their hosts. One filter is for all of them, and remains the
+/// same filter when policies name another one.
+fn forget_hosts(gateway: &mut Node) {
+    let Value::Map(fields) = &mut gateway.value else { return };
+    for (_, field) in fields {
+        if let Value::List(services) = &mut field.value {
+            services.retain(|service| !matches!(service.value, Value::Map(_)));
+        }
+    }
 }

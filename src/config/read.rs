@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use super::{
     COMBINING, DEFAULT_DECISION_LOG_RATE, DEFAULT_ROOT_NAMESPACE, DEFAULT_TRUST_DOMAIN, DebugHeader, DecisionLog,
     DenyResponse, NodeMetadata, OnInvalid, Outgoing, Paths, PluginConfig, PrincipalFrom, SourceIpFrom, StoredDecisions,
-    fingerprint, on_invalid, outgoing,
+    fingerprint, gateway, on_invalid, outgoing,
 };
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::document::{self, Node, Object, boolean, list, one_of, string, string_map, whole_number};
 use crate::engine::Options;
 use crate::identity::{SCHEME, TrustDomains};
-use crate::policy::scope::{Gateway, Scope, ServiceName, Workload, scope};
+use crate::policy::scope::{Gateway, Scope, Workload, for_each_service, scope};
 use crate::policy::{AuthorizationPolicy, Labels, PolicyName, read, resource};
 use crate::request::metadata::DEFAULT_PAYLOAD_KEY;
 use crate::request::{Lookup, headers};
@@ -98,7 +98,7 @@ fn plugin_config(
     // The placeholder is never used: an unknown namespace is an error.
     let namespace = namespace.or_else(|| node_namespace(node, d)).unwrap_or_default();
     let labels = labels.or_else(|| node_labels(node, d));
-    let gateway = object.read("gateway", d, |node, d| gateway(node, &namespace, d)).flatten();
+    let gateway = object.read("gateway", d, |node, d| gateway::gateway(node, &namespace, d)).flatten();
     let root_namespace = root_namespace.unwrap_or_else(|| DEFAULT_ROOT_NAMESPACE.to_owned());
     let revision = object.read("revision", d, name).flatten();
     let workload = Workload { revision, ..Workload::new(namespace, labels, gateway, root_namespace, d) };
@@ -137,7 +137,7 @@ fn plugin_config(
     // It has been read before; here it must be well-formed.
     let _read_apart = choice(object, on_invalid::FIELD, &OnInvalid::NAMES, d);
     let none_may_apply = object.read("allowNoneApplies", d, boolean).flatten().unwrap_or(false);
-    require_labels(&config, d);
+    require_places(&config, d);
     if d.count() == 0 && !none_may_apply {
         require_one_that_applies(&config, d);
     }
@@ -227,15 +227,32 @@ fn in_node_metadata<R>(name: &str, diagnostics: &mut Diagnostics, read: impl FnO
     diagnostics.field("node", |diagnostics| diagnostics.field("metadata", |diagnostics| diagnostics.field(name, read)))
 }
 
-fn require_labels(config: &PluginConfig, diagnostics: &mut Diagnostics) {
+/// Reports every policy of which nobody can tell whether it applies, or to which requests.
+fn require_places(config: &PluginConfig, diagnostics: &mut Diagnostics) {
+    let workload = &config.workload;
     for policy in &config.policies {
-        let Some(what) = config.workload.missing_labels(&policy.target) else { continue };
-        let report = |diagnostics: &mut Diagnostics| {
-            diagnostics.error_with_hint(
+        let mut unknown = None;
+        for_each_service(policy, workload, &mut |name, position| {
+            if position.is_none() {
+                unknown = Some(name);
+            }
+        });
+        let (message, hint) = if let Some(what) = workload.missing_labels(&policy.target) {
+            (
                 format!("has {what}, and the labels of this workload are unknown"),
                 "set `workload.labels` in the plugin configuration, or node.metadata.LABELS in Envoy's bootstrap",
-            );
+            )
+        } else if let Some(service) = unknown
+            && scope(policy, workload) != Scope::OtherRevision
+        {
+            (
+                format!("is for `{service}`, whose host is unknown"),
+                "add {host, namespace, name} to `gateway.services` or `gateway.serviceEntries`",
+            )
+        } else {
+            continue;
         };
+        let report = |diagnostics: &mut Diagnostics| diagnostics.error_with_hint(message, hint);
         diagnostics.policy(|| Some(policy.name.to_string()), report);
     }
 }
@@ -309,7 +326,7 @@ pub fn namespace(node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
 }
 
 /// Reads a name. Reports an error if it is empty.
-fn name(node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
+pub(super) fn name(node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
     let name = string(node, diagnostics)?;
     if name.is_empty() {
         diagnostics.error("must not be empty");
@@ -317,42 +334,18 @@ fn name(node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
     Some(name.to_owned())
 }
 
-/// Reads a gateway: `{name, waypoint, services, serviceEntries}`. `namespace` is the namespace of the workload.
-pub fn gateway(node: &Node, namespace: &str, diagnostics: &mut Diagnostics) -> Option<Gateway> {
-    let mut object = Object::open(node, diagnostics)?;
-    let gateway_name = object.read("name", diagnostics, name).flatten();
-    if !object.has("name") {
-        diagnostics.field("name", |diagnostics| diagnostics.error("is missing"));
-    }
-    let waypoint = object.read("waypoint", diagnostics, boolean).flatten().unwrap_or(false);
-    let mut services = |field| {
-        let read = |node: &Node, diagnostics: &mut Diagnostics| service(node, namespace, diagnostics);
-        let services = object.read(field, diagnostics, |node, diagnostics| list(node, diagnostics, read));
-        services.into_iter().flatten().flatten().collect::<Vec<_>>()
-    };
-    let (services, service_entries) = (services("services"), services("serviceEntries"));
-    let count = services.len().saturating_add(service_entries.len());
-    if count > 0 && !waypoint {
-        diagnostics.error_with_hint("only a waypoint has services", "set `waypoint: true`");
-    }
-    // With two services, a policy that permits requests to one of them would also permit requests to the other.
-    if count > 1 {
-        diagnostics.error_with_hint(
-            "one filter protects one service of a waypoint",
-            "configure a filter for each service, as Istio does",
-        );
-    }
-    object.finish(diagnostics);
-    Some(Gateway { name: gateway_name?, waypoint, services, service_entries })
+/// Reads a name that must be there.
+#[inline(never)]
+pub(super) fn required(object: &mut Object<'_>, field: &'static str, diagnostics: &mut Diagnostics) -> Option<String> {
+    require(object, field, diagnostics);
+    object.read(field, diagnostics, name).flatten()
 }
 
-/// Reads `namespace/name`, or `name` for a service in the workload's namespace.
-fn service(node: &Node, own_namespace: &str, diagnostics: &mut Diagnostics) -> Option<ServiceName> {
-    let text = name(node, diagnostics)?;
-    let (namespace, name) = text.split_once('/').unwrap_or((own_namespace, &text));
-    resource::namespace_name(namespace, diagnostics);
-    resource::resource_name(name, diagnostics);
-    Some(ServiceName { namespace: namespace.to_owned(), name: name.to_owned() })
+/// Reports a field that is missing.
+fn require(object: &Object<'_>, field: &str, diagnostics: &mut Diagnostics) {
+    if !object.has(field) {
+        diagnostics.field(field, |diagnostics| diagnostics.error("is missing"));
+    }
 }
 
 /// Reads a trust domain. It must not be empty, and must not hold a slash.
@@ -410,9 +403,7 @@ fn debug_header(node: &Node, diagnostics: &mut Diagnostics) -> Option<DebugHeade
     });
     let principals = object.read("principals", diagnostics, |node, diagnostics| list(node, diagnostics, principal));
     for field in ["name", "principals"] {
-        if !object.has(field) {
-            diagnostics.field(field, |diagnostics| diagnostics.error("is missing"));
-        }
+        require(&object, field, diagnostics);
     }
     object.finish(diagnostics);
     Some(DebugHeader { name: header.flatten()?, principals: principals?.into_iter().flatten().collect() })

@@ -102,6 +102,9 @@ pub enum DenyReason<'e> {
     /// Envoy has not normalized the path, and the filter is configured to refuse such a request. The engine never
     /// decides this.
     UnnormalizedPath,
+    /// The name of the filter chain does not tell which service of a waypoint the request is for. The engine never
+    /// decides this.
+    UnknownService,
 }
 
 impl<'e> Outcome<'e> {
@@ -121,7 +124,9 @@ impl<'e> Outcome<'e> {
             Self::Allowed(AllowReason::Rule(rule))
             | Self::Denied(DenyReason::Rule(rule) | DenyReason::NoProvider(rule)) => Some(rule),
             Self::Allowed(AllowReason::NoAllowApplies)
-            | Self::Denied(DenyReason::NoAllowMatched | DenyReason::UnnormalizedPath) => None,
+            | Self::Denied(DenyReason::NoAllowMatched | DenyReason::UnnormalizedPath | DenyReason::UnknownService) => {
+                None
+            }
         }
     }
 }
@@ -137,6 +142,9 @@ impl fmt::Display for Outcome<'_> {
             }
             Self::Denied(DenyReason::NoAllowMatched) => f.write_str("no ALLOW policy matched"),
             Self::Denied(DenyReason::UnnormalizedPath) => f.write_str("the path is not normalized"),
+            Self::Denied(DenyReason::UnknownService) => {
+                f.write_str("the filter chain does not tell which service the request is for")
+            }
             Self::Allowed(AllowReason::NoAllowApplies) => {
                 f.write_str("no ALLOW policy applies, and no DENY policy matched")
             }
@@ -167,6 +175,16 @@ pub struct DryRun<'e> {
     pub deny: Option<DryRunResult<'e>>,
     /// What the dry-run ALLOW policies would have decided.
     pub allow: Option<DryRunResult<'e>>,
+}
+
+impl Decision<'_> {
+    /// The refusal of a request about which no policy is asked.
+    pub(crate) const UNKNOWN_SERVICE: Self = Self {
+        outcome: Outcome::Denied(DenyReason::UnknownService),
+        dry_run: DryRun { deny: None, allow: None },
+        audited: None,
+        unreadable: None,
+    };
 }
 
 impl DryRun<'_> {

@@ -14,7 +14,7 @@ use std::net::IpAddr;
 
 use super::compile::{Check, CompiledRule, Expected, Group, Groups, Test, Text};
 use super::evaluate::Evaluation;
-use super::{Engine, RuleId};
+use super::{Engine, Engines, RuleId};
 use crate::attribute::{Key, Origin};
 use crate::matcher::{Pattern, Polarity};
 use crate::policy::{Action, CONDITION_FIELDS, Clause};
@@ -178,29 +178,7 @@ impl Engine {
     /// matches. Also `None` if `has_time`, which is asked again and again, says that the search takes too long: a rule
     /// that is only the nearest of some could mislead.
     pub fn nearest_miss<A: Attributes>(&self, attributes: &A, has_time: impl FnMut() -> bool) -> Option<NearMiss<'_>> {
-        self.nearest_miss_in(&Evaluation::new(attributes), has_time)
-    }
-
-    /// Like [`Self::nearest_miss`], for a request that was evaluated before.
-    pub(crate) fn nearest_miss_in<'e: 'r, 'r, A: Attributes>(
-        &'e self,
-        evaluation: &Evaluation<'r, A>,
-        mut has_time: impl FnMut() -> bool,
-    ) -> Option<NearMiss<'e>> {
-        let mut nearest: Option<(_, FailedTests<'e>, &'e RuleId)> = None;
-        for (number, rule) in self.allow.index.rules().iter().enumerate() {
-            // The cost of a rule depends on the request: a path can be as long as all headers may be.
-            if number.saturating_add(1).is_multiple_of(RULES_BETWEEN_CHECKS) && !has_time() {
-                return None;
-            }
-            let (failed, distance) = evaluation.failures(rule)?;
-            let key = (distance, Reverse(rule.tests().count()));
-            if nearest.as_ref().is_none_or(|(nearest, ..)| key < *nearest) {
-                nearest = Some((key, failed, rule.id()));
-            }
-        }
-        let ((distance, _), FailedTests { clause, first, .. }, rule) = nearest?;
-        Some(NearMiss { rule, distance, failure: evaluation.failure(first), clause, first })
+        Engines::from(self).nearest_miss_in(&Evaluation::new(attributes), has_time)
     }
 
     /// The result of every rule for this request, grouped by action: CUSTOM, DENY, ALLOW, AUDIT, dry runs of DENY, dry
@@ -229,6 +207,34 @@ impl Engine {
             })
         });
         traces.collect()
+    }
+}
+
+impl<'e> Engines<'e> {
+    /// Like [`Engine::nearest_miss`], for a request that was evaluated before.
+    pub(crate) fn nearest_miss_in<'r, A: Attributes>(
+        self,
+        evaluation: &Evaluation<'r, A>,
+        mut has_time: impl FnMut() -> bool,
+    ) -> Option<NearMiss<'e>>
+    where
+        'e: 'r,
+    {
+        let mut nearest: Option<(_, FailedTests<'e>, &'e RuleId)> = None;
+        let further = self.second.into_iter().flat_map(|engine| engine.allow.index.rules());
+        for (number, rule) in self.first.allow.index.rules().iter().chain(further).enumerate() {
+            // The cost of a rule depends on the request: a path can be as long as all headers may be.
+            if number.saturating_add(1).is_multiple_of(RULES_BETWEEN_CHECKS) && !has_time() {
+                return None;
+            }
+            let (failed, distance) = evaluation.failures(rule)?;
+            let key = (distance, Reverse(rule.tests().count()), rule.id().as_str());
+            if nearest.as_ref().is_none_or(|(nearest, ..)| key < *nearest) {
+                nearest = Some((key, failed, rule.id()));
+            }
+        }
+        let ((distance, ..), FailedTests { clause, first, .. }, rule) = nearest?;
+        Some(NearMiss { rule, distance, failure: evaluation.failure(first), clause, first })
     }
 }
 

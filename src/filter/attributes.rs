@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use super::{Host, property};
 use crate::config::{PrincipalFrom, SourceIpFrom};
-use crate::engine::Engine;
+use crate::engine::TestedHeaders;
 use crate::request::{Address, Attributes, ConnectionText, HeaderValues, Headers, Lookup, Metadata, PeerName};
 
 /// Where attributes come from: part of a plugin's configuration, and what follows from its policies.
@@ -19,8 +19,8 @@ pub(super) struct Sources {
 }
 
 impl Sources {
-    pub(super) fn new(engine: &Engine, principal: PrincipalFrom, source_ip: SourceIpFrom) -> Self {
-        Self { principal, source_ip, headers: HeadersFrom::of(engine) }
+    pub(super) fn new(headers: TestedHeaders, principal: PrincipalFrom, source_ip: SourceIpFrom) -> Self {
+        Self { principal, source_ip, headers: HeadersFrom::of(headers) }
     }
 }
 
@@ -35,17 +35,8 @@ enum HeadersFrom {
 }
 
 impl HeadersFrom {
-    fn of(engine: &Engine) -> Self {
-        let (mut method, mut path, mut authority) = (false, false, false);
-        for name in engine.headers() {
-            match name {
-                b":method" => method = true,
-                b":path" => path = true,
-                b":authority" => authority = true,
-                _ => return Self::Map,
-            }
-        }
-        if method && path && authority { Self::Map } else { Self::EachByItself }
+    fn of(TestedHeaders { method, path, authority, others }: TestedHeaders) -> Self {
+        if others || (method && path && authority) { Self::Map } else { Self::EachByItself }
     }
 }
 

@@ -47,13 +47,30 @@ pub struct Gateway {
     pub service_entries: Vec<ServiceName>,
 }
 
-/// The name of a Service or `ServiceEntry` behind a waypoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A Service or `ServiceEntry` behind a waypoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceName {
     /// The namespace of the service.
     pub namespace: String,
     /// The name of the service in its namespace.
     pub name: String,
+    /// A host of the service, as the names of the waypoint's filter chains have it. `None`: every request is for this
+    /// service.
+    pub host: Option<String>,
+}
+
+impl Gateway {
+    /// The services behind the waypoint. A service with several hosts is there several times.
+    pub fn all_services(&self) -> impl Iterator<Item = (TargetKind, &ServiceName)> {
+        let services = self.services.iter().map(|service| (TargetKind::Service, service));
+        services.chain(self.service_entries.iter().map(|service| (TargetKind::ServiceEntry, service)))
+    }
+
+    /// Whether the host of a request's filter chain tells which service the request is for.
+    #[must_use]
+    pub fn has_hosts(&self) -> bool {
+        self.all_services().any(|(_, service)| service.host.is_some())
+    }
 }
 
 impl Workload {
@@ -74,7 +91,7 @@ impl Workload {
         if is_waypoint && !gateway.as_ref().is_some_and(|gateway| gateway.waypoint) {
             diagnostics.error_with_hint(
                 "by its labels this workload is a waypoint",
-                "set `gateway`, with `waypoint: true` and the service that this filter protects",
+                "set `gateway`, with `waypoint: true` and the services that policies name",
             );
         }
         let labelled = label(GATEWAY_NAME_LABEL);
@@ -244,15 +261,39 @@ pub fn may_meet(one: Reach<'_>, other: Reach<'_>, root_namespace: &str) -> bool 
 }
 
 fn targets(reference: &TargetReference, namespace: &str, gateway: &Gateway, workload: &Workload) -> bool {
-    let serves = |services: &[ServiceName]| {
-        gateway.waypoint && services.iter().any(|s| s.name == reference.name && s.namespace == namespace)
-    };
     match reference.kind {
-        TargetKind::Service => serves(&gateway.services),
-        TargetKind::ServiceEntry => serves(&gateway.service_entries),
+        TargetKind::Service | TargetKind::ServiceEntry => {
+            gateway.waypoint && gateway.all_services().any(|service| names(reference, namespace, service))
+        }
         TargetKind::Gateway => namespace == workload.namespace && reference.name == gateway.name,
         TargetKind::GatewayClass => {
             gateway.waypoint && namespace == workload.root_namespace && reference.name == WAYPOINT_CLASS
         }
     }
+}
+
+/// Whether a reference of a policy in this namespace names the service.
+fn names(reference: &TargetReference, namespace: &str, (kind, service): (TargetKind, &ServiceName)) -> bool {
+    reference.kind == kind && reference.name == service.name && namespace == service.namespace
+}
+
+/// Calls `visit` with every service that a policy on a waypoint is for: its name and, if the waypoint has it, its first
+/// position in [`Gateway::all_services`]. Returns false if the policy is not for single services, or if the filter does
+/// not tell services apart.
+pub fn for_each_service<'p>(
+    policy: &'p AuthorizationPolicy,
+    workload: &Workload,
+    visit: &mut dyn FnMut(&'p str, Option<usize>),
+) -> bool {
+    let (Target::References(references), Some(gateway)) = (&policy.target, &workload.gateway) else { return false };
+    let namespace = policy.name.namespace.as_str();
+    let is_whole =
+        |reference: &TargetReference| !reference.kind.is_service() && targets(reference, namespace, gateway, workload);
+    if !gateway.has_hosts() || references.iter().any(is_whole) {
+        return false;
+    }
+    for reference in references.iter().filter(|reference| reference.kind.is_service()) {
+        visit(&reference.name, gateway.all_services().position(|service| names(reference, namespace, service)));
+    }
+    true
 }

@@ -40,3 +40,4 @@ mod stricter;
 mod unreadable;
 mod updates;
 mod watched;
+mod waypoint;

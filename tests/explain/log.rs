@@ -123,13 +123,17 @@ spec:
 
 /// What the command prints about a log, and its exit status.
 fn explain(log: &str, options: &[&str]) -> (String, Option<i32>) {
+    explain_with(POLICIES, log, options)
+}
+
+fn explain_with(policies: &str, log: &str, options: &[&str]) -> (String, Option<i32>) {
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
         let file = dir.path().join(name);
         fs::write(&file, text).unwrap();
         file.to_str().unwrap().to_owned()
     };
-    let (policies, log) = (file("policies.yaml", POLICIES), file("log", log));
+    let (policies, log) = (file("policies.yaml", policies), file("log", log));
     let mut command = Command::new(env!("CARGO_BIN_EXE_mesh-authz"));
     let output = command.args(["explain", &policies, "--log", &log]).args(options).output().unwrap();
     let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
@@ -190,6 +194,74 @@ fn options_replace_the_workload_of_a_line() {
     assert!(out.contains("Line 2") && !out.contains("Line 1"), "{out}");
     let (out, code) = explain(&line(json!({ "workload": null })), &["--label", "app=a"]);
     assert!(code == Some(2) && out.contains("line 1 of the log does not name its workload: give --namespace"), "{out}");
+}
+
+/// A policy of the whole waypoint, one of a Service and one of a `ServiceEntry`.
+const WAYPOINT: &str = "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: whole, namespace: default }
+spec:
+  targetRefs: [{ group: gateway.networking.k8s.io, kind: Gateway, name: w }]
+  action: DENY
+  rules: [{ to: [{ operation: { paths: [/whole] } }] }]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: cart, namespace: shop }
+spec:
+  targetRefs: [{ kind: Service, name: cart }]
+  action: DENY
+  rules: [{ to: [{ operation: { paths: [/cart] } }] }]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: partners, namespace: shop }
+spec:
+  targetRefs: [{ group: networking.istio.io, kind: ServiceEntry, name: partners }]
+  action: DENY
+  rules: [{ to: [{ operation: { paths: [/partners] } }] }]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: { name: partners, namespace: shop }
+spec: { hosts: [partner.example, '*.partner.example'] }
+";
+
+#[test]
+fn a_line_of_a_waypoint_names_the_service_that_the_request_was_for() {
+    let at = |service: Value, path: &str| {
+        line(json!({ "service": service, "path": path, "workload": { "namespace": "default" } }))
+    };
+    let cart = || json!("cart.shop.svc.cluster.local");
+    for (service, path, verdict) in [
+        (cart(), "/whole", "DENY"),
+        (cart(), "/cart", "DENY"),
+        (json!("cart.shop.svc.mesh"), "/cart", "DENY"),
+        (cart(), "/partners", "ALLOW"),
+        (json!("partner.example"), "/partners", "DENY"),
+        (json!("*.Partner.example"), "/partners", "DENY"),
+        (json!("www.partner.example"), "/partners", "ALLOW"),
+        (json!("partner.example"), "/cart", "ALLOW"),
+        (json!("other.shop.svc.cluster.local"), "/cart", "ALLOW"),
+        (json!("other.shop.svc.cluster.local"), "/whole", "DENY"),
+        (Value::Null, "/cart", "ALLOW"),
+        (Value::Null, "/whole", "DENY"),
+    ] {
+        let (out, _) = explain_with(WAYPOINT, &at(service.clone(), path), &["--waypoint", "w"]);
+        assert!(out.contains(&format!("Line 1: {verdict}")), "{service} {path}: {out}");
+    }
+    let lines = [at(cart(), "/cart"), at(json!("partner.example"), "/partners")].join("\n");
+    let (out, code) = explain_with(WAYPOINT, &lines, &["--waypoint", "w"]);
+    assert!(code == Some(0) && out.contains("Decisions: 2 as in the log"), "{out}");
+    let (out, code) = explain_with(WAYPOINT, &lines, &["--waypoint", "w", "--service", "shop/cart"]);
+    assert!(code == Some(1) && out.contains("1 as in the log, 1 otherwise"), "an option counts more: {out}");
+    let unknown = line(json!({
+        "reason": "the filter chain does not tell which service the request is for", "path": "/free",
+        "service": "cart.shop.svc.mesh", "workload": { "namespace": "default" },
+    }));
+    let (out, code) = explain_with(WAYPOINT, &unknown, &["--waypoint", "w"]);
+    assert!(code == Some(0) && out.contains("does not tell which service of the waypoint"), "{out}");
 }
 
 #[test]

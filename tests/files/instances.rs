@@ -11,9 +11,9 @@ use mesh_authz::engine::{Combining, Engine, Verdict};
 use mesh_authz::policy::Action;
 use mesh_authz::policy::scope::{Gateway, Scope, ServiceName, Workload, scope};
 use mesh_authz::request::Lookup;
-use mesh_authz_cli::load::LoadedPolicy;
 use mesh_authz_cli::load::finding::SourceText;
-use mesh_authz_cli::render::instances::{Plan, Topology, Waypoint, plan};
+use mesh_authz_cli::load::{LoadedPolicy, Other};
+use mesh_authz_cli::render::instances::{Hosts, Plan, Topology, Waypoint, plan};
 use mesh_authz_cli::render::kubernetes::{ExtensionKind, Image, extension, let_through};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -65,23 +65,19 @@ fn reference(kind: &str, name: &str) -> Value {
     }
 }
 
-/// Target references for one case. They refer either to the whole waypoint, or to single services of it.
-fn references(whole: bool) -> impl Strategy<Value = Vec<Value>> {
+fn references() -> impl Strategy<Value = Vec<Value>> {
     let mut pool = vec![reference("Gateway", "g"), reference("Gateway", "h"), reference("GatewayClass", "elsewhere")];
-    if whole {
-        pool.extend([reference("Gateway", "w"), reference("GatewayClass", "istio-waypoint")]);
-    } else {
-        pool.extend(["s", "t"].map(|name| reference("Service", name)));
-        pool.push(reference("ServiceEntry", "s"));
-    }
+    pool.extend([reference("Gateway", "w"), reference("GatewayClass", "istio-waypoint")]);
+    pool.extend(["s", "t"].map(|name| reference("Service", name)));
+    pool.extend(["s", "t"].map(|name| reference("ServiceEntry", name)));
     subsequence(pool, 1..=3)
 }
 
-fn target(whole: bool) -> impl Strategy<Value = Value> {
+fn target() -> impl Strategy<Value = Value> {
     prop_oneof![
         2 => Just(json!({})),
         4 => labels(2).prop_map(|labels| json!({ "selector": { "matchLabels": object(&labels) } })),
-        2 => references(whole).prop_map(|references| json!({ "targetRefs": references })),
+        3 => references().prop_map(|references| json!({ "targetRefs": references })),
     ]
 }
 
@@ -90,30 +86,48 @@ fn object(labels: &[(&str, &str)]) -> Value {
 }
 
 fn policies() -> impl Strategy<Value = Vec<Value>> {
-    any::<bool>().prop_flat_map(|whole| {
-        let custom =
-            json!({ "action": "CUSTOM", "provider": { "name": "asked" }, "rules": [{ "to": [{ "operation": { "paths": ["/a*"] } }] }] });
-        let action = prop_oneof![
-            6 => select(&["ALLOW", "ALLOW", "DENY", "AUDIT"][..]).prop_flat_map(spec),
-            1 => Just(custom),
-        ];
-        let one = (action, target(whole), select(&NAMESPACES[..]), proptest::bool::weighted(0.2));
-        proptest::collection::vec(one, 1..=5).prop_map(|all| {
-            let policy = |(n, (mut spec, target, namespace, dry_run)): (usize, (Value, Value, &str, bool))| {
-                let may_be_dry_run = ["ALLOW", "DENY"].contains(&spec["action"].as_str().unwrap());
-                spec.as_object_mut().unwrap().extend(target.as_object().unwrap().clone());
-                let mut policy = json!({
-                    "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
-                    "metadata": { "name": format!("p{n}"), "namespace": namespace }, "spec": spec,
-                });
-                if dry_run && may_be_dry_run {
-                    policy["metadata"]["annotations"] = json!({ "istio.io/dry-run": "true" });
-                }
-                policy
-            };
-            all.into_iter().enumerate().map(policy).collect()
-        })
+    let custom = json!({ "action": "CUSTOM", "provider": { "name": "asked" }, "rules": [{ "to": [{ "operation": { "paths": ["/a*"] } }] }] });
+    let action = prop_oneof![
+        6 => select(&["ALLOW", "ALLOW", "DENY", "AUDIT"][..]).prop_flat_map(spec),
+        1 => Just(custom),
+    ];
+    let one = (action, target(), select(&NAMESPACES[..]), proptest::bool::weighted(0.2));
+    proptest::collection::vec(one, 1..=5).prop_map(|all| {
+        let policy = |(n, (mut spec, target, namespace, dry_run)): (usize, (Value, Value, &str, bool))| {
+            let may_be_dry_run = ["ALLOW", "DENY"].contains(&spec["action"].as_str().unwrap());
+            spec.as_object_mut().unwrap().extend(target.as_object().unwrap().clone());
+            let mut policy = json!({
+                "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
+                "metadata": { "name": format!("p{n}"), "namespace": namespace }, "spec": spec,
+            });
+            if dry_run && may_be_dry_run {
+                policy["metadata"]["annotations"] = json!({ "istio.io/dry-run": "true" });
+            }
+            policy
+        };
+        all.into_iter().enumerate().map(policy).collect()
     })
+}
+
+/// The hosts of a service behind the waypoint.
+fn hosts(kind: &str, namespace: &str, name: &str) -> Vec<String> {
+    match kind {
+        "Service" => vec![format!("{name}.{namespace}.svc.mesh")],
+        _ => vec![format!("{name}.{namespace}.example"), format!("*.{name}.{namespace}.example")],
+    }
+}
+
+fn service_entries() -> Vec<Other> {
+    let source = Arc::new(SourceText::new("entries.yaml".into(), String::new()));
+    let entry = |(namespace, name): (&str, &str)| {
+        let entry = json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry",
+            "metadata": { "name": name, "namespace": namespace },
+            "spec": { "hosts": hosts("ServiceEntry", namespace, name) },
+        });
+        Other { source: Arc::clone(&source), node: node(&entry) }
+    };
+    NAMESPACES.into_iter().flat_map(|namespace| [(namespace, "s"), (namespace, "t")]).map(entry).collect()
 }
 
 /// The proxy that receives a request.
@@ -145,7 +159,7 @@ impl Proxy {
 
     fn workload(&self) -> Workload {
         let gateway = self.service.map(|(kind, namespace, name)| {
-            let service = ServiceName { namespace: namespace.to_owned(), name: name.to_owned() };
+            let service = ServiceName { namespace: namespace.to_owned(), name: name.to_owned(), host: None };
             let gateway = Gateway { name: "w".to_owned(), waypoint: true, ..Gateway::default() };
             match kind {
                 "Service" => Gateway { services: vec![service], ..gateway },
@@ -205,8 +219,12 @@ fn resources(policies: &[Value]) -> Vec<LoadedPolicy> {
 }
 
 fn planned(resources: &[LoadedPolicy]) -> Plan<'_> {
-    let waypoint = waypoint();
-    plan(resources, &Topology { root_namespace: ROOT, waypoint: Some(&waypoint), revision: None })
+    let (waypoint, entries) = (waypoint(), service_entries());
+    plan(resources, &topology(Some(&waypoint), &entries))
+}
+
+fn topology<'t>(waypoint: Option<&'t Waypoint>, others: &'t [Other]) -> Topology<'t> {
+    Topology { root_namespace: ROOT, waypoint, hosts: Hosts::new("mesh", others), revision: None }
 }
 
 fn rendered(plan: &Plan<'_>, kind: ExtensionKind, combining: Combining) -> Vec<Value> {
@@ -222,11 +240,27 @@ fn config(resource: &Value, proxy: &Proxy) -> PluginConfig {
         .unwrap_or_else(|errors| panic!("{errors:#?} in {resource:#} on {proxy:?}"))
 }
 
-/// The engine of a filter that is loaded on this proxy with the configuration of this resource.
-fn engine(resource: &Value, proxy: &Proxy) -> Engine {
-    let config = config(resource, proxy);
-    let applying = config.policies.iter().filter(|policy| scope(policy, &config.workload) == Scope::Applies);
-    Engine::new(applying, &config.options)
+/// The engines of the filters that are loaded on this proxy with the configuration of this resource: on a waypoint, one
+/// for each filter chain of the service.
+fn engines(resource: &Value, proxy: &Proxy) -> Vec<Engine> {
+    let mut config = config(resource, proxy);
+    let gateway = config.workload.gateway.clone();
+    let mut engine = |gateway| {
+        config.workload.gateway = gateway;
+        let applying = config.policies.iter().filter(|policy| scope(policy, &config.workload) == Scope::Applies);
+        Engine::new(applying, &config.options)
+    };
+    let (Some(gateway), Some((kind, namespace, name))) = (&gateway, proxy.service) else {
+        return vec![engine(gateway)];
+    };
+    let of_host = |host: String| {
+        let named = |services: &[ServiceName]| -> Vec<ServiceName> {
+            services.iter().filter(|service| service.host.as_ref() == Some(&host)).cloned().collect()
+        };
+        let (services, service_entries) = (named(&gateway.services), named(&gateway.service_entries));
+        engine(Some(Gateway { services, service_entries, ..gateway.clone() }))
+    };
+    hosts(kind, namespace, name).into_iter().map(of_host).collect()
 }
 
 #[test]
@@ -248,7 +282,7 @@ fn the_instances_on_a_workload_decide_together_what_all_policies_decide() {
                 let rendered = rendered(&plan, kind, combining);
                 let loaded: Vec<_> = rendered.iter().filter(|resource| loads(resource, &proxy)).collect();
                 prop_assert!(applying.is_empty() || !loaded.is_empty(), "nothing is loaded");
-                let engines: Vec<_> = loaded.iter().map(|resource| engine(resource, &proxy)).collect();
+                let engines: Vec<_> = loaded.iter().flat_map(|resource| engines(resource, &proxy)).collect();
                 for facts in &requests {
                     let expected = verdict(&all, facts);
                     prop_assert_eq!(together(&engines, facts), expected);
@@ -312,8 +346,7 @@ fn http_is_let_through_only_where_a_plugin_decides_about_it() {
             };
             let is_restricted = resources.iter().any(restricts);
             prop_assert!(is_let_through || !is_restricted, "{:?}", let_through);
-            // On a waypoint, it may be for all services.
-            prop_assert!(is_restricted || !is_let_through || proxy.service.is_some(), "{:?}", let_through);
+            prop_assert!(is_restricted || !is_let_through, "{:?}", let_through);
             Ok(())
         })
         .unwrap();
@@ -342,7 +375,7 @@ fn a_policy_for_a_service_needs_to_know_the_waypoint() {
     let mut policy = crate::policies::named("p", json!({ "rules": [{}] }));
     policy["spec"]["targetRefs"] = json!([reference("Service", "s")]);
     let resources = resources(&[policy.clone()]);
-    let plan = plan(&resources, &Topology { root_namespace: ROOT, waypoint: None, revision: None });
+    let plan = plan(&resources, &topology(None, &[]));
     let said: Vec<_> = plan.refused.iter().map(ToString::to_string).collect();
     assert_eq!(
         said,
@@ -351,17 +384,122 @@ fn a_policy_for_a_service_needs_to_know_the_waypoint() {
     );
 }
 
+fn policy_for(name: &str, kind: &str, target: &str) -> Value {
+    let mut policy = crate::policies::named(name, json!({ "rules": [{}] }));
+    policy["spec"]["targetRefs"] = json!([reference(kind, target)]);
+    policy
+}
+
 #[test]
-fn a_whole_waypoint_and_one_of_its_services_are_refused_together() {
-    let policy = |name: &str, kind: &str, target: &str| {
-        let mut policy = crate::policies::named(name, json!({ "rules": [{}] }));
-        policy["spec"]["targetRefs"] = json!([reference(kind, target)]);
-        policy
-    };
-    let resources = resources(&[policy("p", "Gateway", "w"), policy("q", "Service", "s")]);
+fn a_whole_waypoint_and_its_services_get_one_instance() {
+    let resources = resources(&[
+        policy_for("p", "Gateway", "w"),
+        policy_for("q", "Service", "s"),
+        policy_for("r", "ServiceEntry", "t"),
+        policy_for("s", "Service", "s"),
+    ]);
     let plan = planned(&resources);
-    assert_eq!(plan.refused.len(), 1);
-    assert!(
-        plan.refused[0].to_string().contains("policy a/p: spec.targetRefs: is for a whole waypoint, and policy a/q")
+    assert!(plan.refused.is_empty(), "{:?}", plan.refused);
+    let rendered = rendered(&plan, ExtensionKind::WasmPlugin, Combining::DenyOverrides);
+    assert_eq!(rendered.len(), 1);
+    let spec = &rendered[0]["spec"];
+    assert_eq!(rendered[0]["metadata"]["namespace"], "a");
+    assert_eq!(spec["targetRefs"], json!([reference("Gateway", "w")]));
+    assert_eq!(spec.get("match"), None);
+    assert_eq!(spec["pluginConfig"]["policies"].as_array().map(Vec::len), Some(4));
+    let entry = |host: &str| json!({ "host": host, "namespace": "a", "name": "t" });
+    let gateway = json!({
+        "name": "w", "waypoint": true,
+        "services": [{ "host": "s.a.svc.mesh", "namespace": "a", "name": "s" }],
+        "serviceEntries": [entry("*.t.a.example"), entry("t.a.example")],
+    });
+    assert_eq!(spec["pluginConfig"]["gateway"], gateway);
+    let place = &plan.needs_filter_state;
+    assert_eq!(place.len(), 1, "the EnvoyFilter targets the waypoint: {place:?}");
+}
+
+fn refused(policies: &[Value], others: &[Other]) -> Vec<String> {
+    let (resources, waypoint) = (resources(policies), waypoint());
+    let plan = plan(&resources, &topology(Some(&waypoint), others));
+    plan.refused.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn the_hosts_of_a_service_entry_must_be_in_the_input() {
+    let policies = [policy_for("p", "ServiceEntry", "t")];
+    let expected = "policies.yaml: policy a/p: spec.targetRefs: is for the ServiceEntry a/t, and its hosts are unknown; add \
+                    the file with the ServiceEntry to the input";
+    let other = |document: Value| {
+        let source = Arc::new(SourceText::new("entries.yaml".into(), String::new()));
+        [Other { source, node: node(&document) }]
+    };
+    let entry = |version: &str, kind: &str, namespace: &str, hosts: Value| {
+        other(json!({
+            "apiVersion": version, "kind": kind, "metadata": { "name": "t", "namespace": namespace },
+            "spec": { "hosts": hosts },
+        }))
+    };
+    let istio = "networking.istio.io/v1beta1";
+    assert_eq!(refused(&policies, &entry(istio, "ServiceEntry", "a", json!(["h"]))), [""; 0]);
+    for others in [
+        entry(istio, "ServiceEntry", "b", json!(["h"])),
+        entry(istio, "ServiceEntry", "a", json!([])),
+        entry(istio, "WorkloadEntry", "a", json!(["h"])),
+        entry("example.com/v1", "ServiceEntry", "a", json!(["h"])),
+    ] {
+        assert_eq!(refused(&policies, &others), [expected], "{others:?}");
+    }
+    assert_eq!(refused(&policies, &[]), [expected]);
+}
+
+#[test]
+fn two_services_with_one_host_are_refused() {
+    let entries = |namespace: &str, host: &str| {
+        let source = Arc::new(SourceText::new("entries.yaml".into(), String::new()));
+        let entry = json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry",
+            "metadata": { "name": "t", "namespace": namespace }, "spec": { "hosts": [host, host] },
+        });
+        Other { source, node: node(&entry) }
+    };
+    let mut of_b = policy_for("q", "ServiceEntry", "t");
+    of_b["metadata"]["namespace"] = json!("b");
+    let said = |first: &str, second: &str, host: &str, policy: &str| {
+        format!(
+            "policies.yaml: policy {policy}: spec.targetRefs: {second} has the host {host}, and so has {first}: Istio \
+             protects it as one of them, and nobody can tell which; let policies name one of the two"
+        )
+    };
+    let (a, b) = ("the ServiceEntry a/t", "the ServiceEntry b/t");
+    assert_eq!(
+        refused(&[policy_for("p", "ServiceEntry", "t"), of_b.clone()], &[entries("a", "h"), entries("b", "H")]),
+        [said(a, b, "H", "b/q")]
     );
+    assert_eq!(
+        refused(&[policy_for("p", "Service", "s"), of_b.clone()], &[entries("b", "s.a.svc.mesh")]),
+        [said("the Service a/s", b, "s.a.svc.mesh", "b/q")]
+    );
+    assert_eq!(
+        refused(&[of_b.clone()], &[entries("b", "h"), entries("a", "h")]),
+        [""; 0],
+        "no policy names the other one"
+    );
+    let service = |kind: &str, version: &str, namespace: &str| {
+        let source = Arc::new(SourceText::new("services.yaml".into(), String::new()));
+        let service =
+            json!({ "apiVersion": version, "kind": kind, "metadata": { "name": "s", "namespace": namespace } });
+        Other { source, node: node(&service) }
+    };
+    let of_b = [of_b];
+    assert_eq!(
+        refused(&of_b, &[entries("b", "S.a.svc.mesh"), service("Service", "v1", "a")]),
+        [
+            "policies.yaml: policy b/q: spec.targetRefs: the ServiceEntry b/t has the host S.a.svc.mesh of the Service a/s, and \
+          Istio protects it as that Service; name the Service in targetRefs"
+        ]
+    );
+    for other in [service("Service", "v1", "b"), service("Deployment", "v1", "a"), service("Service", "x.dev/v1", "a")]
+    {
+        assert_eq!(refused(&of_b, &[entries("b", "s.a.svc.mesh"), other]), [""; 0]);
+    }
 }

@@ -93,6 +93,13 @@ fn cases() -> Vec<Case> {
         ("wasm-plugin-permit-alone", 2, plugin("custom.yaml", &["--combining=permit-overrides"])),
         ("wasm-plugin-services", 0, plugin("waypoint.yaml", &["--waypoint=shop/waypoint"])),
         ("wasm-plugin-waypoint", 0, plugin("whole-waypoint.yaml", &["--waypoint=shop/waypoint"])),
+        ("wasm-plugin-waypoint-and-services", 0, {
+            let files = ["whole-waypoint.yaml", "partners.yaml", "service-entry.yaml"];
+            let more = ["--waypoint=infra/waypoint", "--cluster-domain=mesh.example"];
+            plugin("waypoint.yaml", &[&files[..], &more].concat())
+        }),
+        ("wasm-plugin-no-service-entry", 1, plugin("partners.yaml", &["--waypoint=infra/waypoint"])),
+        ("wasm-plugin-no-domain", 2, plugin("waypoint.yaml", &["--waypoint=infra/waypoint", "--cluster-domain=.mesh"])),
         ("wasm-plugin-no-waypoint", 1, plugin("waypoint.yaml", &[])),
         ("wasm-plugin-no-url", 2, vec!["wasm-plugin", "shop.yaml"]),
         ("traffic-extension", 0, [&["traffic-extension", "selectors.yaml"], &URL[..]].concat()),

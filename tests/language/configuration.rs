@@ -83,7 +83,11 @@ fn the_workload_falls_back_to_the_nodes_metadata_field_by_field() {
 
 #[test]
 fn a_gateway_by_name_or_by_label() {
-    let service = |namespace: &str, name: &str| ServiceName { namespace: namespace.to_owned(), name: name.to_owned() };
+    let service = |namespace: &str, name: &str| ServiceName {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        host: None,
+    };
     let config = with(
         r#""workload":{"namespace":"shop"},
            "gateway":{"name":"w","waypoint":true,"services":["bank/pay"]}"#,
@@ -109,6 +113,25 @@ fn a_gateway_by_name_or_by_label() {
         ..NodeMetadata::in_namespace("default")
     };
     assert_eq!(read_on(br#"{"policies":[]}"#, &node).workload.gateway, named("node"));
+}
+
+#[test]
+fn the_services_of_a_waypoint_by_their_hosts() {
+    let config = with(
+        r#""gateway":{"name":"w","waypoint":true,
+           "services":[{"host":"pay.bank.svc.cluster.local","namespace":"bank","name":"pay"}],
+           "serviceEntries":[{"host":"*.example.com","namespace":"shop","name":"out"},
+                             {"host":"example.com","namespace":"shop","name":"out"}]}"#,
+    );
+    let gateway = config.workload.gateway.unwrap();
+    let service = |host: &str, namespace: &str, name: &str| ServiceName {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        host: Some(host.to_owned()),
+    };
+    assert_eq!(gateway.services, [service("pay.bank.svc.cluster.local", "bank", "pay")]);
+    let entries = [service("*.example.com", "shop", "out"), service("example.com", "shop", "out")];
+    assert_eq!(gateway.service_entries, entries);
 }
 
 #[test]

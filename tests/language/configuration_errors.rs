@@ -80,10 +80,14 @@ fn a_field_of_the_wrong_type() {
 }
 
 #[test]
-fn a_waypoint_has_one_service_and_sees_no_certificates() {
+fn a_waypoint_tells_services_apart_and_sees_no_certificates() {
+    let expected = "gateway: without their hosts, several services of a waypoint cannot be told apart; write each one as \
+                    {host, namespace, name}";
+    only(r#""gateway":{"name":"w","waypoint":true,"services":["a"],"serviceEntries":["b"]}"#, expected);
     only(
-        r#""gateway":{"name":"w","waypoint":true,"services":["a"],"serviceEntries":["b"]}"#,
-        "gateway: one filter protects one service of a waypoint; configure a filter for each service, as Istio does",
+        r#""gateway":{"name":"w","waypoint":true,"services":["a"],
+            "serviceEntries":[{"host":"b.example","namespace":"b","name":"b"}]}"#,
+        expected,
     );
     only(
         r#""gateway":{"name":"w","waypoint":true},"principalFrom":"peer-certificate""#,
@@ -91,8 +95,8 @@ fn a_waypoint_has_one_service_and_sees_no_certificates() {
     );
     only(
         r#""workload":{"labels":{"gateway.istio.io/managed":"istio.io-mesh-controller"}}"#,
-        "by its labels this workload is a waypoint; set `gateway`, with `waypoint: true` and the service that this \
-         filter protects",
+        "by its labels this workload is a waypoint; set `gateway`, with `waypoint: true` and the services that \
+         policies name",
     );
 }
 
@@ -299,10 +303,87 @@ fn what_the_labels_and_the_gateway_say_must_agree() {
         "by its labels this workload is the gateway `a`, by `gateway.name` it is `b`; correct one of the two",
     );
     let waypoint = label("gateway.istio.io/managed", "istio.io-mesh-controller");
-    let expected = "by its labels this workload is a waypoint; set `gateway`, with `waypoint: true` and the service that \
-                    this filter protects";
+    let expected = "by its labels this workload is a waypoint; set `gateway`, with `waypoint: true` and the services that \
+                    policies name";
     only(&waypoint, expected);
     only(&format!(r#"{waypoint},"gateway":{{"name":"b"}}"#), expected);
+}
+
+#[test]
+fn a_host_tells_one_service_of_a_waypoint() {
+    let services = |services: &str, entries: &str, expected: &str| {
+        only(
+            &format!(
+                r#""gateway":{{"name":"w","waypoint":true,"services":[{services}],"serviceEntries":[{entries}]}}"#
+            ),
+            expected,
+        );
+    };
+    let entry = r#"{"host":"Example.com","namespace":"a","name":"x"}"#;
+    let twin = "keep one: Istio protects a host of a waypoint as one service";
+    services("", &format!("{entry},{entry}"), &format!("gateway: the host `Example.com` is there twice; {twin}"));
+    let other = r#"{"host":"example.com","namespace":"b","name":"y"}"#;
+    services("", &format!("{entry},{other}"), &format!("gateway: the host `example.com` is there twice; {twin}"));
+    services(
+        r#"{"host":"a.b.svc.mesh","namespace":"b","name":"a"}"#,
+        r#"{"host":"a.b.svc.mesh","namespace":"b","name":"entry"}"#,
+        &format!("gateway: the host `a.b.svc.mesh` is there twice; {twin}"),
+    );
+    for host in ["a", "a.b", "a.b.svc", "b.a.svc.mesh", "a.b.svcx.mesh", "A.b.svc.mesh", "example.com"] {
+        services(
+            &format!(r#"{{"host":"{host}","namespace":"b","name":"a"}}"#),
+            "",
+            "gateway.services[0]: is not the host of this Service; write NAME.NAMESPACE.svc.DOMAIN",
+        );
+    }
+    services("", r#"{"host":"h","namespace":"b"}"#, "gateway.serviceEntries[0].name: is missing");
+    services("", r#"{"namespace":"b","name":"a"}"#, "gateway.serviceEntries[0].host: is missing");
+    services("", r#"{"host":"h","name":"a"}"#, "gateway.serviceEntries[0].namespace: is missing");
+    services("", r#"{"host":"","namespace":"b","name":"a"}"#, "gateway.serviceEntries[0].host: must not be empty");
+    let unknown = "gateway.serviceEntries[0].hosts: unknown field, did you mean host?";
+    services("", r#"{"host":"h","hosts":[],"namespace":"b","name":"a"}"#, unknown);
+    services("", "1", "gateway.serviceEntries[0]: must be a string, is a number; write it in quotes");
+}
+
+/// Nobody could tell which requests the policy is for, and it would protect none.
+#[test]
+fn where_services_are_told_apart_policies_name_known_ones() {
+    let policy = |targets: &str| {
+        format!(
+            r#"{{"apiVersion":"security.istio.io/v1","kind":"AuthorizationPolicy","metadata":{{"name":"p","namespace":"a",
+                "labels":{{"istio.io/rev":"canary"}}}},"spec":{{"targetRefs":[{targets}]}}}}"#
+        )
+    };
+    let config = |targets: &str, more: &str| {
+        format!(
+            r#"{{"policies":[{}],{more} "workload":{{"namespace":"a"}},"gateway":{{"name":"w","waypoint":true,
+                "services":[{{"host":"s.a.svc.mesh","namespace":"a","name":"s"}}]}}}}"#,
+            policy(targets)
+        )
+    };
+    let service = |name: &str| format!(r#"{{"kind":"Service","name":"{name}"}}"#);
+    let entry = r#"{"kind":"ServiceEntry","group":"networking.istio.io","name":"s"}"#;
+    let whole = r#"{"kind":"Gateway","group":"gateway.networking.k8s.io","name":"w"}"#;
+    let expected = |name: &str| {
+        format!(
+            "policy a/p: is for `{name}`, whose host is unknown; add {{host, namespace, name}} to `gateway.services` or \
+             `gateway.serviceEntries`"
+        )
+    };
+    for (targets, unknown) in [
+        (service("t"), "t"),
+        (format!("{},{}", service("s"), service("t")), "t"),
+        (entry.to_owned(), "s"),
+        (format!("{},{entry}", service("s")), "s"),
+    ] {
+        assert_eq!(errors(config(&targets, "").as_bytes()), [expected(unknown)], "{targets}");
+        let other = config(&targets, r#""revision":"stable","allowNoneApplies":true,"#);
+        assert!(PluginConfig::read(other.as_bytes(), &NodeMetadata::default()).is_ok(), "of another revision");
+    }
+    for targets in [service("s"), format!("{},{whole}", service("t"))] {
+        let config = config(&targets, "");
+        assert!(PluginConfig::read(config.as_bytes(), &NodeMetadata::default()).is_ok(), "{targets}");
+    }
 }
 
 #[test]

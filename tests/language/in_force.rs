@@ -117,3 +117,17 @@ fn a_configuration_whose_workload_cannot_be_read_is_nobodys() {
     let _in_force = registry.put(&id, plugin("/1"));
     assert!(registry.get(&id).is_none());
 }
+
+/// A policy for one more service must not leave the waypoint without a configuration if something else is wrong.
+#[test]
+fn the_services_that_a_waypoint_tells_apart_do_not_make_another_filter() {
+    let with =
+        |services: &str| workload_of(format!(r#"{{"gateway":{{"name":"w","services":[{services}]}}}}"#).as_bytes());
+    let cart = r#"{"host":"cart.shop.svc.mesh","namespace":"shop","name":"cart"}"#;
+    let pay = r#"{"host":"pay.shop.svc.mesh","namespace":"shop","name":"pay"}"#;
+    assert!(with(cart).is_some());
+    assert_eq!(with(cart), with(&format!("{cart},{pay}")));
+    assert_eq!(with(cart), with(""));
+    assert_ne!(with(r#""shop/cart""#), with(r#""shop/pay""#), "a filter for each service");
+    assert_ne!(with(r#""shop/cart""#), with(cart));
+}

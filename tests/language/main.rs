@@ -49,3 +49,4 @@ mod nearest;
 mod stricter;
 mod telemetry;
 mod unreadable;
+mod waypoint;

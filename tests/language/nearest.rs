@@ -17,7 +17,7 @@ fn nearest(rule: &str, request: &Request) -> Value {
     );
     let engine = Engine::new(policies(&policy), &options());
     let decision = engine.decide(request);
-    let line = log_line::decision(&decision, engine.nearest_miss(request, || true), "{}", 0, request);
+    let line = log_line::decision(&decision, engine.nearest_miss(request, || true), "{}", None, 0, request);
     serde_json::from_str::<Value>(&line).unwrap()["nearest"].clone()
 }
 
@@ -119,7 +119,7 @@ fn the_host_is_shown_without_userinfo() {
     let engine = Engine::new(policies(""), &options());
     for (sent, shown) in [("shop.example:80", "shop.example:80"), ("u:s3cret@shop.example", "shop.example")] {
         let request = host(sent);
-        let line = log_line::decision(&engine.decide(&request), None, "{}", 0, &request);
+        let line = log_line::decision(&engine.decide(&request), None, "{}", None, 0, &request);
         assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["host"], shown);
     }
 }

@@ -29,7 +29,11 @@ fn gateway() -> Workload {
 }
 
 fn waypoint() -> Workload {
-    let service = |namespace: &str, name: &str| ServiceName { namespace: namespace.to_owned(), name: name.to_owned() };
+    let service = |namespace: &str, name: &str| ServiceName {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        host: None,
+    };
     let gateway = Gateway {
         name: "waypoint".to_owned(),
         waypoint: true,

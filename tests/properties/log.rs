@@ -84,7 +84,7 @@ fn every_decision_about_any_request_is_a_line_without_a_header_in_it() {
                     .header("x-any", &path);
                 let decision = engine.decide(&request);
                 let nearest = engine.nearest_miss(&request, || true);
-                let line = log_line::decision(&decision, nearest, "{}", suppressed, &request);
+                let line = log_line::decision(&decision, nearest, "{}", None, suppressed, &request);
                 prop_assert!(is_one_plain_line(&line) && !line.contains(SECRET), "{:?}", line);
                 let line: Value = serde_json::from_str(&line).unwrap();
                 prop_assert_eq!(line["decision"].as_str().unwrap(), decision.outcome.verdict().to_string());

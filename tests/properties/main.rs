@@ -28,6 +28,7 @@ mod many;
 mod mutations;
 mod robustness;
 mod unreadable;
+mod waypoint;
 mod wire;
 
 use proptest::test_runner::{Config, RngSeed};

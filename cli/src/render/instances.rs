@@ -27,17 +27,18 @@
 //!
 //! **CUSTOM policies** stay with Istio, which asks their providers. No instance carries them.
 //!
-//! **Gateways and waypoints.** A policy with `targetRefs` to a Gateway gets an instance with the same target. A filter
-//! on a waypoint protects one service. The filter must be told which service, and it is told the waypoint's name; this
-//! is what [`Waypoint`] is for. One filter cannot serve a whole waypoint and also know the service of each request. So
-//! policies are refused if some are for a whole waypoint and others for one of its services.
+//! **Gateways and waypoints.** A policy with `targetRefs` to a Gateway gets an instance with the same target. The policies
+//! for a waypoint and its services get one instance, see `waypoint`.
+
+mod waypoint;
 
 use std::collections::BTreeSet;
 
 use mesh_authz::diagnostic::{Diagnostic, Path, Segment};
-use mesh_authz::policy::scope::{GATEWAY_NAME_LABEL, Gateway, ServiceName, WAYPOINT_CLASS};
+use mesh_authz::policy::scope::{GATEWAY_NAME_LABEL, Gateway, WAYPOINT_CLASS};
 use mesh_authz::policy::{Action, AuthorizationPolicy, Target, TargetKind, TargetReference};
 
+pub use self::waypoint::Hosts;
 use crate::load::LoadedPolicy;
 use crate::load::finding::Finding;
 
@@ -48,6 +49,8 @@ pub struct Topology<'m> {
     pub root_namespace: &'m str,
     /// The waypoint to render for.
     pub waypoint: Option<&'m Waypoint>,
+    /// The hosts of the services behind it.
+    pub hosts: Hosts<'m>,
     /// The revision of the control plane to render for. `None`: policies of all revisions are rendered.
     pub revision: Option<&'m str>,
 }
@@ -64,7 +67,7 @@ pub struct Waypoint {
 pub enum Attachment {
     /// The workloads with these labels.
     Selector(BTreeSet<(String, String)>),
-    /// The gateway, or the whole waypoint, of this name.
+    /// The gateway or waypoint of this name.
     Gateway(String),
     /// A waypoint's traffic to this Service.
     Service(String),
@@ -161,7 +164,7 @@ impl WorkloadSet {
 enum ResolvedTarget {
     Gateway(String),
     Waypoint,
-    Service(Attachment),
+    Service(TargetKind, String),
     NoWaypointGiven,
     Nothing,
 }
@@ -178,8 +181,7 @@ impl Topology<'_> {
             }
             _ if self.waypoint.is_none() => ResolvedTarget::NoWaypointGiven,
             TargetKind::GatewayClass => ResolvedTarget::Waypoint,
-            TargetKind::Service => ResolvedTarget::Service(Attachment::Service(name.clone())),
-            TargetKind::ServiceEntry => ResolvedTarget::Service(Attachment::ServiceEntry(name.clone())),
+            TargetKind::Service | TargetKind::ServiceEntry => ResolvedTarget::Service(*kind, name.clone()),
         }
     }
 
@@ -269,12 +271,13 @@ pub fn plan<'r>(resources: &'r [LoadedPolicy], topology: &Topology<'_>) -> Plan<
         plan.instances.push(instance(place, &reach));
     }
     if let Some(waypoint) = topology.waypoint {
-        on_waypoint(&mut plan, &targeted, topology, waypoint);
+        waypoint::add(&mut plan, &targeted, topology, waypoint);
     }
     // A policy that selects workloads does so elsewhere, too. What names a target is for the target of the instance.
     let is_restricted = |instance: &&Instance<'_>| {
         let targets = |resource: &&LoadedPolicy| matches!(resource.policy.target, Target::References(_));
-        !matches!(instance.place.attachment, Attachment::Selector(_))
+        matches!(instance.place.attachment, Attachment::Gateway(_))
+            && instance.waypoint.is_none()
             && instance.policies.iter().any(|resource| targets(resource) && restricts(resource))
     };
     plan.restricted.extend(plan.instances.iter().filter(is_restricted).map(|instance| instance.place.clone()));
@@ -290,72 +293,6 @@ fn restricts(resource: &LoadedPolicy) -> bool {
 fn widest(reaches: &BTreeSet<WorkloadSet>) -> Vec<WorkloadSet> {
     let is_covered = |reach: &WorkloadSet| reaches.iter().any(|other| other != reach && other.covers(reach));
     reaches.iter().filter(|reach| !is_covered(reach)).cloned().collect()
-}
-
-/// Adds the instances on a waypoint: one for the whole waypoint, or one for each service.
-fn on_waypoint<'r>(plan: &mut Plan<'r>, targeted: &[&'r LoadedPolicy], topology: &Topology<'_>, waypoint: &Waypoint) {
-    let (mut whole, mut services): (Vec<&LoadedPolicy>, Vec<(Location, Vec<&LoadedPolicy>)>) = (Vec::new(), Vec::new());
-    for resource in targeted {
-        let namespace = &resource.policy.name.namespace;
-        for meaning in topology.meanings(&resource.policy) {
-            match meaning {
-                ResolvedTarget::Waypoint if !whole.iter().any(|other| std::ptr::eq(*other, *resource)) => {
-                    whole.push(resource)
-                }
-                ResolvedTarget::Service(attachment) => {
-                    let place = Location { namespace: namespace.clone(), attachment };
-                    match services.iter_mut().find(|(other, _)| *other == place) {
-                        Some((_, policies)) if policies.iter().any(|other| std::ptr::eq(*other, *resource)) => {}
-                        Some((_, policies)) => policies.push(resource),
-                        None => services.push((place, vec![resource])),
-                    }
-                }
-                ResolvedTarget::Waypoint
-                | ResolvedTarget::Gateway(_)
-                | ResolvedTarget::NoWaypointGiven
-                | ResolvedTarget::Nothing => {}
-            }
-        }
-    }
-    if let (Some(resource), Some((_, of_service))) = (whole.first(), services.first()) {
-        let other = of_service.first().map(|other| other.policy.name.to_string()).unwrap_or_default();
-        plan.refused.push(refusal(
-            resource,
-            &format!("is for a whole waypoint, and policy {other} for one service of it: a filter has to know both"),
-            "name all the waypoint's services in its targetRefs instead",
-        ));
-        return;
-    }
-    let is_of_class = |resource: &&&LoadedPolicy| match &resource.policy.target {
-        Target::References(references) => references.iter().any(|r| r.kind == TargetKind::GatewayClass),
-        Target::Everything | Target::Labels(_) => false,
-    };
-    plan.for_one_waypoint.extend(whole.iter().filter(is_of_class));
-    let gateway = Gateway { name: waypoint.name.clone(), waypoint: true, ..Gateway::default() };
-    let everything =
-        Location { namespace: waypoint.namespace.clone(), attachment: Attachment::Gateway(waypoint.name.clone()) };
-    if !whole.is_empty() || !services.is_empty() {
-        plan.needs_filter_state.push(everything.clone());
-    }
-    if !whole.is_empty() {
-        plan.instances.push(Instance {
-            place: everything,
-            waypoint: Some(gateway.clone()),
-            policies: whole,
-            reaches_further: false,
-        });
-    }
-    services.sort_by(|(a, _), (b, _)| a.cmp(b));
-    for (place, policies) in services {
-        let mut gateway = gateway.clone();
-        let service = |name: &String| vec![ServiceName { namespace: place.namespace.clone(), name: name.clone() }];
-        match &place.attachment {
-            Attachment::Service(name) => gateway.services = service(name),
-            Attachment::ServiceEntry(name) => gateway.service_entries = service(name),
-            Attachment::Selector(_) | Attachment::Gateway(_) => {}
-        }
-        plan.instances.push(Instance { place, waypoint: Some(gateway), policies, reaches_further: false });
-    }
 }
 
 fn refusal(resource: &LoadedPolicy, message: &str, hint: &str) -> Finding {

@@ -28,6 +28,8 @@ pub(crate) struct FirstMatch<'e> {
     /// The unreadable attribute that the match rests on. If no rule matches: the unreadable attribute because of which
     /// the first possible rule counts as not matched.
     pub unreadable: Option<Origin>,
+    /// If no rule matches: the first possible rule.
+    pub unproven: Option<&'e RuleId>,
 }
 
 /// A search for the first rule that matches.
@@ -37,7 +39,7 @@ pub(super) struct Search<'i: 'r, 's, 'r, A> {
     /// The first matching rule so far, and the unreadable attribute that the match rests on.
     matched: Option<(Number, &'i RuleId, Option<Origin>)>,
     /// The first rule so far that might match if an attribute were readable, and this attribute.
-    unproven: Option<(Number, Origin)>,
+    unproven: Option<(Number, &'i RuleId, Origin)>,
     /// How many more rules and nodes the search may visit before it gives up. It starts with the number of rules. A
     /// limit is necessary because a header or a claim may have thousands of values that lead to the same rules again
     /// and again.
@@ -104,8 +106,8 @@ impl<'i: 'r, 's, 'r, A: Attributes> Search<'i, 's, 'r, A> {
         match self.request.rule(rule) {
             Truth::No => {}
             Truth::Unproven(origin) => {
-                if self.unproven.is_none_or(|(first, _)| number < first) {
-                    self.unproven = Some((number, origin));
+                if self.unproven.is_none_or(|(first, ..)| number < first) {
+                    self.unproven = Some((number, rule.id(), origin));
                 }
             }
             Truth::Assumed(origin) => self.matched = Some((number, rule.id(), Some(origin))),
@@ -115,8 +117,12 @@ impl<'i: 'r, 's, 'r, A: Attributes> Search<'i, 's, 'r, A> {
 
     pub(super) fn found(self) -> FirstMatch<'i> {
         match self.matched {
-            Some((_, rule, unreadable)) => FirstMatch { rule: Some(rule), unreadable },
-            None => FirstMatch { rule: None, unreadable: self.unproven.map(|(_, origin)| origin) },
+            Some((_, rule, unreadable)) => FirstMatch { rule: Some(rule), unreadable, unproven: None },
+            None => FirstMatch {
+                rule: None,
+                unreadable: self.unproven.map(|(.., origin)| origin),
+                unproven: self.unproven.map(|(_, rule, _)| rule),
+            },
         }
     }
 }

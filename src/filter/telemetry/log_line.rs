@@ -39,13 +39,14 @@ pub fn workload(workload: &Workload) -> String {
     text
 }
 
-/// Formats the log line for a decision. `workload` is what [`workload`] has made. `suppressed` counts similar lines
-/// dropped since the last one.
+/// Formats the log line for a decision. `workload` is what [`workload`] has made. `service` is the host of the service
+/// behind a waypoint. `suppressed` counts similar lines dropped since the last one.
 #[must_use]
 pub fn decision(
     decision: &Decision<'_>,
     near_miss: Option<NearMiss<'_>>,
     workload: &str,
+    service: Option<&[u8]>,
     suppressed: u64,
     request: &impl Attributes,
 ) -> String {
@@ -75,6 +76,9 @@ pub fn decision(
         object.raw("destination_port", format_args!("{port}"));
     }
     object.raw("workload", format_args!("{workload}"));
+    if let Some(service) = service {
+        object.text("service", service);
+    }
     results(&mut object, decision);
     if suppressed > 0 {
         object.raw("suppressed", format_args!("{suppressed}"));

@@ -9,9 +9,8 @@ use mesh_authz::attribute::Origin;
 use mesh_authz::config::Mesh;
 use mesh_authz::diagnostic::Diagnostics;
 use mesh_authz::engine::{Combining, DryRun, Verdict};
-use mesh_authz::policy::Action;
-use mesh_authz::policy::Labels;
-use mesh_authz::policy::scope::Workload;
+use mesh_authz::policy::scope::{Gateway, ServiceName, Workload};
+use mesh_authz::policy::{Action, Labels, TargetKind};
 use serde::Serialize;
 
 use super::json::Json;
@@ -24,9 +23,16 @@ use crate::load;
 use crate::load::Resources;
 use crate::load::policy_set::PolicySet;
 use crate::received::Known;
+use crate::render::instances::Hosts;
 
 /// What a line says about its workload.
-type NamespaceAndLabels = (String, Option<Labels>);
+#[derive(PartialEq)]
+struct LoggedWorkload {
+    namespace: String,
+    labels: Option<Labels>,
+    /// The service behind a waypoint.
+    service: Option<(TargetKind, ServiceName)>,
+}
 
 /// How a decision compares with the one in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,8 +41,8 @@ enum Comparison {
     Differs,
     /// The decision rests on these attributes, which the line does not have.
     Unknown(Vec<String>),
-    /// The filter refused the request because of its path, before any policy counts.
-    PathNotNormalized,
+    /// The filter refused the request before any policy counts, for this reason.
+    BeforePolicies(&'static str),
 }
 
 /// How many entries there are of each kind.
@@ -88,9 +94,10 @@ pub(super) fn run(
             log.display()
         )));
     }
-    let mut workloads: Vec<(NamespaceAndLabels, Vec<usize>)> = Vec::new();
+    let hosts = Hosts::new("", &resources.others);
+    let mut workloads: Vec<(LoggedWorkload, Vec<usize>)> = Vec::new();
     for (position, entry) in decisions.entries.iter().enumerate() {
-        let workload = workload(entry, setting)?;
+        let workload = workload(entry, setting, &hosts)?;
         match workloads.iter_mut().find(|(other, _)| *other == workload) {
             Some((_, positions)) => positions.push(position),
             None => workloads.push((workload, vec![position])),
@@ -100,10 +107,10 @@ pub(super) fn run(
     let mut totals = Totals::default();
     let mut texts: Vec<(usize, String)> = Vec::new();
     let mut values: Vec<(usize, serde_json::Value)> = Vec::new();
-    for ((namespace, labels), positions) in workloads {
+    for (LoggedWorkload { namespace, labels, service }, positions) in workloads {
         let mut diagnostics = Diagnostics::new();
         let root_namespace = set.mesh.root_namespace.clone();
-        let gateway = setting.workload.gateway()?;
+        let gateway = setting.workload.gateway()?.map(|gateway| in_front_of(gateway, service));
         let workload = Workload::new(namespace, labels, gateway, root_namespace, &mut diagnostics);
         set.workload = Workload { revision: setting.workload.revision.clone(), ..workload };
         // Another workload must not hide the answers for this one.
@@ -164,7 +171,7 @@ pub(super) fn run(
 }
 
 /// The workload of a line. Options count more than the line.
-fn workload(entry: &Entry, setting: &Setting) -> Result<NamespaceAndLabels, Failure> {
+fn workload(entry: &Entry, setting: &Setting, hosts: &Hosts<'_>) -> Result<LoggedWorkload, Failure> {
     let options = &setting.workload;
     let namespace = match (&options.namespace, &entry.namespace) {
         (Some(namespace), _) | (None, Some(namespace)) => namespace.clone(),
@@ -175,7 +182,23 @@ fn workload(entry: &Entry, setting: &Setting) -> Result<NamespaceAndLabels, Fail
             )));
         }
     };
-    Ok((namespace, options.labels()?.or_else(|| entry.labels.clone())))
+    Ok(LoggedWorkload {
+        namespace,
+        labels: options.labels()?.or_else(|| entry.labels.clone()),
+        service: entry.service.as_deref().and_then(|host| hosts.service(host)),
+    })
+}
+
+/// The waypoint with the service that a line names, unless options name one.
+fn in_front_of(mut gateway: Gateway, service: Option<(TargetKind, ServiceName)>) -> Gateway {
+    if gateway.waypoint && gateway.all_services().next().is_none() {
+        match service {
+            Some((TargetKind::Service, service)) => gateway.services.push(service),
+            Some((_, service)) => gateway.service_entries.push(service),
+            None => {}
+        }
+    }
+    gateway
 }
 
 fn compare(
@@ -186,7 +209,12 @@ fn compare(
 ) -> Comparison {
     let decision = &explanation.decision;
     if entry.is_about_normalization() {
-        return Comparison::PathNotNormalized;
+        return Comparison::BeforePolicies("because of its path, before the policies (`paths: strict`)");
+    }
+    if entry.is_about_the_service() {
+        return Comparison::BeforePolicies(
+            "because the name of its filter chain does not tell which service of the waypoint it is for",
+        );
     }
     // Another rule refuses the request, whatever the line lacks.
     let is_certain = set.mesh.combining == Combining::DenyOverrides
@@ -227,7 +255,7 @@ fn attributes(set: &PolicySet, origin: Origin) -> Vec<String> {
 impl Totals {
     fn count(&mut self, comparison: &Comparison) {
         let count = match comparison {
-            Comparison::Agrees | Comparison::PathNotNormalized => &mut self.agree,
+            Comparison::Agrees | Comparison::BeforePolicies(_) => &mut self.agree,
             Comparison::Differs => &mut self.differ,
             Comparison::Unknown(_) => &mut self.unknown,
         };
@@ -263,7 +291,7 @@ impl<'e> JsonEntry<'e> {
                 nearest: entry.nearest.as_deref(),
             },
             agrees: match comparison {
-                Comparison::Agrees | Comparison::PathNotNormalized => Some(true),
+                Comparison::Agrees | Comparison::BeforePolicies(_) => Some(true),
                 Comparison::Differs => Some(false),
                 Comparison::Unknown(_) => None,
             },
@@ -301,9 +329,7 @@ fn human(
         Comparison::Unknown(names) => {
             writeln!(out, "this depends on {}, which the line does not have", snippet::printable(&some(names)))
         }
-        Comparison::PathNotNormalized => {
-            writeln!(out, "the filter refused the request because of its path, before the policies (`paths: strict`)")
-        }
+        Comparison::BeforePolicies(why) => writeln!(out, "the filter refused the request {why}"),
         Comparison::Agrees | Comparison::Differs => writeln!(out, "{style}{verdict}{style:#}: {outcome}"),
     };
     let _infallible = writeln!(out, "  {}", snippet::printable(&request(entry, set)));
@@ -315,7 +341,7 @@ fn human(
             out,
             "  The log says otherwise: {logged}\n  The filter had other policies, or a setting that is not given here."
         ),
-        Comparison::Unknown(_) | Comparison::PathNotNormalized => writeln!(out, "  The log says {logged}"),
+        Comparison::Unknown(_) | Comparison::BeforePolicies(_) => writeln!(out, "  The log says {logged}"),
     };
     if let Some(nearest) = &entry.nearest {
         let _infallible = writeln!(out, "  The nearest miss in the log: {}", snippet::printable(nearest));

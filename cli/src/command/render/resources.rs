@@ -16,7 +16,7 @@ use crate::command::options::{
 use crate::command::{Failure, note};
 use crate::lint::{self, LintContext, Plaintexts};
 use crate::load::{LoadedPolicy, Resources};
-use crate::render::instances::{self, Attachment, Instance, Plan, Topology, Waypoint};
+use crate::render::instances::{self, Attachment, Hosts, Instance, Plan, Topology, Waypoint};
 use crate::render::kubernetes::{self, ExtensionKind, Image};
 
 pub const WASM_PLUGIN_EXAMPLE: &str = "Example: mesh-authz render wasm-plugin policies/ --url oci://registry.example/mesh-authz:0.1.0 \
@@ -66,6 +66,11 @@ pub struct Arguments {
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = waypoint)]
     waypoint: Option<Waypoint>,
 
+    /// Domain of the cluster: Services have hosts NAME.NAMESPACE.svc.DOMAIN. Only for --waypoint. It is not the trust
+    /// domain.
+    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local", value_parser = cluster_domain)]
+    cluster_domain: String,
+
     /// Revision of the control plane to render for. Policies with the label `istio.io/rev` are for one revision only.
     #[arg(long, value_parser = namespace)]
     revision: Option<String>,
@@ -104,12 +109,25 @@ fn waypoint(text: &str) -> Result<Waypoint, String> {
     Ok(Waypoint { namespace: namespace(in_namespace)?, name: namespace(name)? })
 }
 
+fn cluster_domain(text: &str) -> Result<String, String> {
+    let is_label = |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    if !text.split('.').all(is_label) {
+        return Err("write a domain without a dot at its ends, such as cluster.local".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
 pub fn render(resources: &Resources, kind: ExtensionKind, arguments: &Arguments) -> Result<String, Failure> {
     let Arguments { mesh, url, sha256, image_pull_secret, .. } = arguments;
     let mesh = mesh.combining(&arguments.combining);
     arguments.native.check(mesh.combining)?;
     let revision = arguments.revision.as_deref();
-    let topology = Topology { root_namespace: &mesh.root_namespace, waypoint: arguments.waypoint.as_ref(), revision };
+    let topology = Topology {
+        root_namespace: &mesh.root_namespace,
+        waypoint: arguments.waypoint.as_ref(),
+        hosts: Hosts::new(&arguments.cluster_domain, &resources.others),
+        revision,
+    };
     let plan = instances::plan(&resources.policies, &topology);
     if !plan.refused.is_empty() {
         return Err(Failure::Invalid(plan.refused));
@@ -131,12 +149,8 @@ pub fn render(resources: &Resources, kind: ExtensionKind, arguments: &Arguments)
             "applies to nothing: only `istio-waypoint` in {} is a GatewayClass that policies are for",
             mesh.root_namespace
         );
-        lint::left_out(
-            resource,
-            Path::of(["spec"]),
-            &message,
-            "name the Gateway, or correct the class or the namespace",
-        )
+        let hint = "name the Gateway, or correct the class or the namespace";
+        lint::left_out(resource, Path::of(["spec"]), &message, hint)
     };
     let of_one_waypoint = |resource: &&LoadedPolicy| {
         let hint = "render it with --waypoint for each of the others, too";

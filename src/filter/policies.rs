@@ -1,0 +1,75 @@
+//! The policies of a filter, compiled, and which of them decide about a request.
+
+use super::Host;
+use crate::engine::index::Index;
+use crate::engine::{Builder, Engine, Engines, Options, TestedHeaders};
+use crate::policy::AuthorizationPolicy;
+use crate::policy::scope::{Workload, for_each_service};
+use crate::policy::waypoint::{Destination, ServicesByHost};
+use crate::request::Lookup;
+
+/// The policies that apply to a workload.
+#[derive(Debug)]
+pub(super) struct PolicySets {
+    /// First the policies for every request. Then, on a waypoint, those for each of its services, by
+    /// [`Gateway::all_services`](crate::policy::scope::Gateway::all_services).
+    engines: Box<[Engine]>,
+    /// Set on a waypoint whose services are told apart.
+    services: Option<ServicesByHost>,
+}
+
+impl PolicySets {
+    /// Compiles policies that apply to the workload. Each is dropped as soon as it is compiled.
+    pub fn new(policies: Vec<AuthorizationPolicy>, workload: &Workload, options: &Options) -> Self {
+        let gateway = workload.gateway.as_ref().filter(|gateway| gateway.has_hosts());
+        let count = gateway.map_or(0, |gateway| gateway.all_services().count());
+        let mut builders: Vec<_> = (0..=count).map(|_| Builder::default()).collect();
+        for (number, policy) in (0..).zip(policies) {
+            let mut add = |service: usize| {
+                if let Some(builder) = builders.get_mut(service) {
+                    builder.add(number, &policy, options);
+                }
+            };
+            let mut add_to_service = |_: &str, position: Option<usize>| {
+                if let Some(position) = position {
+                    add(position.saturating_add(1));
+                }
+            };
+            if !for_each_service(&policy, workload, &mut add_to_service) {
+                add(0);
+            }
+        }
+        Self {
+            engines: builders.into_iter().map(|builder| builder.finish(options, Index::new)).collect(),
+            services: gateway.map(|gateway| ServicesByHost::new(gateway).0),
+        }
+    }
+
+    /// The request headers that rules test.
+    pub fn headers(&self) -> TestedHeaders {
+        let mut headers = TestedHeaders::default();
+        self.engines.iter().for_each(|engine| headers.add(engine));
+        headers
+    }
+
+    /// The name of the request's filter chain. It is read only if it tells services apart.
+    pub fn filter_chain(&self, host: &impl Host) -> Lookup<Vec<u8>> {
+        match self.services {
+            Some(_) => host.property("xds\0filter_chain_name"),
+            None => Lookup::Absent,
+        }
+    }
+
+    /// The policies that decide about a request of this filter chain. `None`: nobody can tell.
+    pub fn of_request(&self, filter_chain: &Lookup<Vec<u8>>) -> Option<Engines<'_>> {
+        let everywhere = Engines::from(self.engines.first()?);
+        let Some(services) = &self.services else { return Some(everywhere) };
+        match services.destination(filter_chain.as_slice().known()?) {
+            Destination::Service(position) => {
+                Some(Engines { second: Some(self.engines.get(position.checked_add(1)?)?), ..everywhere })
+            }
+            Destination::Other => Some(everywhere),
+            Destination::Unknown => None,
+        }
+    }
+}
