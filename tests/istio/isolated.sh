@@ -9,6 +9,8 @@ if [ "${MESH_ISOLATED:-}" = inside ]; then
     mount -t tmpfs tmpfs /run
     mount -t tmpfs tmpfs /var/lib
     ip link set lo up
+    # Tests hold many connections open.
+    ulimit -n "$(ulimit -Hn)"
     export MESH_ISOLATED=yes
     exec "$@"
 fi

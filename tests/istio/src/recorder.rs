@@ -1,7 +1,7 @@
 //! An application that answers whatever it gets, HTTP or not.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{ErrorKind, Read as _, Write as _},
     net::{Ipv4Addr, TcpListener, TcpStream},
     os::fd::AsRawFd as _,
     sync::{
@@ -31,9 +31,17 @@ impl Recorder {
         let reached = Arc::new(AtomicU64::new(0));
         let (accepting, counter) = (listener.try_clone()?, Arc::clone(&reached));
         thread::spawn(move || {
-            while let Ok((connection, _)) = accepting.accept() {
-                let counter = Arc::clone(&counter);
-                thread::spawn(move || answer(connection, &counter));
+            loop {
+                match accepting.accept() {
+                    Ok((connection, _)) => {
+                        let counter = Arc::clone(&counter);
+                        thread::spawn(move || answer(connection, &counter));
+                    }
+                    // The listener was shut down.
+                    Err(error) if error.kind() == ErrorKind::InvalidInput => return,
+                    // This connection failed, or there are too many: the next one may succeed.
+                    Err(_) => thread::sleep(Duration::from_millis(10)),
+                }
             }
         });
         Ok(Self { listener, port, reached })

@@ -18,8 +18,7 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    fn with_upstream(labels: &Value) -> Self {
-        let place = Place::new();
+    fn with_upstream(place: Place, labels: &Value) -> Self {
         let upstream = place.pod("shop", Role::None);
         let application = upstream.serve(8080).unwrap();
         place.apply(&service("shop", &[("http", 8080)]).to_string());
@@ -30,7 +29,11 @@ impl Gateway {
 
     /// A gateway of Istio's API, which has these labels.
     pub fn labelled(labels: &Value) -> Self {
-        let gateway = Self::with_upstream(labels);
+        let place = Place::new();
+        let mut labels = labels.clone();
+        // A Gateway selects pods in all namespaces.
+        labels["place"] = json!(place.namespace);
+        let gateway = Self::with_upstream(place, &labels);
         let namespace = &gateway.place.namespace;
         gateway.place.apply(
             &json!({ "apiVersion": "v1", "kind": "List", "items": [
@@ -68,7 +71,7 @@ impl Gateway {
             "gateway.networking.k8s.io/gateway-name": name,
             "gateway.istio.io/managed": "istio.io-gateway-controller",
         });
-        let gateway = Self::with_upstream(&labels);
+        let gateway = Self::with_upstream(Place::new(), &labels);
         let service_name = format!("{name}-istio");
         let mut own = service(&service_name, &[("http", 8080)]);
         own["spec"]["selector"] = json!({ "gateway.networking.k8s.io/gateway-name": name });

@@ -35,6 +35,7 @@ static MESH_USERS: RwLock<()> = RwLock::new(());
 pub struct Place {
     pub mesh: &'static Mesh,
     pub namespace: String,
+    pub number: u32,
     _user: User,
 }
 
@@ -55,10 +56,11 @@ impl Place {
 
     fn of(user: User) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
-        let namespace = format!("place-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let namespace = format!("place-{number}");
         let mesh = mesh();
         mesh.kubectl(&["create", "namespace", &namespace], "").unwrap();
-        Self { mesh, namespace, _user: user }
+        Self { mesh, namespace, number, _user: user }
     }
 
     /// Starts a pod with the label `app: NAME` and the account of this name.

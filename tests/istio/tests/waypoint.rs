@@ -28,6 +28,15 @@ fn waypoint_target() -> Value {
     json!([{ "group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "waypoint" }])
 }
 
+/// The host and the address of the ServiceEntry: other ones for each test, because they are the whole mesh's.
+fn partner_host(place: &Place) -> String {
+    format!("partner.{}.example", place.namespace)
+}
+
+fn partner_address(place: &Place) -> String {
+    format!("240.0.0.{}", place.number)
+}
+
 impl Waypoint {
     /// With the Services `cart` and `orders`, and a ServiceEntry for `partner.example`.
     pub fn new() -> Self {
@@ -73,8 +82,8 @@ impl Waypoint {
                 "kind": "ServiceEntry",
                 "metadata": { "name": "partner", "labels": { "istio.io/use-waypoint": "waypoint" } },
                 "spec": {
-                    "hosts": ["partner.example"],
-                    "addresses": ["240.0.0.1"],
+                    "hosts": [partner_host(&place)],
+                    "addresses": [partner_address(&place)],
                     "location": "MESH_INTERNAL",
                     "resolution": "STATIC",
                     "ports": [{ "number": 8080, "name": "http", "protocol": "HTTP" }],
@@ -93,7 +102,7 @@ impl Waypoint {
     /// Asks a service behind the waypoint. The status, or 0 if there was no answer.
     pub fn ask(&self, service: &str, account: &str, method: &str, path: &str) -> u16 {
         let host = match service {
-            "partner" => "partner.example".to_owned(),
+            "partner" => partner_host(&self.place),
             _ => format!("{service}.{}.svc.cluster.local", self.place.namespace),
         };
         let request = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
@@ -106,7 +115,7 @@ impl Waypoint {
     /// address. Returns what comes back.
     fn send(&self, service: &str, port: u16, account: &str, bytes: &[u8]) -> Vec<u8> {
         let address = match service {
-            "partner" => "240.0.0.1".to_owned(),
+            "partner" => partner_address(&self.place),
             _ => self.place.kubectl(&["get", "service", service, "-o", "jsonpath={.spec.clusterIP}"], ""),
         };
         let mut client: Client = self.pod.client(15008, Some(&self.place.certificate(account)));
