@@ -1,14 +1,17 @@
 //! Lints: checks that find valid policies that probably do not do what their author means, and what nobody can trust.
 //!
 //! Each lint has a file of its own, with its explanation, its examples and its check. [`CATALOGUE`] lists all lints.
-//! The meaning of a code never changes. `by_namespace`, `comparison`, `plaintext`, `public_endpoint` and `other_resources`
-//! are not lints; lints use them. To disable a lint for one resource, list its code in the resource's annotation [`ALLOW_ANNOTATION`].
+//! The meaning of a code never changes. `by_namespace`, `callers`, `comparison`, `plaintext`, `public_endpoint`, `several_values`,
+//! `tcp_traffic` and `other_resources` are not lints; lints use them. To disable a lint for one resource, list its code in the resource's annotation [`ALLOW_ANNOTATION`].
 
 mod by_namespace;
+mod callers;
 mod comparison;
 mod other_resources;
 mod plaintext;
 mod public_endpoint;
+mod several_values;
+mod tcp_traffic;
 
 mod any_issuer;
 mod client_in_ip_blocks;

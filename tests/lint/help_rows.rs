@@ -253,8 +253,8 @@ pub fn rows() -> Vec<Applied> {
         ),
         row(
             "MA038",
-            to("ALLOW", "{ operation: { methods: [GET] } }, { operation: { paths: [/api] } }"),
-            to("ALLOW", "{ operation: { methods: [GET], paths: [/api] } }"),
+            to("ALLOW", "{ operation: { methods: [POST] } }, { operation: { paths: [/api] } }"),
+            to("ALLOW", "{ operation: { methods: [POST], paths: [/api] } }"),
             false,
         ),
         // MA036: write `spec: {}`; leave `rules` out.

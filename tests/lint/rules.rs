@@ -301,10 +301,10 @@ fn one_operation_that_a_dash_splits() {
         paths("MA038", &rules(action, &format!("[{{ to: [{operations}] }}]")), &one_spelling())
     };
     for operations in [
-        "{ operation: { methods: [GET] } }, { operation: { paths: ['/api/*'] } }",
+        "{ operation: { methods: [POST] } }, { operation: { paths: ['/api/*'] } }",
         "{ operation: { paths: ['/api/*'] } }, { operation: { methods: [GET, POST] } }",
         "{ operation: { hosts: [a.example] } }, { operation: { paths: ['/api/*'] } }",
-        "{ operation: { ports: ['8080'] } }, { operation: { methods: [GET] } }",
+        "{ operation: { ports: ['8080'] } }, { operation: { methods: [DELETE] } }",
     ] {
         assert_eq!(fires("ALLOW", operations), ["spec.rules[0].to[1].operation"], "{operations}");
         assert_eq!(fires("DENY", operations), [""; 0], "{operations}");
@@ -313,6 +313,8 @@ fn one_operation_that_a_dash_splits() {
         "{ operation: { methods: [GET], paths: [/a] } }, { operation: { paths: ['/api/*'] } }",
         "{ operation: { methods: [OPTIONS] } }, { operation: { paths: ['/api/*'] } }",
         "{ operation: { methods: [GET] } }, { operation: { paths: [/healthz] } }",
+        "{ operation: { methods: [GET, HEAD] } }, { operation: { paths: ['/upload/*'] } }",
+        "{ operation: { paths: ['/upload/*'] } }, { operation: { methods: [GET] } }",
         "{ operation: { paths: [/a] } }, { operation: { paths: [/b] } }",
         "{ operation: { ports: ['9090'] } }, { operation: { paths: [/b] } }",
     ] {

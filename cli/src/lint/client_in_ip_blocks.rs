@@ -1,7 +1,8 @@
 //! MA020. A public address in ipBlocks, where remoteIpBlocks may be meant.
 
-use mesh_authz::policy::{Cidr, Predicate};
+use mesh_authz::policy::{Cidr, Predicate, Target, TargetKind};
 
+use super::tcp_traffic::is_gateway;
 use super::{Check, Lint, LintContext, Remark, ValueList};
 
 pub(super) static LINT: Lint = Lint {
@@ -14,7 +15,8 @@ pub(super) static LINT: Lint = Lint {
             takes from X-Forwarded-For or the PROXY protocol. A public address in ipBlocks is right only if clients \
             connect directly. Change ipBlocks to remoteIpBlocks only if Envoy knows how many proxies in front of it to \
             trust (numTrustedProxies in Istio, xff_num_trusted_hops in Envoy). Otherwise a client writes any address \
-            into X-Forwarded-For, and an ALLOW rule for that address lets it in.",
+            into X-Forwarded-For, and an ALLOW rule for that address lets it in. The lint is silent about gateways: clients \
+            may connect to them directly.",
     bad: r#"
 spec:
   rules:
@@ -49,6 +51,9 @@ fn check(value: &str, list: &ValueList<'_>, _: &LintContext) -> Option<Remark> {
         "::ffff:0:0/96",
     ];
     let Predicate::SourceIp(_) = list.predicate else { return None };
+    if may_be_reached_directly(&list.resource.policy.target) {
+        return None;
+    }
     let block = Cidr::parse(value).ok()?;
     let is_within = |known: &&str| {
         Cidr::parse(known).is_ok_and(|known| known.prefix <= block.prefix && known.contains(block.address))
@@ -64,4 +69,13 @@ fn check(value: &str, list: &ValueList<'_>, _: &LintContext) -> Option<Remark> {
         "if clients connect directly, keep it; for the client's address behind proxies, use remoteIpBlocks, but only where \
          Envoy knows how many proxies to trust: elsewhere, clients choose that address themselves",
     ))
+}
+
+/// Whether the workloads are gateways, to which clients may connect without a proxy in between.
+fn may_be_reached_directly(target: &Target) -> bool {
+    match target {
+        Target::Labels(labels) => is_gateway(labels),
+        Target::References(references) => references.iter().all(|reference| reference.kind == TargetKind::Gateway),
+        Target::Everything => false,
+    }
 }

@@ -2,9 +2,10 @@
 
 use mesh_authz::diagnostic::Path;
 use mesh_authz::document::Node;
-use mesh_authz::policy::{Action, AllOf, AnyOf, Predicate, Rule, Target, rule_path};
+use mesh_authz::policy::{Action, AllOf, AnyOf, Labels, Predicate, Rule, Target, rule_path};
 
-use super::other_resources::NamedKind;
+use super::other_resources::{NamedKind, workloads};
+use super::tcp_traffic::{Tcp, Traffic};
 use super::{Check, Input, Lint, Reporter};
 use crate::load::{LoadedPolicy, Other};
 
@@ -15,7 +16,8 @@ pub(super) static LINT: Lint = Lint {
     explanation: "On a port that is not HTTP, the Envoy of a sidecar or of a gateway applies a DENY rule without its HTTP \
             fields. The rule refuses every connection there if nothing is left of one of its sources, one of its operations and \
             all of its conditions, and nearly every connection if only `not` fields are left. List the ports for which the rule \
-            is meant. (This filter decides about HTTP only. In Istio, the same policy also applies in the TCP filter.) In ambient \
+            is meant. The lint is silent where all ports of the workload's Services in the input are declared as HTTP, and about \
+            gateways, unless a Gateway in the input has a listener for TCP or passes TLS on. (This filter decides about HTTP only. In Istio, the same policy also applies in the TCP filter.) In ambient \
             mode, ztunnel leaves the HTTP fields out too, but a source or an operation of which nothing is left then matches \
             nothing. If the input says that the policy's namespace is in ambient mode, the lint reports the rules that ztunnel \
             never matches: they need a waypoint, and targetRefs.",
@@ -43,28 +45,45 @@ spec:
 fn check(input: &Input<'_>, reporter: &mut Reporter) {
     let ambient: Vec<&str> =
         NamedKind::Namespace.all(input).filter(|other| is_ambient(other)).filter_map(Other::name).collect();
+    let (traffic, workloads) = (Traffic::new(input), workloads(input));
     let is_deny = |resource: &&LoadedPolicy| resource.policy.action == Action::Deny;
     for resource in input.resources.policies.iter().filter(is_deny) {
         let policy = &resource.policy;
-        let is_for_ztunnel =
-            !matches!(policy.target, Target::References(_)) && ambient.contains(&policy.name.namespace.as_str());
+        let namespace = policy.name.namespace.as_str();
+        let has_envoy = match &policy.target {
+            Target::References(_) => true,
+            Target::Labels(labels) => traffic.is_gateway(labels),
+            Target::Everything => false,
+        };
+        // A policy of the root namespace is for every namespace.
+        let is_for_ztunnel = !has_envoy
+            && ambient.contains(&namespace)
+            && namespace != input.context.mesh.root_namespace
+            && !workloads
+                .get(namespace)
+                .is_some_and(|all| all.iter().any(|labels| has_sidecar(labels, &policy.target)));
         for (index, rule) in policy.rules.iter().enumerate() {
-            let (message, hint) = if is_for_ztunnel {
-                if !is_unknown_to_ztunnel(rule) {
-                    continue;
+            if is_for_ztunnel {
+                if is_unknown_to_ztunnel(rule) {
+                    let message = "the namespace is in ambient mode, and ztunnel knows no HTTP: it never matches this rule, so nothing is refused";
+                    let hint = "name a waypoint, or a Service behind one, in `targetRefs` instead of the selector";
+                    reporter.report(&LINT, resource, rule_path(index), message, hint);
                 }
-                (
-                    "the namespace is in ambient mode, and ztunnel knows no HTTP: it never matches this rule, so nothing is refused",
-                    "name a waypoint, or a Service behind one, in `targetRefs` instead of the selector",
-                )
-            } else {
-                let Some(message) = on_tcp(rule) else { continue };
-                (
-                    message,
-                    "name the ports that it is for, `ports: [\"8080\"]` in each operation, if requests to all other ports are to pass",
-                )
+                continue;
+            }
+            let Some(refused) = on_tcp(rule) else { continue };
+            let place = match traffic.of(policy) {
+                Tcp::HttpOnly => continue,
+                Tcp::Has(place) => format!(" ({place})"),
+                Tcp::Unknown => String::new(),
             };
-            reporter.report(&LINT, resource, rule_path(index), message, hint);
+            reporter.report(
+                &LINT,
+                resource,
+                rule_path(index),
+                format!("on TCP ports{place} this rule is applied without its HTTP fields, and refuses {refused}"),
+                "name the ports that it is for, `ports: [\"8080\"]` in each operation, if requests to all other ports are to pass",
+            );
         }
     }
 }
@@ -72,6 +91,15 @@ fn check(input: &Input<'_>, reporter: &mut Reporter) {
 fn is_ambient(namespace: &Other) -> bool {
     let label = Path::of(["metadata", "labels", "istio.io/dataplane-mode"]);
     namespace.node.at(&label).and_then(Node::as_str) == Some("ambient")
+}
+
+/// Whether the policy is for a workload with these labels, and they say that it has a sidecar.
+fn has_sidecar(labels: &Labels, target: &Target) -> bool {
+    let is_selected = match target {
+        Target::Labels(wanted) => labels.include(wanted),
+        _ => true,
+    };
+    is_selected && labels.iter().any(|(key, value)| key == "sidecar.istio.io/inject" && value == "true")
 }
 
 /// What a DENY rule refuses on a TCP port, where Istio applies it without its HTTP fields; `None` if it still says what it
@@ -88,11 +116,9 @@ fn on_tcp(rule: &Rule) -> Option<&'static str> {
         any_is_wide(&rule.from) && any_is_wide(&rule.to) && is_wide(&rule.when)
     };
     if is_left(|_| false) {
-        Some("on TCP ports this rule is applied without its HTTP fields, and refuses every connection")
+        Some("every connection")
     } else if is_left(excludes_only) {
-        Some(
-            "on TCP ports this rule is applied without its HTTP fields, and refuses every connection that its `not` fields do not exclude",
-        )
+        Some("every connection that its `not` fields do not exclude")
     } else {
         None
     }

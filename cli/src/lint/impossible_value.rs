@@ -4,15 +4,17 @@ use mesh_authz::diagnostic::suggestion;
 use mesh_authz::identity::LOCAL_TRUST_DOMAIN;
 use mesh_authz::policy::{Cidr, Predicate};
 
+use super::several_values::{is_registered, several};
 use super::{Check, Lint, LintContext, Remark, ValueList, foreign_pattern, placeholder};
 
 pub(super) static LINT: Lint = Lint {
     code: "MA039",
     name: "impossible-value",
-    summary: "a value that no request has: two values in one text, spaces around it, an odd character",
+    summary: "a value that hardly any request has: two values in one text, spaces around it, an odd character",
     explanation: "Each value of a list is compared as it stands. `GET, POST` is one value, and no method has a comma. A space at \
             an end, a copied character that looks like another one or like nothing, and a part that the attribute does not \
-            have, such as the port of a server name, have the same effect. In headers and claims, a block of addresses is a \
+            have, such as the port of a server name, have the same effect. Over HTTP/1, Envoy refuses methods that it does not \
+            know; over HTTP/2, it takes every word as a method, so the lint reports only those that are nearly a usual one. In headers and claims, a block of addresses is a \
             text. A claim that is a number, such as `exp`, matches no value. An ALLOW rule with such a value allows too \
             little, and a DENY rule protects nothing. Commas in paths, headers and claims are legal, and so the lint is silent \
             about most of them.",
@@ -79,32 +81,13 @@ fn mistake(value: &str, predicate: &Predicate) -> Option<Mistake> {
 
 /// Several values in one text.
 fn separator(value: &str, predicate: &Predicate) -> Option<Mistake> {
-    let separators: &[char] = match predicate {
-        Predicate::Method(_) => &[',', ';', '|', ' ', '/'],
-        // The subject of a certificate can have commas. Only a suffix matches it.
-        Predicate::Principal(_) if value.contains('=') => &[],
-        Predicate::Namespace(_)
-        | Predicate::ServiceAccount(_)
-        | Predicate::TrustDomain(_)
-        | Predicate::Principal(_)
-        | Predicate::Host(_)
-        | Predicate::Sni(_)
-        | Predicate::Path(_) => &[',', ';', '|', ' '],
-        Predicate::RequestPrincipal(_) => &[','],
-        _ => &[],
-    };
-    let parts: Vec<&str> = value.split(separators).map(str::trim).filter(|part| !part.is_empty()).collect();
-    let is_one = |part: &&&str| match predicate {
-        Predicate::Path(_) => part.starts_with('/'),
-        Predicate::RequestPrincipal(_) => part.contains("://"),
-        _ => true,
-    };
-    if parts.len() < 2 || parts.iter().filter(is_one).count() < parts.len() {
+    let parts = several(value, predicate);
+    if parts.is_empty() {
         return None;
     }
     let each: Vec<_> = parts.iter().map(|part| format!("`{part}`")).collect();
     Mistake::found(
-        format!("`{}` is one value, and no request has it", visible(value)),
+        format!("`{}` is compared as one value, not as {}", visible(value), parts.len()),
         format!("write {} as {} values", each.join(" and "), parts.len()),
     )
 }
@@ -126,25 +109,30 @@ fn odd_character(value: &str, predicate: &Predicate) -> Option<Mistake> {
         None => format!("`{found}`, {code}, which is no ASCII character"),
     };
     let advice = match predicate {
-        Predicate::Path(_) if kind_of_odd(found).is_none() => {
+        Predicate::Path(_) if found.is_alphabetic() => {
             let mut buffer = [0; 4];
             let bytes = found.encode_utf8(&mut buffer).bytes();
             let escaped = bytes.fold(String::new(), |text, byte| format!("{text}%{byte:02X}"));
             format!("write `{escaped}` for it, as clients do")
         }
+        Predicate::Host(_) | Predicate::Sni(_) if found.is_alphabetic() => {
+            "write the ASCII form of the name, which begins with `xn--`".to_owned()
+        }
         _ => {
-            let clean: String = value.chars().filter(|c| !is_odd(c)).collect();
-            match clean.trim() {
-                clean if kind_of_odd(found).is_some() && !clean.is_empty() => format!("write `{clean}`"),
-                _ if matches!(predicate, Predicate::Host(_) | Predicate::Sni(_)) && found.is_alphabetic() => {
-                    "write the ASCII form of the name, which begins with `xn--`".to_owned()
-                }
-                _ => "type it anew".to_owned(),
+            // What stands at an end, or is invisible, is there by mistake. In the middle, something else may be meant.
+            let inner = value.trim_matches(|c: char| c.is_whitespace() || is_odd(&c));
+            let clean: String = inner.chars().filter(|c| kind_of_odd(*c) != Some(INVISIBLE)).collect();
+            if clean.is_empty() || clean.chars().any(|c| is_odd(&c)) {
+                "type it anew".to_owned()
+            } else {
+                format!("write `{clean}`")
             }
         }
     };
     Mistake::found(format!("`{}` has {what}", visible(value)), advice)
 }
+
+const INVISIBLE: &str = "an invisible character";
 
 /// What an odd character is; `None` for a character that a text can have.
 pub(super) fn kind_of_odd(c: char) -> Option<&'static str> {
@@ -179,26 +167,31 @@ fn space_around(value: &str) -> Option<Mistake> {
 
 /// A character that this attribute never has.
 fn unknown_character(value: &str, predicate: &Predicate) -> Option<Mistake> {
-    const FOREIGN: &str = " \"'<>()$`\\^";
+    const FOREIGN: &str = " \"'<>()$`\\^{}|";
     let (what, is_known): (_, fn(char) -> bool) = match predicate {
-        Predicate::Method(_) => ("a method", |c| c.is_ascii_alphanumeric() || "-_*".contains(c)),
-        Predicate::Namespace(_) => ("a namespace", |c| c.is_ascii_alphanumeric() || "-*".contains(c)),
-        Predicate::ServiceAccount(_) => ("a service account", |c| c.is_ascii_alphanumeric() || "-./".contains(c)),
-        Predicate::TrustDomain(_) => ("a trust domain", |c| c.is_ascii_alphanumeric() || "-._*".contains(c)),
-        Predicate::Principal(_) if !value.contains('=') => ("a principal", |c| !FOREIGN.contains(c)),
-        Predicate::Host(_) => ("a host", |c| !FOREIGN.contains(c)),
-        Predicate::Sni(_) => ("a server name", |c| c.is_ascii_alphanumeric() || "-._*:/".contains(c)),
+        // Envoy refuses every other character.
+        Predicate::Method(_) => ("method", |c| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c)),
+        Predicate::Namespace(_) => ("name of a namespace", |c| c.is_ascii_alphanumeric() || "-*".contains(c)),
+        Predicate::ServiceAccount(_) => {
+            ("name of a service account", |c| c.is_ascii_alphanumeric() || "-./".contains(c))
+        }
+        Predicate::TrustDomain(_) => ("trust domain", |c| c.is_ascii_alphanumeric() || "-._*".contains(c)),
+        Predicate::Principal(_) if !value.contains('=') => ("SPIFFE identity", |c| !FOREIGN.contains(c)),
+        Predicate::Host(_) => ("name of a host", |c| !FOREIGN.contains(c)),
+        Predicate::Sni(_) => ("name of a server", |c| c.is_ascii_alphanumeric() || "-._*:/".contains(c)),
         _ => return None,
     };
     let found = value.chars().find(|c| !is_known(*c))?;
-    let advice = match predicate {
-        Predicate::Namespace(_) if value.contains('/') => {
+    let quoted = |quote| value.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote));
+    let advice = match (predicate, quoted('\'').or_else(|| quoted('"'))) {
+        (_, Some(inner)) if !inner.is_empty() && inner.chars().all(is_known) => format!("write `{inner}`"),
+        (Predicate::Namespace(_), _) if value.contains('/') => {
             "write the name of the namespace only; principals and serviceAccounts say more".to_owned()
         }
-        _ if value.len() > 2 && "\"'".contains(found) => format!("write `{}`", value.replace(found, "")),
+        (Predicate::Method(_), _) => "write each method as a value of its own".to_owned(),
         _ => "write the name that the other side has".to_owned(),
     };
-    Mistake::found(format!("`{value}` has `{found}`, and {what} never has it"), advice)
+    Mistake::found(format!("`{value}` has `{found}`, and no {what} has it"), advice)
 }
 
 /// A part that the attribute does not have, or a form that is not compared as what it looks like.
@@ -224,7 +217,7 @@ fn impossible_part(value: &str, predicate: &Predicate) -> Option<Mistake> {
         ),
         Predicate::Method(_) => unknown_method(value),
         Predicate::Principal(_) if is_malformed(value) => Mistake::found(
-            format!("`{value}` has not the form of an identity, so no workload has it"),
+            format!("`{value}` has not the form of the identities that Istio gives to workloads"),
             format!("write `{LOCAL_TRUST_DOMAIN}/ns/NAMESPACE/sa/NAME`"),
         ),
         Predicate::Principal(_) if value.starts_with(KUBERNETES_USER) => {
@@ -235,8 +228,12 @@ fn impossible_part(value: &str, predicate: &Predicate) -> Option<Mistake> {
             )
         }
         Predicate::Path(_) if value.contains(' ') => Mistake::found(
-            format!("`{value}` has a space, and a request's path has none"),
-            format!("write `{}`, as clients do", value.replace(' ', "%20")),
+            format!("`{value}` has a space, and Envoy refuses a path that has one"),
+            if value.contains([',', ';']) {
+                "clients write a space as `%20`".to_owned()
+            } else {
+                format!("write `{}`, as clients do", value.replace(' ', "%20"))
+            },
         ),
         Predicate::Claim { path, .. } => match path.as_slice() {
             [claim] if NUMBERS.contains(&claim.as_str()) => Mistake::found(
@@ -268,23 +265,33 @@ fn impossible_part(value: &str, predicate: &Predicate) -> Option<Mistake> {
     }
 }
 
-/// A word that is no method, and nearly one.
+/// A word that stands for all methods elsewhere, or that is nearly a method. Over HTTP/2, Envoy takes every word.
 fn unknown_method(value: &str) -> Option<Mistake> {
     const USUAL: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"];
-    const OTHERS: [&str; 12] =
-        ["ACL", "COPY", "GETALL", "LINK", "LIST", "LOCK", "MOVE", "PATH", "PRI", "PURGE", "PUTALL", "REPORT"];
+    const OTHERS: [&str; 6] = ["GETALL", "LIST", "PATH", "PURGE", "PUTALL", "SOURCE"];
     if ["ALL", "ANY"].contains(&value) {
         return Mistake::found(
-            format!("`{value}` is compared as a method, and none has this name"),
+            format!("`{value}` is compared as a method, as `GET` is, and does not stand for all of them"),
             "write `*` for every method",
         );
     }
+    let unregistered = || format!("`{value}` is no registered method, and Envoy refuses it over HTTP/1");
+    let is_usual = |c: char| c.is_ascii_alphanumeric() || "-_*".contains(c);
+    if !value.chars().all(is_usual) {
+        let clean = value.trim_matches(|c| !is_usual(c));
+        let advice = if is_registered(clean) {
+            format!("write `{}`", clean.to_ascii_uppercase())
+        } else {
+            "write each method as a value of its own".to_owned()
+        };
+        return Mistake::found(unregistered(), advice);
+    }
     let is_word = value.len() > 2 && value.bytes().all(|byte| byte.is_ascii_uppercase());
-    if !is_word || USUAL.contains(&value) || OTHERS.contains(&value) {
+    if !is_word || is_registered(value) || OTHERS.contains(&value) {
         return None;
     }
     let near = suggestion(value, USUAL).filter(|near| near.len().abs_diff(value.len()) <= 1)?;
-    Mistake::found(format!("no request has the method `{value}`"), format!("write `{near}`"))
+    Mistake::found(unregistered(), format!("write `{near}`"))
 }
 
 /// Whether an identity in the default trust domain, without wildcards, is not one that a mesh issues.

@@ -9,7 +9,7 @@ pub(super) static LINT: Lint = Lint {
     name: "literal-wildcard",
     summary: "a `*` in the middle of a value, where it is an ordinary character",
     explanation: "A `*` is a wildcard only at the beginning or at the end of a value, and only one of the two can be a \
-            wildcard. Anywhere else, it is the character `*`, and no request has that character there. For paths, use \
+            wildcard. Anywhere else, it is the character `*`. For paths, use \
             a template: `{*}` matches one segment, `{**}` any number of segments. For principals, use namespaces, \
             serviceAccounts and trustDomains.",
     bad: r#"

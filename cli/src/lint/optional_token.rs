@@ -6,7 +6,7 @@ use mesh_authz::policy::{Action, AuthorizationPolicy, Predicate, Rule, Target};
 
 use super::{Check, Input, Lint, Reporter};
 use crate::load::Authentication;
-use crate::load::request_authentication::Presence;
+use crate::load::request_authentication::{JwtRule, Presence};
 
 pub(super) static LINT: Lint = Lint {
     code: "MA043",
@@ -94,11 +94,21 @@ fn is_optional(input: &Input<'_>, Authentication { authentication, .. }: &Authen
         || (covering().any(|policy| allows(&policy)) && meeting().filter(allows).all(|policy| policy.rules.is_empty()));
     // A provider can require a token.
     let is_asked = meeting().any(|policy| policy.action == Action::Custom);
+    let looks_at_tokens =
+        |policy: &AuthorizationPolicy| policy.predicates().any(|field| is_about_token(field, &authentication.rules));
     is_near && !meeting().any(looks_at_tokens) && !nothing_passes && !is_asked
 }
 
-fn looks_at_tokens(policy: &AuthorizationPolicy) -> bool {
-    policy.predicates().any(|predicate| matches!(predicate, Predicate::RequestPrincipal(_) | Predicate::Claim { .. }))
+/// Whether a field is about the token, or about a header that only what verifies the token sets.
+fn is_about_token(field: &Predicate, rules: &[JwtRule]) -> bool {
+    match field {
+        Predicate::RequestPrincipal(_) | Predicate::Claim { .. } => true,
+        Predicate::Header { name, .. } => rules.iter().any(|rule| {
+            let of_claims = rule.output_claim_to_headers.iter().map(|claim| &claim.header);
+            of_claims.chain(&rule.output_payload_to_header).any(|header| header.eq_ignore_ascii_case(name))
+        }),
+        _ => false,
+    }
 }
 
 fn is_unconditional(rule: &Rule) -> bool {

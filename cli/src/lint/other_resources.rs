@@ -32,7 +32,7 @@ pub(super) fn workloads(input: &Input<'_>) -> Workloads {
 }
 
 /// The path of the workload's labels in a resource of this kind; `None` if such a resource is not a workload.
-fn labels_of_workload(kind: &str) -> Option<Path> {
+pub(super) fn labels_of_workload(kind: &str) -> Option<Path> {
     Some(match kind {
         "Pod" => Path::of(["metadata", "labels"]),
         "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "Job" => {

@@ -53,7 +53,7 @@ fn check(list: &ValueList<'_>, context: &LintContext, reporter: &mut Reporter) {
             |(at, _): (usize, &str)| Some(format!("{}{other}{}", value.get(..at)?, value.get(at.checked_add(1)?..)?));
         let matches_value = |spelt: &str| PathValue::parse(value).is_ok_and(|parsed| matches(&parsed, spelt));
         let mut spelt = value.match_indices('/').filter_map(at_slash).filter(|spelt| !matches_value(spelt));
-        spelt.find(|spelt| value.starts_with('/') && may_pass(list, spelt))
+        spelt.find(|spelt| value.starts_with('/') && !is_grpc(value) && may_pass(list, spelt))
     };
     let found = list.values.iter().enumerate().find_map(|(index, value)| Some((index, value, slips(value)?)));
     let Some((index, value, spelt)) = found else { return };
@@ -69,6 +69,16 @@ fn check(list: &ValueList<'_>, context: &LintContext, reporter: &mut Reporter) {
              `--path-normalization decode-and-merge-slashes`; or permit by paths in ALLOW instead"
         ),
     );
+}
+
+/// Whether a path names a gRPC method, or all methods of a gRPC service. Servers take it in this spelling only.
+pub(super) fn is_grpc(path: &str) -> bool {
+    let Some((service, method)) = path.strip_prefix('/').and_then(|path| path.split_once('/')) else { return false };
+    let is_word = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let is_type = |text: &str| is_word(text) && text.starts_with(|c: char| c.is_ascii_uppercase());
+    let package =
+        service.rsplit_once('.').is_some_and(|(package, name)| package.split('.').all(is_word) && is_type(name));
+    package && (method == "*" || is_type(method.trim_end_matches('*')))
 }
 
 /// Whether a path that the list does not match can still match the operation. Where `notPaths` stands beside `paths`, it

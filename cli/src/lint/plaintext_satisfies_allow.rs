@@ -37,7 +37,7 @@ fn check(input: &Input<'_>, reporter: &mut Reporter) {
                 &LINT,
                 resource,
                 plaintext::identity_path(resource, rule, true),
-                "a peer in plaintext has no identity, so this `not` field holds for it and its request passes",
+                "a peer in plaintext has no identity, so this `not` field holds for it, and nothing in the input refuses it",
                 "ask for an identity besides: `principals: [\"*\"]`",
             );
         }

@@ -44,7 +44,7 @@ fn check(input: &Input<'_>, reporter: &mut Reporter) {
                 &LINT,
                 resource,
                 plaintext::identity_path(resource, rule, false),
-                "a peer in plaintext has no identity, so this DENY does not match it and its request passes",
+                "a peer in plaintext has no identity, so this DENY does not match it, and nothing in the input refuses it",
                 "refuse peers without an identity too, with a rule `from: [{source: {notPrincipals: [\"*\"]}}]`",
             );
         }

@@ -35,9 +35,14 @@ fn check(value: &str, list: &ValueList<'_>, context: &LintContext) -> Option<Rem
     let hint = if value.starts_with("ns/") {
         format!("write `{domain}/{value}`")
     } else if !value.contains(['/', '*']) {
-        format!("write `{domain}/ns/{}/sa/{value}`", list.resource.policy.name.namespace)
+        format!("write `{domain}/ns/NAMESPACE/sa/NAME`, or a name into namespaces, serviceAccounts or trustDomains")
     } else {
         return None;
     };
-    Some(Remark::new(format!("`{value}` has no trust domain, so it is no peer's identity"), list.correct(hint)))
+    Some(Remark::new(
+        format!(
+            "`{value}` has not the form TRUST-DOMAIN/ns/NAMESPACE/sa/NAME, so it is no identity that a mesh issues"
+        ),
+        list.correct(hint),
+    ))
 }

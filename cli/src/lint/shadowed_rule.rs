@@ -62,13 +62,15 @@ fn shadowed(rules: &Rules<'_>, input: &Input<'_>, reporter: &mut Reporter) {
         Action::Allow => "allows",
         Action::Deny => "refuses",
         Action::Audit => "records",
-        Action::Custom => "has the provider asked about",
+        Action::Custom => "asks the provider about",
     };
     for (narrow, wide) in rules.covering(rules, input.context, shadows, is_left_over) {
         let name = name(wide.rule);
         let hint = match rules.action {
             Action::Allow => format!("remove this rule, or narrow {name}"),
             // Whoever narrows the other rule opens something.
+            // Only a policy that allows can do without rules.
+            _ if narrow.resource.policy.rules.len() == 1 => "remove this policy".to_owned(),
             Action::Deny | Action::Audit | Action::Custom => "remove this rule".to_owned(),
         };
         reporter.report_related(

@@ -3,7 +3,8 @@
 use mesh_authz::attribute::{Attribute, Subject};
 use mesh_authz::policy::{Action, AllOf, AnyOf, Clause, Operation, Predicate, Rule, Source, rule_path};
 
-use super::public_endpoint::is_public;
+use super::callers::is_operator;
+use super::public_endpoint::{is_private, is_public};
 use super::{Check, Lint, LintContext, PolicyView, Related, Reporter};
 
 pub(super) static LINT: Lint = Lint {
@@ -13,9 +14,12 @@ pub(super) static LINT: Lint = Lint {
     explanation: "The rules of a policy are alternatives. If one rule has only `from` and the next one only `to` or `when`, \
             the callers in `from` may do everything, and everybody may do what `to` says. Often, one rule was meant, and the \
             dash before `to` is one too many. The operations of a rule are alternatives too: `methods` in one and `paths` in \
-            another one allow these methods on every path, and every method on these paths. The lint is silent about what is \
-            usually open to everybody, such as health checks, metrics and login pages. If the alternatives are meant, say so \
-            with the annotation `mesh-authz/allow: MA038`.",
+            another one allow these methods on every path, and every method on these paths. The lint is silent where the \
+            alternatives are probably meant: if another rule of the policy has both `from` and `to`; about what is usually open \
+            to everybody, such as health checks, metrics and login pages; about hosts and paths beside a rule for addresses, or \
+            for monitoring and other operators, unless a name such as `/admin` says that they are not for everybody; and about \
+            methods that only read. If alternatives that it reports are meant, say so with the annotation \
+            `mesh-authz/allow: MA038`.",
     bad: r#"
 spec:
   rules:
@@ -53,13 +57,17 @@ fn check(policy: &PolicyView<'_>, _: &LintContext, reporter: &mut Reporter) {
 /// Reports rules without `from` that stand beside a rule of `from` only.
 fn rules(policy: &PolicyView<'_>, reporter: &mut Reporter) {
     let rules = &policy.policy().rules;
+    // Who writes one rule as a whole knows how.
+    if rules.iter().any(is_complete) {
+        return;
+    }
     for (index, rule) in rules.iter().enumerate() {
         let at = |index: Option<usize>| Some((index?, rules.get(index?)?));
         let before = |distance| at(index.checked_sub(distance));
         // `- from`, `- to` and `- when` are three parts of one rule.
         let is_third_part = !has_operations(rule) && before(1).is_some_and(|(_, before)| has_only_operations(before));
-        // What is open to everybody often comes first, and then what needs a token.
-        let after = at(index.checked_add(1)).filter(|(_, after)| !is_for_tokens(after));
+        // What is open to everybody often comes first, and then what needs any token, or any identity.
+        let after = at(index.checked_add(1)).filter(|(_, after)| !is_for_anybody(after));
         let neighbours = [before(1), before(2).filter(|_| is_third_part), after];
         let split_from = |(_, other): &(usize, &Rule)| sources(other).is_some_and(|sources| is_split(sources, rule));
         let Some((other, _)) = neighbours.into_iter().flatten().find(split_from) else { continue };
@@ -79,7 +87,10 @@ fn rules(policy: &PolicyView<'_>, reporter: &mut Reporter) {
             policy.resource,
             rule_path(index),
             message,
-            format!("write `from` and `{part}` into one rule, without a dash before the second"),
+            format!(
+                "write `from` and `{part}` into one rule, without a dash before the second; if both are meant, accept them with the \
+                 annotation `mesh-authz/allow: MA038`"
+            ),
             place,
         );
     }
@@ -92,10 +103,19 @@ fn sources(rule: &Rule) -> Option<&[Source]> {
         .then_some(sources)
 }
 
-/// Whether the sources of a rule only ask for tokens.
-fn is_for_tokens(rule: &Rule) -> bool {
-    let is_token = |source: &Source| source.0.iter().all(|field| field.attribute().info().subject == Subject::Token);
-    rule.from.as_ref().is_some_and(|from| from.0.iter().all(is_token))
+/// Whether a rule has both a source and something else.
+fn is_complete(rule: &Rule) -> bool {
+    let has_source = rule.from.as_ref().is_some_and(|from| from.0.iter().any(|source| !source.0.is_empty()));
+    has_source && (has_operations(rule) || !rule.when.0.is_empty())
+}
+
+/// Whether the sources of a rule only ask for tokens, or for any identity.
+fn is_for_anybody(rule: &Rule) -> bool {
+    let is_any = |field: &Predicate| match field {
+        Predicate::Principal(values) | Predicate::Namespace(values) => values.any.iter().any(|value| value == "*"),
+        _ => field.attribute().info().subject == Subject::Token,
+    };
+    rule.from.as_ref().is_some_and(|from| from.0.iter().all(|source| source.0.iter().all(is_any)))
 }
 
 fn has_operations(rule: &Rule) -> bool {
@@ -117,7 +137,24 @@ fn is_split(sources: &[Source], rule: &Rule) -> bool {
     if !who.is_empty() {
         return sources.iter().any(is_any_token) && who.into_iter().all(is_about_role);
     }
-    !is_public(rule)
+    let may_be_meant = || names_something(rule) && sources.iter().all(may_do_everything) && !is_private(rule);
+    !is_public(rule) && !may_be_meant()
+}
+
+/// Whether callers often may do everything: operators, and those at certain addresses.
+fn may_do_everything(source: &Source) -> bool {
+    let is_address = |field: &Predicate| matches!(field, Predicate::SourceIp(_) | Predicate::RemoteIp(_));
+    is_operator(source) || (!source.0.is_empty() && source.0.iter().all(is_address))
+}
+
+/// Whether a rule names hosts or paths, which may be for everybody.
+fn names_something(rule: &Rule) -> bool {
+    let is_name = |field: &Predicate| match field {
+        Predicate::Host(values) => !values.any.is_empty(),
+        Predicate::Path(values) => !values.any.is_empty(),
+        _ => false,
+    };
+    rule.to.as_ref().is_some_and(|to| to.0.iter().all(|operation| operation.0.iter().any(is_name)))
 }
 
 /// Whether a field takes every token of an issuer.
@@ -133,8 +170,34 @@ fn is_about_role(predicate: &Predicate) -> bool {
 
 /// Whether a condition says who may do something.
 fn says_who(predicate: &Predicate) -> bool {
-    let is_address = matches!(predicate, Predicate::SourceIp(_) | Predicate::RemoteIp(_));
-    is_address || predicate.attribute().info().subject != Subject::Traffic
+    match predicate {
+        Predicate::SourceIp(_) | Predicate::RemoteIp(_) => true,
+        Predicate::Header { name, .. } => is_credential(name),
+        _ => predicate.attribute().info().subject != Subject::Traffic,
+    }
+}
+
+/// Whether a header says who the client is, or is a secret that it knows.
+fn is_credential(header: &str) -> bool {
+    const PARTS: [&str; 15] = [
+        "api-key",
+        "apikey",
+        "auth",
+        "caller",
+        "cert",
+        "client",
+        "cookie",
+        "forwarded",
+        "key",
+        "origin",
+        "secret",
+        "signature",
+        "tenant",
+        "token",
+        "user",
+    ];
+    let header = header.to_ascii_lowercase();
+    PARTS.iter().any(|part| header.contains(part))
 }
 
 /// Reports an operation of one field only beside one of another field only.
@@ -158,9 +221,10 @@ fn operations(policy: &PolicyView<'_>, index: usize, rule: &Rule, reporter: &mut
 }
 
 /// Whether the operations name one field each, which belong together: methods and something else, or hosts and paths.
+/// Methods that only read are often allowed everywhere.
 fn is_half(one: &Operation, other: &Operation) -> bool {
     let only = |operation: &Operation| match operation.0.as_slice() {
-        [Predicate::Method(values)] if !values.any.is_empty() => Some(Attribute::Method),
+        [Predicate::Method(values)] if values.any.iter().any(|method| !only_reads(method)) => Some(Attribute::Method),
         [Predicate::Path(values)] if !values.any.is_empty() => Some(Attribute::Path),
         [Predicate::Host(values)] if !values.any.is_empty() => Some(Attribute::Host),
         [Predicate::DestinationPort(values)] if !values.any.is_empty() => Some(Attribute::DestinationPort),
@@ -171,4 +235,8 @@ fn is_half(one: &Operation, other: &Operation) -> bool {
         (Some(Attribute::Host), Some(Attribute::Path)) | (Some(Attribute::Path), Some(Attribute::Host)) => true,
         _ => false,
     }
+}
+
+fn only_reads(method: &str) -> bool {
+    ["GET", "HEAD", "OPTIONS"].contains(&method)
 }

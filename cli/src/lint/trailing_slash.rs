@@ -2,7 +2,7 @@
 
 use mesh_authz::policy::Predicate;
 
-use super::path_spelling::{matches, may_pass};
+use super::path_spelling::{is_grpc, matches, may_pass};
 use super::{Check, Lint, LintContext, Remark, ValueList};
 
 pub(super) static LINT: Lint = Lint {
@@ -11,7 +11,8 @@ pub(super) static LINT: Lint = Lint {
     summary: "a path that is meant to be refused, but is listed only with, or only without, a trailing slash",
     explanation: "For a policy, `/admin` and `/admin/` are two different paths. For many applications, they are the \
             same path. Where a match refuses the request (paths in DENY, notPaths in ALLOW), list both. The prefix \
-            `/admin/*` and the template `/admin/{**}` do not match `/admin` itself.",
+            `/admin/*` and the template `/admin/{**}` do not match `/admin` itself. The lint is silent about methods of gRPC, which \
+            servers take in one spelling only.",
     bad: r#"
 spec:
   action: DENY
@@ -43,7 +44,8 @@ fn check(value: &str, list: &ValueList<'_>, _: &LintContext) -> Option<Remark> {
     let head = value.strip_suffix("{**}").or_else(|| value.strip_suffix('*')).unwrap_or(value);
     let has_operator = head.contains('{');
     let is_open = head.len() < value.len();
-    if !value.starts_with('/') || has_operator || head.len() < 2 || (is_open && !head.ends_with('/')) {
+    if !value.starts_with('/') || is_grpc(value) || has_operator || head.len() < 2 || (is_open && !head.ends_with('/'))
+    {
         return None;
     }
     let twin = match head.strip_suffix('/') {
