@@ -19,6 +19,7 @@ mod idioms;
 mod impossible;
 mod messages;
 mod named;
+mod partial;
 mod rules;
 mod surroundings;
 mod together;

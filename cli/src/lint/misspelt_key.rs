@@ -126,7 +126,8 @@ fn claim(path: &[String]) -> Option<(String, String)> {
     if path.iter().any(|name| name == "*") {
         return Some(("a claim's name takes no wildcard".to_owned(), "write the name of the claim".to_owned()));
     }
-    let is_number = |name: &String| name.bytes().all(|byte| byte.is_ascii_digit());
+    // A long number is the name of something, such as an organization.
+    let is_number = |name: &String| name.len() < 3 && name.bytes().all(|byte| byte.is_ascii_digit());
     if let [names @ .., last] = path
         && !names.is_empty()
         && is_number(last)

@@ -7,7 +7,7 @@ use mesh_authz::diagnostic::Path;
 use mesh_authz::document::{Node, Value, whole_number};
 use mesh_authz::policy::resource::REVISION;
 use mesh_authz::policy::scope::{GATEWAY_NAME_LABEL, Reach, covers, may_meet};
-use mesh_authz::policy::{AuthorizationPolicy, DEFAULT_NAMESPACE, Labels, Target};
+use mesh_authz::policy::{AuthorizationPolicy, DEFAULT_NAMESPACE, Labels, Target, TargetKind, TargetReference};
 
 use super::Input;
 use super::unpinned_module::loads_a_module;
@@ -21,7 +21,7 @@ pub(super) type Workloads = BTreeMap<String, Vec<Labels>>;
 pub(super) fn workloads(input: &Input<'_>) -> Workloads {
     let given = input.context.workload.iter().cloned();
     let in_input = input.resources.others.iter().filter_map(|other| {
-        let labels = labels_of_workload(other.text("kind"))?;
+        let labels = labels_of_workload(other)?;
         Some((namespace(&other.node).to_owned(), self::labels(&other.node, &labels)))
     });
     let mut workloads = Workloads::new();
@@ -31,9 +31,9 @@ pub(super) fn workloads(input: &Input<'_>) -> Workloads {
     workloads
 }
 
-/// The path of the workload's labels in a resource of this kind; `None` if such a resource is not a workload.
-pub(super) fn labels_of_workload(kind: &str) -> Option<Path> {
-    Some(match kind {
+/// The path of the workload's labels in a resource; `None` if it is not a workload.
+pub(super) fn labels_of_workload(other: &Other) -> Option<Path> {
+    Some(match other.text("kind") {
         "Pod" => Path::of(["metadata", "labels"]),
         "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "Job" => {
             Path::of(["spec", "template", "metadata", "labels"])
@@ -41,7 +41,11 @@ pub(super) fn labels_of_workload(kind: &str) -> Option<Path> {
         "CronJob" => Path::of(["spec", "jobTemplate", "spec", "template", "metadata", "labels"]),
         "WorkloadEntry" => Path::of(["spec", "labels"]),
         "WorkloadGroup" => Path::of(["spec", "metadata", "labels"]),
-        _ => return None,
+        // Many other kinds make Pods from a template, such as Argo's `Rollout` and Knative's `Service`.
+        _ => {
+            other.node.at(&Path::of(["spec", "template", "spec"]))?;
+            Path::of(["spec", "template", "metadata", "labels"])
+        }
     })
 }
 
@@ -49,7 +53,7 @@ pub(super) fn labels_of_workload(kind: &str) -> Option<Path> {
 pub(super) fn reads(other: &Other) -> bool {
     let kind = other.text("kind");
     kind == peer_authentication::KIND
-        || labels_of_workload(kind).is_some()
+        || labels_of_workload(other).is_some()
         || loads_a_module(kind)
         || NamedKind::ALL.iter().any(|named| named.is(other))
         || is_kustomization(other)
@@ -106,8 +110,31 @@ impl NamedKind {
 
 /// Whether all workloads are deployed as they are written.
 pub(super) fn workloads_are_known(input: &Input<'_>) -> bool {
-    let mut workloads = input.resources.others.iter().filter(|other| labels_of_workload(other.text("kind")).is_some());
+    let mut workloads = input.resources.others.iter().filter(|other| labels_of_workload(other).is_some());
     workloads.all(|other| input.is_as_written(&other.source))
+}
+
+/// The namespace in which a resource may make workloads that the input does not have, as Helm and operators do; `None` if
+/// it makes none, or if the input has them.
+pub(super) fn makes_workloads(other: &Other) -> Option<&str> {
+    const OTHERS: [&str; 9] = [
+        "",
+        "apps",
+        "autoscaling",
+        "batch",
+        "bitnami.com",
+        "cert-manager.io",
+        "external-secrets.io",
+        "monitoring.coreos.com",
+        "policy",
+    ];
+    let group = other.text("apiVersion").split_once('/').map_or("", |(group, _)| group);
+    if OTHERS.contains(&group) || group.ends_with(".k8s.io") || group.ends_with(".istio.io") || reads(other) {
+        return None;
+    }
+    let elsewhere = [Path::of(["spec", "targetNamespace"]), Path::of(["spec", "destination", "namespace"])];
+    let elsewhere = elsewhere.iter().find_map(|path| other.node.at(path)?.as_str());
+    Some(elsewhere.unwrap_or_else(|| namespace(&other.node)))
 }
 
 /// The labels of the workloads of gateways: those that an Istio Gateway selects, and the one that a Gateway of the Gateway
@@ -125,18 +152,18 @@ pub(super) fn account_of_workload(other: &Other) -> Option<&str> {
     let path = match other.text("kind") {
         "WorkloadEntry" => Path::of(["spec", "serviceAccount"]),
         "WorkloadGroup" => Path::of(["spec", "template", "serviceAccount"]),
-        kind => specification(kind)?.with("serviceAccountName"),
+        _ => specification(other)?.with("serviceAccountName"),
     };
     other.node.at(&path).and_then(Node::as_str)
 }
 
 /// The path of the specification of the Pods of a workload; `None` if there are no Pods.
-fn specification(kind: &str) -> Option<Path> {
-    Some(match kind {
+fn specification(other: &Other) -> Option<Path> {
+    Some(match other.text("kind") {
         "Pod" => Path::of(["spec"]),
         "CronJob" => Path::of(["spec", "jobTemplate", "spec", "template", "spec"]),
         "WorkloadEntry" | "WorkloadGroup" => return None,
-        _ => labels_of_workload(kind).map(|_| Path::of(["spec", "template", "spec"]))?,
+        _ => labels_of_workload(other).map(|_| Path::of(["spec", "template", "spec"]))?,
     })
 }
 
@@ -151,8 +178,7 @@ pub(super) struct Listening<'r> {
 pub(super) fn listening<'r>(input: &Input<'r>) -> BTreeMap<&'r str, Vec<Listening<'r>>> {
     let mut all = BTreeMap::<_, Vec<_>>::new();
     for other in &input.resources.others {
-        let kind = other.text("kind");
-        let Some((path, spec)) = labels_of_workload(kind).zip(specification(kind)) else { continue };
+        let Some((path, spec)) = labels_of_workload(other).zip(specification(other)) else { continue };
         let Some(spec) = other.node.at(&spec) else { continue };
         let containers = ["containers", "initContainers"].into_iter().flat_map(|field| items(spec.get(field)));
         let port =
@@ -191,9 +217,9 @@ pub(super) fn selector_path() -> Path {
 
 /// Whether all workloads of the policy refuse plaintext, according to each `PeerAuthentication` in the input.
 pub(super) fn is_strict(input: &Input<'_>, policy: &AuthorizationPolicy) -> bool {
-    // Another resource decides whether the servers of a gateway accept plaintext.
-    if matches!(policy.target, Target::References(_)) {
-        return false;
+    // Another resource decides whether the servers of a gateway accept plaintext. A waypoint never does.
+    if let Target::References(references) = &policy.target {
+        return references.iter().all(|reference| is_waypoint(input, &policy.name.namespace, reference));
     }
     let root = &input.context.mesh.root_namespace;
     let mode = Path::of(["spec", "mtls", "mode"]);
@@ -223,6 +249,19 @@ pub(super) fn is_strict(input: &Input<'_>, policy: &AuthorizationPolicy) -> bool
     };
     let in_reach = || all.iter().filter(counts).filter(|other| may_meet(other.reach(), policy.reach(), root));
     in_reach().any(|other| covers(other.reach(), policy.reach(), root)) && in_reach().all(|other| other.is_strict)
+}
+
+/// Whether a reference is to a waypoint, or to a Service behind one.
+fn is_waypoint(input: &Input<'_>, namespace: &str, reference: &TargetReference) -> bool {
+    let is_it = |other: &&Other| self::namespace(&other.node) == namespace && other.name() == Some(&reference.name);
+    let is_of_waypoints = |other: &Other| {
+        let class = other.node.at(&Path::of(["spec", "gatewayClassName"])).and_then(Node::as_str);
+        class.is_some_and(|class| class.ends_with("-waypoint"))
+    };
+    match reference.kind {
+        TargetKind::Service | TargetKind::ServiceEntry | TargetKind::GatewayClass => true,
+        TargetKind::Gateway => NamedKind::Gateway.all(input).find(is_it).is_some_and(is_of_waypoints),
+    }
 }
 
 /// The part of a `PeerAuthentication` that says whether workloads accept plaintext.

@@ -5,6 +5,7 @@ use mesh_authz::matcher::template::Template;
 use mesh_authz::matcher::{Pattern, Polarity, Wildcard};
 use mesh_authz::policy::{Form, PathValue, Predicate};
 
+use super::public_endpoint::is_health_check;
 use super::{Check, Lint, LintContext, PathNormalization, Reporter, ValueList};
 
 pub(super) static LINT: Lint = Lint {
@@ -85,7 +86,9 @@ pub(super) fn is_grpc(path: &str) -> bool {
 /// matches only if `paths` does.
 pub(super) fn may_pass(list: &ValueList<'_>, path: &str) -> bool {
     let Predicate::Path(values) = list.predicate else { return true };
-    !list.is_not || values.any.is_empty() || values.any.iter().any(|value| matches(value, path))
+    // A health check is excluded since another rule is for it, and not to protect it.
+    !list.is_not
+        || (!is_health_check(path) && (values.any.is_empty() || values.any.iter().any(|value| matches(value, path))))
 }
 
 /// Whether a value of `paths` matches a path, in a list where a match denies.

@@ -12,7 +12,7 @@ pub(super) static LINT: Lint = Lint {
             requires a match in one of these fields does not match such a peer, and the request passes unless \
             something else refuses it. The lint does not fire if something else refuses plaintext: a DENY rule with \
             `notPrincipals: [\"*\"]`, ALLOW policies that all require an identity, or a PeerAuthentication in the \
-            input with `mtls.mode: STRICT`.",
+            input with `mtls.mode: STRICT`. Nor does it fire for a waypoint, which no peer in plaintext reaches.",
     bad: r#"
 spec:
   action: DENY

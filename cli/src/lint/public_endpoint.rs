@@ -128,6 +128,28 @@ fn is_public_operation(operation: &AllOf<Predicate>) -> bool {
     })
 }
 
+/// Whether a path is that of a health check.
+pub(super) fn is_health_check(path: &str) -> bool {
+    const HEALTH: [&str; 15] = [
+        "alive",
+        "health",
+        "healthcheck",
+        "healthz",
+        "heartbeat",
+        "live",
+        "liveness",
+        "livez",
+        "ping",
+        "probe",
+        "readiness",
+        "ready",
+        "readyz",
+        "startup",
+        "startupz",
+    ];
+    has_word(&path.to_ascii_lowercase(), &HEALTH)
+}
+
 fn is_public_path(path: &PathValue) -> bool {
     let path = text(path);
     path == "/" || has_word(&path, &WORDS)

@@ -1,10 +1,14 @@
 //! MA010. A selector that matches none of the given workloads.
 
+use std::collections::BTreeSet;
+
 use mesh_authz::diagnostic::{Segment, suggestion};
 use mesh_authz::policy::scope::GATEWAY_NAME_LABEL;
 use mesh_authz::policy::{Action, AuthorizationPolicy, Labels, Target};
 
-use super::other_resources::{Workloads, labels_of_gateways, selector_path, workloads, workloads_are_known};
+use super::other_resources::{
+    Workloads, labels_of_gateways, makes_workloads, selector_path, workloads, workloads_are_known,
+};
 use super::{Check, Input, Lint, Reporter};
 use crate::load::LoadedPolicy;
 
@@ -64,9 +68,10 @@ spec:
 fn check(input: &Input<'_>, reporter: &mut Reporter) {
     let (workloads, gateways) = (workloads(input), labels_of_gateways(input));
     let is_known = !workloads.is_empty() && workloads_are_known(input);
+    let makers: BTreeSet<&str> = input.resources.others.iter().filter_map(makes_workloads).collect();
     for resource in input.policies_as_written() {
         if !gateway(resource, &gateways, reporter) && is_known {
-            selector(input, resource, &workloads, reporter);
+            selector(input, resource, &workloads, &makers, reporter);
         }
     }
 }
@@ -92,7 +97,13 @@ fn gateway(resource: &LoadedPolicy, gateways: &[Labels], reporter: &mut Reporter
     false
 }
 
-fn selector(input: &Input<'_>, resource: &LoadedPolicy, workloads: &Workloads, reporter: &mut Reporter) {
+fn selector(
+    input: &Input<'_>,
+    resource: &LoadedPolicy,
+    workloads: &Workloads,
+    makers: &BTreeSet<&str>,
+    reporter: &mut Reporter,
+) {
     let policy = &resource.policy;
     let Target::Labels(wanted) = &policy.target else { return };
     let namespace = &policy.name.namespace;
@@ -108,8 +119,9 @@ fn selector(input: &Input<'_>, resource: &LoadedPolicy, workloads: &Workloads, r
     if in_reach().any(|labels| labels.include(wanted)) {
         return;
     }
-    // Most workloads of the mesh are in other files. Only a label that is nearly one of those here is a mistake then.
-    let only_near = !workloads.contains_key(namespace);
+    // Most workloads of the mesh are in other files, and Helm and operators make some. Only a label that is nearly one of
+    // those here is a mistake then.
+    let only_near = !workloads.contains_key(namespace) || makers.contains(namespace.as_str());
     let lacking = |label: &&(String, String)| !in_reach().any(|labels| labels.contains(label));
     let mut path = selector_path();
     let Some((key, value)) = wanted.iter().find(lacking) else {

@@ -97,6 +97,12 @@ impl<'r> Traffic<'r> {
                 let listeners = selected.map(|(_, ports)| ports).chain(made).flatten();
                 sum(listeners.filter(|port| port.protocol == Protocol::Tcp).map(Port::tcp))
             }
+            Target::Everything if is_for_gateways(namespace) => {
+                let made = self.gateways.iter().filter(|((of, _), _)| *of == namespace).map(|(_, ports)| ports);
+                let selected = self.by_labels.iter().map(|(_, ports)| ports);
+                let listeners = made.chain(selected).flatten();
+                sum(listeners.filter(|port| port.protocol == Protocol::Tcp).map(Port::tcp))
+            }
             target => {
                 let of_target = |service: &&Service<'_>| match target {
                     Target::Labels(labels) => agree(&service.selector, labels),
@@ -170,6 +176,11 @@ pub(super) fn is_gateway(labels: &Labels) -> bool {
     labels.iter().any(|(key, value)| is_gateway_label(key, value))
 }
 
+/// Whether a namespace has the name of one that is for gateways only.
+fn is_for_gateways(namespace: &str) -> bool {
+    ["ingress", "egress", "gateway"].iter().any(|word| namespace.contains(word))
+}
+
 /// Whether Istio's charts, or its controller for the Gateway API, give this label to gateways. A gateway between clusters
 /// is none of them: it passes TLS on.
 fn is_gateway_label(key: &str, value: &str) -> bool {
@@ -188,7 +199,7 @@ fn is_gateway_label(key: &str, value: &str) -> bool {
 
 /// The labels of a workload into which Istio injects a gateway.
 fn injected_gateway(other: &Other) -> Option<Labels> {
-    let path = labels_of_workload(other.text("kind"))?;
+    let path = labels_of_workload(other)?;
     let mut annotations = path.clone();
     annotations.0.pop();
     let templates = other.node.at(&annotations.with("annotations").with("inject.istio.io/templates"))?.as_str()?;

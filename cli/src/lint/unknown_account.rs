@@ -238,8 +238,8 @@ fn differ_by_a_letter(one: &str, other: &str) -> bool {
         && is_letter(&one)
         && is_letter(&other)
         && match (one.as_slice(), other.as_slice()) {
-            // A letter more or less.
-            ([], [_]) | ([_], []) => true,
+            // A letter more or less; `app` and `apps` are two names.
+            ([], [letter]) | ([letter], []) => end > 0 || *letter != b's',
             // Another letter, but not at the end: `prod1` and `prod2`, `teama` and `teamb` are two names.
             ([_], [_]) => end > 0,
             ([a, b], [c, d]) => a == d && b == c,

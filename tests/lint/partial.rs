@@ -1,0 +1,103 @@
+//! What the input does not tell, no lint claims.
+
+use crate::{found, one_spelling, paths, policy};
+
+/// A Gateway in the namespace `edge`.
+fn gateway(name: &str, class: &str) -> String {
+    format!(
+        "---\n{{ apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {{ name: {name}, namespace: edge }}, spec: {{ \
+         gatewayClassName: {class}, listeners: [{{ name: l, port: 80, protocol: HTTP }}] }} }}\n"
+    )
+}
+
+#[test]
+fn a_header_that_the_verified_token_sets_stands_for_the_token() {
+    let fires = |rule: &str, header: &str| {
+        let authentication = format!(
+            "---\n{{ apiVersion: security.istio.io/v1, kind: RequestAuthentication, metadata: {{ name: r, namespace: shop }}, spec: {{ \
+             jwtRules: [{{ issuer: i, jwksUri: 'https://i/k', {rule} }}] }} }}\n"
+        );
+        let allow = format!("{{ rules: [{{ when: [{{ key: 'request.headers[{header}]', values: ['*'] }}] }}] }}");
+        !paths("MA043", &(policy("shop/p", &allow) + &authentication), &one_spelling()).is_empty()
+    };
+    let claims = "outputClaimToHeaders: [{ header: x-user, claim: sub }]";
+    assert!(!fires(claims, "X-User"));
+    assert!(!fires("outputPayloadToHeader: x-payload", "x-payload"));
+    assert!(fires(claims, "x-other"));
+    assert!(fires("forwardOriginalToken: true", "x-user"));
+}
+
+#[test]
+fn no_peer_in_plaintext_reaches_a_waypoint() {
+    let fires = |target: &str| {
+        let spec =
+            format!("{{ {target}, action: DENY, rules: [{{ from: [{{ source: {{ namespaces: [dev] }} }}] }}] }}");
+        let gateways = gateway("wp", "istio-waypoint") + &gateway("web", "istio");
+        !paths("MA003", &(policy("edge/p", &spec) + &gateways), &one_spelling()).is_empty()
+    };
+    let reference = |kind: &str, name: &str| {
+        format!("targetRefs: [{{ group: gateway.networking.k8s.io, kind: {kind}, name: {name} }}]")
+    };
+    assert!(fires("selector: { matchLabels: { app: api } }"));
+    assert!(fires(&reference("Gateway", "web")));
+    assert!(fires(&reference("Gateway", "elsewhere")));
+    assert!(!fires(&reference("Gateway", "wp")));
+    assert!(!fires("targetRefs: [{ kind: Service, name: api }]"));
+}
+
+#[test]
+fn workloads_of_other_kinds_count() {
+    let fires = |other: &str| {
+        let selecting = policy("shop/p", "{ selector: { matchLabels: { app: cache } } }");
+        let deployment = "---\n{ apiVersion: apps/v1, kind: Deployment, metadata: { name: d, namespace: shop }, spec: { template: { \
+                          metadata: { labels: { app: web } }, spec: {} } } }\n---\n";
+        !paths("MA010", &(selecting + deployment + other), &one_spelling()).is_empty()
+    };
+    let of = |version: &str, kind: &str, spec: &str| {
+        format!(
+            "{{ apiVersion: {version}, kind: {kind}, metadata: {{ name: o, namespace: shop }}, spec: {{ {spec} }} }}\n"
+        )
+    };
+    let template =
+        |label: &str| format!("template: {{ metadata: {{ labels: {{ app: {label} }} }}, spec: {{ containers: [] }} }}");
+    assert!(!fires(&of("argoproj.io/v1alpha1", "Rollout", &template("cache"))));
+    assert!(fires(&of("argoproj.io/v1alpha1", "Rollout", &template("other"))));
+    assert!(!fires(&of("serving.knative.dev/v1", "Service", &template("cache"))));
+    // Helm and operators make workloads that the input does not have.
+    assert!(!fires(&of("helm.toolkit.fluxcd.io/v2", "HelmRelease", "chart: {}")));
+    assert!(!fires(
+        &of("helm.toolkit.fluxcd.io/v2", "HelmRelease", "targetNamespace: shop")
+            .replace("namespace: shop", "namespace: flux-system")
+    ));
+    assert!(!fires(&of("redis.redis.opstreelabs.in/v1beta2", "Redis", "")));
+    assert!(fires(&of("helm.toolkit.fluxcd.io/v2", "HelmRelease", "targetNamespace: other")));
+    assert!(fires(&of("monitoring.coreos.com/v1", "ServiceMonitor", "")));
+    assert!(fires(&of("rbac.authorization.k8s.io/v1", "Role", "")));
+    assert!(fires(&of("v1", "ConfigMap", "")));
+}
+
+#[test]
+fn names_and_claims_that_are_what_they_seem() {
+    let claim = |key: &str, value: &str| {
+        let spec = format!(
+            "{{ action: AUDIT, rules: [{{ when: [{{ key: 'request.auth.claims{key}', values: ['{value}'] }}] }}] }}"
+        );
+        let codes = found(&policy("shop/p", &spec), &one_spelling()).into_iter().map(|(code, _)| code);
+        codes.filter(|code| *code != "MA021").collect::<Vec<_>>()
+    };
+    assert_eq!(claim("[permissions]", "orders:*:read"), [""; 0], "a permission can have a star of its own");
+    assert_eq!(claim("[permissions]", "orders*read"), ["MA015"]);
+    assert_eq!(
+        claim("[urn:zitadel:iam:org:project:roles][admin][164758230465]", "acme"),
+        [""; 0],
+        "the name of an organization"
+    );
+    assert_eq!(claim("[groups][0]", "acme"), ["MA041"]);
+    let near = |from: &str| {
+        let namespace = "---\n{ apiVersion: v1, kind: Namespace, metadata: { name: app } }\n";
+        let policy = policy("app/p", &format!("{{ rules: [{{ from: [{{ source: {{ namespaces: [{from}] }} }}] }}] }}"));
+        paths("MA044", &(policy + namespace), &one_spelling()).len()
+    };
+    assert_eq!(near("apps"), 0, "one and several are two names");
+    assert_eq!(near("appp"), 1);
+}
