@@ -76,8 +76,8 @@ use self::comparison::AllRules;
 use self::plaintext::Plaintext;
 pub use self::unpinned_module::is_sha256;
 use crate::load::finding::{Finding, Related, Severity, SourceText};
-use crate::load::kustomization::Kustomizations;
-use crate::load::request_authentication::{JwtRule, RequestAuthentication};
+use crate::load::kustomization::{Deployment, Kustomizations};
+use crate::load::request_authentication::JwtRule;
 use crate::load::{Authentication, LoadedPolicy, Other, Resources, peer_authentication};
 use crate::received;
 
@@ -297,8 +297,27 @@ pub fn lint(resources: &Resources, context: &LintContext) -> Vec<Finding> {
             check(&input, &mut reporter);
         }
     }
-    reporter.found
+    let mut found = reporter.found;
+    // A patch leaves out what it does not change, such as the action and the selector.
+    let needs_whole = |code| WHOLE_POLICIES.iter().any(|lint| lint.code == code);
+    found.retain(|finding| {
+        !finding.code.is_some_and(needs_whole) || !input.kustomizations().is_patch(&finding.source.file)
+    });
+    found
 }
+
+/// The lints that have to know a policy's action or selector.
+static WHOLE_POLICIES: [&Lint; 9] = [
+    &unreachable_allow::LINT,
+    &plaintext_slips_past_deny::LINT,
+    &plaintext_satisfies_allow::LINT,
+    &host_without_port::LINT,
+    &deny_on_tcp::LINT,
+    &trailing_slash::LINT,
+    &path_spelling::LINT,
+    &whole_mesh::LINT,
+    &split_rule::LINT,
+];
 
 impl Lint {
     /// Runs the lint on one policy, unless the lint checks the whole input.
@@ -462,22 +481,34 @@ impl<'r> Input<'r> {
     }
 
     /// The policies that may apply to a workload of `reach`.
-    fn policies<'s>(&'s self, reach: Reach<'s>) -> impl Iterator<Item = &'r AuthorizationPolicy> + 's {
+    fn policies<'s>(&'s self, reach: Reach<'s>) -> impl Iterator<Item = &'r LoadedPolicy> + 's {
         let root = self.context.mesh.root_namespace.as_str();
-        let near = self.policies.near(reach, root).map(|resource| &resource.policy);
-        near.filter(move |policy| may_meet(policy.reach(), reach, root))
+        self.policies.near(reach, root).filter(move |resource| may_meet(resource.policy.reach(), reach, root))
     }
 
     /// The `RequestAuthentications` with rules that may apply to a workload of `reach`.
-    fn authentications<'s>(&'s self, reach: Reach<'s>) -> impl Iterator<Item = &'r RequestAuthentication> + 's {
+    fn authentications<'s>(&'s self, reach: Reach<'s>) -> impl Iterator<Item = &'r Authentication> + 's {
         let root = self.context.mesh.root_namespace.as_str();
-        let near = self.authentications.near(reach, root).map(|found| &found.authentication);
-        near.filter(move |found| !found.rules.is_empty() && may_meet(found.reach(), reach, root))
+        self.authentications.near(reach, root).filter(move |Authentication { authentication, .. }| {
+            !authentication.rules.is_empty() && may_meet(authentication.reach(), reach, root)
+        })
+    }
+
+    fn kustomizations(&self) -> &Kustomizations {
+        self.kustomizations.get_or_init(|| Kustomizations::of(self.resources))
     }
 
     /// Whether the resources of a file are deployed with the namespaces, names and labels that the file says.
     fn is_as_written(&self, source: &SourceText) -> bool {
-        !self.kustomizations.get_or_init(|| Kustomizations::of(self.resources)).changes(&source.file)
+        !self.kustomizations().changes(&source.file)
+    }
+
+    /// Whether the kustomizations keep the resources of two files apart. One cluster can get both from two kustomizations,
+    /// so what speaks against a finding counts all the same.
+    fn are_apart(&self, one: &Arc<SourceText>, other: &Arc<SourceText>) -> bool {
+        !self.kustomizations().is_empty()
+            && !Arc::ptr_eq(one, other)
+            && self.kustomizations().relation(&one.file, &other.file) == Deployment::Apart
     }
 
     /// The policies that are deployed as they are written.

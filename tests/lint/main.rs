@@ -11,6 +11,7 @@
     reason = "tests fail by panicking"
 )]
 
+mod apart;
 mod catalogue;
 mod duplicates;
 mod help;

@@ -81,12 +81,14 @@ fn check(input: &Input<'_>, reporter: &mut Reporter) {
 }
 
 /// Whether the input has policies for these workloads, and requests without a token pass all of them.
-fn is_optional(input: &Input<'_>, Authentication { authentication, .. }: &Authentication) -> bool {
+fn is_optional(input: &Input<'_>, Authentication { authentication, source, .. }: &Authentication) -> bool {
     let root = input.context.mesh.root_namespace.as_str();
     let reach = authentication.reach();
     let in_namespace = Reach { target: &Target::Everything, ..reach };
-    let is_near = input.policies(in_namespace).any(|policy| !policy.dry_run);
-    let meeting = || input.policies(reach).filter(|policy| !policy.dry_run);
+    let is_near = input
+        .policies(in_namespace)
+        .any(|resource| !resource.policy.dry_run && !input.are_apart(&resource.source, source));
+    let meeting = || input.policies(reach).map(|resource| &resource.policy).filter(|policy| !policy.dry_run);
     let covering = || meeting().filter(|policy| covers(policy.reach(), reach, root));
     let allows = |policy: &&AuthorizationPolicy| policy.action == Action::Allow;
     let nothing_passes = covering()

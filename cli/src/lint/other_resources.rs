@@ -7,12 +7,12 @@ use mesh_authz::diagnostic::Path;
 use mesh_authz::document::{Node, Value, whole_number};
 use mesh_authz::policy::resource::REVISION;
 use mesh_authz::policy::scope::{GATEWAY_NAME_LABEL, Reach, covers, may_meet};
-use mesh_authz::policy::{AuthorizationPolicy, DEFAULT_NAMESPACE, Labels, Target, TargetKind, TargetReference};
+use mesh_authz::policy::{DEFAULT_NAMESPACE, Labels, Target, TargetKind, TargetReference};
 
 use super::Input;
 use super::unpinned_module::loads_a_module;
 use crate::load::kustomization::is_kustomization;
-use crate::load::{Other, items, peer_authentication};
+use crate::load::{LoadedPolicy, Other, items, peer_authentication};
 
 /// The labels of all workloads, by namespace.
 pub(super) type Workloads = BTreeMap<String, Vec<Labels>>;
@@ -216,7 +216,8 @@ pub(super) fn selector_path() -> Path {
 }
 
 /// Whether all workloads of the policy refuse plaintext, according to each `PeerAuthentication` in the input.
-pub(super) fn is_strict(input: &Input<'_>, policy: &AuthorizationPolicy) -> bool {
+pub(super) fn is_strict(input: &Input<'_>, resource: &LoadedPolicy) -> bool {
+    let policy = &resource.policy;
     // Another resource decides whether the servers of a gateway accept plaintext. A waypoint never does.
     if let Target::References(references) = &policy.target {
         return references.iter().all(|reference| is_waypoint(input, &policy.name.namespace, reference));
@@ -238,17 +239,19 @@ pub(super) fn is_strict(input: &Input<'_>, policy: &AuthorizationPolicy) -> bool
                 // A setting for a single port may accept plaintext on that port.
                 is_strict: other.node.at(&mode).and_then(Node::as_str) == Some("STRICT")
                     && other.node.at(&Path::of(["spec", "portLevelMtls"])).is_none(),
+                is_apart: input.are_apart(&other.source, &resource.source),
             }
         })
         .collect();
     // A PeerAuthentication for the policy's whole namespace overrides the one for the whole mesh.
     let own = all.iter().filter(|other| other.namespace == policy.name.namespace);
-    let is_own = own.clone().any(|other| other.target == Target::Everything);
+    let is_own = own.clone().any(|other| other.target == Target::Everything && !other.is_apart);
     let counts = |other: &&PeerAuthentication| {
         !is_own || other.namespace == policy.name.namespace || other.target != Target::Everything
     };
     let in_reach = || all.iter().filter(counts).filter(|other| may_meet(other.reach(), policy.reach(), root));
-    in_reach().any(|other| covers(other.reach(), policy.reach(), root)) && in_reach().all(|other| other.is_strict)
+    in_reach().any(|other| other.is_strict && covers(other.reach(), policy.reach(), root))
+        && in_reach().all(|other| other.is_strict || other.is_apart)
 }
 
 /// Whether a reference is to a waypoint, or to a Service behind one.
@@ -270,6 +273,8 @@ struct PeerAuthentication<'r> {
     target: Target,
     revision: Option<&'r str>,
     is_strict: bool,
+    /// Whether the kustomizations keep it apart from the policy.
+    is_apart: bool,
 }
 
 impl PeerAuthentication<'_> {

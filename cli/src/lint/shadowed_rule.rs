@@ -50,6 +50,7 @@ fn shadowed(rules: &Rules<'_>, input: &Input<'_>, reporter: &mut Reporter) {
     let root = &input.context.mesh.root_namespace;
     let shadows = |wide: Placed<'_, '_>, narrow: Placed<'_, '_>| {
         wide.place() != narrow.place()
+            && !input.are_apart(&wide.resource.source, &narrow.resource.source)
             && wide.resource.policy.provider == narrow.resource.policy.provider
             // A DENY rule that matches everything may be the wrong one. Without it, the other rules are needed.
             && !(rules.action == Action::Deny && wide.rule.is_unconditional() && !narrow.rule.is_unconditional())

@@ -88,8 +88,11 @@ struct Accepted<'r> {
 
 impl<'r> Accepted<'r> {
     fn by(input: &Input<'r>, resource: &LoadedPolicy) -> Self {
-        let rules = input.authentications(resource.policy.reach()).flat_map(|found| &found.rules);
-        Self { rules: rules.collect() }
+        let found = || input.authentications(resource.policy.reach());
+        if found().all(|found| input.are_apart(&found.source, &resource.source)) {
+            return Self { rules: Vec::new() };
+        }
+        Self { rules: found().flat_map(|found| &found.authentication.rules).collect() }
     }
 
     fn mistake(&self, value: &str, list: &ValueList<'_>) -> Option<Remark> {

@@ -3,7 +3,7 @@
 use mesh_authz::engine::Combining;
 use mesh_authz::policy::rule_path;
 
-use super::comparison::name;
+use super::comparison::{Placed, name};
 use super::{Check, Input, Lint, Related, Reporter};
 
 pub(super) static LINT: Lint = Lint {
@@ -63,7 +63,9 @@ fn check(input: &Input<'_>, reporter: &mut Reporter) {
         return;
     }
     let rules = input.rules();
-    for (narrow, wide) in rules.deny.covering(&rules.allow, input.context, |_, _| true, |_, _| true) {
+    let may =
+        |wide: Placed<'_, '_>, narrow: Placed<'_, '_>| !input.are_apart(&wide.resource.source, &narrow.resource.source);
+    for (narrow, wide) in rules.deny.covering(&rules.allow, input.context, may, |_, _| true) {
         let name = name(wide.rule);
         // No hint may open what is closed without saying so.
         let (matches, hint) = match (wide.rule.is_unconditional(), narrow.rule.is_unconditional()) {

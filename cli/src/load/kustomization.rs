@@ -90,6 +90,19 @@ impl Kustomizations {
         !self.changed.is_empty() && self.changed.contains(&plain(file))
     }
 
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.deployed.is_empty()
+    }
+
+    /// Whether a file is only a patch: a part of a resource, and not one of its own.
+    #[must_use]
+    pub fn is_patch(&self, file: &Path) -> bool {
+        let file = plain(file);
+        self.known.contains(&file) && !self.deployed.iter().any(|deployed| deployed.contains_key(&file))
+    }
+
     /// Whether two files are deployed together.
     #[must_use]
     pub fn relation(&self, one: &Path, other: &Path) -> Deployment {
