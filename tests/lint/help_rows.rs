@@ -38,6 +38,7 @@ pub fn rows() -> Vec<Applied> {
     let to = |action: &str, operations: &str| {
         policy("p", &format!("{{ action: {action}, rules: [{{ to: [{operations}] }}] }}"))
     };
+    let source_list = |sources: &str| policy("p", &format!("{{ rules: [{{ from: [{sources}] }}] }}"));
     let apart = |action| to(action, "{ operation: { notMethods: [GET] } }, { operation: { notMethods: [POST] } }");
     let together = |action| to(action, "{ operation: { notMethods: [GET, POST] } }");
     let on = |app: &str, action: &str| {
@@ -255,6 +256,18 @@ pub fn rows() -> Vec<Applied> {
             "MA038",
             to("ALLOW", "{ operation: { methods: [POST] } }, { operation: { paths: [/api] } }"),
             to("ALLOW", "{ operation: { methods: [POST], paths: [/api] } }"),
+            false,
+        ),
+        row(
+            "MA038",
+            source_list("{ source: { principals: ['*'] } }, { source: { namespaces: [foo] } }"),
+            source_list("{ source: { principals: ['*'], namespaces: [foo] } }"),
+            false,
+        ),
+        row(
+            "MA038",
+            source_list("{ source: { principals: ['*'] } }, { source: { namespaces: [foo] } }"),
+            source_list("{ source: { principals: ['*'] } }"),
             false,
         ),
         // MA036: write `spec: {}`; leave `rules` out.

@@ -321,3 +321,35 @@ fn one_operation_that_a_dash_splits() {
         assert_eq!(fires("ALLOW", operations), [""; 0], "{operations}");
     }
 }
+
+#[test]
+fn one_source_that_a_dash_splits() {
+    let fires = |action: &str, sources: &str| {
+        paths(
+            "MA038",
+            &rules(action, &format!("[{{ from: [{sources}], to: [{{ operation: {{ methods: [GET] }} }}] }}]")),
+            &one_spelling(),
+        )
+    };
+    for sources in [
+        "{ source: { principals: ['*'] } }, { source: { namespaces: [shop] } }",
+        "{ source: { namespaces: [shop] } }, { source: { principals: ['*'] } }",
+        "{ source: { principals: ['*'] } }, { source: { serviceAccounts: [shop/web] } }",
+        "{ source: { namespaces: [shop] } }, { source: { namespaces: [shop], ipBlocks: [10.0.0.0/8] } }",
+        "{ source: { requestPrincipals: ['*'] } }, { source: { requestPrincipals: ['*'], namespaces: [shop] } }",
+        "{ source: { principals: [a/ns/b/sa/c] } }, { source: { namespaces: [b] } }",
+    ] {
+        assert_eq!(fires("ALLOW", sources).len(), 1, "{sources}");
+        assert_eq!(fires("DENY", sources), [""; 0], "{sources}");
+    }
+    for sources in [
+        "{ source: { namespaces: [shop] } }, { source: { ipBlocks: [10.0.0.0/8] } }",
+        "{ source: { namespaces: [shop] } }, { source: { requestPrincipals: ['*'] } }",
+        "{ source: { principals: ['*'] } }, { source: { requestPrincipals: ['*'] } }",
+        "{ source: { namespaces: [shop] } }, { source: { namespaces: [web] } }",
+        "{ source: { namespaces: [shop, web] } }, { source: { namespaces: [web] } }",
+        "{ source: { principals: [a/ns/b/sa/c], requestPrincipals: ['*'] } }, { source: { namespaces: [d] } }",
+    ] {
+        assert_eq!(fires("ALLOW", sources), [""; 0], "{sources}");
+    }
+}

@@ -1,7 +1,12 @@
 //! MA038. Two alternatives of an ALLOW policy, where one rule or one operation was probably meant.
 
+use std::collections::BTreeSet;
+
+use mesh_authz::analysis::{self, CompiledRule};
 use mesh_authz::attribute::{Attribute, Subject};
-use mesh_authz::policy::{Action, AllOf, AnyOf, Clause, Operation, Predicate, Rule, Source, rule_path};
+use mesh_authz::policy::{
+    Action, AllOf, AnyOf, AuthorizationPolicy, Clause, Operation, Predicate, Rule, Source, rule_path,
+};
 
 use super::callers::is_operator;
 use super::public_endpoint::{is_private, is_public};
@@ -14,7 +19,8 @@ pub(super) static LINT: Lint = Lint {
     explanation: "The rules of a policy are alternatives. If one rule has only `from` and the next one only `to` or `when`, \
             the callers in `from` may do everything, and everybody may do what `to` says. Often, one rule was meant, and the \
             dash before `to` is one too many. The operations of a rule are alternatives too: `methods` in one and `paths` in \
-            another one allow these methods on every path, and every method on these paths. The lint is silent where the \
+            another one allow these methods on every path, and every method on these paths. So are the sources: `principals: \
+            [\"*\"]` in one and `namespaces` in another one let in whoever has an identity. The lint is silent where the \
             alternatives are probably meant: if another rule of the policy has both `from` and `to`; about what is usually open \
             to everybody, such as health checks, metrics and login pages; about hosts and paths beside a rule for addresses, or \
             for monitoring and other operators, unless a name such as `/admin` says that they are not for everybody; and about \
@@ -44,13 +50,14 @@ spec:
     check: Check::Policy(check),
 };
 
-fn check(policy: &PolicyView<'_>, _: &LintContext, reporter: &mut Reporter) {
+fn check(policy: &PolicyView<'_>, context: &LintContext, reporter: &mut Reporter) {
     if policy.policy().action != Action::Allow {
         return;
     }
     rules(policy, reporter);
     for (index, rule) in policy.policy().rules.iter().enumerate() {
         operations(policy, index, rule, reporter);
+        two_sources(policy, context, index, rule, reporter);
     }
 }
 
@@ -239,4 +246,36 @@ fn is_half(one: &Operation, other: &Operation) -> bool {
 
 fn only_reads(method: &str) -> bool {
     ["GET", "HEAD", "OPTIONS"].contains(&method)
+}
+
+/// Reports a source that another source of the rule, with other fields, makes redundant.
+fn two_sources(policy: &PolicyView<'_>, context: &LintContext, index: usize, rule: &Rule, reporter: &mut Reporter) {
+    const MOST_SOURCES: usize = 8;
+    let sources = rule.from.as_ref().map_or(&[][..], |from| from.0.as_slice());
+    if !(2..=MOST_SOURCES).contains(&sources.len()) {
+        return;
+    }
+    let alone = |source: &Source| Rule { from: Some(AnyOf(vec![source.clone()])), ..Rule::default() };
+    let parts = AuthorizationPolicy { rules: sources.iter().map(alone).collect(), ..policy.policy().clone() };
+    let compiled = analysis::rules(&parts, &context.mesh.options());
+    let fields = |rule: &CompiledRule| {
+        let source = sources.get(rule.id().index);
+        source.into_iter().flat_map(|source| &source.0).map(Predicate::attribute).collect::<BTreeSet<_>>()
+    };
+    for narrow in &compiled {
+        let is_wider = |wide: &&CompiledRule| {
+            fields(wide) != fields(narrow) && wide.covers(narrow) && !narrow.covers(wide) && !narrow.never_matches()
+        };
+        let Some(wide) = compiled.iter().find(is_wider) else { continue };
+        reporter.report(
+            &LINT,
+            policy.resource,
+            Clause::From(narrow.id().index).path(index),
+            format!(
+                "source {} matches every caller that this one matches: sources are alternatives, so this one adds nothing",
+                wide.id().index
+            ),
+            "write the fields of both into one source, without a dash before the second; or remove this one",
+        );
+    }
 }
