@@ -101,3 +101,47 @@ fn names_and_claims_that_are_what_they_seem() {
     assert_eq!(near("apps"), 0, "one and several are two names");
     assert_eq!(near("appp"), 1);
 }
+
+#[test]
+fn labels_that_have_the_name_of_a_field() {
+    let fires = |label: &str| {
+        let spec = format!("{{ selector: {{ matchLabels: {{ app: a, {label} }} }}, rules: [{{}}] }}");
+        !paths("MA028", &policy("shop/p", &spec), &one_spelling()).is_empty()
+    };
+    for label in ["action: DENY", "action: allow", "rules: a", "matchLabels: a"] {
+        assert!(fires(label), "{label}");
+    }
+    for label in ["provider: stripe", "action: import", "role: rules"] {
+        assert!(!fires(label), "{label}");
+    }
+}
+
+#[test]
+fn the_help_about_plaintext_is_a_valid_policy() {
+    let hint = |source: &str| {
+        let text = crate::source("ALLOW", source);
+        let found = crate::findings(&text, &one_spelling()).into_iter().find(|finding| finding.code == Some("MA004"));
+        found.unwrap().diagnostic.hint.unwrap()
+    };
+    assert_eq!(hint("notNamespaces: [dev]"), "ask for an identity besides: `principals: [\"*\"]`");
+    let condition = "{key: source.principal, values: [\"*\"]}";
+    assert_eq!(hint("notServiceAccounts: [dev/web]"), format!("ask for an identity besides, in `when`: `{condition}`"));
+    let applied =
+        format!("{{ rules: [{{ from: [{{ source: {{ notServiceAccounts: [dev/web] }} }}], when: [{condition}] }}] }}");
+    assert_eq!(found(&policy("p", &applied), &one_spelling()), []);
+}
+
+#[test]
+fn clients_of_a_gateway_have_no_identity() {
+    let warns = |name: &str, target: &str| {
+        let spec = format!("{{ {target} action: DENY, rules: [{{ from: [{{ source: {{ namespaces: [dev] }} }}] }}] }}");
+        let found = crate::findings(&policy(name, &spec), &one_spelling());
+        let found = found.into_iter().find(|finding| finding.code == Some("MA003")).unwrap();
+        found.diagnostic.hint.unwrap().contains("not at a gateway for clients from outside")
+    };
+    assert!(warns("istio-system/p", ""));
+    assert!(warns("edge/p", "selector: { matchLabels: { istio: ingressgateway } },"));
+    assert!(warns("edge/p", "targetRefs: [{ group: gateway.networking.k8s.io, kind: Gateway, name: web }],"));
+    assert!(!warns("shop/p", ""));
+    assert!(!warns("istio-system/p", "selector: { matchLabels: { app: api } },"));
+}

@@ -1,8 +1,8 @@
 //! MA020. A public address in ipBlocks, where remoteIpBlocks may be meant.
 
-use mesh_authz::policy::{Cidr, Predicate, Target, TargetKind};
+use mesh_authz::policy::{Cidr, Predicate};
 
-use super::tcp_traffic::is_gateway;
+use super::tcp_traffic::may_be_reached_directly;
 use super::{Check, Lint, LintContext, Remark, ValueList};
 
 pub(super) static LINT: Lint = Lint {
@@ -69,13 +69,4 @@ fn check(value: &str, list: &ValueList<'_>, _: &LintContext) -> Option<Remark> {
         "if clients connect directly, keep it; for the client's address behind proxies, use remoteIpBlocks, but only where \
          Envoy knows how many proxies to trust: elsewhere, clients choose that address themselves",
     ))
-}
-
-/// Whether the workloads are gateways, to which clients may connect without a proxy in between.
-fn may_be_reached_directly(target: &Target) -> bool {
-    match target {
-        Target::Labels(labels) => is_gateway(labels),
-        Target::References(references) => references.iter().all(|reference| reference.kind == TargetKind::Gateway),
-        Target::Everything => false,
-    }
 }

@@ -1,6 +1,7 @@
 //! MA028. A label in the selector that has the name of a field.
 
 use mesh_authz::diagnostic::Path;
+use mesh_authz::document::Node;
 
 use super::{Check, Lint, LintContext, PolicyView, Reporter};
 
@@ -30,9 +31,15 @@ spec:
 };
 
 fn check(policy: &PolicyView<'_>, _: &LintContext, reporter: &mut Reporter) {
-    const FIELDS: [&str; 7] = ["action", "rules", "provider", "selector", "targetRef", "targetRefs", "matchLabels"];
+    // A provider is no text, and so such a label is one.
+    const FIELDS: [&str; 5] = ["rules", "selector", "targetRef", "targetRefs", "matchLabels"];
+    const ACTIONS: [&str; 4] = ["ALLOW", "AUDIT", "CUSTOM", "DENY"];
     let labels = Path::of(["spec", "selector", "matchLabels"]);
-    for key in policy.keys(&labels).filter(|key| FIELDS.contains(key)) {
+    let is_action = |key: &str| {
+        let value = policy.resource.node.at(&labels.with(key)).and_then(Node::as_str);
+        key == "action" && value.is_some_and(|value| ACTIONS.iter().any(|action| action.eq_ignore_ascii_case(value)))
+    };
+    for key in policy.keys(&labels).filter(|key| FIELDS.contains(key) || is_action(key)) {
         reporter.report(
             &LINT,
             policy.resource,

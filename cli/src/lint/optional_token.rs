@@ -74,7 +74,7 @@ fn check(input: &Input<'_>, reporter: &mut Reporter) {
                 found,
                 Path::of(["spec", "jwtRules"]),
                 "no policy in the input requires these tokens: a request without one has the same access",
-                "add a DENY policy with `notRequestPrincipals: [\"*\"]`, or ask for requestPrincipals in the ALLOW policies",
+                "to require a token, add a DENY policy with `notRequestPrincipals: [\"*\"]`, or ask for requestPrincipals in the ALLOW policies",
             );
         }
     }

@@ -1,5 +1,7 @@
 //! MA004. An ALLOW rule that only excludes identities, so that every plaintext peer satisfies it.
 
+use mesh_authz::policy::Predicate;
+
 use super::comparison::Placed;
 use super::{Check, Input, Lint, Reporter, plaintext};
 
@@ -33,12 +35,20 @@ spec:
 fn check(input: &Input<'_>, reporter: &mut Reporter) {
     for Placed { rule, resource, .. } in input.rules().allow.all() {
         if rule.only_excludes_identities() && !input.refuses_plaintext(resource) {
+            // Principals cannot stand beside service accounts.
+            let sources = resource.policy.rules.get(rule.id().index).and_then(|rule| rule.from.as_ref());
+            let mut fields = sources.into_iter().flat_map(|from| &from.0).flat_map(|source| &source.0);
+            let hint = if fields.any(|field| matches!(field, Predicate::ServiceAccount(_))) {
+                "ask for an identity besides, in `when`: `{key: source.principal, values: [\"*\"]}`"
+            } else {
+                "ask for an identity besides: `principals: [\"*\"]`"
+            };
             reporter.report(
                 &LINT,
                 resource,
                 plaintext::identity_path(resource, rule, true),
                 "a peer in plaintext has no identity, so this `not` field holds for it, and nothing in the input refuses it",
-                "ask for an identity besides: `principals: [\"*\"]`",
+                hint,
             );
         }
     }

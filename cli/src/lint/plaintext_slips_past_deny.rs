@@ -1,6 +1,9 @@
 //! MA003. A DENY rule by identity, which does not match a peer without an identity.
 
+use mesh_authz::policy::Target;
+
 use super::comparison::Placed;
+use super::tcp_traffic::may_be_reached_directly;
 use super::{Check, Input, Lint, Reporter, plaintext};
 
 pub(super) static LINT: Lint = Lint {
@@ -40,12 +43,22 @@ fn check(input: &Input<'_>, reporter: &mut Reporter) {
     for Placed { rule, resource, .. } in input.rules().deny.all() {
         let asks = rule.can_need_identity() && !rule.never_matches();
         if asks && !input.refuses_plaintext(resource) {
+            let policy = &resource.policy;
+            let is_for_mesh =
+                policy.target == Target::Everything && policy.name.namespace == input.context.mesh.root_namespace;
+            let hint = "refuse peers without an identity too, with a rule `from: [{source: {notPrincipals: [\"*\"]}}]`";
+            // Clients of an ingress gateway have no identity.
+            let hint = if is_for_mesh || may_be_reached_directly(&policy.target) {
+                format!("{hint}, but not at a gateway for clients from outside, which it would refuse as well")
+            } else {
+                hint.to_owned()
+            };
             reporter.report(
                 &LINT,
                 resource,
                 plaintext::identity_path(resource, rule, false),
                 "a peer in plaintext has no identity, so this DENY does not match it, and nothing in the input refuses it",
-                "refuse peers without an identity too, with a rule `from: [{source: {notPrincipals: [\"*\"]}}]`",
+                hint,
             );
         }
     }

@@ -171,8 +171,17 @@ fn agree(one: &Labels, other: &Labels) -> bool {
     !one.exclude(other) && one.iter().any(|label| other.contains(label))
 }
 
+/// Whether the workloads are gateways, to which clients may connect without a proxy in between.
+pub(super) fn may_be_reached_directly(target: &Target) -> bool {
+    match target {
+        Target::Labels(labels) => is_gateway(labels),
+        Target::References(references) => references.iter().all(|reference| reference.kind == TargetKind::Gateway),
+        Target::Everything => false,
+    }
+}
+
 /// Whether the labels are among those that gateways usually have.
-pub(super) fn is_gateway(labels: &Labels) -> bool {
+fn is_gateway(labels: &Labels) -> bool {
     labels.iter().any(|(key, value)| is_gateway_label(key, value))
 }
 
