@@ -60,6 +60,7 @@ mod unpinned_module;
 mod unreachable_allow;
 mod whole_mesh;
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -76,7 +77,7 @@ use self::comparison::AllRules;
 use self::plaintext::Plaintext;
 pub use self::unpinned_module::is_sha256;
 use crate::load::finding::{Finding, Related, Severity, SourceText};
-use crate::load::kustomization::{Deployment, Kustomizations};
+use crate::load::kustomization::Kustomizations;
 use crate::load::request_authentication::JwtRule;
 use crate::load::{Authentication, LoadedPolicy, Other, Resources, peer_authentication};
 use crate::received;
@@ -458,6 +459,7 @@ struct Input<'r> {
     rules: OnceLock<AllRules<'r>>,
     plaintext: OnceLock<Mutex<Plaintext<'r>>>,
     kustomizations: OnceLock<Kustomizations>,
+    deployments: OnceLock<HashMap<usize, Vec<(usize, String)>>>,
     policies: ByNamespace<'r, LoadedPolicy>,
     authentications: ByNamespace<'r, Authentication>,
 }
@@ -471,6 +473,7 @@ impl<'r> Input<'r> {
             rules: OnceLock::new(),
             plaintext: OnceLock::new(),
             kustomizations: OnceLock::new(),
+            deployments: OnceLock::new(),
             policies: ByNamespace::new(policies, |found| &found.policy.name.namespace),
             authentications: ByNamespace::new(request_authentications, |found| &found.authentication.name.namespace),
         }
@@ -503,12 +506,31 @@ impl<'r> Input<'r> {
         !self.kustomizations().changes(&source.file)
     }
 
+    /// For each text that a kustomization names, by its address: how it is deployed.
+    fn deployments(&self) -> &HashMap<usize, Vec<(usize, String)>> {
+        self.deployments.get_or_init(|| {
+            let Resources { policies, request_authentications, others, .. } = self.resources;
+            let sources = policies.iter().map(|found| &found.source);
+            let sources = sources.chain(request_authentications.iter().map(|found| &found.source));
+            let sources = sources.chain(others.iter().map(|other| &other.source));
+            let deployed = |source: &Arc<SourceText>| {
+                Some((Arc::as_ptr(source).addr(), self.kustomizations().deployments(&source.file)?))
+            };
+            sources.filter_map(deployed).collect()
+        })
+    }
+
     /// Whether the kustomizations keep the resources of two files apart. One cluster can get both from two kustomizations,
     /// so what speaks against a finding counts all the same.
     fn are_apart(&self, one: &Arc<SourceText>, other: &Arc<SourceText>) -> bool {
-        !self.kustomizations().is_empty()
-            && !Arc::ptr_eq(one, other)
-            && self.kustomizations().relation(&one.file, &other.file) == Deployment::Apart
+        if self.kustomizations().is_empty() || Arc::ptr_eq(one, other) {
+            return false;
+        }
+        let deployments = |source: &Arc<SourceText>| self.deployments().get(&Arc::as_ptr(source).addr());
+        match (deployments(one), deployments(other)) {
+            (Some(ones), Some(others)) => !ones.iter().any(|deployment| others.contains(deployment)),
+            _ => false,
+        }
     }
 
     /// The policies that are deployed as they are written.

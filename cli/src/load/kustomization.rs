@@ -96,6 +96,18 @@ impl Kustomizations {
         self.deployed.is_empty()
     }
 
+    /// The kustomizations that deploy a file, each with the same number for the same names; `None` if no kustomization names
+    /// the file. Two files with nothing in common are deployed apart.
+    #[must_use]
+    pub fn deployments(&self, file: &Path) -> Option<Vec<(usize, String)>> {
+        let file = plain(file);
+        let deployments = |(number, deployed): (usize, &HashMap<PathBuf, Vec<Renaming>>)| {
+            let renamings = deployed.get(&file).map_or(&[][..], Vec::as_slice);
+            renamings.iter().map(|renaming| (number, format!("{renaming:?}"))).collect::<Vec<_>>()
+        };
+        self.known.contains(&file).then(|| self.deployed.iter().enumerate().flat_map(deployments).collect())
+    }
+
     /// Whether a file is only a patch: a part of a resource, and not one of its own.
     #[must_use]
     pub fn is_patch(&self, file: &Path) -> bool {
