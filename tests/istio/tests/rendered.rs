@@ -61,6 +61,13 @@ fn one_plugin_decides_on_sidecars_and_on_gateways_with_any_labels_and_not_on_wha
     eventually("on the sidecar", &[200, 403], || ["/", "/admin"].map(|path| status(&inbound, &Request::get(path))));
     eventually("on the gateway", &[200, 403, 200], || gateway.answers());
     assert_eq!([sends("/"), sends("/admin")], [200, 200], "what the backend sends");
+
+    // What stands in for a module that cannot be fetched knows no sides.
+    let broken = render(place, &[no_admin()], &["--policies-applied"]).replace(&digest(), &"0".repeat(64));
+    place.apply(&broken);
+    eventually("what comes in and goes out without the module", &[403, 403], || {
+        [status(&inbound, &Request::get("/")), sends("/")]
+    });
 }
 
 #[test]
