@@ -22,7 +22,7 @@ pub mod waypoint;
 
 use std::fmt;
 
-pub use self::labels::Labels;
+pub use self::labels::{Labels, is_only_known_to_istiod};
 pub use self::value::{Cidr, Form, MetadataValue, PathValue, ServiceAccount};
 use crate::attribute::{Attribute, Info, Key};
 use crate::diagnostic::{Path, Segment};

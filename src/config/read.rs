@@ -12,7 +12,7 @@ use crate::document::{self, Node, Object, boolean, list, one_of, string, string_
 use crate::engine::Options;
 use crate::identity::{SCHEME, TrustDomains};
 use crate::policy::scope::{Gateway, Scope, Workload, for_each_service, scope};
-use crate::policy::{AuthorizationPolicy, Labels, PolicyName, read, resource};
+use crate::policy::{AuthorizationPolicy, Labels, PolicyName, Target, is_only_known_to_istiod, read, resource};
 use crate::request::metadata::DEFAULT_PAYLOAD_KEY;
 use crate::request::{Lookup, headers};
 
@@ -97,6 +97,7 @@ fn plugin_config(
     let (namespace, labels) = object.read("workload", d, workload).unwrap_or((None, None));
     // The placeholder is never used: an unknown namespace is an error.
     let namespace = namespace.or_else(|| node_namespace(node, d)).unwrap_or_default();
+    let labels_are_given = labels.is_some();
     let labels = labels.or_else(|| node_labels(node, d));
     let gateway = object.read("gateway", d, |node, d| gateway::gateway(node, &namespace, d)).flatten();
     let root_namespace = root_namespace.unwrap_or_else(|| DEFAULT_ROOT_NAMESPACE.to_owned());
@@ -137,7 +138,7 @@ fn plugin_config(
     // It has been read before; here it must be well-formed.
     let _read_apart = choice(object, on_invalid::FIELD, &OnInvalid::NAMES, d);
     let none_may_apply = object.read("allowNoneApplies", d, boolean).flatten().unwrap_or(false);
-    require_places(&config, d);
+    require_places(&config, labels_are_given, d);
     if d.count() == 0 && !none_may_apply {
         require_one_that_applies(&config, d);
     }
@@ -227,8 +228,9 @@ fn in_node_metadata<R>(name: &str, diagnostics: &mut Diagnostics, read: impl FnO
     diagnostics.field("node", |diagnostics| diagnostics.field("metadata", |diagnostics| diagnostics.field(name, read)))
 }
 
-/// Reports every policy of which nobody can tell whether it applies, or to which requests.
-fn require_places(config: &PluginConfig, diagnostics: &mut Diagnostics) {
+/// Reports every policy of which nobody can tell whether it applies, or to which requests. `labels_are_given`: by the
+/// configuration, and not by a proxy.
+fn require_places(config: &PluginConfig, labels_are_given: bool, diagnostics: &mut Diagnostics) {
     let workload = &config.workload;
     for policy in &config.policies {
         let mut unknown = None;
@@ -241,6 +243,11 @@ fn require_places(config: &PluginConfig, diagnostics: &mut Diagnostics) {
             (
                 format!("has {what}, and the labels of this workload are unknown"),
                 "set `workload.labels` in the plugin configuration, or node.metadata.LABELS in Envoy's bootstrap",
+            )
+        } else if let Some(label) = unknown_label(policy, workload).filter(|_| !labels_are_given) {
+            (
+                format!("selects by the label `{label}`, which a proxy does not know as istiod does"),
+                "select by another label, or leave this policy to Istio",
             )
         } else if let Some(service) = unknown
             && scope(policy, workload) != Scope::OtherRevision
@@ -255,6 +262,16 @@ fn require_places(config: &PluginConfig, diagnostics: &mut Diagnostics) {
         let report = |diagnostics: &mut Diagnostics| diagnostics.error_with_hint(message, hint);
         diagnostics.policy(|| Some(policy.name.to_string()), report);
     }
+}
+
+/// The label that decides whether a policy applies, if the node's metadata cannot say what istiod knows about it.
+fn unknown_label<'p>(policy: &'p AuthorizationPolicy, workload: &Workload) -> Option<&'p str> {
+    let (Target::Labels(wanted), Some(known)) = (&policy.target, &workload.labels) else { return None };
+    let (unknown, others): (Vec<_>, Vec<_>) = wanted.iter().partition(|(key, _)| is_only_known_to_istiod(key));
+    let is_near = policy.name.namespace == workload.namespace || policy.name.namespace == workload.root_namespace;
+    let is_waypoint = workload.gateway.as_ref().is_some_and(|gateway| gateway.waypoint);
+    let may_apply = is_near && !is_waypoint && others.into_iter().all(|label| known.contains(label));
+    unknown.first().filter(|_| may_apply).map(|(key, _)| key.as_str())
 }
 
 /// Policies of which none applies protect nothing, which nobody means.

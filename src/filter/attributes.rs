@@ -59,6 +59,9 @@ pub(super) struct HostAttributes<'h, H> {
     destination_port: OnceCell<Lookup<u16>>,
 }
 
+/// The identity of the peer of a tunnel, in which the request has come. Waypoints and sidecars of Istio set it.
+const PEER_OF_TUNNEL: &str = "filter_state\0io.istio.peer_principal";
+
 /// The URIs in the peer's certificate.
 struct Uris {
     first: Lookup<Vec<u8>>,
@@ -90,17 +93,23 @@ impl<'h, H: Host> HostAttributes<'h, H> {
     ///
     /// A filter before this one can provide all of them, joined with commas. If there is no comma in that text, it is
     /// the only URI. If there is a comma, the text is either the first URI, with a comma in it, or several URIs.
+    ///
+    /// A sidecar of Istio that callers reach through a tunnel (HBONE) has the peer's certificate on the connection of the
+    /// tunnel only, and tells in filter state what it says.
     fn uris(&self) -> &Uris {
         self.uris.get_or_init(|| {
+            let of_tunnel = || Uris { first: self.host.property(PEER_OF_TUNNEL), further: Lookup::Absent };
             if self.sources.principal == PrincipalFrom::FilterState {
-                let first = self.host.property("filter_state\0io.istio.peer_principal");
-                return Uris { first, further: Lookup::Absent };
+                return of_tunnel();
             }
             let all = self.host.property("filter_state\0mesh_authz.peer_uris");
             if matches!(&all, Lookup::Value(all) if !all.is_empty() && all != b"-" && !all.contains(&b',')) {
                 return Uris { first: all, further: Lookup::Absent };
             }
             let first = self.host.property("connection\0uri_san_peer_certificate");
+            if matches!((&all, &first), (Lookup::Absent, Lookup::Absent)) {
+                return of_tunnel();
+            }
             let more = match &all {
                 Lookup::Value(joined) => joined.contains(&b',') && all != first,
                 Lookup::Absent => false,

@@ -6,6 +6,25 @@ use std::ops::Deref;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Labels(Vec<(String, String)>);
 
+/// Labels by which istiod selects, and which a proxy does not know as istiod does: istiod adds or changes them, or the
+/// proxy's agent leaves them out.
+const ONLY_KNOWN_TO_ISTIOD: [&str; 8] = [
+    "istio-locality",
+    "kubernetes.io/hostname",
+    "pod-template-hash",
+    "topology.istio.io/cluster",
+    "topology.istio.io/network",
+    "topology.istio.io/subzone",
+    "topology.kubernetes.io/region",
+    "topology.kubernetes.io/zone",
+];
+
+/// Whether a proxy of Istio may not know the label with this key as istiod does.
+#[must_use]
+pub fn is_only_known_to_istiod(key: &str) -> bool {
+    ONLY_KNOWN_TO_ISTIOD.contains(&key)
+}
+
 impl Labels {
     /// The value of the label with this key.
     #[must_use]

@@ -249,9 +249,9 @@ fn a_certificate_of_another_authority_does_not_get_in() {
     assert_eq!(answer(&asked, "exact", &client), Match);
 }
 
-#[test]
-fn the_identity_can_come_from_filter_state() {
-    let principal = json!({
+/// A filter that stores what a header says, as the identity of the peer of a tunnel.
+fn peer_of_tunnel() -> serde_json::Value {
+    json!({
         "name": "envoy.filters.http.set_filter_state.principal",
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.http.set_filter_state.v3.Config",
@@ -262,11 +262,36 @@ fn the_identity_can_come_from_filter_state() {
                 "format_string": { "text_format_source": { "inline_string": "%REQ(X-PEER)%" }, "omit_empty_values": true },
             }],
         },
+    })
+}
+
+#[test]
+fn without_a_certificate_the_identity_is_that_of_the_peer_of_a_tunnel() {
+    let asked = ask_with(vec![principals("exact", FRONTEND), principals("any", "*")], json!({}), |blueprint| {
+        blueprint.plaintext().filter(peer_of_tunnel())
     });
+    let client = asked.plain_client();
+    let from = |peer: &str| Request::get("/").header("x-peer", format!("spiffe://{peer}"));
+    assert_eq!(asked.answer("exact", &client, &from(FRONTEND)), Match);
+    assert_eq!(asked.answer("exact", &client, &from(STRANGER)), NoMatch);
+    assert_eq!(asked.answer("any", &client, &Request::get("/")), NoMatch);
+}
+
+#[test]
+fn a_certificate_counts_more_than_the_peer_of_a_tunnel() {
+    let asked =
+        ask_with(vec![principals("exact", FRONTEND)], json!({}), |blueprint| blueprint.filter(peer_of_tunnel()));
+    let from = |peer: &str| Request::get("/").header("x-peer", format!("spiffe://{peer}"));
+    assert_eq!(asked.answer("exact", &asked.client(STRANGER), &from(FRONTEND)), NoMatch);
+    assert_eq!(asked.answer("exact", &asked.client(FRONTEND), &from(STRANGER)), Match);
+}
+
+#[test]
+fn the_identity_can_come_from_filter_state() {
     let asked = ask_with(
         vec![principals("exact", FRONTEND), principals("any", "*")],
         json!({ "principalFrom": "filter-state" }),
-        |blueprint| blueprint.plaintext().filter(principal),
+        |blueprint| blueprint.plaintext().filter(peer_of_tunnel()),
     );
     let client = asked.plain_client();
     let from = |peer: &str| Request::get("/").header("x-peer", peer);

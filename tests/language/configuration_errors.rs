@@ -291,6 +291,29 @@ fn a_selector_needs_known_labels() {
     );
 }
 
+/// istiod adds labels to those of the proxy, and selects by them too.
+#[test]
+fn a_selector_by_a_label_that_only_istiod_knows_needs_labels_in_the_configuration() {
+    let policy = POLICY.replace(r#"{"app":"a"}"#, r#"{"app":"a","topology.kubernetes.io/zone":"z"}"#);
+    let text = format!(r#"{{"policies":[{policy}],"allowNoneApplies":true}}"#);
+    let node = |app: &str, further: &[(&str, &str)]| {
+        let labels = [&[("app", app)], further].concat();
+        let labels = labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        NodeMetadata { labels: Lookup::Value(labels), ..NodeMetadata::in_namespace("default") }
+    };
+    for further in [&[][..], &[("topology.kubernetes.io/zone", "z")], &[("topology.kubernetes.io/zone", "y")]] {
+        let found = PluginConfig::read(text.as_bytes(), &node("a", further)).unwrap_err();
+        let expected = "policy default/p: selects by the label `topology.kubernetes.io/zone`, which a proxy does not know \
+                        as istiod does; select by another label, or leave this policy to Istio";
+        assert_eq!(found.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
+    }
+    PluginConfig::read(text.as_bytes(), &node("b", &[])).expect("another label says that it does not apply");
+    let elsewhere = NodeMetadata { namespace: Lookup::Value("other".into()), ..node("a", &[]) };
+    PluginConfig::read(text.as_bytes(), &elsewhere).expect("the namespace says that it does not apply");
+    let given = text.replace(r#","allowNoneApplies""#, r#","workload":{"labels":{"app":"a"}},"allowNoneApplies""#);
+    PluginConfig::read(given.as_bytes(), &node("a", &[])).expect("who writes labels knows them");
+}
+
 const TARGETS: &str = r#"{"apiVersion":"security.istio.io/v1","kind":"AuthorizationPolicy","metadata":{"name":"t"},
     "spec":{"targetRefs":[{"kind":"Gateway","group":"gateway.networking.k8s.io","name":"g"}]}}"#;
 

@@ -36,7 +36,7 @@ use std::collections::BTreeSet;
 
 use mesh_authz::diagnostic::{Diagnostic, Path, Segment};
 use mesh_authz::policy::scope::{GATEWAY_NAME_LABEL, Gateway, WAYPOINT_CLASS};
-use mesh_authz::policy::{Action, AuthorizationPolicy, Target, TargetKind, TargetReference};
+use mesh_authz::policy::{Action, AuthorizationPolicy, Target, TargetKind, TargetReference, is_only_known_to_istiod};
 
 pub use self::waypoint::Hosts;
 use crate::load::LoadedPolicy;
@@ -241,6 +241,7 @@ pub fn plan<'r>(resources: &'r [LoadedPolicy], topology: &Topology<'_>) -> Plan<
         plan.needs_filter_state.push(place.clone());
         plan.instances.push(instance(place, &reach));
     }
+    plan.refused.extend(selecting.iter().filter_map(|resource| unknown_to_the_filter(resource)));
     let restricting: Vec<_> = selecting.iter().filter(|resource| restricts(resource)).copied().collect();
     let places = selected(&restricting).into_iter().map(|reach| reach.place(topology.root_namespace));
     plan.restricted.extend(places);
@@ -295,12 +296,28 @@ fn widest(reaches: &BTreeSet<WorkloadSet>) -> Vec<WorkloadSet> {
     reaches.iter().filter(|reach| !is_covered(reach)).cloned().collect()
 }
 
+/// A policy that selects by a label of which the filter cannot know what istiod knows.
+fn unknown_to_the_filter(resource: &LoadedPolicy) -> Option<Finding> {
+    let Target::Labels(labels) = &resource.policy.target else { return None };
+    let (key, _) = labels.iter().find(|(key, _)| is_only_known_to_istiod(key))?;
+    Some(refusal_at(
+        resource,
+        &["spec", "selector", "matchLabels", key],
+        "a proxy does not know this label as istiod does, so the filter could not tell whether the policy applies",
+        "select by another label; or apply this policy to Istio alone, and render only policies for other workloads",
+    ))
+}
+
 fn refusal(resource: &LoadedPolicy, message: &str, hint: &str) -> Finding {
     let field = |name| resource.node.get("spec").is_some_and(|spec| spec.get(name).is_some());
     let name = if field("targetRef") { "targetRef" } else { "targetRefs" };
+    refusal_at(resource, &["spec", name], message, hint)
+}
+
+fn refusal_at(resource: &LoadedPolicy, path: &[&str], message: &str, hint: &str) -> Finding {
     let diagnostic = Diagnostic {
         policy: Some(resource.policy.name.to_string()),
-        path: Path(["spec", name].map(|name| Segment::Field(name.to_owned())).into()),
+        path: Path(path.iter().map(|name| Segment::Field((*name).to_owned())).collect()),
         message: message.to_owned(),
         hint: Some(hint.to_owned()),
         ..Diagnostic::default()

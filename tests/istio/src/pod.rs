@@ -176,6 +176,10 @@ impl Pod {
             ("WASM_INSECURE_REGISTRIES", &format!("{NODE}:5000,{NODE}:5001")),
             ("PROXY_CONFIG", &proxy_config.to_string()),
         ]);
+        // As Istio's injector does.
+        if labels["networking.istio.io/tunnel"] == "http" {
+            command.env("ISTIO_META_ENABLE_HBONE", "true");
+        }
         let mut process = Process::start("proxy", &self.home, command)?;
         let ready = || self.get(15021, "/healthz/ready").is_ok_and(|(status, _)| status == 200);
         let started =

@@ -24,5 +24,6 @@ mod ports;
 mod rendered;
 mod resources;
 mod sequences;
+mod tunnel;
 mod updates;
 mod waypoint;

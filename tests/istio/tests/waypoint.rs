@@ -1,15 +1,13 @@
 //! A waypoint in front of two Services and a ServiceEntry.
 
-use std::time::Duration;
-
 use mesh_authz_istio::{Pod, Recorder, Role};
 use serde_json::{Value, json};
-use testbed::{Client, Http2Request};
 
 use crate::{
     place::{Place, eventually},
     plugin::{plugin_with, policy, service},
     rendered::render,
+    tunnel,
 };
 
 /// A waypoint, and the application that all services behind it lead to.
@@ -107,8 +105,7 @@ impl Waypoint {
         };
         let request = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         let answer = self.send(service, 8080, account, request.as_bytes());
-        let line = String::from_utf8_lossy(&answer).into_owned();
-        line.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
+        tunnel::status(&answer)
     }
 
     /// Sends bytes to a service as ztunnel does: over mutual TLS, in the tunnel of an HTTP/2 CONNECT to the service's
@@ -118,22 +115,7 @@ impl Waypoint {
             "partner" => partner_address(&self.place),
             _ => self.place.kubectl(&["get", "service", service, "-o", "jsonpath={.spec.clusterIP}"], ""),
         };
-        let mut client: Client = self.pod.client(15008, Some(&self.place.certificate(account)));
-        client.tls.as_mut().unwrap().alpn = Some(vec!["h2".into()]);
-        // Some of what tests send is never answered.
-        client.timeout = Duration::from_secs(2);
-        let mut connect = Http2Request::new("CONNECT", "");
-        connect.headers = vec![
-            (b":method".to_vec(), b"CONNECT".to_vec()),
-            (b":authority".to_vec(), format!("{address}:{port}").into_bytes()),
-        ];
-        connect.ends = false;
-        let answer = client.connect_http2().and_then(|mut connection| {
-            let opened = connection.send(&connect)?;
-            anyhow::ensure!(opened.status == 200, "CONNECT: {}", opened.status);
-            connection.tunnel(bytes)
-        });
-        answer.unwrap_or_default()
+        tunnel::send(&self.pod, &self.place.certificate(account), &format!("{address}:{port}"), bytes)
     }
 }
 
