@@ -98,6 +98,11 @@ fn cases() -> Vec<Case> {
             let more = ["--waypoint=infra/waypoint", "--cluster-domain=mesh.example"];
             plugin("waypoint.yaml", &[&files[..], &more].concat())
         }),
+        (
+            "wasm-plugin-decides-http-services",
+            2,
+            plugin("waypoint.yaml", &["--waypoint=shop/waypoint", "--plugin-decides-http"]),
+        ),
         ("wasm-plugin-unknown-label", 1, plugin("unknown-label.yaml", &[])),
         ("wasm-plugin-no-service-entry", 1, plugin("partners.yaml", &["--waypoint=infra/waypoint"])),
         ("wasm-plugin-no-domain", 2, plugin("waypoint.yaml", &["--waypoint=infra/waypoint", "--cluster-domain=.mesh"])),

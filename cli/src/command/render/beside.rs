@@ -155,14 +155,35 @@ fn names(policies: &[&LoadedPolicy]) -> String {
 
 /// The policies that let HTTP through to the plugin. They are only where a plugin stands, and where Istio itself would
 /// refuse what no ALLOW policy allows: elsewhere, such a policy would close TCP.
-pub fn let_through(plan: &Plan<'_>, options: &NativeOptions, revision: Option<&str>) -> Vec<Document> {
-    let places = plan.restricted.iter().filter(|_| options.plugin_decides_http);
-    places
+///
+/// Fails if an ALLOW policy is for a service: the policy to let HTTP through would be for it too, and Istio attaches both
+/// to whatever waypoint serves the service, also to one without the plugin.
+pub fn let_through(plan: &Plan<'_>, options: &NativeOptions, revision: Option<&str>) -> Result<Vec<Document>, Failure> {
+    let places: Vec<_> = plan.restricted.iter().filter(|_| options.plugin_decides_http).collect();
+    let services: Vec<_> = places
+        .iter()
+        .filter_map(|place| match &place.attachment {
+            Attachment::Service(name) => Some(format!("Service {}/{name}", place.namespace)),
+            Attachment::ServiceEntry(name) => Some(format!("ServiceEntry {}/{name}", place.namespace)),
+            Attachment::Selector(_) | Attachment::Gateway(_) => None,
+        })
+        .collect();
+    if !services.is_empty() {
+        return Err(Failure::Unusable(format!(
+            "--plugin-decides-http: there are ALLOW policies for {}; Istio would let HTTP through at whatever waypoint serves \
+             them, also at one without the plugin; leave out the option for the policies of services, or write them for the \
+             waypoint's Gateway",
+            services.join(", ")
+        )));
+    }
+    let documents = places
+        .into_iter()
         .map(|place| Document {
             comment: OF_LET_THROUGH.to_owned(),
             resource: kubernetes::let_through(place, revision),
         })
-        .collect()
+        .collect();
+    Ok(documents)
 }
 
 /// The documents in this order. Fails if two of them have the same name: the second would replace the first.

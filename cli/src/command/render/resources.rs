@@ -196,7 +196,7 @@ pub fn render(resources: &Resources, kind: ExtensionKind, arguments: &Arguments)
         say(instance, &resource, arguments.native.plugin_decides_http)?;
         documents.push(Document { comment: beside::of_plugin(instance, mesh.combining), resource });
     }
-    documents.extend(beside::let_through(&plan, &arguments.native, revision));
+    documents.extend(beside::let_through(&plan, &arguments.native, revision)?);
     beside::print(arguments.format, &documents)
 }
 
