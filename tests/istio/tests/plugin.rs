@@ -53,7 +53,7 @@ pub fn wasm_plugin(place: &Place, name: &str, app: &str, policies: &[Value]) -> 
     for policy in &mut policies {
         policy["metadata"]["namespace"] = json!(place.namespace);
     }
-    plugin_with(name, app, &json!({ "policies": policies, "onInvalid": "deny" }))
+    plugin_with(name, app, &json!({ "policies": policies, "onInvalid": "deny", "outgoing": "pass" }))
 }
 
 /// A WasmPlugin for the pods with the label `app: APP`, with this configuration.
@@ -67,7 +67,6 @@ pub fn plugin_with(name: &str, app: &str, configuration: &Value) -> Value {
             "url": image(),
             "phase": "AUTHZ",
             "failStrategy": "FAIL_CLOSE",
-            "match": [{ "mode": "SERVER" }],
             "pluginConfig": configuration,
         },
     })

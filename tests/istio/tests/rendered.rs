@@ -63,7 +63,7 @@ fn one_plugin_decides_on_sidecars_and_on_gateways_with_any_labels_and_not_on_wha
     assert_eq!([sends("/"), sends("/admin")], [200, 200], "what the backend sends");
 
     // What stands in for a module that cannot be fetched knows no sides.
-    let broken = render(place, &[no_admin()], &["--policies-applied"]).replace(&digest(), &"0".repeat(64));
+    let broken = render(place, &[no_admin()], &["--policies-applied"]).replace(&digest(), &"a".repeat(64));
     place.apply(&broken);
     eventually("what comes in and goes out without the module", &[403, 403], || {
         [status(&inbound, &Request::get("/")), sends("/")]

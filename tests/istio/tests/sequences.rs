@@ -184,7 +184,7 @@ impl Worker {
         match step {
             Step::Good(index) => {
                 let policies = [named("good", &GOOD[index])];
-                let configuration = json!({ "policies": policies, "onInvalid": "deny" });
+                let configuration = json!({ "policies": policies, "onInvalid": "deny", "outgoing": "pass" });
                 place.apply(&plugin_with(plugin, "backend", &configuration).to_string());
             }
             Step::Bad(kind) => {
