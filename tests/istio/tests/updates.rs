@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use mesh_authz_istio::Role;
 use serde_json::json;
 use testbed::Request;
 
@@ -109,4 +110,27 @@ fn a_configuration_that_is_bad_from_the_start_refuses_everything() {
     eventually("deleted", &OPEN, || backend.answers());
     place.apply(&wasm_plugin(place, "plugin", "backend", &[frontend_reads_data(place, "backend")]).to_string());
     eventually("a good one under the same name", &ENFORCED, || backend.answers());
+}
+
+/// A plugin for the whole namespace, with policies for one workload.
+#[test]
+fn an_unrelated_workload_in_reach_of_a_plugin_goes_on_as_before() {
+    let backend = Backend::new();
+    let place = &backend.place;
+    let other = place.pod("other", Role::Sidecar);
+    let _application = other.serve(8080).unwrap();
+    let client = other.client(8080, Some(&place.certificate("stranger")));
+    let others = || status(&client, &Request::get("/"));
+    let mut plugin = wasm_plugin(place, "plugin", "backend", &[frontend_reads_data(place, "backend")]);
+    plugin["spec"].as_object_mut().unwrap().remove("selector");
+    plugin["spec"]["pluginConfig"]["allowNoneApplies"] = json!(true);
+    place.apply(&plugin.to_string());
+    eventually("the workload of the policies, and the other one", &(ENFORCED, 200), || (backend.answers(), others()));
+    plugin["spec"]["pluginConfig"]["fieldOfALaterVersion"] = json!(true);
+    place.apply(&plugin.to_string());
+    eventually("it is refused", &true, || gauge(&backend, "config.refused") == Some(1));
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(1) {
+        assert_eq!((backend.answers(), others()), (ENFORCED, 200));
+    }
 }
