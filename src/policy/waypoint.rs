@@ -71,9 +71,10 @@ impl ServicesByHost {
         if let Some((_, position)) = self.find(&host).ok().and_then(|place| self.0.get(place)) {
             return Destination::Service(*position);
         }
-        let domain = host.windows(SVC.len()).position(|window| window == SVC.as_bytes());
-        let service = domain.and_then(|domain| host.get(..domain.saturating_add(SVC.len())));
-        let has_other_domain = service.is_some_and(|service| self.find(service).is_ok());
+        // A namespace can have the name `svc`, so there may be several.
+        let has_other_domain = (0..host.len())
+            .filter(|&at| host.get(at..).is_some_and(|rest| rest.starts_with(SVC.as_bytes())))
+            .any(|at| host.get(..at.saturating_add(SVC.len())).is_some_and(|service| self.find(service).is_ok()));
         if has_other_domain { Destination::Unknown } else { Destination::Other }
     }
 }

@@ -14,6 +14,7 @@ fn services() -> ServicesByHost {
         services: vec![
             service("shop", "cart", "cart.shop.svc.cluster.local"),
             service("bank", "cart", "cart.bank.svc.cluster.local"),
+            service("svc", "cart", "cart.svc.svc.cluster.local"),
         ],
         service_entries: vec![
             service("shop", "out", "api.example.com"),
@@ -36,10 +37,11 @@ fn the_host_in_the_name_of_the_chain_tells_the_service() {
         (b"inbound-vip|80||cart.shop.svc.cluster.local", Service(0)),
         (b"inbound-vip|8080|http|cart.bank.svc.cluster.local", Service(1)),
         (b"inbound-vip|8080|http|CART.Bank.svc.cluster.local", Service(1)),
-        (b"inbound-vip|443|http|api.example.com", Service(2)),
-        (b"inbound-vip|443|http|*.example.com", Service(2)),
-        (b"inbound-vip|443|http|API.EXAMPLE.COM", Service(2)),
-        (b"inbound-vip|8080|http|app.default.mesh", Service(4)),
+        (b"inbound-vip|443|http|api.example.com", Service(3)),
+        (b"inbound-vip|443|http|*.example.com", Service(3)),
+        (b"inbound-vip|443|http|API.EXAMPLE.COM", Service(3)),
+        (b"inbound-vip|8080|http|app.default.mesh", Service(5)),
+        (b"inbound-vip|8080|http|cart.svc.svc.cluster.local", Service(2)),
         // No policy names these.
         (b"inbound-vip|8080|http|pay.shop.svc.cluster.local", Other),
         (b"inbound-vip|8080|http|cart.shopping.svc.cluster.local", Other),
@@ -50,6 +52,7 @@ fn the_host_in_the_name_of_the_chain_tells_the_service() {
         // The domain of the cluster is another one than the configuration says.
         (b"inbound-vip|8080|http|cart.shop.svc.mesh", Unknown),
         (b"inbound-vip|8080|http|Cart.shop.svc.mesh", Unknown),
+        (b"inbound-vip|8080|http|cart.svc.svc.mesh", Unknown),
         (b"inbound-vip|8080|http|cart.bank.svc.clusterset.local", Unknown),
         // Not a chain for HTTP of a waypoint.
         (b"", Unknown),

@@ -115,6 +115,7 @@ impl Tools {
         let variables = vec![
             ("PATH", format!("{}:{path}", folder.display())),
             ("KUBECONFIG", mesh.kubeconfig().display().to_string()),
+            ("KUBECACHEDIR", mesh.home().join("cache").display().to_string()),
             ("IMAGE", format!("oci://{}/mesh-authz:{tag}", mesh.registry())),
             ("DIGEST", digest),
             ("PS1", "istio-shell$ ".to_owned()),

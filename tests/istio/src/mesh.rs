@@ -218,8 +218,7 @@ fn kubeconfig(home: &Path) -> PathBuf {
 
 fn kubectl(settings: &MeshSettings, home: &Path) -> Command {
     let mut command = Command::new(settings.programs.join("bin/kubectl"));
-    // kubectl keeps a cache in the home folder.
-    command.env("KUBECONFIG", kubeconfig(home)).env("HOME", home);
+    command.env("KUBECONFIG", kubeconfig(home)).env("KUBECACHEDIR", home.join("cache"));
     command
 }
 

@@ -7,7 +7,7 @@ use testbed::Request;
 use crate::{
     place::{eventually, status},
     plugin::{Backend, policy, service, wasm_plugin},
-    rendered::render,
+    rendered::{has_plugin, render},
 };
 
 #[test]
@@ -66,6 +66,7 @@ fn istio_asks_the_providers_of_custom_policies_beside_the_plugin() {
     place.apply(&render(place, &[custom("allows"), reads.clone()], &[]));
     eventually("a provider that allows", &[200, 200, 403], answers);
     assert!(asked.reached() > 0, "nobody has asked the provider");
+    eventually("the plugin", &true, || has_plugin(&backend.pod));
     place.apply(&render(place, &[custom("refuses"), reads], &[]));
     eventually("a provider that nobody answers for", &[200, 403, 403], answers);
 }

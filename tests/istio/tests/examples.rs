@@ -9,6 +9,7 @@ use testbed::{Client, Issuer, Request};
 use crate::{
     place::{eventually, mesh, mesh_authz, status},
     plugin::{digest, image},
+    rendered::has_plugin,
 };
 
 fn project(path: &str) -> String {
@@ -23,6 +24,7 @@ fn run_script(path: &str) {
     let output = Command::new(project(path))
         .env("PATH", format!("{programs}:{folder}:{}", env::var("PATH").unwrap()))
         .env("KUBECONFIG", mesh().kubeconfig())
+        .env("KUBECACHEDIR", mesh().home().join("cache"))
         .env("IMAGE", image())
         .env("DIGEST", digest())
         .output()
@@ -50,6 +52,7 @@ fn the_example_for_a_cluster_does_what_its_page_says() {
             .map(|request| call(frontend, "backend", &request))
     });
     assert!(backend.applications[0].reached() > 0);
+    eventually("the plugin", &true, || has_plugin(&backend.pod));
     // The callers' own sidecars decide nothing about what they send, whatever is in force for their pods.
     let stranger = mesh().certificate("default", "stranger").unwrap();
     let client = backend.pod.client(80, Some(&stranger));
@@ -118,6 +121,8 @@ fn the_example_with_tokens_decides_by_their_claims() {
         };
         status(&client, &request)
     };
+    // Istio decides in the same way, so the answers do not tell whether the plugin is there.
+    eventually("the plugin", &true, || has_plugin(&pod));
     let by = |issuer: &Issuer, claims: &Value| Some(issuer.token(claims).unwrap());
     eventually("the requests of the example", &[200, 403, 200, 403, 403, 200, 403, 401], || {
         [

@@ -24,6 +24,11 @@ pub fn render(place: &Place, policies: &[Value], options: &[&str]) -> String {
     mesh_authz(&[&arguments[..], options].concat(), &list)
 }
 
+/// Whether the proxy has loaded the plugin, with policies that apply.
+pub fn has_plugin(pod: &Pod) -> bool {
+    pod.log().contains("apply to this workload")
+}
+
 fn no_admin() -> Value {
     let mut denial = policy("no-admin", "", "DENY", json!([{ "to": [{ "operation": { "paths": ["/admin*"] } }] }]));
     denial["spec"].as_object_mut().unwrap().remove("selector");
@@ -85,7 +90,7 @@ fn beside_istio_the_policies_hold_before_and_after_the_plugin() {
     while begin.elapsed() < Duration::from_secs(3) {
         assert_eq!(backend.answers(), ENFORCED, "while the plugin comes");
     }
-    assert!(backend.pod.log().contains("apply to this workload"), "the plugin has not come");
+    assert!(has_plugin(&backend.pod), "the plugin has not come");
     let plugin = place.kubectl(&["get", "wasmplugins", "-o", "name"], "");
     place.kubectl(&["delete", plugin.trim()], "");
     for _ in 0..50 {
@@ -110,6 +115,13 @@ fn where_the_plugin_decides_http_an_exception_beats_a_denial_and_tcp_stays_close
         let _ = client.send_raw(b"GET /api/v1/data HTTP/1.1\r\nHost: backend\r\n\r\n");
     }
     assert_eq!(tcp.reached(), 0, "over TCP");
+    // What the page says of the time without the plugin shows who decides, and that HTTP is let through to it.
+    let plugin = place.kubectl(&["get", "wasmplugins", "-o", "name"], "");
+    place.kubectl(&["delete", plugin.trim()], "");
+    eventually("over HTTP, without the plugin", &OPEN, || backend.answers());
+    let client = backend.pod.client(8082, Some(&place.certificate("stranger")));
+    let _ = client.send_raw(b"GET /api/v1/data HTTP/1.1\r\nHost: backend\r\n\r\n");
+    assert_eq!(tcp.reached(), 0, "over TCP, without the plugin");
 }
 
 /// What server-side apply does with more than kubectl's annotation can hold.

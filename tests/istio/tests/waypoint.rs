@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::{
     place::{Place, eventually},
     plugin::{plugin_with, policy, service},
-    rendered::render,
+    rendered::{has_plugin, render},
     tunnel,
 };
 
@@ -263,6 +263,7 @@ fn beside_native_policies_a_stranger_has_no_way_through_a_waypoint() {
     eventually("the policy and the plugin", &(200, 403), || {
         (waypoint.ask("cart", "frontend", "GET", "/"), waypoint.ask("cart", "stranger", "GET", "/"))
     });
+    eventually("the plugin", &true, || has_plugin(&waypoint.pod));
     assert_eq!(ways_in("stranger"), Vec::<String>::new());
     // The test can fail: the frontend, whom the policy allows on every port, has ways in.
     assert!(ways_in("frontend").len() > 3);
