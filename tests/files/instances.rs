@@ -3,6 +3,9 @@
 //! This file implements a second time which resources Istio loads on a workload. [`loads`] follows Istio's
 //! documentation and uses only the rendered resource.
 
+mod waypoints;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use mesh_authz::config::{Mesh, NodeMetadata, Outgoing, PluginConfig};
@@ -13,7 +16,7 @@ use mesh_authz::policy::scope::{Gateway, Scope, ServiceName, Workload, scope};
 use mesh_authz::request::Lookup;
 use mesh_authz_cli::load::finding::SourceText;
 use mesh_authz_cli::load::{LoadedPolicy, Other};
-use mesh_authz_cli::render::instances::{Hosts, Plan, Topology, Waypoint, plan};
+use mesh_authz_cli::render::instances::{Gateways, Hosts, Plan, Topology, Waypoint, plan};
 use mesh_authz_cli::render::kubernetes::{ExtensionKind, Image, extension, let_through};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -36,8 +39,12 @@ const LABELS: [(&str, &str); 6] = [
 ];
 const GATEWAY: &str = "gateway.networking.k8s.io";
 
-fn waypoint() -> Waypoint {
-    Waypoint { namespace: "a".to_owned(), name: "w".to_owned() }
+/// The waypoints that may be given. Two have the same name.
+const WAYPOINTS: [(&str, &str); 3] = [("a", "w"), ("a", "v"), ("b", "w")];
+
+fn waypoints(given: &[(&str, &str)]) -> BTreeSet<Waypoint> {
+    let waypoint = |(namespace, name): &(&str, &str)| Waypoint { namespace: (*namespace).into(), name: (*name).into() };
+    given.iter().map(waypoint).collect()
 }
 
 fn options(combining: Combining) -> Mesh {
@@ -67,7 +74,8 @@ fn reference(kind: &str, name: &str) -> Value {
 
 fn references() -> impl Strategy<Value = Vec<Value>> {
     let mut pool = vec![reference("Gateway", "g"), reference("Gateway", "h"), reference("GatewayClass", "elsewhere")];
-    pool.extend([reference("Gateway", "w"), reference("GatewayClass", "istio-waypoint")]);
+    pool.extend(["v", "w"].map(|name| reference("Gateway", name)));
+    pool.push(reference("GatewayClass", "istio-waypoint"));
     pool.extend(["s", "t"].map(|name| reference("Service", name)));
     pool.extend(["s", "t"].map(|name| reference("ServiceEntry", name)));
     subsequence(pool, 1..=3)
@@ -160,7 +168,8 @@ impl Proxy {
     fn workload(&self) -> Workload {
         let gateway = self.service.map(|(kind, namespace, name)| {
             let service = ServiceName { namespace: namespace.to_owned(), name: name.to_owned(), host: None };
-            let gateway = Gateway { name: "w".to_owned(), waypoint: true, ..Gateway::default() };
+            let name = self.gateway_name().unwrap().to_owned();
+            let gateway = Gateway { name, waypoint: true, ..Gateway::default() };
             match kind {
                 "Service" => Gateway { services: vec![service], ..gateway },
                 _ => Gateway { service_entries: vec![service], ..gateway },
@@ -175,20 +184,25 @@ impl Proxy {
     }
 }
 
-fn proxies() -> impl Strategy<Value = Proxy> {
+/// Some waypoints that are given, and a proxy: one of these, or no waypoint.
+fn proxies() -> impl Strategy<Value = (Vec<(&'static str, &'static str)>, Proxy)> {
+    subsequence(&WAYPOINTS[..], 1..=3).prop_flat_map(|given| (Just(given.clone()), proxy(given)))
+}
+
+fn proxy(waypoints: Vec<(&'static str, &'static str)>) -> impl Strategy<Value = Proxy> {
     let workload = (select(&NAMESPACES[..]), labels(5), any::<bool>()).prop_map(|(namespace, labels, is_gateway)| {
         // A workload with the name of a Gateway is one.
         let is_gateway = is_gateway || labels.iter().any(|(key, _)| *key == LABELS[5].0);
         Proxy { namespace, labels, is_gateway, service: None }
     });
     let service = (select(&["Service", "ServiceEntry"][..]), select(&NAMESPACES[..]), select(&["s", "t"][..]));
-    let waypoint = service.prop_map(|service| Proxy {
-        namespace: "a",
-        labels: vec![(LABELS[5].0, "w"), ("gateway.istio.io/managed", "istio.io-mesh-controller")],
+    let waypoint = (select(waypoints), service).prop_map(|((namespace, name), service)| Proxy {
+        namespace,
+        labels: vec![(LABELS[5].0, name), ("gateway.istio.io/managed", "istio.io-mesh-controller")],
         is_gateway: false,
         service: Some(service),
     });
-    prop_oneof![4 => workload, 1 => waypoint]
+    prop_oneof![3 => workload, 2 => waypoint]
 }
 
 /// Whether Istio loads a resource on a proxy, or enforces a policy there. Without `match`, it does so on all listeners.
@@ -199,7 +213,7 @@ fn loads(resource: &Value, proxy: &Proxy) -> bool {
     if let Some(references) = spec.get("targetRefs") {
         return references.as_array().unwrap().iter().any(|reference| {
             let is = |kind: &str, name: &str| reference["kind"] == kind && reference["name"] == name;
-            let name = proxy.service.map_or(proxy.gateway_name(), |_| Some("w"));
+            let name = proxy.gateway_name();
             let is_service = proxy.service.is_some_and(|(kind, of, name)| of == namespace && is(kind, name));
             is_service || (namespace == proxy.namespace && name.is_some_and(|name| is("Gateway", name)))
         });
@@ -218,13 +232,14 @@ fn resources(policies: &[Value]) -> Vec<LoadedPolicy> {
     policies.iter().map(resource).collect()
 }
 
-fn planned(resources: &[LoadedPolicy]) -> Plan<'_> {
-    let (waypoint, entries) = (waypoint(), service_entries());
-    plan(resources, &topology(Some(&waypoint), &entries))
+fn planned<'r>(resources: &'r [LoadedPolicy], given: &[(&str, &str)]) -> Plan<'r> {
+    let (waypoints, entries) = (waypoints(given), service_entries());
+    plan(resources, &topology(&waypoints, &entries))
 }
 
-fn topology<'t>(waypoint: Option<&'t Waypoint>, others: &'t [Other]) -> Topology<'t> {
-    Topology { root_namespace: ROOT, waypoint, hosts: Hosts::new("mesh", others), revision: None }
+fn topology<'t>(waypoints: &'t BTreeSet<Waypoint>, others: &'t [Other]) -> Topology<'t> {
+    let (hosts, gateways) = (Hosts::new("mesh", others), Gateways::new(others));
+    Topology { root_namespace: ROOT, waypoints, hosts, gateways, revision: None }
 }
 
 fn rendered(plan: &Plan<'_>, kind: ExtensionKind, combining: Combining) -> Vec<Value> {
@@ -267,9 +282,9 @@ fn engines(resource: &Value, proxy: &Proxy) -> Vec<Engine> {
 fn the_instances_on_a_workload_decide_together_what_all_policies_decide() {
     let strategy = (policies(), proxies(), proptest::collection::vec(partly_readable(), 4), select(&BOTH[..]));
     TestRunner::new(cases(600))
-        .run(&strategy, |(policies, proxy, requests, combining)| {
+        .run(&strategy, |(policies, (given, proxy), requests, combining)| {
             let resources = resources(&policies);
-            let plan = planned(&resources);
+            let plan = planned(&resources, &given);
             prop_assert!(plan.refused.is_empty(), "{:?}", plan.refused);
             let workload = proxy.workload();
             let applying = resources.iter().map(|resource| &resource.policy);
@@ -313,7 +328,7 @@ fn resources_do_not_depend_on_the_order_of_policies_and_have_names_of_their_own(
         .run(&strategy, |(policies, shuffled)| {
             let rendered = |policies: &[Value]| {
                 let resources = resources(policies);
-                self::rendered(&planned(&resources), ExtensionKind::WasmPlugin, Combining::DenyOverrides)
+                self::rendered(&planned(&resources, &WAYPOINTS), ExtensionKind::WasmPlugin, Combining::DenyOverrides)
             };
             let all = rendered(&policies);
             prop_assert_eq!(&rendered(&shuffled), &all);
@@ -331,9 +346,9 @@ fn resources_do_not_depend_on_the_order_of_policies_and_have_names_of_their_own(
 #[test]
 fn http_is_let_through_only_where_a_plugin_decides_about_it() {
     TestRunner::new(cases(600))
-        .run(&(policies(), proxies()), |(policies, proxy)| {
+        .run(&(policies(), proxies()), |(policies, (given, proxy))| {
             let resources = resources(&policies);
-            let plan = planned(&resources);
+            let plan = planned(&resources, &given);
             let rendered = rendered(&plan, ExtensionKind::WasmPlugin, Combining::DenyOverrides);
             let let_through: Vec<_> = plan.restricted.iter().map(|place| let_through(place, None)).collect();
             let is_let_through = let_through.iter().any(|policy| loads(policy, &proxy));
@@ -361,145 +376,11 @@ fn one_resource_protects_sidecars_and_gateways_whatever_their_labels() {
     let proxy = |is_gateway| Proxy { namespace: "a", labels: vec![("app", "public-gw")], is_gateway, service: None };
     for (policies, carried) in [(vec![narrow.clone()], 1), (vec![narrow, wide], 2)] {
         let resources = resources(&policies);
-        let rendered = rendered(&planned(&resources), ExtensionKind::WasmPlugin, Combining::DenyOverrides);
+        let rendered = rendered(&planned(&resources, &[]), ExtensionKind::WasmPlugin, Combining::DenyOverrides);
         let [only] = rendered.as_slice() else { panic!("{rendered:#?}") };
         for is_gateway in [false, true] {
             assert!(loads(only, &proxy(is_gateway)));
             assert_eq!(config(only, &proxy(is_gateway)).policies.len(), carried);
         }
-    }
-}
-
-#[test]
-fn a_policy_for_a_service_needs_to_know_the_waypoint() {
-    let mut policy = crate::policies::named("p", json!({ "rules": [{}] }));
-    policy["spec"]["targetRefs"] = json!([reference("Service", "s")]);
-    let resources = resources(&[policy.clone()]);
-    let plan = plan(&resources, &topology(None, &[]));
-    let said: Vec<_> = plan.refused.iter().map(ToString::to_string).collect();
-    assert_eq!(
-        said,
-        ["policies.yaml: policy a/p: spec.targetRefs: is for a waypoint, and the filter has to know which; name it \
-             with --waypoint NAMESPACE/NAME"]
-    );
-}
-
-fn policy_for(name: &str, kind: &str, target: &str) -> Value {
-    let mut policy = crate::policies::named(name, json!({ "rules": [{}] }));
-    policy["spec"]["targetRefs"] = json!([reference(kind, target)]);
-    policy
-}
-
-#[test]
-fn a_whole_waypoint_and_its_services_get_one_instance() {
-    let resources = resources(&[
-        policy_for("p", "Gateway", "w"),
-        policy_for("q", "Service", "s"),
-        policy_for("r", "ServiceEntry", "t"),
-        policy_for("s", "Service", "s"),
-    ]);
-    let plan = planned(&resources);
-    assert!(plan.refused.is_empty(), "{:?}", plan.refused);
-    let rendered = rendered(&plan, ExtensionKind::WasmPlugin, Combining::DenyOverrides);
-    assert_eq!(rendered.len(), 1);
-    let spec = &rendered[0]["spec"];
-    assert_eq!(rendered[0]["metadata"]["namespace"], "a");
-    assert_eq!(spec["targetRefs"], json!([reference("Gateway", "w")]));
-    assert_eq!(spec.get("match"), None);
-    assert_eq!(spec["pluginConfig"]["policies"].as_array().map(Vec::len), Some(4));
-    let entry = |host: &str| json!({ "host": host, "namespace": "a", "name": "t" });
-    let gateway = json!({
-        "name": "w", "waypoint": true,
-        "services": [{ "host": "s.a.svc.mesh", "namespace": "a", "name": "s" }],
-        "serviceEntries": [entry("*.t.a.example"), entry("t.a.example")],
-    });
-    assert_eq!(spec["pluginConfig"]["gateway"], gateway);
-    let place = &plan.needs_filter_state;
-    assert_eq!(place.len(), 1, "the EnvoyFilter targets the waypoint: {place:?}");
-}
-
-fn refused(policies: &[Value], others: &[Other]) -> Vec<String> {
-    let (resources, waypoint) = (resources(policies), waypoint());
-    let plan = plan(&resources, &topology(Some(&waypoint), others));
-    plan.refused.iter().map(ToString::to_string).collect()
-}
-
-#[test]
-fn the_hosts_of_a_service_entry_must_be_in_the_input() {
-    let policies = [policy_for("p", "ServiceEntry", "t")];
-    let expected = "policies.yaml: policy a/p: spec.targetRefs: is for the ServiceEntry a/t, and its hosts are unknown; add \
-                    the file with the ServiceEntry to the input";
-    let other = |document: Value| {
-        let source = Arc::new(SourceText::new("entries.yaml".into(), String::new()));
-        [Other { source, node: node(&document) }]
-    };
-    let entry = |version: &str, kind: &str, namespace: &str, hosts: Value| {
-        other(json!({
-            "apiVersion": version, "kind": kind, "metadata": { "name": "t", "namespace": namespace },
-            "spec": { "hosts": hosts },
-        }))
-    };
-    let istio = "networking.istio.io/v1beta1";
-    assert_eq!(refused(&policies, &entry(istio, "ServiceEntry", "a", json!(["h"]))), [""; 0]);
-    for others in [
-        entry(istio, "ServiceEntry", "b", json!(["h"])),
-        entry(istio, "ServiceEntry", "a", json!([])),
-        entry(istio, "WorkloadEntry", "a", json!(["h"])),
-        entry("example.com/v1", "ServiceEntry", "a", json!(["h"])),
-    ] {
-        assert_eq!(refused(&policies, &others), [expected], "{others:?}");
-    }
-    assert_eq!(refused(&policies, &[]), [expected]);
-}
-
-#[test]
-fn two_services_with_one_host_are_refused() {
-    let entries = |namespace: &str, host: &str| {
-        let source = Arc::new(SourceText::new("entries.yaml".into(), String::new()));
-        let entry = json!({
-            "apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry",
-            "metadata": { "name": "t", "namespace": namespace }, "spec": { "hosts": [host, host] },
-        });
-        Other { source, node: node(&entry) }
-    };
-    let mut of_b = policy_for("q", "ServiceEntry", "t");
-    of_b["metadata"]["namespace"] = json!("b");
-    let said = |first: &str, second: &str, host: &str, policy: &str| {
-        format!(
-            "policies.yaml: policy {policy}: spec.targetRefs: {second} has the host {host}, and so has {first}: Istio \
-             protects it as one of them, and nobody can tell which; let policies name one of the two"
-        )
-    };
-    let (a, b) = ("the ServiceEntry a/t", "the ServiceEntry b/t");
-    assert_eq!(
-        refused(&[policy_for("p", "ServiceEntry", "t"), of_b.clone()], &[entries("a", "h"), entries("b", "H")]),
-        [said(a, b, "H", "b/q")]
-    );
-    assert_eq!(
-        refused(&[policy_for("p", "Service", "s"), of_b.clone()], &[entries("b", "s.a.svc.mesh")]),
-        [said("the Service a/s", b, "s.a.svc.mesh", "b/q")]
-    );
-    assert_eq!(
-        refused(&[of_b.clone()], &[entries("b", "h"), entries("a", "h")]),
-        [""; 0],
-        "no policy names the other one"
-    );
-    let service = |kind: &str, version: &str, namespace: &str| {
-        let source = Arc::new(SourceText::new("services.yaml".into(), String::new()));
-        let service =
-            json!({ "apiVersion": version, "kind": kind, "metadata": { "name": "s", "namespace": namespace } });
-        Other { source, node: node(&service) }
-    };
-    let of_b = [of_b];
-    assert_eq!(
-        refused(&of_b, &[entries("b", "S.a.svc.mesh"), service("Service", "v1", "a")]),
-        [
-            "policies.yaml: policy b/q: spec.targetRefs: the ServiceEntry b/t has the host S.a.svc.mesh of the Service a/s, and \
-          Istio protects it as that Service; name the Service in targetRefs"
-        ]
-    );
-    for other in [service("Service", "v1", "b"), service("Deployment", "v1", "a"), service("Service", "x.dev/v1", "a")]
-    {
-        assert_eq!(refused(&of_b, &[entries("b", "s.a.svc.mesh"), other]), [""; 0]);
     }
 }

@@ -24,7 +24,7 @@ fn run(kind: &str, resources: &[Value], more: &[&str]) -> Output {
 
 /// What `render` prints for these resources, and its notes.
 #[track_caller]
-fn render(kind: &str, resources: &[Value], more: &[&str]) -> (Vec<Value>, String) {
+pub fn render(kind: &str, resources: &[Value], more: &[&str]) -> (Vec<Value>, String) {
     let output = run(kind, resources, &[more, &["--format=json"]].concat());
     let notes = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{notes}");
@@ -33,14 +33,14 @@ fn render(kind: &str, resources: &[Value], more: &[&str]) -> (Vec<Value>, String
 }
 
 #[track_caller]
-fn refusal(resources: &[Value], more: &[&str]) -> String {
+pub fn refusal(resources: &[Value], more: &[&str]) -> String {
     let output = run("wasm-plugin", resources, more);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert!(output.stdout.is_empty());
     String::from_utf8(output.stderr).unwrap()
 }
 
-fn policy(name: &str, action: &str, target: &Value) -> Value {
+pub fn policy(name: &str, action: &str, target: &Value) -> Value {
     let mut policy = json!({
         "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
         "metadata": { "name": name, "namespace": "shop" },
@@ -57,7 +57,7 @@ fn selecting(app: &str) -> Value {
     json!({ "selector": { "matchLabels": { "app": app } } })
 }
 
-fn gateway(name: &str) -> Value {
+pub fn gateway(name: &str) -> Value {
     json!({ "targetRefs": [{ "group": "gateway.networking.k8s.io", "kind": "Gateway", "name": name }] })
 }
 
@@ -65,11 +65,11 @@ fn of<'r>(resources: &'r [Value], kind: &'static str) -> impl Iterator<Item = &'
     resources.iter().filter(move |resource| resource["kind"] == kind)
 }
 
-fn names(resources: &[Value]) -> Vec<&str> {
+pub fn names(resources: &[Value]) -> Vec<&str> {
     resources.iter().map(|resource| resource["metadata"]["name"].as_str().unwrap()).collect()
 }
 
-fn is_let_through(resource: &Value) -> bool {
+pub fn is_let_through(resource: &Value) -> bool {
     resource["metadata"]["name"].as_str().unwrap().starts_with("0-mesh-authz-http")
 }
 

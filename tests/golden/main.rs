@@ -13,6 +13,7 @@
 mod beside;
 mod rendered;
 mod schema;
+mod waypoints;
 mod yaml;
 
 use std::path::{Path, PathBuf};

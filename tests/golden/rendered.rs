@@ -104,6 +104,17 @@ fn cases() -> Vec<Case> {
             plugin("waypoint.yaml", &["--waypoint=shop/waypoint", "--plugin-decides-http"]),
         ),
         ("wasm-plugin-unknown-label", 1, plugin("unknown-label.yaml", &[])),
+        ("wasm-plugin-waypoints", 0, {
+            let more = ["gateways-of-waypoints.yaml", "--waypoint=shop/outside", "--waypoint=shop/inside"];
+            plugin("two-waypoints.yaml", &[&more[..], &["--policies-applied"]].concat())
+        }),
+        ("wasm-plugin-waypoint-not-named", 1, {
+            plugin("two-waypoints.yaml", &["gateways-of-waypoints.yaml", "--waypoint=shop/inside"])
+        }),
+        ("wasm-plugin-waypoint-not-in-input", 0, plugin("two-waypoints.yaml", &["--waypoint=shop/inside"])),
+        ("wasm-plugin-no-waypoint-but-gateway", 2, {
+            plugin("two-waypoints.yaml", &["gateways-of-waypoints.yaml", "--waypoint=shop/entrance"])
+        }),
         ("wasm-plugin-no-service-entry", 1, plugin("partners.yaml", &["--waypoint=infra/waypoint"])),
         ("wasm-plugin-no-domain", 2, plugin("waypoint.yaml", &["--waypoint=infra/waypoint", "--cluster-domain=.mesh"])),
         ("wasm-plugin-no-waypoint", 1, plugin("waypoint.yaml", &[])),

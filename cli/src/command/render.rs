@@ -5,6 +5,7 @@ mod bootstrap;
 mod ecds;
 mod resources;
 mod shared;
+mod waypoints;
 
 use std::path::PathBuf;
 

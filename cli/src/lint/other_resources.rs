@@ -68,13 +68,21 @@ pub(super) enum NamedKind {
     ServiceEntry,
     /// A Gateway of the Gateway API.
     Gateway,
+    GatewayClass,
     /// A Gateway of Istio, which names the labels of a gateway's workload.
     IstioGateway,
 }
 
 impl NamedKind {
-    const ALL: [Self; 6] =
-        [Self::Namespace, Self::ServiceAccount, Self::Service, Self::ServiceEntry, Self::Gateway, Self::IstioGateway];
+    const ALL: [Self; 7] = [
+        Self::Namespace,
+        Self::ServiceAccount,
+        Self::Service,
+        Self::ServiceEntry,
+        Self::Gateway,
+        Self::GatewayClass,
+        Self::IstioGateway,
+    ];
 
     pub(super) fn is(self, other: &Other) -> bool {
         let (kind, group) = match self {
@@ -83,6 +91,7 @@ impl NamedKind {
             Self::Service => ("Service", ""),
             Self::ServiceEntry => ("ServiceEntry", "networking.istio.io"),
             Self::Gateway => ("Gateway", "gateway.networking.k8s.io"),
+            Self::GatewayClass => ("GatewayClass", "gateway.networking.k8s.io"),
             Self::IstioGateway => ("Gateway", "networking.istio.io"),
         };
         let version = other.text("apiVersion");

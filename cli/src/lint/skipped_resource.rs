@@ -12,8 +12,8 @@ pub(super) static LINT: Lint = Lint {
     name: "skipped-resource",
     summary: "a resource that the command skips",
     explanation: "The command reads every AuthorizationPolicy, RequestAuthentication and PeerAuthentication, every \
-            workload, the resources that policies name (Namespaces, ServiceAccounts, Services, ServiceEntries, Gateways), \
-            kustomizations, and what loads the filter. It skips all others, so no answer of the command takes \
+            workload, the resources that policies name (Namespaces, ServiceAccounts, Services, ServiceEntries, Gateways, \
+            GatewayClasses), kustomizations, and what loads the filter. It skips all others, so no answer of the command takes \
             them into account. For example, a VirtualService that rewrites paths changes which requests reach which \
             application, and a document without `kind` may be a policy that is written wrongly. The lint reports each kind once, \
             at its first resource. Give the command fewer files, or accept what is skipped: with `--allow MA030`, or \

@@ -27,17 +27,22 @@
 //!
 //! **CUSTOM policies** stay with Istio, which asks their providers. No instance carries them.
 //!
-//! **Gateways and waypoints.** A policy with `targetRefs` to a Gateway gets an instance with the same target. The policies
-//! for a waypoint and its services get one instance, see `waypoint`.
+//! **Gateways and waypoints.** A policy with `targetRefs` to a Gateway gets an instance with the same target. Each waypoint
+//! gets one instance, with the policies for it and for all services, see `waypoint`. Which Gateways are waypoints is given.
+//! If the input has a Gateway of a waypoint's class that is not given, its policies are refused: on a waypoint, an instance
+//! for a gateway decides nothing right.
 
+mod gateways;
 mod waypoint;
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use mesh_authz::diagnostic::{Diagnostic, Path, Segment};
 use mesh_authz::policy::scope::{GATEWAY_NAME_LABEL, Gateway, WAYPOINT_CLASS};
 use mesh_authz::policy::{Action, AuthorizationPolicy, Target, TargetKind, TargetReference, is_only_known_to_istiod};
 
+pub use self::gateways::{Gateways, Known, Role};
 pub use self::waypoint::Hosts;
 use crate::load::LoadedPolicy;
 use crate::load::finding::Finding;
@@ -47,19 +52,40 @@ use crate::load::finding::Finding;
 pub struct Topology<'m> {
     /// The namespace whose policies are for workloads in every namespace.
     pub root_namespace: &'m str,
-    /// The waypoint to render for.
-    pub waypoint: Option<&'m Waypoint>,
-    /// The hosts of the services behind it.
+    /// The waypoints to render for.
+    pub waypoints: &'m BTreeSet<Waypoint>,
+    /// The hosts of the services behind them.
     pub hosts: Hosts<'m>,
+    /// The Gateways of the input.
+    pub gateways: Gateways<'m>,
     /// The revision of the control plane to render for. `None`: policies of all revisions are rendered.
     pub revision: Option<&'m str>,
 }
 
 /// The namespace and the name of a waypoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Waypoint {
     pub namespace: String,
     pub name: String,
+}
+
+impl Waypoint {
+    fn is(&self, namespace: &str, name: &str) -> bool {
+        self.namespace == namespace && self.name == name
+    }
+
+    /// The place of the instance on it.
+    #[must_use]
+    pub fn place(&self) -> Location {
+        Location { namespace: self.namespace.clone(), attachment: Attachment::Gateway(self.name.clone()) }
+    }
+}
+
+/// As the option `--waypoint` has it.
+impl fmt::Display for Waypoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
 }
 
 /// What a resource is attached to: in its own namespace or, for a selector in the root namespace, in every namespace.
@@ -111,8 +137,8 @@ pub struct Plan<'r> {
     pub custom: Vec<&'r LoadedPolicy>,
     /// Policies that apply to nothing, whatever the cluster.
     pub idle: Vec<&'r LoadedPolicy>,
-    /// Policies that are for every waypoint, but are rendered for one.
-    pub for_one_waypoint: Vec<&'r LoadedPolicy>,
+    /// Policies that are for every waypoint. Only the waypoints to render for have an instance with them.
+    pub of_every_waypoint: Vec<&'r LoadedPolicy>,
     /// Policies for another revision of the control plane.
     pub other_revision: Vec<&'r LoadedPolicy>,
     /// Policies that cannot be rendered.
@@ -161,31 +187,53 @@ impl WorkloadSet {
 }
 
 /// What a target reference means in the topology.
-enum ResolvedTarget {
+enum ResolvedTarget<'t> {
     Gateway(String),
-    Waypoint,
+    Waypoint(&'t Waypoint),
+    EveryWaypoint,
     Service(TargetKind, String),
     NoWaypointGiven,
+    /// A Gateway of the input that needs to be given as a waypoint.
+    WaypointNotGiven(String, Known<'t>),
+    /// A Gateway of the input that loads no filter.
+    NoEnvoy(String, Known<'t>),
     Nothing,
 }
 
 impl Topology<'_> {
-    fn meaning(&self, reference: &TargetReference, namespace: &str) -> ResolvedTarget {
+    fn meaning(&self, reference: &TargetReference, namespace: &str) -> ResolvedTarget<'_> {
         let TargetReference { kind, name } = reference;
-        let is_ours = |w: &&Waypoint| w.namespace == namespace && w.name == *name;
         match kind {
-            TargetKind::Gateway if self.waypoint.as_ref().is_some_and(is_ours) => ResolvedTarget::Waypoint,
-            TargetKind::Gateway => ResolvedTarget::Gateway(name.clone()),
+            TargetKind::Gateway => self.gateway(namespace, name),
             TargetKind::GatewayClass if namespace != self.root_namespace || name != WAYPOINT_CLASS => {
                 ResolvedTarget::Nothing
             }
-            _ if self.waypoint.is_none() => ResolvedTarget::NoWaypointGiven,
-            TargetKind::GatewayClass => ResolvedTarget::Waypoint,
+            _ if self.waypoints.is_empty() => ResolvedTarget::NoWaypointGiven,
+            TargetKind::GatewayClass => ResolvedTarget::EveryWaypoint,
             TargetKind::Service | TargetKind::ServiceEntry => ResolvedTarget::Service(*kind, name.clone()),
         }
     }
 
-    fn meanings(&self, policy: &AuthorizationPolicy) -> Vec<ResolvedTarget> {
+    fn gateway(&self, namespace: &str, name: &str) -> ResolvedTarget<'_> {
+        if let Some(waypoint) = self.waypoints.iter().find(|waypoint| waypoint.is(namespace, name)) {
+            return ResolvedTarget::Waypoint(waypoint);
+        }
+        let name = name.to_owned();
+        match self.gateways.get(namespace, &name) {
+            Some(known) if known.role.is_waypoint() => ResolvedTarget::WaypointNotGiven(name, known),
+            Some(known) if known.role == Role::NoEnvoy => ResolvedTarget::NoEnvoy(name, known),
+            _ => ResolvedTarget::Gateway(name),
+        }
+    }
+
+    /// The waypoints of the input that are not given.
+    pub fn waypoints_not_given(&self) -> impl Iterator<Item = Waypoint> {
+        let of_input = self.gateways.waypoints();
+        let of_input = of_input.map(|(namespace, name)| Waypoint { namespace: namespace.into(), name: name.into() });
+        of_input.filter(|waypoint| !self.waypoints.contains(waypoint))
+    }
+
+    fn meanings(&self, policy: &AuthorizationPolicy) -> Vec<ResolvedTarget<'_>> {
         let Target::References(references) = &policy.target else { return Vec::new() };
         references.iter().map(|reference| self.meaning(reference, &policy.name.namespace)).collect()
     }
@@ -253,13 +301,10 @@ pub fn plan<'r>(resources: &'r [LoadedPolicy], topology: &Topology<'_>) -> Plan<
         if meanings.iter().all(|meaning| matches!(meaning, ResolvedTarget::Nothing)) {
             plan.idle.push(resource);
         }
-        if meanings.iter().any(|meaning| matches!(meaning, ResolvedTarget::NoWaypointGiven)) {
-            plan.refused.push(refusal(
-                resource,
-                "is for a waypoint, and the filter has to know which",
-                "name it with --waypoint NAMESPACE/NAME",
-            ));
+        if meanings.iter().any(|meaning| matches!(meaning, ResolvedTarget::EveryWaypoint)) {
+            plan.of_every_waypoint.push(resource);
         }
+        plan.refused.extend(refusals(resource, &meanings));
         named.extend(meanings.into_iter().filter_map(|meaning| match meaning {
             ResolvedTarget::Gateway(name) => Some((namespace.clone(), name)),
             _ => None,
@@ -271,9 +316,7 @@ pub fn plan<'r>(resources: &'r [LoadedPolicy], topology: &Topology<'_>) -> Plan<
         plan.needs_filter_state.push(place.clone());
         plan.instances.push(instance(place, &reach));
     }
-    if let Some(waypoint) = topology.waypoint {
-        waypoint::add(&mut plan, &targeted, topology, waypoint);
-    }
+    waypoint::add(&mut plan, &targeted, topology);
     // A policy that selects workloads does so elsewhere, too. What names a target is for the target of the instance.
     let is_restricted = |instance: &&Instance<'_>| {
         let targets = |resource: &&LoadedPolicy| matches!(resource.policy.target, Target::References(_));
@@ -306,6 +349,35 @@ fn unknown_to_the_filter(resource: &LoadedPolicy) -> Option<Finding> {
         "a proxy does not know this label as istiod does, so the filter could not tell whether the policy applies",
         "select by another label; or apply this policy to Istio alone, and render only policies for other workloads",
     ))
+}
+
+/// Why a policy with these targets cannot be rendered.
+fn refusals(resource: &LoadedPolicy, meanings: &[ResolvedTarget<'_>]) -> Vec<Finding> {
+    let namespace = &resource.policy.name.namespace;
+    let mut refusals = Vec::new();
+    if meanings.iter().any(|meaning| matches!(meaning, ResolvedTarget::NoWaypointGiven)) {
+        let message = "is for a waypoint, and the filter has to know which";
+        refusals.push(refusal(resource, message, "name it with --waypoint NAMESPACE/NAME"));
+    }
+    for meaning in meanings {
+        match meaning {
+            ResolvedTarget::WaypointNotGiven(name, Known { class, .. }) => {
+                let message = format!(
+                    "is for the Gateway {namespace}/{name}, which is a waypoint by its class `{class}`, and no --waypoint \
+                     names it"
+                );
+                refusals.push(refusal(resource, &message, &format!("name it with --waypoint {namespace}/{name}")));
+            }
+            ResolvedTarget::NoEnvoy(name, Known { class, .. }) => {
+                let message = format!(
+                    "is for the Gateway {namespace}/{name} of the class `{class}`, whose proxy is no Envoy and loads no plugin"
+                );
+                refusals.push(refusal(resource, &message, "leave the policy out of the input"));
+            }
+            _ => {}
+        }
+    }
+    refusals
 }
 
 fn refusal(resource: &LoadedPolicy, message: &str, hint: &str) -> Finding {

@@ -5,18 +5,19 @@ use std::path::PathBuf;
 use mesh_authz::diagnostic::Path;
 use mesh_authz::policy::Predicate;
 use mesh_authz::policy::resource::REVISION;
-use mesh_authz::policy::scope::{GATEWAY_NAME_LABEL, Scope};
+use mesh_authz::policy::scope::Scope;
 use serde_json::Value;
 
 use super::beside::{self, Document, NativeOptions};
 use super::shared::{Format, warn};
+use super::waypoints::{self, WaypointOptions};
 use crate::command::options::{
     CombiningOption, MeshOptions, NoneAppliesOption, PathNormalizationOption, WarningOptions, namespace,
 };
 use crate::command::{Failure, note};
 use crate::lint::{self, LintContext, Plaintexts};
 use crate::load::{LoadedPolicy, Resources};
-use crate::render::instances::{self, Attachment, Hosts, Instance, Plan, Topology, Waypoint};
+use crate::render::instances::{self, Gateways, Hosts, Instance, Plan, Topology};
 use crate::render::kubernetes::{self, ExtensionKind, Image};
 
 pub const WASM_PLUGIN_EXAMPLE: &str = "Example: mesh-authz render wasm-plugin policies/ --url oci://registry.example/mesh-authz:0.1.0 \
@@ -62,14 +63,8 @@ pub struct Arguments {
     #[command(flatten)]
     native: NativeOptions,
 
-    /// Waypoint to render for, if policies have targetRefs to a waypoint, a Service or a `ServiceEntry`.
-    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = waypoint)]
-    waypoint: Option<Waypoint>,
-
-    /// Domain of the cluster: Services have hosts NAME.NAMESPACE.svc.DOMAIN. Only for --waypoint. It is not the trust
-    /// domain.
-    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local", value_parser = cluster_domain)]
-    cluster_domain: String,
+    #[command(flatten)]
+    waypoints: WaypointOptions,
 
     /// Revision of the control plane to render for. Policies with the label `istio.io/rev` are for one revision only.
     #[arg(long, value_parser = namespace)]
@@ -103,29 +98,17 @@ fn sha256(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-fn waypoint(text: &str) -> Result<Waypoint, String> {
-    let (in_namespace, name) = text.split_once('/').ok_or("write NAMESPACE/NAME")?;
-    // The name of a Gateway must be a valid value of a label, like the name of a namespace: so the same check fits.
-    Ok(Waypoint { namespace: namespace(in_namespace)?, name: namespace(name)? })
-}
-
-fn cluster_domain(text: &str) -> Result<String, String> {
-    let is_label = |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    if !text.split('.').all(is_label) {
-        return Err("write a domain without a dot at its ends, such as cluster.local".to_owned());
-    }
-    Ok(text.to_owned())
-}
-
 pub fn render(resources: &Resources, kind: ExtensionKind, arguments: &Arguments) -> Result<String, Failure> {
     let Arguments { mesh, url, sha256, image_pull_secret, .. } = arguments;
     let mesh = mesh.combining(&arguments.combining);
     arguments.native.check(mesh.combining)?;
     let revision = arguments.revision.as_deref();
+    let gateways = Gateways::new(&resources.others);
     let topology = Topology {
         root_namespace: &mesh.root_namespace,
-        waypoint: arguments.waypoint.as_ref(),
-        hosts: Hosts::new(&arguments.cluster_domain, &resources.others),
+        waypoints: &arguments.waypoints.waypoints(&gateways)?,
+        hosts: Hosts::new(&arguments.waypoints.cluster_domain, &resources.others),
+        gateways,
         revision,
     };
     let plan = instances::plan(&resources.policies, &topology);
@@ -152,12 +135,8 @@ pub fn render(resources: &Resources, kind: ExtensionKind, arguments: &Arguments)
         let hint = "name the Gateway, or correct the class or the namespace";
         lint::left_out(resource, Path::of(["spec"]), &message, hint)
     };
-    let of_one_waypoint = |resource: &&LoadedPolicy| {
-        let hint = "render it with --waypoint for each of the others, too";
-        lint::left_out(resource, Path::of(["spec"]), "is for every waypoint, and this output is for one", hint)
-    };
     warnings.extend(plan.idle.iter().filter_map(of_idle));
-    warnings.extend(plan.for_one_waypoint.iter().filter_map(of_one_waypoint));
+    warnings.extend(waypoints::of_every_waypoint(&plan, &topology));
     let of_a_revision = |resource: &LoadedPolicy| {
         let field = Path::of(["metadata", "labels", REVISION]);
         let message = "is for the control plane of one revision, and this output is for all";
@@ -172,6 +151,7 @@ pub fn render(resources: &Resources, kind: ExtensionKind, arguments: &Arguments)
     }
     warnings.extend(lint::unpinned_module("--url", url, sha256.is_some()));
     warn(warnings, &arguments.warnings)?;
+    waypoints::say(&plan, &topology, arguments.native.plugin_decides_http)?;
     let image = Image { url: url.clone(), sha256: sha256.clone(), pull_secret: image_pull_secret.clone() };
     let mut documents = beside::native(&plan, &arguments.native, mesh.combining);
     if arguments.no_envoy_filter {
@@ -193,7 +173,7 @@ pub fn render(resources: &Resources, kind: ExtensionKind, arguments: &Arguments)
     }
     for instance in &plan.instances {
         let resource = kubernetes::extension(kind, instance, &image, &mesh, revision);
-        say(instance, &resource, arguments.native.plugin_decides_http)?;
+        say(instance, &resource, &topology.gateways, arguments.native.plugin_decides_http)?;
         documents.push(Document { comment: beside::of_plugin(instance, mesh.combining), resource });
     }
     documents.extend(beside::let_through(&plan, &arguments.native, revision)?);
@@ -216,7 +196,7 @@ fn nothing_to_load(plan: &Plan<'_>) -> &'static str {
 
 /// Prints a note on standard error if a cluster may refuse the resource, or if its gateway may in fact be a waypoint.
 /// Fails if a cluster may refuse it, and the rest of the output would let HTTP through to nobody.
-fn say(instance: &Instance<'_>, resource: &Value, decides_http: bool) -> Result<(), Failure> {
+fn say(instance: &Instance<'_>, resource: &Value, gateways: &Gateways<'_>, decides_http: bool) -> Result<(), Failure> {
     let of = |path: &str| resource.pointer(path).and_then(Value::as_str).unwrap_or_default();
     let name = format!("{} {}/{}", of("/kind"), of("/metadata/namespace"), of("/metadata/name"));
     let size = resource.to_string().len();
@@ -229,12 +209,8 @@ fn say(instance: &Instance<'_>, resource: &Value, decides_http: bool) -> Result<
         }
         note(&text);
     }
-    if let (Attachment::Gateway(gateway), None) = (&instance.place.attachment, &instance.waypoint) {
-        let namespace = &instance.place.namespace;
-        note(&format!(
-            "{name}: is for the gateway {gateway}, known by its label {GATEWAY_NAME_LABEL}; if it is a waypoint, give \
-             --waypoint {namespace}/{gateway}"
-        ));
+    if let Some(why) = waypoints::may_be_waypoint(instance, gateways) {
+        note(&format!("{name}: {why}"));
     }
     Ok(())
 }

@@ -1,15 +1,15 @@
-//! The instance on a waypoint: one for all its services.
+//! The instances on waypoints: one for each waypoint, with all services.
 //!
 //! Istio loads a filter that targets a waypoint on the filter chain of each service behind it. The host in the name of the
 //! chain tells the filter which service a request is for, so one instance carries the policies of the whole waypoint and
-//! of every service.
+//! of every service. Which waypoint serves a service need not be known.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_authz::diagnostic::Path;
 use mesh_authz::document::{Node, Value};
 use mesh_authz::policy::scope::{Gateway, ServiceName};
-use mesh_authz::policy::{DEFAULT_NAMESPACE, Target, TargetKind};
+use mesh_authz::policy::{DEFAULT_NAMESPACE, TargetKind};
 
 use super::{Attachment, Instance, Location, Plan, ResolvedTarget, Topology, Waypoint, refusal, restricts};
 use crate::load::{LoadedPolicy, Other};
@@ -90,50 +90,58 @@ impl Hosts<'_> {
     }
 }
 
-/// Adds the instance on the waypoint, if policies are for it or for its services.
-pub(super) fn add<'r>(
-    plan: &mut Plan<'r>,
-    targeted: &[&'r LoadedPolicy],
-    topology: &Topology<'_>,
-    waypoint: &Waypoint,
-) {
-    let gateway = Gateway { name: waypoint.name.clone(), waypoint: true, ..Gateway::default() };
-    let mut served = Served { hosts: &topology.hosts, gateway, owners: BTreeMap::new() };
-    let mut policies = Vec::new();
-    let place =
-        Location { namespace: waypoint.namespace.clone(), attachment: Attachment::Gateway(waypoint.name.clone()) };
-    // Only these, because the other services of the waypoint can have TCP ports, which Istio then would close.
+/// Adds an instance for each waypoint, if policies are for it or for services. A service that another waypoint serves does
+/// no harm: no request for its host comes to this one.
+pub(super) fn add<'r>(plan: &mut Plan<'r>, targeted: &[&'r LoadedPolicy], topology: &Topology<'_>) {
+    // Only these, because the other services of a waypoint can have TCP ports, which Istio then would close. A service
+    // counts once, whichever waypoint serves it.
     let mut restricted = BTreeSet::new();
-    for resource in targeted {
-        let namespace = &resource.policy.name.namespace;
-        let meanings = topology.meanings(&resource.policy);
-        if meanings.iter().any(|meaning| matches!(meaning, ResolvedTarget::Waypoint)) {
-            policies.push(*resource);
-            restricted.extend(restricts(resource).then(|| place.clone()));
-            plan.for_one_waypoint.extend(is_of_class(resource).then_some(*resource));
-            continue;
-        }
-        let mut is_for_service = false;
-        for meaning in meanings {
-            let ResolvedTarget::Service(kind, name) = meaning else { continue };
-            is_for_service = true;
-            let attachment = match kind {
-                TargetKind::Service => Attachment::Service(name.clone()),
-                _ => Attachment::ServiceEntry(name.clone()),
-            };
-            restricted.extend(restricts(resource).then(|| Location { namespace: namespace.clone(), attachment }));
-            if let Err((message, hint)) = served.add(kind, namespace, &name) {
-                plan.refused.push(refusal(resource, &message, hint));
+    let mut refused = BTreeSet::new();
+    for waypoint in topology.waypoints {
+        let place = waypoint.place();
+        let mut served = Served::by(waypoint, &topology.hosts);
+        let mut policies = Vec::new();
+        for resource in targeted {
+            let meanings = topology.meanings(&resource.policy);
+            if meanings.iter().any(|meaning| is_for_all_of(meaning, waypoint)) {
+                policies.push(*resource);
+                restricted.extend(restricts(resource).then(|| place.clone()));
+                continue;
             }
+            let namespace = &resource.policy.name.namespace;
+            let mut is_for_service = false;
+            for meaning in meanings {
+                let ResolvedTarget::Service(kind, name) = meaning else { continue };
+                is_for_service = true;
+                if let Err((message, hint)) = served.add(kind, namespace, &name)
+                    && refused.insert((&resource.policy.name, message.clone()))
+                {
+                    plan.refused.push(refusal(resource, &message, hint));
+                }
+                let attachment = match kind {
+                    TargetKind::Service => Attachment::Service(name),
+                    _ => Attachment::ServiceEntry(name),
+                };
+                restricted.extend(restricts(resource).then(|| Location { namespace: namespace.clone(), attachment }));
+            }
+            policies.extend(is_for_service.then_some(*resource));
         }
-        policies.extend(is_for_service.then_some(*resource));
-    }
-    if policies.is_empty() {
-        return;
+        if !policies.is_empty() {
+            plan.needs_filter_state.push(place.clone());
+            let waypoint = Some(served.sorted());
+            plan.instances.push(Instance { place, waypoint, policies, reaches_further: false });
+        }
     }
     plan.restricted.extend(restricted);
-    plan.needs_filter_state.push(place.clone());
-    plan.instances.push(Instance { place, waypoint: Some(served.sorted()), policies, reaches_further: false });
+}
+
+/// Whether a policy for this target is for every request to the waypoint.
+fn is_for_all_of(meaning: &ResolvedTarget<'_>, waypoint: &Waypoint) -> bool {
+    match meaning {
+        ResolvedTarget::Waypoint(named) => *named == waypoint,
+        ResolvedTarget::EveryWaypoint => true,
+        _ => false,
+    }
 }
 
 /// The services that policies name.
@@ -145,7 +153,12 @@ struct Served<'t> {
     owners: BTreeMap<String, (TargetKind, String)>,
 }
 
-impl Served<'_> {
+impl<'t> Served<'t> {
+    fn by(waypoint: &Waypoint, hosts: &'t Hosts<'t>) -> Self {
+        let gateway = Gateway { name: waypoint.name.clone(), waypoint: true, ..Gateway::default() };
+        Self { hosts, gateway, owners: BTreeMap::new() }
+    }
+
     /// Adds a service. If that is not possible, says why, and what helps.
     fn add(&mut self, kind: TargetKind, namespace: &str, name: &str) -> Result<(), (String, &'static str)> {
         let Some(hosts) = self.hosts.of(kind, namespace, name) else {
@@ -196,12 +209,4 @@ impl Served<'_> {
 
 fn noun(kind: TargetKind) -> &'static str {
     if kind == TargetKind::Service { "the Service" } else { "the ServiceEntry" }
-}
-
-/// Whether the policy is for every waypoint.
-fn is_of_class(resource: &LoadedPolicy) -> bool {
-    match &resource.policy.target {
-        Target::References(references) => references.iter().any(|reference| reference.kind == TargetKind::GatewayClass),
-        Target::Everything | Target::Labels(_) => false,
-    }
 }
