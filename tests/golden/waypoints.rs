@@ -113,12 +113,25 @@ fn a_waypoint_that_is_none_is_refused() {
 #[test]
 fn a_waypoint_that_no_policy_is_for_gets_a_note() {
     let (resources, notes) = render_for(&two(), &["way-a", "way-b", "way-c"], &[]);
-    assert!(notes.contains("--waypoint shop/way-c: no policy is for it"), "{notes}");
+    assert!(notes.contains("--waypoint shop/way-c: no policy of a plugin is for it"), "{notes}");
     assert!(!names(&resources).iter().any(|name| name.contains("way-c")));
     let all = [two(), vec![policy("cart", "DENY", &service("cart"))]].concat();
     let (resources, notes) = render_for(&all, &["way-a", "way-b", "way-c"], &[]);
-    assert!(!notes.contains("no policy is for it"), "policies for services are for every waypoint: {notes}");
+    assert!(!notes.contains("no policy of a plugin"), "policies for services are for every waypoint: {notes}");
     assert!(names(&resources).iter().any(|name| name.contains("way-c")));
+}
+
+#[test]
+fn a_waypoint_with_a_misspelt_name_gets_a_note() {
+    let policies = |name: &str| vec![policy("cart", "ALLOW", &service("cart")), of_class(name, "istio-waypoint")];
+    let (_, notes) = render_for(&policies("way-a"), &["way-a", "wya-a"], &[]);
+    let said = "--waypoint shop/wya-a: the input has Gateways of the namespace shop, and none with this name; did you mean \
+                shop/way-a?";
+    assert!(notes.contains(said) && notes.matches("none with this name").count() == 1, "{notes}");
+    let mut elsewhere = policies("way-a");
+    elsewhere[1]["metadata"]["namespace"] = json!("infra");
+    let (_, notes) = render_for(&elsewhere, &["wya-a"], &[]);
+    assert!(!notes.contains("none with this name"), "{notes}");
 }
 
 /// What lets HTTP through to a service does so on every waypoint that serves it.

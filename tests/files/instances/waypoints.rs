@@ -5,11 +5,15 @@ use std::sync::Arc;
 use mesh_authz::engine::Combining;
 use mesh_authz_cli::load::Other;
 use mesh_authz_cli::load::finding::SourceText;
-use mesh_authz_cli::render::instances::plan;
+use mesh_authz_cli::render::instances::{Attachment, Location, plan};
 use mesh_authz_cli::render::kubernetes::ExtensionKind;
+use proptest::prelude::*;
+use proptest::sample::subsequence;
+use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 
-use super::{ROOT, WAYPOINTS, planned, reference, rendered, resources, topology, waypoints};
+use super::{ROOT, WAYPOINTS, planned, policies, reference, rendered, resources, service_entries, topology, waypoints};
+use crate::cases;
 use crate::policies::node;
 
 #[test]
@@ -93,9 +97,13 @@ fn each_waypoint_gets_one_instance_with_the_policies_of_the_whole_waypoint_and_o
 
 /// A Gateway of the input, with this class.
 fn gateway(name: &str, class: &str) -> Other {
+    gateway_of("a", name, class)
+}
+
+fn gateway_of(namespace: &str, name: &str, class: &str) -> Other {
     other(json!({
         "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
-        "metadata": { "name": name, "namespace": "a" }, "spec": { "gatewayClassName": class },
+        "metadata": { "name": name, "namespace": namespace }, "spec": { "gatewayClassName": class },
     }))
 }
 
@@ -154,6 +162,42 @@ fn a_waypoint_of_the_input_that_is_not_given_is_never_taken_for_a_gateway() {
         let (refused, _) = said(&[], &[gateway("v", class)]);
         assert!(refused.contains("whose proxy is no Envoy and loads no plugin"), "{refused}");
     }
+}
+
+/// If a policy for it is left over, the output is refused. Whatever is planned, nothing of it is for the waypoint as a
+/// gateway, and nothing lets HTTP through there.
+#[test]
+fn a_waypoint_of_the_input_that_is_not_given_gets_nothing() {
+    let mut others = service_entries();
+    others.extend(WAYPOINTS.map(|(namespace, name)| gateway_of(namespace, name, "istio-waypoint")));
+    TestRunner::new(cases(400))
+        .run(&(policies(), subsequence(&WAYPOINTS[..], 0..=3)), |(policies, given)| {
+            let (resources, waypoints) = (resources(&policies), waypoints(&given));
+            let plan = plan(&resources, &topology(&waypoints, &others));
+            let names = |place: &Location, (namespace, name): (&str, &str)| {
+                place.namespace == namespace && place.attachment == Attachment::Gateway(name.to_owned())
+            };
+            for waypoint in WAYPOINTS {
+                let instances: Vec<_> = plan.instances.iter().filter(|one| names(&one.place, waypoint)).collect();
+                let is_given = given.contains(&waypoint);
+                prop_assert!(instances.len() <= usize::from(is_given));
+                prop_assert!(instances.iter().all(|instance| instance.waypoint.is_some()));
+                let is_let_through = plan.restricted.iter().any(|place| names(place, waypoint));
+                prop_assert!(!is_let_through || instances.len() == 1);
+                let is_named = |policy: &Value| {
+                    let references = policy["spec"]["targetRefs"].as_array();
+                    policy["spec"]["action"] != "CUSTOM"
+                        && policy["metadata"]["namespace"] == waypoint.0
+                        && references.is_some_and(|all| all.contains(&reference("Gateway", waypoint.1)))
+                };
+                let is_left_over = !is_given && policies.iter().any(is_named);
+                let said: Vec<_> = plan.refused.iter().map(ToString::to_string).collect();
+                let hint = format!("name it with --waypoint {}/{}", waypoint.0, waypoint.1);
+                prop_assert_eq!(said.iter().any(|text| text.ends_with(&hint)), is_left_over, "{:?}", said);
+            }
+            Ok(())
+        })
+        .unwrap();
 }
 
 fn refused(policies: &[Value], others: &[Other]) -> Vec<String> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use mesh_authz::diagnostic::Path;
+use mesh_authz::diagnostic::{Path, suggestion};
 use mesh_authz::policy::scope::GATEWAY_NAME_LABEL;
 use mesh_authz::policy::{Action, Target};
 
@@ -75,8 +75,11 @@ fn no_waypoint(role: Role) -> Option<&'static str> {
 /// plugin.
 pub fn say(plan: &Plan<'_>, topology: &Topology<'_>, decides_http: bool) -> Result<(), Failure> {
     for waypoint in topology.waypoints {
+        if let Some(remark) = unknown(waypoint, &topology.gateways) {
+            note(&format!("--waypoint {waypoint}: {remark}"));
+        }
         if !plan.instances.iter().any(|instance| instance.place == waypoint.place()) {
-            note(&format!("--waypoint {waypoint}: no policy is for it, so there is no plugin for it"));
+            note(&format!("--waypoint {waypoint}: no policy of a plugin is for it, so there is no plugin for it"));
         }
     }
     let names_services =
@@ -97,6 +100,17 @@ pub fn say(plan: &Plan<'_>, topology: &Topology<'_>, decides_http: bool) -> Resu
         ));
     }
     Ok(())
+}
+
+/// What is said about a waypoint that the input may not have because its name is misspelt.
+fn unknown(waypoint: &Waypoint, gateways: &Gateways<'_>) -> Option<String> {
+    let Waypoint { namespace, name } = waypoint;
+    let known: Vec<_> = gateways.names(namespace).collect();
+    if known.is_empty() || known.contains(&name.as_str()) {
+        return None;
+    }
+    let hint = suggestion(name, known).map(|near| format!("; did you mean {namespace}/{near}?")).unwrap_or_default();
+    Some(format!("the input has Gateways of the namespace {namespace}, and none with this name{hint}"))
 }
 
 fn is_for_service(resource: &LoadedPolicy) -> bool {

@@ -109,6 +109,11 @@ impl<'m> Gateways<'m> {
         self.0.get(&(namespace, name)).copied()
     }
 
+    /// The names of the Gateways in a namespace.
+    pub fn names(&self, namespace: &str) -> impl Iterator<Item = &'m str> {
+        self.0.keys().filter(move |(of, _)| *of == namespace).map(|(_, name)| *name)
+    }
+
     /// The namespace and the name of each waypoint that decides about HTTP.
     pub fn waypoints(&self) -> impl Iterator<Item = (&'m str, &'m str)> {
         self.0.iter().filter(|(_, known)| known.role == Role::Waypoint).map(|(name, _)| *name)
