@@ -345,7 +345,7 @@ fn unknown_to_the_filter(resource: &LoadedPolicy) -> Option<Finding> {
     let (key, _) = labels.iter().find(|(key, _)| is_only_known_to_istiod(key))?;
     Some(refusal_at(
         resource,
-        &["spec", "selector", "matchLabels", key],
+        Path::of(["spec", "selector", "matchLabels", key]),
         "a proxy does not know this label as istiod does, so the filter could not tell whether the policy applies",
         "select by another label; or apply this policy to Istio alone, and render only policies for other workloads",
     ))
@@ -359,20 +359,21 @@ fn refusals(resource: &LoadedPolicy, meanings: &[ResolvedTarget<'_>]) -> Vec<Fin
         let message = "is for a waypoint, and the filter has to know which";
         refusals.push(refusal(resource, message, "name it with --waypoint NAMESPACE/NAME"));
     }
-    for meaning in meanings {
+    for (index, meaning) in meanings.iter().enumerate() {
+        let mut refuse = |message: &str, hint: &str| refusals.push(refusal_of(resource, Some(index), message, hint));
         match meaning {
             ResolvedTarget::WaypointNotGiven(name, Known { class, .. }) => {
                 let message = format!(
                     "is for the Gateway {namespace}/{name}, which is a waypoint by its class `{class}`, and no --waypoint \
                      names it"
                 );
-                refusals.push(refusal(resource, &message, &format!("name it with --waypoint {namespace}/{name}")));
+                refuse(&message, &format!("name it with --waypoint {namespace}/{name}"));
             }
             ResolvedTarget::NoEnvoy(name, Known { class, .. }) => {
                 let message = format!(
                     "is for the Gateway {namespace}/{name} of the class `{class}`, whose proxy is no Envoy and loads no plugin"
                 );
-                refusals.push(refusal(resource, &message, "leave the policy out of the input"));
+                refuse(&message, "apply the policy as it is, and leave it out of the input");
             }
             _ => {}
         }
@@ -381,15 +382,21 @@ fn refusals(resource: &LoadedPolicy, meanings: &[ResolvedTarget<'_>]) -> Vec<Fin
 }
 
 fn refusal(resource: &LoadedPolicy, message: &str, hint: &str) -> Finding {
-    let field = |name| resource.node.get("spec").is_some_and(|spec| spec.get(name).is_some());
-    let name = if field("targetRef") { "targetRef" } else { "targetRefs" };
-    refusal_at(resource, &["spec", name], message, hint)
+    refusal_of(resource, None, message, hint)
 }
 
-fn refusal_at(resource: &LoadedPolicy, path: &[&str], message: &str, hint: &str) -> Finding {
+/// The error about one of the policy's target references or, without its index, about all of them.
+fn refusal_of(resource: &LoadedPolicy, index: Option<usize>, message: &str, hint: &str) -> Finding {
+    let is_single = resource.node.get("spec").is_some_and(|spec| spec.get("targetRef").is_some());
+    let mut path = Path::of(["spec", if is_single { "targetRef" } else { "targetRefs" }]);
+    path.0.extend(index.filter(|_| !is_single).map(Segment::Index));
+    refusal_at(resource, path, message, hint)
+}
+
+fn refusal_at(resource: &LoadedPolicy, path: Path, message: &str, hint: &str) -> Finding {
     let diagnostic = Diagnostic {
         policy: Some(resource.policy.name.to_string()),
-        path: Path(path.iter().map(|name| Segment::Field((*name).to_owned())).collect()),
+        path,
         message: message.to_owned(),
         hint: Some(hint.to_owned()),
         ..Diagnostic::default()

@@ -138,7 +138,7 @@ fn a_waypoint_of_the_input_that_is_not_given_is_never_taken_for_a_gateway() {
         (vec![gateway("v", "istio"), gateway("v", "istio-waypoint")], "istio-waypoint"),
     ] {
         let expected = format!(
-            "policies.yaml: policy a/p: spec.targetRefs: is for the Gateway a/v, which is a waypoint by its class `{class}`, \
+            "policies.yaml: policy a/p: spec.targetRefs[0]: is for the Gateway a/v, which is a waypoint by its class `{class}`, \
              and no --waypoint names it; name it with --waypoint a/v"
         );
         for given in [&[][..], &[("a", "w")], &[("b", "v")]] {
