@@ -17,6 +17,7 @@ const SHA256: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789
 /// A run of the command: the name of its golden files, the expected exit status, and the arguments.
 type Case = (&'static str, i32, Vec<&'static str>);
 
+#[allow(clippy::too_many_lines, reason = "a list")]
 fn cases() -> Vec<Case> {
     let orders = ["--namespace", "shop", "--label", "app=orders"];
     let plugin = |file: &'static str, more: &[&'static str]| [&["wasm-plugin", file], &URL[..], more].concat();

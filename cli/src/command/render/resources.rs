@@ -151,7 +151,7 @@ pub fn render(resources: &Resources, kind: ExtensionKind, arguments: &Arguments)
     }
     warnings.extend(lint::unpinned_module("--url", url, sha256.is_some()));
     warn(warnings, &arguments.warnings)?;
-    waypoints::say(&plan, &topology, arguments.native.plugin_decides_http)?;
+    waypoints::say(&plan, &topology);
     let image = Image { url: url.clone(), sha256: sha256.clone(), pull_secret: image_pull_secret.clone() };
     let mut documents = beside::native(&plan, &arguments.native, mesh.combining);
     if arguments.no_envoy_filter {

@@ -11,7 +11,7 @@ use crate::command::{Failure, note};
 use crate::lint;
 use crate::load::LoadedPolicy;
 use crate::load::finding::Finding;
-use crate::render::instances::{Attachment, Gateways, Instance, Known, Location, Plan, Role, Topology, Waypoint};
+use crate::render::instances::{Attachment, Gateways, Instance, Known, Plan, Role, Topology, Waypoint};
 
 /// Which Gateways are waypoints, and the domain of the services behind them.
 #[derive(Clone, Debug, clap::Args)]
@@ -71,9 +71,8 @@ fn no_waypoint(role: Role) -> Option<&'static str> {
     }
 }
 
-/// Says on standard error what the output does not have. Fails if the output would let HTTP through to a waypoint without
-/// plugin.
-pub fn say(plan: &Plan<'_>, topology: &Topology<'_>, decides_http: bool) -> Result<(), Failure> {
+/// Says on standard error what the output does not have.
+pub fn say(plan: &Plan<'_>, topology: &Topology<'_>) {
     for waypoint in topology.waypoints {
         if let Some(remark) = unknown(waypoint, &topology.gateways) {
             note(&format!("--waypoint {waypoint}: {remark}"));
@@ -84,22 +83,12 @@ pub fn say(plan: &Plan<'_>, topology: &Topology<'_>, decides_http: bool) -> Resu
     }
     let names_services =
         plan.own.iter().any(|resource| resource.policy.action != Action::Custom && is_for_service(resource));
-    let is_of_service =
-        |place: &Location| matches!(place.attachment, Attachment::Service(_) | Attachment::ServiceEntry(_));
-    let lets_through = decides_http && plan.restricted.iter().any(is_of_service);
     for waypoint in topology.waypoints_not_given().filter(|_| names_services) {
-        if lets_through {
-            return Err(Failure::Unusable(format!(
-                "the Gateway {waypoint} is a waypoint, and may serve services that policies name; no --waypoint names it, so \
-                 with --plugin-decides-http, HTTP requests would pass there; give --waypoint {waypoint}, too"
-            )));
-        }
         note(&format!(
             "the Gateway {waypoint} is a waypoint, and no --waypoint names it: for services behind it, there is no plugin, and \
              only Istio enforces policies"
         ));
     }
-    Ok(())
 }
 
 /// What is said about a waypoint that the input may not have because its name is misspelt.
