@@ -39,6 +39,7 @@ mod optional_token;
 mod path_spelling;
 mod path_with_query;
 mod path_without_slash;
+mod peer_address_at_waypoint;
 mod placeholder;
 mod plaintext_satisfies_allow;
 mod plaintext_slips_past_deny;
@@ -83,7 +84,7 @@ use crate::load::{Authentication, LoadedPolicy, Other, Resources, peer_authentic
 use crate::received;
 
 /// All lints, sorted by code.
-pub static CATALOGUE: [&Lint; 46] = [
+pub static CATALOGUE: [&Lint; 47] = [
     &unreachable_allow::LINT,
     &never_matches::LINT,
     &plaintext_slips_past_deny::LINT,
@@ -130,6 +131,7 @@ pub static CATALOGUE: [&Lint; 46] = [
     &unknown_account::LINT,
     &service_port::LINT,
     &unknown_target::LINT,
+    &peer_address_at_waypoint::LINT,
 ];
 
 /// The code of the lint about what is skipped.
@@ -308,7 +310,7 @@ pub fn lint(resources: &Resources, context: &LintContext) -> Vec<Finding> {
 }
 
 /// The lints that have to know a policy's action or selector.
-static WHOLE_POLICIES: [&Lint; 9] = [
+static WHOLE_POLICIES: [&Lint; 10] = [
     &unreachable_allow::LINT,
     &plaintext_slips_past_deny::LINT,
     &plaintext_satisfies_allow::LINT,
@@ -318,6 +320,7 @@ static WHOLE_POLICIES: [&Lint; 9] = [
     &path_spelling::LINT,
     &whole_mesh::LINT,
     &split_rule::LINT,
+    &peer_address_at_waypoint::LINT,
 ];
 
 impl Lint {

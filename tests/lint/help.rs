@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use mesh_authz::document::{Node, Value};
 use mesh_authz::engine::{Engine, Verdict};
 use mesh_authz::policy::Labels;
-use mesh_authz::policy::scope::{Scope, Workload, scope};
+use mesh_authz::policy::scope::{Gateway, Scope, ServiceName, Workload, scope};
 use mesh_authz::request::{Address, Lookup, Request};
 use mesh_authz_cli::lint::{self, CATALOGUE, LintContext};
+use mesh_authz_cli::load::Resources;
 
 use crate::help_rows::{Applied, row, rows};
 use crate::{findings, mesh, one_spelling, resources, source};
@@ -86,26 +87,51 @@ fn engines(text: &str, context: &LintContext) -> Vec<Engine> {
     for namespace in ["default", "shop", "istio-system"] {
         for labels in [&[][..], &[("app", "backend")], &[("app", "a")], &[("app", "b")], &[("action", "DENY")]] {
             let labels: Labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-            let workload = Workload {
-                namespace: namespace.to_owned(),
-                labels: Some(labels),
-                gateway: None,
-                root_namespace: context.mesh.root_namespace.clone(),
-                revision: None,
-            };
-            let policies = resources.policies.iter().map(|resource| &resource.policy);
-            let applying = policies.filter(|policy| scope(policy, &workload) == Scope::Applies);
-            engines.push(Engine::new(applying, &context.mesh.options()));
+            engines.push(engine(&resources, context, namespace, labels, None));
         }
     }
     engines
 }
 
+/// The engine of the policies that apply to a workload.
+fn engine(
+    resources: &Resources,
+    context: &LintContext,
+    namespace: &str,
+    labels: Labels,
+    gateway: Option<Gateway>,
+) -> Engine {
+    let workload = Workload {
+        namespace: namespace.to_owned(),
+        labels: Some(labels),
+        gateway,
+        root_namespace: context.mesh.root_namespace.clone(),
+        revision: None,
+    };
+    let policies = resources.policies.iter().map(|resource| &resource.policy);
+    Engine::new(policies.filter(|policy| scope(policy, &workload) == Scope::Applies), &context.mesh.options())
+}
+
+/// The engine of a waypoint of the Service `default/cart`.
+fn waypoint(text: &str, context: &LintContext) -> Engine {
+    let cart = ServiceName { namespace: "default".to_owned(), name: "cart".to_owned(), host: None };
+    let gateway = Gateway { waypoint: true, services: vec![cart], ..Gateway::default() };
+    engine(&resources(text), context, "default", Labels::default(), Some(gateway))
+}
+
 /// A request that passes in some workload with `after`, and did not pass with `before`.
 fn opened(before: &str, after: &str, context: &LintContext) -> Option<String> {
-    let (before, after) = (engines(before, context), engines(after, context));
     let requests = requests();
-    let passes = |engine: &Engine, request| engine.decide(request).outcome.verdict() == Verdict::Allow;
+    let passes = |engine: &Engine, request: &_| engine.decide(request).outcome.verdict() == Verdict::Allow;
+    // A waypoint does not know the address of the direct peer.
+    let [at_waypoint_before, at_waypoint_after] = [before, after].map(|text| waypoint(text, context));
+    for request in &requests {
+        let request = request.clone().with_address(Address::Source, Lookup::Unreadable);
+        if !passes(&at_waypoint_before, &request) && passes(&at_waypoint_after, &request) {
+            return Some(format!("at the waypoint: {request:?}"));
+        }
+    }
+    let (before, after) = (engines(before, context), engines(after, context));
     for (before, after) in before.iter().zip(&after) {
         for request in &requests {
             if !passes(before, request) && passes(after, request) {

@@ -29,6 +29,9 @@ fn value(code: &'static str, of: fn(&str, &str) -> String, field: &str, wrong: &
     rows
 }
 
+/// The field for a caller whom a waypoint knows.
+const FRONTEND: &str = "principals: ['cluster.local/ns/default/sa/frontend']";
+
 #[allow(clippy::too_many_lines, reason = "a table")]
 pub fn rows() -> Vec<Applied> {
     let kill = policy("kill", "{ action: DENY, rules: [{}] }");
@@ -58,6 +61,10 @@ pub fn rows() -> Vec<Applied> {
                 "{{ targetRef: {{ group: gateway.networking.k8s.io, kind: Gateway, name: {name} }}, rules: [{{}}] }}"
             ),
         )
+    };
+    let at_waypoint = |action: &str, fields: &str| {
+        let rule = format!("{{ from: [{{ source: {{ {fields} }} }}] }}");
+        policy("p", &format!("{{ action: {action}, targetRef: {{ kind: Service, name: cart }}, rules: [{rule}] }}"))
     };
     let tokens = "---\n{ apiVersion: security.istio.io/v1, kind: RequestAuthentication, metadata: { name: r }, spec: { jwtRules: [{ issuer: 'https://i', jwksUri: 'https://i/k' }] } }\n";
     let annotated = |text: &str, annotation: &str| {
@@ -142,6 +149,32 @@ pub fn rows() -> Vec<Applied> {
             true,
         ),
         row("MA046", target("web") + gateway, target("website") + gateway, false),
+        // MA047: say who the callers are; write the address that a waypoint has.
+        row("MA047", at_waypoint("ALLOW", "ipBlocks: ['10.0.0.1']"), at_waypoint("ALLOW", FRONTEND), true),
+        row(
+            "MA047",
+            at_waypoint("ALLOW", "ipBlocks: ['10.0.0.1']"),
+            at_waypoint("ALLOW", "remoteIpBlocks: ['10.0.0.1']"),
+            true,
+        ),
+        row(
+            "MA047",
+            at_waypoint("ALLOW", "notIpBlocks: ['10.0.0.1']"),
+            at_waypoint("ALLOW", "notRemoteIpBlocks: ['10.0.0.1']"),
+            true,
+        ),
+        row(
+            "MA047",
+            at_waypoint("DENY", "ipBlocks: ['10.0.0.1']"),
+            at_waypoint("DENY", "remoteIpBlocks: ['10.0.0.1']"),
+            true,
+        ),
+        row(
+            "MA047",
+            at_waypoint("DENY", "notIpBlocks: ['10.0.0.1']"),
+            at_waypoint("DENY", "notRemoteIpBlocks: ['10.0.0.1']"),
+            true,
+        ),
         // MA042: write the issuer that is accepted. MA043: require a token.
         row(
             "MA042",

@@ -26,6 +26,7 @@ mod surroundings;
 mod together;
 mod tokens;
 mod values;
+mod waypoints;
 
 use std::path::PathBuf;
 use std::sync::Arc;

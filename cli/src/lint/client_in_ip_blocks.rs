@@ -1,6 +1,6 @@
 //! MA020. A public address in ipBlocks, where remoteIpBlocks may be meant.
 
-use mesh_authz::policy::{Cidr, Predicate};
+use mesh_authz::policy::{Cidr, Predicate, Target};
 
 use super::tcp_traffic::may_be_reached_directly;
 use super::{Check, Lint, LintContext, Remark, ValueList};
@@ -15,8 +15,8 @@ pub(super) static LINT: Lint = Lint {
             takes from X-Forwarded-For or the PROXY protocol. A public address in ipBlocks is right only if clients \
             connect directly. Change ipBlocks to remoteIpBlocks only if Envoy knows how many proxies in front of it to \
             trust (numTrustedProxies in Istio, xff_num_trusted_hops in Envoy). Otherwise a client writes any address \
-            into X-Forwarded-For, and an ALLOW rule for that address lets it in. The lint is silent about gateways: clients \
-            may connect to them directly.",
+            into X-Forwarded-For, and an ALLOW rule for that address lets it in. The lint is silent about gateways, since clients \
+            may connect to them directly, and about waypoints, for which no value of ipBlocks is right (MA047).",
     bad: r#"
 spec:
   rules:
@@ -51,7 +51,8 @@ fn check(value: &str, list: &ValueList<'_>, _: &LintContext) -> Option<Remark> {
         "::ffff:0:0/96",
     ];
     let Predicate::SourceIp(_) = list.predicate else { return None };
-    if may_be_reached_directly(&list.resource.policy.target) {
+    let target = &list.resource.policy.target;
+    if matches!(target, Target::References(_)) || may_be_reached_directly(target) {
         return None;
     }
     let block = Cidr::parse(value).ok()?;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use mesh_authz::diagnostic::Path;
 use mesh_authz::document::{Node, Value, whole_number};
 use mesh_authz::policy::resource::REVISION;
-use mesh_authz::policy::scope::{GATEWAY_NAME_LABEL, Reach, covers, may_meet};
+use mesh_authz::policy::scope::{GATEWAY_NAME_LABEL, Reach, WAYPOINT_CLASS, covers, may_meet};
 use mesh_authz::policy::{DEFAULT_NAMESPACE, Labels, Target, TargetKind, TargetReference};
 
 use super::Input;
@@ -266,14 +266,39 @@ pub(super) fn is_strict(input: &Input<'_>, resource: &LoadedPolicy) -> bool {
 /// Whether a reference is to a waypoint, or to a Service behind one.
 fn is_waypoint(input: &Input<'_>, namespace: &str, reference: &TargetReference) -> bool {
     let is_it = |other: &&Other| self::namespace(&other.node) == namespace && other.name() == Some(&reference.name);
-    let is_of_waypoints = |other: &Other| {
-        let class = other.node.at(&Path::of(["spec", "gatewayClassName"])).and_then(Node::as_str);
-        class.is_some_and(|class| class.ends_with("-waypoint"))
-    };
+    let is_of_waypoints = |other: &Other| class_of_gateway(other).is_some_and(|class| class.ends_with("-waypoint"));
     match reference.kind {
         TargetKind::Service | TargetKind::ServiceEntry | TargetKind::GatewayClass => true,
         TargetKind::Gateway => NamedKind::Gateway.all(input).find(is_it).is_some_and(is_of_waypoints),
     }
+}
+
+/// What a reference names, if the input shows that its policies are for a waypoint.
+pub(super) fn waypoint(input: &Input<'_>, resource: &LoadedPolicy, reference: &TargetReference) -> Option<String> {
+    let TargetReference { kind, name } = reference;
+    let own = resource.policy.name.namespace.as_str();
+    match kind {
+        TargetKind::Service => Some(format!("the Service `{name}`")),
+        TargetKind::ServiceEntry => Some(format!("the ServiceEntry `{name}`")),
+        TargetKind::GatewayClass => {
+            (name == WAYPOINT_CLASS && own == input.context.mesh.root_namespace).then(|| "every waypoint".to_owned())
+        }
+        TargetKind::Gateway => {
+            let is_it = |other: &&Other| {
+                namespace(&other.node) == own
+                    && other.name() == Some(name)
+                    && !input.are_apart(&other.source, &resource.source)
+            };
+            let is_of_class = |other: &Other| class_of_gateway(other) == Some(WAYPOINT_CLASS);
+            let mut gateways = NamedKind::Gateway.all(input).filter(is_it).peekable();
+            (gateways.peek().is_some() && gateways.all(is_of_class)).then(|| format!("the waypoint `{name}`"))
+        }
+    }
+}
+
+/// `spec.gatewayClassName` of a Gateway.
+fn class_of_gateway(other: &Other) -> Option<&str> {
+    other.node.at(&Path::of(["spec", "gatewayClassName"])).and_then(Node::as_str)
 }
 
 /// The part of a `PeerAuthentication` that says whether workloads accept plaintext.
