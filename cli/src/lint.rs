@@ -59,6 +59,7 @@ mod unknown_issuer;
 mod unknown_target;
 mod unpinned_module;
 mod unreachable_allow;
+mod unusable_keys;
 mod whole_mesh;
 
 use std::collections::HashMap;
@@ -84,7 +85,7 @@ use crate::load::{Authentication, LoadedPolicy, Other, Resources, peer_authentic
 use crate::received;
 
 /// All lints, sorted by code.
-pub static CATALOGUE: [&Lint; 47] = [
+pub static CATALOGUE: [&Lint; 48] = [
     &unreachable_allow::LINT,
     &never_matches::LINT,
     &plaintext_slips_past_deny::LINT,
@@ -132,6 +133,7 @@ pub static CATALOGUE: [&Lint; 47] = [
     &service_port::LINT,
     &unknown_target::LINT,
     &peer_address_at_waypoint::LINT,
+    &unusable_keys::LINT,
 ];
 
 /// The code of the lint about what is skipped.

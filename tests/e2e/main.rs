@@ -21,6 +21,7 @@ mod headers;
 mod identity;
 mod istio;
 mod jwt;
+mod keys;
 mod laptop;
 mod metadata;
 mod modes;

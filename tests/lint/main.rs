@@ -18,6 +18,8 @@ mod help;
 mod help_rows;
 mod idioms;
 mod impossible;
+mod key_sets;
+mod keys;
 mod messages;
 mod named;
 mod partial;

@@ -4,6 +4,7 @@
 //! it into the filter that verifies tokens. In the bootstrap of a standalone Envoy, the command does this
 //! ([`crate::render::jwt`]). This module refuses what Istio's admission check refuses.
 
+mod jwk;
 mod read;
 mod uri;
 
@@ -12,6 +13,7 @@ use std::time::Duration;
 use mesh_authz::policy::scope::Reach;
 use mesh_authz::policy::{PolicyName, Target};
 
+pub use self::jwk::refusal;
 pub use self::read::{KIND, request_authentication};
 pub use self::uri::{KeysUri, host_and_port};
 
