@@ -193,6 +193,11 @@ fn seen(
         notes.push(format!("Envoy takes the client's address, {client}, from X-Forwarded-For"));
         seen.remote_ip = Some(client);
     }
+    let is_waypoint = set.workload.gateway.as_ref().is_some_and(|gateway| gateway.waypoint);
+    if is_waypoint && let Some(address) = seen.source_ip.take() {
+        seen.remote_ip = seen.remote_ip.or(Some(address));
+        notes.push("a waypoint does not know the direct peer's address, so it counts against the request".to_owned());
+    }
     let is_tls = sent.principal.is_some() || sent.sni.is_some();
     headers::client_certificate(&mut seen.headers, sent.principal.as_deref(), settings);
     headers::add_own(&mut seen.headers, sent.source_ip, seen.remote_ip, is_tls, settings);

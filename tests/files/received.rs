@@ -7,7 +7,7 @@ use mesh_authz::config::Mesh;
 use mesh_authz::diagnostic::Diagnostics;
 use mesh_authz::engine::Verdict;
 use mesh_authz::policy::Labels;
-use mesh_authz::policy::scope::Workload;
+use mesh_authz::policy::scope::{Gateway, Workload};
 use mesh_authz_cli::load::finding::SourceText;
 use mesh_authz_cli::load::policy_set::PolicySet;
 use mesh_authz_cli::load::{Resources, yaml};
@@ -462,4 +462,24 @@ fn headers_that_end_at_envoy_are_not_there() {
     for name in ["x-request-id", "x-forwarded-proto"] {
         assert_eq!(present(name, "{}"), one(true), "{name}");
     }
+}
+
+#[test]
+fn a_waypoint_does_not_know_the_address_of_the_direct_peer() {
+    let denied = |field: &str, address: &str| {
+        let mut set = set(&format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{ name: p }}\nspec:\n  action: DENY\n  \
+             targetRefs: [{{ group: gateway.networking.k8s.io, kind: Gateway, name: w }}]\n  \
+             rules: [{{ from: [{{ source: {{ {field}: [10.0.0.0/8] }} }}] }}]\n"
+        ));
+        set.workload.gateway = Some(Gateway { name: "w".to_owned(), waypoint: true, ..Gateway::default() });
+        let document = &yaml::documents(&format!("sourceIp: {address}")).unwrap()[0];
+        let request = RequestFields::read(document, &mut Diagnostics::new()).unwrap();
+        let engine = set.engine();
+        let answers = answers(&request, &set, &engine);
+        assert!(answers.iter().all(|answered| answered.received.notes.iter().any(|note| note.contains("a waypoint"))));
+        answers.iter().all(|answered| answered.verdict() == Verdict::Deny)
+    };
+    assert!(denied("ipBlocks", "10.0.0.7") && denied("ipBlocks", "192.0.2.1"));
+    assert!(denied("remoteIpBlocks", "10.0.0.7") && !denied("remoteIpBlocks", "192.0.2.1"));
 }
