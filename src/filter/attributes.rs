@@ -103,11 +103,16 @@ impl<'h, H: Host> HostAttributes<'h, H> {
                 return of_tunnel();
             }
             let all = self.host.property("filter_state\0mesh_authz.peer_uris");
-            if matches!(&all, Lookup::Value(all) if !all.is_empty() && all != b"-" && !all.contains(&b',')) {
+            let says_nothing = match &all {
+                Lookup::Value(all) => all.is_empty() || all == b"-",
+                Lookup::Absent => true,
+                Lookup::Unreadable => false,
+            };
+            if !says_nothing && matches!(&all, Lookup::Value(all) if !all.contains(&b',')) {
                 return Uris { first: all, further: Lookup::Absent };
             }
             let first = self.host.property("connection\0uri_san_peer_certificate");
-            if matches!((&all, &first), (Lookup::Absent, Lookup::Absent)) {
+            if says_nothing && first == Lookup::Absent {
                 return of_tunnel();
             }
             let more = match &all {
