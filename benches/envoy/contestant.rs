@@ -39,6 +39,8 @@ pub enum Contestant {
     Ours,
     /// This project's filter beside Envoy's own, as in a cluster with Istio.
     Both,
+    /// The same, with the policy that lets HTTP through Envoy's own filter (`--plugin-decides-http`).
+    DecidesHttp,
     /// This project's filter, with the decision log and the filter state that it has by default.
     Logging,
 }
@@ -56,7 +58,8 @@ impl fmt::Display for Contestant {
             Self::NoOp => "no-op Wasm",
             Self::Native => "native RBAC",
             Self::Ours => "mesh-authz",
-            Self::Both => "mesh-authz, native RBAC",
+            Self::Both => "both",
+            Self::DecidesHttp => "both, HTTP let through",
             Self::Logging => "mesh-authz, logging",
         })
     }
@@ -67,7 +70,7 @@ impl Contestant {
     pub fn status_of_denied(self) -> u16 {
         match self {
             Self::NoFilter | Self::Bare | Self::NoOp => 200,
-            Self::Native | Self::Ours | Self::Both | Self::Logging => 403,
+            Self::Native | Self::Ours | Self::Both | Self::DecidesHttp | Self::Logging => 403,
         }
     }
 }
@@ -85,7 +88,7 @@ impl Case {
             Contestant::NoOp => filters.push(wasm(listener, NO_OP, "")),
             Contestant::Native => filters.extend(self.native()?),
             Contestant::Ours => filters.push(wasm(listener, FILTER, &self.plugin_config(false))),
-            Contestant::Both => {
+            Contestant::Both | Contestant::DecidesHttp => {
                 filters.push(wasm(listener, FILTER, &self.plugin_config(false)));
                 filters.extend(self.native()?);
             }
@@ -106,7 +109,19 @@ impl Case {
     }
 
     fn native(&self) -> Result<Vec<Value>> {
-        let config = PluginConfig::read(self.plugin_config(false).as_bytes(), &NodeMetadata::default())
+        let mut config: Value = serde_json::from_str(&self.plugin_config(false))?;
+        if self.contestant == Contestant::DecidesHttp
+            && let Some(Value::Array(policies)) = config.get_mut("policies")
+        {
+            // Its name is the first, so that the filter looks at it first.
+            policies.push(json!({
+                "apiVersion": "security.istio.io/v1",
+                "kind": "AuthorizationPolicy",
+                "metadata": { "name": "0-http", "namespace": "default" },
+                "spec": { "rules": [{ "to": [{ "operation": { "paths": ["*"] } }] }] },
+            }));
+        }
+        let config = PluginConfig::read(config.to_string().as_bytes(), &NodeMetadata::default())
             .map_err(|errors| anyhow!("the policies are not valid: {errors:?}"))?;
         let policies: Vec<_> = config.policies.iter().collect();
         Ok(rbac::filters(&policies, &config.options.trust_domains, Traffic::Http))

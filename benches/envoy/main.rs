@@ -89,7 +89,7 @@ impl Plan {
             if rules == 1 {
                 cases.extend([Contestant::NoFilter, Contestant::Bare, Contestant::NoOp].map(case));
             }
-            cases.extend([Contestant::Native, Contestant::Ours, Contestant::Both].map(case));
+            cases.extend([Contestant::Native, Contestant::Ours, Contestant::Both, Contestant::DecidesHttp].map(case));
             if rules == 100 {
                 cases.push(case(Contestant::Logging));
             }
