@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 /// How long a program may take until it does its work.
-pub(crate) const START_DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const START_DEADLINE: Duration = Duration::from_secs(120);
 
 /// A running program, with the processes that it started. Dropping it ends all of them.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use testbed::{Certified, Client, Request};
 
 /// How long a change may take from `kubectl apply` until the proxy decides by it.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The mesh. The first test starts it. It ends with the namespaces that `isolated.sh` made.
 pub fn mesh() -> &'static Mesh {
@@ -128,6 +128,20 @@ pub fn mesh_authz(arguments: &[&str], input: &str) -> String {
 /// The status of a request. 0: the connection ended without an answer.
 pub fn status(client: &Client, request: &Request) -> u16 {
     client.send(request).map_or(0, |response| response.status)
+}
+
+/// Checks again and again until something has happened, and a moment longer.
+pub fn always_until(what: &str, has_happened: impl Fn() -> bool, check: impl Fn()) {
+    let begin = Instant::now();
+    let mut more = 10;
+    while more > 0 {
+        check();
+        if has_happened() {
+            more -= 1;
+        }
+        assert!(begin.elapsed() < PATIENCE, "{what}: it has not happened");
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Asks until the answer is the wanted one.

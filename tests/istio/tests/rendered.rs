@@ -1,14 +1,12 @@
 //! What `render` prints, applied.
 
-use std::time::{Duration, Instant};
-
 use mesh_authz_istio::{Pod, Recorder, Role};
 use serde_json::{Value, json};
 use testbed::{Client, Request};
 
 use crate::{
     gateway::Gateway,
-    place::{Place, eventually, mesh_authz, status},
+    place::{Place, always_until, eventually, mesh_authz, status},
     plugin::{Backend, ENFORCED, OPEN, digest, frontend_reads_data, image, policy, service},
 };
 
@@ -86,11 +84,8 @@ fn beside_istio_the_policies_hold_before_and_after_the_plugin() {
     place.apply(policies);
     eventually("the policies", &ENFORCED, || backend.answers());
     place.apply(&rendered);
-    let begin = Instant::now();
-    while begin.elapsed() < Duration::from_secs(3) {
-        assert_eq!(backend.answers(), ENFORCED, "while the plugin comes");
-    }
-    assert!(has_plugin(&backend.pod), "the plugin has not come");
+    let check = || assert_eq!(backend.answers(), ENFORCED, "while the plugin comes");
+    always_until("the plugin comes", || has_plugin(&backend.pod), check);
     let plugin = place.kubectl(&["get", "wasmplugins", "-o", "name"], "");
     place.kubectl(&["delete", plugin.trim()], "");
     for _ in 0..50 {

@@ -12,7 +12,7 @@ use serde_json::json;
 use testbed::Request;
 
 use crate::{
-    place::{eventually, status},
+    place::{always_until, eventually, status},
     plugin::{Backend, CLOSED, ENFORCED, OPEN, TAG, digest_of, frontend_reads_data, plugin_with, policy, wasm_plugin},
 };
 
@@ -67,11 +67,8 @@ fn a_new_image_takes_over_without_an_interruption() {
         plugin["spec"]["url"] = json!(format!("oci://{}/mesh-authz:{tag}", place.mesh.registry()));
         plugin["spec"]["sha256"] = json!(digest_of(&tag));
         place.apply(&plugin.to_string());
-        let begin = Instant::now();
-        while begin.elapsed() < Duration::from_secs(2) {
-            assert_eq!(backend.answers(), ENFORCED);
-        }
-        assert!(backend.pod.log().contains(&format!("with tag {tag}")), "the agent has not fetched {tag}");
+        let fetched = format!("with tag {tag}");
+        always_until(&fetched, || backend.pod.log().contains(&fetched), || assert_eq!(backend.answers(), ENFORCED));
     }
 }
 
