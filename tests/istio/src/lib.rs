@@ -25,4 +25,4 @@ mod workloads;
 pub use mesh::{Mesh, MeshSettings, Registry};
 pub use pod::{Pod, PodSpec, Role};
 pub use recorder::Recorder;
-pub use workloads::{Workload, Workloads};
+pub use workloads::{Workload, Workloads, endpoint_slice};

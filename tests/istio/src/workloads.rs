@@ -1,6 +1,6 @@
 //! What a cluster's controllers do, as far as examples need it: pods for Deployments, and endpoints for Services.
 
-use std::{fmt::Write as _, fs, path::PathBuf, process::Command};
+use std::{fmt::Write as _, fs, net::Ipv4Addr, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -71,29 +71,42 @@ impl Workloads {
         let selects = |workload: &&Workload| {
             workload.namespace == namespace && selector.iter().all(|(key, value)| workload.labels[key] == *value)
         };
-        let endpoints: Vec<_> = (self.running.iter().filter(selects))
-            .map(|workload| json!({ "addresses": [workload.pod.ip()], "conditions": { "ready": true } }))
-            .collect();
+        let addresses: Vec<_> = self.running.iter().filter(selects).map(|workload| workload.pod.ip()).collect();
         let ports = service["spec"]["ports"].as_array().into_iter().flatten();
         ports
-            .filter(|_| !endpoints.is_empty())
-            .map(|port| {
-                let target = port["targetPort"].as_u64().or_else(|| port["port"].as_u64());
-                json!({
-                    "apiVersion": "discovery.k8s.io/v1",
-                    "kind": "EndpointSlice",
-                    "metadata": {
-                        "name": format!("{name}-{}", port["port"]),
-                        "namespace": namespace,
-                        "labels": { "kubernetes.io/service-name": name },
-                    },
-                    "addressType": "IPv4",
-                    "ports": [{ "name": port["name"], "port": target }],
-                    "endpoints": endpoints,
-                })
+            .filter(|_| !addresses.is_empty())
+            .filter_map(|port| {
+                let target = port["targetPort"].as_u64().or_else(|| port["port"].as_u64())?;
+                let target = target.try_into().ok()?;
+                Some(endpoint_slice(&namespace, &name, port["name"].as_str(), target, &addresses))
             })
             .collect()
     }
+}
+
+/// What a controller would write: that these addresses are the endpoints of a Service's port.
+#[must_use]
+pub fn endpoint_slice(
+    namespace: &str,
+    service: &str,
+    port_name: Option<&str>,
+    port: u16,
+    addresses: &[Ipv4Addr],
+) -> Value {
+    let endpoints: Vec<_> =
+        addresses.iter().map(|address| json!({ "addresses": [address], "conditions": { "ready": true } })).collect();
+    json!({
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": format!("{service}-{port}"),
+            "namespace": namespace,
+            "labels": { "kubernetes.io/service-name": service },
+        },
+        "addressType": "IPv4",
+        "ports": [{ "name": port_name, "port": port }],
+        "endpoints": endpoints,
+    })
 }
 
 impl Mesh {

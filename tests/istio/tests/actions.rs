@@ -1,7 +1,7 @@
 //! The plugin beside Istio's own policies of every action. The plugin allows what the frontend reads, and no more.
 
-use mesh_authz_istio::{PodSpec, Role};
-use serde_json::{Value, json};
+use mesh_authz_istio::{PodSpec, Role, endpoint_slice};
+use serde_json::json;
 use testbed::Request;
 
 use crate::{
@@ -50,7 +50,8 @@ fn istio_asks_the_providers_of_custom_policies_beside_the_plugin() {
         service["metadata"]["namespace"] = json!(root);
         place.mesh.apply(&service.to_string()).unwrap();
     }
-    place.mesh.apply(&endpoints_of_allows(&provider.ip().to_string()).to_string()).unwrap();
+    let endpoints = endpoint_slice(&root, "allows", Some("http"), 8000, &[provider.ip()]);
+    place.mesh.apply(&endpoints.to_string()).unwrap();
 
     let custom = |provider: &str| {
         let rules = json!([{ "to": [{ "operation": { "paths": ["/login", "/login/*"] } }] }]);
@@ -69,19 +70,4 @@ fn istio_asks_the_providers_of_custom_policies_beside_the_plugin() {
     eventually("the plugin", &true, || has_plugin(&backend.pod));
     place.apply(&render(place, &[custom("refuses"), reads], &[]));
     eventually("a provider that nobody answers for", &[200, 403, 403], answers);
-}
-
-fn endpoints_of_allows(address: &str) -> Value {
-    json!({
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {
-            "name": "allows",
-            "namespace": "istio-system",
-            "labels": { "kubernetes.io/service-name": "allows" },
-        },
-        "addressType": "IPv4",
-        "ports": [{ "name": "http", "port": 8000 }],
-        "endpoints": [{ "addresses": [address], "conditions": { "ready": true } }],
-    })
 }

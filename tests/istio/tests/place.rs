@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mesh_authz_istio::{Mesh, MeshSettings, Pod, PodSpec, Role};
+use mesh_authz_istio::{Mesh, MeshSettings, Pod, PodSpec, Role, endpoint_slice};
 use serde_json::{Value, json};
 use testbed::{Certified, Client, Request};
 
@@ -88,24 +88,9 @@ impl Place {
         self.mesh.kubectl(&arguments, input).unwrap_or_else(|error| panic!("{error:#}"))
     }
 
-    /// Writes what a controller would: that these addresses are the endpoints of a Service's port.
+    /// Has a Service lead to these addresses.
     pub fn endpoints(&self, service: &str, port_name: &str, port: u16, addresses: &[Ipv4Addr]) {
-        let endpoints: Vec<_> = addresses
-            .iter()
-            .map(|address| json!({ "addresses": [address], "conditions": { "ready": true } }))
-            .collect();
-        let slice = json!({
-            "apiVersion": "discovery.k8s.io/v1",
-            "kind": "EndpointSlice",
-            "metadata": {
-                "name": format!("{service}-{port_name}"),
-                "labels": { "kubernetes.io/service-name": service },
-            },
-            "addressType": "IPv4",
-            "ports": [{ "name": port_name, "port": port }],
-            "endpoints": endpoints,
-        });
-        self.apply(&slice.to_string());
+        self.apply(&endpoint_slice(&self.namespace, service, Some(port_name), port, addresses).to_string());
     }
 }
 
