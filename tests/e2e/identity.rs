@@ -251,15 +251,20 @@ fn a_certificate_of_another_authority_does_not_get_in() {
 
 /// A filter that stores what a header says, as the identity of the peer of a tunnel.
 fn peer_of_tunnel() -> serde_json::Value {
+    stored("io.istio.peer_principal", "%REQ(X-PEER)%")
+}
+
+/// A filter that stores a text as filter state, unless it is empty.
+fn stored(key: &str, format: &str) -> serde_json::Value {
     json!({
-        "name": "envoy.filters.http.set_filter_state.principal",
+        "name": format!("envoy.filters.http.set_filter_state.{key}"),
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.http.set_filter_state.v3.Config",
             "on_request_headers": [{
-                "object_key": "io.istio.peer_principal",
+                "object_key": key,
                 "factory_key": "envoy.string",
                 "skip_if_empty": true,
-                "format_string": { "text_format_source": { "inline_string": "%REQ(X-PEER)%" }, "omit_empty_values": true },
+                "format_string": { "text_format_source": { "inline_string": format }, "omit_empty_values": true },
             }],
         },
     })
@@ -269,6 +274,19 @@ fn peer_of_tunnel() -> serde_json::Value {
 fn without_a_certificate_the_identity_is_that_of_the_peer_of_a_tunnel() {
     let asked = ask_with(vec![principals("exact", FRONTEND), principals("any", "*")], json!({}), |blueprint| {
         blueprint.plaintext().filter(peer_of_tunnel())
+    });
+    let client = asked.plain_client();
+    let from = |peer: &str| Request::get("/").header("x-peer", format!("spiffe://{peer}"));
+    assert_eq!(asked.answer("exact", &client, &from(FRONTEND)), Match);
+    assert_eq!(asked.answer("exact", &client, &from(STRANGER)), NoMatch);
+    assert_eq!(asked.answer("any", &client, &Request::get("/")), NoMatch);
+}
+
+/// Envoy writes a dash for what is not there, unless it is told to leave that out.
+#[test]
+fn a_dash_in_place_of_the_uris_of_a_certificate_is_none() {
+    let asked = ask_with(vec![principals("exact", FRONTEND), principals("any", "*")], json!({}), |blueprint| {
+        blueprint.plaintext().filter(stored("mesh_authz.peer_uris", "-")).filter(peer_of_tunnel())
     });
     let client = asked.plain_client();
     let from = |peer: &str| Request::get("/").header("x-peer", format!("spiffe://{peer}"));
