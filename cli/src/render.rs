@@ -22,6 +22,8 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 pub struct WorkloadSettings {
     pub namespace: Option<String>,
     pub labels: Option<Labels>,
+    /// The labels by which Istio selects the workload, so that it has them, whatever its proxy knows.
+    pub match_labels: Option<Labels>,
     /// Set if the workload is a gateway or a waypoint.
     pub gateway: Option<Gateway>,
     /// The revision of the control plane.
@@ -33,6 +35,7 @@ impl From<&Workload> for WorkloadSettings {
         Self {
             namespace: Some(workload.namespace.clone()),
             labels: workload.labels.clone(),
+            match_labels: None,
             gateway: workload.gateway.clone(),
             revision: workload.revision.clone(),
         }
@@ -89,6 +92,7 @@ pub fn plugin_config_of<'n>(
     let described = [
         workload.namespace.as_deref().map(|namespace| ("namespace", text(namespace))),
         workload.labels.as_ref().map(|given| ("labels", labels(given))),
+        workload.match_labels.as_ref().map(|given| ("matchLabels", labels(given))),
     ];
     let described: Vec<_> = described.into_iter().flatten().collect();
     let combining = COMBINING.iter().find(|(_, combining)| *combining == mesh.combining).map_or("", |(name, _)| *name);

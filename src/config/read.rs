@@ -94,11 +94,11 @@ fn plugin_config(
         d.field(POLICIES, |d| d.error_with_hint("is missing", "an empty list, `[]`, allows everything"));
     }
     let root_namespace = object.read("rootNamespace", d, namespace).flatten();
-    let (namespace, labels) = object.read("workload", d, workload).unwrap_or((None, None));
+    let ((namespace, labels), selector) = object.read("workload", d, selected_workload).unwrap_or_default();
     // The placeholder is never used: an unknown namespace is an error.
     let namespace = namespace.or_else(|| node_namespace(node, d)).unwrap_or_default();
     let labels_are_given = labels.is_some();
-    let labels = labels.or_else(|| node_labels(node, d));
+    let labels = labels.or_else(|| node_labels(node, d)).map(|labels| labels.updated_by(selector));
     let gateway = object.read("gateway", d, |node, d| gateway::gateway(node, &namespace, d)).flatten();
     let root_namespace = root_namespace.unwrap_or_else(|| DEFAULT_ROOT_NAMESPACE.to_owned());
     let revision = object.read("revision", d, name).flatten();
@@ -326,13 +326,27 @@ pub type WorkloadFields = (Option<String>, Option<Labels>);
 
 /// Reads a workload: `{namespace, labels}`.
 pub fn workload(node: &Node, diagnostics: &mut Diagnostics) -> WorkloadFields {
-    let Some(mut object) = Object::open(node, diagnostics) else { return (None, None) };
-    let fields = (
-        object.read("namespace", diagnostics, namespace).flatten(),
-        object.read("labels", diagnostics, string_map).map(Labels::from),
-    );
+    let Some(mut object) = Object::open(node, diagnostics) else { return WorkloadFields::default() };
+    let fields = workload_fields(&mut object, diagnostics);
     object.finish(diagnostics);
     fields
+}
+
+/// Reads a workload that a selector has found: `{namespace, labels, matchLabels}`. Also returns `matchLabels`: what the
+/// workload has, whatever its proxy knows.
+fn selected_workload(node: &Node, diagnostics: &mut Diagnostics) -> (WorkloadFields, Labels) {
+    let Some(mut object) = Object::open(node, diagnostics) else { return Default::default() };
+    let fields = workload_fields(&mut object, diagnostics);
+    let selector = object.read("matchLabels", diagnostics, string_map).unwrap_or_default();
+    object.finish(diagnostics);
+    (fields, selector.into())
+}
+
+fn workload_fields(object: &mut Object<'_>, diagnostics: &mut Diagnostics) -> WorkloadFields {
+    (
+        object.read("namespace", diagnostics, namespace).flatten(),
+        object.read("labels", diagnostics, string_map).map(Labels::from),
+    )
 }
 
 /// Reads the name of a namespace.

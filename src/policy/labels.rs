@@ -38,6 +38,14 @@ impl Labels {
         wanted.iter().all(|label| self.contains(label))
     }
 
+    /// These labels, with those of `newer` added or in their place.
+    #[must_use]
+    pub fn updated_by(mut self, newer: Self) -> Self {
+        self.0.retain(|(key, _)| newer.get(key).is_none());
+        self.0.extend(newer.0);
+        self
+    }
+
     /// Whether both have a label with the same key but different values. Then no workload can have all labels of both.
     #[must_use]
     pub fn exclude(&self, other: &Self) -> bool {

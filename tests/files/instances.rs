@@ -16,7 +16,7 @@ use mesh_authz::policy::scope::{Gateway, Scope, ServiceName, Workload, scope};
 use mesh_authz::request::Lookup;
 use mesh_authz_cli::load::finding::SourceText;
 use mesh_authz_cli::load::{LoadedPolicy, Other};
-use mesh_authz_cli::render::instances::{Gateways, Hosts, Plan, Topology, Waypoint, plan};
+use mesh_authz_cli::render::instances::{Gateways, Hosts, HttpAllow, Plan, Topology, Waypoint, plan};
 use mesh_authz_cli::render::kubernetes::{ExtensionKind, Image, extension, let_through};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -189,12 +189,16 @@ fn proxies() -> impl Strategy<Value = (Vec<(&'static str, &'static str)>, Proxy)
     subsequence(&WAYPOINTS[..], 1..=3).prop_flat_map(|given| (Just(given.clone()), proxy(given)))
 }
 
-fn proxy(waypoints: Vec<(&'static str, &'static str)>) -> impl Strategy<Value = Proxy> {
-    let workload = (select(&NAMESPACES[..]), labels(5), any::<bool>()).prop_map(|(namespace, labels, is_gateway)| {
+/// A sidecar or a gateway.
+fn workload() -> impl Strategy<Value = Proxy> {
+    (select(&NAMESPACES[..]), labels(5), any::<bool>()).prop_map(|(namespace, labels, is_gateway)| {
         // A workload with the name of a Gateway is one.
         let is_gateway = is_gateway || labels.iter().any(|(key, _)| *key == LABELS[5].0);
         Proxy { namespace, labels, is_gateway, service: None }
-    });
+    })
+}
+
+fn proxy(waypoints: Vec<(&'static str, &'static str)>) -> impl Strategy<Value = Proxy> {
     let service = (select(&["Service", "ServiceEntry"][..]), select(&NAMESPACES[..]), select(&["s", "t"][..]));
     let waypoint = (select(waypoints), service).prop_map(|((namespace, name), service)| Proxy {
         namespace,
@@ -202,7 +206,7 @@ fn proxy(waypoints: Vec<(&'static str, &'static str)>) -> impl Strategy<Value = 
         is_gateway: false,
         service: Some(service),
     });
-    prop_oneof![3 => workload, 2 => waypoint]
+    prop_oneof![3 => workload(), 2 => waypoint]
 }
 
 /// Whether Istio loads a resource on a proxy, or enforces a policy there. Without `match`, it does so on all listeners.
@@ -234,7 +238,12 @@ fn resources(policies: &[Value]) -> Vec<LoadedPolicy> {
 
 fn planned<'r>(resources: &'r [LoadedPolicy], given: &[(&str, &str)]) -> Plan<'r> {
     let (waypoints, entries) = (waypoints(given), service_entries());
-    plan(resources, &topology(&waypoints, &entries))
+    plan(resources, &topology(&waypoints, &entries), HttpAllow::Both)
+}
+
+fn planned_alone<'r>(resources: &'r [LoadedPolicy], given: &[(&str, &str)]) -> Plan<'r> {
+    let (waypoints, entries) = (waypoints(given), service_entries());
+    plan(resources, &topology(&waypoints, &entries), HttpAllow::PluginAlone)
 }
 
 fn topology<'t>(waypoints: &'t BTreeSet<Waypoint>, others: &'t [Other]) -> Topology<'t> {
@@ -348,7 +357,7 @@ fn http_is_let_through_only_where_a_plugin_decides_about_it() {
     TestRunner::new(cases(600))
         .run(&(policies(), proxies()), |(policies, (given, proxy))| {
             let resources = resources(&policies);
-            let plan = planned(&resources, &given);
+            let plan = planned_alone(&resources, &given);
             let rendered = rendered(&plan, ExtensionKind::WasmPlugin, Combining::DenyOverrides);
             let let_through: Vec<_> = plan.restricted.iter().map(|place| let_through(place, None)).collect();
             let is_let_through = let_through.iter().any(|policy| loads(policy, &proxy));
@@ -360,11 +369,68 @@ fn http_is_let_through_only_where_a_plugin_decides_about_it() {
                 policy.action == Action::Allow && !policy.dry_run && scope(policy, &workload) == Scope::Applies
             };
             let is_restricted = resources.iter().any(restricts);
-            prop_assert!(is_let_through || !is_restricted, "{:?}", let_through);
+            let is_told_apart = plan.told_apart_by_labels.iter().any(|(resource, _)| restricts(resource));
+            prop_assert!(is_let_through || is_told_apart || !is_restricted, "{:?}", let_through);
             prop_assert!(is_restricted || !is_let_through, "{:?}", let_through);
             Ok(())
         })
         .unwrap();
+}
+
+/// Whether Istio alone allows a request to a workload, by these resources and the labels that it now has.
+fn natively(policies: &[LoadedPolicy], let_through: &[Value], proxy: &Proxy, facts: &Facts) -> Verdict {
+    let let_through: Vec<_> = let_through.iter().map(read).collect();
+    let all = policies.iter().map(|resource| &resource.policy).chain(&let_through);
+    let workload = proxy.workload();
+    let applying = all.filter(|policy| scope(policy, &workload) == Scope::Applies);
+    verdict(&Engine::new(applying, &crate::policies::options(Combining::DenyOverrides)), facts)
+}
+
+/// istiod selects resources by the labels that a pod has now. Its proxy knows those that the pod started with.
+#[test]
+fn labels_that_change_while_a_pod_runs_open_nothing() {
+    let strategy = (policies(), workload(), workload(), proptest::collection::vec(partly_readable(), 4), any::<bool>());
+    let let_through_and_allowed = std::cell::Cell::new(0);
+    TestRunner::new(cases(1500))
+        .run(&strategy, |(mut policies, now, started, requests, alone)| {
+            policies.retain(|policy| policy["spec"]["action"] != "CUSTOM");
+            let resources = resources(&policies);
+            // This label stays: without it, a gateway gets no listeners from Istio.
+            let mut started = Proxy { namespace: now.namespace, ..started };
+            started.labels.retain(|(key, _)| *key != LABELS[5].0);
+            started.labels.extend(now.labels.iter().filter(|(key, _)| *key == LABELS[5].0));
+            let plan = if alone { planned_alone(&resources, &WAYPOINTS) } else { planned(&resources, &WAYPOINTS) };
+            let rendered = rendered(&plan, ExtensionKind::WasmPlugin, Combining::DenyOverrides);
+            let places = plan.restricted.iter().filter(|_| alone);
+            let let_through: Vec<_> = places.map(|place| let_through(place, None)).collect();
+            // A configuration that is refused refuses every request.
+            let loaded: Result<Vec<_>, _> = rendered
+                .iter()
+                .filter(|resource| loads(resource, &now))
+                .map(|resource| {
+                    let config = resource["spec"]["pluginConfig"].to_string();
+                    PluginConfig::read(config.as_bytes(), &started.metadata())
+                })
+                .collect();
+            let Ok(loaded) = loaded else { return Ok(()) };
+            let engine = |config: &PluginConfig| {
+                let applying =
+                    config.policies.iter().filter(|policy| scope(policy, &config.workload) == Scope::Applies);
+                Engine::new(applying, &config.options)
+            };
+            let engines: Vec<_> = loaded.iter().map(engine).collect();
+            for facts in &requests {
+                let by_istio = natively(&resources, &let_through, &now, facts);
+                let both = if by_istio == Verdict::Deny { by_istio } else { together(&engines, facts) };
+                prop_assert!(both == Verdict::Deny || natively(&resources, &[], &now, facts) == Verdict::Allow);
+                if both == Verdict::Allow && let_through.iter().any(|policy| loads(policy, &now)) {
+                    let_through_and_allowed.set(let_through_and_allowed.get() + 1);
+                }
+            }
+            Ok(())
+        })
+        .unwrap();
+    assert!(let_through_and_allowed.get() > 0);
 }
 
 #[test]

@@ -66,6 +66,28 @@ fn the_workload() {
     assert_eq!(with(r#""workload":{}"#).workload.revision, None, "policies of all revisions apply");
 }
 
+/// What istiod has selected the workload by is true, whatever the workload's proxy knew when it started.
+#[test]
+fn the_selector_of_the_configuration_beats_the_labels_of_the_node() {
+    let node = NodeMetadata {
+        namespace: Lookup::Value("shop".to_owned()),
+        labels: Lookup::Value(labels(&[("app", "db"), ("role", "replica")])),
+    };
+    let on_node = |workload: &str| {
+        let config = format!(r#"{{"policies":[],"workload":{workload}}}"#);
+        read_on(config.as_bytes(), &node).workload
+    };
+    let selected = on_node(r#"{"matchLabels":{"role":"primary","tier":"data"}}"#);
+    assert_eq!(selected.labels, Some(labels(&[("app", "db"), ("role", "primary"), ("tier", "data")])));
+    let given = on_node(r#"{"labels":{"app":"x"},"matchLabels":{"role":"primary"}}"#);
+    assert_eq!(given.labels, Some(labels(&[("app", "x"), ("role", "primary")])));
+    let gateway = on_node(r#"{"matchLabels":{"gateway.networking.k8s.io/gateway-name":"front"}}"#).gateway;
+    assert_eq!(gateway.map(|gateway| gateway.name).as_deref(), Some("front"));
+    let nothing = NodeMetadata { namespace: Lookup::Value("shop".to_owned()), labels: Lookup::Absent };
+    let unknown = read_on(br#"{"policies":[],"workload":{"matchLabels":{"role":"primary"}}}"#, &nothing);
+    assert_eq!(unknown.workload.labels, None, "it may have others");
+}
+
 #[test]
 fn the_workload_falls_back_to_the_nodes_metadata_field_by_field() {
     let node = NodeMetadata {

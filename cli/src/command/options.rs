@@ -238,6 +238,7 @@ impl WorkloadOptions {
         Ok(WorkloadSettings {
             namespace: self.namespace.clone(),
             labels: self.labels()?,
+            match_labels: None,
             gateway: self.gateway()?,
             revision: self.revision.clone(),
         })

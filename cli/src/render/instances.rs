@@ -15,6 +15,13 @@
 //!    policies have. An instance is left out if another one also selects all of its workloads, because the other one
 //!    carries its policies too.
 //!
+//! **Labels change while a pod runs**, and its proxy does not learn of it: istiod selects by the new ones. So an instance
+//! with a selector is told that its workload has these labels. The others can be out of date, and an instance would then
+//! decide by the wrong ALLOW policies. Istio's own enforcement beside it closes that. If HTTP is let through Istio's ALLOW
+//! policies, then only at places where nothing depends on labels that can be out of date: an instance with this very
+//! selector stands there, and each ALLOW policy that can apply applies to all of the workloads, or is told apart by its
+//! namespace or by the name of a Gateway.
+//!
 //! By 1, every instance on a workload makes the decision of the policies that apply to the workload, so all instances
 //! together make the same decision. By 2, there is at least one instance. Therefore selectors may overlap, and the
 //! order of the instances does not matter.
@@ -128,9 +135,12 @@ pub struct Plan<'r> {
     pub instances: Vec<Instance<'r>>,
     /// The places where Envoy has to tell the filter what it cannot see by itself.
     pub needs_filter_state: Vec<Location>,
-    /// Where an ALLOW policy is in force, so that Istio itself refuses what no ALLOW policy allows. An instance stands at
-    /// each of these places.
+    /// Where an ALLOW policy is in force, so that Istio itself refuses what no ALLOW policy allows, and HTTP can be let
+    /// through to an instance: one stands at each of these places, and knows which policies apply.
     pub restricted: Vec<Location>,
+    /// ALLOW policies that Istio goes on to enforce about HTTP, each with another one that labels decide about: it applies
+    /// to some of the same workloads.
+    pub told_apart_by_labels: Vec<(&'r LoadedPolicy, &'r LoadedPolicy)>,
     /// All policies that are not for another revision, sorted by name.
     pub own: Vec<&'r LoadedPolicy>,
     /// The CUSTOM policies among them. No instance carries them.
@@ -153,9 +163,9 @@ struct WorkloadSet {
 }
 
 impl WorkloadSet {
-    fn of_labels(namespace: &str, labels: &BTreeSet<(String, String)>, root_namespace: &str) -> Self {
+    fn of_labels(namespace: &str, labels: BTreeSet<(String, String)>, root_namespace: &str) -> Self {
         let namespace = (namespace != root_namespace).then(|| namespace.to_owned());
-        Self { namespace, labels: labels.clone() }
+        Self { namespace, labels }
     }
 
     /// A gateway is in the namespace of the resource or policy that names it, even if that is the root namespace. The
@@ -180,9 +190,33 @@ impl WorkloadSet {
         (self.namespace.is_none() || self.namespace == other.namespace) && self.labels.is_subset(&other.labels)
     }
 
+    /// Whether labels that can change decide whether a workload of this set is also in the other one. The label with the
+    /// name of a Gateway does not change: without it, a gateway gets no listeners from Istio.
+    fn tells_apart_by_labels(&self, other: &Self) -> bool {
+        let can_change = |(key, _): &&(String, String)| key != GATEWAY_NAME_LABEL;
+        self.meets(other) && other.labels.difference(&self.labels).any(|label| can_change(&label))
+    }
+
     fn place(&self, root_namespace: &str) -> Location {
         let namespace = self.namespace.clone().unwrap_or_else(|| root_namespace.to_owned());
         Location { namespace, attachment: Attachment::Selector(self.labels.clone()) }
+    }
+}
+
+/// A place, and the workloads there.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Reach {
+    place: Location,
+    workloads: WorkloadSet,
+}
+
+impl Reach {
+    fn is_gateway(&self) -> bool {
+        matches!(self.place.attachment, Attachment::Gateway(_))
+    }
+
+    fn covers(&self, other: &Self) -> bool {
+        self.workloads.covers(&other.workloads)
     }
 }
 
@@ -238,17 +272,22 @@ impl Topology<'_> {
         references.iter().map(|reference| self.meaning(reference, &policy.name.namespace)).collect()
     }
 
-    /// The workloads that a policy is for, without waypoints.
-    fn reaches(&self, policy: &AuthorizationPolicy) -> Vec<WorkloadSet> {
+    /// The places that a policy is for, without waypoints.
+    fn reaches(&self, policy: &AuthorizationPolicy) -> Vec<Reach> {
         let namespace = &policy.name.namespace;
+        let selected = |labels| {
+            let workloads = WorkloadSet::of_labels(namespace, labels, self.root_namespace);
+            Reach { place: workloads.place(self.root_namespace), workloads }
+        };
         match &policy.target {
-            Target::Everything => vec![WorkloadSet::of_labels(namespace, &BTreeSet::new(), self.root_namespace)],
-            Target::Labels(labels) => {
-                vec![WorkloadSet::of_labels(namespace, &labels.iter().cloned().collect(), self.root_namespace)]
-            }
+            Target::Everything => vec![selected(BTreeSet::new())],
+            Target::Labels(labels) => vec![selected(labels.iter().cloned().collect())],
             Target::References(_) => {
                 let gateways = self.meanings(policy).into_iter().filter_map(|meaning| match meaning {
-                    ResolvedTarget::Gateway(name) => Some(WorkloadSet::of_gateway(namespace, &name)),
+                    ResolvedTarget::Gateway(name) => Some(Reach {
+                        workloads: WorkloadSet::of_gateway(namespace, &name),
+                        place: Location { namespace: namespace.clone(), attachment: Attachment::Gateway(name) },
+                    }),
                     _ => None,
                 });
                 gateways.collect()
@@ -257,9 +296,18 @@ impl Topology<'_> {
     }
 }
 
+/// Who refuses an HTTP request that no ALLOW policy allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpAllow {
+    /// Both Istio and the plugin.
+    Both,
+    /// The plugin alone, wherever it surely knows which policies apply.
+    PluginAlone,
+}
+
 /// Plans the instances for these policies.
 #[must_use]
-pub fn plan<'r>(resources: &'r [LoadedPolicy], topology: &Topology<'_>) -> Plan<'r> {
+pub fn plan<'r>(resources: &'r [LoadedPolicy], topology: &Topology<'_>, http: HttpAllow) -> Plan<'r> {
     let is_own = |resource: &&LoadedPolicy| match (&resource.policy.revision, topology.revision) {
         (Some(revision), Some(own)) => revision == own,
         _ => true,
@@ -272,32 +320,28 @@ pub fn plan<'r>(resources: &'r [LoadedPolicy], topology: &Topology<'_>) -> Plan<
         policies.iter().partition(|resource| matches!(resource.policy.target, Target::References(_)));
 
     // Each is compared with every instance, so that this is done once.
-    let reaching: Vec<(&LoadedPolicy, Vec<WorkloadSet>)> =
+    let reaching: Vec<(&LoadedPolicy, Vec<Reach>)> =
         policies.iter().map(|resource| (*resource, topology.reaches(&resource.policy))).collect();
-    let instance = |place: Location, reach: &WorkloadSet| {
-        let carried = reaching.iter().filter(|(_, sets)| sets.iter().any(|other| reach.meets(other)));
-        let reaches_further = !carried.clone().any(|(_, sets)| sets.iter().any(|other| other.covers(reach)));
+    let instance = |reach: &Reach| {
+        let meets = |other: &Reach| reach.workloads.meets(&other.workloads);
+        let carried = reaching.iter().filter(|(_, others)| others.iter().any(meets));
+        let reaches_further = !carried.clone().any(|(_, others)| others.iter().any(|other| other.covers(reach)));
         let policies = carried.map(|(resource, _)| *resource).collect();
-        Instance { place, waypoint: None, policies, reaches_further }
+        Instance { place: reach.place.clone(), waypoint: None, policies, reaches_further }
     };
 
-    let selected = |policies: &[&LoadedPolicy]| -> Vec<WorkloadSet> {
-        widest(&policies.iter().flat_map(|resource| topology.reaches(&resource.policy)).collect())
+    let (gateways, selected): (BTreeSet<_>, BTreeSet<_>) =
+        reaching.iter().flat_map(|(_, reaches)| reaches).partition(|reach| reach.is_gateway());
+    // To let HTTP through, an instance has to be told that its workloads have these labels.
+    let replaces = |wider: &Reach, reach: &Reach| {
+        wider.covers(reach) && (http == HttpAllow::Both || wider.workloads.labels == reach.workloads.labels)
     };
-    for reach in selected(&selecting) {
-        let place = reach.place(topology.root_namespace);
-        plan.needs_filter_state.push(place.clone());
-        plan.instances.push(instance(place, &reach));
-    }
+    plan.instances.extend(widest(&selected, replaces).chain(gateways.iter().copied()).map(instance));
+    let widest = widest(&selected, Reach::covers).chain(gateways.iter().copied());
+    plan.needs_filter_state.extend(widest.map(|reach| reach.place.clone()));
     plan.refused.extend(selecting.iter().filter_map(|resource| unknown_to_the_filter(resource)));
-    let restricting: Vec<_> = selecting.iter().filter(|resource| restricts(resource)).copied().collect();
-    let places = selected(&restricting).into_iter().map(|reach| reach.place(topology.root_namespace));
-    plan.restricted.extend(places);
-
-    let mut named = BTreeSet::new();
     for resource in &targeted {
         let meanings = topology.meanings(&resource.policy);
-        let namespace = &resource.policy.name.namespace;
         if meanings.iter().all(|meaning| matches!(meaning, ResolvedTarget::Nothing)) {
             plan.idle.push(resource);
         }
@@ -305,27 +349,25 @@ pub fn plan<'r>(resources: &'r [LoadedPolicy], topology: &Topology<'_>) -> Plan<
             plan.of_every_waypoint.push(resource);
         }
         plan.refused.extend(refusals(resource, &meanings));
-        named.extend(meanings.into_iter().filter_map(|meaning| match meaning {
-            ResolvedTarget::Gateway(name) => Some((namespace.clone(), name)),
-            _ => None,
-        }));
     }
-    for (namespace, name) in named {
-        let reach = WorkloadSet::of_gateway(&namespace, &name);
-        let place = Location { namespace, attachment: Attachment::Gateway(name) };
-        plan.needs_filter_state.push(place.clone());
-        plan.instances.push(instance(place, &reach));
-    }
+    add_restricted(&mut plan, &reaching);
     waypoint::add(&mut plan, &targeted, topology);
-    // A policy that selects workloads does so elsewhere, too. What names a target is for the target of the instance.
-    let is_restricted = |instance: &&Instance<'_>| {
-        let targets = |resource: &&LoadedPolicy| matches!(resource.policy.target, Target::References(_));
-        matches!(instance.place.attachment, Attachment::Gateway(_))
-            && instance.waypoint.is_none()
-            && instance.policies.iter().any(|resource| targets(resource) && restricts(resource))
-    };
-    plan.restricted.extend(plan.instances.iter().filter(is_restricted).map(|instance| instance.place.clone()));
     plan
+}
+
+/// Adds the places of ALLOW policies where HTTP can be let through, without waypoints; and the policies with other places.
+fn add_restricted<'r>(plan: &mut Plan<'r>, reaching: &[(&'r LoadedPolicy, Vec<Reach>)]) {
+    let restricting: Vec<_> = reaching.iter().filter(|(resource, _)| restricts(resource)).collect();
+    let mut certain = BTreeSet::new();
+    for (resource, reaches) in &restricting {
+        let told_apart = |reach: &&Reach| {
+            let is_told_apart = |other: &Reach| reach.workloads.tells_apart_by_labels(&other.workloads);
+            restricting.iter().find(|(_, others)| others.iter().any(is_told_apart)).map(|(other, _)| *other)
+        };
+        certain.extend(reaches.iter().filter(|reach| told_apart(reach).is_none()));
+        plan.told_apart_by_labels.extend(reaches.iter().find_map(|reach| Some((*resource, told_apart(&reach)?))));
+    }
+    plan.restricted.extend(widest(&certain, Reach::covers).map(|reach| reach.place.clone()));
 }
 
 /// Whether Istio refuses what this policy, and no other one, allows.
@@ -333,10 +375,12 @@ fn restricts(resource: &LoadedPolicy) -> bool {
     resource.policy.action == Action::Allow && !resource.policy.dry_run
 }
 
-/// The sets that no other set covers.
-fn widest(reaches: &BTreeSet<WorkloadSet>) -> Vec<WorkloadSet> {
-    let is_covered = |reach: &WorkloadSet| reaches.iter().any(|other| other != reach && other.covers(reach));
-    reaches.iter().filter(|reach| !is_covered(reach)).cloned().collect()
+/// The places that no other one replaces.
+fn widest<'p>(
+    reaches: &BTreeSet<&'p Reach>,
+    replaces: impl Fn(&Reach, &Reach) -> bool,
+) -> impl Iterator<Item = &'p Reach> {
+    reaches.iter().copied().filter(move |reach| !reaches.iter().any(|other| other != reach && replaces(other, reach)))
 }
 
 /// A policy that selects by a label of which the filter cannot know what istiod knows.

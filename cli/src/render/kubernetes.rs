@@ -5,7 +5,9 @@ use std::hash::Hasher as _;
 
 use fnv::FnvHasher;
 use mesh_authz::config::{Mesh, OnInvalid, Outgoing};
+use mesh_authz::policy::Labels;
 use mesh_authz::policy::resource::REVISION;
+use mesh_authz::policy::scope::GATEWAY_NAME_LABEL;
 use serde_json::{Map, Value, json};
 
 use super::envoy::{self, TemplateError};
@@ -53,6 +55,8 @@ pub fn extension(
     revision: Option<&str>,
 ) -> Value {
     let workload = WorkloadSettings {
+        // A waypoint is told its name.
+        match_labels: labels_of(&instance.place).filter(|_| instance.waypoint.is_none()),
         gateway: instance.waypoint.clone(),
         revision: revision.map(str::to_owned),
         ..WorkloadSettings::default()
@@ -92,6 +96,15 @@ pub fn extension(
         }
     };
     resource("extensions.istio.io/v1alpha1", name, NAME, &instance.place, revision, &spec)
+}
+
+/// The labels that istiod has found at every workload of this place. The proxy only knows those that it started with.
+fn labels_of(place: &Location) -> Option<Labels> {
+    match &place.attachment {
+        Attachment::Selector(labels) if !labels.is_empty() => Some(labels.iter().cloned().collect()),
+        Attachment::Gateway(name) => Some(Labels::from(vec![(GATEWAY_NAME_LABEL.to_owned(), name.clone())])),
+        Attachment::Selector(_) | Attachment::Service(_) | Attachment::ServiceEntry(_) => None,
+    }
 }
 
 /// The policy as Istio gets it: as it was given, without what only kubectl and the API server write. Its namespace is always

@@ -115,11 +115,15 @@ impl Pod {
 
     /// Writes the files that the agent reads.
     fn prepare(&self, mesh: &Mesh, token: &str) -> Result<()> {
-        for folder in ["var/run/secrets/tokens", "var/run/secrets/istio", "data"] {
+        for folder in ["var/run/secrets/tokens", "var/run/secrets/istio", "etc/istio/pod", "data"] {
             fs::create_dir_all(self.home.join(folder))?;
         }
         fs::write(self.home.join("var/run/secrets/tokens/istio-token"), token)?;
         fs::write(self.home.join("var/run/secrets/istio/root-cert.pem"), mesh.authority().pem())?;
+        // What a kubelet would write. The agent reads it when it starts.
+        let labels = self.spec.labels.as_object().into_iter().flatten();
+        let labels: Vec<_> = labels.map(|(key, value)| format!("{key}={value}\n")).collect();
+        fs::write(self.home.join("etc/istio/pod/labels"), labels.concat())?;
         fs::copy(self.programs.join("share/bootstrap.json"), self.home.join("bootstrap.json"))?;
         // The agent keeps modules in a fixed folder. A container has it for itself, and so has this pod.
         let start = self.home.join("start.sh");
@@ -171,7 +175,6 @@ impl Pod {
             ("SERVICE_ACCOUNT", account),
             ("ISTIO_META_CLUSTER_ID", "Kubernetes"),
             ("ISTIO_META_INTERCEPTION_MODE", "REDIRECT"),
-            ("ISTIO_METAJSON_LABELS", &labels.to_string()),
             ("ISTIO_META_MESH_ID", "cluster.local"),
             ("WASM_INSECURE_REGISTRIES", &format!("{NODE}:5000,{NODE}:5001")),
             ("PROXY_CONFIG", &proxy_config.to_string()),

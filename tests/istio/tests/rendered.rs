@@ -119,6 +119,56 @@ fn where_the_plugin_decides_http_an_exception_beats_a_denial_and_tcp_stays_close
     assert_eq!(tcp.reached(), 0, "over TCP, without the plugin");
 }
 
+/// A policy for the workloads with this value of the label `tier`: this account may do everything.
+fn of_tier(place: &Place, tier: &str, account: &str) -> Value {
+    let source = json!({ "principals": [format!("cluster.local/ns/{}/sa/{account}", place.namespace)] });
+    let mut policy = policy(account, "", "ALLOW", json!([{ "from": [{ "source": source }] }]));
+    policy["spec"]["selector"] = json!({ "matchLabels": { "tier": tier } });
+    policy
+}
+
+/// The filter learns of a new label only by the selector of the resource that istiod has chosen.
+#[test]
+fn a_label_that_a_running_pod_gets_opens_nothing_where_the_plugin_decides_http() {
+    let backend = Backend::new();
+    let place = &backend.place;
+    place.apply(&render(place, &[no_admin(), of_tier(place, "data", "frontend")], &["--plugin-decides-http"]));
+    let answers = || {
+        let of = |client: &Client| [status(client, &Request::get("/")), status(client, &Request::get("/admin"))];
+        [of(&backend.frontend), of(&backend.stranger)]
+    };
+    eventually("before", &[[200, 403], [200, 403]], answers);
+    always_until("the plugin", || has_plugin(&backend.pod), || ());
+    place.kubectl(&["label", "pod", "backend", "tier=data"], "");
+    eventually("with the label", &[[200, 403], [403, 403]], answers);
+    // Istio lets HTTP through, so it is the plugin that refuses the stranger.
+    eventually("the plugin's own reason", &true, || {
+        let _ = answers();
+        backend.pod.log().contains("no ALLOW policy matched")
+    });
+    place.kubectl(&["label", "pod", "backend", "tier-"], "");
+    eventually("without the label", &[[200, 403], [200, 403]], answers);
+}
+
+/// The filter does not learn that a label is gone, or has another value.
+#[test]
+fn a_label_that_a_running_pod_loses_opens_nothing_where_the_plugin_decides_http() {
+    let backend = Backend::at(Place::new(), |_| json!({ "app": "backend", "tier": "web" }));
+    let place = &backend.place;
+    let mut everywhere = of_tier(place, "", "frontend");
+    everywhere["spec"].as_object_mut().unwrap().remove("selector");
+    place.apply(&render(place, &[everywhere, of_tier(place, "web", "stranger")], &["--plugin-decides-http"]));
+    let answers = || [&backend.frontend, &backend.stranger].map(|client| status(client, &Request::get("/")));
+    always_until("the plugin", || has_plugin(&backend.pod), || ());
+    eventually("with the label", &[200, 200], answers);
+    place.kubectl(&["label", "pod", "backend", "--overwrite", "tier=data"], "");
+    eventually("with another value", &[200, 403], answers);
+    place.kubectl(&["label", "pod", "backend", "--overwrite", "tier=web"], "");
+    eventually("with the first value again", &[200, 200], answers);
+    place.kubectl(&["label", "pod", "backend", "tier-"], "");
+    eventually("without the label", &[200, 403], answers);
+}
+
 /// What server-side apply does with more than kubectl's annotation can hold.
 #[test]
 fn large_output_is_applied_as_a_whole() {

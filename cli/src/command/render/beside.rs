@@ -48,11 +48,14 @@ pub struct Document {
     pub resource: Value,
 }
 
+/// Of more policies than this, a note names the first ones.
+const FEW: usize = 10;
+
 const OF_POLICY: &str =
     "Istio enforces this policy itself, beside the plugin: also on TCP, and while the plugin is not there.";
 
 const OF_POLICY_ON_TCP: &str =
-    "Istio enforces this policy itself, but not about HTTP: policies at the end let HTTP through to the plugin.
+    "Istio enforces this policy itself, but not about HTTP where policies at the end let HTTP through to the plugin.
 The plugin carries this policy, too.";
 
 const OF_TRIAL: &str = "A dry run: Istio and the plugin report what this policy would decide.";
@@ -99,15 +102,26 @@ pub fn native(plan: &Plan<'_>, options: &NativeOptions, combining: Combining) ->
         Action::Audit => 3,
     });
     if options.plugin_decides_http {
-        note(match plan.restricted.as_slice() {
-            [] => {
-                "--plugin-decides-http: no ALLOW policy is in force, so Istio lets HTTP through to the plugin already"
-            }
-            _ => {
+        if !plan.restricted.is_empty() {
+            note(
                 "--plugin-decides-http: while the plugin is not there, Istio lets HTTP requests pass that only ALLOW policies \
-                 would refuse; the first time, apply the policies at the end of the output only when the plugin decides"
-            }
-        });
+                 would refuse; the first time, apply the policies at the end of the output only when the plugin decides",
+            );
+        } else if plan.told_apart_by_labels.is_empty() {
+            note(
+                "--plugin-decides-http: no ALLOW policy is in force, so Istio lets HTTP through to the plugin already",
+            );
+        }
+        for (resource, other) in plan.told_apart_by_labels.iter().take(FEW) {
+            note(&format!(
+                "--plugin-decides-http: Istio goes on to decide about HTTP by policy {}, too: policy {} applies to some of \
+                 the same workloads only, by their labels, and the plugin does not learn of labels that change",
+                resource.policy.name, other.policy.name
+            ));
+        }
+        if let Some(more @ 1..) = plan.told_apart_by_labels.len().checked_sub(FEW) {
+            note(&format!("--plugin-decides-http: Istio goes on to decide about HTTP by {more} more policies"));
+        }
     }
     if !left_out.is_empty() {
         note(&format!(
@@ -134,7 +148,7 @@ pub fn native(plan: &Plan<'_>, options: &NativeOptions, combining: Combining) ->
         comment: match resource.policy.action {
             _ if resource.policy.dry_run => OF_TRIAL,
             Action::Custom => OF_CUSTOM,
-            Action::Allow if options.plugin_decides_http => OF_POLICY_ON_TCP,
+            Action::Allow if !plan.restricted.is_empty() && options.plugin_decides_http => OF_POLICY_ON_TCP,
             Action::Allow | Action::Deny | Action::Audit => OF_POLICY,
         }
         .to_owned(),
@@ -145,7 +159,6 @@ pub fn native(plan: &Plan<'_>, options: &NativeOptions, combining: Combining) ->
 
 /// The names of the policies. Of many, it names the first and counts the others.
 fn names(policies: &[&LoadedPolicy]) -> String {
-    const FEW: usize = 10;
     let mut names: Vec<_> = policies.iter().take(FEW).map(|resource| resource.policy.name.to_string()).collect();
     if let Some(more @ 1..) = policies.len().checked_sub(FEW) {
         names.push(format!("and {more} more"));

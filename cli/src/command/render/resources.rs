@@ -17,7 +17,7 @@ use crate::command::options::{
 use crate::command::{Failure, note};
 use crate::lint::{self, LintContext, Plaintexts};
 use crate::load::{LoadedPolicy, Resources};
-use crate::render::instances::{self, Gateways, Hosts, Instance, Plan, Topology};
+use crate::render::instances::{self, Gateways, Hosts, HttpAllow, Instance, Plan, Topology};
 use crate::render::kubernetes::{self, ExtensionKind, Image};
 
 pub const WASM_PLUGIN_EXAMPLE: &str = "Example: mesh-authz render wasm-plugin policies/ --url oci://registry.example/mesh-authz:0.1.0 \
@@ -111,7 +111,8 @@ pub fn render(resources: &Resources, kind: ExtensionKind, arguments: &Arguments)
         gateways,
         revision,
     };
-    let plan = instances::plan(&resources.policies, &topology);
+    let http = if arguments.native.plugin_decides_http { HttpAllow::PluginAlone } else { HttpAllow::Both };
+    let plan = instances::plan(&resources.policies, &topology, http);
     if !plan.refused.is_empty() {
         return Err(Failure::Invalid(plan.refused));
     }
