@@ -59,6 +59,16 @@ impl TrustDomains {
         expanded
     }
 
+    /// Expands principals of a policy, so many times: each time, what the time before has made of them.
+    ///
+    /// Istio shares the conditions of a rule among its `from` entries, and expands a `source.principal` once for each of
+    /// them. The second time can find further domains for a principal that is a suffix; from then on, values only repeat.
+    #[must_use]
+    pub fn expand_principals(&self, principals: &[String], times: usize) -> Vec<String> {
+        let expand = |values: &[String]| values.iter().flat_map(|value| self.expand_principal(value)).collect();
+        (1..times).fold(expand(principals), |values, _| expand(&values))
+    }
+
     /// Expands the values of `trustDomains`. A value that is a trust domain of the mesh becomes all of them; any other
     /// value stays as written.
     #[must_use]

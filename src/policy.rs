@@ -159,6 +159,14 @@ pub struct Rule {
     pub when: AllOf<Predicate>,
 }
 
+impl Rule {
+    /// How many times Istio expands the trust domains of the principals in `when`: once for each entry of `from`.
+    #[must_use]
+    pub fn expansions(&self) -> usize {
+        self.from.as_ref().map_or(1, |from| from.0.len().max(1))
+    }
+}
+
 /// One part of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Clause {

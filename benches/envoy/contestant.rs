@@ -8,7 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 use mesh_authz::config::{NodeMetadata, PluginConfig};
 use mesh_authz::document;
 use mesh_authz::request::owned::encode_value;
-use mesh_authz_cli::render::rbac::{self, Traffic};
+use mesh_authz_cli::render::rbac::{self, Place, Traffic};
 use serde_json::{Value, json};
 use testbed::Issuer;
 
@@ -124,7 +124,7 @@ impl Case {
         let config = PluginConfig::read(config.to_string().as_bytes(), &NodeMetadata::default())
             .map_err(|errors| anyhow!("the policies are not valid: {errors:?}"))?;
         let policies: Vec<_> = config.policies.iter().collect();
-        Ok(rbac::filters(&policies, &config.options.trust_domains, Traffic::Http))
+        Ok(rbac::filters(&policies, Place::of_workload(Traffic::Http, &config.options.trust_domains)))
     }
 }
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use super::{Options, RuleId};
 use crate::attribute::Attribute;
-use crate::identity::{IdentityMatcher, TrustDomains};
+use crate::identity::IdentityMatcher;
 use crate::matcher::template::Template;
 use crate::matcher::{Pattern, Polarity, Wildcard};
 use crate::policy::{
@@ -154,13 +154,14 @@ impl MetadataMatcher {
 #[must_use]
 pub fn policy(policy: &AuthorizationPolicy, options: &Options) -> Vec<CompiledRule> {
     let name = Arc::new(policy.name.clone());
-    let compiler = Compiler { action: policy.action, namespace: &policy.name.namespace, options };
+    let compiler = Compiler { action: policy.action, namespace: &policy.name.namespace, options, expansions: 1 };
     let groups = |groups: &[AllOf<Predicate>]| groups.iter().map(|all| compiler.tests(all)).collect();
     let rule = |(index, rule): (usize, &crate::policy::Rule)| CompiledRule {
         id: RuleId::new(&name, index),
         from: rule.from.as_ref().map(|from| groups(&from.0)),
         to: rule.to.as_ref().map(|to| groups(&to.0)),
-        when: compiler.tests(&rule.when),
+        // After the second time, values only repeat.
+        when: Compiler { expansions: rule.expansions().min(2), ..compiler }.tests(&rule.when),
     };
     policy.rules.iter().enumerate().map(rule).collect()
 }
@@ -220,6 +221,8 @@ struct Compiler<'p> {
     action: Action,
     namespace: &'p str,
     options: &'p Options,
+    /// How many times principals are expanded to the trust domains of the mesh.
+    expansions: usize,
 }
 
 impl Compiler<'_> {
@@ -242,9 +245,8 @@ impl Compiler<'_> {
         let attribute = predicate.attribute();
         match predicate {
             Predicate::Principal(values) => self.pair(attribute, values, |values, polarity| {
-                identity(expand(values, &self.options.trust_domains), |value| {
-                    IdentityMatcher::principal(&value, polarity.into())
-                })
+                let expanded = self.options.trust_domains.expand_principals(values, self.expansions);
+                identity(expanded, |value| IdentityMatcher::principal(&value, polarity.into()))
             }),
             Predicate::RequestPrincipal(values) => {
                 self.pair(attribute, values, |values, polarity| self.jwt(values, polarity))
@@ -347,10 +349,6 @@ fn bytes(text: &str) -> Box<[u8]> {
 
 fn identity<T>(values: impl IntoIterator<Item = T>, matcher: impl Fn(T) -> IdentityMatcher) -> Check {
     Check::Identity(values.into_iter().map(matcher).collect())
-}
-
-fn expand(principals: &[String], trust_domains: &TrustDomains) -> Vec<String> {
-    principals.iter().flat_map(|principal| trust_domains.expand_principal(principal)).collect()
 }
 
 fn non_empty(polarity: Polarity) -> Pattern {

@@ -12,7 +12,7 @@ use mesh_authz::diagnostic::Diagnostics;
 use mesh_authz::identity::TrustDomains;
 use mesh_authz::policy::scope::{Scope, Workload, scope};
 use mesh_authz::policy::{Action, AuthorizationPolicy, read};
-use mesh_authz_cli::render::rbac::{self, Traffic};
+use mesh_authz_cli::render::rbac::{self, Place, Traffic};
 use serde_json::{Value, json};
 use testbed::bootstrap::{
     ClientCertificate, bootstrap, direct_response, http_connection_manager, listener, mutual_tls,
@@ -238,7 +238,7 @@ fn shadows(set: &PolicySet) -> Result<Vec<Value>> {
     };
     let policies: Vec<_> = policies.iter().flatten().filter(decides).collect();
     let trust_domains = TrustDomains::new(set.trust_domain.clone(), set.aliases.clone());
-    let mut filters = rbac::filters(&policies, &trust_domains, Traffic::Http);
+    let mut filters = rbac::filters(&policies, Place::of_workload(Traffic::Http, &trust_domains));
     for filter in &mut filters {
         let config = filter["typedConfig"].as_object_mut().context("a filter has a configuration")?;
         let rules = config.remove("rules").context("an enforced policy has rules")?;

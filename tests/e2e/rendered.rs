@@ -394,3 +394,41 @@ fn several_instances_on_one_workload_decide_as_one() {
         sidecar.envoy.wait_for_log("policy default/d: DENY, 1 rules: does not apply", PATIENCE).unwrap();
     }
 }
+
+/// Envoy refuses long regular expressions by default. The command says so exactly where Envoy does.
+#[test]
+fn a_regular_expression_that_envoy_refuses_is_said() {
+    let word = |letter: &str, bytes: usize| letter.repeat(bytes / letter.len());
+    // A field, a value with so many bytes, and how many of them Envoy takes.
+    let shapes: [(&str, fn(String) -> String, &str, usize); 7] = [
+        ("principals", |text| format!("*{text}"), "a", 85),
+        ("principals", |text| format!("*{text}"), "é", 84),
+        ("notPrincipals", |text| format!("*.{text}"), "a", 84),
+        ("namespaces", |text| text, "a", 87),
+        ("namespaces", |text| format!("{text}*"), "a", 85),
+        ("serviceAccounts", |text| format!("{text}/b"), "a", 60),
+        ("trustDomains", |text| format!("{text}*"), "a", 82),
+    ];
+    for (field, value, letter, most) in shapes {
+        for bytes in [most, most + letter.len()] {
+            let source = json!({ field: [value(word(letter, bytes))] });
+            let folder = folder(&[policy("long", "ALLOW", &[json!({ "from": [{ "source": source }] })])]);
+            let (rendered, notes) =
+                render(&["envoy-rbac", text(folder.path()), "--namespace=default", "--label=app=backend"]);
+            let manager = http_connection_manager(rendered.as_array().unwrap(), &[direct_response(200, "passed")]);
+            let listener = bootstrap::listener("listener", manager, None);
+            let started = Envoy::start(&bootstrap::bootstrap(&[listener], &[]));
+            assert_eq!(started.is_ok(), bytes == most, "{field} {bytes}");
+            assert_eq!(notes.contains("a regular expression becomes a program of"), bytes > most, "{field}: {notes}");
+        }
+    }
+    let mut with_limit = bootstrap::bootstrap(&[], &[]);
+    with_limit["layered_runtime"]["layers"] =
+        json!([{ "name": "static", "static_layer": { "re2": { "max_program_size": { "error_level": 32768 } } } }]);
+    let source = json!({ "principals": [format!("*{}", "a".repeat(319))] });
+    let folder = folder(&[policy("long", "ALLOW", &[json!({ "from": [{ "source": source }] })])]);
+    let (rendered, _) = render(&["envoy-rbac", text(folder.path()), "--namespace=default", "--label=app=backend"]);
+    let manager = http_connection_manager(rendered.as_array().unwrap(), &[direct_response(200, "passed")]);
+    with_limit["static_resources"]["listeners"] = json!([bootstrap::listener("listener", manager, None)]);
+    Envoy::start(&with_limit).unwrap();
+}

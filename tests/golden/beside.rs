@@ -7,7 +7,7 @@ use mesh_authz::diagnostic::Diagnostics;
 use mesh_authz::document::from_json;
 use mesh_authz::identity::TrustDomains;
 use mesh_authz::policy::read;
-use mesh_authz_cli::render::rbac::{Traffic, filters};
+use mesh_authz_cli::render::rbac::{Place, Traffic, filters};
 use serde_json::{Value, json};
 
 const KINDS: [&str; 2] = ["wasm-plugin", "traffic-extension"];
@@ -181,7 +181,8 @@ fn native(policies: &[&Value], traffic: Traffic) -> Value {
     };
     let policies: Vec<_> = policies.iter().map(read).collect();
     let trust_domains = TrustDomains::new("cluster.local".to_owned(), []);
-    serde_json::to_value(filters(&policies.iter().collect::<Vec<_>>(), &trust_domains, traffic)).unwrap()
+    serde_json::to_value(filters(&policies.iter().collect::<Vec<_>>(), Place::of_workload(traffic, &trust_domains)))
+        .unwrap()
 }
 
 /// Beside an ALLOW policy, it adds a rule for HTTP, which matches everything. On TCP it adds nothing.

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use mesh_authz::identity::TrustDomains;
 use mesh_authz::policy::scope::{Scope, Workload, scope};
 use mesh_authz_cli::load::{self, Resources};
-use mesh_authz_cli::render::rbac::{self, Traffic};
+use mesh_authz_cli::render::rbac::{self, Place, Traffic};
 use serde_json::Value;
 
 /// Istio's output for proxies older than 1.11, with regular expressions for hosts. Istio's control plane no longer
@@ -69,7 +69,7 @@ fn rendered(input: &Path, name: &str, traffic: Traffic) -> Vec<Value> {
     assert!(!resources.has_errors(), "{:?}", resources.findings);
     let policies = resources.policies.iter().map(|resource| &resource.policy);
     let applying: Vec<_> = policies.filter(|policy| scope(policy, &httpbin()) == Scope::Applies).collect();
-    rbac::filters(&applying, &trust_domains(name), traffic)
+    rbac::filters(&applying, Place::of_workload(traffic, &trust_domains(name)))
 }
 
 /// Compares the rendered filters with the golden files for every case in a folder. Returns the names of the compared

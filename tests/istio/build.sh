@@ -24,7 +24,7 @@ build() { # what, module, package…
     echo "istio: the first build downloads Kubernetes and Istio and compiles them: about ten minutes on two cores" >&2
 build "the API server, and kubectl" kubernetes . k8s.io/kubernetes/cmd/kubectl
 build "istiod, and Istio's agent" istio istio.io/istio/pilot/cmd/pilot-discovery istio.io/istio/pilot/cmd/pilot-agent
-build "the registry, and what redirects connections" istio ./registry ./redirect
+build "the registry, what redirects connections, and what asks Istio's code" istio ./registry ./redirect ./authorization
 
 module() { (cd "$here/istio" && go list -m -f '{{.Dir}}' "$1"); }
 istio=$(module istio.io/istio)

@@ -1,10 +1,11 @@
 //! The peer's identity: principals, namespaces, service accounts, trust domains and their aliases.
 
-use mesh_authz::engine::Options;
+use mesh_authz::engine::{Options, Verdict};
 use mesh_authz::request::{Lookup, PeerName, Request};
 
 use crate::support::{
-    Attribute, Is, Matched, MatchedWhereItDenies, Unmatched, Unreadable, check_all, get, mesh, options,
+    Attribute, Is, Matched, MatchedWhereItDenies, Unmatched, Unreadable, check_all, decide_with, get, ip, mesh,
+    options, policy,
 };
 
 pub const PRINCIPALS: Attribute =
@@ -330,6 +331,27 @@ fn a_suffix_form_stays_where_it_covers_a_trust_domain_and_is_replaced_where_not(
     stands_for(&options, "*-td/ns/foo/sa/bar", &rows);
     let rows = [("new-td/ns/foo/sa/bar", false), ("x-none/ns/foo/sa/bar", true)];
     stands_for(&options, "*-none/ns/foo/sa/bar", &rows);
+}
+
+/// Istio shares a condition among the entries of `from`, and expands it once for each of them.
+#[test]
+fn a_condition_is_expanded_once_for_each_source() {
+    let options = mesh(&["old-td", "td2"]);
+    let rules = |sources: usize, values: &str| {
+        let blocks = ["0.0.0.0/0", "::/0", "10.0.0.0/8"];
+        let from: Vec<_> =
+            blocks[..sources].iter().map(|b| format!(r#"{{"source":{{"ipBlocks":["{b}"]}}}}"#)).collect();
+        let when = format!(r#"[{{"key":"source.principal","{values}":["*-td/ns/foo/sa/b*"]}}]"#);
+        format!(r#"[{{"from":[{}],"when":{when}}}]"#, from.join(","))
+    };
+    let request = get("/").principal("old-td/ns/foo/sa/bar").source_ip(ip("127.0.0.1"));
+    let decide = |action: &str, rules: &str| decide_with(&options, &policy("p", action, rules), &request).verdict;
+    for (sources, expanded_again) in [(1, false), (2, true), (3, true)] {
+        let denied = decide("DENY", &rules(sources, "values")) == Verdict::Deny;
+        assert_eq!(denied, expanded_again, "{sources} sources");
+        let allowed = decide("ALLOW", &rules(sources, "notValues")) == Verdict::Allow;
+        assert_eq!(allowed, !expanded_again, "{sources} sources");
+    }
 }
 
 #[test]

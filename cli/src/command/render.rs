@@ -9,6 +9,7 @@ mod waypoints;
 
 use std::path::PathBuf;
 
+use mesh_authz::config::PrincipalFrom;
 use mesh_authz::diagnostic::Path;
 use mesh_authz::policy::Action;
 
@@ -16,7 +17,7 @@ use self::shared::{Format, applying, say_scopes, warn};
 use super::options::{
     MeshOptions, NoneAppliesOption, PathNormalizationOption, Setting, WarningOptions, WorkloadOptions,
 };
-use super::{Answer, Failure};
+use super::{Answer, Failure, note};
 use crate::lint::{self, LintContext, Plaintexts};
 use crate::load::finding::Finding;
 use crate::load::{Other, Resources};
@@ -157,7 +158,10 @@ fn envoy_rbac(resources: &Resources, arguments: &EnvoyRbac) -> Result<String, Fa
     let EnvoyRbac { workload, mesh, none_applies, warnings, path_normalization, tcp, format, .. } = arguments;
     let mesh = mesh.mesh();
     let traffic = if *tcp { Traffic::Tcp } else { Traffic::Http };
-    let applying = applying(resources, &workload.workload(&mesh)?, *none_applies)?;
+    let described = workload.workload(&mesh)?;
+    let is_waypoint = described.gateway.as_ref().is_some_and(|gateway| gateway.waypoint);
+    let principal_from = if is_waypoint { PrincipalFrom::FilterState } else { PrincipalFrom::PeerCertificate };
+    let applying = applying(resources, &described, *none_applies)?;
     let context = LintContext {
         mesh: mesh.clone(),
         workload: workload.labels()?.map(|labels| (workload.namespace(), labels)),
@@ -181,5 +185,15 @@ fn envoy_rbac(resources: &Resources, arguments: &EnvoyRbac) -> Result<String, Fa
         ));
     }
     let policies: Vec<_> = policies.iter().map(|resource| &resource.policy).collect();
-    format.print(&rbac::filters(&policies, &mesh.options().trust_domains, traffic))
+    let place = rbac::Place { traffic, principal_from, trust_domains: &mesh.options().trust_domains };
+    let filters = rbac::filters(&policies, place);
+    let largest = rbac::largest_program(&filters);
+    if largest > rbac::LARGEST_PROGRAM {
+        note(&format!(
+            "a regular expression becomes a program of {largest} instructions, and Envoy takes {} by default: set \
+             `re2.max_program_size.error_level: 32768` in a static layer of its `layered_runtime`, as Istio does",
+            rbac::LARGEST_PROGRAM
+        ));
+    }
+    format.print(&filters)
 }

@@ -3,7 +3,10 @@
 //! Our filter is compared with them: its decisions must be the same as those of Envoy's own RBAC filter with this
 //! configuration. Shape, order and names are Istio's. The CUSTOM action is not rendered, because it needs providers.
 
+mod regex;
+
 use mesh_authz::attribute::Side;
+use mesh_authz::config::PrincipalFrom;
 use mesh_authz::identity::{SCHEME, TrustDomains};
 use mesh_authz::policy::{
     Action, AllOf, AnyOf, AuthorizationPolicy, Cidr, Form, MetadataValue, PathValue, Predicate, Rule, ServiceAccount,
@@ -11,6 +14,8 @@ use mesh_authz::policy::{
 };
 use mesh_authz::request::metadata::{DEFAULT_PAYLOAD_KEY, JWT_AUTHN};
 use serde_json::{Map, Value, json};
+
+pub use self::regex::{LARGEST_PROGRAM, largest_program};
 
 /// The kind of traffic that a filter is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,34 +27,52 @@ pub enum Traffic {
     Tcp,
 }
 
+/// The place that filters are for.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'t> {
+    pub traffic: Traffic,
+    /// Where Envoy finds the peer's identity. On a waypoint, it is in filter state.
+    pub principal_from: PrincipalFrom,
+    pub trust_domains: &'t TrustDomains,
+}
+
+impl<'t> Place<'t> {
+    /// A workload that is no waypoint.
+    #[must_use]
+    pub fn of_workload(traffic: Traffic, trust_domains: &'t TrustDomains) -> Self {
+        Self { traffic, principal_from: PrincipalFrom::PeerCertificate, trust_domains }
+    }
+}
+
+/// The entry of filter state with the identity of a tunnel's peer.
+const PEER_PRINCIPAL: &str = "io.istio.peer_principal";
+
+/// More values of a condition than this are printed only as far as they differ.
+const MOST_REPETITIONS: usize = 10_000;
+
 /// The filters for these policies, in their order in Envoy: AUDIT, DENY, ALLOW.
 #[must_use]
-pub fn filters(policies: &[&AuthorizationPolicy], trust_domains: &TrustDomains, traffic: Traffic) -> Vec<Value> {
-    let filter = |action| filter(policies, action, trust_domains, traffic);
+pub fn filters(policies: &[&AuthorizationPolicy], place: Place<'_>) -> Vec<Value> {
+    let filter = |action| filter(policies, action, place);
     [Action::Audit, Action::Deny, Action::Allow].into_iter().filter_map(filter).collect()
 }
 
 /// The filter for the policies of one action; `None` if there are no such policies.
-fn filter(
-    policies: &[&AuthorizationPolicy],
-    action: Action,
-    trust_domains: &TrustDomains,
-    traffic: Traffic,
-) -> Option<Value> {
-    let rules = |dry_run| rules(policies, action, dry_run, trust_domains, traffic);
+fn filter(policies: &[&AuthorizationPolicy], action: Action, place: Place<'_>) -> Option<Value> {
+    let rules = |dry_run| rules(policies, action, dry_run, place);
     let (enforced, shadow) = (rules(false), rules(true));
     if enforced.is_none() && shadow.is_none() {
         return None;
     }
     let mut config = Map::new();
-    let layer = match traffic {
+    let layer = match place.traffic {
         Traffic::Http => "http",
         Traffic::Tcp => "network",
     };
     let name = format!("envoy.filters.{layer}.rbac");
     let type_url = format!("type.googleapis.com/envoy.extensions.filters.{layer}.rbac.v3.RBAC");
     config.insert("@type".to_owned(), type_url.into());
-    if traffic == Traffic::Tcp {
+    if place.traffic == Traffic::Tcp {
         config.insert("statPrefix".to_owned(), "tcp.".into());
     }
     // Without shadow rules, Istio writes the prefix of ALLOW for every action.
@@ -61,18 +84,12 @@ fn filter(
     Some(json!({ "name": name, "typedConfig": config }))
 }
 
-fn rules(
-    policies: &[&AuthorizationPolicy],
-    action: Action,
-    dry_run: bool,
-    trust_domains: &TrustDomains,
-    traffic: Traffic,
-) -> Option<Value> {
+fn rules(policies: &[&AuthorizationPolicy], action: Action, dry_run: bool, place: Place<'_>) -> Option<Value> {
     let mut rendered = Map::new();
     let mut any = false;
     for policy in policies.iter().filter(|policy| policy.action == action && policy.dry_run == dry_run) {
         any = true;
-        let renderer = Renderer { action, namespace: &policy.name.namespace, trust_domains, traffic };
+        let renderer = Renderer { action, namespace: &policy.name.namespace, place };
         let name = |index| format!("ns[{}]-policy[{}]-rule[{index}]", policy.name.namespace, policy.name.name);
         for (index, rule) in policy.rules.iter().enumerate() {
             rendered.extend(renderer.rule(rule).map(|rule| (name(index), rule)));
@@ -126,9 +143,8 @@ impl Connectives {
 
 struct Renderer<'p> {
     action: Action,
-    traffic: Traffic,
     namespace: &'p str,
-    trust_domains: &'p TrustDomains,
+    place: Place<'p>,
 }
 
 impl Renderer<'_> {
@@ -140,24 +156,45 @@ impl Renderer<'_> {
             return None;
         }
         Some(json!({
-            "permissions": self.side(rule.to.as_ref(), &rule.when, PERMISSION),
-            "principals": self.side(rule.from.as_ref(), &rule.when, PRINCIPAL),
+            "permissions": self.side(rule.to.as_ref(), rule, PERMISSION),
+            "principals": self.side(rule.from.as_ref(), rule, PRINCIPAL),
         }))
     }
 
     /// Whether this kind of traffic does not have the predicate's attribute.
     fn is_foreign(&self, predicate: &Predicate) -> bool {
-        self.traffic == Traffic::Tcp && predicate.attribute().is_http_only()
+        self.place.traffic == Traffic::Tcp && predicate.attribute().is_http_only()
+    }
+
+    /// Expands principals so many times. Once they only repeat, it leaves out further times that would take more than
+    /// [`MOST_REPETITIONS`]: Istio multiplies them for each entry of `from`.
+    fn expand_principals(&self, principals: &[String], expansions: usize) -> Vec<String> {
+        let expand = |principals: &[String], times| self.place.trust_domains.expand_principals(principals, times);
+        let mut expanded = expand(principals, expansions.min(2));
+        for _ in 2..expansions {
+            let further = expand(&expanded, 1);
+            if further.len() > MOST_REPETITIONS {
+                break;
+            }
+            expanded = further;
+        }
+        expanded
+    }
+
+    fn authenticated(&self, name: &Value) -> Value {
+        match self.place.principal_from {
+            PrincipalFrom::PeerCertificate => json!({ "authenticated": { "principalName": name } }),
+            PrincipalFrom::FilterState => json!({ "filterState": { "key": PEER_PRINCIPAL, "stringMatch": name } }),
+        }
     }
 
     /// Combines each group of fields (a source or an operation) with the conditions that belong to the same side.
-    fn side(&self, groups: Option<&AnyOf<AllOf<Predicate>>>, when: &AllOf<Predicate>, side: Connectives) -> Vec<Value> {
+    fn side(&self, groups: Option<&AnyOf<AllOf<Predicate>>>, rule: &Rule, side: Connectives) -> Vec<Value> {
         let belongs = |predicate: &&Predicate| predicate.attribute().info().side == side.half;
-        let conditions = || when.0.iter().filter(belongs);
+        let conditions =
+            || rule.when.0.iter().filter(belongs).flat_map(|it| self.predicate(it, rule.expansions(), side));
         let all = |fields: &AllOf<Predicate>| {
-            side.and(
-                fields.0.iter().chain(conditions()).flat_map(|predicate| self.predicate(predicate, side)).collect(),
-            )
+            side.and(fields.0.iter().flat_map(|field| self.predicate(field, 1, side)).chain(conditions()).collect())
         };
         match groups {
             None => vec![all(&AllOf::default())],
@@ -165,29 +202,31 @@ impl Renderer<'_> {
         }
     }
 
-    /// The matchers for the values of a predicate, and for its `not` values.
-    fn predicate(&self, predicate: &Predicate, side: Connectives) -> Vec<Value> {
+    /// The matchers for the values of a predicate, and for its `not` values. Its principals are expanded so many times to
+    /// the trust domains of the mesh.
+    fn predicate(&self, predicate: &Predicate, expansions: usize, side: Connectives) -> Vec<Value> {
         if self.is_foreign(predicate) {
             return Vec::new();
         }
         match predicate {
             Predicate::Principal(values) => {
-                let expand = |values: &[String]| {
-                    values.iter().flat_map(|value| self.trust_domains.expand_principal(value)).collect::<Vec<_>>()
-                };
-                each(&expanded(values, expand), side, |value| authenticated(&principal(value)))
+                let expand = |values: &[String]| self.expand_principals(values, expansions);
+                each(&expanded(values, expand), side, |value| self.authenticated(&principal(value)))
             }
             Predicate::TrustDomain(values) => {
-                let expand = |values: &[String]| self.trust_domains.expand_trust_domains(values);
-                each(&expanded(values, expand), side, |value| authenticated(&trust_domain(value)))
+                let expand = |values: &[String]| self.place.trust_domains.expand_trust_domains(values);
+                each(&expanded(values, expand), side, |value| self.authenticated(&trust_domain(value)))
             }
             Predicate::Namespace(values) => each(values, side, |value| {
-                let pieces: Vec<_> = value.split('*').map(quote).collect();
-                authenticated(&regex(&format!(".*/ns/{}/.*", pieces.join(".*"))))
+                let pieces: Vec<_> = value.split('*').map(regex::quote).collect();
+                self.authenticated(&regex::matcher(&format!(".*/ns/{}/.*", pieces.join(".*"))))
             }),
             Predicate::ServiceAccount(values) => each(values, side, |ServiceAccount { namespace, name }| {
-                let namespace = quote(namespace.as_deref().unwrap_or(self.namespace));
-                authenticated(&regex(&format!("{SCHEME}.+/ns/{namespace}/(.+/|)sa/{}(/.+)?", quote(name))))
+                let namespace = regex::quote(namespace.as_deref().unwrap_or(self.namespace));
+                self.authenticated(&regex::matcher(&format!(
+                    "{SCHEME}.+/ns/{namespace}/(.+/|)sa/{}(/.+)?",
+                    regex::quote(name)
+                )))
             }),
             Predicate::RequestPrincipal(values) => whole(values, side, request_principals),
             Predicate::SourceIp(values) => each(values, side, |cidr| json!({ "directRemoteIp": range(cidr) })),
@@ -233,18 +272,10 @@ fn whole<T>(Values { any, none }: &Values<T>, side: Connectives, matcher: impl F
     some(any).into_iter().chain(some(none).map(|none| side.not(&none))).collect()
 }
 
-fn authenticated(name: &Value) -> Value {
-    json!({ "authenticated": { "principalName": name } })
-}
-
-fn regex(regex: &str) -> Value {
-    json!({ "safeRegex": { "regex": regex } })
-}
-
 /// A string matcher for one of the four common forms.
 fn form(form: Form<'_>) -> Value {
     match form {
-        Form::Any => regex(".+"),
+        Form::Any => regex::matcher(".+"),
         Form::Suffix(suffix) => json!({ "suffix": suffix }),
         Form::Prefix(prefix) => json!({ "prefix": prefix }),
         Form::Exact(exact) => json!({ "exact": exact }),
@@ -257,8 +288,8 @@ fn text(value: &str) -> Value {
 
 fn principal(value: &str) -> Value {
     match Form::of(value) {
-        Form::Any => regex(".+"),
-        Form::Suffix(suffix) => regex(&format!("{SCHEME}.*{}", quote(suffix))),
+        Form::Any => regex::matcher(".+"),
+        Form::Suffix(suffix) => regex::matcher(&format!("{SCHEME}.*{}", regex::quote(suffix))),
         Form::Prefix(prefix) => json!({ "prefix": format!("{SCHEME}{prefix}") }),
         Form::Exact(exact) => json!({ "exact": format!("{SCHEME}{exact}") }),
     }
@@ -268,7 +299,9 @@ fn trust_domain(value: &str) -> Value {
     match value.split_once('*') {
         _ if value == "*" => json!({ "prefix": SCHEME }),
         None => json!({ "prefix": format!("{SCHEME}{value}/") }),
-        Some((before, after)) => regex(&format!("{SCHEME}{}[^/]*{}/.*", quote(before), quote(after))),
+        Some((before, after)) => {
+            regex::matcher(&format!("{SCHEME}{}[^/]*{}/.*", regex::quote(before), regex::quote(after)))
+        }
     }
 }
 
@@ -336,16 +369,4 @@ fn request_principal(value: &str) -> Value {
     let (issuer, subject) = Form::of_request_principal(value);
     let string = |name, value| claim(&[name], &json!({ "stringMatch": form(value) }));
     PRINCIPAL.and(vec![string("iss", issuer), string("sub", subject)])
-}
-
-/// Escapes the characters that RE2 would read as operators.
-fn quote(literal: &str) -> String {
-    let mut quoted = String::with_capacity(literal.len());
-    for character in literal.chars() {
-        if "\\.+*?()|[]{}^$".contains(character) {
-            quoted.push('\\');
-        }
-        quoted.push(character);
-    }
-    quoted
 }
