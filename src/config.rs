@@ -72,19 +72,21 @@ pub struct NodeMetadata {
     pub namespace: Lookup<String>,
     /// `LABELS`: the labels of the workload.
     pub labels: Lookup<Labels>,
+    /// Whether the node id says that the proxy is a sidecar or a gateway of Istio.
+    pub is_no_waypoint: bool,
 }
 
 impl NodeMetadata {
     /// The metadata of a workload in this namespace, whose labels are unknown.
     #[must_use]
     pub fn in_namespace(name: &str) -> Self {
-        Self { namespace: Lookup::Value(name.to_owned()), labels: Lookup::Absent }
+        Self { namespace: Lookup::Value(name.to_owned()), ..Self::default() }
     }
 }
 
 impl Default for NodeMetadata {
     fn default() -> Self {
-        Self { namespace: Lookup::Absent, labels: Lookup::Absent }
+        Self { namespace: Lookup::Absent, labels: Lookup::Absent, is_no_waypoint: false }
     }
 }
 

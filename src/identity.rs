@@ -59,14 +59,23 @@ impl TrustDomains {
         expanded
     }
 
-    /// Expands principals of a policy, so many times: each time, what the time before has made of them.
+    /// Expands a principal, and what that has made of it once more.
     ///
     /// Istio shares the conditions of a rule among its `from` entries, and expands a `source.principal` once for each of
-    /// them. The second time can find further domains for a principal that is a suffix; from then on, values only repeat.
+    /// them. The second time finds further domains for a principal whose first segment is `*SUFFIX`. After that, values
+    /// only repeat.
     #[must_use]
-    pub fn expand_principals(&self, principals: &[String], times: usize) -> Vec<String> {
-        let expand = |values: &[String]| values.iter().flat_map(|value| self.expand_principal(value)).collect();
-        (1..times).fold(expand(principals), |values, _| expand(&values))
+    pub fn expand_principal_again(&self, principal: &str) -> Vec<String> {
+        let mut expanded = self.expand_principal(principal);
+        // All of them that name a domain of the mesh become the same.
+        if let Some(named) = expanded.iter().find(|value| *value != principal) {
+            for value in self.expand_principal(named) {
+                if !expanded.contains(&value) {
+                    expanded.push(value);
+                }
+            }
+        }
+        expanded
     }
 
     /// Expands the values of `trustDomains`. A value that is a trust domain of the mesh becomes all of them; any other

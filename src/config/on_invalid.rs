@@ -40,8 +40,7 @@ pub fn workload_of(configuration: &[u8]) -> Option<u64> {
         let mut count = 0_u32;
         let is_complete = document::search(configuration, field, |mut node| {
             count = count.saturating_add(1);
-            forget_hosts(&mut node);
-            *fingerprint = fingerprint::of(&node);
+            *fingerprint = if identifies(&mut node) { fingerprint::of(&node) } else { 0 };
         });
         match count {
             1 => {}
@@ -54,13 +53,17 @@ pub fn workload_of(configuration: &[u8]) -> Option<u64> {
     Some(workload.rotate_left(1) ^ gateway)
 }
 
-/// Leaves out the services that a waypoint tells apart by their hosts. One filter is for all of them, and remains the
-/// same filter when policies name another one.
-fn forget_hosts(gateway: &mut Node) {
-    let Value::Map(fields) = &mut gateway.value else { return };
-    for (_, field) in fields {
+/// Leaves out what does not tell filters apart, and says whether anything is left. A field that is unknown, or says by
+/// which labels Istio has chosen the configuration, makes no other filter. Nor do the services that a waypoint tells apart
+/// by their hosts: one filter is for all of them, and remains the same when policies name another one.
+fn identifies(node: &mut Node) -> bool {
+    const IDENTIFYING: [&str; 6] = ["namespace", "labels", "name", "waypoint", "services", "serviceEntries"];
+    let Value::Map(fields) = &mut node.value else { return true };
+    fields.retain(|(field, _)| IDENTIFYING.contains(&field.as_str()));
+    for (_, field) in &mut *fields {
         if let Value::List(services) = &mut field.value {
             services.retain(|service| !matches!(service.value, Value::Map(_)));
         }
     }
+    !fields.is_empty()
 }

@@ -100,6 +100,11 @@ fn plugin_config(
     let labels_are_given = labels.is_some();
     let labels = labels.or_else(|| node_labels(node, d)).map(|labels| labels.updated_by(selector));
     let gateway = object.read("gateway", d, |node, d| gateway::gateway(node, &namespace, d)).flatten();
+    if gateway.as_ref().is_some_and(|gateway| gateway.waypoint) && node.is_no_waypoint {
+        let message =
+            "by its node id this proxy is no waypoint, and the peer's identity is not where a waypoint has it";
+        d.field("gateway", |d| d.error_with_hint(message, "leave out `waypoint: true`"));
+    }
     let root_namespace = root_namespace.unwrap_or_else(|| DEFAULT_ROOT_NAMESPACE.to_owned());
     let revision = object.read("revision", d, name).flatten();
     let workload = Workload { revision, ..Workload::new(namespace, labels, gateway, root_namespace, d) };

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use super::{Options, RuleId};
 use crate::attribute::Attribute;
-use crate::identity::IdentityMatcher;
+use crate::identity::{IdentityMatcher, TrustDomains};
 use crate::matcher::template::Template;
 use crate::matcher::{Pattern, Polarity, Wildcard};
 use crate::policy::{
@@ -154,14 +154,13 @@ impl MetadataMatcher {
 #[must_use]
 pub fn policy(policy: &AuthorizationPolicy, options: &Options) -> Vec<CompiledRule> {
     let name = Arc::new(policy.name.clone());
-    let compiler = Compiler { action: policy.action, namespace: &policy.name.namespace, options, expansions: 1 };
+    let compiler = Compiler { action: policy.action, namespace: &policy.name.namespace, options, expands_again: false };
     let groups = |groups: &[AllOf<Predicate>]| groups.iter().map(|all| compiler.tests(all)).collect();
     let rule = |(index, rule): (usize, &crate::policy::Rule)| CompiledRule {
         id: RuleId::new(&name, index),
         from: rule.from.as_ref().map(|from| groups(&from.0)),
         to: rule.to.as_ref().map(|to| groups(&to.0)),
-        // After the second time, values only repeat.
-        when: Compiler { expansions: rule.expansions().min(2), ..compiler }.tests(&rule.when),
+        when: Compiler { expands_again: rule.expansions() > 1, ..compiler }.tests(&rule.when),
     };
     policy.rules.iter().enumerate().map(rule).collect()
 }
@@ -221,8 +220,8 @@ struct Compiler<'p> {
     action: Action,
     namespace: &'p str,
     options: &'p Options,
-    /// How many times principals are expanded to the trust domains of the mesh.
-    expansions: usize,
+    /// Whether principals are expanded to the trust domains of the mesh more than once.
+    expands_again: bool,
 }
 
 impl Compiler<'_> {
@@ -245,8 +244,15 @@ impl Compiler<'_> {
         let attribute = predicate.attribute();
         match predicate {
             Predicate::Principal(values) => self.pair(attribute, values, |values, polarity| {
-                let expanded = self.options.trust_domains.expand_principals(values, self.expansions);
-                identity(expanded, |value| IdentityMatcher::principal(&value, polarity.into()))
+                let domains = &self.options.trust_domains;
+                let expand = if self.expands_again {
+                    TrustDomains::expand_principal_again
+                } else {
+                    TrustDomains::expand_principal
+                };
+                identity(values.iter().flat_map(|value| expand(domains, value)), |value| {
+                    IdentityMatcher::principal(&value, polarity.into())
+                })
             }),
             Predicate::RequestPrincipal(values) => {
                 self.pair(attribute, values, |values, polarity| self.jwt(values, polarity))

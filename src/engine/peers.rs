@@ -14,8 +14,8 @@ impl Peers {
     /// the mesh's trust domains.
     #[must_use]
     pub fn named(principals: &[String], trust_domains: &TrustDomains) -> Self {
-        let expanded = trust_domains.expand_principals(principals, 1);
-        Self(expanded.into_iter().map(|principal| IdentityMatcher::principal(&principal, Wildcard::Text)).collect())
+        let expanded = principals.iter().flat_map(|principal| trust_domains.expand_principal(principal));
+        Self(expanded.map(|principal| IdentityMatcher::principal(&principal, Wildcard::Text)).collect())
     }
 
     /// Whether the peer that sent the request is in the set. A peer is not in the set if its only matching

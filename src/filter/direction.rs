@@ -20,6 +20,12 @@ pub fn is_sidecar(node_id: &Lookup<Vec<u8>>) -> bool {
     matches!(node_id, Lookup::Value(id) if id.starts_with(b"sidecar~"))
 }
 
+/// Whether the proxy is a sidecar or a gateway of Istio, and so no waypoint.
+#[must_use]
+pub fn is_sidecar_or_gateway(node_id: &Lookup<Vec<u8>>) -> bool {
+    is_sidecar(node_id) || matches!(node_id, Lookup::Value(id) if id.starts_with(b"router~"))
+}
+
 /// Whether the listener is an outgoing one. What is absent or unreadable is not.
 #[must_use]
 pub fn is_outbound(direction: &Lookup<Vec<u8>>) -> bool {

@@ -401,6 +401,7 @@ fn node_metadata() -> NodeMetadata {
     NodeMetadata {
         namespace: Envoy.property("xds\0node\0metadata\0NAMESPACE").and_then(|bytes| property::text(&bytes)),
         labels: Envoy.property("xds\0node\0metadata\0LABELS").and_then(|bytes| property::labels(&bytes)),
+        is_no_waypoint: direction::is_sidecar_or_gateway(&Envoy.property(direction::NODE_ID)),
     }
 }
 

@@ -72,6 +72,7 @@ fn the_selector_of_the_configuration_beats_the_labels_of_the_node() {
     let node = NodeMetadata {
         namespace: Lookup::Value("shop".to_owned()),
         labels: Lookup::Value(labels(&[("app", "db"), ("role", "replica")])),
+        ..NodeMetadata::default()
     };
     let on_node = |workload: &str| {
         let config = format!(r#"{{"policies":[],"workload":{workload}}}"#);
@@ -83,7 +84,7 @@ fn the_selector_of_the_configuration_beats_the_labels_of_the_node() {
     assert_eq!(given.labels, Some(labels(&[("app", "x"), ("role", "primary")])));
     let gateway = on_node(r#"{"matchLabels":{"gateway.networking.k8s.io/gateway-name":"front"}}"#).gateway;
     assert_eq!(gateway.map(|gateway| gateway.name).as_deref(), Some("front"));
-    let nothing = NodeMetadata { namespace: Lookup::Value("shop".to_owned()), labels: Lookup::Absent };
+    let nothing = NodeMetadata::in_namespace("shop");
     let unknown = read_on(br#"{"policies":[],"workload":{"matchLabels":{"role":"primary"}}}"#, &nothing);
     assert_eq!(unknown.workload.labels, None, "it may have others");
 }
@@ -93,6 +94,7 @@ fn the_workload_falls_back_to_the_nodes_metadata_field_by_field() {
     let node = NodeMetadata {
         namespace: Lookup::Value("node-ns".to_owned()),
         labels: Lookup::Value(labels(&[("app", "node")])),
+        ..NodeMetadata::default()
     };
     let on_node = |text: &str| read_on(text.as_bytes(), &node).workload;
     let workload = on_node(r#"{"policies":[]}"#);

@@ -2,6 +2,7 @@
 
 use mesh_authz::config::{NodeMetadata, PluginConfig};
 use mesh_authz::document::{from_json, from_struct};
+use mesh_authz::filter::direction;
 use mesh_authz::policy::Labels;
 use mesh_authz::request::Lookup;
 
@@ -98,6 +99,22 @@ fn a_waypoint_tells_services_apart_and_sees_no_certificates() {
         "by its labels this workload is a waypoint; set `gateway`, with `waypoint: true` and the services that \
          policies name",
     );
+}
+
+#[test]
+fn a_configuration_for_a_waypoint_is_for_no_other_proxy_of_istio() {
+    let on = |node_id: &str| {
+        let is_no_waypoint = direction::is_sidecar_or_gateway(&Lookup::Value(node_id.as_bytes().to_vec()));
+        let node = NodeMetadata { is_no_waypoint, ..NodeMetadata::in_namespace("default") };
+        let config = r#"{"policies":[],"gateway":{"name":"w","waypoint":true}}"#;
+        PluginConfig::read(config.as_bytes(), &node).err().map(|found| found[0].to_string())
+    };
+    let refused = "gateway: by its node id this proxy is no waypoint, and the peer's identity is not where a waypoint has it; \
+                   leave out `waypoint: true`";
+    assert_eq!(on("sidecar~10.0.0.1~b.default~x").as_deref(), Some(refused));
+    assert_eq!(on("router~10.0.0.1~b.default~x").as_deref(), Some(refused));
+    assert_eq!(on("waypoint~10.0.0.1~b.default~x"), None);
+    assert_eq!(on("my-envoy"), None, "whatever it is, it is not Istio's");
 }
 
 #[test]
@@ -418,7 +435,7 @@ fn only_a_waypoint_has_services() {
 
 #[test]
 fn node_metadata_that_cannot_be_read_matters_where_it_is_needed() {
-    let node = NodeMetadata { namespace: Lookup::Unreadable, labels: Lookup::Unreadable };
+    let node = NodeMetadata { namespace: Lookup::Unreadable, labels: Lookup::Unreadable, ..NodeMetadata::default() };
     let found = PluginConfig::read(br#"{"policies":[]}"#, &node).expect_err("is to be refused");
     let found: Vec<_> = found.iter().map(ToString::to_string).collect();
     assert_eq!(

@@ -118,6 +118,16 @@ fn a_configuration_whose_workload_cannot_be_read_is_nobodys() {
     assert!(registry.get(&id).is_none());
 }
 
+/// An earlier module, or a mistake, must not leave the workload without a configuration.
+#[test]
+fn what_does_not_describe_the_workload_does_not_make_another_filter() {
+    let with = |workload: &str| workload_of(format!(r#"{{"workload":{workload},"policies":[]}}"#).as_bytes());
+    assert_eq!(with(r#"{"matchLabels":{"app":"x"}}"#), workload_of(b"{}"));
+    let web = with(r#"{"namespace":"web"}"#);
+    assert!(web.is_some() && web != workload_of(b"{}"));
+    assert_eq!(with(r#"{"namespace":"web","matchLabels":{"app":"x"},"unknown":1}"#), web);
+}
+
 /// A policy for one more service must not leave the waypoint without a configuration if something else is wrong.
 #[test]
 fn the_services_that_a_waypoint_tells_apart_do_not_make_another_filter() {

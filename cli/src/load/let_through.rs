@@ -9,6 +9,10 @@ use serde_json::{Value, json};
 /// The label of everything that `render` writes.
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "mesh-authz");
 
+/// What the names of these policies begin with. Envoy compares a request with the rules in the order of their policies'
+/// names, up to the first that matches: in its namespace, this is the first one.
+pub const NAME: &str = "0-mesh-authz-http";
+
 /// The rules. Every HTTP request has a path, and no TCP connection has one.
 #[must_use]
 pub fn rules() -> Value {
@@ -24,4 +28,16 @@ pub fn is_one(node: &Node) -> bool {
     label == Some(value)
         && spec("action").and_then(Node::as_str) == Some("ALLOW")
         && spec("rules").and_then(|rules| serde_json::to_value(rules).ok()) == Some(rules())
+}
+
+/// Whether the document is a policy that takes the place of one that let HTTP through: it allows nothing. The policies
+/// beside it say what is allowed.
+#[must_use]
+pub fn is_stopper(node: &Node) -> bool {
+    let metadata = |field: &str| node.get("metadata").and_then(|metadata| metadata.get(field));
+    let (key, value) = MANAGED_BY;
+    let is_managed = metadata("labels").and_then(|labels| labels.get(key)?.as_str()) == Some(value);
+    let is_named = metadata("name").and_then(Node::as_str).is_some_and(|name| name.starts_with(NAME));
+    let spec = |field: &str| node.get("spec").and_then(|spec| spec.get(field));
+    is_managed && is_named && spec("action").and_then(Node::as_str) == Some("ALLOW") && spec("rules").is_none()
 }

@@ -20,7 +20,7 @@
 //! decide by the wrong ALLOW policies. Istio's own enforcement beside it closes that. If HTTP is let through Istio's ALLOW
 //! policies, then only at places where nothing depends on labels that can be out of date: an instance with this very
 //! selector stands there, and each ALLOW policy that can apply applies to all of the workloads, or is told apart by its
-//! namespace or by the name of a Gateway.
+//! namespace.
 //!
 //! By 1, every instance on a workload makes the decision of the policies that apply to the workload, so all instances
 //! together make the same decision. By 2, there is at least one instance. Therefore selectors may overlap, and the
@@ -51,8 +51,8 @@ use mesh_authz::policy::{Action, AuthorizationPolicy, Target, TargetKind, Target
 
 pub use self::gateways::{Gateways, Known, Role};
 pub use self::waypoint::Hosts;
-use crate::load::LoadedPolicy;
 use crate::load::finding::Finding;
+use crate::load::{LoadedPolicy, let_through};
 
 /// What the command knows about the cluster.
 #[derive(Clone, Debug)]
@@ -138,9 +138,9 @@ pub struct Plan<'r> {
     /// Where an ALLOW policy is in force, so that Istio itself refuses what no ALLOW policy allows, and HTTP can be let
     /// through to an instance: one stands at each of these places, and knows which policies apply.
     pub restricted: Vec<Location>,
-    /// ALLOW policies that Istio goes on to enforce about HTTP, each with another one that labels decide about: it applies
-    /// to some of the same workloads.
-    pub told_apart_by_labels: Vec<(&'r LoadedPolicy, &'r LoadedPolicy)>,
+    /// ALLOW policies that Istio goes on to enforce about HTTP: the place, the policy, and another policy that applies to
+    /// some of the same workloads, as labels decide.
+    pub told_apart_by_labels: Vec<(Location, &'r LoadedPolicy, &'r LoadedPolicy)>,
     /// All policies that are not for another revision, sorted by name.
     pub own: Vec<&'r LoadedPolicy>,
     /// The CUSTOM policies among them. No instance carries them.
@@ -190,11 +190,9 @@ impl WorkloadSet {
         (self.namespace.is_none() || self.namespace == other.namespace) && self.labels.is_subset(&other.labels)
     }
 
-    /// Whether labels that can change decide whether a workload of this set is also in the other one. The label with the
-    /// name of a Gateway does not change: without it, a gateway gets no listeners from Istio.
+    /// Whether labels decide whether a workload of this set is also in the other one.
     fn tells_apart_by_labels(&self, other: &Self) -> bool {
-        let can_change = |(key, _): &&(String, String)| key != GATEWAY_NAME_LABEL;
-        self.meets(other) && other.labels.difference(&self.labels).any(|label| can_change(&label))
+        self.meets(other) && !other.labels.is_subset(&self.labels)
     }
 
     fn place(&self, root_namespace: &str) -> Location {
@@ -296,23 +294,26 @@ impl Topology<'_> {
     }
 }
 
-/// Who refuses an HTTP request that no ALLOW policy allows.
+/// What Istio itself decides about HTTP requests, beside the plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HttpAllow {
-    /// Both Istio and the plugin.
-    Both,
-    /// The plugin alone, wherever it surely knows which policies apply.
-    PluginAlone,
+pub enum NativeHttp {
+    /// All policies.
+    All,
+    /// DENY policies. ALLOW policies only where the plugin does not surely know which of them apply.
+    Denials,
+    /// As [`Self::Denials`], without DENY policies.
+    Nothing,
 }
 
 /// Plans the instances for these policies.
 #[must_use]
-pub fn plan<'r>(resources: &'r [LoadedPolicy], topology: &Topology<'_>, http: HttpAllow) -> Plan<'r> {
+pub fn plan<'r>(resources: &'r [LoadedPolicy], topology: &Topology<'_>, native: NativeHttp) -> Plan<'r> {
     let is_own = |resource: &&LoadedPolicy| match (&resource.policy.revision, topology.revision) {
         (Some(revision), Some(own)) => revision == own,
         _ => true,
     };
-    let (mut policies, other_revision): (Vec<_>, Vec<_>) = resources.iter().partition(is_own);
+    let given = resources.iter().filter(|resource| !let_through::is_stopper(&resource.node));
+    let (mut policies, other_revision): (Vec<_>, Vec<_>) = given.partition(is_own);
     policies.sort_by(|a, b| a.policy.name.cmp(&b.policy.name));
     let mut plan = Plan { other_revision, own: policies.clone(), ..Plan::default() };
     (plan.custom, policies) = policies.into_iter().partition(|resource| resource.policy.action == Action::Custom);
@@ -332,9 +333,20 @@ pub fn plan<'r>(resources: &'r [LoadedPolicy], topology: &Topology<'_>, http: Ht
 
     let (gateways, selected): (BTreeSet<_>, BTreeSet<_>) =
         reaching.iter().flat_map(|(_, reaches)| reaches).partition(|reach| reach.is_gateway());
-    // To let HTTP through, an instance has to be told that its workloads have these labels.
+    let certain = let_through_places(&mut plan, &reaching);
+    // An instance has to be told that its workloads have these labels, where Istio does not decide by them.
+    let is_native = |reach: &Reach| {
+        let denies = |(resource, reaches): &(&LoadedPolicy, Vec<Reach>)| {
+            resource.policy.action == Action::Deny && !resource.policy.dry_run && reaches.contains(reach)
+        };
+        match native {
+            NativeHttp::All => true,
+            NativeHttp::Denials => !certain.contains(reach),
+            NativeHttp::Nothing => !certain.contains(reach) && !reaching.iter().any(denies),
+        }
+    };
     let replaces = |wider: &Reach, reach: &Reach| {
-        wider.covers(reach) && (http == HttpAllow::Both || wider.workloads.labels == reach.workloads.labels)
+        wider.covers(reach) && (wider.workloads.labels == reach.workloads.labels || is_native(reach))
     };
     plan.instances.extend(widest(&selected, replaces).chain(gateways.iter().copied()).map(instance));
     let widest = widest(&selected, Reach::covers).chain(gateways.iter().copied());
@@ -350,24 +362,29 @@ pub fn plan<'r>(resources: &'r [LoadedPolicy], topology: &Topology<'_>, http: Ht
         }
         plan.refused.extend(refusals(resource, &meanings));
     }
-    add_restricted(&mut plan, &reaching);
     waypoint::add(&mut plan, &targeted, topology);
     plan
 }
 
-/// Adds the places of ALLOW policies where HTTP can be let through, without waypoints; and the policies with other places.
-fn add_restricted<'r>(plan: &mut Plan<'r>, reaching: &[(&'r LoadedPolicy, Vec<Reach>)]) {
+/// Where HTTP can be let through, without waypoints. Adds these places to the plan, and the policies with other places.
+fn let_through_places<'r, 'p>(
+    plan: &mut Plan<'r>,
+    reaching: &'p [(&'r LoadedPolicy, Vec<Reach>)],
+) -> BTreeSet<&'p Reach> {
     let restricting: Vec<_> = reaching.iter().filter(|(resource, _)| restricts(resource)).collect();
     let mut certain = BTreeSet::new();
     for (resource, reaches) in &restricting {
-        let told_apart = |reach: &&Reach| {
+        for reach in reaches {
             let is_told_apart = |other: &Reach| reach.workloads.tells_apart_by_labels(&other.workloads);
-            restricting.iter().find(|(_, others)| others.iter().any(is_told_apart)).map(|(other, _)| *other)
-        };
-        certain.extend(reaches.iter().filter(|reach| told_apart(reach).is_none()));
-        plan.told_apart_by_labels.extend(reaches.iter().find_map(|reach| Some((*resource, told_apart(&reach)?))));
+            match restricting.iter().find(|(_, others)| others.iter().any(is_told_apart)) {
+                Some((other, _)) => plan.told_apart_by_labels.push((reach.place.clone(), resource, other)),
+                None => drop(certain.insert(reach)),
+            }
+        }
     }
-    plan.restricted.extend(widest(&certain, Reach::covers).map(|reach| reach.place.clone()));
+    let is_wider = |wider: &Reach, reach: &Reach| wider.covers(reach) && !reach.covers(wider);
+    plan.restricted.extend(widest(&certain, is_wider).map(|reach| reach.place.clone()));
+    certain
 }
 
 /// Whether Istio refuses what this policy, and no other one, allows.

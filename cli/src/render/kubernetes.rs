@@ -21,10 +21,6 @@ const LONGEST_NAME: usize = 63;
 /// What the names of rendered resources begin with.
 const NAME: &str = "mesh-authz";
 
-/// As [`NAME`], for the policies that let HTTP through. Envoy compares a request with the rules in the order of their
-/// policies' names, up to the first that matches: this is the first one.
-const LET_THROUGH_NAME: &str = "0-mesh-authz-http";
-
 /// The kinds of resources that load a filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExtensionKind {
@@ -61,10 +57,8 @@ pub fn extension(
         revision: revision.map(str::to_owned),
         ..WorkloadSettings::default()
     };
-    // Istio gives the filter to Envoy by xDS.
-    // What has a target is no sidecar.
-    let may_be_sidecar = matches!(instance.place.attachment, Attachment::Selector(_));
-    let outgoing = if may_be_sidecar { Outgoing::Pass } else { Outgoing::Decide };
+    // Istio gives the filter to Envoy by xDS. To Istio, a sidecar with the label of a Gateway is that Gateway.
+    let outgoing = if instance.waypoint.is_none() { Outgoing::Pass } else { Outgoing::Decide };
     let reaction = Reaction { on_invalid: OnInvalid::Deny, outgoing, allow_none_applies: instance.reaches_further };
     let policies = instance.policies.iter().map(|resource| &resource.node);
     let config = plugin_config_of(policies, &workload, mesh, reaction);
@@ -127,14 +121,17 @@ pub fn native(policy: &LoadedPolicy) -> Value {
     resource
 }
 
-/// The policy that lets all HTTP through to the plugin at this place.
+/// The policy that lets all HTTP through to the plugin at this place. With `is_stopper`, the policy of the same name that
+/// lets nothing through.
 #[must_use]
-pub fn let_through(place: &Location, revision: Option<&str>) -> Value {
+pub fn let_through(place: &Location, revision: Option<&str>, is_stopper: bool) -> Value {
     let mut spec = Map::new();
     spec.insert("action".to_owned(), json!("ALLOW"));
-    spec.insert("rules".to_owned(), let_through::rules());
+    if !is_stopper {
+        spec.insert("rules".to_owned(), let_through::rules());
+    }
     attach(&mut spec, place, |labels| ("selector", json!({ "matchLabels": labels })));
-    resource("security.istio.io/v1", "AuthorizationPolicy", LET_THROUGH_NAME, place, revision, &spec)
+    resource("security.istio.io/v1", "AuthorizationPolicy", let_through::NAME, place, revision, &spec)
 }
 
 /// The resource that inserts the `set_filter_state` filter before all other filters, for the control plane of this

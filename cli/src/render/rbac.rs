@@ -47,8 +47,8 @@ impl<'t> Place<'t> {
 /// The entry of filter state with the identity of a tunnel's peer.
 const PEER_PRINCIPAL: &str = "io.istio.peer_principal";
 
-/// More values of a condition than this are printed only as far as they differ.
-const MOST_REPETITIONS: usize = 10_000;
+/// A rule gets no more values of one condition than this, if further ones only repeat.
+const MOST_REPETITIONS: usize = 100_000;
 
 /// The filters for these policies, in their order in Envoy: AUDIT, DENY, ALLOW.
 #[must_use]
@@ -166,14 +166,16 @@ impl Renderer<'_> {
         self.place.traffic == Traffic::Tcp && predicate.attribute().is_http_only()
     }
 
-    /// Expands principals so many times. Once they only repeat, it leaves out further times that would take more than
-    /// [`MOST_REPETITIONS`]: Istio multiplies them for each entry of `from`.
+    /// Expands principals so many times, as Istio does it for a condition: once for each entry of `from`. From the third
+    /// time on, values only repeat, so it leaves out what would make a rule larger than [`MOST_REPETITIONS`].
     fn expand_principals(&self, principals: &[String], expansions: usize) -> Vec<String> {
-        let expand = |principals: &[String], times| self.place.trust_domains.expand_principals(principals, times);
-        let mut expanded = expand(principals, expansions.min(2));
-        for _ in 2..expansions {
-            let further = expand(&expanded, 1);
-            if further.len() > MOST_REPETITIONS {
+        let expand = |principals: &[String]| -> Vec<String> {
+            principals.iter().flat_map(|principal| self.place.trust_domains.expand_principal(principal)).collect()
+        };
+        let mut expanded = expand(principals);
+        for time in 1..expansions {
+            let further = expand(&expanded);
+            if time > 1 && further.len() * expansions > MOST_REPETITIONS {
                 break;
             }
             expanded = further;

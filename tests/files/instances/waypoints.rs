@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mesh_authz::engine::Combining;
 use mesh_authz_cli::load::Other;
 use mesh_authz_cli::load::finding::SourceText;
-use mesh_authz_cli::render::instances::{Attachment, HttpAllow, Location, plan};
+use mesh_authz_cli::render::instances::{Attachment, Location, NativeHttp, plan};
 use mesh_authz_cli::render::kubernetes::ExtensionKind;
 use proptest::prelude::*;
 use proptest::sample::subsequence;
@@ -124,7 +124,7 @@ fn a_waypoint_of_the_input_that_is_not_given_is_never_taken_for_a_gateway() {
     let resources = resources(&[policy_for("p", "Gateway", "v")]);
     let said = |given: &[(&str, &str)], others: &[Other]| {
         let waypoints = waypoints(given);
-        let plan = plan(&resources, &topology(&waypoints, others), HttpAllow::Both);
+        let plan = plan(&resources, &topology(&waypoints, others), NativeHttp::All);
         let are_waypoints: Vec<_> = plan.instances.iter().map(|instance| instance.waypoint.is_some()).collect();
         (plan.refused.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"), are_waypoints)
     };
@@ -173,7 +173,7 @@ fn a_waypoint_of_the_input_that_is_not_given_gets_nothing() {
     TestRunner::new(cases(400))
         .run(&(policies(), subsequence(&WAYPOINTS[..], 0..=3)), |(policies, given)| {
             let (resources, waypoints) = (resources(&policies), waypoints(&given));
-            let plan = plan(&resources, &topology(&waypoints, &others), HttpAllow::Both);
+            let plan = plan(&resources, &topology(&waypoints, &others), NativeHttp::All);
             let names = |place: &Location, (namespace, name): (&str, &str)| {
                 place.namespace == namespace && place.attachment == Attachment::Gateway(name.to_owned())
             };
@@ -203,7 +203,7 @@ fn a_waypoint_of_the_input_that_is_not_given_gets_nothing() {
 fn refused(policies: &[Value], others: &[Other]) -> Vec<String> {
     // A mistake is said once, however many waypoints there are.
     let (resources, waypoints) = (resources(policies), waypoints(&WAYPOINTS));
-    let plan = plan(&resources, &topology(&waypoints, others), HttpAllow::Both);
+    let plan = plan(&resources, &topology(&waypoints, others), NativeHttp::All);
     plan.refused.iter().map(ToString::to_string).collect()
 }
 

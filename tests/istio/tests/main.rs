@@ -16,16 +16,26 @@ mod examples;
 mod gateway;
 mod in_step;
 mod language;
+mod live;
 mod outages;
 mod paths;
 mod phases;
 mod place;
 mod plugin;
+#[allow(dead_code, reason = "shared with the differential tests")]
+#[path = "../../differential/policies.rs"]
+mod policies;
 mod ports;
+#[allow(dead_code, reason = "shared with the differential tests")]
+#[path = "../../differential/questions.rs"]
+mod questions;
 mod rendered;
 mod rendering;
 mod resources;
 mod sequences;
 mod tunnel;
 mod updates;
+#[allow(dead_code, reason = "shared with the differential tests")]
+#[path = "../../differential/vocabulary.rs"]
+mod vocabulary;
 mod waypoint;

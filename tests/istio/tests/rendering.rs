@@ -217,7 +217,8 @@ fn shrink(istio: &mut Istio, mut question: Question) -> Question {
     }
 }
 
-fn number(name: &str, default: u64) -> u64 {
+/// A number from the environment.
+pub fn number(name: &str, default: u64) -> u64 {
     env::var(name).ok().filter(|text| !text.is_empty()).map_or(default, |text| text.parse().expect("a number"))
 }
 

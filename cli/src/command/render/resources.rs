@@ -17,7 +17,7 @@ use crate::command::options::{
 use crate::command::{Failure, note};
 use crate::lint::{self, LintContext, Plaintexts};
 use crate::load::{LoadedPolicy, Resources};
-use crate::render::instances::{self, Gateways, Hosts, HttpAllow, Instance, Plan, Topology};
+use crate::render::instances::{self, Gateways, Hosts, Instance, Plan, Topology};
 use crate::render::kubernetes::{self, ExtensionKind, Image};
 
 pub const WASM_PLUGIN_EXAMPLE: &str = "Example: mesh-authz render wasm-plugin policies/ --url oci://registry.example/mesh-authz:0.1.0 \
@@ -111,8 +111,8 @@ pub fn render(resources: &Resources, kind: ExtensionKind, arguments: &Arguments)
         gateways,
         revision,
     };
-    let http = if arguments.native.plugin_decides_http { HttpAllow::PluginAlone } else { HttpAllow::Both };
-    let plan = instances::plan(&resources.policies, &topology, http);
+    let native = arguments.native.http(mesh.combining);
+    let plan = instances::plan(&resources.policies, &topology, native);
     if !plan.refused.is_empty() {
         return Err(Failure::Invalid(plan.refused));
     }
@@ -152,6 +152,7 @@ pub fn render(resources: &Resources, kind: ExtensionKind, arguments: &Arguments)
     }
     warnings.extend(lint::unpinned_module("--url", url, sha256.is_some()));
     warn(warnings, &arguments.warnings)?;
+    beside::check(&plan, &topology, native)?;
     waypoints::say(&plan, &topology);
     let image = Image { url: url.clone(), sha256: sha256.clone(), pull_secret: image_pull_secret.clone() };
     let mut documents = beside::native(&plan, &arguments.native, mesh.combining);
@@ -177,7 +178,7 @@ pub fn render(resources: &Resources, kind: ExtensionKind, arguments: &Arguments)
         say(instance, &resource, &topology.gateways, arguments.native.plugin_decides_http)?;
         documents.push(Document { comment: beside::of_plugin(instance, mesh.combining), resource });
     }
-    documents.extend(beside::let_through(&plan, &arguments.native, revision)?);
+    documents.extend(beside::let_through(&plan, &arguments.native, revision));
     beside::print(arguments.format, &documents)
 }
 

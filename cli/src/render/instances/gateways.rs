@@ -114,6 +114,11 @@ impl<'m> Gateways<'m> {
         self.0.keys().filter(move |(of, _)| *of == namespace).map(|(_, name)| *name)
     }
 
+    /// The namespace and the name of each Gateway that loads no filter.
+    pub fn without_envoy(&self) -> impl Iterator<Item = (&'m str, &'m str)> {
+        self.0.iter().filter(|(_, known)| known.role == Role::NoEnvoy).map(|(name, _)| *name)
+    }
+
     /// The namespace and the name of each waypoint that decides about HTTP.
     pub fn waypoints(&self) -> impl Iterator<Item = (&'m str, &'m str)> {
         self.0.iter().filter(|(_, known)| known.role == Role::Waypoint).map(|(name, _)| *name)
