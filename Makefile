@@ -22,6 +22,29 @@ run: first-build dist/mesh_authz.wasm ## Keep the demo's Envoys running, and pri
 	$(CARGO) build --locked --package mesh-authz-demo
 	$(CARGO) run --locked --quiet --package mesh-authz-demo -- --keep-running
 
+# Docker's own plugin where it is there, or else docker-compose.
+COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose) \
+	--project-name mesh-authz --file envoy/docker-compose.yaml
+MESH := target/compose
+OF_BACKEND := --namespace default --label app=backend
+
+.PHONY: compose
+compose: build ## Start the demo's mesh in containers by docker-compose, and send its requests: docs/docker-compose.md
+	@command -v docker-compose >/dev/null || docker compose version >/dev/null 2>&1 || { \
+		echo "docker-compose is missing: https://docs.docker.com/compose/install" >&2; exit 1; }
+	$(CARGO) build --locked --package mesh-authz-demo
+	$(CARGO) run --locked --quiet --package mesh-authz-demo -- --compose-files
+	$(TARGET)/release/mesh-authz render envoy $(MESH)/policies $(OF_BACKEND) --listen 0.0.0.0:15006 --watch policies/watched.yaml \
+		--certificate certs/own.crt --key certs/own.key > $(MESH)/backend/envoy.yaml
+	$(TARGET)/release/mesh-authz render ecds $(MESH)/policies $(OF_BACKEND) --output $(MESH)/backend/policies/watched.yaml
+	chmod -R a+rX $(MESH)
+	$(COMPOSE) up --detach --force-recreate
+	$(CARGO) run --locked --quiet --package mesh-authz-demo -- --compose $(COMPOSE)
+
+.PHONY: compose-down
+compose-down: ## End what `make compose` has started
+	$(COMPOSE) down
+
 .PHONY: first-build
 first-build:
 	@test -e dist/mesh_authz.wasm || echo "The first build takes some minutes: it compiles the filter and the demo, then it installs an Envoy."

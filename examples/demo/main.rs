@@ -3,6 +3,7 @@
 
 #![expect(clippy::indexing_slicing, reason = "JSON values of our own bootstraps: a missing key is null, never a panic")]
 
+mod compose;
 mod mesh;
 mod stages;
 
@@ -11,12 +12,17 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use self::mesh::{Mesh, Ports};
-use self::stages::{REQUESTS, STAGES, Stage};
+use self::mesh::{Answer, Mesh, Ports};
+use self::stages::{DemoRequest, REQUESTS, STAGES, Stage};
 
 fn main() -> ExitCode {
-    let keep_running = std::env::args().any(|argument| argument == "--keep-running");
-    let outcome = if keep_running { run() } else { demo() };
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let outcome = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["--keep-running"] => run(),
+        ["--compose-files"] => compose::write_files().map(|()| 0),
+        ["--compose", ..] => compose::demo(&arguments[1..]),
+        _ => demo(),
+    };
     match outcome {
         Ok(0) => ExitCode::SUCCESS,
         Ok(wrong) => {
@@ -35,14 +41,11 @@ fn demo() -> Result<usize> {
     let mesh = Mesh::start(Ports::Free)?;
     let mut wrong = 0;
     for (number, stage) in (1_usize..).zip(&STAGES) {
-        heading(number, stage);
+        println!("\n{number}. {}", stage.title);
+        heading(stage);
         let backend = mesh.backend(stage)?;
         for (request, expected) in REQUESTS.iter().zip(stage.expected) {
-            let answer = mesh.send(&backend, request)?;
-            let ok = answer.status == expected;
-            wrong += usize::from(!ok);
-            let mark = if ok { "  " } else { "!!" };
-            println!("{mark}{:<29} {expected:<9} {:<5} {}", request.to_string(), answer.status, answer.reason);
+            wrong += row(request, expected, &mesh.send(&backend, request)?);
         }
         println!("  {}", stage.lesson);
     }
@@ -52,8 +55,15 @@ fn demo() -> Result<usize> {
     Ok(wrong)
 }
 
-fn heading(number: usize, stage: &Stage) {
-    println!("\n{number}. {}", stage.title);
+/// Prints a row of the table. Returns 1 if the outcome is wrong.
+fn row(request: &DemoRequest, expected: u16, answer: &Answer) -> usize {
+    let ok = answer.status == expected;
+    let mark = if ok { "  " } else { "!!" };
+    println!("{mark}{:<29} {expected:<9} {:<5} {}", request.to_string(), answer.status, answer.reason);
+    usize::from(!ok)
+}
+
+fn heading(stage: &Stage) {
     let policies = if stage.policies.is_empty() { "none".to_owned() } else { stage.policies.join(" + ") };
     println!("   policies: {policies}");
     println!("   combining: {}\n", stage.combining);

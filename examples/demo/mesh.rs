@@ -143,11 +143,13 @@ fn files(authority: &Authority, name: &str, certificate: &Certified) -> StartOpt
         .file(&format!("certs/{name}.key"), &certificate.key_pem)
 }
 
-fn project(path: &str) -> PathBuf {
+/// A path in the project's folder.
+pub fn project(path: &str) -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join(path)
 }
 
-fn wasm() -> Result<Vec<u8>> {
+/// The filter.
+pub fn wasm() -> Result<Vec<u8>> {
     fs::read(project("dist/mesh_authz.wasm")).context("dist/mesh_authz.wasm: run `make build`")
 }
 
