@@ -16,7 +16,7 @@ pub mod telemetry;
 
 use std::cell::{Cell, RefCell};
 
-use log::{Level, info, log_enabled, warn};
+use log::{Level, debug, info, log_enabled, warn};
 
 use self::attributes::{HostAttributes, Sources};
 use self::policies::PolicySets;
@@ -157,7 +157,8 @@ impl Plugin {
         policies.retain(|policy| {
             let scope = scope(policy, &workload);
             let dry_run = if policy.dry_run { " (dry run)" } else { "" };
-            info!("policy {}: {}{dry_run}, {} rules: {scope}", policy.name, policy.action, policy.rules.len());
+            // At a lower level, because each worker of Envoy says it about each policy.
+            debug!("policy {}: {}{dry_run}, {} rules: {scope}", policy.name, policy.action, policy.rules.len());
             scope == Scope::Applies
         });
         let applying = policies.len();

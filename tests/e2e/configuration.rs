@@ -126,20 +126,27 @@ fn policies_apply_by_namespace_and_labels_and_the_log_says_why() {
     gateway["spec"]["targetRefs"] =
         json!([{ "group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "entrance" }]);
     // The namespace and labels come from the node metadata in `envoy/backend.yaml`: default, app=backend.
-    let sidecar = Sidecar::start(&json!({ "policies": [
+    let policies = [
         in_namespace("default"),
         in_namespace("istio-system"),
         in_namespace("shop"),
         for_label("mine", "backend"),
         for_label("other", "frontend"),
         gateway,
-    ] }));
+    ];
+    let mut blueprint = Blueprint::new(&json!({ "policies": policies }));
+    blueprint.options.component_log_level = "wasm:debug".to_owned();
+    let sidecar = blueprint.start();
     for path in ["/default", "/istio-system", "/mine"] {
         assert_eq!(status(&sidecar, path), 403, "{path}");
     }
     for path in ["/shop", "/other", "/elsewhere"] {
         assert_eq!(status(&sidecar, path), 200, "{path}");
     }
+    // At level info, a load says as much about thousands of policies as about one.
+    let at_info = Sidecar::start(&json!({ "policies": policies })).filter_log();
+    assert_says(&at_info, "3 of 6 policies, with 3 rules, apply to this workload in namespace default");
+    assert!(!at_info.iter().any(|line| line.contains("policy default/")), "{at_info:#?}");
     let lines = sidecar.filter_log();
     for expected in [
         "policy default/here: DENY, 1 rules: applies",

@@ -381,6 +381,7 @@ fn several_instances_on_one_workload_decide_as_one() {
         let items: Vec<_> = list["items"].as_array().unwrap().iter().filter(selects).cloned().collect();
         assert_eq!(items.len(), 4);
         let mut blueprint = Blueprint::new(&json!({ "policies": [] }));
+        blueprint.options.component_log_level = "wasm:debug".to_owned();
         blueprint.bootstrap["node"]["metadata"] = json!({ "NAMESPACE": "default", "LABELS": labels });
         let router = blueprint.manager()["http_filters"].as_array().unwrap().last().unwrap().clone();
         let mut all = filters(&items, kind);
