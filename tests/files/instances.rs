@@ -11,8 +11,8 @@ use std::sync::Arc;
 use mesh_authz::config::{Mesh, NodeMetadata, Outgoing, PluginConfig};
 use mesh_authz::diagnostic::Diagnostics;
 use mesh_authz::engine::{Combining, Engine, Verdict};
-use mesh_authz::policy::Action;
 use mesh_authz::policy::scope::{Gateway, Scope, ServiceName, Workload, scope};
+use mesh_authz::policy::{Action, Target, TargetKind};
 use mesh_authz::request::Lookup;
 use mesh_authz_cli::load::finding::SourceText;
 use mesh_authz_cli::load::{LoadedPolicy, Other};
@@ -369,8 +369,18 @@ fn http_is_let_through_only_where_a_plugin_decides_about_it() {
                 policy.action == Action::Allow && !policy.dry_run && scope(policy, &workload) == Scope::Applies
             };
             let is_restricted = resources.iter().any(restricts);
-            let is_told_apart = plan.told_apart_by_labels.iter().any(|(_, resource, _)| restricts(resource));
-            prop_assert!(is_let_through || is_told_apart || !is_restricted, "{:?}", let_through);
+            let is_native = plan.native.iter().any(|native| restricts(native.policy));
+            // Policies for single services stay with Istio, and so does a waypoint that may serve them.
+            let is_of_service = |resource: &LoadedPolicy| match &resource.policy.target {
+                Target::References(references) => {
+                    let kinds = [TargetKind::Service, TargetKind::ServiceEntry];
+                    references.iter().any(|reference| kinds.contains(&reference.kind))
+                }
+                Target::Everything | Target::Labels(_) => false,
+            };
+            let is_of_services = resources.iter().any(|it| restricts(it) && is_of_service(it));
+            prop_assert!(proxy.service.is_none() || !is_of_services || !is_let_through, "{:?}", let_through);
+            prop_assert!(is_let_through || is_native || is_of_services || !is_restricted, "{:?}", let_through);
             prop_assert!(is_restricted || !is_let_through, "{:?}", let_through);
             Ok(())
         })
@@ -379,7 +389,7 @@ fn http_is_let_through_only_where_a_plugin_decides_about_it() {
 
 /// The policies that let HTTP through or, in their place, stop that.
 fn all_let_through(plan: &Plan<'_>) -> Vec<Value> {
-    let stopped = plan.told_apart_by_labels.iter().map(|(place, _, _)| let_through(place, None, true));
+    let stopped = plan.native.iter().map(|native| let_through(&native.place, None, true));
     stopped.chain(plan.restricted.iter().map(|place| let_through(place, None, false))).collect()
 }
 

@@ -70,7 +70,12 @@ pub fn names(resources: &[Value]) -> Vec<&str> {
 }
 
 pub fn is_let_through(resource: &Value) -> bool {
-    has_its_name(resource) && !resource["spec"]["rules"].is_null()
+    has_its_name(resource) && resource["spec"]["rules"] != json!([])
+}
+
+/// Whether it takes the place of a policy that lets HTTP through.
+pub fn is_stopper(resource: &Value) -> bool {
+    has_its_name(resource) && !is_let_through(resource)
 }
 
 fn has_its_name(resource: &Value) -> bool {
@@ -170,21 +175,32 @@ fn http_is_let_through_where_an_allow_policy_is_in_force_and_last() {
         assert_eq!(last["metadata"]["namespace"], "shop");
         assert_eq!(of(&resources, "AuthorizationPolicy").count(), policies.len() + 1);
         assert!(notes.contains("while the plugin is not there"), "{notes}");
-        assert!(notes.contains("delete its policies `0-mesh-authz-http…` that this output does not have"), "{notes}");
+        assert!(notes.contains("delete what it has and this one does not have"), "{notes}");
     }
     // A workload may have the label and be the gateway, for now. What an earlier output let through is replaced.
     let (resources, notes) = alone(&policies);
-    let [.., stopper, other] = resources.as_slice() else { panic!("{resources:#?}") };
-    assert_eq!(stopper["spec"], json!({ "action": "ALLOW", "selector": by_label["selector"] }));
-    assert_eq!(other["spec"], json!({ "action": "ALLOW", "targetRefs": by_target["targetRefs"] }));
-    assert!(has_its_name(stopper) && has_its_name(other));
-    assert!(notes.contains("by policy shop/entrance, too: policy shop/allow applies to some of the same"), "{notes}");
+    let stoppers: Vec<_> = resources.iter().filter(|resource| is_stopper(resource)).map(|it| &it["spec"]).collect();
+    let [of_label, of_gateway] = [("selector", &by_label), ("targetRefs", &by_target)]
+        .map(|(field, target)| json!({ "action": "ALLOW", "rules": [], field: target[field] }));
+    assert_eq!(stoppers, [&of_label, &of_gateway]);
+    assert!(!resources.iter().any(is_let_through));
+    let of_plugin = resources.iter().position(|resource| resource["kind"] != "AuthorizationPolicy").unwrap();
+    assert!(!resources[of_plugin..].iter().any(is_stopper), "they close something, so they come before the plugin");
+    let names = |options: &[&str]| {
+        let (resources, _) = render("wasm-plugin", &policies, options);
+        of(&resources, "WasmPlugin").map(|plugin| plugin["metadata"]["name"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&["--plugin-decides-http"]).len(), 4, "a plugin does not vanish because of another policy");
+    assert!(
+        notes.contains("by policy shop/entrance, too: policy shop/allow is for a part of the same traffic"),
+        "{notes}"
+    );
     assert_eq!(alone(&resources).0, resources, "the output, read again, is not a policy more");
     let (resources, _) = render("wasm-plugin", &policies, &[]);
     assert_eq!(resources.iter().filter(|resource| is_let_through(resource)).count(), 0);
     let (resources, notes) = render("wasm-plugin", &policies[1..2], &["--plugin-decides-http"]);
     assert_eq!(resources.iter().filter(|resource| is_let_through(resource)).count(), 0);
-    assert!(notes.contains("no ALLOW policy is in force"), "{notes}");
+    assert!(notes.contains("HTTP is let through nowhere: no ALLOW policy is in force"), "{notes}");
 }
 
 /// Istio would let HTTP through where no plugin decides about it.
@@ -197,6 +213,9 @@ fn http_is_not_let_through_where_no_plugin_can_decide() {
     let refused = refusal(&both, &["--plugin-decides-http"]);
     assert!(refused.contains("policy shop/canary is for one revision of the control plane"), "{refused}");
     render("wasm-plugin", &both, &["--plugin-decides-http", "--revision=canary"]);
+    let mut denial = both[1].clone();
+    denial["spec"]["action"] = json!("DENY");
+    render("wasm-plugin", &[everywhere.clone(), denial], &["--plugin-decides-http"]);
     render("wasm-plugin", &both, &[]);
 
     let permit = ["--plugin-decides-http", "--combining=permit-overrides", "--waypoint=shop/w"];
@@ -223,6 +242,9 @@ fn http_is_not_let_through_where_no_plugin_can_decide() {
     let refused = refusal(&[everywhere.clone(), agent.clone()], &["--plugin-decides-http"]);
     assert!(refused.contains("the proxy of the Gateway shop/agents is no Envoy"), "{refused}");
     let refused = refusal(&[policy("none", "DENY", &json!({})), agent.clone()], &permit[..2]);
+    assert!(refused.contains("the proxy of the Gateway shop/agents is no Envoy"), "{refused}");
+    let by_name = json!({ "selector": { "matchLabels": { "gateway.networking.k8s.io/gateway-name": "agents" } } });
+    let refused = refusal(&[policy("named", "ALLOW", &by_name), agent.clone()], &["--plugin-decides-http"]);
     assert!(refused.contains("the proxy of the Gateway shop/agents is no Envoy"), "{refused}");
     render("wasm-plugin", &[policy("x", "ALLOW", &selecting("x")), agent], &["--plugin-decides-http"]);
 }

@@ -101,7 +101,7 @@ fn cases() -> Vec<Case> {
         }),
         (
             "wasm-plugin-decides-http-services",
-            2,
+            0,
             plugin("waypoint.yaml", &["--waypoint=shop/waypoint", "--plugin-decides-http"]),
         ),
         ("wasm-plugin-unknown-label", 1, plugin("unknown-label.yaml", &[])),

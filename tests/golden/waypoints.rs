@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::beside::{gateway, is_let_through, names, policy, refusal, render};
+use crate::beside::{gateway, is_let_through, is_stopper, names, policy, refusal, render};
 
 fn service(name: &str) -> Value {
     json!({ "targetRefs": [{ "kind": "Service", "name": name }] })
@@ -135,8 +135,20 @@ fn http_is_never_let_through_to_a_single_service() {
     let gateways = vec![of_class("way-a", "istio-waypoint"), of_class("way-b", "istio-waypoint")];
     let with = |action: &str| [vec![policy("cart", action, &service("cart"))], gateways.clone()].concat();
     for waypoints in [&["way-a"][..], &["way-a", "way-b"]] {
-        let said = refusal_for(&with("ALLOW"), waypoints, &["--plugin-decides-http"]);
-        assert!(said.contains("there are ALLOW policies for Service shop/cart"), "{said}");
+        let (resources, notes) = render_for(&with("ALLOW"), waypoints, &["--plugin-decides-http"]);
+        assert!(!names(&resources).iter().any(|name| name.starts_with("0-mesh-authz-http")), "{:?}", names(&resources));
+        assert!(notes.contains("HTTP is let through nowhere"), "{notes}");
+        // Nor to the whole waypoint, which would let it through to the service. What an earlier output let through is replaced.
+        let both = [with("ALLOW"), vec![policy("whole", "ALLOW", &gateway("way-a"))]].concat();
+        let (resources, notes) = render_for(&both, waypoints, &["--plugin-decides-http"]);
+        let stoppers: Vec<_> =
+            resources.iter().filter(|it| is_stopper(it)).map(|it| &it["spec"]["targetRefs"]).collect();
+        assert_eq!(stoppers, [&gateway("way-a")["targetRefs"]]);
+        assert!(!resources.iter().any(is_let_through));
+        assert!(
+            notes.contains("by policy shop/whole, too: policy shop/cart is for a part of the same traffic"),
+            "{notes}"
+        );
     }
     for (action, more) in [("ALLOW", &[][..]), ("DENY", &["--plugin-decides-http"])] {
         let (_, notes) = render_for(&with(action), &["way-a"], more);

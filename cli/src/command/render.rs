@@ -2,6 +2,7 @@
 
 mod beside;
 mod bootstrap;
+mod decides_http;
 mod ecds;
 mod resources;
 mod shared;

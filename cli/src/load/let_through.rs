@@ -3,8 +3,8 @@
 //! `render` writes such policies. When it is read again, with the policies beside it, it is none of them: to the plugin
 //! it would allow everything.
 
-use mesh_authz::document::Node;
-use serde_json::{Value, json};
+use mesh_authz::document::{Node, Value};
+use serde_json::json;
 
 /// The label of everything that `render` writes.
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "mesh-authz");
@@ -15,7 +15,7 @@ pub const NAME: &str = "0-mesh-authz-http";
 
 /// The rules. Every HTTP request has a path, and no TCP connection has one.
 #[must_use]
-pub fn rules() -> Value {
+pub fn rules() -> serde_json::Value {
     json!([{ "to": [{ "operation": { "paths": ["*"] } }] }])
 }
 
@@ -39,5 +39,8 @@ pub fn is_stopper(node: &Node) -> bool {
     let is_managed = metadata("labels").and_then(|labels| labels.get(key)?.as_str()) == Some(value);
     let is_named = metadata("name").and_then(Node::as_str).is_some_and(|name| name.starts_with(NAME));
     let spec = |field: &str| node.get("spec").and_then(|spec| spec.get(field));
-    is_managed && is_named && spec("action").and_then(Node::as_str) == Some("ALLOW") && spec("rules").is_none()
+    is_managed
+        && is_named
+        && spec("action").and_then(Node::as_str) == Some("ALLOW")
+        && spec("rules").is_some_and(|rules| matches!(&rules.value, Value::List(rules) if rules.is_empty()))
 }

@@ -40,6 +40,7 @@
 //! for a gateway decides nothing right.
 
 mod gateways;
+mod near;
 mod waypoint;
 
 use std::collections::BTreeSet;
@@ -50,6 +51,7 @@ use mesh_authz::policy::scope::{GATEWAY_NAME_LABEL, Gateway, WAYPOINT_CLASS};
 use mesh_authz::policy::{Action, AuthorizationPolicy, Target, TargetKind, TargetReference, is_only_known_to_istiod};
 
 pub use self::gateways::{Gateways, Known, Role};
+use self::near::Near;
 pub use self::waypoint::Hosts;
 use crate::load::finding::Finding;
 use crate::load::{LoadedPolicy, let_through};
@@ -102,10 +104,6 @@ pub enum Attachment {
     Selector(BTreeSet<(String, String)>),
     /// The gateway or waypoint of this name.
     Gateway(String),
-    /// A waypoint's traffic to this Service.
-    Service(String),
-    /// A waypoint's traffic to this `ServiceEntry`.
-    ServiceEntry(String),
 }
 
 /// A resource's place: its namespace and what it is attached to there.
@@ -128,6 +126,16 @@ pub struct Instance<'r> {
     pub reaches_further: bool,
 }
 
+/// An ALLOW policy at a place where HTTP is not let through.
+#[derive(Clone, Debug)]
+pub struct Native<'r> {
+    pub place: Location,
+    pub policy: &'r LoadedPolicy,
+    /// Another ALLOW policy, which applies to a part of what is at this place: as labels decide or, on a waypoint, to one
+    /// service.
+    pub beside: &'r LoadedPolicy,
+}
+
 /// The resources that a cluster needs.
 #[derive(Debug, Default)]
 pub struct Plan<'r> {
@@ -138,9 +146,8 @@ pub struct Plan<'r> {
     /// Where an ALLOW policy is in force, so that Istio itself refuses what no ALLOW policy allows, and HTTP can be let
     /// through to an instance: one stands at each of these places, and knows which policies apply.
     pub restricted: Vec<Location>,
-    /// ALLOW policies that Istio goes on to enforce about HTTP: the place, the policy, and another policy that applies to
-    /// some of the same workloads, as labels decide.
-    pub told_apart_by_labels: Vec<(Location, &'r LoadedPolicy, &'r LoadedPolicy)>,
+    /// ALLOW policies that Istio goes on to enforce about HTTP.
+    pub native: Vec<Native<'r>>,
     /// All policies that are not for another revision, sorted by name.
     pub own: Vec<&'r LoadedPolicy>,
     /// The CUSTOM policies among them. No instance carries them.
@@ -271,6 +278,10 @@ impl Topology<'_> {
     }
 
     /// The places that a policy is for, without waypoints.
+    pub fn places(&self, policy: &AuthorizationPolicy) -> impl Iterator<Item = Location> {
+        self.reaches(policy).into_iter().map(|reach| reach.place)
+    }
+
     fn reaches(&self, policy: &AuthorizationPolicy) -> Vec<Reach> {
         let namespace = &policy.name.namespace;
         let selected = |labels| {
@@ -323,33 +334,42 @@ pub fn plan<'r>(resources: &'r [LoadedPolicy], topology: &Topology<'_>, native: 
     // Each is compared with every instance, so that this is done once.
     let reaching: Vec<(&LoadedPolicy, Vec<Reach>)> =
         policies.iter().map(|resource| (*resource, topology.reaches(&resource.policy))).collect();
+    let near = near(&reaching);
     let instance = |reach: &Reach| {
-        let meets = |other: &Reach| reach.workloads.meets(&other.workloads);
-        let carried = reaching.iter().filter(|(_, others)| others.iter().any(meets));
-        let reaches_further = !carried.clone().any(|(_, others)| others.iter().any(|other| other.covers(reach)));
-        let policies = carried.map(|(resource, _)| *resource).collect();
+        let meeting =
+            near.of(&reach.workloads).into_iter().filter(|(other, _)| reach.workloads.meets(&other.workloads));
+        let meeting: Vec<_> = meeting.collect();
+        let reaches_further = !meeting.iter().any(|(other, _)| other.covers(reach));
+        let mut policies: Vec<_> = meeting.into_iter().map(|(_, resource)| resource).collect();
+        // A policy can reach several places. They stand one after the other.
+        policies.dedup_by(|one, other| std::ptr::eq(*one, *other));
         Instance { place: reach.place.clone(), waypoint: None, policies, reaches_further }
     };
 
     let (gateways, selected): (BTreeSet<_>, BTreeSet<_>) =
         reaching.iter().flat_map(|(_, reaches)| reaches).partition(|reach| reach.is_gateway());
-    let certain = let_through_places(&mut plan, &reaching);
-    // An instance has to be told that its workloads have these labels, where Istio does not decide by them.
-    let is_native = |reach: &Reach| {
-        let denies = |(resource, reaches): &(&LoadedPolicy, Vec<Reach>)| {
-            resource.policy.action == Action::Deny && !resource.policy.dry_run && reaches.contains(reach)
-        };
-        match native {
-            NativeHttp::All => true,
-            NativeHttp::Denials => !certain.contains(reach),
-            NativeHttp::Nothing => !certain.contains(reach) && !reaching.iter().any(denies),
+    add_let_through(&mut plan, &reaching);
+    // An instance has to be told that its workloads have these labels, where Istio may not decide by them. That does not
+    // depend on other policies, so that a new policy never makes an instance vanish from the output.
+    let may_be_decided_here = |resource: &LoadedPolicy| match native {
+        NativeHttp::All => false,
+        NativeHttp::Denials => restricts(resource),
+        NativeHttp::Nothing => {
+            restricts(resource) || (resource.policy.action == Action::Deny && !resource.policy.dry_run)
         }
     };
+    let decided_here: BTreeSet<_> = reaching
+        .iter()
+        .filter(|(resource, _)| may_be_decided_here(resource))
+        .flat_map(|(_, reaches)| reaches.iter().map(|reach| &reach.workloads))
+        .collect();
     let replaces = |wider: &Reach, reach: &Reach| {
-        wider.covers(reach) && (wider.workloads.labels == reach.workloads.labels || is_native(reach))
+        wider.covers(reach)
+            && (wider.workloads.labels == reach.workloads.labels || !decided_here.contains(&reach.workloads))
     };
-    plan.instances.extend(widest(&selected, replaces).chain(gateways.iter().copied()).map(instance));
-    let widest = widest(&selected, Reach::covers).chain(gateways.iter().copied());
+    let gateways = || gateways.iter().copied();
+    plan.instances.extend(widest(&selected, replaces).into_iter().chain(gateways()).map(instance));
+    let widest = widest(&selected, Reach::covers).into_iter().chain(gateways());
     plan.needs_filter_state.extend(widest.map(|reach| reach.place.clone()));
     plan.refused.extend(selecting.iter().filter_map(|resource| unknown_to_the_filter(resource)));
     for resource in &targeted {
@@ -366,25 +386,21 @@ pub fn plan<'r>(resources: &'r [LoadedPolicy], topology: &Topology<'_>, native: 
     plan
 }
 
-/// Where HTTP can be let through, without waypoints. Adds these places to the plan, and the policies with other places.
-fn let_through_places<'r, 'p>(
-    plan: &mut Plan<'r>,
-    reaching: &'p [(&'r LoadedPolicy, Vec<Reach>)],
-) -> BTreeSet<&'p Reach> {
-    let restricting: Vec<_> = reaching.iter().filter(|(resource, _)| restricts(resource)).collect();
+/// Adds the places where HTTP can be let through, without waypoints, and the ALLOW policies of other places.
+fn add_let_through<'r>(plan: &mut Plan<'r>, reaching: &[(&'r LoadedPolicy, Vec<Reach>)]) {
+    let restricting = || reaching.iter().filter(|(resource, _)| restricts(resource));
+    let near = near(restricting());
     let mut certain = BTreeSet::new();
-    for (resource, reaches) in &restricting {
-        for reach in reaches {
-            let is_told_apart = |other: &Reach| reach.workloads.tells_apart_by_labels(&other.workloads);
-            match restricting.iter().find(|(_, others)| others.iter().any(is_told_apart)) {
-                Some((other, _)) => plan.told_apart_by_labels.push((reach.place.clone(), resource, other)),
-                None => drop(certain.insert(reach)),
-            }
+    for (resource, reach) in restricting().flat_map(|(resource, reaches)| reaches.iter().map(move |it| (*resource, it)))
+    {
+        let mut others = near.of(&reach.workloads).into_iter();
+        match others.find(|(other, _)| reach.workloads.tells_apart_by_labels(&other.workloads)) {
+            Some((_, beside)) => plan.native.push(Native { place: reach.place.clone(), policy: resource, beside }),
+            None => drop(certain.insert(reach)),
         }
     }
     let is_wider = |wider: &Reach, reach: &Reach| wider.covers(reach) && !reach.covers(wider);
-    plan.restricted.extend(widest(&certain, is_wider).map(|reach| reach.place.clone()));
-    certain
+    plan.restricted.extend(widest(&certain, is_wider).into_iter().map(|reach| reach.place.clone()));
 }
 
 /// Whether Istio refuses what this policy, and no other one, allows.
@@ -392,12 +408,25 @@ fn restricts(resource: &LoadedPolicy) -> bool {
     resource.policy.action == Action::Allow && !resource.policy.dry_run
 }
 
-/// The places that no other one replaces.
-fn widest<'p>(
-    reaches: &BTreeSet<&'p Reach>,
-    replaces: impl Fn(&Reach, &Reach) -> bool,
-) -> impl Iterator<Item = &'p Reach> {
-    reaches.iter().copied().filter(move |reach| !reaches.iter().any(|other| other != reach && replaces(other, reach)))
+/// The places of policies, to find those that meet others.
+fn near<'r, 'p>(
+    reaching: impl IntoIterator<Item = &'p (&'r LoadedPolicy, Vec<Reach>), IntoIter: Clone>,
+) -> Near<'p, (&'p Reach, &'r LoadedPolicy)>
+where
+    'r: 'p,
+{
+    let each = |(resource, reaches): &'p (&'r LoadedPolicy, Vec<Reach>)| {
+        reaches.iter().map(move |reach| (&reach.workloads, (reach, *resource)))
+    };
+    Near::new(reaching.into_iter().flat_map(each))
+}
+
+/// The places that no other one replaces. What replaces a place also covers it.
+fn widest<'p>(reaches: &BTreeSet<&'p Reach>, replaces: impl Fn(&Reach, &Reach) -> bool) -> Vec<&'p Reach> {
+    let near = Near::new(reaches.iter().map(|reach| (&reach.workloads, *reach)));
+    let is_replaced =
+        |reach: &Reach| near.of(&reach.workloads).into_iter().any(|other| other != reach && replaces(other, reach));
+    reaches.iter().copied().filter(|reach| !is_replaced(reach)).collect()
 }
 
 /// A policy that selects by a label of which the filter cannot know what istiod knows.

@@ -1,14 +1,12 @@
 //! Renders the Kubernetes resources that make Istio load the filter: `WasmPlugin` or `TrafficExtension`, the `EnvoyFilter`
 //! that tells the filter what it cannot see by itself, and the policies that Istio enforces beside the filter.
 
-use std::hash::Hasher as _;
-
-use fnv::FnvHasher;
 use mesh_authz::config::{Mesh, OnInvalid, Outgoing};
 use mesh_authz::policy::Labels;
 use mesh_authz::policy::resource::REVISION;
 use mesh_authz::policy::scope::GATEWAY_NAME_LABEL;
 use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
 
 use super::envoy::{self, TemplateError};
 use super::instances::{Attachment, Instance, Location};
@@ -97,7 +95,7 @@ fn labels_of(place: &Location) -> Option<Labels> {
     match &place.attachment {
         Attachment::Selector(labels) if !labels.is_empty() => Some(labels.iter().cloned().collect()),
         Attachment::Gateway(name) => Some(Labels::from(vec![(GATEWAY_NAME_LABEL.to_owned(), name.clone())])),
-        Attachment::Selector(_) | Attachment::Service(_) | Attachment::ServiceEntry(_) => None,
+        Attachment::Selector(_) => None,
     }
 }
 
@@ -127,9 +125,8 @@ pub fn native(policy: &LoadedPolicy) -> Value {
 pub fn let_through(place: &Location, revision: Option<&str>, is_stopper: bool) -> Value {
     let mut spec = Map::new();
     spec.insert("action".to_owned(), json!("ALLOW"));
-    if !is_stopper {
-        spec.insert("rules".to_owned(), let_through::rules());
-    }
+    // An empty list, and not none: it replaces the rules also if another tool has applied them.
+    spec.insert("rules".to_owned(), if is_stopper { json!([]) } else { let_through::rules() });
     attach(&mut spec, place, |labels| ("selector", json!({ "matchLabels": labels })));
     resource("security.istio.io/v1", "AuthorizationPolicy", let_through::NAME, place, revision, &spec)
 }
@@ -160,22 +157,16 @@ pub fn envoy_filter(place: &Location, revision: Option<&str>) -> Result<Value, T
 }
 
 fn attach(spec: &mut Map<String, Value>, place: &Location, select: impl FnOnce(Value) -> (&'static str, Value)) {
-    let reference = |group: &str, kind: &str, name: &str| {
-        json!([if group.is_empty() {
-            json!({ "kind": kind, "name": name })
-        } else {
-            json!({ "group": group, "kind": kind, "name": name })
-        }])
-    };
     let (field, value) = match &place.attachment {
         Attachment::Selector(labels) if labels.is_empty() => return,
         Attachment::Selector(labels) => {
             let labels: Map<_, _> = labels.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
             select(labels.into())
         }
-        Attachment::Gateway(name) => ("targetRefs", reference("gateway.networking.k8s.io", "Gateway", name)),
-        Attachment::Service(name) => ("targetRefs", reference("", "Service", name)),
-        Attachment::ServiceEntry(name) => ("targetRefs", reference("networking.istio.io", "ServiceEntry", name)),
+        Attachment::Gateway(name) => {
+            let gateway = json!({ "group": "gateway.networking.k8s.io", "kind": "Gateway", "name": name });
+            ("targetRefs", json!([gateway]))
+        }
     };
     spec.insert(field.to_owned(), value);
 }
@@ -213,13 +204,11 @@ fn name(prefix: &str, attachment: &Attachment, suffix: &str) -> String {
             (values.join("-"), json!({ "labels": labels }))
         }
         Attachment::Gateway(name) => (format!("gateway-{name}"), json!({ "gateway": name })),
-        Attachment::Service(name) => (format!("service-{name}"), json!({ "service": name })),
-        Attachment::ServiceEntry(name) => (format!("serviceentry-{name}"), json!({ "serviceEntry": name })),
     };
-    // Names must stay the same from release to release, so their hash must too.
-    let mut hasher = FnvHasher::default();
-    hasher.write(exact.to_string().as_bytes());
-    let hash = format!("{:016x}", hasher.finish());
+    // Names must stay the same from release to release. Nobody can find another selector with the same hash, whose resource
+    // would replace this one.
+    let digest = Sha256::digest(exact.to_string());
+    let hash: String = digest.iter().take(10).map(|byte| format!("{byte:02x}")).collect();
     let letters = readable.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' });
     let taken = [prefix, "--", &hash, suffix].map(str::len);
     let room = taken.iter().fold(LONGEST_NAME, |room, length| room.saturating_sub(*length));

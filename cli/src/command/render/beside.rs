@@ -1,16 +1,17 @@
 //! What stands in the output of `render wasm-plugin` and `traffic-extension` beside the plugin: the policies that Istio
 //! enforces itself, and comments. What protects comes before what it protects, so that half an apply protects too.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use mesh_authz::engine::Combining;
-use mesh_authz::policy::{Action, Target, TargetKind};
+use mesh_authz::policy::Action;
 use serde_json::{Value, json};
 
+use super::decides_http;
 use super::shared::Format;
 use crate::command::{Failure, note};
 use crate::load::LoadedPolicy;
-use crate::render::instances::{Attachment, Instance, NativeHttp, Plan, Topology};
+use crate::render::instances::{Instance, NativeHttp, Plan};
 use crate::render::kubernetes;
 
 /// What Istio enforces itself, beside the plugin.
@@ -58,7 +59,7 @@ pub struct Document {
 }
 
 /// Of more policies than this, a note names the first ones.
-const FEW: usize = 10;
+pub const FEW: usize = 10;
 
 const OF_POLICY: &str =
     "Istio enforces this policy itself, beside the plugin: also on TCP, and while the plugin is not there.";
@@ -83,14 +84,6 @@ What the workload of a sidecar sends passes (`outgoing: pass`).";
 const OF_PERMIT_OVERRIDES: &str = "
 Istio gets no DENY policies (permit-overrides): TCP is decided by ALLOW policies only, and passes where there is none.";
 
-const OF_STOPPER: &str = "Lets nothing through, in the place of a policy that an earlier output may have here. Istio goes on to decide about HTTP, since
-labels that can change decide which ALLOW policies apply here.";
-
-const OF_LET_THROUGH: &str =
-    "Lets all HTTP requests through Istio's own ALLOW policies to the plugin, and says nothing about TCP.
-Apply it last, when the plugin decides, and remove it before the plugin: without the plugin, it allows every HTTP request
-that no DENY policy refuses.";
-
 /// What a plugin is for.
 pub fn of_plugin(instance: &Instance<'_>, combining: Combining) -> String {
     let text = if instance.waypoint.is_none() { OF_PLUGIN } else { OF_PLUGIN_AT_WAYPOINT };
@@ -113,35 +106,7 @@ pub fn native(plan: &Plan<'_>, options: &NativeOptions, combining: Combining) ->
         Action::Audit => 3,
     });
     if options.plugin_decides_http {
-        if !plan.restricted.is_empty() {
-            note(
-                "--plugin-decides-http: while the plugin is not there, Istio lets HTTP requests pass that only ALLOW policies \
-                 would refuse; the first time, apply the policies at the end of the output only when the plugin decides",
-            );
-        } else if plan.told_apart_by_labels.is_empty() {
-            note(
-                "--plugin-decides-http: no ALLOW policy is in force, so Istio lets HTTP through to the plugin already",
-            );
-        }
-        note(
-            "--plugin-decides-http: if an earlier output is in the cluster, delete its policies `0-mesh-authz-http…` that this \
-             output does not have, or HTTP goes on to pass there: kubectl get authorizationpolicies -A -l \
-             app.kubernetes.io/managed-by=mesh-authz",
-        );
-        let told_apart: BTreeMap<_, _> = plan
-            .told_apart_by_labels
-            .iter()
-            .map(|(_, resource, other)| (&resource.policy.name, &other.policy.name))
-            .collect();
-        for (policy, other) in told_apart.iter().take(FEW) {
-            note(&format!(
-                "--plugin-decides-http: Istio goes on to decide about HTTP by policy {policy}, too: policy {other} applies \
-                 to some of the same workloads only, by their labels, and the plugin does not learn of labels that change"
-            ));
-        }
-        if let Some(more @ 1..) = told_apart.len().checked_sub(FEW) {
-            note(&format!("--plugin-decides-http: Istio goes on to decide about HTTP by {more} more policies"));
-        }
+        decides_http::say(plan);
     }
     if !left_out.is_empty() {
         note(&format!(
@@ -184,78 +149,6 @@ fn names(policies: &[&LoadedPolicy]) -> String {
         names.push(format!("and {more} more"));
     }
     names.join(", ")
-}
-
-/// Fails if Istio would let HTTP through where the plugin does not decide about it.
-pub fn check(plan: &Plan<'_>, topology: &Topology<'_>, native: NativeHttp) -> Result<(), Failure> {
-    if native == NativeHttp::All {
-        return Ok(());
-    }
-    let fail = |message: String| Err(Failure::Unusable(format!("--plugin-decides-http: {message}")));
-    let enforced = || plan.own.iter().filter(|resource| !resource.policy.dry_run);
-    if let (None, Some(resource)) = (topology.revision, enforced().find(|it| it.policy.revision.is_some())) {
-        return fail(format!(
-            "policy {} is for one revision of the control plane, and Istio would let HTTP through for all; give --revision, \
-             once for each revision",
-            resource.policy.name
-        ));
-    }
-    // Both would be attached to whatever waypoint serves the service.
-    let services = plan.restricted.iter().filter_map(|place| match &place.attachment {
-        Attachment::Service(name) => Some(format!("Service {}/{name}", place.namespace)),
-        Attachment::ServiceEntry(name) => Some(format!("ServiceEntry {}/{name}", place.namespace)),
-        Attachment::Selector(_) | Attachment::Gateway(_) => None,
-    });
-    let services: Vec<_> = services.collect();
-    if !services.is_empty() {
-        return fail(format!(
-            "there are ALLOW policies for {}; Istio would let HTTP through at whatever waypoint serves them, also at one \
-             without the plugin; leave out the option for the policies of services, or write them for the waypoint's Gateway",
-            services.join(", ")
-        ));
-    }
-    let is_left_out =
-        |resource: &&&LoadedPolicy| native == NativeHttp::Nothing && resource.policy.action == Action::Deny;
-    let is_of_waypoints = |resource: &&&LoadedPolicy| match &resource.policy.target {
-        Target::References(references) => references.iter().any(|reference| reference.kind != TargetKind::Gateway),
-        Target::Everything | Target::Labels(_) => false,
-    };
-    if let Some(resource) = enforced().filter(is_left_out).find(is_of_waypoints) {
-        return fail(format!(
-            "with permit-overrides, Istio would not enforce the DENY policy {}, also at waypoints without the plugin; write it \
-             for the waypoint's Gateway, or leave out --combining",
-            resource.policy.name
-        ));
-    }
-    let everywhere = plan.restricted.iter().filter(|place| place.attachment == Attachment::Selector(BTreeSet::new()));
-    let left_out = enforced().filter(is_left_out).filter(|resource| resource.policy.target == Target::Everything);
-    let namespaces = everywhere.map(|place| place.namespace.as_str());
-    for namespace in namespaces.chain(left_out.map(|resource| resource.policy.name.namespace.as_str())) {
-        let is_reached = |of: &str| namespace == of || namespace == topology.root_namespace;
-        if let Some((of, name)) = topology.gateways.without_envoy().find(|(of, _)| is_reached(of)) {
-            return fail(format!(
-                "the proxy of the Gateway {of}/{name} is no Envoy and loads no plugin, and policies without a selector in \
-                 {namespace} reach it; write these for a selector, or leave out the option"
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// The policies that let HTTP through to the plugin. They are only where a plugin stands, and where Istio itself would
-/// refuse what no ALLOW policy allows: elsewhere, such a policy would close TCP. Before them, policies of the same name for
-/// the places where HTTP is not let through any more.
-pub fn let_through(plan: &Plan<'_>, options: &NativeOptions, revision: Option<&str>) -> Vec<Document> {
-    if !options.plugin_decides_http {
-        return Vec::new();
-    }
-    let document = |place, is_stopper| Document {
-        comment: if is_stopper { OF_STOPPER } else { OF_LET_THROUGH }.to_owned(),
-        resource: kubernetes::let_through(place, revision, is_stopper),
-    };
-    let stopped: BTreeSet<_> = plan.told_apart_by_labels.iter().map(|(place, _, _)| place).collect();
-    let stoppers = stopped.into_iter().map(|place| document(place, true));
-    stoppers.chain(plan.restricted.iter().map(|place| document(place, false))).collect()
 }
 
 /// The documents in this order. Fails if two of them have the same name: the second would replace the first.

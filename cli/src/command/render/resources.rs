@@ -9,6 +9,7 @@ use mesh_authz::policy::scope::Scope;
 use serde_json::Value;
 
 use super::beside::{self, Document, NativeOptions};
+use super::decides_http;
 use super::shared::{Format, warn};
 use super::waypoints::{self, WaypointOptions};
 use crate::command::options::{
@@ -152,10 +153,11 @@ pub fn render(resources: &Resources, kind: ExtensionKind, arguments: &Arguments)
     }
     warnings.extend(lint::unpinned_module("--url", url, sha256.is_some()));
     warn(warnings, &arguments.warnings)?;
-    beside::check(&plan, &topology, native)?;
+    decides_http::check(&plan, &topology, native)?;
     waypoints::say(&plan, &topology);
     let image = Image { url: url.clone(), sha256: sha256.clone(), pull_secret: image_pull_secret.clone() };
     let mut documents = beside::native(&plan, &arguments.native, mesh.combining);
+    documents.extend(decides_http::stoppers(&plan, &arguments.native, revision));
     if arguments.no_envoy_filter {
         note("without the EnvoyFilters, the filter sees only the first URI of a certificate");
         for resource in &resources.policies {
@@ -178,7 +180,7 @@ pub fn render(resources: &Resources, kind: ExtensionKind, arguments: &Arguments)
         say(instance, &resource, &topology.gateways, arguments.native.plugin_decides_http)?;
         documents.push(Document { comment: beside::of_plugin(instance, mesh.combining), resource });
     }
-    documents.extend(beside::let_through(&plan, &arguments.native, revision));
+    documents.extend(decides_http::let_through(&plan, &arguments.native, revision));
     beside::print(arguments.format, &documents)
 }
 

@@ -11,7 +11,7 @@ use mesh_authz::document::{Node, Value};
 use mesh_authz::policy::scope::{Gateway, ServiceName};
 use mesh_authz::policy::{DEFAULT_NAMESPACE, TargetKind};
 
-use super::{Attachment, Instance, Location, Plan, ResolvedTarget, Topology, Waypoint, refusal, restricts};
+use super::{Instance, Native, Plan, ResolvedTarget, Topology, Waypoint, refusal, restricts};
 use crate::load::{LoadedPolicy, Other};
 
 /// The hosts of the services behind a waypoint, as Istio names them.
@@ -92,47 +92,51 @@ impl Hosts<'_> {
 
 /// Adds an instance for each waypoint, if policies are for it or for services. A service that another waypoint serves does
 /// no harm: no request for its host comes to this one.
+///
+/// HTTP is let through at a waypoint only if no ALLOW policy is for a service. A policy that lets HTTP through to a service
+/// would be attached to whatever waypoint serves it, also to one without the plugin; and one for the whole waypoint would be
+/// for this service, too.
 pub(super) fn add<'r>(plan: &mut Plan<'r>, targeted: &[&'r LoadedPolicy], topology: &Topology<'_>) {
-    // Only these, because the other services of a waypoint can have TCP ports, which Istio then would close. A service
-    // counts once, whichever waypoint serves it.
-    let mut restricted = BTreeSet::new();
+    let is_of_service = |meaning: &ResolvedTarget<'_>| matches!(meaning, ResolvedTarget::Service(..));
+    let restricts_service = |resource: &&&LoadedPolicy| {
+        restricts(resource) && topology.meanings(&resource.policy).iter().any(is_of_service)
+    };
+    let of_service = targeted.iter().find(restricts_service).copied();
     let mut refused = BTreeSet::new();
     for waypoint in topology.waypoints {
         let place = waypoint.place();
         let mut served = Served::by(waypoint, &topology.hosts);
         let mut policies = Vec::new();
+        let mut is_restricted = false;
         for resource in targeted {
             let meanings = topology.meanings(&resource.policy);
             if meanings.iter().any(|meaning| is_for_all_of(meaning, waypoint)) {
                 policies.push(*resource);
-                restricted.extend(restricts(resource).then(|| place.clone()));
+                match of_service.filter(|_| restricts(resource)) {
+                    Some(other) => plan.native.push(Native { place: place.clone(), policy: resource, beside: other }),
+                    None => is_restricted |= restricts(resource),
+                }
                 continue;
             }
-            let namespace = &resource.policy.name.namespace;
             let mut is_for_service = false;
             for meaning in meanings {
                 let ResolvedTarget::Service(kind, name) = meaning else { continue };
                 is_for_service = true;
-                if let Err((message, hint)) = served.add(kind, namespace, &name)
+                if let Err((message, hint)) = served.add(kind, &resource.policy.name.namespace, &name)
                     && refused.insert((&resource.policy.name, message.clone()))
                 {
                     plan.refused.push(refusal(resource, &message, hint));
                 }
-                let attachment = match kind {
-                    TargetKind::Service => Attachment::Service(name),
-                    _ => Attachment::ServiceEntry(name),
-                };
-                restricted.extend(restricts(resource).then(|| Location { namespace: namespace.clone(), attachment }));
             }
             policies.extend(is_for_service.then_some(*resource));
         }
+        plan.restricted.extend(is_restricted.then(|| place.clone()));
         if !policies.is_empty() {
             plan.needs_filter_state.push(place.clone());
             let waypoint = Some(served.sorted());
             plan.instances.push(Instance { place, waypoint, policies, reaches_further: false });
         }
     }
-    plan.restricted.extend(restricted);
 }
 
 /// Whether a policy for this target is for every request to the waypoint.
