@@ -14,6 +14,8 @@ set -eu
 
 default_version=1.40.0
 wanted=${ENVOY_VERSION:-}
+# func-e reads it too, and refuses an empty one.
+[ -n "$wanted" ] || unset ENVOY_VERSION
 version=${wanted:-$default_version}
 checkout=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 store=$checkout/target/envoy
