@@ -57,6 +57,18 @@ impl Question {
         }
     }
 
+    /// About one policy of the namespace `foo`, and a workload there.
+    pub fn about(policy: Value) -> Self {
+        Self {
+            policies: vec![policy],
+            namespace: "foo".to_owned(),
+            labels: Vec::new(),
+            trust_domain: "cluster.local".to_owned(),
+            aliases: Vec::new(),
+            service: None,
+        }
+    }
+
     pub fn to_json(&self) -> Value {
         let service = self
             .service
@@ -74,7 +86,7 @@ impl Question {
     }
 }
 
-fn pick<T: Copy>(rng: &mut Rng, values: &[T]) -> T {
+pub fn pick<T: Copy>(rng: &mut Rng, values: &[T]) -> T {
     values[rng.usize(..values.len())]
 }
 
@@ -170,7 +182,7 @@ fn is_valid(rule: &Value) -> bool {
     AuthorizationPolicy::from_json(&policy.to_string()).is_ok()
 }
 
-fn any_rule(rng: &mut Rng) -> Value {
+pub fn any_rule(rng: &mut Rng) -> Value {
     let mut rule = json!({});
     // Several entries that share conditions are a case of their own.
     let count = |rng: &mut Rng| pick(rng, &[1, 1, 1, 2, 2, 3, 4]);

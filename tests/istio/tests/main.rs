@@ -35,6 +35,7 @@ mod resources;
 mod sequences;
 mod tunnel;
 mod updates;
+mod validity;
 #[allow(dead_code, reason = "shared with the differential tests")]
 #[path = "../../differential/vocabulary.rs"]
 mod vocabulary;

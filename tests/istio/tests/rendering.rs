@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 use crate::language::{Question, ROOT_NAMESPACE};
 
 /// Why a policy is refused that Istio's webhook takes, and what docs/differences-from-istio.md says of it.
-const STRICTER: [(&str, &str); 2] = [
+pub const STRICTER: [(&str, &str); 2] = [
     ("a path template starts with a slash", "| a template that Envoy refuses |"),
     ("a segment is empty", "| a template that Envoy refuses |"),
 ];
@@ -77,14 +77,14 @@ const FIELDS: [&str; 40] = [
 ];
 
 /// Istio's own code: `tests/istio/istio/authorization`.
-struct Istio {
+pub struct Istio {
     child: Child,
     questions: BufWriter<ChildStdin>,
     answers: BufReader<ChildStdout>,
 }
 
 impl Istio {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let programs = env::var_os("MESH_PROGRAMS").expect("MESH_PROGRAMS is not set: run `make istio`");
         let program = std::path::Path::new(&programs).join("bin/authorization");
         let mut child = Command::new(program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -94,7 +94,7 @@ impl Istio {
     }
 
     /// What Istio makes of each.
-    fn answer(&mut self, questions: &[Question]) -> Vec<Value> {
+    pub fn answer(&mut self, questions: &[Question]) -> Vec<Value> {
         let answer = |answers: &mut BufReader<ChildStdout>| {
             let mut line = String::new();
             answers.read_line(&mut line).unwrap();
@@ -122,7 +122,7 @@ impl Drop for Istio {
 }
 
 /// Reads a policy. If it is invalid, returns what is wrong.
-fn read_policy(policy: &Value) -> Result<AuthorizationPolicy, Vec<String>> {
+pub fn read_policy(policy: &Value) -> Result<AuthorizationPolicy, Vec<String>> {
     let node = from_json(policy.to_string().as_bytes()).unwrap();
     let mut diagnostics = Diagnostics::new();
     read::policy(&node, &mut diagnostics)
