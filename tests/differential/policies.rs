@@ -56,6 +56,25 @@ impl PolicySet {
         })
     }
 
+    /// The texts in the policies that say where requests come from, without wildcards.
+    pub fn words(&self) -> Vec<String> {
+        fn add(value: &Value, words: &mut Vec<String>) {
+            match value {
+                Value::String(text) => words.push(text.replace('*', "")),
+                Value::Array(items) => items.iter().for_each(|item| add(item, words)),
+                Value::Object(fields) => {
+                    for (_, field) in fields.iter().filter(|(key, _)| *key != "to") {
+                        add(field, words);
+                    }
+                }
+                _ => {}
+            }
+        }
+        let mut words = Vec::new();
+        self.policies.iter().for_each(|policy| add(&policy["spec"]["rules"], &mut words));
+        words
+    }
+
     /// The policies in the form that the project reads.
     pub fn nodes(&self) -> Vec<Node> {
         self.policies.iter().map(|policy| serde_json::from_value(policy.clone()).unwrap()).collect()
@@ -64,9 +83,20 @@ impl PolicySet {
 
 /// A policy with one rule, which has one field or one condition.
 fn focused(rng: &mut Rng) -> Value {
-    let mut fields = match rng.u8(..3) {
-        0 => json!({ "from": [{ "source": source(rng) }] }),
-        1 => json!({ "to": [{ "operation": operation(rng) }] }),
+    json!({
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": { "name": "focused", "namespace": pick(rng, &[NAMESPACE, NAMESPACE, ROOT_NAMESPACE]) },
+        "spec": { "action": pick(rng, &["ALLOW", "DENY"]), "rules": [focused_rule(rng)] },
+    })
+}
+
+/// A rule with one field or one condition.
+fn focused_rule(rng: &mut Rng) -> Value {
+    let mut fields = match rng.u8(..4) {
+        // Sources have the most forms of values.
+        0 | 1 => json!({ "from": [{ "source": source(rng) }] }),
+        2 => json!({ "to": [{ "operation": operation(rng) }] }),
         _ => json!({ "when": [condition(rng)] }),
     };
     for group in ["/from/0/source", "/to/0/operation"] {
@@ -76,12 +106,7 @@ fn focused(rng: &mut Rng) -> Value {
             group.retain(|_, _| position.next() == Some(kept));
         }
     }
-    json!({
-        "apiVersion": "security.istio.io/v1",
-        "kind": "AuthorizationPolicy",
-        "metadata": { "name": "focused", "namespace": NAMESPACE },
-        "spec": { "action": pick(rng, &["ALLOW", "DENY"]), "rules": [fields] },
-    })
+    fields
 }
 
 fn policy(rng: &mut Rng, index: usize) -> Value {
@@ -91,8 +116,11 @@ fn policy(rng: &mut Rng, index: usize) -> Value {
     if action != "DENY" && rng.u8(..12) == 0 {
         // A policy without rules never matches.
     } else {
-        let count = if rng.u8(..6) == 0 { 11 } else { 1 + rng.usize(..2) };
-        spec["rules"] = (0..count).map(|_| rule(rng)).collect();
+        // Several of many simple rules match a request. Which of them is the first is a question of their order.
+        spec["rules"] = match rng.u8(..6) {
+            0 => (0..12).map(|_| focused_rule(rng)).collect(),
+            _ => (0..=rng.usize(..2)).map(|_| rule(rng)).collect(),
+        };
     }
     match rng.u8(..8) {
         0 => spec["selector"] = json!({ "matchLabels": { "app": "httpbin" } }),
@@ -135,6 +163,10 @@ fn principal(rng: &mut Rng) -> String {
         1 => "*-td/ns/foo/sa/a".to_owned(),
         2 => "td*/ns/foo/sa/a".to_owned(),
         3 => "*1/ns/foo/sa/a".to_owned(),
+        // What people write.
+        5 => pick(rng, &["cluster.local/ns/foo/*", "td1/*", "cluster.local/*", "*/sa/a"]).to_owned(),
+        // A name that is no SPIFFE id matches none of these.
+        4 => pick(rng, &["*.example.com", "*localhost", "a.example*", "CN=a"]).to_owned(),
         _ => form(rng, identity),
     }
 }
@@ -223,7 +255,7 @@ fn source(rng: &mut Rng) -> Value {
         ("remoteIpBlocks", "notRemoteIpBlocks", block),
         ("requestPrincipals", "notRequestPrincipals", request_principal),
     ];
-    fields(rng, &[identity, others].concat())
+    fields(rng, &[identity, identity, others].concat())
 }
 
 fn operation(rng: &mut Rng) -> Value {

@@ -48,16 +48,23 @@ pub struct Question {
     pub metadata: Vec<(usize, Value)>,
 }
 
+const DNS_NAMES: [&str; 2] = ["a.example.com", "localhost"];
 const ODD_URIS: [&[u8]; 3] =
     [b"spiffe://td1/ns/foo/sa/a\nb", b"spiffe://td1/ns/foo/sa/\xff", b"spiffe://td1/ns/foo/sa/a\0b"];
 
 impl Link {
-    pub fn generate(rng: &mut Rng, on_ipv6: bool) -> Self {
+    /// A connection to a listener with policies that have these words. Many peers match one of them, or nearly do.
+    pub fn generate(rng: &mut Rng, on_ipv6: bool, words: &[String]) -> Self {
+        let dns = DNS_NAMES.map(|name| (name, Peer::Dns(name)));
+        let spiffe = IDENTITIES.map(|id| (id, Peer::Spiffe(id)));
+        let is_near = |(name, _): &(&str, Peer)| words.iter().any(|word| is_near(name, word));
+        let near: Vec<_> = dns.into_iter().chain(spiffe).filter(is_near).collect();
         let peer = match rng.u8(..24) {
-            0 => Peer::Dns(pick(rng, &["a.example.com", "localhost"])),
+            0 => Peer::Dns(pick(rng, &DNS_NAMES)),
             1 => Peer::Subject(pick(rng, &["a", "cluster.local/ns/foo/sa/a"])),
             2 | 3 => Peer::Anonymous,
             4 => Peer::Odd(pick(rng, &ODD_URIS)),
+            5..=14 if !near.is_empty() => near[rng.usize(..near.len())].1.clone(),
             _ => Peer::Spiffe(pick(rng, &IDENTITIES)),
         };
         let (client, local) = if rng.bool() { (&IPV4[..], &IPV4[..]) } else { (&IPV6[..], &IPV6[..]) };
@@ -77,6 +84,15 @@ impl Link {
     pub fn is_odd(&self) -> bool {
         matches!(self.peer, Peer::Odd(_))
     }
+}
+
+/// Whether the name has all segments of the word, perhaps without their last characters.
+fn is_near(name: &str, word: &str) -> bool {
+    word.split('/').all(|segment| {
+        let mut characters = segment.chars();
+        characters.next_back();
+        name.contains(characters.as_str())
+    })
 }
 
 impl Question {

@@ -3,15 +3,17 @@
 use fastrand::Rng;
 
 /// Peer identities. Some nearly match each other; some only look like the SPIFFE id of a workload.
-pub const IDENTITIES: [&str; 16] = [
+pub const IDENTITIES: [&str; 18] = [
     "cluster.local/ns/foo/sa/a",
     "cluster.local/ns/foo/sa/ab",
+    "cluster.local/ns/foo/sa/a/",
     "cluster.local/ns/foo/sa/a/extra",
     "cluster.local/ns/foo/x/sa/a",
     "cluster.local/ns/foo.bar/sa/a",
     "cluster.local/ns/foo-bar/sa/a.b",
     "cluster.local/ns/fooxbar/sa/axb",
     "cluster.local/ns/bar/sa/a",
+    "cluster.local/ns/istio-system/sa/a",
     "cluster.local/ns/ns/sa/sa",
     "td1/ns/foo/sa/a",
     "td1/ns/foo/sa/",
@@ -23,7 +25,7 @@ pub const IDENTITIES: [&str; 16] = [
 ];
 
 pub const NAMESPACES: [&str; 7] = ["foo", "bar", "foo.bar", "fo", "ns", "Foo", "*oo*"];
-pub const SERVICE_ACCOUNTS: [&str; 8] = ["a", "foo/a", "bar/a", "foo/ab", "foo/a.b", "foo.bar/a", "sa", "ns/sa"];
+pub const SERVICE_ACCOUNTS: [&str; 9] = ["a", "ab", "foo/a", "bar/a", "foo/ab", "foo/a.b", "foo.bar/a", "sa", "ns/sa"];
 pub const TRUST_DOMAINS: [&str; 6] = ["cluster.local", "td1", "td2", "td1.example", "td", "TD1"];
 
 pub const PATHS: [&str; 20] = [
@@ -101,7 +103,12 @@ pub fn pick<T: Copy>(rng: &mut Rng, values: &[T]) -> T {
 
 /// Makes a policy value from a word: one of the four forms, a near miss, or a value with a star in the middle.
 pub fn form(rng: &mut Rng, word: &str) -> String {
-    let cut = if word.is_empty() { 0 } else { rng.usize(..=word.len()) };
+    // A wildcard often stands behind a separator.
+    let separators: Vec<_> = word.match_indices(['/', '.', ':', '@']).map(|(at, _)| at + 1).collect();
+    let cut = match &separators[..] {
+        [_, ..] if rng.bool() => pick(rng, &separators),
+        _ => rng.usize(..=word.len()),
+    };
     let (head, tail) = if word.is_char_boundary(cut) { word.split_at(cut) } else { (word, "") };
     let value = match rng.u8(..12) {
         0..=4 => word.to_owned(),
