@@ -166,7 +166,7 @@ fn principal(rng: &mut Rng) -> String {
         // What people write.
         5 => pick(rng, &["cluster.local/ns/foo/*", "td1/*", "cluster.local/*", "*/sa/a"]).to_owned(),
         // A name that is no SPIFFE id matches none of these.
-        4 => pick(rng, &["*.example.com", "*localhost", "a.example*", "CN=a"]).to_owned(),
+        4 => pick(rng, &["*.example.com", "*localhost", "a.example*", "CN=a", "*a", "*bar"]).to_owned(),
         _ => form(rng, identity),
     }
 }
