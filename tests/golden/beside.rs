@@ -175,7 +175,10 @@ fn http_is_let_through_where_an_allow_policy_is_in_force_and_last() {
         assert_eq!(last["metadata"]["namespace"], "shop");
         assert_eq!(of(&resources, "AuthorizationPolicy").count(), policies.len() + 1);
         assert!(notes.contains("while the plugin is not there"), "{notes}");
-        assert!(notes.contains("delete what it has and this one does not have"), "{notes}");
+        assert!(
+            notes.contains("first delete its policies `0-mesh-authz-http…` that this output does not have"),
+            "{notes}"
+        );
     }
     // A workload may have the label and be the gateway, for now. What an earlier output let through is replaced.
     let (resources, notes) = alone(&policies);

@@ -43,6 +43,7 @@ mod gateways;
 mod near;
 mod waypoint;
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -368,7 +369,10 @@ pub fn plan<'r>(resources: &'r [LoadedPolicy], topology: &Topology<'_>, native: 
             && (wider.workloads.labels == reach.workloads.labels || !decided_here.contains(&reach.workloads))
     };
     let gateways = || gateways.iter().copied();
-    plan.instances.extend(widest(&selected, replaces).into_iter().chain(gateways()).map(instance));
+    let mut selected_by = widest(&selected, replaces);
+    // While resources are applied one after the other, a workload first gets those that know more of its labels.
+    selected_by.sort_by_key(|reach| Reverse(reach.workloads.labels.len()));
+    plan.instances.extend(selected_by.into_iter().chain(gateways()).map(instance));
     let widest = widest(&selected, Reach::covers).into_iter().chain(gateways());
     plan.needs_filter_state.extend(widest.map(|reach| reach.place.clone()));
     plan.refused.extend(selecting.iter().filter_map(|resource| unknown_to_the_filter(resource)));

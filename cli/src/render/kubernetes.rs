@@ -208,7 +208,7 @@ fn name(prefix: &str, attachment: &Attachment, suffix: &str) -> String {
     // Names must stay the same from release to release. Nobody can find another selector with the same hash, whose resource
     // would replace this one.
     let digest = Sha256::digest(exact.to_string());
-    let hash: String = digest.iter().take(10).map(|byte| format!("{byte:02x}")).collect();
+    let hash = digest.iter().take(10).fold(String::new(), |hash, byte| format!("{hash}{byte:02x}"));
     let letters = readable.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' });
     let taken = [prefix, "--", &hash, suffix].map(str::len);
     let room = taken.iter().fold(LONGEST_NAME, |room, length| room.saturating_sub(*length));

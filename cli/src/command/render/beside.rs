@@ -112,7 +112,8 @@ pub fn native(plan: &Plan<'_>, options: &NativeOptions, combining: Combining) ->
         note(&format!(
             "combining permit-overrides: Istio must not enforce the DENY policies, or it would refuse what ALLOW policies \
              except; so while the plugin is not there, nothing refuses what they match, and TCP connections are decided by \
-             ALLOW policies only, and pass where there is none; left out: {}",
+             ALLOW policies only, and pass where there is none; an ALLOW policy goes on to be an exception after a pod has lost \
+             the label that it selects by; left out: {}",
             names(&left_out)
         ));
     }

@@ -32,8 +32,8 @@ pub fn say(plan: &Plan<'_>) {
         say("HTTP is let through nowhere: no ALLOW policy is in force for workloads, a gateway or a whole waypoint");
     }
     say(
-        "if an earlier output is in the cluster, delete what it has and this one does not have; a policy `0-mesh-authz-http…` \
-         that lets HTTP through would go on to do so: kubectl get \
+        "if an earlier output is in the cluster, first delete its policies `0-mesh-authz-http…` that this output does not have, or \
+         HTTP goes on to pass there; then apply this one, and delete what else it does not have: kubectl get \
          authorizationpolicies,wasmplugins,trafficextensions,envoyfilters -A -l app.kubernetes.io/managed-by=mesh-authz",
     );
     let native: BTreeMap<_, _> =

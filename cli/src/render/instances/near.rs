@@ -1,13 +1,13 @@
 //! Finds the sets of workloads that may meet one, without a look at all others: with thousands of policies, most are for
 //! other workloads.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::WorkloadSet;
 
 /// Things with a set of workloads each.
 pub(super) struct Near<'p, T> {
-    /// The label key that most sets have.
+    /// The label key that has the most values.
     key: Option<&'p str>,
     /// Each thing, with its position among all.
     buckets: BTreeMap<Bucket<'p>, Vec<(usize, T)>>,
@@ -18,11 +18,11 @@ type Bucket<'p> = (Option<&'p str>, Option<&'p str>);
 
 impl<'p, T: Copy> Near<'p, T> {
     pub fn new(all: impl Iterator<Item = (&'p WorkloadSet, T)> + Clone) -> Self {
-        let mut counts: HashMap<&str, usize> = HashMap::new();
-        for (key, _) in all.clone().flat_map(|(set, _)| &set.labels) {
-            *counts.entry(key).or_default() += 1;
+        let mut values: HashMap<&str, HashSet<&str>> = HashMap::new();
+        for (key, value) in all.clone().flat_map(|(set, _)| &set.labels) {
+            values.entry(key).or_default().insert(value);
         }
-        let key = counts.into_iter().max_by_key(|&(key, count)| (count, key)).map(|(key, _)| key);
+        let key = values.into_iter().map(|(key, values)| (values.len(), key)).max().map(|(_, key)| key);
         let mut buckets: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for (position, (set, thing)) in all.enumerate() {
             buckets.entry((set.namespace.as_deref(), value(set, key))).or_default().push((position, thing));
