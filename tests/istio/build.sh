@@ -22,7 +22,7 @@ build() { # what, module, package…
 
 [ -e "$folder/bin/pilot-discovery" ] ||
     echo "istio: the first build downloads Kubernetes and Istio and compiles them: about ten minutes on two cores" >&2
-build "the API server, and kubectl" kubernetes . k8s.io/kubernetes/cmd/kubectl
+build "the API server, kubectl, and what asks them about files" kubernetes . ./admission k8s.io/kubernetes/cmd/kubectl
 build "istiod, and Istio's agent" istio istio.io/istio/pilot/cmd/pilot-discovery istio.io/istio/pilot/cmd/pilot-agent
 build "the registry, what redirects connections, and what asks Istio's code" istio ./registry ./redirect ./authorization
 

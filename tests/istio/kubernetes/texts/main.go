@@ -1,7 +1,7 @@
 // Asks Kubernetes' own reader what it makes of texts, and prints one line of JSON for each text. The lines are data for
 // tests/files/kubectl.rs. CONTRIBUTING.md says when to run it.
 //
-//	go run . COUNT FILE... > verdicts.jsonl
+//	go run ./texts COUNT FILE... > verdicts.jsonl
 //
 // The texts are documents written by hand, and COUNT changed parts of the files.
 package main
