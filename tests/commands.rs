@@ -127,7 +127,7 @@ fn one_mistake_does_not_hide_the_others() {
     assert!(out.contains("-:4:17:") && out.contains("this is not YAML"), "{out}");
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("a.yaml"), text).unwrap();
-    std::fs::write(folder.path().join("b.yaml"), b"\xff\xfe").unwrap();
+    std::fs::write(folder.path().join("b.yaml"), b"\xffa").unwrap();
     std::os::unix::fs::symlink(folder.path(), folder.path().join("loop")).unwrap();
     std::os::unix::fs::symlink("nothing", folder.path().join("dangling")).unwrap();
     let (out, status) = run(&["check", folder.path().to_str().unwrap()], "", &[]);
@@ -175,7 +175,8 @@ fn a_line_that_is_a_whole_file_is_shown_around_the_mistake() {
         )
     };
     let policies: Vec<_> = (0..300).map(policy).collect();
-    let (out, status) = run(&["check", "-"], &format!(r#"{{"kind":"List","items":[{}]}}"#, policies.join(",")), &[]);
+    let (out, status) =
+        run(&["check", "-"], &format!(r#"{{"apiVersion":"v1","kind":"List","items":[{}]}}"#, policies.join(",")), &[]);
     assert_eq!(status, Some(1));
     assert!(out.lines().all(|line| line.chars().count() < 400), "{:?}", out.lines().map(str::len).max());
     assert!(out.contains("valid policies: 0, errors: 300, warnings: 0"));

@@ -215,7 +215,7 @@ impl Resources {
     fn document(&mut self, source: &Arc<SourceText>, node: Node) {
         let is_list = is_list(&node);
         let ours = Ours::of_document(&node);
-        if (is_list || ours.is_none())
+        if (is_list || !matches!(ours, Some(Ours::Policy | Ours::RequestAuthentication)))
             && let Some(twice) = field_written_twice(&node)
         {
             let message = "is written twice, and readers disagree about which one counts";
@@ -231,16 +231,14 @@ impl Resources {
         match ours {
             Some(Ours::Policy) => self.policy(source, node),
             Some(Ours::RequestAuthentication) => self.request_authentication(source, node),
-            None => {
-                let other = Other { source: Arc::clone(source), node };
-                if other.text("kind") == peer_authentication::KIND && other.text("apiVersion").contains("istio.io/") {
-                    let mut diagnostics = Diagnostics::new();
-                    peer_authentication::check(&other.node, &mut diagnostics);
-                    metadata::check(&other.node, &mut diagnostics);
-                    self.findings.extend(findings(source, &other.node, diagnostics));
-                }
-                self.others.push(other);
+            Some(Ours::PeerAuthentication) => {
+                let mut diagnostics = Diagnostics::new();
+                peer_authentication::check(&node, &mut diagnostics);
+                metadata::check(&node, source, &mut diagnostics);
+                self.findings.extend(findings(source, &node, diagnostics));
+                self.others.push(Other { source: Arc::clone(source), node });
             }
+            None => self.others.push(Other { source: Arc::clone(source), node }),
         }
     }
 
@@ -254,6 +252,7 @@ impl Resources {
             }
             None => diagnostics.field("items", |d| d.error("is missing")),
         }
+        metadata::check_list(&node, &mut diagnostics);
         self.findings.extend(findings(source, &node, diagnostics));
         let list_kind =
             node.get("kind").zip(node.get("apiVersion")).map(|(kind, version)| (kind.clone(), version.clone()));
@@ -278,7 +277,7 @@ impl Resources {
     fn policy(&mut self, source: &Arc<SourceText>, node: Node) {
         let mut diagnostics = Diagnostics::new();
         let policy = read::policy(&node, &mut diagnostics);
-        metadata::check(&node, &mut diagnostics);
+        metadata::check(&node, source, &mut diagnostics);
         self.findings.extend(findings(source, &node, diagnostics));
         if let_through::is_one(&node) {
             self.others.push(Other { source: Arc::clone(source), node });
@@ -290,7 +289,7 @@ impl Resources {
     fn request_authentication(&mut self, source: &Arc<SourceText>, node: Node) {
         let mut diagnostics = Diagnostics::new();
         let authentication = request_authentication::request_authentication(&node, &mut diagnostics);
-        metadata::check(&node, &mut diagnostics);
+        metadata::check(&node, source, &mut diagnostics);
         self.findings.extend(findings(source, &node, diagnostics));
         if let Some(authentication) = authentication {
             self.request_authentications.push(Authentication { source: Arc::clone(source), node, authentication });
@@ -319,7 +318,11 @@ fn has_resources(node: &Node) -> bool {
 /// Why kubectl refuses a file with this document, and what to do about it.
 fn not_a_resource(node: &Node) -> Option<(&'static str, &'static str)> {
     match &node.value {
-        _ if is_resource(node) => None,
+        _ if is_resource(node) => {
+            let version = node.get("apiVersion").and_then(Node::as_str).unwrap_or_default();
+            (version.matches('/').count() > 1)
+                .then_some(("its `apiVersion` has two slashes: kubectl refuses the file", "write GROUP/VERSION"))
+        }
         Value::Map(_) if Ours::of_document(node).is_some() => None,
         Value::Map(_) => Some((
             "this document has no `apiVersion` or no `kind`: kubectl refuses the file",
@@ -370,19 +373,18 @@ impl SourceText {
     /// Reads a file, or standard input for `-`.
     ///
     /// # Errors
-    /// The file cannot be read, or is not UTF-8.
+    /// The file cannot be read, or is no text.
     pub fn read(file: &Path) -> Result<Self, InputError> {
-        let text = String::from_utf8(bytes(file)?);
-        let text = text.map_err(|error| InputError { file: file.to_owned(), message: not_text(&error) })?;
+        let text = text(bytes(file)?).map_err(|message| InputError { file: file.to_owned(), message })?;
         Ok(Self::new(file.to_owned(), text))
     }
 
-    /// Like [`Self::read`], and also returns the documents. A file that is not
-    /// UTF-8 is not an error here: it counts as a text that is not YAML.
+    /// Like [`Self::read`], and also returns the documents. A file that is no text is not an error here: it counts as a
+    /// text that is not YAML.
     fn read_documents(file: &Path) -> Result<(Self, Documents), InputError> {
-        let (text, error) = match String::from_utf8(bytes(file)?) {
+        let (text, error) = match text(bytes(file)?) {
             Ok(text) => (text, None),
-            Err(error) => (String::new(), Some(not_text(&error))),
+            Err(message) => (String::new(), Some(message)),
         };
         let source = Self::new(file.to_owned(), text);
         let documents = match error {
@@ -391,6 +393,25 @@ impl SourceText {
         };
         Ok((source, documents))
     }
+}
+
+/// The text in the bytes of a file: UTF-8, or UTF-16 with a mark of byte order, as some programs on Windows write it.
+/// kubectl reads both.
+///
+/// # Errors
+/// It is neither; says so.
+fn text(bytes: Vec<u8>) -> Result<String, String> {
+    let unit: fn([u8; 2]) -> u16 = match bytes.get(..2) {
+        Some([0xff, 0xfe]) => u16::from_le_bytes,
+        Some([0xfe, 0xff]) => u16::from_be_bytes,
+        _ => return String::from_utf8(bytes).map_err(|error| not_text(&error)),
+    };
+    let (units, rest) = bytes.as_chunks();
+    let not_utf_16 = || "the file is not UTF-16, though it begins as if it were".to_owned();
+    String::from_utf16(&units.iter().copied().map(unit).collect::<Vec<_>>())
+        .ok()
+        .filter(|_| rest.is_empty())
+        .ok_or_else(not_utf_16)
 }
 
 /// The documents of a text, and the mistakes in those that cannot be read.
@@ -540,6 +561,7 @@ fn in_folder(folder: &Path) -> Result<Vec<PathBuf>, walkdir::Error> {
 enum Ours {
     Policy,
     RequestAuthentication,
+    PeerAuthentication,
 }
 
 impl Ours {
@@ -558,12 +580,11 @@ impl Ours {
         const GROUP: &str = "security.istio.io";
         let is_group =
             group.is_empty() || group.ends_with("istio.io") || diagnostic::suggestion(group, [GROUP]).is_some();
-        let is_sibling = kind == peer_authentication::KIND;
-        // `PeerAuthentication` is another kind, but its name is more similar to one of these two than many mistyped
-        // names.
-        match diagnostic::suggestion(kind, [read::KIND, request_authentication::KIND]) {
-            _ if is_sibling || !is_group => None,
+        let known = [read::KIND, request_authentication::KIND, peer_authentication::KIND];
+        match diagnostic::suggestion(kind, known) {
+            _ if !is_group => None,
             Some(request_authentication::KIND) => Some(Self::RequestAuthentication),
+            Some(peer_authentication::KIND) => Some(Self::PeerAuthentication),
             Some(_) => Some(Self::Policy),
             None if kind.is_empty() || group == GROUP => Some(Self::Policy),
             None => None,

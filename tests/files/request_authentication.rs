@@ -45,7 +45,7 @@ fn refused(rows: &[(&str, &str)]) {
     }
 }
 
-const JWKS: &str = r#"{"keys":[{"kty":"EC"}]}"#;
+const JWKS: &str = r#"{"keys":[{"kty":"oct","k":"eA"}]}"#;
 
 #[test]
 fn every_field_is_read() {
@@ -92,11 +92,45 @@ fn what_says_little_is_valid() {
 }
 
 #[test]
+fn every_key_of_a_set_is_one_that_a_cluster_accepts() {
+    let found = |key: &str| rule(&format!("issuer: i, jwks: '{{\"keys\":[{{\"kty\":\"oct\",\"k\":\"eA\"}},{key}]}}'"));
+    for key in [
+        r#"{"kty":"oct","k":"+/8="}"#,
+        r#"{"kty":"oct","k":"e-_8","alg":null,"kid":"x","key_ops":["verify"],"x5c":[],"more":1}"#,
+        r#"{"kty":"RSA","e":"AQAB","n":"AQ","p":1}"#,
+        r#"{"kty":"EC","crv":"P-1","x":"AQ","y":"AQ"}"#,
+        r#"{"kty":"OKP","crv":"Ed25519","x":"","d":"AQ"}"#,
+    ] {
+        assert_eq!(found(key), Vec::<String>::new(), "{key}");
+    }
+    for (key, mistake) in [
+        ("1", "it has no `kty`"),
+        (r#"{"kty":null}"#, "its `kty` is not a string"),
+        (r#"{"kty":"rsa"}"#, "`rsa` is no `kty` of RSA, EC, OKP and oct"),
+        (r#"{"kty":"oct"}"#, "it has no `k`"),
+        (r#"{"kty":"oct","k":"e A"}"#, "its `k` is not base64url"),
+        (r#"{"kty":"oct","k":"+_8="}"#, "its `k` is not base64url"),
+        (r#"{"kty":"oct","k":"eA="}"#, "its `k` is not base64url"),
+        (r#"{"kty":"oct","k":1}"#, "its `k` is not a string"),
+        (r#"{"kty":"RSA","e":"AQAB","n":"AQ","d":"AQ","p":1}"#, "its `p` is not a string"),
+        (r#"{"kty":"EC","x":"AQ","y":"AQ"}"#, "it has no `crv`"),
+        (r#"{"kty":"OKP","crv":1,"x":"AQ"}"#, "its `crv` is not a string"),
+        (r#"{"kty":"oct","k":"eA","kid":1}"#, "its `kid` is not a string"),
+        (r#"{"kty":"oct","k":"eA","key_ops":"verify"}"#, "its `key_ops` is not a list of texts"),
+        (r#"{"kty":"oct","k":"eA","x5c":["!"]}"#, "its `x5c` is not a list of texts"),
+    ] {
+        assert_eq!(found(key), [format!(".jwks: keys[1] is no key: {mistake}")], "{key}");
+    }
+}
+
+#[test]
 fn a_rule_needs_an_issuer_or_a_url_of_keys() {
     let missing = ".issuer: is missing; write the `iss` of the tokens; only jwksUri does without";
     let inline = format!("jwks: '{JWKS}'");
     refused(&[("", missing), (inline.as_str(), missing), ("issuer: ''", ".issuer: must not be empty")]);
     assert_eq!(rule("jwksUri: 'https://i/keys'"), Vec::<String>::new());
+    // A URL that is wrong is one mistake, and not two.
+    assert_eq!(rule("jwksUri: 'https://i:0/keys'").len(), 1);
 }
 
 #[test]

@@ -52,6 +52,87 @@ fn lists_are_read_as_kubectl_reads_them() {
 }
 
 #[test]
+fn a_list_itself_is_what_kubectl_reads() {
+    let list = |rest: &str| read(&format!("{rest}\nitems: []\n")).2;
+    for rest in [
+        "apiVersion: v1\nkind: List\nmetadata: { resourceVersion: '', x: y }\nz: 1",
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicyList\nmetadata: { continue: '', remainingItemCount: 1 }",
+        "apiVersion: v1\nkind: List\nmetadata: null",
+    ] {
+        assert_eq!(list(rest), Vec::<String>::new(), "{rest}");
+    }
+    for (rest, mistake) in [
+        ("kind: List", "apiVersion: is missing"),
+        ("apiVersion: 1e3\nkind: List", "apiVersion: must be a string, is a number"),
+        ("apiVersion: v1\nkind: List\nmetadata: 1", "metadata: must be an object, is a number"),
+        ("apiVersion: v1\nkind: List\nmetadata: { resourceVersion: 1 }", "metadata.resourceVersion: must be a string"),
+        (
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicyList\nmetadata: { name: a }",
+            "metadata.name: unknown field",
+        ),
+        ("apiVersion: security.istio.io/v1\nkind: AuthorizationPolicyList\nspec: {}", "spec: unknown field"),
+    ] {
+        let found = list(rest);
+        assert!(found.len() == 1 && found[0].starts_with(mistake), "{rest}: {found:?}");
+    }
+}
+
+#[test]
+fn a_status_is_ignored_apart_from_unknown_fields() {
+    let with = |status: &str| read(&format!("{POLICY}status: {status}\n")).2;
+    for status in [
+        "x",
+        "{ conditions: x }",
+        "{ conditions: [{ type: 1, status: 'True' }], other: 1 }",
+        "{ observedGeneration: 1 }",
+    ] {
+        assert_eq!(with(status), Vec::<String>::new(), "{status}");
+    }
+    for (status, path) in [
+        ("{ conditions: [{ typ: a }] }", "status.conditions.typ: unknown field, did you mean type?"),
+        ("{ validationMessages: [{ code: a }] }", "status.validationMessages.code: unknown field"),
+    ] {
+        assert!(with(status)[0].contains(path), "{status}: {:?}", with(status));
+    }
+}
+
+#[test]
+fn a_mistyped_peer_authentication_is_not_skipped() {
+    let with = |version: &str, kind: &str| {
+        read(&format!("apiVersion: {version}\nkind: {kind}\nmetadata: {{ name: d }}\nspec: {{}}\n")).2
+    };
+    assert_eq!(with("security.istio.io/v1", "PeerAuthentication"), Vec::<String>::new());
+    assert!(with("security.istio.io/v1", "PeerAuthentiction")[0].contains("must be PeerAuthentication"));
+    assert!(with("security.istoi.io/v1", "PeerAuthentication")[0].contains("`security.istoi.io/v1` is not supported"));
+    assert!(with("security.istio.io/v1/x", "PeerAuthentication")[0].contains("has two slashes"));
+    assert_eq!(with("example.com/v1", "PeerAuthentication"), Vec::<String>::new());
+}
+
+#[test]
+fn files_are_decoded_as_kubectl_decodes_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let found = |bytes: &[u8]| {
+        let file = folder.path().join("p.yaml");
+        std::fs::write(&file, bytes).unwrap();
+        let resources = Resources::read(&[file]).unwrap();
+        let findings = resources.findings.iter().map(|finding| finding.diagnostic.to_string()).collect::<Vec<_>>();
+        (resources.policies.len(), findings)
+    };
+    let in_utf_16 = |text: &str, bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
+        ['\u{feff}'].into_iter().chain(text.chars()).collect::<String>().encode_utf16().flat_map(bytes).collect()
+    };
+    let json = r#"{"apiVersion":"security.istio.io\/v1","kind":"AuthorizationPolicy","metadata":{"name":"p"}}"#;
+    for text in [POLICY, json] {
+        assert_eq!(found(&[b"\xef\xbb\xbf", text.as_bytes()].concat()), (1, vec![]));
+        assert_eq!(found(&in_utf_16(text, u16::to_le_bytes)), (1, vec![]));
+        assert_eq!(found(&in_utf_16(text, u16::to_be_bytes)), (1, vec![]));
+    }
+    let odd = [in_utf_16(POLICY, u16::to_le_bytes), vec![b' ']].concat();
+    assert!(found(&odd).1[0].contains("the file is not UTF-16"));
+    assert!(found(b"a: \xff\n").1[0].contains("the file is not UTF-8, from byte 3 on"));
+}
+
+#[test]
 fn metadata_is_what_a_cluster_takes() {
     let with = |metadata: &str| read(&POLICY.replace("{ name: p }", &format!("{{ name: p, {metadata} }}"))).2;
     for metadata in [
@@ -65,6 +146,8 @@ fn metadata_is_what_a_cluster_takes() {
         "managedFields: [{ manager: kubectl, operation: Apply }]",
         "creationTimestamp: '2024-01-01T0:00:00,5Z', deletionTimestamp: '2024-01-01T00:00:00+24:60'",
         "generateName: a.b-, finalizers: [orphan, example.com/f]",
+        "generateName: A-, generation: 9223372036854775807, deletionGracePeriodSeconds: -1",
+        "managedFields: [{ manager: m, time: '2026-01-31T12:00:00Z', fieldsV1: { 'f:spec': {} }, subresource: status }]",
     ] {
         assert_eq!(with(metadata), Vec::<String>::new(), "{metadata}");
     }
@@ -90,7 +173,21 @@ fn metadata_is_what_a_cluster_takes() {
         ("generation: 1.5", "metadata.generation"),
         ("uid: 5", "metadata.uid"),
         ("generation: 9223372036854775808", "metadata.generation"),
-        ("generateName: A-", "metadata.generateName"),
+        ("generateName: A", "metadata.generateName"),
+        (
+            "ownerReferences: [{ apiVersion: a/b/c, kind: Pod, name: x, uid: u }]",
+            "metadata.ownerReferences[0].apiVersion",
+        ),
+        ("ownerReferences: [{ apiVersion: a/, kind: Pod, name: x, uid: u }]", "metadata.ownerReferences[0].apiVersion"),
+        ("generateName: '-'", "metadata.generateName"),
+        ("generation: 9223372036854775808", "metadata.generation"),
+        ("generation: 1e3", "metadata.generation"),
+        ("generation: 0x10", "metadata.generation"),
+        ("generation: 1.0", "metadata.generation"),
+        ("managedFields: [x]", "metadata.managedFields[0]"),
+        ("managedFields: [{ manager: 1 }]", "metadata.managedFields[0].manager"),
+        ("managedFields: [{ time: now }]", "metadata.managedFields[0].time"),
+        ("managedFields: [{ fields: {} }]", "metadata.managedFields[0].fields"),
         ("generateName: 'a b'", "metadata.generateName"),
         ("managedFields: x", "metadata.managedFields"),
         ("finalizers: [orphan, foregroundDeletion]", "metadata.finalizers"),

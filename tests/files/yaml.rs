@@ -65,7 +65,15 @@ fn what_is_not_yaml_says_where() {
     let laughs = (1..30).fold("x0: &x0 [a]\n".to_owned(), |text, n| {
         text + &format!("x{n}: &x{n} [*x{0}, *x{0}, *x{0}, *x{0}]\n", n - 1)
     });
-    assert_eq!(documents(&laughs).unwrap_err().message, "too much, with its aliases expanded");
+    let too_many = "the document has so many aliases that kubectl refuses it";
+    assert_eq!(documents(&laughs).unwrap_err().message, too_many);
+    let aliases = |count: usize| format!("a: &a [1, 2, 3]\nb: [{}]\n", vec!["*a"; count].join(", "));
+    assert!(documents(&aliases(200)).is_ok());
+    let large = format!("a: &a [{}]\nb: [{}]\n", vec!["x"; 300].join(", "), vec!["*a"; 400].join(", "));
+    assert_eq!(documents(&large).err().unwrap().message, too_many);
+    let long = "x".repeat(1 << 20);
+    let much = format!("a: &a [{long}]\nb: [{}]\n", vec!["*a"; 300].join(", "));
+    assert_eq!(documents(&much).unwrap_err().message, "too much, with its aliases expanded");
 }
 
 #[test]

@@ -1,5 +1,10 @@
 //! The lint about key sets of which Envoy accepts no key.
 
+use std::sync::Arc;
+
+use mesh_authz::document::from_json;
+use mesh_authz_cli::load::{Resources, finding::SourceText, request_authentication::refusal};
+
 use crate::key_sets::{accepted, refused, untold};
 use crate::{findings, one_spelling, paths};
 
@@ -12,9 +17,14 @@ fn authentication(rules: &[&str]) -> String {
     )
 }
 
-/// What the lint says about sets with these keys.
+/// What the lint says about sets with these keys. If a cluster refuses the set too, the lint does not see it.
 fn said(keys: &[&str]) -> Option<String> {
-    let found = findings(&authentication(&[&format!(r#"{{"keys":[{}]}}"#, keys.join(","))]), &one_spelling());
+    let set = format!(r#"{{"keys":[{}]}}"#, keys.join(","));
+    let text = authentication(&[&set]);
+    if Resources::of(&Arc::new(SourceText::new("r.yaml".into(), text.clone()))).has_errors() {
+        return refusal(&from_json(set.as_bytes()).unwrap());
+    }
+    let found = findings(&text, &one_spelling());
     let found = found.into_iter().find(|finding| finding.code == Some("MA048"))?;
     let (message, why) = found.diagnostic.message.split_once(" (").unwrap();
     let refused = "Envoy accepts no key of this set, and refuses every listener of the workloads: later changes of any policy have \
@@ -50,7 +60,8 @@ fn one_key_is_enough() {
 
 #[test]
 fn every_rule_has_a_set_of_its_own() {
-    let (good, bad) = (r#"{"keys":[{"kty":"oct","k":"eA"}]}"#, r#"{"keys":[{"kty":"oct"}]}"#);
+    // A modulus of one bit.
+    let (good, bad) = (r#"{"keys":[{"kty":"oct","k":"eA"}]}"#, r#"{"keys":[{"kty":"RSA","e":"AQAB","n":"AQ"}]}"#);
     let fires = |text: &str| paths("MA048", text, &one_spelling());
     assert_eq!(fires(&authentication(&[good, bad])), ["spec.jwtRules[1].jwks"]);
     assert_eq!(fires(&authentication(&[good, ""])), [""; 0], "no keys: Istio asks the issuer for them");

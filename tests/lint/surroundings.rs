@@ -182,12 +182,13 @@ fn what_is_skipped_is_reported_once_for_each_kind() {
         "networking.istio.io/v1, kind: ServiceEntry",
         "networking.istio.io/v1, kind: Gateway",
         "gateway.networking.k8s.io/v1, kind: Gateway",
+        "security.istio.io/v1, kind: PeerAuthentication",
     ] {
         assert_eq!(reported(&document(&format!("apiVersion: {version_and_kind}"))), [""; 0], "{version_and_kind}");
     }
     let knative = document("apiVersion: serving.knative.dev/v1, kind: Service");
     assert_eq!(reported(&knative), ["Service of serving.knative.dev/v1: skipped"]);
-    for kind in ["Deployment", "Pod", "PeerAuthentication", "WasmPlugin", "TrafficExtension"] {
+    for kind in ["Deployment", "Pod", "WasmPlugin", "TrafficExtension"] {
         assert_eq!(reported(&document(&format!("apiVersion: v1, kind: {kind}"))), [""; 0], "{kind}");
     }
     let accepted = secret.replace("name: o", "name: o, annotations: { mesh-authz/allow: MA030 }");

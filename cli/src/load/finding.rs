@@ -26,7 +26,11 @@ pub struct SourceText {
 
 impl SourceText {
     #[must_use]
-    pub fn new(file: PathBuf, text: String) -> Self {
+    pub fn new(file: PathBuf, mut text: String) -> Self {
+        // It says how the file is encoded, and is no part of its text.
+        if text.starts_with('\u{feff}') {
+            text.drain(..'\u{feff}'.len_utf8());
+        }
         Self { file, text, lines: OnceLock::new(), is_ascii: OnceLock::new() }
     }
 
@@ -45,6 +49,18 @@ impl SourceText {
         });
         let start = *lines.get(usize::try_from(number).ok()?.checked_sub(1)?)?;
         self.text.get(start..)?.lines().next()
+    }
+
+    /// The text of a range that is in one line.
+    #[must_use]
+    pub fn in_one_line(&self, Span { start, end }: Span) -> Option<&str> {
+        let line = self.line(start.line).filter(|_| start.line == end.line)?;
+        let byte = |column: u32| {
+            let characters = usize::try_from(column).ok()?.checked_sub(1)?;
+            let mut places = line.char_indices().map(|(at, _)| at).chain([line.len()]);
+            places.nth(characters)
+        };
+        line.get(byte(start.column)?..byte(end.column)?)
     }
 }
 

@@ -5,21 +5,53 @@ use std::borrow::Cow;
 
 use mesh_authz::diagnostic::Diagnostics;
 use mesh_authz::document::{Node, Object, Value, boolean, list, string};
-use mesh_authz::policy::resource::name_of;
+use mesh_authz::policy::resource::{missing, name_of};
+
+use super::finding::SourceText;
 
 /// The most bytes that all annotations of a resource have.
 const MOST_ANNOTATION_BYTES: usize = 262_144;
 const LONGEST_PREFIX: usize = 253;
-/// 2 to the power of 63.
-const BEYOND_64_BITS: f64 = 9_223_372_036_854_775_808.0;
 const LONGEST_NAME: usize = 63;
 
 /// Reports what a cluster refuses in the metadata of a resource, apart from its name and namespace.
-pub fn check(resource: &Node, diagnostics: &mut Diagnostics) {
-    diagnostics.policy(|| name_of(resource), |diagnostics| check_fields(resource, diagnostics));
+pub fn check(resource: &Node, source: &SourceText, diagnostics: &mut Diagnostics) {
+    diagnostics.policy(
+        || name_of(resource),
+        |diagnostics| {
+            check_fields(resource, source, diagnostics);
+            check_status(resource, diagnostics);
+        },
+    );
 }
 
-fn check_fields(resource: &Node, diagnostics: &mut Diagnostics) {
+/// The lists in `status`, and the fields of their items. A cluster ignores a status, and yet refuses other fields there.
+const STATUS: [(&str, &[&str]); 2] = [
+    (
+        "conditions",
+        &["lastProbeTime", "lastTransitionTime", "message", "observedGeneration", "reason", "status", "type"],
+    ),
+    ("validationMessages", &["documentationUrl", "level", "type"]),
+];
+
+fn check_status(resource: &Node, diagnostics: &mut Diagnostics) {
+    for (name, fields) in STATUS {
+        let Some(Value::List(items)) = resource.get("status").and_then(|status| Some(&status.get(name)?.value)) else {
+            continue;
+        };
+        let is_map = |item: &&Node| matches!(item.value, Value::Map(_));
+        for item in items.iter().filter(is_map) {
+            let Some(mut object) = Object::open(item, diagnostics) else { continue };
+            for field in fields {
+                object.ignore(field);
+            }
+            diagnostics
+                .field("status", |diagnostics| diagnostics.field(name, |diagnostics| object.finish(diagnostics)));
+        }
+    }
+}
+
+fn check_fields(resource: &Node, source: &SourceText, diagnostics: &mut Diagnostics) {
     let Some(metadata) = resource.get("metadata").filter(|metadata| matches!(metadata.value, Value::Map(_))) else {
         return;
     };
@@ -42,7 +74,7 @@ fn check_fields(resource: &Node, diagnostics: &mut Diagnostics) {
         }
         for name in ["deletionGracePeriodSeconds", "generation"] {
             if let Some(node) = given(name) {
-                diagnostics.field(name, |diagnostics| integer(node, diagnostics));
+                diagnostics.field(name, |diagnostics| integer(node, source, diagnostics));
             }
         }
         for name in ["creationTimestamp", "deletionTimestamp"] {
@@ -63,7 +95,7 @@ fn check_fields(resource: &Node, diagnostics: &mut Diagnostics) {
             });
         }
         if let Some(managed) = given("managedFields") {
-            diagnostics.field("managedFields", |diagnostics| list(managed, diagnostics, |_, _| ()));
+            diagnostics.field("managedFields", |diagnostics| list(managed, diagnostics, managed_fields));
         }
         if let Some(owners) = given("ownerReferences") {
             diagnostics.field("ownerReferences", |diagnostics| check_owners(owners, diagnostics));
@@ -101,13 +133,63 @@ fn check_annotations(annotations: &Node, diagnostics: &mut Diagnostics) {
     }
 }
 
+/// Reads an entry of `managedFields`, as `kubectl get --show-managed-fields` prints it.
+fn managed_fields(entry: &Node, diagnostics: &mut Diagnostics) {
+    let Some(mut object) = Object::open(entry, diagnostics) else { return };
+    let mut given = |name| object.get(name).filter(|node| !node.is_null());
+    for name in ["manager", "operation", "apiVersion", "fieldsType", "subresource"] {
+        if let Some(node) = given(name) {
+            diagnostics.field(name, |diagnostics| string(node, diagnostics));
+        }
+    }
+    if let Some(node) = given("time") {
+        diagnostics.field("time", |diagnostics| time(node, diagnostics));
+    }
+    object.ignore("fieldsV1");
+    object.finish(diagnostics);
+}
+
+/// Reports what kubectl does not read in a list, apart from its items. It knows the fields of a list of one kind.
+pub fn check_list(list: &Node, diagnostics: &mut Diagnostics) {
+    let is_of_one_kind = list.get("kind").and_then(Node::as_str) != Some("List");
+    let Some(mut object) = Object::open(list, diagnostics) else { return };
+    match object.read("apiVersion", diagnostics, string) {
+        Some(_) => {}
+        None => missing(&object, "apiVersion", diagnostics),
+    }
+    let metadata = object.get("metadata").filter(|metadata| !metadata.is_null());
+    if is_of_one_kind {
+        object.ignore("items");
+        object.ignore("kind");
+        object.finish(diagnostics);
+    }
+    let Some(metadata) = metadata else { return };
+    diagnostics.field("metadata", |diagnostics| {
+        let Some(mut object) = Object::open(metadata, diagnostics) else { return };
+        for name in ["continue", "resourceVersion", "selfLink"] {
+            if let Some(node) = object.get(name).filter(|node| !node.is_null()) {
+                diagnostics.field(name, |diagnostics| string(node, diagnostics));
+            }
+        }
+        object.ignore("remainingItemCount");
+        if is_of_one_kind {
+            object.finish(diagnostics);
+        }
+    });
+}
+
 fn check_owners(owners: &Node, diagnostics: &mut Diagnostics) {
     let mut controllers = 0_u32;
     list(owners, diagnostics, |owner, diagnostics| {
         let Some(mut object) = Object::open(owner, diagnostics) else { return };
         for name in ["apiVersion", "kind", "name", "uid"] {
-            if object.string(name, diagnostics).is_none_or(|text| text.is_empty()) {
+            let text = object.string(name, diagnostics);
+            let is_version = |text: &str| text.matches('/').count() <= 1 && !text.ends_with('/');
+            if text.as_ref().is_none_or(String::is_empty) {
                 diagnostics.field(name, |diagnostics| diagnostics.error("is missing"));
+            } else if name == "apiVersion" && !text.as_deref().is_some_and(is_version) {
+                diagnostics
+                    .field(name, |diagnostics| diagnostics.error_with_hint("has no version", "write GROUP/VERSION"));
             }
         }
         object.read("blockOwnerDeletion", diagnostics, boolean);
@@ -121,9 +203,18 @@ fn check_owners(owners: &Node, diagnostics: &mut Diagnostics) {
     }
 }
 
-fn integer(node: &Node, diagnostics: &mut Diagnostics) {
+/// Reports what is no number of 64 bits, written in digits. As a double, a large number is not exact. As JSON, a cluster
+/// refuses `1.0` and `1e3`.
+fn integer(node: &Node, source: &SourceText, diagnostics: &mut Diagnostics) {
     match &node.value {
-        Value::Number(number) if number.fract().abs().total_cmp(&0.0).is_eq() && number.abs() < BEYOND_64_BITS => {}
+        Value::Number(_) => {
+            let written = node.place.as_deref().and_then(|place| source.in_one_line(place.value)).unwrap_or_default();
+            let digits = written.strip_prefix('-').unwrap_or(written);
+            let is_decimal = digits.bytes().all(|b| b.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
+            if !is_decimal || written.parse::<i64>().is_err() {
+                diagnostics.error("must be a whole number of at most 64 bits, written in digits");
+            }
+        }
         Value::String(_) => diagnostics.error_with_hint("must be a number, is a string", "write it without quotes"),
         other => diagnostics.error(format!("must be a whole number, is {}", other.kind())),
     }
@@ -132,9 +223,13 @@ fn integer(node: &Node, diagnostics: &mut Diagnostics) {
 /// Reports what no name of a resource begins with.
 fn begin_of_name(node: &Node, diagnostics: &mut Diagnostics) {
     let Some(text) = string(node, diagnostics).filter(|text| !text.is_empty()) else { return };
-    // The cluster appends letters.
-    let begin = text.strip_suffix('-').map_or(Cow::Borrowed(text), |begin| Cow::Owned(format!("{begin}a")));
-    if !is_subdomain(&begin) {
+    // The cluster appends letters. Before it checks a name with a dash at its end, it has a letter in place of the last two
+    // bytes.
+    let begin = match text.strip_suffix('-').and_then(|begin| begin.len().checked_sub(1)) {
+        Some(length) => text.get(..length).map(|begin| Cow::Owned(format!("{begin}a"))),
+        None => Some(Cow::Borrowed(text)),
+    };
+    if !begin.is_some_and(|begin| is_subdomain(&begin)) {
         diagnostics.error_with_hint(
             format!("{text:?} is not the beginning of a valid name"),
             "lower-case letters, digits, `-` and `.`, at most 253",

@@ -5,6 +5,7 @@
 //! ([`crate::render::jwt`]). This module refuses what Istio's admission check refuses.
 
 mod jwk;
+mod key_set;
 mod read;
 mod uri;
 

@@ -105,6 +105,8 @@ pub fn documents(text: &str) -> Result<Vec<Node>, YamlError> {
 /// Like [`documents`], but returns every document that can be read, and the mistakes in all others.
 #[must_use]
 pub fn read(text: &str) -> (Vec<Node>, Vec<YamlError>) {
+    // A mark of byte order at the start says how the file is encoded.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut found = Found::default();
     let rest = if text.trim_start().starts_with('{') { found.json(text) } else { Some((text, 1)) };
     if let Some((rest, line)) = rest {

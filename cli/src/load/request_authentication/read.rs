@@ -10,6 +10,7 @@ use mesh_authz::policy::resource::{
 };
 use mesh_authz::request::headers;
 
+use super::key_set;
 use super::uri::KeysUri;
 use super::{ClaimToHeader, FromHeader, JwtRule, Keys, Presence, RequestAuthentication};
 
@@ -64,7 +65,7 @@ fn rule(node: &Node, diagnostics: &mut Diagnostics) -> Option<JwtRule> {
     let issuer = object.read("issuer", diagnostics, non_empty).flatten();
     let audiences = non_empties(&mut object, "audiences", diagnostics);
     let keys = keys(&mut object, diagnostics);
-    if !object.has("issuer") && !matches!(keys, Keys::Remote(_)) {
+    if !["issuer", "jwksUri", "jwks_uri"].iter().any(|name| object.has(name)) {
         diagnostics.field("issuer", |diagnostics| {
             diagnostics.error_with_hint("is missing", "write the `iss` of the tokens; only jwksUri does without");
         });
@@ -146,8 +147,8 @@ fn jwks(node: &Node, diagnostics: &mut Diagnostics) -> Option<String> {
     match set.get("keys").map(|keys| &keys.value) {
         Some(Value::List(keys)) if !keys.is_empty() => {
             for (index, key) in keys.iter().enumerate() {
-                if key.get("kty").and_then(Node::as_str).is_none() {
-                    diagnostics.error(format!("keys[{index}] is no key: it has no `kty`"));
+                if let Some(mistake) = key_set::mistake(key) {
+                    diagnostics.error(format!("keys[{index}] is no key: {mistake}"));
                 }
             }
         }

@@ -38,7 +38,8 @@ impl KeysUri {
             "http" => (false, 80),
             _ => return Err("is neither http nor https"),
         };
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        // To a cluster, a fragment can only follow a path.
+        let authority = rest.split(['/', '?']).next().unwrap_or_default();
         if authority.contains('@') {
             return Err("has a user name in it");
         }

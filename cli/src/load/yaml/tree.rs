@@ -18,6 +18,13 @@ const DEEPEST: usize = 128;
 const MOST_BYTES: usize = 256 << 20;
 const BYTES_OF_A_VALUE: usize = 64;
 
+/// kubectl refuses a document of which more than this share are values of aliases.
+const MOST_ALIASED: f64 = 0.99;
+/// The values and keys of a document up to which that is its share, and from which on the share is the lowest.
+const FEW_VALUES: f64 = 400_000.0;
+const MANY_VALUES: f64 = 4_000_000.0;
+const LEAST_ALIASED: f64 = 0.10;
+
 /// The document in a text. `None` if it is empty.
 pub fn document(text: &str, lines: &Lines<'_>) -> Result<Option<Node>, YamlError> {
     let mut quoted = Quoted::new(text);
@@ -121,6 +128,9 @@ struct Builder<'t> {
     /// The values that have an anchor, with the size of each.
     anchors: HashMap<String, (Found, usize)>,
     size: usize,
+    /// The values and keys so far, and how many of them are values of aliases.
+    values: usize,
+    aliased: usize,
     root: Option<Node>,
 }
 
@@ -134,6 +144,8 @@ impl<'t> Builder<'t> {
             ended: None,
             anchors: HashMap::new(),
             size: 0,
+            values: 0,
+            aliased: 0,
             root: None,
         }
     }
@@ -225,12 +237,28 @@ impl<'t> Builder<'t> {
     }
 
     fn alias(&mut self, name: &str, place: Range) -> Result<(), YamlError> {
+        if let Some((Found::Tree(value), _)) = self.anchors.get(name) {
+            let values = count(value);
+            self.values = self.values.saturating_add(values);
+            self.aliased = self.aliased.saturating_add(values);
+            if self.has_too_many_aliases() {
+                return Err(self.error(place, "the document has so many aliases that kubectl refuses it"));
+            }
+        }
         match self.anchors.get(name).cloned() {
             // An alias of `<<` is a key like any other.
             Some((Found::Scalar(scalar, _), size)) => self.add(Found::Scalar(scalar, false), None, size, place),
             Some((tree @ Found::Tree(_), size)) => self.add(tree, None, size, place),
             None => Err(self.error(place, "the alias names no anchor that is complete")),
         }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a document has not that many values")]
+    fn has_too_many_aliases(&self) -> bool {
+        let (values, aliased) = (self.values as f64, self.aliased as f64);
+        let part = ((values - FEW_VALUES) / (MANY_VALUES - FEW_VALUES)).clamp(0.0, 1.0);
+        let most = MOST_ALIASED - (MOST_ALIASED - LEAST_ALIASED) * part;
+        self.aliased > 100 && self.values > 1000 && aliased / values > most
     }
 
     fn scalar(
@@ -305,6 +333,7 @@ impl<'t> Builder<'t> {
     /// Adds a complete value to the list or map that contains it, or to the documents.
     fn add(&mut self, found: Found, anchor: Option<String>, size: usize, place: Range) -> Result<(), YamlError> {
         self.size = self.size.saturating_add(size);
+        self.values = self.values.saturating_add(1);
         if self.size > MOST_BYTES {
             return Err(self.error(place, "too much, with its aliases expanded"));
         }
@@ -362,6 +391,16 @@ impl<'t> Builder<'t> {
         })?;
         Ok(Key { text, place: span, is_merge })
     }
+}
+
+/// The number of values and keys in a value, with itself.
+fn count(value: &Value) -> usize {
+    let inner: usize = match value {
+        Value::List(items) => items.iter().map(|item| count(&item.value)).sum(),
+        Value::Map(entries) => entries.iter().map(|(_, node)| count(&node.value).saturating_add(1)).sum(),
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+    };
+    inner.saturating_add(1)
 }
 
 /// The approximate memory that a value takes, in bytes.
