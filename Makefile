@@ -132,7 +132,7 @@ IN_MESH = MESH_PROGRAMS="$(abspath $(ISTIO))" MESH_IMAGE="$(abspath dist/image)"
 	ENVOY="$$(envoy/find-envoy.sh)" tests/istio/isolated.sh
 
 .PHONY: istio
-istio: istio-programs ## Run the filter in a real Istio, on this machine, without a cluster; needs Go: TESTS="waypoint", COUNT=20000, SEED=7
+istio: istio-programs ## Run the filter in a real Istio, on this machine, without a cluster; needs Go: TESTS="files" COUNT=20000 SEED=7
 	$(CARGO) test --locked --package mesh-authz-istio --test istio --no-run
 	$(IN_MESH) $(CARGO) test --locked --offline --package mesh-authz-istio --test istio -- $(TESTS)
 	$(if $(TESTS),,$(MAKE) istio-shell COMMAND=tests/istio/shell-check.sh)

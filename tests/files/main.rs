@@ -22,6 +22,7 @@ mod policies;
 mod requests;
 
 mod causes;
+mod cluster;
 mod documents;
 mod instances;
 mod kubectl;
@@ -29,6 +30,7 @@ mod mistakes;
 mod received;
 mod request_authentication;
 mod resources;
+mod verdicts;
 mod yaml;
 
 use proptest::test_runner::{Config, RngSeed};

@@ -13,6 +13,7 @@
 
 mod actions;
 mod examples;
+mod files;
 mod gateway;
 mod in_step;
 mod language;
