@@ -46,9 +46,12 @@ use self::{
         typed,
     },
 };
-use crate::place::{Place, mesh_authz};
+use crate::{
+    place::{Place, mesh_authz},
+    rendering::number,
+};
 
-const COUNT: usize = 8_000;
+const COUNT: u64 = 8_000;
 const SEED: u64 = 1;
 
 /// The number of generated files that are recorded, and the length that they have at most.
@@ -58,17 +61,13 @@ const SHORT: usize = 2_000;
 /// The most differences that are printed, and cut down.
 const MOST_SHOWN: usize = 60;
 
-fn number<N: std::str::FromStr>(variable: &str, default: N) -> N {
-    env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
 #[test]
 fn files_are_judged_as_a_cluster_judges_them() {
     let place = Place::new();
     let mut cluster = Cluster::of(place.mesh);
     let (count, seed) = (number("COUNT", COUNT), number("SEED", SEED));
     let material = Material::new();
-    let files: Vec<String> = (0..count).map(|number| cases::file(seed, number as u64, &material)).collect();
+    let files: Vec<String> = (0..count).map(|number| cases::file(seed, number, &material)).collect();
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     let mut different: BTreeMap<String, Vec<(usize, String)>> = BTreeMap::new();
     cluster.ask(&files, |number, verdict| match compare(&files[number], &Verdict::of(&verdict)) {

@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    env, thread,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -15,6 +15,7 @@ use testbed::{Client, Request};
 use crate::{
     place::{PATIENCE, status},
     plugin::{Backend, plugin_with, policy},
+    rendering::number,
 };
 
 const STEPS: usize = 10;
@@ -249,7 +250,6 @@ impl Worker {
 #[test]
 fn no_sequence_of_changes_opens_what_no_policy_allows() {
     const WORKERS: usize = 3;
-    let number = |name, default| env::var(name).ok().and_then(|text: String| text.parse().ok()).unwrap_or(default);
     let (sequences, seed) = (number("SEQUENCES", 24), number("SEED", 1));
     let counts: Vec<_> = thread::scope(|scope| {
         let workers: Vec<_> = (0..WORKERS as u64)

@@ -7,7 +7,7 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use mesh_authz::document::{Node, Value};
 
-/// The fields of every key that hold text.
+/// The fields of every key that hold text. `x58` is what istiod's library reads in the place of `x5u`.
 const TEXTS: [&str; 6] = ["alg", "kid", "use", "x58", "x5t", "x5t#S256"];
 
 /// The kinds of key: the fields that each must have, and the further fields of a private key. All but `crv` hold bytes.

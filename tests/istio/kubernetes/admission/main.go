@@ -167,12 +167,16 @@ func (c *cluster) create(info *resource.Info) object {
 	}
 	helper := resource.NewHelper(info.Client, info.Mapping).DryRun(true).WithFieldManager("kubectl-client-side-apply").
 		WithFieldValidation(metav1.FieldValidationStrict)
-	given := info.Object.DeepCopyObject()
-	created, err := helper.Create(info.Namespace, true, info.Object)
+	given := info.Object
+	created, err := helper.Create(info.Namespace, true, given.DeepCopyObject())
 	if err != nil && apierrors.IsNotFound(err) && strings.HasPrefix(err.Error(), "namespaces ") {
 		// A file does not say whether its namespace exists.
 		c.makeNamespace(info.Namespace)
-		created, err = helper.Create(info.Namespace, true, given)
+		created, err = helper.Create(info.Namespace, true, given.DeepCopyObject())
+	}
+	if err != nil && apierrors.IsAlreadyExists(err) {
+		// Nor does it say what else is in the cluster.
+		created, err = helper.Replace(info.Namespace, info.Name, true, given.DeepCopyObject())
 	}
 	if err != nil {
 		return refused(err)
