@@ -109,6 +109,21 @@ fn a_mistyped_peer_authentication_is_not_skipped() {
 }
 
 #[test]
+fn a_port_of_a_peer_authentication_stands_there_once() {
+    let with = |first: &str| {
+        read(&format!(
+            "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {{ name: d }}\nspec:\n  selector: {{ matchLabels: \
+             {{ a: b }} }}\n  portLevelMtls:\n    '8080': {{ mode: {first} }}\n    '8080': {{ mode: UNSET }}\n"
+        ))
+        .2
+    };
+    for first in ["STRICT", "'no'"] {
+        let found = with(first);
+        assert!(found.len() == 1 && found[0].contains("spec.portLevelMtls.8080: stands here twice"), "{found:?}");
+    }
+}
+
+#[test]
 fn files_are_decoded_as_kubectl_decodes_them() {
     let folder = tempfile::tempdir().unwrap();
     let found = |bytes: &[u8]| {
@@ -144,6 +159,7 @@ fn metadata_is_what_a_cluster_takes() {
         "creationTimestamp: null, labels: null, annotations: null, finalizers: [example.com/f]",
         "ownerReferences: [{ apiVersion: v1, kind: Pod, name: x, uid: u, controller: true, blockOwnerDeletion: false }]",
         "managedFields: [{ manager: kubectl, operation: Apply }]",
+        "managedFields: [{ manager: \"a\\n\", operation: Apply }]",
         "creationTimestamp: '2024-01-01T0:00:00,5Z', deletionTimestamp: '2024-01-01T00:00:00+24:60'",
         "generateName: a.b-, finalizers: [orphan, example.com/f]",
         "generateName: A-, generation: 9223372036854775807, deletionGracePeriodSeconds: -1",
@@ -186,6 +202,10 @@ fn metadata_is_what_a_cluster_takes() {
         ("generation: 1.0", "metadata.generation"),
         ("managedFields: [x]", "metadata.managedFields[0]"),
         ("managedFields: [{ manager: 1 }]", "metadata.managedFields[0].manager"),
+        (
+            "managedFields: [{ manager: \"a\\n\", operation: Apply, apiVersion: v1, fieldsType: FieldsV1 }]",
+            "metadata.managedFields[0].manager",
+        ),
         ("managedFields: [{ time: now }]", "metadata.managedFields[0].time"),
         ("managedFields: [{ fields: {} }]", "metadata.managedFields[0].fields"),
         ("generateName: 'a b'", "metadata.generateName"),

@@ -13,6 +13,7 @@ use super::finding::SourceText;
 const MOST_ANNOTATION_BYTES: usize = 262_144;
 const LONGEST_PREFIX: usize = 253;
 const LONGEST_NAME: usize = 63;
+const LONGEST_MANAGER: usize = 128;
 
 /// Reports what a cluster refuses in the metadata of a resource, apart from its name and namespace.
 pub fn check(resource: &Node, source: &SourceText, diagnostics: &mut Diagnostics) {
@@ -95,7 +96,10 @@ fn check_fields(resource: &Node, source: &SourceText, diagnostics: &mut Diagnost
             });
         }
         if let Some(managed) = given("managedFields") {
-            diagnostics.field("managedFields", |diagnostics| list(managed, diagnostics, managed_fields));
+            diagnostics.field("managedFields", |diagnostics| {
+                list(managed, diagnostics, managed_fields);
+                check_managers(managed, diagnostics);
+            });
         }
         if let Some(owners) = given("ownerReferences") {
             diagnostics.field("ownerReferences", |diagnostics| check_owners(owners, diagnostics));
@@ -147,6 +151,29 @@ fn managed_fields(entry: &Node, diagnostics: &mut Diagnostics) {
     }
     object.ignore("fieldsV1");
     object.finish(diagnostics);
+}
+
+/// Reports names of managers that a cluster refuses. If it cannot use an entry, it forgets all of them first.
+fn check_managers(entries: &Node, diagnostics: &mut Diagnostics) {
+    let Value::List(entries) = &entries.value else { return };
+    let text = |entry: &Node, name: &str| entry.get(name).and_then(Node::as_str).unwrap_or_default().to_owned();
+    let is_used = |entry: &Node| {
+        ["Apply", "Update"].contains(&text(entry, "operation").as_str())
+            && !text(entry, "apiVersion").is_empty()
+            && text(entry, "fieldsType") == "FieldsV1"
+    };
+    if !entries.iter().all(is_used) {
+        return;
+    }
+    for (index, entry) in entries.iter().enumerate() {
+        let manager = text(entry, "manager");
+        let is_printed = |c: char| c == ' ' || !(c.is_control() || c.is_whitespace());
+        if manager.len() > LONGEST_MANAGER || !manager.chars().all(is_printed) {
+            let message = "has more than 128 bytes, or a character that is not printed";
+            diagnostics
+                .index(index, |diagnostics| diagnostics.field("manager", |diagnostics| diagnostics.error(message)));
+        }
+    }
 }
 
 /// Reports what kubectl does not read in a list, apart from its items. It knows the fields of a list of one kind.

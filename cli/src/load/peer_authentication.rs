@@ -1,6 +1,8 @@
 //! Checks a `PeerAuthentication` as a cluster does. The filter never sees it: it says whether a workload accepts plaintext, and
 //! lints look at it.
 
+use std::collections::BTreeMap;
+
 use mesh_authz::diagnostic::Diagnostics;
 use mesh_authz::document::{Node, Object, Value, one_of};
 use mesh_authz::policy::resource::{envelope, match_labels, name_of, selector};
@@ -53,8 +55,14 @@ fn port_level(node: &Node, diagnostics: &mut Diagnostics) {
     if entries.is_empty() {
         diagnostics.error("has no port in it");
     }
-    for (port, node) in entries {
+    let last: BTreeMap<_, _> = entries.iter().enumerate().map(|(index, (port, _))| (port, index)).collect();
+    for (index, (port, node)) in entries.iter().enumerate() {
         diagnostics.field(port, |diagnostics| {
+            // The last one counts, so nothing is said about the value of this one.
+            if last.get(port) != Some(&index) {
+                diagnostics.error_with_hint("stands here twice", "keep one of the two");
+                return;
+            }
             if !port.parse::<u16>().is_ok_and(|number| number > 0 && number.to_string() == *port) {
                 diagnostics.error_with_hint(format!("`{port}` is not a port"), "write a number from 1 to 65535");
             }
