@@ -17,7 +17,7 @@ pub use self::outgoing::Outgoing;
 pub use self::read::{WorkloadFields, namespace, trust_domain, workload};
 use crate::engine::{Combining, Options};
 use crate::identity::TrustDomains;
-use crate::policy::scope::Workload;
+use crate::policy::scope::{Gateway, Workload};
 use crate::policy::{AuthorizationPolicy, Labels};
 use crate::request::Lookup;
 use crate::request::metadata::DEFAULT_PAYLOAD_KEY;
@@ -134,6 +134,15 @@ pub enum PrincipalFrom {
     PeerCertificate,
     /// The filter state `io.istio.peer_principal`, which waypoints set.
     FilterState,
+}
+
+impl PrincipalFrom {
+    /// Where a workload has it. The peers of a waypoint come through a tunnel that ends before the waypoint, so the waypoint
+    /// never sees their certificates.
+    #[must_use]
+    pub fn of(gateway: Option<&Gateway>) -> Self {
+        if gateway.is_some_and(|gateway| gateway.waypoint) { Self::FilterState } else { Self::PeerCertificate }
+    }
 }
 
 /// What becomes of a request whose path Envoy has not normalized.

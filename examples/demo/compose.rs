@@ -22,16 +22,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Writes the certificates, the filter, and the policies. The command `mesh-authz` writes the rest.
 pub fn write_files() -> Result<()> {
     let authority = Authority::new()?;
-    let backend = authority.server("cluster.local/ns/default/sa/backend")?;
     write("backend/mesh_authz.wasm", &wasm()?)?;
-    for (name, content) in [("ca.crt", authority.pem()), ("own.crt", &backend.cert_pem), ("own.key", &backend.key_pem)]
-    {
-        write(&format!("backend/certs/{name}"), content.as_bytes())?;
-    }
-    for caller in ["frontend", "stranger"] {
-        let own = authority.spiffe(&format!("cluster.local/ns/default/sa/{caller}"))?;
+    for (folder, own) in [
+        ("backend/certs", authority.server("cluster.local/ns/default/sa/backend")?),
+        ("frontend", authority.spiffe("cluster.local/ns/default/sa/frontend")?),
+        ("stranger", authority.spiffe("cluster.local/ns/default/sa/stranger")?),
+    ] {
         for (name, content) in [("ca.crt", authority.pem()), ("own.crt", &own.cert_pem), ("own.key", &own.key_pem)] {
-            write(&format!("{caller}/{name}"), content.as_bytes())?;
+            write(&format!("{folder}/{name}"), content.as_bytes())?;
         }
     }
     // The command writes the watched file there.

@@ -301,19 +301,17 @@ fn require_one_that_applies(config: &PluginConfig, diagnostics: &mut Diagnostics
     );
 }
 
-/// Reads `principalFrom`. The peers of a waypoint come through a tunnel that ends before the waypoint, so the waypoint
-/// never sees their certificates.
+/// Reads `principalFrom`.
 fn principal_from(object: &mut Object<'_>, gateway: Option<&Gateway>, diagnostics: &mut Diagnostics) -> PrincipalFrom {
     let choices = [("peer-certificate", PrincipalFrom::PeerCertificate), ("filter-state", PrincipalFrom::FilterState)];
-    let is_waypoint = gateway.is_some_and(|gateway| gateway.waypoint);
+    let default = PrincipalFrom::of(gateway);
     let given = object.read("principalFrom", diagnostics, |node, diagnostics| {
         let choice = one_of(node, &choices, diagnostics);
-        if is_waypoint && choice == Some(PrincipalFrom::PeerCertificate) {
+        if default == PrincipalFrom::FilterState && choice == Some(PrincipalFrom::PeerCertificate) {
             diagnostics.error_with_hint("a waypoint does not see its peers' certificates", "use `filter-state`");
         }
         choice
     });
-    let default = if is_waypoint { PrincipalFrom::FilterState } else { PrincipalFrom::PeerCertificate };
     given.flatten().unwrap_or(default)
 }
 

@@ -17,13 +17,10 @@ use serde_json::{Value, json};
 use testbed::bootstrap::{
     ClientCertificate, bootstrap, direct_response, http_connection_manager, listener, mutual_tls,
 };
-use testbed::{
-    Authority, Certified, Client, Connection, Envoy, Http2Connection, Http2Request, Request, Response, San,
-    StartOptions, Tls,
-};
+use testbed::{Authority, Certified, Client, Envoy, Response, San, StartOptions, Tls};
 
 use crate::policies::{NAMESPACE, PolicySet, ROOT_NAMESPACE};
-use crate::questions::{Link, Peer, Question};
+use crate::questions::{Link, Open, Peer, Question};
 use crate::vocabulary::METADATA;
 
 /// The verdict of one engine: whether it allows the request, and the rule that refuses it.
@@ -43,12 +40,6 @@ pub struct Answers {
 
 pub struct Arena {
     envoy: Envoy,
-}
-
-/// An open connection.
-pub enum Open {
-    Http1(Box<Connection>),
-    Http2(Box<Http2Connection>),
 }
 
 fn authority() -> &'static Authority {
@@ -129,50 +120,22 @@ pub fn name(set: usize) -> String {
     format!("set-{set}")
 }
 
-impl Open {
-    pub fn connect(address: std::net::SocketAddr, link: &Link) -> Result<Self> {
-        let tls = Tls {
-            authority_pem: authority().pem().to_owned(),
-            certificate: certificate(&link.peer),
-            server_name: link.sni.map(str::to_owned),
-            alpn: None,
-        };
-        let mut client = Client::tls(address, tls).proxied(link.proxied.0, link.proxied.1);
-        if let Some(last) = link.from {
-            client = client.from_ip([127, 0, 0, last]);
-        }
-        Ok(if link.http2 {
-            Self::Http2(Box::new(client.connect_http2()?))
-        } else {
-            Self::Http1(Box::new(client.connect()?))
-        })
+pub fn connect(address: std::net::SocketAddr, link: &Link) -> Result<Open> {
+    let tls = Tls {
+        authority_pem: authority().pem().to_owned(),
+        certificate: certificate(&link.peer),
+        server_name: link.sni.map(str::to_owned),
+        alpn: None,
+    };
+    let mut client = Client::tls(address, tls).proxied(link.proxied.0, link.proxied.1);
+    if let Some(last) = link.from {
+        client = client.from_ip([127, 0, 0, last]);
     }
-
-    pub fn ask(&mut self, question: &Question) -> Result<Answers> {
-        let forwarded = question.forwarded_for.map(|ip| ("x-forwarded-for".to_owned(), ip.as_bytes().to_vec()));
-        let metadata = question.metadata_headers().into_iter().map(|(name, value)| (name, value.into_bytes()));
-        let own = question.headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
-        let headers = own.chain(forwarded).chain(metadata);
-        let response = match self {
-            Self::Http1(connection) => {
-                let request = Request::new(question.method, &question.path).host(question.host);
-                connection.send(&headers.fold(request, |request, (name, value)| request.header(name, value)))?
-            }
-            Self::Http2(connection) => {
-                let request = Http2Request::new(question.method, &question.path).replace(":authority", question.host);
-                let add = |request: Http2Request, (name, value): (String, Vec<u8>)| {
-                    request.header(name.to_ascii_lowercase(), trim(&value))
-                };
-                connection.send(&headers.fold(request, add))?
-            }
-        };
-        answers(&response)
-    }
+    Open::connect(&client, link.http2)
 }
 
-/// Removes white space around a header value. HTTP/2 forbids it; in HTTP/1, the receiver removes it.
-fn trim(value: &[u8]) -> &[u8] {
-    value.trim_ascii()
+pub fn ask(open: &mut Open, question: &Question) -> Result<Answers> {
+    answers(&open.send(question, question.metadata_headers())?)
 }
 
 fn answers(response: &Response) -> Result<Answers> {

@@ -25,6 +25,7 @@
 
 mod arena;
 mod coverage;
+mod parts;
 mod policies;
 mod questions;
 mod raw;
@@ -39,10 +40,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use fastrand::Rng;
 
-use self::arena::{Answers, Arena, Open, name};
+use self::arena::{Answers, Arena, ask, name};
 use self::coverage::Coverage;
 use self::policies::PolicySet;
-use self::questions::{Link, Question};
+use self::questions::{Link, Open, Question};
 
 /// As many as run if no time is given.
 const BATCHES: u64 = 6;
@@ -172,7 +173,7 @@ fn run_batch(rng: &mut Rng, ipv6: bool, count: &mut Count) -> Result<()> {
                 let question = Question::generate(rng, link.http2);
                 let case = || Case { set: set.clone(), link: link.clone(), question: question.clone() };
                 let answers =
-                    open.ask(&question).with_context(|| format!("{link:#?}\n{question:#?}\n{}", arena.log()))?;
+                    ask(&mut open, &question).with_context(|| format!("{link:#?}\n{question:#?}\n{}", arena.log()))?;
                 count.decisions += 1;
                 count.allowed += usize::from(answers.filter.allowed);
                 match relation(&link, &question, &answers) {
@@ -201,5 +202,5 @@ fn run_batch(rng: &mut Rng, ipv6: bool, count: &mut Count) -> Result<()> {
 
 pub fn connect(addresses: &HashMap<String, SocketAddr>, set: usize, link: &Link) -> Result<Open> {
     let address = addresses.get(&name(set)).context("no such listener")?;
-    Open::connect(*address, link)
+    arena::connect(*address, link)
 }

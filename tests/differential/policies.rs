@@ -154,7 +154,8 @@ fn rule(rng: &mut Rng) -> Value {
     rule
 }
 
-type Word = fn(&mut Rng) -> String;
+/// Makes a value.
+pub type Word = fn(&mut Rng) -> String;
 
 fn principal(rng: &mut Rng) -> String {
     let identity = pick(rng, &IDENTITIES);
@@ -242,37 +243,68 @@ fn sni(rng: &mut Rng) -> String {
     form(rng, word)
 }
 
+/// How the values of each field are made.
+pub struct Words {
+    pub principal: Word,
+    pub namespace: Word,
+    pub service_account: Word,
+    pub trust_domain: Word,
+    pub block: Word,
+    pub request_principal: Word,
+    pub host: Word,
+    pub port: Word,
+    pub method: Word,
+    pub path: Word,
+}
+
+/// A field, its `not` twin, and how their values are made.
+pub type Field = (&'static str, &'static str, Word);
+
+impl Words {
+    /// The fields of a source: those about the peer's identity, and the others. `serviceAccounts` cannot stand beside
+    /// `principals` and `namespaces`.
+    pub fn of_source(&self, with_service_accounts: bool) -> [Vec<Field>; 2] {
+        let identity = if with_service_accounts {
+            vec![("serviceAccounts", "notServiceAccounts", self.service_account)]
+        } else {
+            vec![("principals", "notPrincipals", self.principal), ("namespaces", "notNamespaces", self.namespace)]
+        };
+        let others = vec![
+            ("trustDomains", "notTrustDomains", self.trust_domain),
+            ("ipBlocks", "notIpBlocks", self.block),
+            ("remoteIpBlocks", "notRemoteIpBlocks", self.block),
+            ("requestPrincipals", "notRequestPrincipals", self.request_principal),
+        ];
+        [identity, others]
+    }
+
+    /// The fields of an operation. Paths have the most forms, so they come twice.
+    pub fn of_operation(&self) -> [Field; 5] {
+        [
+            ("hosts", "notHosts", self.host),
+            ("ports", "notPorts", self.port),
+            ("methods", "notMethods", self.method),
+            ("paths", "notPaths", self.path),
+            ("paths", "notPaths", self.path),
+        ]
+    }
+}
+
+const WORDS: Words =
+    Words { principal, namespace, service_account, trust_domain, block, request_principal, host, port, method, path };
+
 fn source(rng: &mut Rng) -> Value {
-    // serviceAccounts cannot be combined with principals or namespaces.
-    let identity: &[(&str, &str, Word)] = if rng.u8(..3) == 0 {
-        &[("serviceAccounts", "notServiceAccounts", service_account)]
-    } else {
-        &[("principals", "notPrincipals", principal), ("namespaces", "notNamespaces", namespace)]
-    };
-    let others: &[(&str, &str, Word)] = &[
-        ("trustDomains", "notTrustDomains", trust_domain),
-        ("ipBlocks", "notIpBlocks", block),
-        ("remoteIpBlocks", "notRemoteIpBlocks", block),
-        ("requestPrincipals", "notRequestPrincipals", request_principal),
-    ];
-    fields(rng, &[identity, identity, others].concat())
+    let with_service_accounts = rng.u8(..3) == 0;
+    let [identity, others] = WORDS.of_source(with_service_accounts);
+    fields(rng, &[identity.clone(), identity, others].concat())
 }
 
 fn operation(rng: &mut Rng) -> Value {
-    fields(
-        rng,
-        &[
-            ("hosts", "notHosts", host),
-            ("ports", "notPorts", port),
-            ("methods", "notMethods", method),
-            ("paths", "notPaths", path),
-            ("paths", "notPaths", path),
-        ],
-    )
+    fields(rng, &WORDS.of_operation())
 }
 
 /// One or two of these fields or of their `not` twins.
-fn fields(rng: &mut Rng, known: &[(&str, &str, Word)]) -> Value {
+fn fields(rng: &mut Rng, known: &[Field]) -> Value {
     let mut fields = json!({});
     for _ in 0..=rng.usize(..2) {
         let (name, not_name, word) = pick(rng, known);

@@ -1,12 +1,14 @@
-//! Generates connections, and requests over them.
+//! Generates connections, and requests over them; and sends them.
 
 use std::net::{IpAddr, SocketAddr};
 
+use anyhow::Result;
 use base64::Engine as _;
 use fastrand::Rng;
 use mesh_authz::document::Node;
 use mesh_authz::request::owned::encode_value;
 use serde_json::{Value, json};
+use testbed::{Client, Connection, Http2Connection, Http2Request, Request, Response};
 
 use crate::vocabulary::*;
 
@@ -84,6 +86,44 @@ impl Link {
     /// Whether the identity has bytes that Envoy's regular expressions treat differently from others.
     pub fn is_odd(&self) -> bool {
         matches!(self.peer, Peer::Odd(_))
+    }
+}
+
+/// An open connection.
+pub enum Open {
+    Http1(Box<Connection>),
+    Http2(Box<Http2Connection>),
+}
+
+impl Open {
+    pub fn connect(client: &Client, http2: bool) -> Result<Self> {
+        Ok(if http2 {
+            Self::Http2(Box::new(client.connect_http2()?))
+        } else {
+            Self::Http1(Box::new(client.connect()?))
+        })
+    }
+
+    /// Sends a request, with further headers.
+    pub fn send(&mut self, question: &Question, more: Vec<(String, String)>) -> Result<Response> {
+        let forwarded = question.forwarded_for.map(|ip| ("x-forwarded-for".to_owned(), ip.as_bytes().to_vec()));
+        let more = more.into_iter().map(|(name, value)| (name, value.into_bytes()));
+        let own = question.headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+        let headers = own.chain(forwarded).chain(more);
+        match self {
+            Self::Http1(connection) => {
+                let request = Request::new(question.method, &question.path).host(question.host);
+                connection.send(&headers.fold(request, |request, (name, value)| request.header(name, value)))
+            }
+            Self::Http2(connection) => {
+                let request = Http2Request::new(question.method, &question.path).replace(":authority", question.host);
+                // HTTP/2 forbids white space around a value; in HTTP/1, the receiver removes it.
+                let add = |request: Http2Request, (name, value): (String, Vec<u8>)| {
+                    request.header(name.to_ascii_lowercase(), value.trim_ascii())
+                };
+                connection.send(&headers.fold(request, add))
+            }
+        }
     }
 }
 

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::arena::{Answers, Arena};
+use crate::arena::{Answers, Arena, ask};
+use crate::parts::{self, Step};
 use crate::{Case, Relation, connect, relation};
 
 /// No new round starts after this time. The first rounds remove the most.
@@ -22,12 +23,6 @@ enum Removal {
     Metadata(usize),
     Claims,
     ForwardedFor,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Step {
-    Index(usize),
-    Key(String),
 }
 
 /// Removes parts of the case until no further removal keeps the difference, or until [`LONGEST`] is over.
@@ -61,7 +56,7 @@ fn judge(cases: impl Iterator<Item = Case>) -> Vec<Option<Answers>> {
     let mut listener = 0;
     let judged = cases.into_iter().map(|case| {
         let case = case?;
-        let answers = connect(&addresses, listener, &case.link).and_then(|mut open| open.ask(&case.question));
+        let answers = connect(&addresses, listener, &case.link).and_then(|mut open| ask(&mut open, &case.question));
         listener += 1;
         answers.ok().filter(|answers| relation(&case.link, &case.question, answers) == Relation::Different)
     });
@@ -88,24 +83,12 @@ fn removals(case: &Case) -> Vec<Removal> {
     for (index, policy) in case.set.policies.iter().enumerate() {
         let path = vec![Step::Index(index)];
         removals.push(Removal::Policy(path.clone()));
-        below(&policy["spec"], &[path, vec![Step::Key("spec".to_owned())]].concat(), &mut removals);
+        let of_spec = [path, vec![Step::Key("spec".to_owned())]].concat();
+        removals.extend(parts::below(&policy["spec"], &of_spec).into_iter().map(Removal::Policy));
     }
     removals.sort();
     removals.reverse();
     removals
-}
-
-fn below(value: &Value, path: &[Step], removals: &mut Vec<Removal>) {
-    let mut child = |step: Step, value: &Value| {
-        let path = [path, &[step]].concat();
-        below(value, &path, removals);
-        removals.push(Removal::Policy(path));
-    };
-    match value {
-        Value::Array(items) => items.iter().enumerate().for_each(|(index, item)| child(Step::Index(index), item)),
-        Value::Object(fields) => fields.iter().for_each(|(key, value)| child(Step::Key(key.clone()), value)),
-        _ => {}
-    }
 }
 
 fn without(case: &Case, removals: &[Removal]) -> Case {
@@ -113,7 +96,7 @@ fn without(case: &Case, removals: &[Removal]) -> Case {
     let mut policies = Value::Array(std::mem::take(&mut case.set.policies));
     for removal in removals {
         match removal {
-            Removal::Policy(path) => remove(&mut policies, path),
+            Removal::Policy(path) => parts::remove(&mut policies, path),
             Removal::Header(index) => drop(case.question.headers.remove(*index)),
             Removal::Metadata(index) => drop(case.question.metadata.remove(*index)),
             Removal::Claims => case.question.claims = None,
@@ -124,22 +107,4 @@ fn without(case: &Case, removals: &[Removal]) -> Case {
         case.set.policies = policies;
     }
     case
-}
-
-fn remove(value: &mut Value, path: &[Step]) {
-    match (value, path) {
-        (Value::Array(items), [Step::Index(index)]) if *index < items.len() => drop(items.remove(*index)),
-        (Value::Object(fields), [Step::Key(key)]) => drop(fields.remove(key)),
-        (Value::Array(items), [Step::Index(index), rest @ ..]) => {
-            if let Some(item) = items.get_mut(*index) {
-                remove(item, rest);
-            }
-        }
-        (Value::Object(fields), [Step::Key(key), rest @ ..]) => {
-            if let Some(field) = fields.get_mut(key) {
-                remove(field, rest);
-            }
-        }
-        _ => {}
-    }
 }

@@ -160,8 +160,7 @@ fn envoy_rbac(resources: &Resources, arguments: &EnvoyRbac) -> Result<String, Fa
     let mesh = mesh.mesh();
     let traffic = if *tcp { Traffic::Tcp } else { Traffic::Http };
     let described = workload.workload(&mesh)?;
-    let is_waypoint = described.gateway.as_ref().is_some_and(|gateway| gateway.waypoint);
-    let principal_from = if is_waypoint { PrincipalFrom::FilterState } else { PrincipalFrom::PeerCertificate };
+    let principal_from = PrincipalFrom::of(described.gateway.as_ref());
     let applying = applying(resources, &described, *none_applies)?;
     let context = LintContext {
         mesh: mesh.clone(),

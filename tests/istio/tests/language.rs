@@ -5,6 +5,11 @@ use fastrand::Rng;
 use mesh_authz::policy::AuthorizationPolicy;
 use serde_json::{Map, Value, json};
 
+use crate::{
+    policies::{Field, Word, Words},
+    vocabulary::pick,
+};
+
 /// Where policies are, and what they are for.
 pub const ROOT_NAMESPACE: &str = "istio-system";
 const NAMESPACES: [&str; 4] = ["shop", "bar", "a-b", ROOT_NAMESPACE];
@@ -84,10 +89,6 @@ impl Question {
             "service": service,
         })
     }
-}
-
-pub fn pick<T: Copy>(rng: &mut Rng, values: &[T]) -> T {
-    values[rng.usize(..values.len())]
 }
 
 fn labels(rng: &mut Rng) -> Vec<(String, String)> {
@@ -197,8 +198,6 @@ pub fn any_rule(rng: &mut Rng) -> Value {
     }
     rule
 }
-
-type Word = fn(&mut Rng) -> String;
 
 /// Characters that regular expressions, globs, templates, keys or JSON give a meaning.
 const SPECIAL: [char; 36] = [
@@ -381,36 +380,30 @@ fn metadata_value(rng: &mut Rng) -> String {
     }
 }
 
+const WORDS: Words = Words {
+    principal,
+    namespace: any_text,
+    service_account,
+    trust_domain,
+    block,
+    request_principal,
+    host,
+    port,
+    method,
+    path,
+};
+
 fn source(rng: &mut Rng) -> Value {
-    let identity: &[(&str, &str, Word)] = if rng.u8(..3) == 0 {
-        &[("serviceAccounts", "notServiceAccounts", service_account)]
-    } else {
-        &[("principals", "notPrincipals", principal), ("namespaces", "notNamespaces", any_text)]
-    };
-    let others: &[(&str, &str, Word)] = &[
-        ("trustDomains", "notTrustDomains", trust_domain),
-        ("ipBlocks", "notIpBlocks", block),
-        ("remoteIpBlocks", "notRemoteIpBlocks", block),
-        ("requestPrincipals", "notRequestPrincipals", request_principal),
-    ];
-    fields(rng, &[identity, others].concat())
+    let with_service_accounts = rng.u8(..3) == 0;
+    fields(rng, &WORDS.of_source(with_service_accounts).concat())
 }
 
 fn operation(rng: &mut Rng) -> Value {
-    fields(
-        rng,
-        &[
-            ("hosts", "notHosts", host),
-            ("ports", "notPorts", port),
-            ("methods", "notMethods", method),
-            ("paths", "notPaths", path),
-            ("paths", "notPaths", path),
-        ],
-    )
+    fields(rng, &WORDS.of_operation())
 }
 
 /// One to three of these fields or of their `not` twins.
-fn fields(rng: &mut Rng, known: &[(&str, &str, Word)]) -> Value {
+fn fields(rng: &mut Rng, known: &[Field]) -> Value {
     let mut fields = json!({});
     for _ in 0..=rng.usize(..3) {
         let (name, not_name, word) = pick(rng, known);

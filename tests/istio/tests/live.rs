@@ -14,13 +14,13 @@ use std::{
 use fastrand::Rng;
 use mesh_authz_istio::{Pod, Recorder, Role};
 use serde_json::{Value, json};
-use testbed::{Client, Connection, Http2Connection, Http2Request, Issuer, Request, Tls};
+use testbed::{Client, Issuer, Tls};
 
 use crate::{
     place::{PATIENCE, Place},
     plugin::service,
     policies::PolicySet,
-    questions::Question,
+    questions::{Open, Question},
     rendered::render,
     rendering::number,
     vocabulary::{IDENTITIES, ISSUERS, SNIS, pick},
@@ -71,11 +71,6 @@ struct Link {
     client: usize,
 }
 
-enum Open {
-    Http1(Box<Connection>),
-    Http2(Box<Http2Connection>),
-}
-
 /// The node, and pods without a proxy: each has an address of its own.
 struct Clients(Vec<Pod>);
 
@@ -93,13 +88,7 @@ impl Clients {
                 Client::tls(address, tls)
             }
         };
-        let open = || {
-            if link.http2 {
-                Open::Http2(Box::new(client.connect_http2().unwrap()))
-            } else {
-                Open::Http1(Box::new(client.connect().unwrap()))
-            }
-        };
+        let open = || Open::connect(&client, link.http2).unwrap();
         match link.client.checked_sub(1).map(|index| &self.0[index]) {
             None => open(),
             Some(pod) => pod.as_application(open).unwrap(),
@@ -107,27 +96,10 @@ impl Clients {
     }
 }
 
-impl Open {
-    /// The status. 0: the connection ended without an answer.
-    fn ask(&mut self, question: &Question, token: Option<&str>) -> u16 {
-        let forwarded = question.forwarded_for.map(|ip| ("x-forwarded-for", ip.as_bytes().to_vec()));
-        let token = token.map(|token| ("authorization", format!("Bearer {token}").into_bytes()));
-        let headers = question.headers.iter().cloned().chain(forwarded).chain(token);
-        let response = match self {
-            Self::Http1(connection) => {
-                let request = Request::new(question.method, &question.path).host(question.host);
-                connection.send(&headers.fold(request, |request, (name, value)| request.header(name, value)))
-            }
-            Self::Http2(connection) => {
-                let request = Http2Request::new(question.method, &question.path).replace(":authority", question.host);
-                let add = |request: Http2Request, (name, value): (&str, Vec<u8>)| {
-                    request.header(name.to_ascii_lowercase(), value.trim_ascii())
-                };
-                connection.send(&headers.fold(request, add))
-            }
-        };
-        response.map_or(0, |response| response.status)
-    }
+/// The status. 0: the connection ended without an answer.
+fn ask(open: &mut Open, question: &Question, token: Option<&str>) -> u16 {
+    let token = token.map(|token| ("authorization".to_owned(), format!("Bearer {token}")));
+    open.send(question, token.into_iter().collect()).map_or(0, |response| response.status)
 }
 
 /// Policies for this workload. Words that mean something in a test network come in the place of those of a bootstrap.
@@ -240,13 +212,14 @@ fn istio_and_the_plugin_answer_random_requests_alike() {
                     claims["iss"] = json!(pick(&mut rng, &ISSUERS));
                 }
                 let token = question.claims.as_ref().map(|claims| issuer.token(claims).unwrap());
-                let mut answers = [&mut to_native, &mut to_plugin].map(|open| open.ask(&question, token.as_deref()));
+                let mut answers = [&mut to_native, &mut to_plugin].map(|open| ask(open, &question, token.as_deref()));
                 let is_stricter = |answers: [u16; 2]| answers[1] == 403 && question.is_odd();
                 if answers[0] != answers[1] && !is_stricter(answers) {
                     // A worker of Envoy can have the policies later than its administration says.
                     *counts.entry("asked again").or_default() += 1;
                     thread::sleep(Duration::from_secs(2));
-                    answers = [&native, &plugin].map(|workload| connect(workload).ask(&question, token.as_deref()));
+                    answers =
+                        [&native, &plugin].map(|workload| ask(&mut connect(workload), &question, token.as_deref()));
                 }
                 *counts.entry(match answers {
                     [200, 200] => "allowed by both",

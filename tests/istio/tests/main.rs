@@ -19,6 +19,8 @@ mod in_step;
 mod language;
 mod live;
 mod outages;
+#[path = "../../differential/parts.rs"]
+mod parts;
 mod paths;
 mod phases;
 mod place;

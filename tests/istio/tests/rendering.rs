@@ -24,7 +24,10 @@ use mesh_authz::{
 use mesh_authz_cli::render::rbac::{self, Place, Traffic};
 use serde_json::{Value, json};
 
-use crate::language::{Question, ROOT_NAMESPACE};
+use crate::{
+    language::{Question, ROOT_NAMESPACE},
+    parts,
+};
 
 /// Why a policy is refused that Istio's webhook takes, and what docs/differences-from-istio.md says of it.
 pub const STRICTER: [(&str, &str); 2] = [
@@ -141,7 +144,7 @@ fn render(question: &Question) -> [Vec<Value>; 2] {
             _ => Gateway { service_entries: vec![service], ..gateway },
         }
     });
-    let principal_from = if gateway.is_some() { PrincipalFrom::FilterState } else { PrincipalFrom::PeerCertificate };
+    let principal_from = PrincipalFrom::of(gateway.as_ref());
     let mut diagnostics = Diagnostics::new();
     let workload = Workload::new(
         question.namespace.clone(),
@@ -164,55 +167,23 @@ fn differs(question: &Question, answer: &Value) -> bool {
 
 /// Leaves out parts of the policies as long as what is rendered differs.
 fn shrink(istio: &mut Istio, mut question: Question) -> Question {
-    fn without(value: &Value, number: &mut usize) -> Option<Value> {
-        match value {
-            Value::Array(items) => {
-                for (index, item) in items.iter().enumerate() {
-                    let mut fewer = items.clone();
-                    if *number == 0 {
-                        fewer.remove(index);
-                        return Some(fewer.into());
-                    }
-                    *number -= 1;
-                    if let Some(smaller) = without(item, number) {
-                        fewer[index] = smaller;
-                        return Some(fewer.into());
-                    }
-                }
-                None
-            }
-            Value::Object(fields) => {
-                for (key, field) in fields {
-                    let mut fewer = fields.clone();
-                    if *number == 0 {
-                        fewer.remove(key);
-                        return Some(fewer.into());
-                    }
-                    *number -= 1;
-                    if let Some(smaller) = without(field, number) {
-                        fewer.insert(key.clone(), smaller);
-                        return Some(fewer.into());
-                    }
-                }
-                None
-            }
-            _ => None,
-        }
-    }
-    let mut number = 0;
     loop {
-        let mut left = number;
-        let Some(Value::Array(policies)) = without(&json!(question.policies), &mut left) else { return question };
-        let smaller = Question { policies, ..question.clone() };
-        let is_valid = smaller.policies.iter().all(|policy| read_policy(policy).is_ok());
-        let keeps = is_valid && {
-            let answer = istio.answer(std::slice::from_ref(&smaller)).remove(0);
-            answer["invalid"] == json!({}) && differs(&smaller, &answer)
-        };
-        if keeps {
-            question = smaller;
-        } else {
-            number += 1;
+        let policies = json!(question.policies);
+        // The largest parts first.
+        let mut paths = parts::below(&policies, &[]);
+        paths.sort_by_key(Vec::len);
+        let smaller = paths.into_iter().find_map(|path| {
+            let mut fewer = policies.clone();
+            parts::remove(&mut fewer, &path);
+            let Value::Array(policies) = fewer else { return None };
+            let smaller = Question { policies, ..question.clone() };
+            let is_valid = smaller.policies.iter().all(|policy| read_policy(policy).is_ok());
+            let answer = is_valid.then(|| istio.answer(std::slice::from_ref(&smaller)).remove(0))?;
+            (answer["invalid"] == json!({}) && differs(&smaller, &answer)).then_some(smaller)
+        });
+        match smaller {
+            Some(smaller) => question = smaller,
+            None => return question,
         }
     }
 }

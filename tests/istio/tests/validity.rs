@@ -10,8 +10,9 @@ use fastrand::Rng;
 use serde_json::{Value, json};
 
 use crate::{
-    language::{Question, any_rule, pick},
+    language::{Question, any_rule},
     rendering::{Istio, STRICTER, number, read_policy},
+    vocabulary::pick,
 };
 
 /// Why a policy is refused that Istio's webhook takes.
