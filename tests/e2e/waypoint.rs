@@ -152,3 +152,27 @@ fn counters_and_log_lines_are_those_of_all_services() {
     let nearest = &waypoint.decisions()[4]["nearest"];
     assert_eq!((&nearest["policy"], &nearest["key"]), (&json!("shop/pay"), &Value::Null), "{nearest}");
 }
+
+/// Elsewhere, the peer's identity is not where a waypoint has it, and everybody would be the same peer: nobody.
+#[test]
+fn a_configuration_for_a_waypoint_is_refused_on_other_proxies_of_istio() {
+    let without = json!([{ "source": { "notPrincipals": [FRONTEND] } }]);
+    let config = json!({
+        "policies": [policy("others", "ALLOW", &[json!({ "from": without })])],
+        "gateway": { "name": "waypoint", "waypoint": true },
+        "workload": { "namespace": "default" },
+        "allowNoneApplies": true,
+    });
+    let with = |node_id: &str| {
+        let mut blueprint = Blueprint::new(&config);
+        blueprint.bootstrap["node"]["id"] = json!(node_id);
+        blueprint
+    };
+    for kind in ["sidecar", "router"] {
+        let log = with(&format!("{kind}~10.0.0.1~backend-1.default~default.svc.cluster.local")).start_refused();
+        assert!(log.contains("gateway: by its node id this proxy is no waypoint"), "{log}");
+    }
+    for id in ["waypoint~10.0.0.1~backend-1.default~default.svc.cluster.local", "my-envoy"] {
+        with(id).start();
+    }
+}
