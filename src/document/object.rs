@@ -15,7 +15,7 @@ const MOST_FIELDS: usize = 16;
 #[derive(Debug)]
 pub struct Object<'n> {
     entries: &'n [(String, Node)],
-    known: Vec<&'static str>,
+    known: Vec<&'n str>,
 }
 
 impl<'n> Object<'n> {
@@ -77,7 +77,7 @@ impl<'n> Object<'n> {
     }
 
     /// Accepts a field with any value.
-    pub fn ignore(&mut self, name: &'static str) {
+    pub fn ignore(&mut self, name: &'n str) {
         self.known.push(name);
     }
 

@@ -58,6 +58,8 @@ fn a_list_itself_is_what_kubectl_reads() {
         "apiVersion: v1\nkind: List\nmetadata: { resourceVersion: '', x: y }\nz: 1",
         "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicyList\nmetadata: { continue: '', remainingItemCount: 1 }",
         "apiVersion: v1\nkind: List\nmetadata: null",
+        "apiVersion: v1\nkind: List\nmetadata: { continue: [1], remainingItemCount: x }",
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicyList\nx: null\nmetadata: { ResourceVersion: null, continue: 1 }",
     ] {
         assert_eq!(list(rest), Vec::<String>::new(), "{rest}");
     }
@@ -66,6 +68,16 @@ fn a_list_itself_is_what_kubectl_reads() {
         ("apiVersion: 1e3\nkind: List", "apiVersion: must be a string, is a number"),
         ("apiVersion: v1\nkind: List\nmetadata: 1", "metadata: must be an object, is a number"),
         ("apiVersion: v1\nkind: List\nmetadata: { resourceVersion: 1 }", "metadata.resourceVersion: must be a string"),
+        ("apiVersion: v1\nkind: List\nmetadata: { name: 1 }", "metadata.name: must be a string"),
+        ("apiVersion: v1\nkind: List\nmetadata: { labels: { a: 1 } }", "metadata.labels.a: must be a string"),
+        (
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicyList\nmetadata: { remainingItemCount: x }",
+            "metadata.remainingItemCount: must be a number",
+        ),
+        (
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicyList\nmetadata: { continue: {} }",
+            "metadata.continue: must be a string",
+        ),
         (
             "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicyList\nmetadata: { name: a }",
             "metadata.name: unknown field",
@@ -85,12 +97,19 @@ fn a_status_is_ignored_apart_from_unknown_fields() {
         "{ conditions: x }",
         "{ conditions: [{ type: 1, status: 'True' }], other: 1 }",
         "{ observedGeneration: 1 }",
+        "{ conditions: [[], [a, [b]], { message: [c] }] }",
+        "[{ conditions: [{ typ: a }] }]",
     ] {
         assert_eq!(with(status), Vec::<String>::new(), "{status}");
     }
     for (status, path) in [
-        ("{ conditions: [{ typ: a }] }", "status.conditions.typ: unknown field, did you mean type?"),
-        ("{ validationMessages: [{ code: a }] }", "status.validationMessages.code: unknown field"),
+        ("{ conditions: [{ typ: a }] }", "status.conditions[0].typ: unknown field, did you mean type?"),
+        ("{ conditions: [[{ type: a }]] }", "status.conditions[0][0].type: unknown field"),
+        ("{ conditions: { type: a } }", "status.conditions.type: unknown field"),
+        ("{ conditions: [{ message: { a: b } }] }", "status.conditions[0].message.a: unknown field"),
+        ("{ observedGeneration: { a: b } }", "status.observedGeneration.a: unknown field"),
+        ("{ validationMessages: [{ type: { cod: a } }] }", "status.validationMessages[0].type.cod: unknown field"),
+        ("{ validationMessages: [{ code: a }] }", "status.validationMessages[0].code: unknown field"),
     ] {
         assert!(with(status)[0].contains(path), "{status}: {:?}", with(status));
     }
@@ -159,7 +178,7 @@ fn metadata_is_what_a_cluster_takes() {
         "creationTimestamp: null, labels: null, annotations: null, finalizers: [example.com/f]",
         "ownerReferences: [{ apiVersion: v1, kind: Pod, name: x, uid: u, controller: true, blockOwnerDeletion: false }]",
         "managedFields: [{ manager: kubectl, operation: Apply }]",
-        "managedFields: [{ manager: \"a\\n\", operation: Apply }]",
+        "managedFields: [{ manager: \"a\\n\", operation: Apply, apiVersion: v1, fieldsType: FieldsV1 }]",
         "creationTimestamp: '2024-01-01T0:00:00,5Z', deletionTimestamp: '2024-01-01T00:00:00+24:60'",
         "generateName: a.b-, finalizers: [orphan, example.com/f]",
         "generateName: A-, generation: 9223372036854775807, deletionGracePeriodSeconds: -1",
@@ -202,10 +221,6 @@ fn metadata_is_what_a_cluster_takes() {
         ("generation: 1.0", "metadata.generation"),
         ("managedFields: [x]", "metadata.managedFields[0]"),
         ("managedFields: [{ manager: 1 }]", "metadata.managedFields[0].manager"),
-        (
-            "managedFields: [{ manager: \"a\\n\", operation: Apply, apiVersion: v1, fieldsType: FieldsV1 }]",
-            "metadata.managedFields[0].manager",
-        ),
         ("managedFields: [{ time: now }]", "metadata.managedFields[0].time"),
         ("managedFields: [{ fields: {} }]", "metadata.managedFields[0].fields"),
         ("generateName: 'a b'", "metadata.generateName"),

@@ -13,7 +13,6 @@ use super::finding::SourceText;
 const MOST_ANNOTATION_BYTES: usize = 262_144;
 const LONGEST_PREFIX: usize = 253;
 const LONGEST_NAME: usize = 63;
-const LONGEST_MANAGER: usize = 128;
 
 /// Reports what a cluster refuses in the metadata of a resource, apart from its name and namespace.
 pub fn check(resource: &Node, source: &SourceText, diagnostics: &mut Diagnostics) {
@@ -26,29 +25,68 @@ pub fn check(resource: &Node, source: &SourceText, diagnostics: &mut Diagnostics
     );
 }
 
-/// The lists in `status`, and the fields of their items. A cluster ignores a status, and yet refuses other fields there.
-const STATUS: [(&str, &[&str]); 2] = [
-    (
-        "conditions",
-        &["lastProbeTime", "lastTransitionTime", "message", "observedGeneration", "reason", "status", "type"],
-    ),
-    ("validationMessages", &["documentationUrl", "level", "type"]),
+/// What a value can have within it. A cluster ignores the values in a status, and yet refuses fields that it does not know.
+struct Shape {
+    fields: &'static [(&'static str, &'static Self)],
+    items: Option<&'static Self>,
+}
+
+const SCALAR: Shape = Shape { fields: &[], items: None };
+
+const CONDITION: Shape = Shape {
+    fields: &[
+        ("lastProbeTime", &SCALAR),
+        ("lastTransitionTime", &SCALAR),
+        ("message", &SCALAR),
+        ("observedGeneration", &SCALAR),
+        ("reason", &SCALAR),
+        ("status", &SCALAR),
+        ("type", &SCALAR),
+    ],
+    items: None,
+};
+
+const MESSAGE: Shape =
+    Shape { fields: &[("documentationUrl", &SCALAR), ("level", &SCALAR), ("type", &MESSAGE_TYPE)], items: None };
+
+const MESSAGE_TYPE: Shape = Shape { fields: &[("code", &SCALAR), ("name", &SCALAR)], items: None };
+
+/// The fields of `status` that a cluster knows. It may have others, with any value.
+const STATUS: [(&str, &Shape); 3] = [
+    ("conditions", &Shape { fields: &[], items: Some(&CONDITION) }),
+    ("observedGeneration", &SCALAR),
+    ("validationMessages", &Shape { fields: &[], items: Some(&MESSAGE) }),
 ];
 
 fn check_status(resource: &Node, diagnostics: &mut Diagnostics) {
-    for (name, fields) in STATUS {
-        let Some(Value::List(items)) = resource.get("status").and_then(|status| Some(&status.get(name)?.value)) else {
-            continue;
-        };
-        let is_map = |item: &&Node| matches!(item.value, Value::Map(_));
-        for item in items.iter().filter(is_map) {
-            let Some(mut object) = Object::open(item, diagnostics) else { continue };
-            for field in fields {
-                object.ignore(field);
+    let Some(status) = resource.get("status") else { return };
+    diagnostics.field("status", |diagnostics| {
+        for (name, shape) in STATUS {
+            if let Some(value) = status.get(name) {
+                diagnostics.field(name, |diagnostics| check_shape(value, shape, diagnostics));
             }
-            diagnostics
-                .field("status", |diagnostics| diagnostics.field(name, |diagnostics| object.finish(diagnostics)));
         }
+    });
+}
+
+fn check_shape(node: &Node, shape: &'static Shape, diagnostics: &mut Diagnostics) {
+    match &node.value {
+        Value::Map(_) => {
+            let Some(mut object) = Object::open(node, diagnostics) else { return };
+            for (name, shape) in shape.fields {
+                if let Some(value) = object.get(name) {
+                    diagnostics.field(name, |diagnostics| check_shape(value, shape, diagnostics));
+                }
+            }
+            object.finish(diagnostics);
+        }
+        Value::List(items) => {
+            let shape = shape.items.unwrap_or(&SCALAR);
+            for (index, item) in items.iter().enumerate() {
+                diagnostics.index(index, |diagnostics| check_shape(item, shape, diagnostics));
+            }
+        }
+        _ => {}
     }
 }
 
@@ -96,10 +134,7 @@ fn check_fields(resource: &Node, source: &SourceText, diagnostics: &mut Diagnost
             });
         }
         if let Some(managed) = given("managedFields") {
-            diagnostics.field("managedFields", |diagnostics| {
-                list(managed, diagnostics, managed_fields);
-                check_managers(managed, diagnostics);
-            });
+            diagnostics.field("managedFields", |diagnostics| list(managed, diagnostics, managed_fields));
         }
         if let Some(owners) = given("ownerReferences") {
             diagnostics.field("ownerReferences", |diagnostics| check_owners(owners, diagnostics));
@@ -153,30 +188,8 @@ fn managed_fields(entry: &Node, diagnostics: &mut Diagnostics) {
     object.finish(diagnostics);
 }
 
-/// Reports names of managers that a cluster refuses. If it cannot use an entry, it forgets all of them first.
-fn check_managers(entries: &Node, diagnostics: &mut Diagnostics) {
-    let Value::List(entries) = &entries.value else { return };
-    let text = |entry: &Node, name: &str| entry.get(name).and_then(Node::as_str).unwrap_or_default().to_owned();
-    let is_used = |entry: &Node| {
-        ["Apply", "Update"].contains(&text(entry, "operation").as_str())
-            && !text(entry, "apiVersion").is_empty()
-            && text(entry, "fieldsType") == "FieldsV1"
-    };
-    if !entries.iter().all(is_used) {
-        return;
-    }
-    for (index, entry) in entries.iter().enumerate() {
-        let manager = text(entry, "manager");
-        let is_printed = |c: char| c == ' ' || !(c.is_control() || c.is_whitespace());
-        if manager.len() > LONGEST_MANAGER || !manager.chars().all(is_printed) {
-            let message = "has more than 128 bytes, or a character that is not printed";
-            diagnostics
-                .index(index, |diagnostics| diagnostics.field("manager", |diagnostics| diagnostics.error(message)));
-        }
-    }
-}
-
-/// Reports what kubectl does not read in a list, apart from its items. It knows the fields of a list of one kind.
+/// Reports what kubectl does not read in a list, apart from its items. It knows the fields of a list of one kind, and
+/// ignores others only if they are `null`.
 pub fn check_list(list: &Node, diagnostics: &mut Diagnostics) {
     let is_of_one_kind = list.get("kind").and_then(Node::as_str) != Some("List");
     let Some(mut object) = Object::open(list, diagnostics) else { return };
@@ -188,21 +201,57 @@ pub fn check_list(list: &Node, diagnostics: &mut Diagnostics) {
     if is_of_one_kind {
         object.ignore("items");
         object.ignore("kind");
+        ignore_null(&mut object, list);
         object.finish(diagnostics);
     }
     let Some(metadata) = metadata else { return };
     diagnostics.field("metadata", |diagnostics| {
         let Some(mut object) = Object::open(metadata, diagnostics) else { return };
-        for name in ["continue", "resourceVersion", "selfLink"] {
-            if let Some(node) = object.get(name).filter(|node| !node.is_null()) {
-                diagnostics.field(name, |diagnostics| string(node, diagnostics));
+        if let Value::Map(entries) = &metadata.value {
+            for (key, node) in entries.iter().filter(|(_, node)| !node.is_null()) {
+                diagnostics.field(key, |diagnostics| check_list_metadata(key, node, is_of_one_kind, diagnostics));
             }
         }
-        object.ignore("remainingItemCount");
         if is_of_one_kind {
+            for name in ["continue", "remainingItemCount", "resourceVersion", "selfLink"] {
+                object.ignore(name);
+            }
+            ignore_null(&mut object, metadata);
             object.finish(diagnostics);
         }
     });
+}
+
+/// kubectl reads the metadata of a list like that of a resource: it knows the types of these fields.
+fn check_list_metadata(key: &str, node: &Node, is_of_one_kind: bool, diagnostics: &mut Diagnostics) {
+    match (key, &node.value) {
+        ("generateName" | "name" | "namespace" | "resourceVersion" | "selfLink" | "uid", _) => {
+            string(node, diagnostics);
+        }
+        ("annotations" | "labels", Value::Map(entries)) => {
+            for (key, node) in entries.iter().filter(|(_, node)| !node.is_null()) {
+                diagnostics.field(key, |diagnostics| string(node, diagnostics));
+            }
+        }
+        ("annotations" | "labels", other) => {
+            diagnostics.error(format!("must be an object, is {}", other.kind()));
+        }
+        ("continue", other @ (Value::Map(_) | Value::List(_))) if is_of_one_kind => {
+            diagnostics.error(format!("must be a string, is {}", other.kind()));
+        }
+        ("remainingItemCount", Value::Number(_)) => {}
+        ("remainingItemCount", other) if is_of_one_kind => {
+            diagnostics.error(format!("must be a number, is {}", other.kind()));
+        }
+        _ => {}
+    }
+}
+
+fn ignore_null<'n>(object: &mut Object<'n>, map: &'n Node) {
+    let Value::Map(entries) = &map.value else { return };
+    for (key, _) in entries.iter().filter(|(_, node)| node.is_null()) {
+        object.ignore(key);
+    }
 }
 
 fn check_owners(owners: &Node, diagnostics: &mut Diagnostics) {

@@ -117,4 +117,9 @@ pub const UNKNOWN: &[Unknown] = &[
         errors: &[".presence\"", "unknown field \"presence\""],
         row: "`presence` in a rule of a `RequestAuthentication`",
     },
+    Unknown {
+        name: "who manages fields",
+        errors: &[".manager: Invalid value", ".manager: Too long"],
+        row: "a `manager` in `managedFields`",
+    },
 ];

@@ -74,7 +74,26 @@ pub fn files() -> Vec<(&'static str, String, Expected)> {
 /// How a file is read.
 fn readings(plain: &str) -> Vec<(&'static str, String, Expected)> {
     let list = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicyList\nitems:\n- metadata: { name: p }\n  spec: {}\n";
+    let any = "apiVersion: v1\nkind: List\nitems:\n- apiVersion: security.istio.io/v1\n  kind: AuthorizationPolicy\n  metadata: { name: p }\n";
+    let in_metadata = |fields: &str| list.replace("items:", &format!("metadata: {{ {fields} }}\nitems:"));
+    let in_any = |fields: &str| any.replace("items:", &format!("metadata: {{ {fields} }}\nitems:"));
     vec![
+        ("a list with an unknown field that is null", format!("{list}x:\n"), Taken),
+        ("a list with an unknown field", format!("{list}x: y\n"), Refused),
+        ("a list with unknown metadata that is null", in_metadata("ResourceVersion:"), Taken),
+        ("a list with unknown metadata", in_metadata("ResourceVersion: a"), Refused),
+        ("a list with a number in its metadata", in_metadata("continue: 1"), Taken),
+        ("a list with a map in its metadata", in_metadata("continue: { a: b }"), Refused),
+        ("a list with a list in its metadata", in_metadata("continue: []"), Refused),
+        ("a list with a version that is a boolean", in_metadata("resourceVersion: true"), Refused),
+        ("a list with a number of items", in_metadata("remainingItemCount: 1.5"), Taken),
+        ("a list with a number of items that is no number", in_metadata("remainingItemCount: x"), Refused),
+        ("a list of any kind with a map in its metadata", in_any("continue: { a: b }, remainingItemCount: x"), Taken),
+        ("a list of any kind with a version that is a number", in_any("resourceVersion: 1"), Refused),
+        ("a list of any kind with a name that is a number", in_any("name: 1"), Refused),
+        ("a list of any kind with a label that is a number", in_any("labels: { a: 1 }"), Refused),
+        ("a list of any kind with a label that is null", in_any("labels: { a: }"), Taken),
+        ("a list of any kind with annotations that are a text", in_any("annotations: a"), Refused),
         ("a flow list over several lines", block(" [\n  \"/a\", # one\n\n  \"/b\",\n]"), Taken),
         ("tabs in a flow list", block(" [\n\t\"/a\"\n]"), Taken),
         ("a line of only a tab", format!("{plain}\t\n"), Refused),
@@ -207,6 +226,22 @@ fn metadata(plain: &str) -> Vec<(&'static str, String, Expected)> {
         ),
         ("a namespace that is no text", with("namespace: yes"), Refused),
         ("a status with an unknown field", format!("{plain}status: {{ conditions: [{{ typ: a }}] }}\n"), Refused),
+        ("a status with an unknown field, in a list within a list", format!("{plain}status: {{ conditions: [[{{ type: a }}]] }}\n"), Refused),
+        ("a status with a field in a text", format!("{plain}status: {{ conditions: [{{ message: {{ a: b }} }}] }}\n"), Refused),
+        ("a status with a field in a number", format!("{plain}status: {{ observedGeneration: {{ a: b }} }}\n"), Refused),
+        ("a status with a field in the type of a message", format!("{plain}status: {{ validationMessages: [{{ type: {{ cod: a }} }}] }}\n"), Refused),
+        ("a status with a map in place of a list", format!("{plain}status: {{ conditions: {{ a: b }} }}\n"), Refused),
+        ("a status with lists in place of other values", format!("{plain}status: {{ conditions: [[], [a, [b]], {{ message: [c] }}] }}\n"), Taken),
+        (
+            "a manager with a line feed, without fields",
+            with("managedFields: [{ manager: \"a\\nb\", operation: Update, apiVersion: security.istio.io/v1, fieldsType: FieldsV1 }]"),
+            Taken,
+        ),
+        (
+            "a manager with a line feed, and with fields",
+            with("managedFields: [{ manager: \"a\\nb\", operation: Update, apiVersion: security.istio.io/v1, fieldsType: FieldsV1, fieldsV1: { 'f:x': {} } }]"),
+            Differs("who manages fields"),
+        ),
         ("a status that is a text", format!("{plain}status: x\n"), Taken),
         ("an owner with two slashes in its version", with("ownerReferences: [{ apiVersion: a/b/c, kind: Pod, name: x, uid: u }]"), Refused),
         ("a status", format!("{plain}status: {{ conditions: [{{ type: a, status: 'True' }}], observedGeneration: '1' }}\n"), Taken),
@@ -349,6 +384,15 @@ fn authentications() -> Vec<(&'static str, String, Expected)> {
             "a mode in lower case",
             peer("security.istio.io/v1", "PeerAuthentication", "{ mtls: { mode: strict } }"),
             Refused,
+        ),
+        (
+            "a port that stands there twice",
+            peer(
+                "security.istio.io/v1",
+                "PeerAuthentication",
+                "{ selector: { matchLabels: { a: b } }, portLevelMtls: { '80': { mode: STRICT }, '80': { mode: UNSET } } }",
+            ),
+            Differs("a key twice"),
         ),
         (
             "ports without a selector",
