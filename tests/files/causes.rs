@@ -107,3 +107,11 @@ fn usual_mistakes_are_named() {
         assert_is_named(&format!("{HEAD}{text}"), line, &expected);
     }
 }
+
+#[test]
+fn what_kubectl_does_not_read_is_named() {
+    let expected = ["this does not belong to the document before it, and kubectl ignores it", "a line `---`"];
+    for (after, line) in [("%YAML 1.1\n    -  a:", 7), ("...\na: b", 7), ("...\n\"", 8)] {
+        assert_is_named(&format!("{HEAD}spec: {{}}\n{after}"), line, &expected);
+    }
+}

@@ -57,6 +57,9 @@ pub fn document(text: &str, lines: &Lines<'_>) -> Result<Option<Node>, YamlError
     }
 }
 
+/// What the scanner says of text after a document.
+const NO_DOCUMENT: &str = "did not find expected <document start>";
+
 /// Why there is no tree.
 enum Mistake {
     Scanner(NotYaml),
@@ -132,6 +135,8 @@ struct Builder<'t> {
     values: usize,
     aliased: usize,
     root: Option<Node>,
+    /// Whether the document is complete. Kubernetes does not read on.
+    is_complete: bool,
 }
 
 impl<'t> Builder<'t> {
@@ -147,6 +152,7 @@ impl<'t> Builder<'t> {
             values: 0,
             aliased: 0,
             root: None,
+            is_complete: false,
         }
     }
 
@@ -157,7 +163,8 @@ impl<'t> Builder<'t> {
             let Located { event, start, end } = events.next().map_err(Mistake::Scanner)?;
             let place = Range { start, end };
             match event {
-                Event::StreamStart | Event::DocumentEnd => {}
+                Event::StreamStart => {}
+                Event::DocumentEnd => self.is_complete = true,
                 Event::StreamEnd => return Ok(()),
                 Event::DocumentStart if is_begun => {
                     let error =
@@ -204,7 +211,10 @@ impl<'t> Builder<'t> {
     /// fit into. That is the outermost one that begins further to the right than the text, whether it is complete or
     /// not. If there is none, it is the innermost one that contains the text. The mistake is often at its start.
     fn not_yaml(&self, error: NotYaml) -> YamlError {
-        let NotYaml { message, at, within } = error;
+        let NotYaml { mut message, at, within } = error;
+        if self.is_complete {
+            NO_DOCUMENT.clone_into(&mut message);
+        }
         if message == "while scanning a quoted scalar, found unexpected end of stream" {
             return YamlError {
                 message: "the quote that begins here has no end".to_owned(),
@@ -228,8 +238,7 @@ impl<'t> Builder<'t> {
         let outermost = self.open.iter().find(is_right).map(start);
         let within = outermost.or(ended.map(|(start, _)| start)).or(self.open.last().map(start));
         let mut hint = within.map(|_| "what belongs together begins in the same column");
-        let mut message = message;
-        if message == "did not find expected <document start>" {
+        if message == NO_DOCUMENT {
             "this does not belong to the document before it, and kubectl ignores it".clone_into(&mut message);
             hint = hint.or(Some("begin the next document with a line `---`"));
         }

@@ -126,6 +126,12 @@ fn readings(plain: &str) -> Vec<(&'static str, String, Expected)> {
             Taken,
         ),
         ("a mark of byte order in a text", block(" ['/\u{feff}a']"), Differs("a mark of byte order")),
+        (
+            "a directive behind a document, and no YAML",
+            format!("{plain}%YAML 1.1\n    -  a:\n"),
+            Differs("text outside a document"),
+        ),
+        ("an open quote behind a document", format!("{plain}...\n\"\n"), Differs("text outside a document")),
         ("a document behind its end", format!("{plain}...\n{plain}"), Differs("text outside a document")),
         ("a tag for a time", block(" [!!timestamp 2024-01-01]"), Differs("a tag")),
         ("a tag for bytes", block(" [!!binary L2E=]"), Taken),
