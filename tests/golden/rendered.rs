@@ -6,7 +6,9 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use serde_json::Value;
+use mesh_authz_cli::load::yaml;
+use mesh_authz_cli::render::envoy;
+use serde_json::{Value, json};
 
 use crate::project;
 use crate::yaml::ODD;
@@ -363,5 +365,18 @@ fn every_render_counts_warnings() {
             let sum = format!("--sha256={}", "0".repeat(64));
             assert_eq!(output(&[kind, &url, "--deny-warnings", &sum]).0, Some(0));
         }
+    }
+}
+
+#[test]
+fn the_shipped_sidecar_has_what_the_filters_need() {
+    let document = |text: &str| json!(yaml::documents(text).unwrap().first());
+    let sidecar = document(include_str!("../../envoy/backend.yaml"));
+    let manager = &sidecar["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"];
+    let required = document(envoy::REQUIRED);
+    let page = include_str!("../../docs/envoy.md");
+    for (name, value) in required.as_object().unwrap() {
+        assert_eq!(&manager[name], value, "{name}");
+        assert!(page.contains(name), "{name}");
     }
 }

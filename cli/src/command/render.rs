@@ -4,8 +4,10 @@ mod beside;
 mod bootstrap;
 mod decides_http;
 mod ecds;
+mod filters;
 mod resources;
 mod shared;
+mod standalone;
 mod waypoints;
 
 use std::path::PathBuf;
@@ -45,6 +47,11 @@ pub enum Arguments {
     /// `RequestAuthentications` apply to the workload, it also has a filter that verifies tokens, as in Istio.
     #[command(after_help = bootstrap::EXAMPLE)]
     Envoy(bootstrap::Arguments),
+    /// Print HTTP filters that enforce the policies, for an Envoy that you have already.
+    ///
+    /// Paste them into its configuration, in this order, before the router. Comments say what else it needs.
+    #[command(after_help = filters::EXAMPLE)]
+    Filters(filters::Arguments),
     /// Print or write the filter with its policies, as a file that a running Envoy watches.
     ///
     /// `render envoy --watch FILE` makes the bootstrap for it. A change of the file takes effect without a restart,
@@ -111,6 +118,7 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
     let files = match arguments {
         Arguments::PluginConfig(PluginConfig { files, .. }) | Arguments::EnvoyRbac(EnvoyRbac { files, .. }) => files,
         Arguments::Envoy(arguments) => &arguments.files,
+        Arguments::Filters(arguments) => &arguments.files,
         Arguments::Ecds(arguments) => &arguments.files,
         Arguments::WasmPlugin(arguments) | Arguments::TrafficExtension(arguments) => &arguments.files,
     };
@@ -119,6 +127,7 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
         Arguments::PluginConfig(arguments) => plugin_config(&resources, arguments)?,
         Arguments::EnvoyRbac(arguments) => envoy_rbac(&resources, arguments)?,
         Arguments::Envoy(arguments) => bootstrap::render(&resources, arguments)?,
+        Arguments::Filters(arguments) => filters::render(&resources, arguments)?,
         Arguments::Ecds(arguments) => ecds::render(&resources, arguments)?,
         Arguments::WasmPlugin(arguments) => resources::render(&resources, ExtensionKind::WasmPlugin, arguments)?,
         Arguments::TrafficExtension(arguments) => {

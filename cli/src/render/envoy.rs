@@ -29,16 +29,23 @@ pub struct Settings {
     pub upstream: Option<(String, u16)>,
     /// The address and port of Envoy's admin interface.
     pub admin: Option<SocketAddr>,
-    /// The file with the filter's Wasm module.
-    pub wasm: Option<String>,
-    /// A file that Envoy watches, with the filter and its policies. If it is not set, both are in the bootstrap.
-    pub watch: Option<String>,
     /// Whether the listener uses TLS, and with which certificate.
     pub tls: Tls,
+    /// The filters that decide about requests.
+    pub filters: Filters,
+    /// The clusters from which `jwt_authn` fetches its keys.
+    pub clusters: Vec<Value>,
+}
+
+/// The settings of the filters that decide about requests.
+#[derive(Clone, Debug, Default)]
+pub struct Filters {
+    /// The file with the filter's Wasm module.
+    pub wasm: Option<String>,
+    /// A file that Envoy watches, with the filter and its policies. If it is not set, both are in Envoy's configuration.
+    pub watch: Option<String>,
     /// The filter that verifies tokens, before the policies are evaluated.
     pub jwt_authn: Option<Value>,
-    /// The clusters from which that filter fetches its keys.
-    pub clusters: Vec<Value>,
 }
 
 /// The protection of the sidecar's listener.
@@ -73,6 +80,15 @@ impl std::fmt::Display for TemplateError {
     }
 }
 
+/// The settings of a connection manager that decisions depend on. The template has them, too.
+pub const REQUIRED: &str = "\
+normalize_path: true
+merge_slashes: true
+path_with_escaped_slashes_action: UNESCAPE_AND_FORWARD
+strip_trailing_host_dot: true
+use_remote_address: true
+";
+
 const LISTENER: &str = "/static_resources/listeners/0";
 const CHAIN: &str = "/static_resources/listeners/0/filter_chains/0";
 const MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
@@ -101,25 +117,14 @@ pub fn bootstrap(
     }
     protect(&mut bootstrap, &settings.tls)?;
 
-    let filters = list(&mut bootstrap, &format!("{MANAGER}/http_filters"))?;
-    let is_ours = |filter: &Value| filter.get("name").is_some_and(|name| name == FILTER);
-    let position = filters.iter().position(is_ours).ok_or_else(|| TemplateError(format!("http_filters/{FILTER}")))?;
     let described = WorkloadSettings {
         gateway: workload.gateway.clone(),
         revision: workload.revision.clone(),
         ..WorkloadSettings::default()
     };
-    let config =
-        json!(plugin_config_of(policies.iter().map(|resource| &resource.node), &described, mesh, Reaction::default(),));
-    if let Some(ours) = filters.get_mut(position) {
-        match &settings.watch {
-            Some(file) => *ours = watching(file),
-            None => configure(ours, config, settings.wasm.as_deref())?,
-        }
-    }
-    if let Some(filter) = &settings.jwt_authn {
-        filters.insert(position, filter.clone());
-    }
+    let deciding = http_filters(policies, &described, mesh, &settings.filters)?;
+    let filters = list(&mut bootstrap, &format!("{MANAGER}/http_filters"))?;
+    filters.splice(..position(filters)?.saturating_add(1), deciding);
 
     let clusters = list(&mut bootstrap, CLUSTERS)?;
     if let Some((host, port)) = &settings.upstream {
@@ -131,7 +136,42 @@ pub fn bootstrap(
     Ok(bootstrap)
 }
 
-/// The content of the file that [`Settings::watch`] names: the filter with this plugin configuration.
+/// Renders the filters that decide about requests, in their order.
+///
+/// # Errors
+/// The template does not have the shape that this function expects.
+pub fn http_filters(
+    policies: &[&LoadedPolicy],
+    workload: &WorkloadSettings,
+    mesh: &Mesh,
+    Filters { wasm, watch, jwt_authn }: &Filters,
+) -> Result<Vec<Value>, TemplateError> {
+    let mut template = template()?;
+    let filters = list(&mut template, &format!("{MANAGER}/http_filters"))?;
+    let position = position(filters)?;
+    filters.truncate(position.saturating_add(1));
+    if let Some(ours) = filters.get_mut(position) {
+        if let Some(file) = watch {
+            *ours = watching(file);
+        } else {
+            let policies = policies.iter().map(|resource| &resource.node);
+            let config = plugin_config_of(policies, workload, mesh, Reaction::default());
+            configure(ours, json!(config), wasm.as_deref())?;
+        }
+    }
+    if let Some(filter) = jwt_authn {
+        filters.insert(position, filter.clone());
+    }
+    Ok(std::mem::take(filters))
+}
+
+/// The position of our filter.
+fn position(filters: &[Value]) -> Result<usize, TemplateError> {
+    let is_ours = |filter: &Value| filter.get("name").is_some_and(|name| name == FILTER);
+    filters.iter().position(is_ours).ok_or_else(|| TemplateError(format!("http_filters/{FILTER}")))
+}
+
+/// The content of the file that [`Filters::watch`] names: the filter with this plugin configuration.
 ///
 /// # Errors
 /// The template does not have the filter.

@@ -4,18 +4,16 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use mesh_authz::attribute::Subject;
-use mesh_authz::diagnostic::{Diagnostic, Path, Segment};
-use mesh_authz::policy::scope::{Scope, Workload, scope_of};
 
-use super::shared::{Format, applying, warn};
+use super::shared::{Format, warn};
+use super::standalone::{Enforced, looks_at};
 use crate::command::options::{NoneAppliesOption, Setting, WarningOptions};
-use crate::command::{Failure, not_applying, note};
-use crate::lint::{self, LintContext, PathNormalization, Plaintexts};
-use crate::load::finding::Finding;
-use crate::load::request_authentication::{Keys, host_and_port};
-use crate::load::{Authentication, LoadedPolicy, Resources};
-use crate::render::envoy::{self, Settings, Tls};
-use crate::render::{WorkloadSettings, jwt};
+use crate::command::{Failure, note};
+use crate::lint::{PathNormalization, Plaintexts};
+use crate::load::request_authentication::host_and_port;
+use crate::load::{LoadedPolicy, Resources};
+use crate::render::WorkloadSettings;
+use crate::render::envoy::{self, Filters, Settings, Tls};
 
 pub const EXAMPLE: &str = "Example: mesh-authz render envoy policies/ --namespace default --label app=backend \
                            --upstream localhost:8080 --wasm dist/mesh_authz.wasm --plaintext > envoy.yaml";
@@ -112,81 +110,32 @@ pub fn watched(text: &str) -> Result<String, String> {
 
 pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Failure> {
     let Arguments { setting, listen, upstream, admin, wasm, watch, format, .. } = arguments;
-    // The bootstrap is for one workload, which it names, so policies that do not apply to this workload are left out.
-    let mesh = setting.mesh();
-    setting.workload.required_namespace()?;
-    let scope = setting.workload.workload(&mesh)?;
-    let applying = applying(resources, &scope, arguments.none_applies)?;
-    let authentications = authentications(resources, &scope)?;
-    say(&applying, arguments.plaintext);
-    let context = LintContext {
-        mesh: mesh.clone(),
-        workload: scope.labels.clone().map(|labels| (scope.namespace.clone(), labels)),
-        // The bootstrap configures Envoy to do this.
-        path_normalization: PathNormalization::DecodeAndMergeSlashes,
-        plaintext: if arguments.plaintext { Plaintexts::Accepted } else { Plaintexts::Refused },
-    };
-    let mut warnings = lint::lint(resources, &context);
-    if arguments.plaintext {
-        warnings.extend(lint::skipped_peer_authentications(resources));
-    }
-    let verifies = authentications.iter().any(|found| !found.authentication.rules.is_empty());
-    // Without any in the input, the lint says so.
-    if !verifies && !resources.request_authentications.is_empty() {
-        warnings.extend(
-            applying
-                .iter()
-                .filter(|found| looks_at(found, Subject::Token))
-                .filter_map(|found| lint::no_verified_tokens(found)),
-        );
-    }
-    warn(warnings, &arguments.warnings)?;
+    let enforced = Enforced::of(resources, setting, arguments.none_applies)?;
+    say(&enforced.policies, arguments.plaintext);
+    let plaintext = if arguments.plaintext { Plaintexts::Accepted } else { Plaintexts::Refused };
+    // The bootstrap configures Envoy to do this.
+    let paths = PathNormalization::DecodeAndMergeSlashes;
+    warn(enforced.warnings(resources, paths, plaintext), &arguments.warnings)?;
 
-    let without_keys = without_keys(&authentications);
-    if !without_keys.is_empty() {
-        return Err(Failure::Invalid(without_keys));
-    }
-    let rules: Vec<_> = authentications.iter().flat_map(|found| &found.authentication.rules).collect();
-    let (jwt_authn, clusters) = jwt::filter(&rules, scope.gateway.is_some(), &arguments.jwks_ca).unzip();
+    let (jwt_authn, clusters) = enforced.verification(&arguments.jwks_ca)?;
     let file = |name: &String| Some(name.clone());
     let Arguments { certificate, key, ca, .. } = arguments;
     let settings = Settings {
         listen: Some(*listen),
         upstream: Some(upstream.clone()),
         admin: Some(*admin),
-        wasm: file(wasm),
-        watch: watch.clone(),
         tls: if arguments.plaintext {
             Tls::Plaintext
         } else {
             Tls::Mutual { certificate: file(certificate), key: file(key), authority: file(ca) }
         },
-        jwt_authn,
-        clusters: clusters.unwrap_or_default(),
+        filters: Filters { wasm: file(wasm), watch: watch.clone(), jwt_authn },
+        clusters,
     };
-    let described = WorkloadSettings { gateway: setting.workload.gateway()?, ..WorkloadSettings::from(&scope) };
-    let bootstrap = envoy::bootstrap(&applying, &described, &mesh, &settings).map_err(Failure::unusable)?;
+    let Enforced { mesh, scope, policies, .. } = &enforced;
+    let described = WorkloadSettings { gateway: setting.workload.gateway()?, ..WorkloadSettings::from(scope) };
+    let bootstrap = envoy::bootstrap(policies, &described, mesh, &settings).map_err(Failure::unusable)?;
     format.print(&bootstrap)
-}
-
-/// The `RequestAuthentications` that apply to the workload. Prints notes on standard error about the others, with the
-/// reason.
-fn authentications<'r>(resources: &'r Resources, workload: &Workload) -> Result<Vec<&'r Authentication>, Failure> {
-    let (mut applying, mut elsewhere) = (Vec::new(), Vec::new());
-    for found in &resources.request_authentications {
-        let (name, target) = (&found.authentication.name, &found.authentication.target);
-        if let Some(what) = workload.missing_labels(target) {
-            return Err(Failure::NeedsLabels { kind: "RequestAuthentication", name: name.clone(), what });
-        }
-        match scope_of(found.authentication.reach(), workload) {
-            Scope::Applies => applying.push(found),
-            scope => elsewhere.push((name, scope)),
-        }
-    }
-    for line in not_applying("RequestAuthentication", &elsewhere) {
-        note(&line);
-    }
-    Ok(applying)
 }
 
 /// Prints notes on standard error about what may surprise the user.
@@ -198,33 +147,4 @@ fn say(policies: &[&LoadedPolicy], plaintext: bool) {
         let name = &found.policy.name;
         note(&format!("policy {name}: looks at the peer's identity, which no peer has without TLS"));
     }
-}
-
-/// Whether the policy looks at an attribute of this subject.
-fn looks_at(resource: &LoadedPolicy, subject: Subject) -> bool {
-    resource.policy.predicates().any(|predicate| predicate.attribute().info().subject == subject)
-}
-
-/// An error for each rule that does not say where its keys are.
-fn without_keys(authentications: &[&Authentication]) -> Vec<Finding> {
-    let field = |name: &str| Segment::Field(name.to_owned());
-    let mut findings = Vec::new();
-    for found in authentications {
-        let rules = found.authentication.rules.iter().enumerate();
-        for (index, _) in rules.filter(|(_, rule)| rule.keys == Keys::Discovered) {
-            let diagnostic = Diagnostic {
-                policy: Some(found.authentication.name.to_string()),
-                path: Path(vec![field("spec"), field("jwtRules"), Segment::Index(index)]),
-                message: "has neither jwks nor jwksUri: Istio would ask the issuer for its keys, by OpenID Connect \
-                          discovery, and a standalone Envoy cannot"
-                    .to_owned(),
-                hint: Some(
-                    "write jwksUri; the issuer's /.well-known/openid-configuration has it as jwks_uri".to_owned(),
-                ),
-                ..Diagnostic::default()
-            };
-            findings.push(Finding::error(&found.source, &found.node, diagnostic));
-        }
-    }
-    findings
 }

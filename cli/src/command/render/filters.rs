@@ -1,0 +1,127 @@
+//! `mesh-authz render filters`: the HTTP filters for an Envoy that exists already.
+
+use std::path::PathBuf;
+
+use mesh_authz::attribute::{Attribute, Subject};
+use mesh_authz::policy::Predicate;
+use serde_json::{Map, Value};
+
+use super::bootstrap::watched;
+use super::shared::{Format, warn};
+use super::standalone::{Enforced, looks_at};
+use crate::command::Failure;
+use crate::command::options::{NoneAppliesOption, PathNormalizationOption, Setting, WarningOptions};
+use crate::lint::Plaintexts;
+use crate::load::Resources;
+use crate::render::WorkloadSettings;
+use crate::render::envoy::{self, Filters};
+
+pub const EXAMPLE: &str = "Example: mesh-authz render filters policies/ --namespace default --label app=backend \
+                           --wasm /etc/envoy/mesh_authz.wasm > filters.yaml";
+
+const PLACE: &str = "\
+# HTTP filters that enforce the policies. Put them in front of the router, in this order, into `http_filters` of every
+# connection manager that leads to this workload. A filter that changes the path, the method, the host or other headers
+# that policies look at comes before them.
+#
+# The decisions are right only if the connection manager has these settings:
+#
+";
+
+const HOPS: &str = "\
+#
+# If a proxy that you trust is in front of Envoy, also set `xff_num_trusted_hops`.
+";
+
+const IDENTITY: &str = "\
+#
+# Policies look at the peer's identity. It comes from the certificate, so the filter chain needs TLS with
+# `require_client_certificate: true` and a `trusted_ca` whose certificates you trust.
+";
+
+const SNI: &str = "\
+#
+# Policies look at the server name that the client asks for. Without TLS termination, the listener needs `tls_inspector`.
+";
+
+const CLUSTERS: &str = "\
+#
+# Add `clusters` to the clusters of Envoy: `jwt_authn` fetches the keys from them.
+";
+
+/// Arguments of `mesh-authz render filters`.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Files, directories or patterns with policies, in YAML or JSON; `-` is standard input.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+
+    #[command(flatten)]
+    setting: Setting,
+    #[command(flatten)]
+    none_applies: NoneAppliesOption,
+    #[command(flatten)]
+    warnings: WarningOptions,
+    #[command(flatten)]
+    path_normalization: PathNormalizationOption,
+
+    /// The filter's Wasm module. A relative path starts at the folder that Envoy was started in.
+    #[arg(long, value_name = "FILE", default_value = "mesh_authz.wasm")]
+    wasm: String,
+
+    /// Leave the filter and its policies to this file, .json or .yaml, which Envoy watches. `render ecds` writes the
+    /// file. Give --wasm, --combining, --trust-domain and --trust-domain-alias to `render ecds`, not here.
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["wasm", "combining", "trust_domain", "aliases"],
+        value_parser = watched
+    )]
+    watch: Option<String>,
+
+    /// Certificate authorities for the servers that a jwksUri names, in PEM.
+    #[arg(long, value_name = "FILE", default_value = "/etc/ssl/certs/ca-certificates.crt")]
+    jwks_ca: String,
+
+    /// Output format.
+    #[arg(long, value_enum, default_value = "yaml")]
+    format: Format,
+}
+
+pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Failure> {
+    let Arguments { setting, wasm, watch, format, .. } = arguments;
+    let enforced = Enforced::of(resources, setting, arguments.none_applies)?;
+    let paths = arguments.path_normalization.with(resources);
+    warn(enforced.warnings(resources, paths, Plaintexts::Accepted), &arguments.warnings)?;
+    let (jwt_authn, clusters) = enforced.verification(&arguments.jwks_ca)?;
+    let filters = Filters { wasm: Some(wasm.clone()), watch: watch.clone(), jwt_authn };
+    let Enforced { mesh, scope, policies, .. } = &enforced;
+    // Nothing is known of the node of this Envoy.
+    let described = WorkloadSettings { gateway: setting.workload.gateway()?, ..WorkloadSettings::from(scope) };
+    let filters = envoy::http_filters(policies, &described, mesh, &filters).map_err(Failure::unusable)?;
+
+    let looks = |subject| policies.iter().any(|policy| looks_at(policy, subject));
+    let predicates = policies.iter().flat_map(|found| found.policy.predicates());
+    let looks_at_sni = predicates.map(Predicate::attribute).any(|found| found == Attribute::Sni);
+    let settings = envoy::REQUIRED.trim_end().replace('\n', "\n#   ");
+    let settings = format!("#   {settings}\n");
+    let comments = [
+        (true, PLACE),
+        (true, &settings),
+        (true, HOPS),
+        (looks(Subject::Identity), IDENTITY),
+        (looks_at_sni, SNI),
+        (!clusters.is_empty(), CLUSTERS),
+    ];
+    let comments: String = comments.iter().filter(|(is_needed, _)| *is_needed).map(|(_, comment)| *comment).collect();
+    let mut output = Map::new();
+    output.insert("http_filters".to_owned(), filters.into());
+    if !clusters.is_empty() {
+        output.insert("clusters".to_owned(), clusters.into());
+    }
+    let text = format.print(&Value::Object(output))?;
+    Ok(match format {
+        Format::Json => text,
+        Format::Yaml => comments + &text,
+    })
+}
