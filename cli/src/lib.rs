@@ -4,17 +4,19 @@
 //! | --- | --- |
 //! | [`load`] | reads policies from files (YAML, JSON, lists, folders), and reports each mistake with its place |
 //! | [`lint`] | checks valid policies for likely mistakes |
+//! | [`envoy`] | checks Envoy's own configuration: what decisions depend on, and ways around the filter |
 //! | [`explain`] | explains why a request is allowed or denied |
 //! | [`testfile`] | reads files with tests of policies |
 //! | [`decision_log`] | reads lines of the filter's decision log |
 //! | [`received`] | what Envoy makes of a request before the filter sees it |
 //! | [`render`] | turns policies into the configurations and resources that enforce them |
-//! | [`command`] | implements the the subcommands |
+//! | [`command`] | implements the subcommands |
 
 #![expect(missing_docs, reason = "only this package's binary and the project's tests use it")]
 
 pub mod command;
 pub mod decision_log;
+pub mod envoy;
 pub mod explain;
 pub mod lint;
 pub mod load;

@@ -38,6 +38,7 @@ mod requests;
 mod shared;
 mod sidecar;
 mod stricter;
+mod surroundings;
 mod unreadable;
 mod updates;
 mod watched;

@@ -1,4 +1,4 @@
-//! `mesh-authz check`: finds mistakes and likely mistakes in policies.
+//! `mesh-authz check`: finds mistakes and likely mistakes in policies, and in Envoy's own configuration.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -7,8 +7,9 @@ use clap::ValueEnum;
 use mesh_authz::document::Span;
 use serde::Serialize;
 
-use super::options::{self, PathNormalizationOption, Setting, WarningOptions};
+use super::options::{self, Documented, PathNormalizationOption, Setting, WarningOptions};
 use super::{Answer, Failure, sarif, snippet};
+use crate::envoy::{self, ChainSummary, Checked, EnvoyCheck};
 use crate::lint::{self, CATALOGUE, Lint, LintContext, Plaintexts};
 use crate::load::finding::{Finding, Severity};
 use crate::load::{Resources, peer_authentication};
@@ -20,17 +21,25 @@ use crate::load::{Resources, peer_authentication};
   mesh-authz check --deny-warnings 'policies/**/*.yaml' deployments/
   kubectl get authorizationpolicies -A -o yaml | mesh-authz check -
   mesh-authz check --format sarif policies/ > policies.sarif
+  mesh-authz check --envoy envoy.yaml
+  curl -s localhost:15000/config_dump?include_eds | mesh-authz check --envoy -
   mesh-authz check --explain MA001
 
 Exit status:
-  0  the policies are valid; with --deny-warnings, there are also no warnings
+  0  there are no errors; with --deny-warnings, there are also no warnings
   1  there are errors; with --deny-warnings, errors or warnings
   2  wrong usage or unreadable input")]
 pub struct Arguments {
     /// Files, directories or patterns with policies, in YAML or JSON; `-` is standard input. The check also uses the
     /// workloads, `PeerAuthentications` and `RequestAuthentications` in them.
-    #[arg(required_unless_present_any = ["explain", "list"], value_name = "FILE")]
+    #[arg(required_unless_present_any = ["explain", "list", "envoy"], value_name = "FILE")]
     files: Vec<PathBuf>,
+
+    /// Check this configuration of Envoy: a bootstrap, or the `/config_dump` of a running Envoy. It finds what decisions
+    /// depend on and is missing, and ways to an application that do not lead through the filter. Repeat it for a configuration in
+    /// several files; `-` is standard input.
+    #[arg(long, value_name = "CONFIG")]
+    envoy: Vec<PathBuf>,
 
     /// Output format. Code-scanning services read `sarif`.
     #[arg(long, value_enum, default_value = "human")]
@@ -44,12 +53,12 @@ pub struct Arguments {
     #[command(flatten)]
     warnings: WarningOptions,
 
-    /// Explain a lint, with an example.
-    #[arg(long, value_name = "CODE", value_parser = options::lint, conflicts_with = "files")]
-    explain: Option<&'static Lint>,
+    /// Explain a lint, or a check of Envoy's configuration.
+    #[arg(long, value_name = "CODE", value_parser = options::documented, conflicts_with_all = ["files", "envoy"])]
+    explain: Option<Documented>,
 
-    /// List all lints.
-    #[arg(long, conflicts_with = "files")]
+    /// List all lints and checks.
+    #[arg(long, conflicts_with_all = ["files", "envoy"])]
     list: bool,
 
     #[command(flatten)]
@@ -70,32 +79,50 @@ enum Format {
 }
 
 pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
-    if let Some(lint) = arguments.explain {
-        explain(lint, out);
-        return Ok(Answer::Good);
+    match arguments.explain {
+        Some(Documented::Lint(lint)) => explain(lint, out),
+        Some(Documented::EnvoyCheck(check)) => explain_check(check, out),
+        None if arguments.list => list(out),
+        None => return check(arguments, out),
     }
-    if arguments.list {
-        for Lint { code, name, summary, .. } in CATALOGUE {
-            let _infallible = writeln!(out, "{code}  {name:<32} {summary}");
-        }
-        return Ok(Answer::Good);
+    Ok(Answer::Good)
+}
+
+fn list(out: &mut String) {
+    let lints = CATALOGUE.into_iter().map(|lint| (lint.code, lint.name, lint.summary));
+    let checks = envoy::CATALOGUE.into_iter().map(|check| (check.code, check.name, check.summary));
+    for (code, name, summary) in lints.chain(checks) {
+        let _infallible = writeln!(out, "{code}  {name:<32} {summary}");
     }
-    let mut resources = Resources::read(&arguments.files)?;
+}
+
+fn check(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
+    let is_stdin = |file: &PathBuf| file.as_os_str() == "-";
+    if arguments.files.iter().any(is_stdin) && arguments.envoy.iter().any(is_stdin) {
+        return Err(Failure::unusable(
+            "the policies and the configuration of Envoy cannot both be `-`, standard input: write one of them to a file",
+        ));
+    }
+    let mut resources =
+        if arguments.files.is_empty() { Resources::default() } else { Resources::read(&arguments.files)? };
     if !arguments.together {
         resources.keep_errors_about_what_is_deployed_together();
     }
     let mut findings = std::mem::take(&mut resources.findings);
     findings.extend(lint::lint(&resources, &arguments.context(&resources)?));
+    let checked = arguments.check_envoy(&resources)?;
+    findings.extend(checked.iter().flat_map(|checked| checked.findings.iter().cloned()));
     arguments.warnings.select(&mut findings);
     let is_about_tokens_or_tls =
         !resources.request_authentications.is_empty() || resources.of_kind(peer_authentication::KIND).next().is_some();
-    if resources.policies.is_empty()
+    if !arguments.files.is_empty()
+        && resources.policies.is_empty()
         && !is_about_tokens_or_tls
         && findings.iter().all(|finding| finding.code == Some(lint::SKIPPED_RESOURCE))
     {
         return Err(Failure::Unusable(super::no_policy(&resources)));
     }
-    let report = Report::new(&resources, &findings);
+    let report = Report { envoy: checked.as_ref().map(Envoy::of), ..Report::new(&resources, &findings) };
     match arguments.format {
         Format::Human => report.human(&findings, out),
         Format::Json => *out = super::json(&report)?,
@@ -115,6 +142,39 @@ impl Arguments {
             plaintext: Plaintexts::AsInIstio,
         })
     }
+
+    /// Checks the configuration of Envoy, if there is one.
+    fn check_envoy(&self, resources: &Resources) -> Result<Option<Checked>, Failure> {
+        let policies: Vec<_> = resources.policies.iter().map(|resource| &resource.policy).collect();
+        Ok(if self.envoy.is_empty() { None } else { Some(envoy::check(&self.envoy, &policies)?) })
+    }
+}
+
+/// What the configuration of Envoy has, in the shape of the JSON output.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Envoy<'c> {
+    /// The policies of its filters.
+    policies: usize,
+    filter_chains: &'c [ChainSummary],
+}
+
+impl<'c> Envoy<'c> {
+    fn of(checked: &'c Checked) -> Self {
+        Self { policies: checked.policies, filter_chains: &checked.chains }
+    }
+
+    fn human(&self, out: &mut String) {
+        for ChainSummary { listener, chain, decides, clusters } in self.filter_chains {
+            let chain =
+                chain.map_or_else(|| "default_filter_chain".to_owned(), |index| format!("filter_chains[{index}]"));
+            let decides = if *decides { "mesh-authz decides" } else { "without mesh-authz" };
+            let clusters = if clusters.is_empty() { "none".to_owned() } else { clusters.join(", ") };
+            let line = format!("listener {listener}, {chain}: {decides}; clusters: {clusters}");
+            let _infallible = writeln!(out, "{}", snippet::printable(&line));
+        }
+        let _infallible = writeln!(out, "policies of Envoy's filters: {}", self.policies);
+    }
 }
 
 /// The findings, in the shape of the JSON output.
@@ -126,6 +186,8 @@ struct Report<'f> {
     warnings: usize,
     findings: Vec<JsonFinding<'f>>,
     skipped: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    envoy: Option<Envoy<'f>>,
     /// Those that no finding mentions, in one line.
     #[serde(skip)]
     silently_skipped: Option<String>,
@@ -209,6 +271,7 @@ impl<'f> Report<'f> {
             findings: findings.iter().map(json).collect(),
             skipped: skipped().map(ToString::to_string).collect(),
             silently_skipped: super::skipped(silent),
+            envoy: None,
         }
     }
 
@@ -220,7 +283,15 @@ impl<'f> Report<'f> {
         if let Some(skipped) = &self.silently_skipped {
             let _infallible = writeln!(out, "{}", snippet::printable(skipped));
         }
-        let _infallible = writeln!(out, "valid policies: {policies}, errors: {errors}, warnings: {warnings}");
+        match &self.envoy {
+            Some(envoy) => {
+                envoy.human(out);
+                let _infallible = writeln!(out, "errors: {errors}, warnings: {warnings}");
+            }
+            None => {
+                let _infallible = writeln!(out, "valid policies: {policies}, errors: {errors}, warnings: {warnings}");
+            }
+        }
         let codes = super::counted(findings.iter().filter_map(|finding| finding.code));
         if !codes.is_empty() {
             let _infallible = writeln!(out, "findings by code: {codes}");
@@ -241,5 +312,12 @@ fn explain(Lint { code, name, summary, explanation, bad, good, .. }: &Lint, out:
         for line in example.trim().lines() {
             let _infallible = writeln!(out, "    {line}");
         }
+    }
+}
+
+fn explain_check(EnvoyCheck { code, name, summary, explanation }: &EnvoyCheck, out: &mut String) {
+    let _infallible = writeln!(out, "{code} {name}: {summary}\n");
+    for line in textwrap::wrap(explanation, 100) {
+        let _infallible = writeln!(out, "{line}");
     }
 }

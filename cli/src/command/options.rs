@@ -10,6 +10,7 @@ use mesh_authz::policy::scope::{Gateway, Workload};
 use mesh_authz::policy::{DEFAULT_NAMESPACE, Labels};
 
 use super::Failure;
+use crate::envoy::{self, EnvoyCheck};
 use crate::lint::{self, Lint, PathNormalization};
 use crate::load::Resources;
 use crate::load::finding::{Finding, Severity};
@@ -70,8 +71,8 @@ pub struct WarningOptions {
     pub deny_warnings: bool,
 
     /// Disable these lints (repeatable). The annotation `mesh-authz/allow: CODE,…` does the same for one resource.
-    #[arg(long, value_name = "CODE,…", help_heading = "Warnings", value_parser = lint, value_delimiter = ',')]
-    allow: Vec<&'static Lint>,
+    #[arg(long, value_name = "CODE,…", help_heading = "Warnings", value_parser = code, value_delimiter = ',')]
+    allow: Vec<&'static str>,
 }
 
 /// What Envoy makes of a path.
@@ -156,7 +157,10 @@ impl WarningOptions {
     /// Leaves out the warnings of disabled lints, and sorts by place.
     pub fn select(&self, findings: &mut Vec<Finding>) {
         findings.retain(|finding| {
-            finding.severity == Severity::Error || !self.allow.iter().any(|lint| Some(lint.code) == finding.code)
+            let is_allowed = finding.code.is_some_and(|code| self.allow.contains(&code));
+            // What is wrong with a policy cannot be accepted. What Envoy's configuration lacks can be meant.
+            let is_a_mistake = finding.severity == Severity::Error && finding.code.and_then(envoy::find).is_none();
+            is_a_mistake || !is_allowed
         });
         findings.sort_by(|one, other| one.order().cmp(&other.order()));
     }
@@ -173,9 +177,26 @@ impl PathNormalizationOption {
     }
 }
 
-/// Finds the lint with this code, in upper or lower case.
-pub fn lint(text: &str) -> Result<&'static Lint, String> {
-    lint::find(text.trim()).ok_or_else(|| "there is no such lint; `mesh-authz check --list` has them all".to_owned())
+/// What a code stands for.
+#[derive(Clone, Copy, Debug)]
+pub enum Documented {
+    Lint(&'static Lint),
+    EnvoyCheck(&'static EnvoyCheck),
+}
+
+/// Finds the lint or the check with this code, in upper or lower case.
+pub fn documented(text: &str) -> Result<Documented, String> {
+    let code = text.trim();
+    let lint = lint::find(code).map(Documented::Lint);
+    lint.or_else(|| envoy::find(code).map(Documented::EnvoyCheck))
+        .ok_or_else(|| "there is no such code; `mesh-authz check --list` has them all".to_owned())
+}
+
+fn code(text: &str) -> Result<&'static str, String> {
+    documented(text).map(|found| match found {
+        Documented::Lint(lint) => lint.code,
+        Documented::EnvoyCheck(check) => check.code,
+    })
 }
 
 impl WorkloadOptions {

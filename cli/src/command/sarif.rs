@@ -1,10 +1,12 @@
 //! Findings as SARIF 2.1.0, which code-scanning services read.
 
 use std::fmt::Write as _;
+use std::iter;
 
 use mesh_authz::document::Span;
 use serde_json::{Map, Value, json};
 
+use crate::envoy::{self, EnvoyCheck};
 use crate::lint::{CATALOGUE, Lint};
 use crate::load::finding::{Finding, Severity, SourceText};
 
@@ -13,7 +15,7 @@ const INVALID: &str = "invalid";
 
 /// The log of one run of `check`.
 pub fn log(findings: &[Finding]) -> Value {
-    let lint = |Lint { code, name, summary, explanation, .. }: &Lint| {
+    let rule = |code: &str, name: &str, summary: &str, explanation: &str| {
         json!({
             "id": code,
             "name": name,
@@ -22,12 +24,15 @@ pub fn log(findings: &[Finding]) -> Value {
             "help": { "text": format!("mesh-authz check --explain {code}") },
         })
     };
+    let lint = |lint: &Lint| rule(lint.code, lint.name, lint.summary, lint.explanation);
+    let check = |check: &EnvoyCheck| rule(check.code, check.name, check.summary, check.explanation);
     let invalid = json!({
         "id": INVALID,
         "name": "invalid-policy",
         "shortDescription": { "text": "a policy that is refused" },
     });
-    let rules: Vec<Value> = std::iter::once(invalid).chain(CATALOGUE.into_iter().map(lint)).collect();
+    let lints = CATALOGUE.into_iter().map(lint);
+    let rules: Vec<Value> = iter::once(invalid).chain(lints).chain(envoy::CATALOGUE.into_iter().map(check)).collect();
     json!({
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",

@@ -1,0 +1,102 @@
+//! Checks Envoy's own configuration: a bootstrap, or the `/config_dump` of a running Envoy. It finds what the decisions of the
+//! filter depend on and is missing, and ways to an application that do not lead through the filter.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | `catalogue` | the codes of the findings |
+//! | `place` | a value of a configuration, with its place in a file |
+//! | `configuration` | reads files; finds the listeners, routes, clusters and extensions in them |
+//! | `chain` | the filter chains of the listeners, and the clusters to which they lead |
+//! | `ours` | recognizes the filter, and reads its policies |
+//! | `needs` | what the policies look at |
+//! | `settings` | the settings that decisions depend on |
+//! | `neighbours` | other filters, before and after the filter; what switches it off |
+//! | `side_doors` | filter chains that lead to the same clusters without the filter |
+//!
+//! What the policies do not look at needs no setting. If they are unknown, they may look at anything.
+
+mod catalogue;
+mod chain;
+mod configuration;
+mod needs;
+mod neighbours;
+mod ours;
+mod place;
+mod settings;
+mod side_doors;
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use mesh_authz::policy::AuthorizationPolicy;
+
+pub use self::catalogue::{CATALOGUE, EnvoyCheck, find};
+use self::chain::Chain;
+use self::configuration::{Configuration, Documents};
+use self::needs::Needs;
+use self::ours::Ours;
+use crate::load::InputError;
+use crate::load::finding::Finding;
+
+/// What a check of Envoy's configuration has found.
+#[derive(Debug)]
+pub struct Checked {
+    pub findings: Vec<Finding>,
+    /// Every filter chain that leads HTTP requests or connections anywhere.
+    pub chains: Vec<ChainSummary>,
+    /// How many different policies the filters have, together.
+    pub policies: usize,
+}
+
+/// A filter chain of a listener, in short.
+#[derive(Clone, Debug, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChainSummary {
+    /// The name of the listener, with its address if it has one.
+    pub listener: String,
+    /// The position of the chain in the listener. `None` for the default chain.
+    pub chain: Option<usize>,
+    /// Whether the filter decides about the requests of this chain.
+    pub decides: bool,
+    /// The clusters to which it leads, sorted.
+    pub clusters: Vec<String>,
+}
+
+/// Checks the configuration of one Envoy, which can be in several files. The policies are those of the filter, and these: they
+/// count where the filter's own ones are not in the configuration.
+///
+/// # Errors
+/// A file cannot be read.
+pub fn check(files: &[PathBuf], given: &[&AuthorizationPolicy]) -> Result<Checked, InputError> {
+    let documents = Documents::read(files)?;
+    let mut findings = documents.errors();
+    if !findings.is_empty() {
+        return Ok(Checked { findings, chains: Vec::new(), policies: 0 });
+    }
+    if let (None, Some(file)) = (documents.all().next(), files.first()) {
+        return Err(InputError { file: file.clone(), message: "has no configuration in it".to_owned() });
+    }
+    let configuration = Configuration::of(&documents);
+    let chains = Chain::all(&configuration);
+    let protected = || chains.iter().filter(|chain| !chain.ours.is_empty());
+    findings.extend(configuration.unknown());
+    if protected().next().is_none() {
+        findings.extend(ours::missing(&documents, &chains));
+    }
+    for chain in protected() {
+        findings.extend(chain.ours.iter().flat_map(Ours::mistakes));
+        let needs = Needs::of(&chain.ours, given);
+        findings.extend(settings::missing(chain, &needs));
+        findings.extend(neighbours::around(chain, &needs, &configuration));
+    }
+    findings.extend(side_doors::open(&chains, &configuration));
+    let mut seen = HashSet::new();
+    // One filter from a watched file can be in several chains.
+    findings.retain(|finding| seen.insert(finding.to_string()));
+    let names = chains.iter().flat_map(|chain| &chain.ours).flat_map(Ours::policies).map(|policy| &policy.name);
+    Ok(Checked {
+        findings,
+        policies: names.collect::<HashSet<_>>().len(),
+        chains: chains.iter().map(Chain::summary).collect(),
+    })
+}

@@ -1,0 +1,81 @@
+//! The codes of the findings in Envoy's configuration.
+
+/// A check of Envoy's configuration, with its documentation.
+#[derive(Debug)]
+pub struct EnvoyCheck {
+    /// `ME` and three digits. A code is never reused or renumbered.
+    pub code: &'static str,
+    /// A short name in kebab-case.
+    pub name: &'static str,
+    /// What the check finds, as a noun phrase.
+    pub summary: &'static str,
+    /// Why that matters, and what to do.
+    pub explanation: &'static str,
+}
+
+/// The check with this code. Case does not matter.
+#[must_use]
+pub fn find(code: &str) -> Option<&'static EnvoyCheck> {
+    CATALOGUE.into_iter().find(|check| check.code.eq_ignore_ascii_case(code))
+}
+
+macro_rules! catalogue {
+    ($($constant:ident: $code:literal, $name:literal, $summary:literal, $explanation:literal;)*) => {
+        $(pub static $constant: EnvoyCheck =
+            EnvoyCheck { code: $code, name: $name, summary: $summary, explanation: $explanation };)*
+
+        /// All checks, sorted by code.
+        pub static CATALOGUE: [&EnvoyCheck; [$($code),*].len()] = [$(&$constant),*];
+    };
+}
+
+catalogue! {
+    NO_FILTER: "ME001", "no-filter", "no connection manager has the filter",
+        "Nothing decides about requests. `mesh-authz render filters` prints the HTTP filters to put before the router.";
+    SIDE_DOOR: "ME002", "side-door", "a filter chain that leads to the same application without the filter",
+        "Whoever can reach this listener reaches the application, whatever the policies say. Two clusters are the same \
+         application if they have a name or an endpoint in common. Put the filters into the other chain as well, or remove its \
+         route. If only trusted peers reach the listener, accept that with --allow ME002.";
+    SWITCHED_OFF: "ME003", "switched-off", "a setting that takes the filter out of the way of some requests",
+        "A filter can be disabled, for everything or for a route; it can be optional; upgraded requests can have filters of \
+         their own; and a matcher can choose the requests that a filter sees. The other requests pass without a decision.";
+    CHANGED_AFTERWARDS: "ME004", "changed-afterwards", "a filter behind mesh-authz that can change what was decided about",
+        "If a filter changes the method, the path, the host or a header behind mesh-authz, the application gets a request that \
+         nobody has decided about. Put such a filter before mesh-authz. docs/other-filters.md has the order of the usual filters.";
+    ANSWERED_BEFORE: "ME005", "answered-before", "a filter before mesh-authz that answers in place of the application",
+        "What the filter answers, nobody has decided about. A cache gives a response that one client was allowed to see to \
+         every other client. Put the filter behind mesh-authz.";
+    PATH: "ME006", "path-not-normalized", "a connection manager that leaves paths as they were sent",
+        "`/public/../admin`, `//admin` and `/%2Fadmin` reach the policies as they are, and many applications serve `/admin` for \
+         them. Set normalize_path, merge_slashes and path_with_escaped_slashes_action; or let the filter refuse such requests, \
+         by `paths: strict` in the plugin configuration.";
+    PATH_PARAMETERS: "ME007", "path-parameters", "routes that ignore the parameters in a path",
+        "A route for `/admin` then also serves `/admin;x=y`, which is a different path to the policies.";
+    HOST_DOT: "ME008", "host-dot", "a connection manager that keeps the dot at the end of a host",
+        "`example.com.` is the same site as `example.com`, and an ALLOW policy for `example.com` does not match it.";
+    CLIENT_ADDRESS: "ME009", "client-address", "a client that can choose its own address",
+        "Without use_remote_address, Envoy takes the client's address from X-Forwarded-For, which every client can send. With it, \
+         Envoy takes the address of the connection, or, with xff_num_trusted_hops, the one that a trusted proxy has added.";
+    PEER_CERTIFICATE: "ME010", "peer-certificate", "a peer that needs no certificate, or whose certificate nobody verifies",
+        "Policies look at the peer's identity, which is in its certificate. A peer without a certificate has no identity, so a \
+         DENY policy about identities does not stop it. Without a trusted authority, Envoy does not ask for a certificate, even if \
+         it is required. With ACCEPT_UNTRUSTED, Envoy accepts a certificate that the peer has made by itself, with any name in it.";
+    FAIL_OPEN: "ME011", "fail-open", "a filter that lets requests pass while it cannot run",
+        "With FAIL_OPEN, nobody decides about requests after a breakdown of the filter. The default is FAIL_CLOSED.";
+    TOKENS: "ME012", "tokens", "policies about tokens that nothing verifies",
+        "The filter knows the claims of a token from `jwt_authn`, which must come before it, and must store the payload where \
+         the filter looks for it: `payload_in_metadata: payload`. Without it, a DENY policy about a claim matches nothing.";
+    DIRECT_PEER: "ME013", "direct-peer", "an address of the direct peer that nothing provides",
+        "Envoy does not show the address of the direct peer to a Wasm filter. The filter `set_filter_state` provides it. Without \
+         it, `ipBlocks` counts against every request.";
+    SECOND_URI: "ME014", "second-uri", "nothing that shows a second URI in a certificate",
+        "Envoy shows only the first URI in a certificate to a Wasm filter. If an authority certifies several in one certificate, \
+         a DENY policy about the second does not stop the peer. The filter `set_filter_state` shows that there are several.";
+    SERVER_NAME: "ME015", "server-name", "a server name that nothing reads",
+        "Without TLS termination, only the listener filter `tls_inspector` reads the server name in the client's handshake.";
+    REFUSED: "ME016", "refused-configuration", "a plugin configuration that the filter refuses",
+        "Envoy does not start with it, or refuses the update.";
+    UNKNOWN: "ME017", "not-in-the-input", "a part of the configuration that is not in the input",
+        "Envoy gets this part from elsewhere, so nothing is known of it. Give the file as well, or the `/config_dump` of a \
+         running Envoy, which has everything: `curl -s localhost:15000/config_dump?include_eds`.";
+}
