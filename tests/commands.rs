@@ -463,3 +463,156 @@ fn explain_sums_up_what_is_many() {
         assert!(all.contains(name), "{name}");
     }
 }
+
+/// Every first set of files is right, and tests everything it has.
+#[test]
+fn first_files_are_right_and_nothing_is_overwritten() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    for (name, more, recipe) in [
+        ("plain", &[][..], ".github/workflows/policies.yaml"),
+        ("odd", &["--namespace", "007", "--label", "example.com/on=no", "--ci", "gitlab"], ".gitlab-ci.yml"),
+        ("hooks", &["--ci", "pre-commit"], ".pre-commit-config.yaml"),
+        ("none", &["--ci", "none"], "policies/tests.yaml"),
+    ] {
+        let made = place(name);
+        let (out, status) = run(&[&["init", &made], more].concat(), "", &[]);
+        assert_eq!(status, Some(0), "{out}");
+        assert!(folder.path().join(name).join(recipe).is_file(), "{out}");
+        let (out, status) = run(&["check", "--deny-warnings", &made], "", &[]);
+        assert_eq!(status, Some(0), "{out}");
+        let (out, status) = run(&["test", "--require-coverage", "--quiet", &made], "", &[]);
+        assert_eq!((out.as_str(), status), ("coverage: a test matches 1 of 1 rules\n4 passed, 0 failed\n", Some(0)));
+    }
+    let tests = folder.path().join("plain/policies/tests.yaml");
+    std::fs::write(&tests, "mine").unwrap();
+    let (out, notes, status) = run_with_notes(&["init", &place("plain"), "--ci", "none"], "");
+    assert!(
+        out.is_empty() && notes.contains("is there already, so nothing is written") && status == Some(2),
+        "{notes}"
+    );
+    assert_eq!(std::fs::read_to_string(tests).unwrap(), "mine");
+    let (_, notes, status) = run_with_notes(&["init", &place("bad"), "--label", "app=*"], "");
+    assert!(notes.contains("the workload cannot be selected") && status == Some(2), "{notes}");
+    assert!(!folder.path().join("bad").exists());
+}
+
+#[test]
+fn without_files_the_current_folder_is_read_without_what_is_excluded() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let file = folder.path().join(name);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, text).unwrap();
+    };
+    write("good.yaml", &policy("good", "{}"));
+    write("vendor/bad.yaml", &policy("bad", "{ rule: 1 }"));
+    write("deep/vendor/bad.yaml", &policy("bad", "{ rule: 1 }"));
+    let check = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_mesh-authz"))
+            .current_dir(folder.path())
+            .arg("check")
+            .args(arguments)
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+        (text, output.status.code())
+    };
+    let (out, status) = check(&[]);
+    assert!(
+        status == Some(1) && out.contains("\ndeep/vendor/bad.yaml:5:") | out.starts_with("deep/vendor/bad.yaml:5:"),
+        "{out}"
+    );
+    assert_eq!(check(&["--exclude", "vendor"]), ("valid policies: 1, errors: 0, warnings: 0\n".to_owned(), Some(0)));
+    assert_eq!(check(&["--exclude", "vendor/"]).1, Some(0));
+    assert_eq!(check(&["--exclude", "b*.yaml"]).1, Some(0));
+    assert_eq!(check(&["--exclude", "vendor/*", "--exclude", "deep/*"]).1, Some(0));
+    let (out, status) = check(&["--exclude", "vendor/bad.yaml"]);
+    assert!(
+        status == Some(1) && !out.contains("vendor/bad.yaml:5:9: policy default/bad: spec.rule\n  ::: vendor"),
+        "{out}"
+    );
+    assert_eq!(out.matches("unknown field").count(), 1, "{out}");
+    // A file that is named is meant.
+    assert_eq!(check(&["vendor/bad.yaml", "--exclude", "vendor"]).1, Some(1));
+    let (out, status) = check(&["--exclude", "*"]);
+    assert!(status == Some(2) && out.contains("in it that is not excluded"), "{out}");
+    assert_eq!(check(&["**/*.yaml", "--exclude", "vendor/*", "--exclude", "deep/*"]).1, Some(0));
+}
+
+#[test]
+fn tests_are_chosen_by_name_and_reported_in_short() {
+    const TESTS: &str = "examples/tutorial/tests.yaml";
+    let (out, status) = run(&["test", TESTS, "--filter", "MAY NOT", "--filter", "nobody else"], "", &[]);
+    assert_eq!((out.lines().last(), status), (Some("3 passed, 0 failed"), Some(0)), "{out}");
+    assert_eq!(run(&["test", TESTS, "--quiet"], "", &[]), ("5 passed, 0 failed\n".to_owned(), Some(0)));
+    let failing = "tests/commands/input/failing.yaml";
+    let (quiet, status) = run(&["test", failing, "-q"], "", &[]);
+    assert!(quiet.starts_with("FAILED") && !quiet.contains("ok  ") && status == Some(1), "{quiet}");
+    let (_, notes, status) = run_with_notes(&["test", TESTS, "--filter", "nothing like it"], "");
+    assert_eq!((notes.as_str(), status), ("mesh-authz: no test has `nothing like it` in its name\n", Some(2)));
+    let (out, _) = run(&["test", TESTS, "--durations", "--filter", "write"], "", &[]);
+    assert!(out.contains("the frontend may not write (") && out.contains(" ms)"), "{out}");
+    let (out, _) = run(&["test", TESTS, "--durations", "--format", "json"], "", &[]);
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert!(json["files"][0]["tests"][0]["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{out}");
+    let (out, _) = run(&["test", TESTS, "--durations", "--format", "junit"], "", &[]);
+    assert_eq!(out.matches(" time=\"").count(), 5, "{out}");
+}
+
+#[test]
+fn a_watched_command_runs_again_when_a_file_changes() {
+    use std::io::{BufRead as _, BufReader};
+
+    let folder = tempfile::tempdir().unwrap();
+    let policies = folder.path().join("policies");
+    let tests = folder.path().join("tests");
+    for new in [&policies, &tests] {
+        std::fs::create_dir(new).unwrap();
+    }
+    std::fs::write(policies.join("a.yaml"), policy("a", "{}")).unwrap();
+    let text = "policies: [../policies/a.yaml]\nworkload: { labels: {} }\ntests: [{ name: a, request: { path: /a }, expect: ALLOW }]\n";
+    std::fs::write(tests.join("tests.yaml"), text).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_mesh-authz"))
+        .args(["test", "--watch", "--quiet", tests.to_str().unwrap()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert_eq!(lines.find(|line| line.contains("passed")).unwrap(), "0 passed, 1 failed");
+    // The policies are not in the folder that is named. An editor writes a new file and renames it.
+    let (new, old) = (policies.join("new"), policies.join("a.yaml"));
+    std::fs::write(&new, policy("a", "{ rules: [{}] }")).unwrap();
+    std::fs::rename(new, old).unwrap();
+    assert_eq!(lines.find(|line| line.contains("passed")).unwrap(), "1 passed, 0 failed");
+    std::fs::write(tests.join("tests.yaml"), text.replace("ALLOW", "DENY")).unwrap();
+    assert_eq!(lines.find(|line| line.contains("passed")).unwrap(), "0 passed, 1 failed");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let (_, notes, status) = run_with_notes(&["check", "-", "--watch"], "");
+    assert!(notes.contains("standard input cannot be watched") && status == Some(2), "{notes}");
+}
+
+#[test]
+fn findings_are_annotations_of_github() {
+    let (out, status) = run(&["check", "--format", "github", BROKEN], "", &[]);
+    let first = out.lines().next().unwrap();
+    assert!(
+        first.starts_with(
+            "::error file=tests/commands/input/broken.yaml,line=7,endLine=7,col=3,endColumn=11,title=mesh-authz::"
+        ),
+        "{out}"
+    );
+    assert_eq!((out.lines().filter(|line| line.starts_with("::error ")).count(), status), (7, Some(1)));
+    assert!(out.contains("\nvalid policies: 0, errors: 7, warnings: 0\n"), "{out}");
+    let (out, _) = run(&["check", "--format", "github", "examples/tutorial"], "", &[]);
+    assert!(out.starts_with("::warning file=") && out.contains(",title=mesh-authz MA001::policy "), "{out}");
+    // What a file says cannot begin another command, or end this one.
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a,b:c%.yaml");
+    std::fs::write(&file, policy("a", "{ \"x\\n::error::y\": 1 }")).unwrap();
+    let (out, _) = run(&["check", "--format", "github", file.to_str().unwrap()], "", &[]);
+    assert!(out.starts_with("::error file=") && out.contains("a%2Cb%3Ac%25.yaml,line="), "{out}");
+    assert_eq!(out.lines().filter(|line| line.starts_with("::")).count(), 1, "{out}");
+}

@@ -3,12 +3,15 @@
 mod check;
 mod explain;
 mod generate;
+mod github;
+mod init;
 mod options;
 mod render;
 mod replace;
 mod sarif;
 mod snippet;
 mod test;
+mod watch;
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -31,6 +34,7 @@ use crate::load::{InputError, Other, Resources};
     version,
     arg_required_else_help = true,
     after_help = "Examples:
+  mesh-authz init
   mesh-authz check policies/
   kubectl get authorizationpolicies -A -o yaml | mesh-authz check -
   mesh-authz explain policies/ --label app=backend --principal cluster.local/ns/default/sa/frontend --path /api/v1/data
@@ -58,6 +62,8 @@ enum Command {
     /// Render policies as a plugin configuration, an Envoy bootstrap, Istio resources or Envoy's own RBAC filters.
     #[command(subcommand)]
     Render(Box<render::Arguments>),
+    /// Write first policies, tests for them, and a recipe for CI.
+    Init(init::Arguments),
     /// Print a shell completion script.
     Completions(generate::Completions),
     /// Print or write manual pages.
@@ -212,19 +218,42 @@ fn write(stream: &mut impl io::Write, text: &str) -> io::Result<()> {
 /// Runs the command, and returns the exit status for its answer.
 #[must_use]
 pub fn run(arguments: &Arguments) -> ExitCode {
+    let once = || run_once(&arguments.command);
+    let failure = match &arguments.command {
+        Command::Check(check) if check.watch.watch => watch::forever(
+            || check.places(),
+            || {
+                once();
+            },
+        ),
+        Command::Test(test) if test.watch.watch => watch::forever(
+            || test::watched(test),
+            || {
+                once();
+            },
+        ),
+        _ => return once(),
+    };
+    report(&failure)
+}
+
+fn run_once(command: &Command) -> ExitCode {
     let mut out = String::new();
-    let answer = match &arguments.command {
+    let answer = match command {
         Command::Check(arguments) => check::run(arguments, &mut out),
         Command::Explain(arguments) => explain::run(arguments, &mut out),
         Command::Test(arguments) => test::run(arguments, &mut out),
         Command::Render(arguments) => render::run(arguments, &mut out),
+        Command::Init(arguments) => init::run(arguments, &mut out),
         Command::Completions(arguments) => generate::completions(arguments, &mut out),
         Command::Man(arguments) => generate::man(arguments, &mut out),
     };
     // Output for people has colours only on a terminal, and only if NO_COLOR is not set. Output for programs is written
     // unchanged. A reader that closes the pipe early, such as `head`, is not a failure.
-    let written = match arguments.command {
-        Command::Check(_) | Command::Explain(_) | Command::Test(_) => write(&mut anstream::stdout(), &out),
+    let written = match command {
+        Command::Check(_) | Command::Explain(_) | Command::Test(_) | Command::Init(_) => {
+            write(&mut anstream::stdout(), &out)
+        }
         Command::Render(_) | Command::Completions(_) | Command::Man(_) => write(&mut std::io::stdout(), &out),
     };
     let answer = match written {
@@ -236,13 +265,16 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     match answer {
         Ok(Answer::Good) => ExitCode::SUCCESS,
         Ok(Answer::Bad) => ExitCode::from(1),
-        Err(Failure::Invalid(findings)) => {
-            complain(&findings);
-            ExitCode::from(1)
-        }
-        Err(failure) => {
-            let _closed_pipe = writeln!(std::io::stderr(), "mesh-authz: {failure}");
-            ExitCode::from(2)
-        }
+        Err(failure) => report(&failure),
     }
+}
+
+/// Says on standard error why there is no result. Returns the exit status.
+fn report(failure: &Failure) -> ExitCode {
+    if let Failure::Invalid(findings) = failure {
+        complain(findings);
+        return ExitCode::from(1);
+    }
+    let _closed_pipe = writeln!(std::io::stderr(), "mesh-authz: {failure}");
+    ExitCode::from(2)
 }

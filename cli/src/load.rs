@@ -159,7 +159,15 @@ impl Resources {
     /// An input cannot be read, or it names no file. A mistake in the content of a file is a finding, not an error. So is
     /// a file in a directory that cannot be read.
     pub fn read<P: AsRef<Path>>(inputs: &[P]) -> Result<Self, InputError> {
-        let files = all_files(inputs)?;
+        Self::read_except(inputs, &Excluded::default())
+    }
+
+    /// Like [`Self::read`], without what is excluded from folders.
+    ///
+    /// # Errors
+    /// As of [`Self::read`].
+    pub fn read_except<P: AsRef<Path>>(inputs: &[P], excluded: &Excluded) -> Result<Self, InputError> {
+        let files = all_files(inputs, excluded)?;
         let texts: Vec<_> = files.par_iter().map(|file| SourceText::read_documents(file)).collect();
         let mut resources = Self::default();
         for (file, read) in files.iter().zip(texts) {
@@ -491,28 +499,45 @@ pub fn not_yaml(source: &Arc<SourceText>, error: &YamlError) -> Finding {
     }
 }
 
+/// What is left out of folders, and of what matches a pattern: a pattern without a slash is for the name of a file or a folder, and one
+/// with a slash for a path. A file that is named is never left out.
+#[derive(Clone, Debug, Default)]
+pub struct Excluded(pub Vec<glob::Pattern>);
+
+impl Excluded {
+    fn has(&self, path: &Path) -> bool {
+        let path = path.strip_prefix("./").unwrap_or(path);
+        self.0.iter().any(|pattern| {
+            let is_of_a_name = !pattern.as_str().contains('/');
+            let name = path.file_name().map(Path::new).filter(|_| is_of_a_name);
+            pattern.matches_path(name.unwrap_or(path))
+        })
+    }
+}
+
 /// The files that the arguments name, each once. A directory names the files with resources in it, and a pattern
 /// names the files that match it.
 ///
 /// # Errors
 /// A directory cannot be read, a directory has no file with resources, or a pattern is wrong or matches no file.
-pub fn all_files<P: AsRef<Path>>(inputs: &[P]) -> Result<Vec<PathBuf>, InputError> {
+pub fn all_files<P: AsRef<Path>>(inputs: &[P], excluded: &Excluded) -> Result<Vec<PathBuf>, InputError> {
     let mut seen = HashSet::new();
     let mut all = Vec::new();
     for input in inputs {
-        let found = files(input.as_ref())?;
+        let found = files(input.as_ref(), excluded)?;
         all.extend(found.into_iter().filter(|file| seen.insert(file.canonicalize().unwrap_or(file.clone()))));
     }
     Ok(all)
 }
 
 /// The files that one argument names.
-fn files(input: &Path) -> Result<Vec<PathBuf>, InputError> {
+fn files(input: &Path, excluded: &Excluded) -> Result<Vec<PathBuf>, InputError> {
     let error = |message: String| InputError { file: input.to_owned(), message };
     if input.is_dir() {
-        let files = in_folder(input).map_err(|e| error(e.to_string()))?;
+        let files = in_folder(input, excluded).map_err(|e| error(e.to_string()))?;
         if files.is_empty() {
-            return Err(error("the folder has no .yaml, .yml or .json file in it".to_owned()));
+            let but = if excluded.0.is_empty() { "" } else { " that is not excluded" };
+            return Err(error(format!("the folder has no .yaml, .yml or .json file in it{but}")));
         }
         return Ok(files);
     }
@@ -520,7 +545,7 @@ fn files(input: &Path) -> Result<Vec<PathBuf>, InputError> {
     let Some(pattern) = pattern else { return Ok(vec![input.to_owned()]) };
     let paths = glob::glob(pattern).map_err(|e| error(e.to_string()))?;
     let files: Vec<_> = paths.collect::<Result<_, _>>().map_err(|e| error(e.to_string()))?;
-    let files: Vec<_> = files.into_iter().filter(|path| path.is_file()).collect();
+    let files: Vec<_> = files.into_iter().filter(|path| path.is_file() && !excluded.has(path)).collect();
     if files.is_empty() {
         return Err(error("the pattern matches no file".to_owned()));
     }
@@ -530,9 +555,16 @@ fn files(input: &Path) -> Result<Vec<PathBuf>, InputError> {
 /// The files with resources in a folder and in the folders inside it, sorted by name. Hidden files and folders are left
 /// out, and so are links back to a folder that contains them, and links to nothing, unless they have the name of a file
 /// with resources. What cannot be read is listed, so that reading it says why.
-fn in_folder(folder: &Path) -> Result<Vec<PathBuf>, walkdir::Error> {
-    let is_hidden =
-        |entry: &walkdir::DirEntry| entry.depth() > 0 && entry.file_name().as_encoded_bytes().starts_with(b".");
+fn in_folder(folder: &Path, excluded: &Excluded) -> Result<Vec<PathBuf>, walkdir::Error> {
+    let is_hidden = |entry: &walkdir::DirEntry| {
+        entry.depth() > 0 && (entry.file_name().as_encoded_bytes().starts_with(b".") || excluded.has(entry.path()))
+    };
+    // What is in the current folder is named as people name it.
+    let is_current = folder == Path::new(".");
+    let named = |path: PathBuf| match path.strip_prefix("./") {
+        Ok(short) if is_current => short.to_owned(),
+        _ => path,
+    };
     let is_resource = |path: &Path| {
         let extension = path.extension().unwrap_or_default();
         ["yaml", "yml", "json"].iter().any(|known| extension.eq_ignore_ascii_case(known))
@@ -542,12 +574,12 @@ fn in_folder(folder: &Path) -> Result<Vec<PathBuf>, walkdir::Error> {
         walkdir::WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter().filter_entry(|e| !is_hidden(e))
     {
         match entry {
-            Ok(entry) if is_resource(entry.path()) && !entry.path().is_dir() => files.push(entry.into_path()),
+            Ok(entry) if is_resource(entry.path()) && !entry.path().is_dir() => files.push(named(entry.into_path())),
             Ok(_) => {}
             Err(error) if error.loop_ancestor().is_some() => {}
             Err(error) => match error.path() {
                 Some(path) if path.is_symlink() && !is_resource(path) => {}
-                Some(path) if error.depth() > 0 => files.push(path.to_owned()),
+                Some(path) if error.depth() > 0 => files.push(named(path.to_owned())),
                 _ => return Err(error),
             },
         }

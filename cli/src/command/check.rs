@@ -7,8 +7,9 @@ use clap::ValueEnum;
 use mesh_authz::document::Span;
 use serde::Serialize;
 
-use super::options::{self, Documented, PathNormalizationOption, Setting, WarningOptions};
-use super::{Answer, Failure, sarif, snippet};
+use super::options::{self, Documented, ExcludeOption, PathNormalizationOption, Setting, WarningOptions, or_here};
+use super::watch::WatchOption;
+use super::{Answer, Failure, github, sarif, snippet};
 use crate::envoy::{self, ChainSummary, Checked, EnvoyCheck};
 use crate::lint::{self, CATALOGUE, Lint, LintContext, Plaintexts};
 use crate::load::finding::{Finding, Severity};
@@ -18,6 +19,7 @@ use crate::load::{Resources, peer_authentication};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   mesh-authz check policies/
+  mesh-authz check --watch
   mesh-authz check --deny-warnings 'policies/**/*.yaml' deployments/
   kubectl get authorizationpolicies -A -o yaml | mesh-authz check -
   mesh-authz check --format sarif policies/ > policies.sarif
@@ -30,10 +32,14 @@ Exit status:
   1  there are errors; with --deny-warnings, errors or warnings
   2  wrong usage or unreadable input")]
 pub struct Arguments {
-    /// Files, directories or patterns with policies, in YAML or JSON; `-` is standard input. The check also uses the
-    /// workloads, `PeerAuthentications` and `RequestAuthentications` in them.
-    #[arg(required_unless_present_any = ["explain", "list", "envoy"], value_name = "FILE")]
+    /// Files, directories or patterns with policies, in YAML or JSON; `-` is standard input. Without any, and without
+    /// --envoy, this is the current folder. The check also uses the workloads, `PeerAuthentications` and
+    /// `RequestAuthentications` in them.
+    #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
+
+    #[command(flatten)]
+    exclude: ExcludeOption,
 
     /// Check this configuration of Envoy: a bootstrap, or the `/config_dump` of a running Envoy. It finds what decisions
     /// depend on and is missing, and ways to an application that do not lead through the filter. Repeat it for a configuration in
@@ -62,6 +68,9 @@ pub struct Arguments {
     list: bool,
 
     #[command(flatten)]
+    pub watch: WatchOption,
+
+    #[command(flatten)]
     setting: Setting,
 
     #[command(flatten)]
@@ -76,6 +85,8 @@ enum Format {
     Json,
     /// SARIF 2.1.0.
     Sarif,
+    /// Workflow commands of GitHub Actions: GitHub shows each finding at its line.
+    Github,
 }
 
 pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
@@ -103,8 +114,12 @@ fn check(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
             "the policies and the configuration of Envoy cannot both be `-`, standard input: write one of them to a file",
         ));
     }
-    let mut resources =
-        if arguments.files.is_empty() { Resources::default() } else { Resources::read(&arguments.files)? };
+    let only_envoy = arguments.files.is_empty() && !arguments.envoy.is_empty();
+    let mut resources = if only_envoy {
+        Resources::default()
+    } else {
+        Resources::read_except(&or_here(&arguments.files), &arguments.exclude.excluded())?
+    };
     if !arguments.together {
         resources.keep_errors_about_what_is_deployed_together();
     }
@@ -115,7 +130,7 @@ fn check(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
     arguments.warnings.select(&mut findings);
     let is_about_tokens_or_tls =
         !resources.request_authentications.is_empty() || resources.of_kind(peer_authentication::KIND).next().is_some();
-    if !arguments.files.is_empty()
+    if !only_envoy
         && resources.policies.is_empty()
         && !is_about_tokens_or_tls
         && findings.iter().all(|finding| finding.code == Some(lint::SKIPPED_RESOURCE))
@@ -127,12 +142,23 @@ fn check(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
         Format::Human => report.human(&findings, out),
         Format::Json => *out = super::json(&report)?,
         Format::Sarif => *out = super::json(&sarif::log(&findings))?,
+        Format::Github => {
+            github::annotations(&findings, out);
+            report.counts(&findings, out);
+        }
     }
     let bad = report.errors > 0 || (arguments.warnings.deny_warnings && report.warnings > 0);
     Ok(if bad { Answer::Bad } else { Answer::Good })
 }
 
 impl Arguments {
+    /// What is checked.
+    pub fn places(&self) -> Vec<PathBuf> {
+        let only_envoy = self.files.is_empty() && !self.envoy.is_empty();
+        let files = if only_envoy { Vec::new() } else { or_here(&self.files).into_owned() };
+        files.into_iter().chain(self.envoy.iter().cloned()).collect()
+    }
+
     fn context(&self, resources: &Resources) -> Result<LintContext, Failure> {
         let labels = self.setting.workload.labels()?;
         Ok(LintContext {
@@ -279,6 +305,11 @@ impl<'f> Report<'f> {
         for finding in findings {
             snippet::finding(finding, out);
         }
+        self.counts(findings, out);
+    }
+
+    /// The last lines, which count.
+    fn counts(&self, findings: &[Finding], out: &mut String) {
         let Self { policies, errors, warnings, .. } = self;
         if let Some(skipped) = &self.silently_skipped {
             let _infallible = writeln!(out, "{}", snippet::printable(skipped));

@@ -1,6 +1,8 @@
 //! Options that several subcommands share: the workload and the mesh. This module also reads both from the arguments.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
+use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
 use mesh_authz::config::{self, COMBINING, DEFAULT_ROOT_NAMESPACE, DEFAULT_TRUST_DOMAIN, Mesh};
@@ -12,8 +14,8 @@ use mesh_authz::policy::{DEFAULT_NAMESPACE, Labels};
 use super::Failure;
 use crate::envoy::{self, EnvoyCheck};
 use crate::lint::{self, Lint, PathNormalization};
-use crate::load::Resources;
 use crate::load::finding::{Finding, Severity};
+use crate::load::{Excluded, Resources};
 use crate::received::Known;
 use crate::render::WorkloadSettings;
 
@@ -175,6 +177,30 @@ impl PathNormalizationOption {
     pub fn with(&self, resources: &Resources) -> PathNormalization {
         self.given().or_else(|| Known::of(resources).path_normalization()).unwrap_or_default()
     }
+}
+
+/// What is left out of the input.
+#[derive(Debug, clap::Args)]
+pub struct ExcludeOption {
+    /// Leave out files and folders with this name, or, if the pattern has a slash, this path (repeatable). Files that are named
+    /// are always read.
+    #[arg(long, value_name = "PATTERN", value_parser = pattern)]
+    exclude: Vec<glob::Pattern>,
+}
+
+impl ExcludeOption {
+    pub fn excluded(&self) -> Excluded {
+        Excluded(self.exclude.clone())
+    }
+}
+
+fn pattern(text: &str) -> Result<glob::Pattern, String> {
+    glob::Pattern::new(text.trim_end_matches('/')).map_err(|error| error.to_string())
+}
+
+/// The files that are given; the current folder if there are none.
+pub fn or_here(files: &[PathBuf]) -> Cow<'_, [PathBuf]> {
+    if files.is_empty() { Cow::Owned(vec![PathBuf::from(".")]) } else { Cow::Borrowed(files) }
 }
 
 /// What a code stands for.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anstream::adapter::strip_str;
 use anstyle::AnsiColor;
@@ -18,10 +18,12 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use super::explain::Extent;
+use super::options::{ExcludeOption, or_here};
+use super::watch::WatchOption;
 use super::{Answer, Failure, explain, snippet};
 use crate::explain::Explanation;
 use crate::load::finding::SourceText;
-use crate::load::{self, InputError};
+use crate::load::{self, Excluded, InputError};
 use crate::received::{Answered, answers, where_answered};
 use crate::testfile::{Test, TestFile, TestFileError};
 
@@ -32,6 +34,7 @@ const SHOWN_MISSES: usize = 3;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   mesh-authz test policies/tests.yaml
+  mesh-authz test --watch --filter admin
   mesh-authz test --coverage policies/
   mesh-authz test --format junit 'policies/**/tests*.yaml' > results.xml
 
@@ -39,10 +42,30 @@ Exit status:
   0  every test passes
   1  a test fails; with --require-coverage, also if there is a rule that no test matches
   2  wrong usage or unreadable input")]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub struct Arguments {
-    /// Test files, directories or patterns. In a directory, the files with a `tests` field are run.
-    #[arg(required = true, value_name = "FILE")]
+    /// Test files, directories or patterns; the current folder if there are none. In a directory, the files with a `tests`
+    /// field are run.
+    #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
+
+    #[command(flatten)]
+    exclude: ExcludeOption,
+
+    /// Run only the tests whose name contains this text, in upper or lower case (repeatable).
+    #[arg(long, value_name = "TEXT", conflicts_with = "require_coverage")]
+    filter: Vec<String>,
+
+    /// Print only the tests that fail, and the last lines.
+    #[arg(long, short)]
+    quiet: bool,
+
+    /// Print how long each test takes.
+    #[arg(long)]
+    durations: bool,
+
+    #[command(flatten)]
+    pub watch: WatchOption,
 
     /// Output format.
     #[arg(long, value_enum, default_value = "human")]
@@ -84,12 +107,16 @@ struct Run {
 
 /// The result of one test.
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Tested {
     name: String,
     line: Option<u32>,
     passed: bool,
     expected: String,
     got: String,
+    /// How long it took; `None` if nobody wants to know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds: Option<f64>,
     /// The reason for the decision, for people; empty if the test passes.
     #[serde(serialize_with = "plain", skip_serializing_if = "str::is_empty")]
     explanation: String,
@@ -107,19 +134,29 @@ struct Covered {
 type RuleKey = (PathBuf, String, usize);
 
 pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
-    let files = files(&arguments.files)?;
+    let named = or_here(&arguments.files);
+    let files = files(&named, &arguments.exclude.excluded())?;
     let with_coverage = arguments.coverage || arguments.require_coverage;
+    let wanted = Wanted {
+        names: arguments.filter.iter().map(|text| text.to_lowercase()).collect(),
+        with_coverage,
+        with_durations: arguments.durations,
+    };
     let progress = progress(files.len());
     let run = |file: &PathBuf| {
-        let outcome = FileResult::of(file, arguments.files.contains(file), with_coverage);
+        let outcome = FileResult::of(file, named.contains(file), &wanted);
         progress.inc(1);
         outcome
     };
     let outcomes: Result<Vec<_>, _> = files.par_iter().map(run).collect();
     progress.finish_and_clear();
     let summary = Summary::new(outcomes?, with_coverage);
+    if !arguments.filter.is_empty() && summary.passed == 0 && summary.failed == 0 {
+        let names = arguments.filter.join("` or `");
+        return Err(Failure::Unusable(format!("no test has `{names}` in its name")));
+    }
     match arguments.format {
-        Format::Human => summary.human(out),
+        Format::Human => summary.human(arguments.quiet, out),
         Format::Json => *out = super::json(&summary.json())?,
         Format::Junit => *out = summary.junit()?,
     }
@@ -127,12 +164,38 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
     Ok(if summary.failed > 0 || uncovered { Answer::Bad } else { Answer::Good })
 }
 
+/// The places that the result depends on: what is named, and the files with the policies, which can be elsewhere.
+pub fn watched(arguments: &Arguments) -> Vec<PathBuf> {
+    let mut places = or_here(&arguments.files).into_owned();
+    for file in files(&places, &arguments.exclude.excluded()).unwrap_or_default() {
+        if let Ok(tests) = TestFile::read(&file) {
+            places.extend(tests.set.resources.policies.iter().map(|policy| policy.source.file.clone()));
+        }
+    }
+    places
+}
+
+/// What to do with the tests.
+struct Wanted {
+    /// Parts of names, in lower case. If there are any, only these tests run.
+    names: Vec<String>,
+    with_coverage: bool,
+    with_durations: bool,
+}
+
+impl Wanted {
+    fn runs(&self, test: &Test) -> bool {
+        let name = || test.name.to_lowercase();
+        self.names.is_empty() || self.names.iter().any(|part| name().contains(part))
+    }
+}
+
 /// The test files that the arguments name. A file that is named counts as a test file. In a directory, only test
 /// files are taken.
-fn files(arguments: &[PathBuf]) -> Result<Vec<PathBuf>, InputError> {
+fn files(arguments: &[PathBuf], excluded: &Excluded) -> Result<Vec<PathBuf>, InputError> {
     let mut files = Vec::new();
     for argument in arguments {
-        let found = load::all_files(std::slice::from_ref(argument))?;
+        let found = load::all_files(std::slice::from_ref(argument), excluded)?;
         if !argument.is_dir() {
             files.extend(found);
             continue;
@@ -171,9 +234,9 @@ fn progress(files: usize) -> ProgressBar {
 
 impl FileResult {
     /// Runs the tests of a file. Fails if a file that the arguments name cannot be read.
-    fn of(path: &Path, is_named: bool, with_coverage: bool) -> Result<Self, InputError> {
+    fn of(path: &Path, is_named: bool, wanted: &Wanted) -> Result<Self, InputError> {
         let result = match TestFile::read(path) {
-            Ok(file) => Ok(Run::of(&file, with_coverage)),
+            Ok(file) => Ok(Run::of(&file, wanted)),
             Err(TestFileError::Input(error)) if is_named && error.file == path => return Err(error),
             Err(error) => Err(error),
         };
@@ -182,19 +245,21 @@ impl FileResult {
 }
 
 impl Run {
-    fn of(file: &TestFile, with_coverage: bool) -> Self {
+    fn of(file: &TestFile, wanted: &Wanted) -> Self {
         let engine = file.set.engine();
         let elsewhere = file.set.scopes().filter(|(_, scope)| *scope != Scope::Applies);
         let elsewhere: Vec<_> = elsewhere.map(|(resource, scope)| (&resource.policy.name, scope)).collect();
+        let tests = file.tests.par_iter().filter(|test| wanted.runs(test));
         Self {
             notes: super::not_applying("policy", &elsewhere),
-            tests: file.tests.par_iter().map(|test| tested(file, &engine, test)).collect(),
-            rules: if with_coverage { coverage(file, &engine) } else { Vec::new() },
+            tests: tests.map(|test| tested(file, &engine, test, wanted)).collect(),
+            rules: if wanted.with_coverage { coverage(file, &engine, wanted) } else { Vec::new() },
         }
     }
 }
 
-fn tested(file: &TestFile, engine: &Engine, test: &Test) -> Tested {
+fn tested(file: &TestFile, engine: &Engine, test: &Test, wanted: &Wanted) -> Tested {
+    let start = Instant::now();
     let answers = answers(&test.request, &file.set, engine);
     let is_wrong = |answered: &&Answered<'_>| !test.expect.is_met_by(answered.decision.as_ref());
     // An answer of the policies says more than one of Envoy itself.
@@ -218,6 +283,7 @@ fn tested(file: &TestFile, engine: &Engine, test: &Test) -> Tested {
         passed: wrong.is_none(),
         expected: test.expect.to_string(),
         got: wrong.or(answers.first()).map(|answered| got(answered, &answers)).unwrap_or_default(),
+        seconds: wanted.with_durations.then(|| start.elapsed().as_secs_f64()),
         explanation,
     }
 }
@@ -233,14 +299,14 @@ fn got(answered: &Answered<'_>, all: &[Answered<'_>]) -> String {
 }
 
 /// The rules of the file's policies, and for each whether a test of the file matches it.
-fn coverage(file: &TestFile, engine: &Engine) -> Vec<Covered> {
+fn coverage(file: &TestFile, engine: &Engine, wanted: &Wanted) -> Vec<Covered> {
     let matched = |test: &Test| {
         let answers = answers(&test.request, &file.set, engine);
         let requests = answers.iter().filter_map(|answered| answered.received.request.as_ref().ok());
         let traces = requests.flat_map(|request| engine.explain(request)).filter(|trace| trace.miss.is_none());
         traces.map(|trace| trace.rule.clone()).collect::<Vec<_>>()
     };
-    let matched: Vec<_> = file.tests.par_iter().flat_map(matched).collect();
+    let matched: Vec<_> = file.tests.par_iter().filter(|test| wanted.runs(test)).flat_map(matched).collect();
     let of_policy = file
         .set
         .resources
@@ -293,7 +359,7 @@ impl Summary {
         rules.filter(|(_, (_, by_a_test))| !by_a_test).map(|(rule, (place, _))| (rule, place.as_str()))
     }
 
-    fn human(&self, out: &mut String) {
+    fn human(&self, quiet: bool, out: &mut String) {
         let (good, bad) = (AnsiColor::Green.on_default(), AnsiColor::BrightRed.on_default().bold());
         for FileResult { file, result } in &self.outcomes {
             let run = match result {
@@ -310,17 +376,20 @@ impl Summary {
                     continue;
                 }
             };
-            for note in &run.notes {
+            for note in run.notes.iter().filter(|_| !quiet) {
                 let _infallible = writeln!(out, "note   {file}: {note}");
             }
-            for Tested { name, line, passed, expected, got, explanation } in &run.tests {
+            for Tested { name, line, passed, expected, got, seconds, explanation } in &run.tests {
                 let name = snippet::printable(name);
+                let took = seconds.map_or_else(String::new, |seconds| format!(" ({:.3} ms)", seconds * 1000.0));
                 if *passed {
-                    let _infallible = writeln!(out, "{good}ok{good:#}     {file}: {name}");
+                    if !quiet {
+                        let _infallible = writeln!(out, "{good}ok{good:#}     {file}: {name}{took}");
+                    }
                     continue;
                 }
                 let line = line.map_or_else(String::new, |line| format!(":{line}"));
-                let _infallible = writeln!(out, "{bad}FAILED{bad:#} {file}{line}: {name}");
+                let _infallible = writeln!(out, "{bad}FAILED{bad:#} {file}{line}: {name}{took}");
                 let _infallible = writeln!(out, "       expected {}", snippet::printable(expected));
                 let _infallible = writeln!(out, "       got {got}\n");
                 for line in explanation.lines() {
@@ -365,6 +434,9 @@ impl Summary {
                         }
                         let mut case = TestCase::new(xml(&test.name), status);
                         case.set_classname(file);
+                        if let Some(seconds) = test.seconds {
+                            case.set_time(Duration::from_secs_f64(seconds));
+                        }
                         suite.add_test_case(case);
                     }
                 }
