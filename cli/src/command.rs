@@ -68,6 +68,8 @@ enum Command {
     Completions(generate::Completions),
     /// Print or write manual pages.
     Man(generate::Man),
+    /// Print a JSON Schema, so that editors complete and check a file.
+    Schema(generate::Schema),
 }
 
 /// The result of a subcommand that ran to its end.
@@ -247,6 +249,7 @@ fn run_once(command: &Command) -> ExitCode {
         Command::Init(arguments) => init::run(arguments, &mut out),
         Command::Completions(arguments) => generate::completions(arguments, &mut out),
         Command::Man(arguments) => generate::man(arguments, &mut out),
+        Command::Schema(arguments) => generate::schema(arguments, &mut out),
     };
     // Output for people has colours only on a terminal, and only if NO_COLOR is not set. Output for programs is written
     // unchanged. A reader that closes the pipe early, such as `head`, is not a failure.
@@ -254,7 +257,9 @@ fn run_once(command: &Command) -> ExitCode {
         Command::Check(_) | Command::Explain(_) | Command::Test(_) | Command::Init(_) => {
             write(&mut anstream::stdout(), &out)
         }
-        Command::Render(_) | Command::Completions(_) | Command::Man(_) => write(&mut std::io::stdout(), &out),
+        Command::Render(_) | Command::Completions(_) | Command::Man(_) | Command::Schema(_) => {
+            write(&mut std::io::stdout(), &out)
+        }
     };
     let answer = match written {
         Err(error) if answer.is_ok() && error.kind() != ErrorKind::BrokenPipe => {

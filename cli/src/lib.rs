@@ -10,6 +10,7 @@
 //! | [`decision_log`] | reads lines of the filter's decision log |
 //! | [`received`] | what Envoy makes of a request before the filter sees it |
 //! | [`render`] | turns policies into the configurations and resources that enforce them |
+//! | [`schema`] | JSON Schemas, for editors |
 //! | [`command`] | implements the subcommands |
 
 #![expect(missing_docs, reason = "only this package's binary and the project's tests use it")]
@@ -22,4 +23,5 @@ pub mod lint;
 pub mod load;
 pub mod received;
 pub mod render;
+pub mod schema;
 pub mod testfile;

@@ -1,11 +1,12 @@
-//! `mesh-authz completions` and `mesh-authz man`: shell completion scripts and manual pages.
+//! `mesh-authz completions`, `mesh-authz man` and `mesh-authz schema`: what shells, readers and editors want to know.
 
 use std::path::PathBuf;
 
-use clap::CommandFactory as _;
+use clap::{CommandFactory as _, ValueEnum};
 use clap_complete::Shell;
 
 use super::{Answer, Failure};
+use crate::schema;
 
 const NAME: &str = "mesh-authz";
 
@@ -30,6 +31,36 @@ pub struct Man {
     /// Without this option, print only the page of the command itself.
     #[arg(long, value_name = "FOLDER")]
     output: Option<PathBuf>,
+}
+
+/// Arguments of `mesh-authz schema`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  mesh-authz schema test-file > tests.schema.json
+  mesh-authz schema plugin-config > plugin-config.schema.json
+
+In the first line of a test file, for editors with the YAML language server:
+  # yaml-language-server: $schema=tests.schema.json")]
+pub struct Schema {
+    /// Kind of file that the schema is for.
+    of: File,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum File {
+    /// A file that `mesh-authz test` runs.
+    TestFile,
+    /// The plugin configuration of the filter.
+    PluginConfig,
+}
+
+pub fn schema(arguments: &Schema, out: &mut String) -> Result<Answer, Failure> {
+    let schema = match arguments.of {
+        File::TestFile => schema::test_file(),
+        File::PluginConfig => schema::plugin_config(),
+    };
+    *out = super::json(&schema)?;
+    Ok(Answer::Good)
 }
 
 pub fn completions(arguments: &Completions, out: &mut String) -> Result<Answer, Failure> {
