@@ -3,7 +3,7 @@
 //! This is the only file of the command with unsafe code. The library is libyaml, translated to Rust, with the same interface as
 //! the original: raw pointers.
 
-use std::ffi::{CStr, c_char};
+use std::ffi::CStr;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::slice;
@@ -110,9 +110,10 @@ impl Drop for Events<'_> {
 /// # Safety
 /// The parser is initialized and has failed.
 unsafe fn problem(parser: &unsafe_sys::yaml_parser_t) -> NotYaml {
-    let text = |pointer: *const c_char| {
+    // The library has signed characters on every machine, the standard library has not.
+    let text = |pointer: *const i8| {
         // SAFETY: the texts of the library end with a NUL.
-        (!pointer.is_null()).then(|| unsafe { CStr::from_ptr(pointer) }.to_string_lossy().into_owned())
+        (!pointer.is_null()).then(|| unsafe { CStr::from_ptr(pointer.cast()) }.to_string_lossy().into_owned())
     };
     let problem = text(parser.problem).unwrap_or_else(|| "it cannot be read".to_owned());
     let message = match text(parser.context) {
