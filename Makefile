@@ -87,14 +87,29 @@ image: dist/mesh_authz.wasm ## Make dist/image, an OCI layout for Istio, and dis
 		--format '{p}	{l}' > $(TARGET)/crates.txt
 	$(CARGO) run --locked --quiet --package pack-image -- $< $(TARGET)/crates.txt $(VERSION) dist
 
+.PHONY: version
+version: ## Print the version
+	@echo $(VERSION)
+
+# Static programs: they run on every Linux of that processor. The linker is Rust's own, which links for every processor.
+RELEASE_TARGETS := x86_64-unknown-linux-musl aarch64-unknown-linux-musl
+RELEASE := dist/release
+
 .PHONY: release
-release: build image ## Make all files of a release in dist/, with their checksums
-	cp $(TARGET)/release/mesh-authz dist/mesh-authz-$(VERSION)-$$(rustc --print host-tuple)
-	cp dist/mesh_authz.wasm dist/mesh-authz-$(VERSION).wasm
-	tar --create --file dist/mesh-authz-$(VERSION).oci.tar --directory dist/image --sort=name --mtime=@0 \
+release: image ## Make all files of a release in dist/release, with their checksums; static programs for x86-64 and Arm
+	rm -rf $(RELEASE) && mkdir -p $(RELEASE)
+	for target in $(RELEASE_TARGETS); do \
+		test -d "$$(rustc --print sysroot)/lib/rustlib/$$target" || rustup target add $$target || exit 1; \
+		env CARGO_TARGET_$$(echo $$target | tr a-z- A-Z_)_LINKER=rust-lld \
+			$(CARGO) build --locked --package mesh-authz-cli --release --target $$target || exit 1; \
+		cp $(TARGET)/$$target/release/mesh-authz $(RELEASE)/mesh-authz-$(VERSION)-$$target || exit 1; \
+	done
+	cp dist/mesh_authz.wasm $(RELEASE)/mesh-authz-$(VERSION).wasm
+	tar --create --file $(RELEASE)/mesh-authz-$(VERSION).oci.tar --directory dist/image --sort=name --mtime=@0 \
 		--owner=0 --group=0 --numeric-owner --mode=a+rX,u+w,go-w .
-	cp dist/sbom.cdx.json dist/mesh-authz-$(VERSION).cdx.json
-	cd dist && sha256sum mesh-authz-$(VERSION)* > SHA256SUMS && cat SHA256SUMS
+	cp dist/sbom.cdx.json $(RELEASE)/mesh-authz-$(VERSION).cdx.json
+	cp install.sh $(RELEASE)/install.sh
+	cd $(RELEASE) && sha256sum * > SHA256SUMS && cat SHA256SUMS
 
 .PHONY: wasm-target
 wasm-target:
