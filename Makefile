@@ -130,6 +130,19 @@ conformance: ## Compare with Istio's files: ISTIO_TESTDATA=path/to/authz/builder
 differential: dist/mesh_authz.wasm ## Compare the filter with Envoy's own RBAC filter, and with the command: SECONDS=600 COUNT=200000 SEED=7
 	SECONDS="$(SECONDS)" COUNT="$(COUNT)" SEED="$(SEED)" $(CARGO) test --locked --release --test differential -- --nocapture
 
+MDBOOK_VERSION := 0.5.4
+MDBOOK := $(TARGET)/mdbook-$(MDBOOK_VERSION)
+SITE := $(TARGET)/site
+
+.PHONY: site
+site: $(MDBOOK)/bin/mdbook ## Build the documentation site with mdBook, target/site/book, and check its links
+	docs/site/build.sh $(SITE) $(abspath $<)
+	SITE=$(abspath $(SITE)/book) $(CARGO) test --locked --package mesh-authz-cli --test site -- --ignored
+
+$(MDBOOK)/bin/mdbook:
+	$(CARGO) install --locked --quiet --root $(MDBOOK) --target-dir $(MDBOOK)/build --version $(MDBOOK_VERSION) mdbook
+	rm -rf $(MDBOOK)/build
+
 .PHONY: bench
 bench: dist/mesh_authz.wasm $(NOOP) ## Measure a request's cost, next to Envoy's own RBAC filter: QUICK=1 ADVERSARIAL=1
 	QUICK="$(QUICK)" ADVERSARIAL="$(ADVERSARIAL)" $(CARGO) bench --locked --bench envoy
