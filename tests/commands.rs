@@ -616,3 +616,21 @@ fn findings_are_annotations_of_github() {
     assert!(out.starts_with("::error file=") && out.contains("a%2Cb%3Ac%25.yaml,line="), "{out}");
     assert_eq!(out.lines().filter(|line| line.starts_with("::")).count(), 1, "{out}");
 }
+
+/// The picture in the README is what the command prints on a terminal. `SNAPSHOTS=overwrite` draws it anew.
+#[test]
+fn the_picture_in_the_readme_is_real() {
+    let request = ["--principal", "cluster.local/ns/default/sa/frontend", "--path", "/api/v1/other"];
+    let policies = ["examples/tutorial/allow-frontend-get-data.yaml", "examples/tutorial/allow-nothing-backend.yaml"];
+    let arguments = [&["explain"], &policies[..], &["--label", "app=backend"], &request].concat();
+    let (out, status) = run(&arguments, "", &[("CLICOLOR_FORCE", "1")]);
+    assert_eq!(status, Some(0));
+    let typed = "\u{1b}[1m$ mesh-authz explain examples/tutorial/allow-*.yaml --label app=backend \\\n    --principal \
+                 cluster.local/ns/default/sa/frontend --path /api/v1/other\u{1b}[0m\n\n";
+    let drawn = anstyle_svg::Term::new().render_svg(&format!("{typed}{}", out.trim_end()));
+    let file = project("docs/explain.svg");
+    if std::env::var_os("SNAPSHOTS").is_some_and(|value| value == "overwrite") {
+        std::fs::write(&file, &drawn).unwrap();
+    }
+    assert!(std::fs::read_to_string(file).unwrap() == drawn, "docs/explain.svg: SNAPSHOTS=overwrite draws it anew");
+}
