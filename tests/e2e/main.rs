@@ -26,6 +26,7 @@ mod laptop;
 mod metadata;
 mod modes;
 mod module;
+mod neighbours;
 mod normalization;
 mod observability;
 mod outgoing;

@@ -32,7 +32,8 @@ impl Shared {
         {
             return Self { envoy, app, listeners: Arc::clone(listeners) };
         }
-        let blueprint = Blueprint::new(&json!({ "policies": [] })).same_protocol_upstream().with_listeners(&[]);
+        let mut blueprint = Blueprint::new(&json!({ "policies": [] })).same_protocol_upstream().with_listeners(&[]);
+        blueprint.add_services();
         let Sidecar { envoy, app, .. } = &blueprint.start();
         let shared = Self { envoy: Arc::clone(envoy), app: Arc::clone(app), listeners: Arc::default() };
         *held = Some(Held {

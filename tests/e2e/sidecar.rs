@@ -12,6 +12,7 @@ use mesh_authz_cli::load::yaml;
 use serde_json::{Value, json};
 use testbed::{App, Authority, Certified, Client, Envoy, San, StartOptions, Tls};
 
+use crate::neighbours::services;
 use crate::shared::{Shared, resources};
 
 /// The longest time that a test waits for something that normally takes only a moment.
@@ -118,6 +119,14 @@ impl Blueprint {
         self
     }
 
+    /// Adds a filter after the project's filter, before the router.
+    pub fn filter_after(mut self, filter: Value) -> Self {
+        let filters = self.http_filters();
+        let router = filters.len() - 1;
+        filters.insert(router, filter);
+        self
+    }
+
     /// Removes the filter state from which the project's filter reads the direct peer's address.
     pub fn without_source_ip(mut self) -> Self {
         for filter in self.http_filters() {
@@ -147,6 +156,22 @@ impl Blueprint {
         let route = testbed::bootstrap::direct_response(200, "passed");
         self.manager()["route_config"]["virtual_hosts"][0]["routes"] = json!([route]);
         self
+    }
+
+    /// Replaces the routes of all hosts.
+    pub fn routes(mut self, routes: &[Value]) -> Self {
+        self.virtual_host()["routes"] = json!(routes);
+        self
+    }
+
+    /// The virtual host, which has the routes of all hosts.
+    pub fn virtual_host(&mut self) -> &mut Value {
+        &mut self.manager()["route_config"]["virtual_hosts"][0]
+    }
+
+    /// Adds the clusters of [`services`].
+    pub fn add_services(&mut self) {
+        services::add(&mut self.bootstrap, self.app.address());
     }
 
     /// Accepts connections from a load balancer that uses the PROXY protocol.
