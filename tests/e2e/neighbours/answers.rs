@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 use testbed::{Request, Response};
 
 use super::{
-    Answered, Outcome, Refused, both, deny_admin, get, http_filter, outcome, outcome_of, passed, send, typed, with,
+    Answered, Outcome, Refused, both, deny_admin, deny_role_admin, get, http_filter, outcome, outcome_of, passed, send,
+    typed, with,
 };
 use crate::jwt::{issuer, jwt_authn, with_token};
 use crate::sidecar::{Blueprint, Sidecar, policy, to};
@@ -135,14 +136,20 @@ fn oauth2_before_mesh_authz_sends_users_to_the_login() {
 
 #[test]
 fn a_cache_before_mesh_authz_passes_requests_without_a_decision() {
-    let store = typed("http.cache.simple_http_cache.v3.SimpleHttpCacheConfig", json!({}));
-    let [before, after] = both(&[deny_admin()], &http_filter("cache.v3.CacheConfig", json!({ "typed_config": store })));
-    let admin = Request::get("/admin");
-    assert_eq!([outcome(&before, &admin), outcome(&after, &admin)], [passed("GET /admin"), Refused]);
-    assert_eq!(get(&after, "/data"), passed("GET /data"));
-    // The cache leaves these to the filters after it.
-    let post = Request::new("POST", "/admin").body("");
-    assert_eq!([outcome(&before, &post), outcome(&before, &admin.header("authorization", "x"))], [Refused, Refused]);
+    for (cache, store) in [
+        ("cache.v3.CacheConfig", "http.cache.simple_http_cache.v3.SimpleHttpCacheConfig"),
+        ("cache_v2.v3.CacheV2Config", "http.cache_v2.simple_http_cache.v3.SimpleHttpCacheV2Config"),
+    ] {
+        let store = typed(store, json!({}));
+        let [before, after] = both(&[deny_admin()], &http_filter(cache, json!({ "typed_config": store })));
+        let admin = Request::get("/admin");
+        assert_eq!([outcome(&before, &admin), outcome(&after, &admin)], [passed("GET /admin"), Refused], "{cache}");
+        assert_eq!(get(&after, "/data"), passed("GET /data"), "{cache}");
+        // The cache leaves these to the filters after it.
+        let post = Request::new("POST", "/admin").body("");
+        let with_credentials = admin.header("authorization", "x");
+        assert_eq!([outcome(&before, &post), outcome(&before, &with_credentials)], [Refused, Refused], "{cache}");
+    }
 }
 
 /// In either order, the response is an error of the filter that comes first. Nothing reaches the application.
@@ -227,4 +234,23 @@ fn a_rate_limit_before_mesh_authz_counts_requests_that_will_be_refused() {
     let data = passed("GET /data");
     assert_eq!(answers(&before), [&Refused, &Refused, &limited, &limited, &limited, &limited].map(Clone::clone));
     assert_eq!(answers(&after), [&Refused, &Refused, &data, &Refused, &data, &limited].map(Clone::clone));
+}
+
+#[test]
+fn a_rate_limit_can_add_a_header_in_place_of_an_error() {
+    let percent = |numerator: u32| json!({ "default_value": { "numerator": numerator } });
+    let filter = http_filter(
+        "local_ratelimit.v3.LocalRateLimit",
+        json!({
+            "stat_prefix": "marking",
+            "token_bucket": { "max_tokens": 1, "tokens_per_fill": 1, "fill_interval": "3600s" },
+            "filter_enabled": percent(100),
+            "filter_enforced": percent(0),
+            "request_headers_to_add_when_not_enforced": [{ "header": { "key": "x-role", "value": "admin" } }],
+        }),
+    );
+    let [before, after] = both(&[deny_role_admin()], &filter);
+    let answers = |sidecar: &Sidecar| [get(sidecar, "/"), get(sidecar, "/")];
+    assert_eq!(answers(&before), [passed("GET /"), Refused]);
+    assert_eq!(answers(&after), [passed("GET /"), passed("GET /")]);
 }

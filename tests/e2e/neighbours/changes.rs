@@ -130,13 +130,43 @@ fn ext_proc_after_mesh_authz_changes_what_nobody_decided_about() {
     let filter = http_filter(
         "ext_proc.v3.ExternalProcessor",
         json!({
-            "grpc_service": { "envoy_grpc": { "cluster_name": "processor" } },
+            "grpc_service": { "envoy_grpc": { "cluster_name": "grpc-servers" } },
             "processing_mode": { "request_header_mode": "SEND", "response_header_mode": "SKIP" },
             "mutation_rules": { "allow_all_routing": true },
         }),
     );
     let [before, after] = both(&[deny_admin()], &filter);
     assert_eq!([get(&before, "/data"), get(&after, "/data")], [Refused, passed("GET /admin")]);
+}
+
+#[test]
+fn ext_authz_can_change_the_path_by_grpc() {
+    let server = json!({ "envoy_grpc": { "cluster_name": "grpc-servers" } });
+    let filter = http_filter("ext_authz.v3.ExtAuthz", json!({ "transport_api_version": "V3", "grpc_service": server }));
+    let [before, after] = both(&[deny_admin()], &filter);
+    assert_eq!([get(&before, "/data"), get(&after, "/data")], [Refused, passed("GET /admin")]);
+}
+
+#[test]
+fn policies_see_metadata_only_of_filters_before_mesh_authz() {
+    let namespace = "envoy.filters.example";
+    let deny = policy("deny-role", "DENY", &[when("experimental.envoy.filters.example[role]", &["admin"])]);
+    let fixed = json!({ "metadata": [{ "metadata_namespace": namespace, "value": { "role": "admin" } }] });
+    let of_header = json!({ "request_rules": [{
+        "header": "x-role",
+        "on_header_present": { "metadata_namespace": namespace, "key": "role" },
+        "remove": true,
+    }] });
+    for filter in
+        [http_filter("set_metadata.v3.Config", fixed), http_filter("header_to_metadata.v3.Config", of_header.clone())]
+    {
+        let [before, after] = both(std::slice::from_ref(&deny), &filter);
+        assert_eq!([outcome(&before, &role("admin")), outcome(&after, &role("admin"))], [Refused, passed("GET /")]);
+    }
+
+    // Policies about the header itself: the filter has removed it.
+    let [before, after] = both(&[deny_role_admin()], &http_filter("header_to_metadata.v3.Config", of_header));
+    assert_eq!([outcome(&before, &role("admin")), outcome(&after, &role("admin"))], [passed("GET /"), Refused]);
 }
 
 #[test]

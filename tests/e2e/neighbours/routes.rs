@@ -21,19 +21,16 @@ fn switched_off() -> Value {
 #[test]
 fn four_levels_of_routes_can_switch_the_filter_off() {
     let off = json!({ "typed_per_filter_config": switched_off() });
-    let in_cluster = json!({ "name": "application", "weight": 1, "typed_per_filter_config": switched_off() });
-    let weighted =
-        json!({ "match": { "prefix": "/" }, "route": { "weighted_clusters": { "clusters": [in_cluster] } } });
-    let edits: [(&str, Box<dyn Fn(&mut Blueprint)>); 4] = [
-        ("all hosts", Box::new(|it| merge(&mut it.manager()["route_config"], off.clone()))),
-        ("a host", Box::new(|it| merge(it.virtual_host(), off.clone()))),
-        ("a route", Box::new(|it| merge(&mut it.virtual_host()["routes"][0], off.clone()))),
-        ("a cluster of several", Box::new(|it| it.virtual_host()["routes"][0] = weighted.clone())),
-    ];
-    for (level, edit) in edits {
-        let mut blueprint = with(&[deny_admin()]);
-        edit(&mut blueprint);
-        assert_eq!(get(&blueprint.start_shared(), "/admin"), passed("GET /admin"), "{level}");
+    let mut of_all_hosts = with(&[deny_admin()]);
+    merge(&mut of_all_hosts.manager()["route_config"], off.clone());
+    let mut of_a_host = with(&[deny_admin()]);
+    merge(of_a_host.virtual_host(), off.clone());
+    let of_a_route = with(&[deny_admin()]).routes(&[route(off)]);
+    let cluster = json!({ "name": "application", "weight": 1, "typed_per_filter_config": switched_off() });
+    let several = json!({ "match": { "prefix": "/" }, "route": { "weighted_clusters": { "clusters": [cluster] } } });
+    let of_a_cluster = with(&[deny_admin()]).routes(&[several]);
+    for (number, blueprint) in [of_all_hosts, of_a_host, of_a_route, of_a_cluster].into_iter().enumerate() {
+        assert_eq!(get(&blueprint.start_shared(), "/admin"), passed("GET /admin"), "{number}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! What other filters talk to: an authorizer, a processor, an application that redirects or fails. They are listeners
+//! What other filters talk to: authorizers, a processor, an application that redirects or fails. They are listeners
 //! of the shared Envoy itself, on sockets in its directory.
 
 use serde_json::{Value, json};
@@ -12,11 +12,11 @@ use super::{TO_ADMIN, http_filter, lua, typed};
 /// | --- | --- |
 /// | `helper` | answers, see `helper()` |
 /// | `copies`, `failing` | the same, with statistics of their own |
-/// | `processor` | the server of an `ext_proc` filter: replaces the path by `/admin` |
+/// | `grpc-servers` | the gRPC server of an `ext_proc` or `ext_authz` filter: replaces the path by `/admin` |
 /// | `rewriting` | the application behind a filter in the cluster that replaces the path by `/admin` |
 pub fn add(bootstrap: &mut Value, application: std::net::SocketAddr) {
     let resources = &mut bootstrap["static_resources"];
-    resources["listeners"] = json!([helper(), processor()]);
+    resources["listeners"] = json!([helper(), grpc_servers()]);
     resources["secrets"] =
         json!(["oauth-token", "oauth-hmac"].map(|name| {
             json!({ "name": name, "generic_secret": { "secret": { "inline_string": "of this test" } } })
@@ -26,7 +26,7 @@ pub fn add(bootstrap: &mut Value, application: std::net::SocketAddr) {
     rewriting["typed_extension_protocol_options"][options]["http_filters"] = json!(upstream_filters());
     let clusters = resources["clusters"].as_array_mut().unwrap();
     clusters.extend(["helper", "copies", "failing"].map(|name| on_socket(name, "./helper.sock")));
-    clusters.extend([on_socket("processor", "./processor.sock"), rewriting]);
+    clusters.extend([on_socket("grpc-servers", "./grpc-servers.sock"), rewriting]);
 }
 
 /// Filters that run after the router, for a cluster or for the router itself.
@@ -63,25 +63,44 @@ fn helper() -> Value {
     listener_on_socket("helper", "./helper.sock", http_connection_manager(&[], &routes))
 }
 
-/// The application answers a gRPC call with an empty message. Lua code puts the processor's message in its place.
-fn processor() -> Value {
+/// The application answers a gRPC call with an empty message. Lua code puts the server's message in its place.
+fn grpc_servers() -> Value {
+    let [authorizer, processor] = [accepted_as_admin(), path_becomes_admin()].map(|it| lua_string(&grpc_message(&it)));
     let code = format!(
-        "function envoy_on_response(response) response:body():setBytes({}) end",
-        lua_string(&grpc_message(&path_becomes_admin()))
+        "function envoy_on_request(request)
+            local authorizes = request:headers():get(':path') == '/envoy.service.auth.v3.Authorization/Check'
+            request:streamInfo():dynamicMetadata():set('server', 'authorizes', authorizes)
+        end
+        function envoy_on_response(response)
+            local authorizes = response:streamInfo():dynamicMetadata():get('server')['authorizes']
+            response:body():setBytes(authorizes and {authorizer} or {processor})
+        end"
     );
     let filter = http_filter("lua.v3.Lua", json!({ "default_source_code": { "inline_string": code } }));
-    listener_on_socket("processor", "./processor.sock", http_connection_manager(&[filter], &[route_to("application")]))
+    let manager = http_connection_manager(&[filter], &[route_to("application")]);
+    listener_on_socket("grpc-servers", "./grpc-servers.sock", manager)
 }
 
 /// `ProcessingResponse { request_headers { response { header_mutation { set_headers {
 ///     header { key: ":path", raw_value: "/admin" }, append_action: OVERWRITE_IF_EXISTS_OR_ADD } } } } }`
 fn path_becomes_admin() -> Vec<u8> {
-    let field =
-        |number: u8, content: &[u8]| [&[number << 3 | 2, u8::try_from(content.len()).unwrap()], content].concat();
-    let header = [field(1, b":path"), field(3, b"/admin")].concat();
-    let append_action = [3 << 3, 2];
-    let option = [field(1, &header), append_action.to_vec()].concat();
+    let option = [field(1, &[field(1, b":path"), field(3, b"/admin")].concat()), OVERWRITE.to_vec()].concat();
     field(1, &field(1, &field(2, &field(1, &option))))
+}
+
+/// `CheckResponse { status {}, ok_response { headers {
+///     header { key: ":path", value: "/admin" }, append_action: OVERWRITE_IF_EXISTS_OR_ADD } } }`
+fn accepted_as_admin() -> Vec<u8> {
+    let option = [field(1, &[field(1, b":path"), field(2, b"/admin")].concat()), OVERWRITE.to_vec()].concat();
+    [field(1, &[]), field(3, &field(2, &option))].concat()
+}
+
+/// The field `append_action` of a `HeaderValueOption`.
+const OVERWRITE: [u8; 2] = [3 << 3, 2];
+
+/// A field of a protobuf message that contains bytes or another message.
+fn field(number: u8, content: &[u8]) -> Vec<u8> {
+    [&[number << 3 | 2, u8::try_from(content.len()).unwrap()], content].concat()
 }
 
 fn grpc_message(content: &[u8]) -> Vec<u8> {
@@ -90,8 +109,8 @@ fn grpc_message(content: &[u8]) -> Vec<u8> {
 }
 
 fn lua_string(bytes: &[u8]) -> String {
-    let escaped: String = bytes.iter().map(|byte| format!("\\{byte:03}")).collect();
-    format!("\"{escaped}\"")
+    let escaped: Vec<_> = bytes.iter().map(|byte| format!("\\{byte:03}")).collect();
+    format!("\"{}\"", escaped.concat())
 }
 
 fn listener_on_socket(name: &str, path: &str, manager: Value) -> Value {
