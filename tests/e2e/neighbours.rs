@@ -7,10 +7,11 @@ mod routes;
 pub mod services;
 mod wrapped;
 
+use mesh_authz_cli::load::yaml;
 use serde_json::{Value, json};
 use testbed::{Request, Response};
 
-use crate::sidecar::{Blueprint, DENIED_BY_NONE, Sidecar, policy, to, when};
+use crate::sidecar::{Blueprint, DENIED_BY_NONE, Sidecar, policy, project, to, when};
 
 /// What becomes of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,7 +88,7 @@ fn typed(kind: &str, mut config: Value) -> Value {
 }
 
 /// A filter that runs this Lua code for every request, as `request`.
-fn lua(code: &str) -> Value {
+pub fn lua(code: &str) -> Value {
     let code = format!("function envoy_on_request(request) {code} end");
     http_filter("lua.v3.Lua", json!({ "default_source_code": { "inline_string": code } }))
 }
@@ -127,4 +128,27 @@ fn merge(into: &mut Value, more: Value) {
         }
         (into, more) => *into = more,
     }
+}
+
+/// The YAML in docs/other-filters.md: a Lua filter, a field of a route, and a field of the connection manager.
+fn examples() -> [Value; 3] {
+    let page = std::fs::read_to_string(project("docs/other-filters.md")).unwrap();
+    let blocks = page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let documents = blocks.map(|text| serde_json::to_value(yaml::documents(text).unwrap().remove(0)).unwrap());
+    documents.collect::<Vec<_>>().try_into().unwrap()
+}
+
+#[test]
+fn the_examples_of_the_page_do_what_it_says() {
+    let [lua, for_route, for_manager] = examples();
+    let [before, after] = both(&[deny_admin()], &lua[0]);
+    assert_eq!([get(&before, "/data"), get(&after, "/data")], [Refused, passed("GET /admin")]);
+
+    let sidecar = with(&[deny_admin()]).routes(&[route(for_route)]).start_shared();
+    assert_eq!(get(&sidecar, "/admin"), passed("GET /admin"));
+
+    let upgrades = for_manager["upgrade_configs"].clone();
+    let sidecar = with(&[deny_admin()]).setting("upgrade_configs", upgrades).start_shared();
+    let websocket = Request::get("/admin").header("connection", "upgrade").header("upgrade", "websocket");
+    assert_eq!([outcome(&sidecar, &websocket), get(&sidecar, "/admin")], [Opened, Refused]);
 }

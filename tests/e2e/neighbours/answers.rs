@@ -237,6 +237,28 @@ fn a_rate_limit_before_mesh_authz_counts_requests_that_will_be_refused() {
 }
 
 #[test]
+fn a_rate_limit_service_is_asked_about_requests_that_come_so_far() {
+    let filter = http_filter(
+        "ratelimit.v3.RateLimit",
+        json!({
+            "domain": "test",
+            "rate_limit_service": {
+                "transport_api_version": "V3", "grpc_service": { "envoy_grpc": { "cluster_name": "grpc-servers" } },
+            },
+        }),
+    );
+    let limits = json!([{ "actions": [{ "generic_key": { "descriptor_value": "all" } }] }]);
+    let start = |place: fn(Blueprint, Value) -> Blueprint| {
+        let mut blueprint = place(with(&[deny_admin()]), filter.clone());
+        blueprint.virtual_host()["rate_limits"] = limits.clone();
+        blueprint.start_shared()
+    };
+    let (before, after) = (start(Blueprint::filter), start(Blueprint::filter_after));
+    assert_eq!([get(&before, "/admin"), get(&before, "/data")], [Answered(429), Answered(429)]);
+    assert_eq!([get(&after, "/admin"), get(&after, "/data")], [Refused, Answered(429)]);
+}
+
+#[test]
 fn a_rate_limit_can_add_a_header_in_place_of_an_error() {
     let percent = |numerator: u32| json!({ "default_value": { "numerator": numerator } });
     let filter = http_filter(

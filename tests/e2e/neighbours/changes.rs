@@ -29,13 +29,30 @@ fn lua_after_mesh_authz_changes_what_nobody_decided_about() {
     }
 }
 
-/// A route that the new path has, or lacks, makes no difference to the decision.
+/// A Wasm module that replaces the path by `/admin`.
+fn rewriting_module() -> tempfile::NamedTempFile {
+    let text = r#"(module
+        (import "env" "proxy_replace_header_map_value" (func $replace (param i32 i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        (data (i32.const 0) ":path/admin")
+        (func (export "proxy_abi_version_0_2_1"))
+        (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 1024))
+        (func (export "proxy_on_context_create") (param i32 i32))
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+            (call $replace (i32.const 0) (i32.const 0) (i32.const 5) (i32.const 5) (i32.const 6))))"#;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, wat::parse_str(text).unwrap()).unwrap();
+    file
+}
+
 #[test]
-fn before_mesh_authz_it_does_not_matter_whether_lua_clears_the_route() {
-    for clear in ["", "; request:clearRouteCache()"] {
-        let sidecar = with(&[deny_admin()]).filter(lua(&format!("{TO_ADMIN}{clear}"))).start_shared();
-        assert_eq!(get(&sidecar, "/data"), Refused);
-    }
+fn so_does_another_wasm_filter() {
+    let module = rewriting_module();
+    let code = json!({ "local": { "filename": module.path() } });
+    let vm = json!({ "vm_id": "rewriting", "runtime": "envoy.wasm.runtime.v8", "code": code });
+    let filter = http_filter("wasm.v3.Wasm", json!({ "config": { "name": "rewriting", "vm_config": vm } }));
+    let [before, after] = both(&[deny_admin()], &filter);
+    assert_eq!([get(&before, "/data"), get(&after, "/data")], [Refused, passed("GET /admin")]);
 }
 
 fn header_mutation(mutations: Value) -> Value {
@@ -389,4 +406,16 @@ fn the_place_of_filters_for_bodies_makes_no_difference_to_decisions() {
             }
         }
     }
+}
+
+#[test]
+fn a_buffer_before_mesh_authz_holds_requests_that_will_be_refused() {
+    let buffer = http_filter("buffer.v3.Buffer", json!({ "max_request_bytes": 1000 }));
+    let [before, after] = both(&[deny_admin()], &buffer);
+    // The body never comes.
+    let request = Request::new("POST", "/admin").header("content-length", "10");
+    assert_eq!(outcome(&after, &request), Refused);
+    let mut client = before.plain_client();
+    client.timeout = std::time::Duration::from_millis(300);
+    assert!(client.send(&request).unwrap_err().to_string().contains("reading the response"));
 }

@@ -7,8 +7,8 @@ use testbed::Request;
 
 use super::services::upstream_filters;
 use super::{
-    Answered, Opened, Refused, TO_ADMIN, deny_admin, deny_role_admin, get, http_filter, lua, merge, outcome,
-    outcome_of, passed, route, seen, send, typed, with,
+    Answered, Opened, Refused, TO_ADMIN, allow_role_admin, deny_admin, deny_role_admin, get, http_filter, lua, merge,
+    outcome, outcome_of, passed, role, route, seen, send, typed, with,
 };
 use crate::protocols::{accepting_connect, connect};
 use crate::sidecar::{Blueprint, PATIENCE, Sidecar, policy, to};
@@ -97,34 +97,61 @@ fn so_does_a_connect_with_filters_of_its_own() {
     }
 }
 
+// The router changes a request after all filters.
+
 #[test]
-fn policies_decide_about_what_the_client_sent_and_not_about_what_the_route_makes_of_it() {
-    let deny_host = policy("deny-host", "DENY", &[to(json!({ "hosts": ["admin.example"] }))]);
-    let policies = [deny_admin(), deny_host, deny_role_admin()];
-    let of = |more: Value| with(&policies).routes(&[route(more)]).start_shared();
+fn policies_decide_about_the_path_before_a_route_rewrites_it() {
+    let of = |more: Value| with(&[deny_admin()]).routes(&[route(more)]).start_shared();
     let regex = json!({ "pattern": { "regex": "^/pub" }, "substitution": "/admin" });
     let rewriting = of(json!({ "route": { "regex_rewrite": regex } }));
-    assert_eq!(get(&rewriting, "/pub"), passed("GET /admin"));
-    assert_eq!(get(&rewriting, "/admin"), Refused);
-
+    assert_eq!([get(&rewriting, "/pub"), get(&rewriting, "/admin")], [passed("GET /admin"), Refused]);
     let prefix = json!({ "match": { "prefix": "/pub" }, "route": { "prefix_rewrite": "/admin" } });
     assert_eq!(get(&of(prefix), "/pub"), passed("GET /admin"));
     if rewriting.version() >= (1, 37, 0) {
         assert_eq!(get(&of(json!({ "route": { "path_rewrite": "/admin" } })), "/pub"), passed("GET /admin"));
     }
+    let protects_the_way = policy("way", "DENY", &[to(json!({ "paths": ["/pub"] }))]);
+    let rewrite = json!({ "route": { "prefix_rewrite": "/admin" } });
+    let sidecar = with(&[protects_the_way]).routes(&[route(rewrite)]).start_shared();
+    assert_eq!(get(&sidecar, "/pub"), Refused);
+}
 
-    let response = send(&of(json!({ "route": { "host_rewrite_literal": "admin.example" } })), &Request::get("/"));
-    assert_eq!((outcome_of(&response), seen(&response, "host")), (passed("GET /"), vec!["admin.example".to_owned()]));
+#[test]
+fn policies_decide_about_the_host_before_a_route_rewrites_it() {
+    let deny = policy("deny-host", "DENY", &[to(json!({ "hosts": ["admin.example"] }))]);
+    let of_path = json!({ "pattern": { "regex": "^/(.*)" }, "substitution": "\\1" });
+    let request = Request::get("/admin.example").header("x-host", "admin.example");
+    for rewrite in [
+        json!({ "host_rewrite_literal": "admin.example" }),
+        json!({ "host_rewrite_header": "x-host" }),
+        json!({ "host_rewrite_path_regex": of_path }),
+    ] {
+        let routes = [route(json!({ "route": rewrite }))];
+        let sidecar = with(std::slice::from_ref(&deny)).routes(&routes).start_shared();
+        assert_eq!(seen(&send(&sidecar, &request), "host"), ["admin.example"], "{rewrite}");
+        assert_eq!(outcome(&sidecar, &request.clone().host("admin.example")), Refused, "{rewrite}");
+    }
+}
 
-    let add = json!({ "request_headers_to_add": [{ "header": { "key": "x-role", "value": "admin" } }] });
-    let mut to_all_hosts = with(&policies);
-    merge(&mut to_all_hosts.manager()["route_config"], add.clone());
-    let mut to_a_host = with(&policies);
-    merge(to_a_host.virtual_host(), add.clone());
-    for sidecar in [of(add), to_a_host.start_shared(), to_all_hosts.start_shared()] {
-        let response = send(&sidecar, &Request::get("/"));
-        assert_eq!((outcome_of(&response), seen(&response, "x-role")), (passed("GET /"), vec!["admin".to_owned()]));
-        assert_eq!(outcome(&sidecar, &Request::get("/").header("x-role", "admin")), Refused);
+#[test]
+fn policies_decide_about_headers_before_routes_change_them() {
+    let setting = |name: &str| json!({ "request_headers_to_add": [{ "header": { "key": name, "value": "admin" } }] });
+    let mut all_hosts = with(&[deny_role_admin()]);
+    merge(&mut all_hosts.manager()["route_config"], setting("x-role"));
+    let mut a_host = with(&[deny_role_admin()]);
+    merge(a_host.virtual_host(), setting("x-role"));
+    let a_route = with(&[deny_role_admin()]).routes(&[route(setting("x-role"))]);
+    for blueprint in [all_hosts, a_host, a_route] {
+        let sidecar = blueprint.start_shared();
+        assert_eq!(seen(&send(&sidecar, &Request::get("/")), "x-role"), ["admin"]);
+        assert_eq!(outcome(&sidecar, &role("admin")), Refused);
+    }
+    let removing = route(json!({ "request_headers_to_remove": ["x-role"] }));
+    let sidecar = with(&[allow_role_admin()]).routes(&[removing]).start_shared();
+    assert!(seen(&send(&sidecar, &role("admin")), "x-role").is_empty());
+    for name in [":path", ":method", ":authority", "host"] {
+        let log = with(&[]).routes(&[route(setting(name))]).refused_shared();
+        assert!(log.contains(":-prefixed or host headers may not be modified"), "{name}: {log}");
     }
 }
 

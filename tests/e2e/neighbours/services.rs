@@ -12,7 +12,7 @@ use super::{TO_ADMIN, http_filter, lua, typed};
 /// | --- | --- |
 /// | `helper` | answers, see `helper()` |
 /// | `copies`, `failing` | the same, with statistics of their own |
-/// | `grpc-servers` | the gRPC server of an `ext_proc` or `ext_authz` filter: replaces the path by `/admin` |
+/// | `grpc-servers` | for `ext_authz` and `ext_proc`: replaces the path by `/admin`; for `ratelimit`: is over the limit |
 /// | `rewriting` | the application behind a filter in the cluster that replaces the path by `/admin` |
 pub fn add(bootstrap: &mut Value, application: std::net::SocketAddr) {
     let resources = &mut bootstrap["static_resources"];
@@ -65,21 +65,29 @@ fn helper() -> Value {
 
 /// The application answers a gRPC call with an empty message. Lua code puts the server's message in its place.
 fn grpc_servers() -> Value {
-    let [authorizer, processor] = [accepted_as_admin(), path_becomes_admin()].map(|it| lua_string(&grpc_message(&it)));
+    let answers = [
+        ("/envoy.service.auth.v3.Authorization/Check", accepted_as_admin()),
+        ("/envoy.service.ext_proc.v3.ExternalProcessor/Process", path_becomes_admin()),
+        ("/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit", OVER_LIMIT.to_vec()),
+    ];
+    let answers = answers.map(|(path, message)| format!("['{path}'] = {}", lua_string(&grpc_message(&message))));
     let code = format!(
         "function envoy_on_request(request)
-            local authorizes = request:headers():get(':path') == '/envoy.service.auth.v3.Authorization/Check'
-            request:streamInfo():dynamicMetadata():set('server', 'authorizes', authorizes)
+            request:streamInfo():dynamicMetadata():set('call', 'path', request:headers():get(':path'))
         end
         function envoy_on_response(response)
-            local authorizes = response:streamInfo():dynamicMetadata():get('server')['authorizes']
-            response:body():setBytes(authorizes and {authorizer} or {processor})
-        end"
+            local answers = {{ {} }}
+            response:body():setBytes(answers[response:streamInfo():dynamicMetadata():get('call')['path']])
+        end",
+        answers.join(", ")
     );
     let filter = http_filter("lua.v3.Lua", json!({ "default_source_code": { "inline_string": code } }));
     let manager = http_connection_manager(&[filter], &[route_to("application")]);
     listener_on_socket("grpc-servers", "./grpc-servers.sock", manager)
 }
+
+/// `RateLimitResponse { overall_code: OVER_LIMIT }`
+const OVER_LIMIT: [u8; 2] = [1 << 3, 2];
 
 /// `ProcessingResponse { request_headers { response { header_mutation { set_headers {
 ///     header { key: ":path", raw_value: "/admin" }, append_action: OVERWRITE_IF_EXISTS_OR_ADD } } } } }`
