@@ -149,7 +149,6 @@ fn ext_proc_after_mesh_authz_changes_what_nobody_decided_about() {
         json!({
             "grpc_service": { "envoy_grpc": { "cluster_name": "grpc-servers" } },
             "processing_mode": { "request_header_mode": "SEND", "response_header_mode": "SKIP" },
-            "mutation_rules": { "allow_all_routing": true },
         }),
     );
     let [before, after] = both(&[deny_admin()], &filter);
