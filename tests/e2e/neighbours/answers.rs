@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use testbed::{Request, Response};
 
 use super::{
-    Answered, Outcome, Refused, both, deny_admin, deny_role_admin, get, http_filter, outcome, outcome_of, passed, send,
-    typed, with,
+    Answered, Refused, both, deny_admin, deny_role_admin, get, http_filter, outcome, outcome_of, passed, send, typed,
+    with,
 };
 use crate::jwt::{issuer, jwt_authn, with_token};
 use crate::sidecar::{Blueprint, Sidecar, policy, to};
@@ -86,7 +86,7 @@ fn bypass_cors_preflight_leaves_a_preflight_to_the_policies() {
     assert_eq!(outcome(&start(false, &[]), &preflight(SHOP)), Answered(401));
     assert_eq!(outcome(&start(true, &[]), &preflight(SHOP)), passed("OPTIONS /"));
     assert_eq!(outcome(&start(true, &[deny_without]), &preflight(SHOP)), Refused);
-    // An origin is all that a client has to send.
+    // The origin does not matter.
     assert_eq!(outcome(&start(true, &[]), &preflight("https://other.example")), passed("OPTIONS /"));
 
     // The token of a preflight request counts only without the setting.
@@ -230,10 +230,10 @@ fn a_rate_limit_before_mesh_authz_counts_requests_that_will_be_refused() {
     let [before, after] = both(&[deny_admin()], &filter);
     let requests = ["/admin", "/admin", "/data", "/admin", "/data", "/data"];
     let answers = |sidecar: &Sidecar| requests.map(|path| get(sidecar, path));
-    let limited: Outcome = Answered(429);
-    let data = passed("GET /data");
-    assert_eq!(answers(&before), [&Refused, &Refused, &limited, &limited, &limited, &limited].map(Clone::clone));
-    assert_eq!(answers(&after), [&Refused, &Refused, &data, &Refused, &data, &limited].map(Clone::clone));
+    let limited = || Answered(429);
+    let data = || passed("GET /data");
+    assert_eq!(answers(&before), [Refused, Refused, limited(), limited(), limited(), limited()]);
+    assert_eq!(answers(&after), [Refused, Refused, data(), Refused, data(), limited()]);
 }
 
 #[test]
