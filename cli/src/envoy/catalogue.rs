@@ -43,8 +43,8 @@ catalogue! {
         "If a filter changes the method, the path, the host or a header behind mesh-authz, the application gets a request that \
          nobody has decided about. Put such a filter before mesh-authz. docs/other-filters.md has the order of the usual filters.";
     ANSWERED_BEFORE: "ME005", "answered-before", "a filter before mesh-authz that answers in place of the application",
-        "What the filter answers, nobody has decided about. A cache gives a response that one client was allowed to see to \
-         every other client. Put the filter behind mesh-authz.";
+        "What the filter answers, nobody has decided about. A cache skips the filters after it: before mesh-authz, it passes every \
+         GET request without the header `authorization`. Put the filter behind mesh-authz.";
     PATH: "ME006", "path-not-normalized", "a connection manager that leaves paths as they were sent",
         "`/public/../admin`, `//admin` and `/%2Fadmin` reach the policies as they are, and many applications serve `/admin` for \
          them. Set normalize_path, merge_slashes and path_with_escaped_slashes_action; or let the filter refuse such requests, \
