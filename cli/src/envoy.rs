@@ -11,6 +11,7 @@
 //! | `needs` | what the policies look at |
 //! | `settings` | the settings that decisions depend on |
 //! | `neighbours` | other filters, before and after the filter; what switches it off |
+//! | `rewrites` | routes that change what the policies look at |
 //! | `side_doors` | filter chains that lead to the same clusters without the filter |
 //!
 //! What the policies do not look at needs no setting. If they are unknown, they may look at anything.
@@ -22,10 +23,12 @@ mod needs;
 mod neighbours;
 mod ours;
 mod place;
+mod rewrites;
 mod settings;
 mod side_doors;
 
 use std::collections::HashSet;
+use std::fmt;
 use std::path::PathBuf;
 
 use mesh_authz::policy::AuthorizationPolicy;
@@ -57,9 +60,34 @@ pub struct ChainSummary {
     /// The position of the chain in the listener. `None` for the default chain.
     pub chain: Option<usize>,
     /// Whether the filter decides about the requests of this chain.
-    pub decides: bool,
+    pub decides: Decides,
     /// The clusters to which it leads, sorted.
     pub clusters: Vec<String>,
+}
+
+/// Whether the filter decides about the requests of a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Decides {
+    Yes,
+    /// The filter is not there.
+    No,
+    Disabled,
+    NoPolicies,
+    /// The filter lets through what the workload of a sidecar sends.
+    Outgoing,
+}
+
+impl fmt::Display for Decides {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Yes => "mesh-authz decides",
+            Self::No => "without mesh-authz",
+            Self::Disabled => "mesh-authz is disabled",
+            Self::NoPolicies => "mesh-authz has no policies",
+            Self::Outgoing => "mesh-authz lets pass what the workload sends",
+        })
+    }
 }
 
 /// Checks the configuration of one Envoy, which can be in several files. The policies are those of the filter, and these: they
@@ -70,7 +98,7 @@ pub struct ChainSummary {
 pub fn check(files: &[PathBuf], given: &[&AuthorizationPolicy]) -> Result<Checked, InputError> {
     let documents = Documents::read(files)?;
     let mut findings = documents.errors();
-    if !findings.is_empty() {
+    if documents.is_unreadable() {
         return Ok(Checked { findings, chains: Vec::new(), policies: 0 });
     }
     if let (None, Some(file)) = (documents.all().next(), files.first()) {
@@ -81,22 +109,31 @@ pub fn check(files: &[PathBuf], given: &[&AuthorizationPolicy]) -> Result<Checke
     let protected = || chains.iter().filter(|chain| !chain.ours.is_empty());
     findings.extend(configuration.unknown());
     if protected().next().is_none() {
-        findings.extend(ours::missing(&documents, &chains));
+        findings.extend(ours::missing(&documents, &configuration, &chains));
     }
     for chain in protected() {
-        findings.extend(chain.ours.iter().flat_map(Ours::mistakes));
-        let needs = Needs::of(&chain.ours, given);
-        findings.extend(settings::missing(chain, &needs));
-        findings.extend(neighbours::around(chain, &needs, &configuration));
+        let upgrades = neighbours::upgrades(chain);
+        let upgraded = upgrades.iter().map(|upgrade| (upgrade, chain.upgraded(upgrade, &configuration)));
+        let upgraded: Vec<_> = upgraded.collect();
+        let around = upgraded.iter().filter(|(_, chain)| chain.decides() != Decides::Yes);
+        findings.extend(around.map(|(upgrade, _)| neighbours::around_by_upgrade(upgrade)));
+        let through = upgraded.iter().map(|(_, chain)| chain).filter(|chain| !chain.ours.is_empty());
+        for chain in std::iter::once(chain).chain(through) {
+            findings.extend(chain.ours.iter().flat_map(Ours::mistakes));
+            let needs = Needs::of(&chain.ours, given);
+            findings.extend(settings::missing(chain, &needs, &configuration));
+            findings.extend(neighbours::around(chain, &needs, &configuration));
+            findings.extend(rewrites::after_the_decision(chain, &needs));
+        }
     }
     findings.extend(side_doors::open(&chains, &configuration));
     let mut seen = HashSet::new();
-    // One filter from a watched file can be in several chains.
+    // What several chains share is found for each of them.
     findings.retain(|finding| seen.insert(finding.to_string()));
     let names = chains.iter().flat_map(|chain| &chain.ours).flat_map(Ours::policies).map(|policy| &policy.name);
     Ok(Checked {
         findings,
         policies: names.collect::<HashSet<_>>().len(),
-        chains: chains.iter().map(Chain::summary).collect(),
+        chains: chains.iter().filter(|chain| chain.leads_anywhere()).map(Chain::summary).collect(),
     })
 }

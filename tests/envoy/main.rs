@@ -12,13 +12,14 @@
     reason = "tests fail by panicking"
 )]
 
+mod reported;
 mod several_files;
 mod shapes;
 
 use std::path::PathBuf;
 
 use mesh_authz::document::Node;
-use mesh_authz_cli::envoy::{self, Checked};
+use mesh_authz_cli::envoy::{self, Checked, Decides};
 use mesh_authz_cli::load::finding::Severity;
 use mesh_authz_cli::load::yaml;
 use serde_json::{Value, json};
@@ -92,7 +93,7 @@ fn nothing_is_missing_in_the_complete_configuration_and_in_the_sidecar_that_the_
     let checked = assert_finds(COMPLETE, &[]);
     assert_eq!(checked.policies, 1);
     let chains: Vec<_> = checked.chains.iter().map(|chain| (chain.decides, chain.clusters.join(" "))).collect();
-    assert_eq!(chains, [(true, "application".to_owned())]);
+    assert_eq!(chains, [(Decides::Yes, "application".to_owned())]);
     let shipped = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../envoy/backend.yaml");
     assert!(envoy::check(&[shipped], &[]).unwrap().findings.is_empty());
 }
@@ -107,7 +108,7 @@ fn each_setting_that_is_missing_is_found() {
         ("          path_with_escaped_slashes_action: UNESCAPE_AND_FORWARD\n", "", "ME006"),
         ("UNESCAPE_AND_FORWARD", "KEEP_UNCHANGED", "ME006"),
         ("UNESCAPE_AND_FORWARD", "IMPLEMENTATION_SPECIFIC_DEFAULT", "ME006"),
-        ("          strip_trailing_host_dot: true\n", "", "ME008"),
+        ("          strip_trailing_host_dot: true\n", "", "ME008 warning"),
         ("          use_remote_address: true\n", "", "ME009"),
         (
             "          route_config:\n",
@@ -194,10 +195,9 @@ fn a_chain_without_tls_has_no_identities_and_needs_the_inspector() {
 #[test]
 fn a_filter_that_is_missing_or_too_late_is_found() {
     assert_tree_finds(|tree| drop(http_filters(tree).remove(0)), &["ME013", "ME014"]);
-    assert_tree_finds(|tree| http_filters(tree).swap(0, 2), &["ME004", "ME012", "ME013", "ME014"]);
+    assert_tree_finds(|tree| http_filters(tree).swap(0, 2), &["ME012", "ME013", "ME014"]);
     assert_tree_finds(|tree| drop(http_filters(tree).remove(1)), &["ME012"]);
-    // It removes the token from the headers, after the decision.
-    assert_tree_finds(|tree| http_filters(tree).swap(1, 2), &["ME004", "ME012"]);
+    assert_tree_finds(|tree| http_filters(tree).swap(1, 2), &["ME012"]);
     assert_tree_finds(|tree| http_filters(tree)[1]["disabled"] = json!(true), &["ME012"]);
     assert_tree_finds(|tree| http_filters(tree)[1]["typed_config"]["rules"] = json!([]), &["ME012"]);
     let checked = assert_tree_finds(|tree| drop(http_filters(tree).remove(2)), &["ME001"]);
@@ -241,10 +241,12 @@ node: {{ metadata: {{ NAMESPACE: default, LABELS: {{}} }} }}
         (rule("ports: ['80']"), vec![]),
         (rule("paths: [/a]"), vec!["ME006", "ME006", "ME006"]),
         (rule("notPaths: [/a]"), vec!["ME006", "ME006", "ME006"]),
-        (rule("hosts: [a.example]"), vec!["ME008"]),
+        (rule("hosts: [a.example]"), vec!["ME008 warning"]),
         (source("remoteIpBlocks: [10.0.0.1]"), vec!["ME009"]),
-        (source("principals: ['*']"), vec!["ME010", "ME014"]),
-        (source("namespaces: [a]"), vec!["ME010", "ME014"]),
+        (source("principals: ['*']"), vec!["ME010 warning", "ME014 warning"]),
+        (source("notPrincipals: ['*']"), vec!["ME010", "ME014"]),
+        (source("namespaces: [a]"), vec!["ME010 warning", "ME014 warning"]),
+        (source("namespaces: [a]").replacen("rules", "action: DENY\nrules", 1), vec!["ME010", "ME014"]),
         (source("ipBlocks: [10.0.0.1]"), vec!["ME013"]),
         (source("requestPrincipals: ['*']"), vec!["ME012"]),
         ("rules: [{ when: [{ key: 'request.auth.claims[iss]', values: [a] }] }]".to_owned(), vec!["ME012"]),
@@ -256,7 +258,7 @@ node: {{ metadata: {{ NAMESPACE: default, LABELS: {{}} }} }}
     let elsewhere =
         bare("selector: { matchLabels: { app: other } }\nrules: [{ to: [{ operation: { paths: [/a] } }] }]");
     let elsewhere = elsewhere.replace("value: '{", "value: '{\"allowNoneApplies\": true, ");
-    assert_finds(&elsewhere, &[]);
+    assert_finds(&elsewhere, &["ME001 warning"]);
 }
 
 #[test]
@@ -277,6 +279,16 @@ fn filter(name: &str, config: Value) -> Value {
     let mut config = config;
     config["@type"] = json!(format!("type.googleapis.com/envoy.extensions.filters.http.{name}"));
     json!({ "name": name, "typed_config": config })
+}
+
+/// An authorizer over HTTP whose answer can set this header.
+fn upstream_headers(name: &str) -> Value {
+    let patterns = json!({ "patterns": [{ "exact": name }] });
+    json!({ "http_service": { "authorization_response": { "allowed_upstream_headers": patterns } } })
+}
+
+fn mutation(of_request: &Value) -> Value {
+    filter("header_mutation.v3.HeaderMutation", json!({ "mutations": { "request_mutations": [of_request] } }))
 }
 
 #[test]
@@ -304,12 +316,21 @@ fn what_changes_a_request_after_the_decision_is_found() {
         (filter("lua.v3.Lua", json!({})), vec!["ME004"]),
         (filter("wasm.v3.Wasm", json!({ "config": { "name": "other" } })), vec!["ME004"]),
         (filter("ext_proc.v3.ExternalProcessor", json!({})), vec!["ME004"]),
-        (filter("ext_authz.v3.ExtAuthz", json!({})), vec!["ME004 warning"]),
-        (filter("grpc_json_transcoder.v3.GrpcJsonTranscoder", json!({})), vec!["ME004"]),
         (
-            filter("header_mutation.v3.HeaderMutation", json!({ "mutations": { "request_mutations": [{}] } })),
-            vec!["ME004"],
+            filter("ext_proc.v3.ExternalProcessor", json!({ "processing_mode": { "request_header_mode": "SKIP" } })),
+            vec![],
         ),
+        (filter("ext_authz.v3.ExtAuthz", json!({ "grpc_service": {} })), vec!["ME004"]),
+        (filter("ext_authz.v3.ExtAuthz", json!({ "http_service": {} })), vec![]),
+        (filter("ext_authz.v3.ExtAuthz", upstream_headers("x-role")), vec!["ME004"]),
+        (filter("ext_authz.v3.ExtAuthz", upstream_headers("x-other")), vec![]),
+        (filter("grpc_web.v3.GrpcWeb", json!({})), vec![]),
+        (filter("aws_request_signing.v3.AwsRequestSigning", json!({ "host_rewrite": "a" })), vec!["ME004"]),
+        (filter("aws_request_signing.v3.AwsRequestSigning", json!({})), vec![]),
+        (mutation(&json!({ "append": { "header": { "key": "X-Role" } } })), vec!["ME004"]),
+        (mutation(&json!({ "append": { "header": { "key": "x-trace" } } })), vec![]),
+        (mutation(&json!({ "remove": "x-role" })), vec!["ME004"]),
+        (mutation(&json!({ "remove": "host" })), vec!["ME004"]),
         (filter("header_mutation.v3.HeaderMutation", json!({ "mutations": { "response_mutations": [{}] } })), vec![]),
         (filter("header_to_metadata.v3.Config", json!({ "request_rules": [{ "remove": true }] })), vec!["ME004"]),
         (filter("header_to_metadata.v3.Config", json!({ "request_rules": [{ "remove": false }] })), vec![]),
@@ -324,6 +345,10 @@ fn what_changes_a_request_after_the_decision_is_found() {
         // Before the filter, they can do what they like.
         assert_tree_finds(|tree| http_filters(tree).insert(0, found), &[]);
     }
+    // The policies are not about methods of gRPC.
+    let transcoder = || filter("grpc_json_transcoder.v3.GrpcJsonTranscoder", json!({}));
+    assert_tree_finds(|tree| http_filters(tree).insert(3, transcoder()), &["ME004"]);
+    assert_tree_finds(|tree| http_filters(tree).insert(0, transcoder()), &["ME019"]);
     let lua = || filter("lua.v3.Lua", json!({}));
     assert_tree_finds(
         |tree| http_filters(tree)[3]["typed_config"]["upstream_http_filters"] = json!([lua()]),
@@ -383,7 +408,19 @@ fn what_takes_the_filter_out_of_the_way_is_found() {
     let router = http_filters(&mut tree())[3].clone();
     let ours = http_filters(&mut tree())[2].clone();
     assert_tree_finds(|tree| manager(tree)["upgrade_configs"] = upgrade(json!([router])), &["ME003"]);
-    assert_tree_finds(|tree| manager(tree)["upgrade_configs"] = upgrade(json!([ours, router])), &[]);
+    // The filter needs the same for these requests.
+    let helpless = upgrade(json!([ours, router]));
+    assert_tree_finds(|tree| manager(tree)["upgrade_configs"] = helpless, &["ME012", "ME013", "ME014"]);
+    assert_tree_finds(|tree| manager(tree)["upgrade_configs"] = upgrade(json!(http_filters(tree).clone())), &[]);
+    let off = |filters: Value| json!([{ "upgrade_type": "websocket", "enabled": false, "filters": filters }]);
+    assert_tree_finds(|tree| manager(tree)["upgrade_configs"] = off(json!([router])), &[]);
+    assert_tree_finds(
+        |tree| {
+            manager(tree)["upgrade_configs"] = off(json!([router]));
+            route(tree)["route"]["upgrade_configs"] = json!([{ "upgrade_type": "WebSocket" }]);
+        },
+        &["ME003"],
+    );
 
     let conditional = |tree: &mut Value| {
         let ours = &mut http_filters(tree)[2];
@@ -439,7 +476,7 @@ fn ways_to_the_application_without_the_filter_are_found() {
     let mirror = json!({ "match": {}, "route": { "cluster": "elsewhere", "request_mirror_policies": [{ "cluster": "application" }] } });
     assert_tree_finds(|tree| listeners(tree).push(listener(&mirror)), &["ME002"]);
     let chosen = json!({ "match": {}, "route": { "cluster_header": "x-cluster" } });
-    assert_tree_finds(|tree| listeners(tree).push(listener(&chosen)), &["ME002 warning"]);
+    assert_tree_finds(|tree| listeners(tree).push(listener(&chosen)), &["ME002"]);
     assert_tree_finds(|tree| listeners(tree).push(listener(&to("elsewhere"))), &[]);
     let redirect = json!({ "match": {}, "redirect": { "https_redirect": true } });
     assert_tree_finds(|tree| listeners(tree).push(listener(&redirect)), &[]);

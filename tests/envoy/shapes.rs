@@ -89,9 +89,15 @@ fn routes_and_filters_in_a_dump_are_found_by_their_names() {
 
 #[test]
 fn what_is_no_configuration_says_so() {
-    for text in ["kind: ConfigMap\n", "[]", "static_resources: {}", "{\"configs\": []}"] {
+    for (text, says) in [
+        ("kind: ConfigMap\n", "no configuration of Envoy"),
+        ("[]", "no configuration of Envoy"),
+        ("5", "no configuration of Envoy"),
+        ("static_resources: {}", "no listener"),
+        ("{\"configs\": []}", "no listener"),
+    ] {
         let checked = assert_finds(text, &["ME001"]);
-        assert!(checked.findings[0].diagnostic.message.contains("no connection manager"), "{:?}", checked.findings);
+        assert!(checked.findings[0].diagnostic.message.contains(says), "{:?}", checked.findings);
     }
     assert_finds("static_resources: [", &["no code"]);
     let folder = tempfile::tempdir().unwrap();

@@ -194,7 +194,6 @@ impl<'c> Envoy<'c> {
         for ChainSummary { listener, chain, decides, clusters } in self.filter_chains {
             let chain =
                 chain.map_or_else(|| "default_filter_chain".to_owned(), |index| format!("filter_chains[{index}]"));
-            let decides = if *decides { "mesh-authz decides" } else { "without mesh-authz" };
             let clusters = if clusters.is_empty() { "none".to_owned() } else { clusters.join(", ") };
             let line = format!("listener {listener}, {chain}: {decides}; clusters: {clusters}");
             let _infallible = writeln!(out, "{}", snippet::printable(&line));

@@ -31,14 +31,17 @@ macro_rules! catalogue {
 
 catalogue! {
     NO_FILTER: "ME001", "no-filter", "no connection manager has the filter",
-        "Nothing decides about requests. `mesh-authz render filters` prints the HTTP filters to put before the router.";
+        "Nothing decides about requests, or the filter has no policy. `mesh-authz render filters` prints the HTTP filters to put \
+         before the router.";
     SIDE_DOOR: "ME002", "side-door", "a filter chain that leads to the same application without the filter",
         "Whoever can reach this listener reaches the application, whatever the policies say. Two clusters are the same \
-         application if they have a name or an endpoint in common. Put the filters into the other chain as well, or remove its \
-         route. If only trusted peers reach the listener, accept that with --allow ME002.";
+         application if they have a name or an endpoint in common; names are compared, and not resolved. Put the filters, with the \
+         same policies, into the other chain as well, or remove its route. If only trusted peers reach the listener, accept that \
+         with --allow ME002.";
     SWITCHED_OFF: "ME003", "switched-off", "a setting that takes the filter out of the way of some requests",
         "A filter can be disabled, for everything or for a route; it can be optional; upgraded requests can have filters of \
-         their own; and a matcher can choose the requests that a filter sees. The other requests pass without a decision.";
+         their own; and a matcher can choose the requests that a filter sees. The other requests pass without a decision. If Envoy \
+         ends a CONNECT tunnel, nobody decides about what goes through it.";
     CHANGED_AFTERWARDS: "ME004", "changed-afterwards", "a filter behind mesh-authz that can change what was decided about",
         "If a filter changes the method, the path, the host or a header behind mesh-authz, the application gets a request that \
          nobody has decided about. Put such a filter before mesh-authz. docs/other-filters.md has the order of the usual filters.";
@@ -78,4 +81,12 @@ catalogue! {
     UNKNOWN: "ME017", "not-in-the-input", "a part of the configuration that is not in the input",
         "Envoy gets this part from elsewhere, so nothing is known of it. Give the file as well, or the `/config_dump` of a \
          running Envoy, which has everything: `curl -s localhost:15000/config_dump?include_eds`.";
+    AMBIGUOUS: "ME018", "ambiguous", "something that Envoy reads otherwise than it looks",
+        "A field is there twice, also in two spellings, and Envoy takes the last one; a file has a second document, which Envoy does \
+         not read; or a key has the tag `!ignore`, and Envoy leaves it out.";
+    REWRITTEN: "ME019", "rewritten", "a route that changes what the policies look at",
+        "Routes change a request after all filters. The policies look at the path, the host and the headers that the client sends, \
+         and the application gets others: a policy about `/admin` says nothing about `/api/admin`, which a route rewrites to \
+         `/admin`. In Istio, this is the same. It is an error if a client chooses the result. Write policies about what clients \
+         send, and accept the rest with --allow ME019.";
 }

@@ -1,54 +1,90 @@
 //! The filter chains of the listeners, and the clusters to which they lead.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 
-use super::ChainSummary;
 use super::configuration::Configuration;
-use super::ours::Ours;
+use super::ours::{Idle, Ours};
 use super::place::Place;
+use super::{ChainSummary, Decides};
 
 const CONNECTION_MANAGER: &str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+const MCP_ROUTER: &str = "envoy.extensions.filters.http.mcp_router.v3.McpRouter";
+const NETWORK_STATE: &str = "envoy.extensions.filters.network.set_filter_state.v3.Config";
+const SNI_CLUSTER: &str = "envoy.extensions.filters.network.sni_cluster.v3.SniCluster";
 
 /// A filter chain of a listener.
 #[derive(Debug)]
 pub struct Chain<'c> {
     pub listener: Place<'c>,
-    /// The position in the listener. `None`: the default chain.
+    /// The position in the listener. `None`: the default chain, or the filters of the listener itself.
     index: Option<usize>,
     pub place: Place<'c>,
     /// The configuration of the connection manager. `None`: the chain is for connections.
     pub manager: Option<Place<'c>>,
+    /// The entries of the connection manager's `http_filters`, or of the filters for an upgrade.
+    pub http_filters: Vec<Place<'c>>,
     /// The filter; several if there are several.
     pub ours: Vec<Ours<'c>>,
     /// The route configurations that are in the input.
     pub routes: Vec<Place<'c>>,
-    pub leads_to: LeadsTo<'c>,
+    pub leads_to: Rc<LeadsTo<'c>>,
+    /// Network filters that come from elsewhere.
+    pub unknown_filters: Vec<Place<'c>>,
 }
 
 /// The clusters to which a chain leads.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct LeadsTo<'c> {
     /// Where it names them.
     pub named: BTreeMap<&'c str, Place<'c>>,
-    /// Where a request chooses the cluster.
+    /// Where a client chooses the cluster.
     pub chosen: Option<Place<'c>>,
-    /// Where the routes come from, if they are not in the input.
-    pub unknown: Option<Place<'c>>,
+    /// Where routes come from elsewhere.
+    pub unknown: Vec<Place<'c>>,
 }
 
+/// What the routes of connection managers lead to. Many listeners can have the same routes.
+type Shared<'c> = HashMap<*const mesh_authz::document::Node, Rc<LeadsTo<'c>>>;
+
 impl<'c> Chain<'c> {
-    /// Every chain that leads anywhere.
+    /// Every filter chain that Envoy has.
     pub fn all(configuration: &Configuration<'c>) -> Vec<Self> {
+        let mut shared = Shared::new();
         let mut chains = Vec::new();
         for listener in &configuration.listeners {
             let listed = listener.items("filter_chains").into_iter().enumerate();
             let listed = listed.map(|(index, chain)| (Some(index), chain));
             let default = listener.get("default_filter_chain").map(|chain| (None, chain));
-            for (index, place) in listed.chain(default) {
-                chains.extend(Self::of(listener, index, place, configuration));
+            let discovered = if listener.get("fcds_config").is_some() { &configuration.filter_chains[..] } else { &[] };
+            let discovered = discovered.iter().map(|chain| (None, chain.clone()));
+            for (index, place) in listed.chain(default).chain(discovered) {
+                chains.push(Self::of(listener, index, place, configuration, &mut shared));
+            }
+            // A listener for UDP leads on without a chain.
+            let mut leads_to = LeadsTo::default();
+            for filter in listener.items("listener_filters") {
+                leads_to.add(&filter);
+            }
+            if !leads_to.named.is_empty() || leads_to.chosen.is_some() {
+                chains.push(Self { leads_to: Rc::new(leads_to), ..Self::empty(listener, None, listener.clone()) });
             }
         }
         chains
+    }
+
+    fn empty(listener: &Place<'c>, index: Option<usize>, place: Place<'c>) -> Self {
+        Self {
+            listener: listener.clone(),
+            index,
+            place,
+            manager: None,
+            http_filters: Vec::new(),
+            ours: Vec::new(),
+            routes: Vec::new(),
+            leads_to: Rc::default(),
+            unknown_filters: Vec::new(),
+        }
     }
 
     fn of(
@@ -56,62 +92,132 @@ impl<'c> Chain<'c> {
         index: Option<usize>,
         place: Place<'c>,
         configuration: &Configuration<'c>,
-    ) -> Option<Self> {
+        shared: &mut Shared<'c>,
+    ) -> Self {
         let filters = place.items("filters");
-        let manager = filters.iter().filter_map(Place::typed_config).find(|(name, _)| *name == CONNECTION_MANAGER);
-        let manager = manager.map(|(_, manager)| manager);
-        let mut chain = Self {
-            listener: listener.clone(),
-            index,
-            place,
-            ours: Vec::new(),
-            routes: Vec::new(),
-            leads_to: LeadsTo::default(),
-            manager,
-        };
+        let mut chain = Self::empty(listener, index, place);
+        chain.manager = filters.iter().find_map(|filter| configuration.config(filter, CONNECTION_MANAGER));
         if let Some(manager) = chain.manager.clone() {
-            let filters = manager.items("http_filters").into_iter().enumerate();
-            chain.ours = filters.filter_map(|(index, filter)| Ours::of(&filter, index, configuration)).collect();
-            chain.find_routes(&manager, configuration);
-        } else {
-            for filter in filters {
-                chain.leads_to.add(&filter);
+            chain.http_filters = manager.items("http_filters");
+            chain.find_ours(configuration);
+            chain.find_routes(&manager, configuration, shared);
+            return chain;
+        }
+        let mut leads_to = LeadsTo::default();
+        for filter in &filters {
+            for extension in configuration.extensions(filter) {
+                match (extension.name, extension.config) {
+                    (SNI_CLUSTER, _) => leads_to.chosen = Some(filter.clone()),
+                    (NETWORK_STATE, Some(config)) if sets_cluster(&config) => leads_to.chosen = Some(filter.clone()),
+                    (_, Some(config)) => leads_to.add(&config),
+                    (_, None) => {}
+                }
+            }
+            if configuration.is_unknown(filter) {
+                chain.unknown_filters.push(filter.clone());
             }
         }
-        let leads_nowhere = chain.manager.is_none() && chain.leads_to.named.is_empty();
-        (!leads_nowhere).then_some(chain)
+        chain.leads_to = Rc::new(leads_to);
+        chain
     }
 
-    fn find_routes(&mut self, manager: &Place<'c>, configuration: &Configuration<'c>) {
+    fn find_ours(&mut self, configuration: &Configuration<'c>) {
+        let filters = self.http_filters.iter().enumerate();
+        self.ours = filters.filter_map(|(index, filter)| Ours::of(filter, index, self, configuration)).collect();
+    }
+
+    fn find_routes(&mut self, manager: &Place<'c>, configuration: &Configuration<'c>, shared: &mut Shared<'c>) {
+        let mut unknown = Vec::new();
         let mut wanted = Vec::new();
-        if let Some(routes) = manager.get("route_config") {
-            self.routes.push(routes);
-        }
+        self.routes.extend(manager.get("route_config"));
         if let Some(rds) = manager.get("rds") {
             wanted.push((rds.text("route_config_name").unwrap_or_default(), rds));
         }
         if let Some(scoped) = manager.get("scoped_routes") {
             let list = scoped.get("scoped_route_configurations_list");
-            let scopes = list.map(|list| list.items("scoped_route_configurations"));
-            for scope in scopes.clone().unwrap_or_default() {
+            let scopes = match &list {
+                Some(list) => list.items("scoped_route_configurations"),
+                None => configuration.scopes.clone(),
+            };
+            if scopes.is_empty() {
+                unknown.push(scoped);
+            }
+            for scope in scopes {
                 match scope.get("route_configuration") {
                     Some(routes) => self.routes.push(routes),
                     None => wanted.push((scope.text("route_configuration_name").unwrap_or_default(), scope)),
                 }
             }
-            if scopes.is_none() {
-                self.leads_to.unknown = Some(scoped);
-            }
         }
         for (name, place) in wanted {
             match configuration.routes.get(name) {
                 Some(routes) => self.routes.push(routes.clone()),
-                None => self.leads_to.unknown = Some(place),
+                None => unknown.push(place),
             }
         }
+        unknown.extend(self.routes.iter().filter_map(|routes| routes.get("vhds")));
+        let mut parts = Vec::new();
         for routes in &self.routes {
-            self.leads_to.add(routes);
+            let of_routes = shared.entry(std::ptr::from_ref(routes.node)).or_insert_with(|| {
+                let mut leads_to = LeadsTo::default();
+                leads_to.add(routes);
+                Rc::new(leads_to)
+            });
+            parts.push(Rc::clone(of_routes));
         }
+        let mut own = LeadsTo { unknown, ..LeadsTo::default() };
+        for config in self.http_filters.iter().filter_map(|filter| configuration.config(filter, MCP_ROUTER)) {
+            own.add(&config);
+        }
+        self.leads_to = match parts.as_slice() {
+            [only] if own.unknown.is_empty() && own.named.is_empty() => Rc::clone(only),
+            _ => {
+                for part in parts {
+                    own.named.extend(part.named.iter().map(|(name, place)| (*name, place.clone())));
+                    own.chosen = own.chosen.or_else(|| part.chosen.clone());
+                }
+                Rc::new(own)
+            }
+        };
+    }
+
+    /// The same chain for requests that ask for an upgrade, if these have filters of their own.
+    pub fn upgraded(&self, upgrade: &Place<'c>, configuration: &Configuration<'c>) -> Self {
+        let mut chain = Self {
+            manager: self.manager.clone(),
+            http_filters: upgrade.items("filters"),
+            routes: self.routes.clone(),
+            leads_to: Rc::clone(&self.leads_to),
+            ..Self::empty(&self.listener, self.index, self.place.clone())
+        };
+        chain.find_ours(configuration);
+        chain
+    }
+
+    /// Whether the filter decides about the requests of this chain. A filter whose policies are not known does.
+    pub fn decides(&self) -> Decides {
+        if self.ours.iter().any(|ours| ours.idle.is_none()) {
+            return Decides::Yes;
+        }
+        match self.ours.first().and_then(|ours| ours.idle) {
+            Some(Idle::Disabled) => Decides::Disabled,
+            Some(Idle::NoPolicies) => Decides::NoPolicies,
+            Some(Idle::Outgoing) => Decides::Outgoing,
+            None => Decides::No,
+        }
+    }
+
+    /// Whether a request or a connection can go on from here.
+    pub fn leads_anywhere(&self) -> bool {
+        self.manager.is_some()
+            || !self.leads_to.named.is_empty()
+            || self.leads_to.chosen.is_some()
+            || !self.unknown_filters.is_empty()
+    }
+
+    /// Whether only other chains of this Envoy lead to this one.
+    pub fn is_internal(&self) -> bool {
+        self.listener.get("internal_listener").is_some()
     }
 
     /// The listener with its address, and the position of the chain.
@@ -120,7 +226,10 @@ impl<'c> Chain<'c> {
         match chain {
             _ if self.listener.items("filter_chains").len() == 1 && chain.is_some() => format!("listener {listener}"),
             Some(index) => format!("listener {listener}, filter_chains[{index}]"),
-            None => format!("listener {listener}, default_filter_chain"),
+            None if self.listener.get("default_filter_chain").is_some() => {
+                format!("listener {listener}, default_filter_chain")
+            }
+            None => format!("listener {listener}"),
         }
     }
 
@@ -140,14 +249,9 @@ impl<'c> Chain<'c> {
         ChainSummary {
             listener,
             chain: self.index,
-            decides: !self.ours.is_empty(),
+            decides: self.decides(),
             clusters: self.leads_to.named.keys().map(|name| (*name).to_owned()).collect(),
         }
-    }
-
-    /// The entries of the connection manager's `http_filters`.
-    pub fn http_filters(&self) -> Vec<Place<'c>> {
-        self.manager.as_ref().map(|manager| manager.items("http_filters")).unwrap_or_default()
     }
 
     /// The position of the first of our filters.
@@ -156,37 +260,36 @@ impl<'c> Chain<'c> {
     }
 }
 
+/// Whether a network filter sets the cluster of `tcp_proxy` from what the client sends.
+fn sets_cluster(config: &Place<'_>) -> bool {
+    config.text("object_key") == Some("envoy.tcp_proxy.cluster")
+        || config.children().any(|(_, child)| sets_cluster(&child))
+}
+
 impl<'c> LeadsTo<'c> {
     /// Adds every cluster to which a route or a network filter in this configuration sends.
     fn add(&mut self, place: &Place<'c>) {
         for (name, child) in place.children() {
-            match name {
-                "cluster" => {
-                    if let Some(cluster) = child.node.as_str() {
+            match &*name {
+                "cluster" => match child.node.as_str() {
+                    Some(cluster) => {
                         self.named.entry(cluster).or_insert(child);
                     }
+                    None => self.add(&child),
+                },
+                "cluster_header" | "cluster_specifier_plugin" | "inline_cluster_specifier_plugin" => {
+                    self.chosen = Some(child);
                 }
-                "cluster_header"
-                | "clusterHeader"
-                | "cluster_specifier_plugin"
-                | "clusterSpecifierPlugin"
-                | "inline_cluster_specifier_plugin"
-                | "inlineClusterSpecifierPlugin" => self.chosen = Some(child),
-                "weighted_clusters" | "weightedClusters" => {
+                "weighted_clusters" => {
                     for weighted in child.items("clusters") {
-                        match weighted.text("name") {
-                            Some(cluster) => drop(self.named.entry(cluster).or_insert(weighted)),
-                            None => self.add(&weighted),
+                        if let Some(cluster) = weighted.text("name").filter(|name| !name.is_empty()) {
+                            self.named.entry(cluster).or_insert_with(|| weighted.clone());
                         }
+                        self.chosen = self.chosen.take().or_else(|| weighted.get("cluster_header"));
                     }
                 }
                 // These belong to other filters.
-                "typed_per_filter_config"
-                | "typedPerFilterConfig"
-                | "rate_limits"
-                | "rateLimits"
-                | "access_log"
-                | "accessLog" => {}
+                "typed_per_filter_config" | "rate_limits" | "access_log" => {}
                 _ => self.add(&child),
             }
         }

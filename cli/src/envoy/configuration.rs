@@ -1,16 +1,18 @@
 //! Reads files, and finds the listeners, routes, clusters and extensions in them.
 //!
 //! A file is a bootstrap, the `/config_dump` of a running Envoy, or a file from which Envoy gets a part of its configuration:
-//! a discovery response. A path in a configuration names such a file. It is read as well, if it is there.
+//! a discovery response. A path in a configuration names such a file. It is read as well, if it is there. A dump has everything
+//! itself, and what its paths name need not be in force.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mesh_authz::document::Node;
+use mesh_authz::diagnostic::{Diagnostic, Segment};
+use mesh_authz::document::{Node, Span, Value};
 
-use super::catalogue::UNKNOWN;
-use super::place::Place;
+use super::catalogue::{AMBIGUOUS, UNKNOWN};
+use super::place::{Place, last_part, snake_case};
 use crate::load::finding::{Finding, SourceText};
 use crate::load::yaml::{self, YamlError};
 use crate::load::{InputError, not_yaml};
@@ -18,8 +20,9 @@ use crate::load::{InputError, not_yaml};
 /// The files of a configuration.
 #[derive(Debug, Default)]
 pub struct Documents {
-    files: Vec<(Arc<SourceText>, Vec<Node>)>,
+    files: Vec<(Arc<SourceText>, Option<Node>)>,
     errors: Vec<(Arc<SourceText>, YamlError)>,
+    ambiguous: Vec<Finding>,
 }
 
 impl Documents {
@@ -50,35 +53,122 @@ impl Documents {
         let source = Arc::new(source);
         let (nodes, errors) = yaml::read(&source.text);
         self.errors.extend(errors.into_iter().map(|error| (Arc::clone(&source), error)));
-        let mut named = Vec::new();
-        for node in &nodes {
-            named_files(&Place::document(&source, node), &mut named);
+        let mut nodes = nodes.into_iter();
+        let first = nodes.next();
+        if let Some(further) = nodes.next() {
+            let message = "Envoy reads only the first document of a file, and this one is another";
+            self.ambiguous.push(ambiguous(&source, further.place.as_deref().map(|place| place.value), message));
         }
+        let mut named = Vec::new();
+        if let Some(document) = &first {
+            find_ambiguous(&source, &mut Vec::new(), document, &mut self.ambiguous);
+            if document.get("configs").is_none() {
+                named_files(&Place::document(&source, document), false, &mut named);
+            }
+        }
+        self.find_ignored(&source);
         // A relative path starts at the folder in which Envoy is started.
         let folder = source.file.parent().map(Path::to_owned).unwrap_or_default();
         let candidates = named.iter().flat_map(|name| [folder.join(name), PathBuf::from(name)]).collect();
-        self.files.push((source, nodes));
+        self.files.push((source, first));
         candidates
     }
 
-    /// What is not YAML.
+    /// Envoy leaves out a key with this tag. Our reader does not know it.
+    fn find_ignored(&mut self, source: &Arc<SourceText>) {
+        for (number, line) in (1..).zip(source.text.lines()) {
+            let key = line.trim_start().trim_start_matches("- ");
+            if key.starts_with("!ignore ") {
+                let at = |column| mesh_authz::document::Position { line: number, column };
+                let column = u32::try_from(line.len().saturating_sub(key.len())).unwrap_or_default().saturating_add(1);
+                let span = Span { start: at(column), end: at(column.saturating_add(7)) };
+                let message = "Envoy leaves this key out, and this command does not";
+                self.ambiguous.push(ambiguous(source, Some(span), message));
+            }
+        }
+    }
+
+    /// What is not YAML, and what Envoy reads otherwise.
     pub fn errors(&self) -> Vec<Finding> {
-        self.errors.iter().map(|(source, error)| not_yaml(source, error)).collect()
+        let not_yaml = self.errors.iter().map(|(source, error)| not_yaml(source, error));
+        not_yaml.chain(self.ambiguous.iter().cloned()).collect()
+    }
+
+    /// Whether a file cannot be read.
+    pub fn is_unreadable(&self) -> bool {
+        !self.errors.is_empty()
     }
 
     pub fn all(&self) -> impl Iterator<Item = Place<'_>> {
-        self.files.iter().flat_map(|(source, nodes)| nodes.iter().map(move |node| Place::document(source, node)))
+        self.files.iter().filter_map(|(source, node)| Some(Place::document(source, node.as_ref()?)))
     }
 }
 
-/// The files from which Envoy gets listeners, routes, clusters and extensions. Files with secrets are left out.
-fn named_files(place: &Place<'_>, named: &mut Vec<String>) {
-    for (name, child) in place.children() {
-        match name {
-            "path_config_source" | "pathConfigSource" => named.extend(child.text("path").map(str::to_owned)),
-            "sds_config" | "sdsConfig" => {}
-            _ => named_files(&child, named),
+fn ambiguous(source: &Arc<SourceText>, span: Option<Span>, message: &str) -> Finding {
+    let diagnostic = Diagnostic {
+        message: message.to_owned(),
+        hint: Some("remove it, or what differs from it".to_owned()),
+        ..Diagnostic::default()
+    };
+    let document = Node::from(Value::Null);
+    Finding { span, code: Some(AMBIGUOUS.code), ..Finding::error(source, &document, diagnostic) }
+}
+
+/// Finds fields that are there twice, also in two spellings.
+fn find_ambiguous<'n>(
+    source: &Arc<SourceText>,
+    way: &mut Vec<(Option<&'n str>, usize)>,
+    node: &'n Node,
+    found: &mut Vec<Finding>,
+) {
+    match &node.value {
+        Value::Map(fields) => {
+            let mut seen = HashSet::with_capacity(fields.len());
+            for (index, (name, child)) in fields.iter().enumerate() {
+                if !seen.insert(snake_case(name)) {
+                    let span = child.place.as_deref().and_then(|place| place.key);
+                    let message = format!("{name} is there twice in one map, and Envoy takes the last one");
+                    let finding = ambiguous(source, span, &message);
+                    let path = way.iter().map(|(name, index)| match name {
+                        Some(name) => Segment::Field((*name).to_owned()),
+                        None => Segment::Index(*index),
+                    });
+                    let path = mesh_authz::diagnostic::Path(path.collect());
+                    let diagnostic = Diagnostic { path, ..finding.diagnostic };
+                    found.push(Finding { diagnostic, ..finding });
+                }
+                way.push((Some(name), index));
+                find_ambiguous(source, way, child, found);
+                way.pop();
+            }
         }
+        Value::List(items) => {
+            for (index, child) in items.iter().enumerate() {
+                way.push((None, index));
+                find_ambiguous(source, way, child, found);
+                way.pop();
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The files from which Envoy gets a part of its configuration.
+fn named_files(place: &Place<'_>, is_source: bool, named: &mut Vec<String>) {
+    for (name, child) in place.children() {
+        // The old form has the path in the source itself.
+        let is_path = matches!(&*name, "path") && is_source;
+        if is_path {
+            named.extend(child.node.as_str().map(str::to_owned));
+        }
+        if name == "path_config_source" {
+            named.extend(child.text("path").map(str::to_owned));
+        }
+        let is_source = matches!(
+            &*name,
+            "config_source" | "lds_config" | "cds_config" | "eds_config" | "sds_config" | "fcds_config"
+        );
+        named_files(&child, is_source, named);
     }
 }
 
@@ -88,42 +178,65 @@ pub struct Configuration<'c> {
     pub listeners: Vec<Place<'c>>,
     /// Route configurations by name.
     pub routes: HashMap<&'c str, Place<'c>>,
+    /// What scopes choose among: route configurations, or their names.
+    pub scopes: Vec<Place<'c>>,
     /// Clusters by name.
     pub clusters: HashMap<&'c str, Place<'c>>,
     /// The endpoints of clusters that get them by discovery, by the name of the cluster.
     pub endpoints: HashMap<&'c str, Place<'c>>,
     /// Extensions that come by discovery, by name.
-    pub extensions: HashMap<&'c str, Place<'c>>,
+    extensions: HashMap<&'c str, Place<'c>>,
+    /// Secrets by name: certificates, and whose certificates are trusted.
+    pub secrets: HashMap<&'c str, Place<'c>>,
+    /// Filter chains that come by discovery.
+    pub filter_chains: Vec<Place<'c>>,
     pub node: Option<Place<'c>>,
+    /// The static layers of the runtime, which can undo settings.
+    pub runtime: Vec<Place<'c>>,
     /// Where listeners come from elsewhere.
     lds: Option<Place<'c>>,
+}
+
+/// What an extension does.
+#[derive(Clone, Debug)]
+pub struct Extension<'c> {
+    /// The name of its message.
+    pub name: &'c str,
+    /// Its configuration. `None`: it comes from elsewhere, and is not in the input.
+    pub config: Option<Place<'c>>,
 }
 
 impl<'c> Configuration<'c> {
     pub fn of(documents: &'c Documents) -> Self {
         let mut configuration = Self::default();
-        let mut has_listener_dump = false;
+        let is_listener_dump = |dump: &Place<'_>| dump.message_type() == "envoy.admin.v3.ListenersConfigDump";
+        let has_dump = documents.all().any(|document| document.items("configs").iter().any(is_listener_dump));
         for document in documents.all() {
             let dumps = document.items("configs");
-            has_listener_dump |= dumps.iter().any(|dump| dump.message_type() == "envoy.admin.v3.ListenersConfigDump");
-            let is_complete = has_listener_dump;
             let bootstrap = dumps.iter().find_map(|dump| dump.get("bootstrap")).unwrap_or_else(|| document.clone());
             // A dump has the listeners and clusters of the bootstrap once more, as they are in force.
             if let Some(resources) = bootstrap.get("static_resources")
-                && !is_complete
+                && !has_dump
             {
-                for listener in resources.items("listeners") {
-                    configuration.listeners.push(listener);
-                }
+                configuration.listeners.extend(resources.items("listeners"));
                 for cluster in resources.items("clusters") {
                     configuration.add(&cluster, "envoy.config.cluster.v3.Cluster");
                 }
             }
+            if let Some(resources) = bootstrap.get("static_resources") {
+                for secret in resources.items("secrets") {
+                    configuration.add(&secret, "envoy.extensions.transport_sockets.tls.v3.Secret");
+                }
+            }
             configuration.node = configuration.node.or_else(|| bootstrap.get("node"));
-            configuration.lds = configuration.lds.or_else(|| bootstrap.at(["dynamic_resources", "lds_config"]));
+            let dynamic = bootstrap.get("dynamic_resources");
+            let lds = dynamic.and_then(|from| from.get("lds_config").or_else(|| from.get("lds_resources_locator")));
+            configuration.lds = configuration.lds.or(lds);
+            let layers = bootstrap.get("layered_runtime").map(|runtime| runtime.items("layers")).unwrap_or_default();
+            configuration.runtime.extend(layers.iter().filter_map(|layer| layer.get("static_layer")));
             configuration.collect(&document);
         }
-        if has_listener_dump || configuration.listeners.iter().any(|listener| !listener.message_type().is_empty()) {
+        if has_dump || configuration.listeners.iter().any(|listener| !listener.message_type().is_empty()) {
             configuration.lds = None;
         }
         configuration
@@ -132,41 +245,77 @@ impl<'c> Configuration<'c> {
     /// Adds everything that says by `@type` what it is.
     fn collect(&mut self, place: &Place<'c>) {
         for (name, child) in place.children() {
-            // These are not in force, or no more.
-            if matches!(name, "error_state" | "errorState" | "draining_state" | "drainingState") {
+            // These are not in force, not yet or no more.
+            let is_other =
+                matches!(&*name, "error_state" | "draining_state" | "dynamic_warming_clusters" | "warming_state");
+            if is_other || self.add(&child, child.message_type()) {
                 continue;
             }
-            let message_type = child.message_type();
-            if !self.add(&child, message_type) {
-                self.collect(&child);
-            }
+            self.collect(&child);
         }
     }
 
-    /// Adds a resource. Returns whether it is one.
+    /// Adds a resource. Returns whether it is one, with nothing else of interest in it.
     fn add(&mut self, place: &Place<'c>, message_type: &str) -> bool {
-        let name = || place.text("name").unwrap_or_default();
-        match message_type {
-            "envoy.config.listener.v3.Listener" => self.listeners.push(place.clone()),
-            "envoy.config.route.v3.RouteConfiguration" => drop(self.routes.insert(name(), place.clone())),
-            "envoy.config.cluster.v3.Cluster" => drop(self.clusters.insert(name(), place.clone())),
-            "envoy.config.endpoint.v3.ClusterLoadAssignment" => {
-                drop(self.endpoints.insert(place.text("cluster_name").unwrap_or_default(), place.clone()));
+        let name = place.text("name").unwrap_or_default();
+        let table = match message_type {
+            "envoy.config.listener.v3.Listener" => {
+                self.listeners.push(place.clone());
+                return true;
             }
-            "envoy.config.core.v3.TypedExtensionConfig" => drop(self.extensions.insert(name(), place.clone())),
+            "envoy.config.listener.v3.FilterChain" => {
+                self.filter_chains.push(place.clone());
+                return true;
+            }
+            "envoy.config.route.v3.ScopedRouteConfiguration" => {
+                self.scopes.push(place.clone());
+                return true;
+            }
+            "envoy.config.endpoint.v3.ClusterLoadAssignment" => {
+                self.endpoints.insert(place.text("cluster_name").unwrap_or_default(), place.clone());
+                return true;
+            }
+            "envoy.config.route.v3.RouteConfiguration" => &mut self.routes,
+            "envoy.config.cluster.v3.Cluster" => &mut self.clusters,
+            "envoy.config.core.v3.TypedExtensionConfig" => &mut self.extensions,
+            "envoy.extensions.transport_sockets.tls.v3.Secret" => &mut self.secrets,
             _ => return false,
-        }
+        };
+        table.insert(name, place.clone());
         true
+    }
+
+    /// What a filter is, wherever its configuration comes from. Several if it is not known which one of them.
+    pub fn extensions(&self, filter: &Place<'c>) -> Vec<Extension<'c>> {
+        let known = |(name, config)| vec![Extension { name, config: Some(config) }];
+        if let Some(typed) = filter.typed_config() {
+            return known(typed);
+        }
+        let Some(discovery) = filter.get("config_discovery") else { return Vec::new() };
+        let found = filter.text("name").and_then(|name| self.extensions.get(name));
+        if let Some(typed) = found.and_then(Place::typed_config) {
+            return known(typed);
+        }
+        let types = discovery.items("type_urls");
+        let types = types.iter().filter_map(|url| url.node.as_str()).map(last_part);
+        types.map(|name| Extension { name, config: None }).collect()
+    }
+
+    /// The configuration of a filter, if it is in the input and of this message.
+    pub fn config(&self, filter: &Place<'c>, message: &str) -> Option<Place<'c>> {
+        self.extensions(filter).into_iter().find(|extension| extension.name == message)?.config
+    }
+
+    /// Whether the configuration of a filter comes from elsewhere and is not in the input.
+    pub fn is_unknown(&self, filter: &Place<'c>) -> bool {
+        filter.get("config_discovery").is_some() && self.extensions(filter).iter().all(|found| found.config.is_none())
     }
 
     /// A warning if listeners come from elsewhere.
     pub fn unknown(&self) -> Option<Finding> {
         self.lds.as_ref().map(|lds| {
-            lds.warning(
-                &UNKNOWN,
-                "Envoy gets further listeners from elsewhere, and nothing is known of them",
-                "give the /config_dump of the running Envoy in place of its bootstrap",
-            )
+            let message = "Envoy gets further listeners from elsewhere, and nothing is known of them";
+            lds.warning(&UNKNOWN, message, "give the /config_dump of the running Envoy in place of its bootstrap")
         })
     }
 }

@@ -4,21 +4,25 @@ use std::collections::HashMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use mesh_authz::config::{NodeMetadata, PluginConfig};
+use mesh_authz::config::{NodeMetadata, Outgoing, PluginConfig};
 use mesh_authz::diagnostic::{Diagnostic, Diagnostics};
 use mesh_authz::document::{Node, Value, from_json};
 use mesh_authz::policy::scope::{Scope, scope};
 use mesh_authz::policy::{AuthorizationPolicy, Labels, read};
 use mesh_authz::request::Lookup;
 
-use super::catalogue::{FAIL_OPEN, NO_FILTER, REFUSED, UNKNOWN};
+use super::catalogue::{FAIL_OPEN, NO_FILTER, REFUSED, SWITCHED_OFF, UNKNOWN};
 use super::chain::Chain;
 use super::configuration::{Configuration, Documents};
+use super::neighbours::per_filter_configs;
 use super::place::Place;
 use crate::load::finding::Finding;
 
 /// The message of a Wasm filter.
 pub const WASM: &str = "envoy.extensions.filters.http.wasm.v3.Wasm";
+
+/// What Envoy must call, so that the filter decides.
+const CALLED: [&str; 3] = ["proxy_on_context_create", "proxy_on_configure", "proxy_on_request_headers"];
 
 /// The filter in a connection manager.
 #[derive(Debug)]
@@ -29,6 +33,8 @@ pub struct Ours<'c> {
     pub index: usize,
     /// Whether another filter decides for which requests this one runs.
     pub is_conditional: bool,
+    /// Why it decides about no request. `None`: it decides.
+    pub idle: Option<Idle>,
     /// The plugin. `None`: it comes from elsewhere, and is not in the input.
     plugin: Option<Place<'c>>,
     /// The plugin configuration, if it can be read.
@@ -40,32 +46,43 @@ pub struct Ours<'c> {
     written: Option<Place<'c>>,
 }
 
+/// Why the filter decides about no request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    Disabled,
+    NoPolicies,
+    /// It lets through what the workload of a sidecar sends.
+    Outgoing,
+}
+
 impl<'c> Ours<'c> {
     /// The filter, if this entry of `http_filters` is the one.
-    pub fn of(filter: &Place<'c>, index: usize, configuration: &Configuration<'c>) -> Option<Self> {
-        if let Some(plugin) = plugin_of(filter) {
-            return is_ours(filter, &plugin).then(|| Self::read(filter, index, Some(plugin), configuration));
+    pub fn of(filter: &Place<'c>, index: usize, chain: &Chain<'c>, configuration: &Configuration<'c>) -> Option<Self> {
+        let extensions = configuration.extensions(filter);
+        let config = extensions.iter().find(|extension| extension.name == WASM).and_then(|found| found.config.clone());
+        if let Some(plugin) = config.and_then(|config| config.get("config")) {
+            return is_ours(filter, &plugin).then(|| Self::read(filter, index, Some(plugin), chain, configuration));
         }
-        if let Some(discovery) = filter.get("config_discovery") {
-            let found = configuration.extensions.get(filter.text("name")?).cloned();
-            let plugin = found.as_ref().or(Some(&discovery)).and_then(plugin_of);
-            return match plugin {
-                Some(plugin) => {
-                    is_ours(filter, &plugin).then(|| Self::read(filter, index, Some(plugin), configuration))
-                }
-                None => (found.is_none() && is_named(filter.text("name")))
-                    .then(|| Self::read(filter, index, None, configuration)),
-            };
+        if configuration.is_unknown(filter) || extensions.is_empty() {
+            let is_ours = is_named(filter.text("name")) && filter.get("config_discovery").is_some();
+            return is_ours.then(|| Self::read(filter, index, None, chain, configuration));
         }
-        let inner = inside(&filter.get("typed_config")?)?;
-        Some(Self { is_conditional: true, ..Self::read(filter, index, Some(inner), configuration) })
+        let inner = inside(&extensions.first()?.config.clone()?)?;
+        Some(Self { is_conditional: true, ..Self::read(filter, index, Some(inner), chain, configuration) })
     }
 
-    fn read(filter: &Place<'c>, index: usize, plugin: Option<Place<'c>>, configuration: &Configuration<'c>) -> Self {
+    fn read(
+        filter: &Place<'c>,
+        index: usize,
+        plugin: Option<Place<'c>>,
+        chain: &Chain<'c>,
+        configuration: &Configuration<'c>,
+    ) -> Self {
         let mut ours = Self {
             filter: filter.clone(),
             index,
             is_conditional: false,
+            idle: None,
             written: plugin.as_ref().and_then(|plugin| plugin.get("configuration")),
             plugin,
             config: None,
@@ -75,6 +92,7 @@ impl<'c> Ours<'c> {
         if let Some(text) = ours.written.as_ref().and_then(text_of) {
             ours.read_text(&text, configuration.node.as_ref());
         }
+        ours.idle = ours.idle(chain, configuration);
         ours
     }
 
@@ -98,6 +116,20 @@ impl<'c> Ours<'c> {
         }
     }
 
+    fn idle(&self, chain: &Chain<'c>, configuration: &Configuration<'c>) -> Option<Idle> {
+        let is_off = |place: &Place<'_>| place.is_true("disabled");
+        if is_off(&self.filter) {
+            return Some(Idle::Disabled);
+        }
+        let config = self.config.as_ref()?;
+        if self.policies.as_ref().is_some_and(Vec::is_empty) {
+            return Some(Idle::NoPolicies);
+        }
+        let node_id = configuration.node.as_ref().and_then(|node| node.text("id")).unwrap_or_default();
+        let is_outgoing = chain.listener.get("traffic_direction").is_some_and(|found| found.is_value("OUTBOUND", 2.0));
+        (config.outgoing == Outgoing::Pass && node_id.starts_with("sidecar~") && is_outgoing).then_some(Idle::Outgoing)
+    }
+
     /// The policies that decide here. There are none if they are not known.
     pub fn policies(&self) -> impl Iterator<Item = &AuthorizationPolicy> {
         self.policies.iter().flatten()
@@ -113,22 +145,41 @@ impl<'c> Ours<'c> {
         self.filter.text("name").unwrap_or_default()
     }
 
+    /// Whether every route enables a filter that is disabled.
+    pub fn is_enabled_by_routes(&self, chain: &Chain<'c>) -> bool {
+        let of_routes = |routes: &Place<'c>| routes.get("typed_per_filter_config").and_then(|all| all.get(self.name()));
+        !chain.routes.is_empty()
+            && chain.routes.iter().all(|routes| of_routes(routes).is_some_and(|config| !config.is_true("disabled")))
+    }
+
     /// What is wrong with the filter itself.
     pub fn mistakes(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        if let Some(default) = self.filter.at(["config_discovery", "default_config"]) {
+            let message = "until Envoy has the filter's own configuration, this one decides, or nothing does";
+            findings.push(default.error(&SWITCHED_OFF, message, "remove it: then Envoy waits for the configuration"));
+        }
         let Some(plugin) = &self.plugin else {
             let message =
                 "the filter and its policies come from elsewhere, and are not in the input: all settings count";
-            return vec![self.filter.warning(&UNKNOWN, message, "give the file that it comes from as well")];
+            findings.push(self.filter.warning(&UNKNOWN, message, "give the file that it comes from as well"));
+            return findings;
         };
-        let mut findings = Vec::new();
-        let policy = plugin.get("failure_policy");
+        if self.idle == Some(Idle::NoPolicies) {
+            let place = self.written.as_ref().unwrap_or(plugin);
+            findings.push(place.warning(&NO_FILTER, "no policy applies here, so every request passes", "add policies"));
+        }
+        let policy = plugin.get("failure_policy").filter(|policy| policy.is_value("FAIL_OPEN", 3.0));
         let fail_open = plugin.get("fail_open").filter(|_| plugin.is_true("fail_open"));
-        let is_open = |place: &Place<'_>| {
-            place.node.as_str() == Some("FAIL_OPEN") || matches!(place.node.value, Value::Number(2.0))
-        };
-        if let Some(place) = policy.filter(is_open).or(fail_open) {
+        if let Some(place) = policy.or(fail_open) {
             let message = "requests pass while the filter cannot run";
             findings.push(place.error(&FAIL_OPEN, message, "write `failure_policy: FAIL_CLOSED`"));
+        }
+        if let Some(capabilities) = plugin.at(["capability_restriction_config", "allowed_capabilities"])
+            && let Some(missing) = CALLED.iter().find(|name| capabilities.get(name).is_none())
+        {
+            let message = format!("Envoy does not call {missing} of the filter, so the filter does not decide");
+            findings.push(capabilities.error(&SWITCHED_OFF, message, "remove capability_restriction_config"));
         }
         let written = self.written.as_ref().unwrap_or(plugin);
         let in_a_struct = written.message_type() == "google.protobuf.Struct";
@@ -136,10 +187,8 @@ impl<'c> Ours<'c> {
             let place = if in_a_struct { written.get("value") } else { None };
             findings.push(place.map_or_else(
                 || {
-                    let message = format!(
-                        "the filter refuses its configuration: {}",
-                        Diagnostic { hint: None, ..mistake.clone() }
-                    );
+                    let without_hint = Diagnostic { hint: None, ..mistake.clone() };
+                    let message = format!("the filter refuses its configuration: {without_hint}");
                     let hint = mistake.hint.clone().unwrap_or_else(|| "correct the plugin configuration".to_owned());
                     written.error(&REFUSED, message, hint)
                 },
@@ -148,31 +197,32 @@ impl<'c> Ours<'c> {
         }
         findings
     }
-}
 
-/// The plugin of a Wasm filter.
-fn plugin_of<'c>(extension: &Place<'c>) -> Option<Place<'c>> {
-    let (name, config) = extension.typed_config().or_else(|| {
-        let default = extension.get("default_config")?;
-        Some((default.message_type(), default))
-    })?;
-    (name == WASM).then(|| config.get("config")).flatten()
+    /// The configurations of routes and virtual hosts for the filter.
+    pub fn per_filter_configs(&self, chain: &Chain<'c>) -> Vec<Place<'c>> {
+        per_filter_configs(chain, self.name())
+    }
 }
 
 /// A plugin of ours in the configuration of another filter.
 fn inside<'c>(place: &Place<'c>) -> Option<Place<'c>> {
-    place.children().into_iter().find_map(|(_, child)| {
-        let plugin = if child.message_type() == WASM { child.get("config") } else { None };
+    place.children().find_map(|(_, child)| {
+        let (name, config) = child.message();
+        let plugin = if name == WASM { config.get("config") } else { None };
         plugin.filter(|plugin| is_ours(&child, plugin)).or_else(|| inside(&child))
     })
 }
 
-/// Whether a Wasm filter is this one: it has policies, or something is named so.
+/// Whether a Wasm filter is this one: it has our policies, or the module is named so.
 fn is_ours(filter: &Place<'_>, plugin: &Place<'_>) -> bool {
     let code = plugin.at(["vm_config", "code"]);
     let file = code.as_ref().and_then(|code| code.get("local")?.text("filename"));
     let uri = code.as_ref().and_then(|code| code.at(["remote", "http_uri"])?.text("uri"));
-    [filter.text("name"), plugin.text("name"), plugin.text("root_id"), file, uri].into_iter().any(is_named)
+    let is_named_so = match file.or(uri) {
+        Some(place) => is_named(place.rsplit('/').next()),
+        None => [filter.text("name"), plugin.text("name"), plugin.text("root_id")].into_iter().any(is_named),
+    };
+    is_named_so
         || plugin.get("configuration").and_then(|written| text_of(&written)).is_some_and(|text| has_policies(&text))
 }
 
@@ -180,8 +230,15 @@ fn is_named(name: Option<&str>) -> bool {
     name.is_some_and(|name| name.replace('-', "_").contains("mesh_authz"))
 }
 
+/// Whether a plugin configuration has policies of Istio.
 fn has_policies(text: &[u8]) -> bool {
-    from_json(text).is_ok_and(|document| document.get("policies").is_some())
+    let Ok(document) = from_json(text) else { return false };
+    let Some(Value::List(policies)) = document.get("policies").map(|policies| &policies.value) else { return false };
+    let is_policy = |policy: &Node| {
+        let text = |name| policy.get(name).and_then(Node::as_str).unwrap_or_default();
+        text("apiVersion").starts_with("security.istio.io/") || text("kind") == read::KIND
+    };
+    policies.iter().any(is_policy)
 }
 
 /// A plugin configuration as JSON.
@@ -198,7 +255,7 @@ fn text_of(written: &Place<'_>) -> Option<Vec<u8>> {
 /// What the bootstrap says about the workload.
 fn metadata_of(node: Option<&Place<'_>>) -> NodeMetadata {
     let metadata = node.and_then(|node| node.get("metadata"));
-    let namespace = metadata.as_ref().and_then(|metadata| metadata.text("NAMESPACE"));
+    let namespace = metadata.as_ref().and_then(|metadata| metadata.node.get("NAMESPACE")).and_then(Node::as_str);
     let labels = metadata.as_ref().and_then(|metadata| metadata.node.get("LABELS"));
     let labels = labels.and_then(|labels| {
         let Value::Map(fields) = &labels.value else { return None };
@@ -214,19 +271,25 @@ fn metadata_of(node: Option<&Place<'_>>) -> NodeMetadata {
 }
 
 /// The error that no connection manager has the filter.
-pub fn missing(documents: &Documents, chains: &[Chain<'_>]) -> Option<Finding> {
-    let manager = chains.iter().find_map(|chain| chain.manager.as_ref());
-    let (place, message, hint) = match manager {
-        Some(manager) => (
-            manager.get("http_filters").unwrap_or_else(|| manager.clone()),
-            "no connection manager has the filter, so nothing decides about requests",
-            "`mesh-authz render filters` prints what to put before the router",
-        ),
-        None => (
-            documents.all().next()?,
-            "there is no connection manager in this configuration",
-            "give a bootstrap with listeners, or the /config_dump of a running Envoy",
-        ),
+pub fn missing(documents: &Documents, configuration: &Configuration<'_>, chains: &[Chain<'_>]) -> Option<Finding> {
+    let hint = "`mesh-authz render filters` prints what to put before the router";
+    let is_elsewhere = configuration.unknown().is_some();
+    if let Some(manager) = chains.iter().find_map(|chain| chain.manager.as_ref()) {
+        let place = manager.get("http_filters").unwrap_or_else(|| manager.clone());
+        let message = "no connection manager has the filter, so nothing decides about requests";
+        return Some(place.error(&NO_FILTER, message, hint));
+    }
+    if let Some(chain) = chains.first().filter(|_| !is_elsewhere) {
+        let message = "no listener has a connection manager, and the filter decides about HTTP requests only";
+        return Some(chain.place.error(&NO_FILTER, message, "use http_connection_manager with the filter in it"));
+    }
+    let is_one = |place: &Place<'_>| {
+        ["static_resources", "dynamic_resources", "resources", "configs"].iter().any(|name| place.get(name).is_some())
     };
-    Some(place.error(&NO_FILTER, message, hint))
+    let (place, message) = match documents.all().find(is_one) {
+        Some(place) if is_elsewhere => (place, "no listener in the input has the filter"),
+        Some(place) => (place, "there is no listener in this configuration"),
+        None => (documents.all().next()?, "this is no configuration of Envoy"),
+    };
+    Some(place.error(&NO_FILTER, message, "give a bootstrap with listeners, or the /config_dump of a running Envoy"))
 }

@@ -1,5 +1,7 @@
 //! A value of a configuration, with its place in a file.
 
+use std::borrow::Cow;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use mesh_authz::diagnostic::{Diagnostic, Part, Path, Segment};
@@ -14,21 +16,39 @@ pub struct Place<'c> {
     pub source: &'c Arc<SourceText>,
     document: &'c Node,
     pub node: &'c Node,
-    path: Path,
+    /// The way to the value. `None`: it is the whole document.
+    way: Option<Rc<Step<'c>>>,
+}
+
+/// A step on the way to a value, from the value around it.
+#[derive(Debug)]
+struct Step<'c> {
+    key: Key<'c>,
+    before: Option<Rc<Step<'c>>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Key<'c> {
+    Field(&'c str),
+    Index(usize),
 }
 
 impl<'c> Place<'c> {
     /// The whole document.
     pub fn document(source: &'c Arc<SourceText>, document: &'c Node) -> Self {
-        Self { source, document, node: document, path: Path::default() }
+        Self { source, document, node: document, way: None }
     }
 
-    /// A field. Its name is in `snake_case`; a configuration may also have it in `lowerCamelCase`. A field that is null counts
-    /// as missing, as in protobuf.
+    fn child(&self, key: Key<'c>, node: &'c Node) -> Self {
+        Self { node, way: Some(Rc::new(Step { key, before: self.way.clone() })), ..*self }
+    }
+
+    /// A field, by its name in `snake_case`. A configuration can also have it in `lowerCamelCase`. If it is there twice, the last
+    /// one counts, as in Envoy. A field that is null counts as missing.
     pub fn get(&self, name: &str) -> Option<Self> {
-        let camel = camel_case(name);
-        let (name, node) = [name, &camel].into_iter().find_map(|name| Some((name, self.node.get(name)?)))?;
-        (!node.is_null()).then(|| Self { node, path: self.path.with(name), ..self.clone() })
+        let Value::Map(fields) = &self.node.value else { return None };
+        let (key, node) = fields.iter().rfind(|(key, _)| key == name || snake_case(key) == name)?;
+        (!node.is_null()).then(|| self.child(Key::Field(key), node))
     }
 
     /// A field of a field of this value, and so on.
@@ -36,36 +56,39 @@ impl<'c> Place<'c> {
         names.into_iter().try_fold(self.clone(), |place, name| place.get(name))
     }
 
-    /// The items of a list. If there is no list, there are none.
+    /// The items of a list. If there is no list, there are none. Where there is only one item, Envoy takes it without its list.
     pub fn items(&self, name: &str) -> Vec<Self> {
         self.get(name).map(|list| list.elements()).unwrap_or_default()
     }
 
     fn elements(&self) -> Vec<Self> {
-        let Value::List(items) = &self.node.value else { return Vec::new() };
-        let place = |(index, node)| {
-            let mut path = self.path.clone();
-            path.0.push(Segment::Index(index));
-            Self { node, path, ..self.clone() }
-        };
-        items.iter().enumerate().map(place).collect()
-    }
-
-    /// The fields of a map.
-    pub fn fields(&self) -> Vec<(&'c str, Self)> {
-        let Value::Map(fields) = &self.node.value else { return Vec::new() };
-        let place = |(name, node): &'c (String, Node)| {
-            (name.as_str(), Self { node, path: self.path.with(name), ..self.clone() })
-        };
-        fields.iter().map(place).collect()
-    }
-
-    /// The fields of a map, or the items of a list.
-    pub fn children(&self) -> Vec<(&'c str, Self)> {
         match &self.node.value {
-            Value::List(_) => self.elements().into_iter().map(|item| ("", item)).collect(),
-            _ => self.fields(),
+            Value::List(items) => {
+                items.iter().enumerate().map(|(index, node)| self.child(Key::Index(index), node)).collect()
+            }
+            Value::Null => Vec::new(),
+            _ => vec![self.clone()],
         }
+    }
+
+    /// The fields of a map, with their names as they are written.
+    pub fn fields(&self) -> impl Iterator<Item = (&'c str, Self)> + use<'_, 'c> {
+        let fields: &'c [(String, Node)] = match &self.node.value {
+            Value::Map(fields) => fields,
+            _ => &[],
+        };
+        fields.iter().map(|(key, node)| (key.as_str(), self.child(Key::Field(key), node)))
+    }
+
+    /// The fields of a map, or the items of a list. The names are in `snake_case`; items have none.
+    pub fn children(&self) -> impl Iterator<Item = (Cow<'c, str>, Self)> + use<'_, 'c> {
+        let items: &'c [Node] = match &self.node.value {
+            Value::List(items) => items,
+            _ => &[],
+        };
+        let items = items.iter().enumerate();
+        let items = items.map(|(index, node)| (Cow::Borrowed(""), self.child(Key::Index(index), node)));
+        items.chain(self.fields().map(|(name, field)| (snake_case(name), field)))
     }
 
     /// The text of a field.
@@ -73,17 +96,28 @@ impl<'c> Place<'c> {
         self.get(name)?.node.as_str()
     }
 
-    /// Whether a field is `true`.
+    /// Whether a field is `true`, in one of the forms that Envoy takes.
     pub fn is_true(&self, name: &str) -> bool {
-        self.get(name).is_some_and(|field| field.node.value == Value::Bool(true))
+        self.get(name).is_some_and(|field| match &field.node.value {
+            Value::Bool(is_true) => *is_true,
+            Value::String(text) => text == "true",
+            _ => field.get("value").is_some_and(|value| value.node.value == Value::Bool(true)),
+        })
     }
 
     /// The number in a field; 0 if there is none.
     pub fn number(&self, name: &str) -> f64 {
         match self.get(name).map(|field| &field.node.value) {
             Some(Value::Number(number)) => *number,
+            // protobuf takes a number as a text, too.
+            Some(Value::String(text)) => text.parse().unwrap_or_default(),
             _ => 0.0,
         }
+    }
+
+    /// Whether this is a value of an enumeration, by its name or its number.
+    pub fn is_value(&self, name: &str, number: f64) -> bool {
+        self.node.as_str() == Some(name) || self.node.value == Value::Number(number)
     }
 
     /// The name of the message that this is, by `@type`, without what precedes its last slash.
@@ -91,64 +125,89 @@ impl<'c> Place<'c> {
         last_part(self.node.get("@type").and_then(Node::as_str).unwrap_or_default())
     }
 
-    /// The configuration of an extension, with the name of its message. A `TypedStruct` counts as what is in it.
-    pub fn typed_config(&self) -> Option<(&'c str, Self)> {
-        let config = self.get("typed_config")?;
-        match config.message_type() {
+    /// The message that this is, with its name. A `TypedStruct` counts as what is in it.
+    pub fn message(&self) -> (&'c str, Self) {
+        match self.message_type() {
             "xds.type.v3.TypedStruct" | "udpa.type.v1.TypedStruct" => {
-                Some((last_part(config.text("type_url").unwrap_or_default()), config.get("value")?))
+                let name = last_part(self.text("type_url").unwrap_or_default());
+                (name, self.get("value").unwrap_or_else(|| self.clone()))
             }
-            name => Some((name, config)),
+            name => (name, self.clone()),
         }
     }
 
-    /// The name of the message of an extension's configuration.
-    pub fn extension_type(&self) -> &'c str {
-        self.typed_config().map(|(name, _)| name).unwrap_or_default()
+    /// The configuration of an extension, with the name of its message.
+    pub fn typed_config(&self) -> Option<(&'c str, Self)> {
+        self.get("typed_config").map(|config| config.message())
+    }
+
+    /// A finding at this place.
+    pub fn report(
+        &self,
+        severity: Severity,
+        check: &EnvoyCheck,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Finding {
+        let diagnostic =
+            Diagnostic { path: self.path(), message: message.into(), hint: Some(hint.into()), ..Diagnostic::default() };
+        Finding { severity, code: Some(check.code), ..Finding::error(self.source, self.document, diagnostic) }
     }
 
     /// An error at this place.
     pub fn error(&self, check: &EnvoyCheck, message: impl Into<String>, hint: impl Into<String>) -> Finding {
-        self.finding(Severity::Error, check, message.into(), hint.into())
+        self.report(Severity::Error, check, message, hint)
     }
 
     /// A warning at this place.
     pub fn warning(&self, check: &EnvoyCheck, message: impl Into<String>, hint: impl Into<String>) -> Finding {
-        self.finding(Severity::Warning, check, message.into(), hint.into())
-    }
-
-    fn finding(&self, severity: Severity, check: &EnvoyCheck, message: String, hint: String) -> Finding {
-        let diagnostic = Diagnostic { path: self.path.clone(), message, hint: Some(hint), ..Diagnostic::default() };
-        Finding { severity, code: Some(check.code), ..Finding::error(self.source, self.document, diagnostic) }
+        self.report(Severity::Warning, check, message, hint)
     }
 
     /// A mistake within this value, whose path begins here.
     pub fn within(&self, check: &EnvoyCheck, diagnostic: Diagnostic) -> Finding {
-        let path = Path(self.path.0.iter().cloned().chain(diagnostic.path.0).collect());
+        let path = Path(self.path().0.into_iter().chain(diagnostic.path.0).collect());
         let diagnostic = Diagnostic { path, ..diagnostic };
         Finding { code: Some(check.code), ..Finding::error(self.source, self.document, diagnostic) }
     }
 
     /// Mentions this place in another finding.
     pub fn related(&self, message: impl Into<String>) -> Related {
-        let span = self.document.locate(&self.path, Part::Value);
+        let span = self.document.locate(&self.path(), Part::Value);
         Related { source: Arc::clone(self.source), span, message: message.into() }
+    }
+
+    fn path(&self) -> Path {
+        let mut segments = Vec::new();
+        let mut step = self.way.as_ref();
+        while let Some(Step { key, before }) = step.map(Rc::as_ref) {
+            segments.push(match key {
+                Key::Field(name) => Segment::Field((*name).to_owned()),
+                Key::Index(index) => Segment::Index(*index),
+            });
+            step = before.as_ref();
+        }
+        segments.reverse();
+        Path(segments)
     }
 }
 
-fn last_part(type_url: &str) -> &str {
+/// What comes behind the last slash of a type's URL.
+pub fn last_part(type_url: &str) -> &str {
     type_url.rsplit('/').next().unwrap_or_default()
 }
 
-fn camel_case(name: &str) -> String {
-    let mut camel = String::with_capacity(name.len());
-    for (index, word) in name.split('_').enumerate() {
-        let mut letters = word.chars();
-        match letters.next() {
-            Some(first) if index > 0 => camel.push(first.to_ascii_uppercase()),
-            first => camel.extend(first),
-        }
-        camel.push_str(letters.as_str());
+/// The name of a field in `snake_case`.
+pub fn snake_case(name: &str) -> Cow<'_, str> {
+    if !name.contains(|c: char| c.is_ascii_uppercase()) {
+        return Cow::Borrowed(name);
     }
-    camel
+    let mut snake = String::with_capacity(name.len().saturating_add(4));
+    for letter in name.chars() {
+        if letter.is_ascii_uppercase() {
+            snake.push('_');
+        }
+        snake.push(letter.to_ascii_lowercase());
+    }
+    Cow::Owned(snake)
 }

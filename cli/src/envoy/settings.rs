@@ -1,7 +1,7 @@
 //! The settings that decisions depend on: the rows of docs/envoy.md.
 
 use mesh_authz::attribute::{Attribute, Subject};
-use mesh_authz::config::{Paths, PrincipalFrom, SourceIpFrom};
+use mesh_authz::config::{Paths, PluginConfig, PrincipalFrom, SourceIpFrom};
 use mesh_authz::document::Value;
 use mesh_authz::request::metadata::DEFAULT_PAYLOAD_KEY;
 
@@ -10,152 +10,393 @@ use super::catalogue::{
     SERVER_NAME, TOKENS, UNKNOWN,
 };
 use super::chain::Chain;
-use super::needs::Needs;
+use super::configuration::Configuration;
+use super::needs::{Because, Needs};
+use super::neighbours::runs;
 use super::ours::Ours;
 use super::place::Place;
-use crate::load::finding::Finding;
+use crate::load::finding::{Finding, Severity};
 
-const JWT_AUTHN: &str = "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication";
-const SET_FILTER_STATE: &str = "envoy.extensions.filters.http.set_filter_state.v3.Config";
-const NETWORK_SET_FILTER_STATE: &str = "envoy.extensions.filters.network.set_filter_state.v3.Config";
+pub const JWT_AUTHN: &str = "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication";
+pub const SET_FILTER_STATE: &str = "envoy.extensions.filters.http.set_filter_state.v3.Config";
 const TLS: &str = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext";
 const QUIC: &str = "envoy.extensions.transport_sockets.quic.v3.QuicDownstreamTransport";
 const TLS_INSPECTOR: &str = "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector";
+const PROXY_PROTOCOL: &str = "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol";
+const CUSTOM_HEADER: &str = "envoy.extensions.http.original_ip_detection.custom_header.v3.CustomHeaderConfig";
+const ESCAPES_IN_RUNTIME: &str = "http_connection_manager.path_with_escaped_slashes_action_enabled";
+
+/// The chain that is checked, and what it is checked for.
+struct Checked<'k, 'c> {
+    chain: &'k Chain<'c>,
+    manager: &'k Place<'c>,
+    needs: &'k Needs,
+    configuration: &'k Configuration<'c>,
+    findings: Vec<Finding>,
+}
 
 /// What is missing for the decisions of the filters in this chain.
-pub fn missing(chain: &Chain<'_>, needs: &Needs) -> Vec<Finding> {
+pub fn missing<'c>(chain: &Chain<'c>, needs: &Needs, configuration: &Configuration<'c>) -> Vec<Finding> {
     let Some(manager) = &chain.manager else { return Vec::new() };
-    let mut findings = Vec::new();
-    paths(chain, manager, needs, &mut findings);
-    hosts(manager, needs, &mut findings);
-    client_address(chain, manager, needs, &mut findings);
-    peer_certificate(chain, needs, &mut findings);
-    tokens(chain, manager, needs, &mut findings);
-    filter_state(chain, manager, needs, &mut findings);
-    server_name(chain, needs, &mut findings);
-    findings.extend(chain.leads_to.unknown.as_ref().map(|routes| {
-        let message = "the routes come from elsewhere, and nothing is known of them";
+    let mut checked = Checked { chain, manager, needs, configuration, findings: Vec::new() };
+    checked.paths();
+    checked.hosts();
+    checked.client_address();
+    checked.peer_certificate();
+    checked.tokens();
+    checked.filter_state();
+    checked.server_name();
+    checked.findings.extend(chain.leads_to.unknown.iter().map(|routes| {
+        let message = "routes come from elsewhere, and nothing is known of them";
         routes.warning(&UNKNOWN, message, "give the file with them as well, or the /config_dump of the running Envoy")
     }));
-    findings
+    checked.findings
 }
 
-/// Whether a plugin configuration that is known says this. One that is not known does not.
-fn all_say(chain: &Chain<'_>, says: impl Fn(&mesh_authz::config::PluginConfig) -> bool) -> bool {
-    chain.ours.iter().all(|ours| ours.config.as_ref().is_some_and(&says))
-}
+impl<'c> Checked<'_, 'c> {
+    /// Whether the configuration of every filter of ours is known and says this.
+    fn all_say(&self, says: impl Fn(&PluginConfig) -> bool) -> bool {
+        self.chain.ours.iter().all(|ours| ours.config.as_ref().is_some_and(&says))
+    }
 
-fn paths(chain: &Chain<'_>, manager: &Place<'_>, needs: &Needs, findings: &mut Vec<Finding>) {
-    let Some(because) = needs.attribute(Attribute::Path, "paths") else { return };
-    if !all_say(chain, |config| config.paths == Paths::Strict) {
-        let examples = [("normalize_path", "/public/../admin"), ("merge_slashes", "//admin")];
-        for (setting, example) in examples.into_iter().filter(|(setting, _)| !manager.is_true(setting)) {
-            let message = format!("{because}, and without `{setting}: true`, `{example}` is not `/admin` to it");
-            findings.push(set(manager, setting, &PATH, message, format!("write `{setting}: true`")));
-        }
-        let setting = "path_with_escaped_slashes_action";
-        let action = manager.get(setting);
-        let is_safe = action.as_ref().is_some_and(|action| match &action.node.value {
-            Value::String(name) => {
-                ["REJECT_REQUEST", "UNESCAPE_AND_REDIRECT", "UNESCAPE_AND_FORWARD"].contains(&name.as_str())
+    /// A finding about a setting that has a wrong value, or is missing.
+    fn set(
+        &mut self,
+        because: &Because,
+        place: &Place<'c>,
+        setting: &str,
+        check: &EnvoyCheck,
+        and: &str,
+        hint: impl Into<String>,
+    ) {
+        let at = place.get(setting);
+        self.findings.push(because.report(at.as_ref().unwrap_or(place), check, and, hint));
+    }
+
+    fn paths(&mut self) {
+        let Some(because) = self.needs.attribute(Attribute::Path, "paths") else { return };
+        let manager = self.manager;
+        if !self.all_say(|config| config.paths == Paths::Strict) {
+            let examples = [("normalize_path", "/public/../admin"), ("merge_slashes", "//admin")];
+            for (setting, example) in examples.into_iter().filter(|(setting, _)| !manager.is_true(setting)) {
+                let and = format!("without `{setting}: true`, `{example}` is not `/admin` to it");
+                self.set(&because, manager, setting, &PATH, &and, format!("write `{setting}: true`"));
             }
-            Value::Number(number) => [2.0, 3.0, 4.0].contains(number),
-            _ => false,
-        });
-        if !is_safe {
-            let message = format!("{because}, and without `{setting}`, `/%2Fadmin` is not `/admin` to it");
-            findings.push(set(manager, setting, &PATH, message, format!("write `{setting}: UNESCAPE_AND_FORWARD`")));
+            let setting = "path_with_escaped_slashes_action";
+            let safe = [("REJECT_REQUEST", 2.0), ("UNESCAPE_AND_REDIRECT", 3.0), ("UNESCAPE_AND_FORWARD", 4.0)];
+            let is_safe = |action: Place<'_>| safe.iter().any(|(name, number)| action.is_value(name, *number));
+            if !manager.get(setting).is_some_and(is_safe) {
+                let and = format!("without `{setting}`, `/%2Fadmin` is not `/admin` to it");
+                self.set(&because, manager, setting, &PATH, &and, format!("write `{setting}: UNESCAPE_AND_FORWARD`"));
+            }
+            let undone = self.configuration.runtime.iter().find_map(|layer| runtime(layer, ESCAPES_IN_RUNTIME));
+            if let Some(place) = undone {
+                let and = "this switches off what the connection manager does with `/%2Fadmin`";
+                self.findings.push(because.report(&place, &PATH, and, "remove it"));
+            }
+        }
+        for routes in &self.chain.routes {
+            let setting = "ignore_path_parameters_in_path_matching";
+            if let Some(place) = routes.get(setting).filter(|_| routes.is_true(setting)) {
+                let and = "a route for `/admin` also serves `/admin;x=y`, which is another path to it";
+                self.findings.push(because.report(&place, &PATH_PARAMETERS, and, "remove it"));
+            }
         }
     }
-    for routes in &chain.routes {
-        let setting = "ignore_path_parameters_in_path_matching";
-        if let Some(place) = routes.get(setting).filter(|_| routes.is_true(setting)) {
-            let message =
-                format!("{because}, and a route for `/admin` also serves `/admin;x=y`, which is another path to it");
-            findings.push(place.error(&PATH_PARAMETERS, message, "remove it"));
+
+    /// Where a match denies, the filter leaves out the dot itself.
+    fn hosts(&mut self) {
+        let Some(because) = self.needs.attribute(Attribute::Host, "hosts").map(Because::milder) else { return };
+        let setting = "strip_trailing_host_dot";
+        if !self.manager.is_true(setting) {
+            let and = format!("without `{setting}: true`, an ALLOW policy for `example.com` refuses `example.com.`");
+            self.set(&because, self.manager, setting, &HOST_DOT, &and, format!("write `{setting}: true`"));
         }
     }
-}
 
-fn hosts(manager: &Place<'_>, needs: &Needs, findings: &mut Vec<Finding>) {
-    let Some(because) = needs.attribute(Attribute::Host, "hosts") else { return };
-    let setting = "strip_trailing_host_dot";
-    if !manager.is_true(setting) {
-        let message = format!("{because}, and without `{setting}: true`, `example.com.` is not `example.com` to it");
-        findings.push(set(manager, setting, &HOST_DOT, message, format!("write `{setting}: true`")));
+    fn client_address(&mut self) {
+        let manager = self.manager;
+        let is_remote = manager.is_true("use_remote_address");
+        let hops = manager.number("xff_num_trusted_hops") > 0.0;
+        let detection = manager.items("original_ip_detection_extensions");
+        if let Some(because) = self.needs.attribute(Attribute::RemoteIp, "the client's address") {
+            if !is_remote && !hops && detection.is_empty() {
+                let hint = "write `use_remote_address: true`; if a proxy that you trust is in front of Envoy, also \
+                            `xff_num_trusted_hops`";
+                let and = "a client chooses it by itself, in X-Forwarded-For";
+                self.set(&because, manager, "use_remote_address", &CLIENT_ADDRESS, and, hint);
+            }
+            let hint =
+                "make sure that only a proxy that you trust reaches this listener, and accept it with --allow ME009";
+            for extension in &detection {
+                let is_header = extension.typed_config().is_some_and(|(name, _)| name == CUSTOM_HEADER);
+                let because = if is_header { because.clone() } else { because.clone().milder() };
+                let and = "it comes from what is sent: whoever reaches this listener may choose it";
+                self.findings.push(because.report(extension, &CLIENT_ADDRESS, and, hint));
+            }
+            for filter in self.chain.listener.items("listener_filters") {
+                if self.configuration.config(&filter, PROXY_PROTOCOL).is_some() {
+                    let and = "it comes from the PROXY protocol: whoever reaches this listener chooses it";
+                    self.findings.push(because.clone().milder().report(&filter, &CLIENT_ADDRESS, and, hint));
+                }
+            }
+        }
+        let takes_it_for_the_peer = |ours: &&Ours<'_>| {
+            ours.config.as_ref().is_some_and(|config| config.source_ip_from == SourceIpFrom::RemoteAddress)
+        };
+        if let Some(because) = self.needs.attribute(Attribute::SourceIp, "the address of the direct peer")
+            && let Some(ours) = self.chain.ours.iter().find(takes_it_for_the_peer)
+            && (!is_remote || hops || !detection.is_empty())
+        {
+            let and =
+                "`sourceIpFrom: remote-address` takes the client's address for it, which comes from a header here";
+            let hint = "remove `sourceIpFrom`, and put `set_filter_state` before this filter";
+            self.findings.push(because.report(&ours.filter, &CLIENT_ADDRESS, and, hint));
+        }
     }
-}
 
-fn client_address(chain: &Chain<'_>, manager: &Place<'_>, needs: &Needs, findings: &mut Vec<Finding>) {
-    let is_remote = manager.is_true("use_remote_address");
-    let hops = manager.number("xff_num_trusted_hops") > 0.0;
-    let is_detected = !manager.items("original_ip_detection_extensions").is_empty();
-    if let Some(because) = needs.attribute(Attribute::RemoteIp, "the client's address")
-        && !is_remote
-        && !hops
-        && !is_detected
-    {
-        let message = format!("{because}, which a client chooses by itself, in X-Forwarded-For");
-        let hint = "write `use_remote_address: true`; if a proxy that you trust is in front of Envoy, also \
-                    `xff_num_trusted_hops`";
-        findings.push(set(manager, "use_remote_address", &CLIENT_ADDRESS, message, hint.to_owned()));
+    fn peer_certificate(&mut self) {
+        let Some(because) = self.needs.open_subject(Subject::Identity, "the peer's identity") else { return };
+        if self.all_say(|config| config.principal_from == PrincipalFrom::FilterState) {
+            if !self.chain.is_internal() && !self.has_state("io.istio.peer_principal") {
+                let and = "nothing sets io.istio.peer_principal, from which `principalFrom: filter-state` takes it";
+                let place = &self.chain.place;
+                self.findings.push(because.report(place, &PEER_CERTIFICATE, and, "remove `principalFrom`"));
+            }
+            return;
+        }
+        let Some(context) = tls(self.chain) else {
+            let hint = "add a transport_socket with `require_client_certificate: true` and a `trusted_ca`";
+            let and = "without TLS no peer has one";
+            self.findings.push(because.report(&self.chain.place, &PEER_CERTIFICATE, and, hint));
+            return;
+        };
+        let setting = "require_client_certificate";
+        if !context.is_true(setting) {
+            let and = "a peer without a certificate has none";
+            self.set(&because, &context, setting, &PEER_CERTIFICATE, and, format!("write `{setting}: true`"));
+        }
+        if let Some(common) = context.get("common_tls_context") {
+            self.validation(&common, &because);
+        }
     }
-    let takes_it_for_the_peer = |ours: &&Ours<'_>| {
-        ours.config.as_ref().is_some_and(|config| config.source_ip_from == SourceIpFrom::RemoteAddress)
-    };
-    if let Some(because) = needs.attribute(Attribute::SourceIp, "the address of the direct peer")
-        && let Some(ours) = chain.ours.iter().find(takes_it_for_the_peer)
-        && (!is_remote || hops || is_detected)
-    {
-        let message = format!(
-            "{because}, and `sourceIpFrom: remote-address` takes the client's address for it, which comes from a header here"
+
+    /// Whose certificates are trusted. A secret can say it, too.
+    fn validation(&mut self, common: &Place<'c>, because: &Because) {
+        let combined = common.get("combined_validation_context");
+        let named = common
+            .get("validation_context_sds_secret_config")
+            .or_else(|| combined.as_ref().and_then(|combined| combined.get("validation_context_sds_secret_config")));
+        let own = common
+            .get("validation_context")
+            .or_else(|| combined.as_ref().and_then(|combined| combined.get("default_validation_context")));
+        let secret = named.as_ref().and_then(|named| self.configuration.secrets.get(named.text("name")?));
+        let of_secret = secret.and_then(|secret| secret.get("validation_context"));
+        if let (Some(named), None) = (&named, secret) {
+            let and = "whose certificates are trusted comes from elsewhere";
+            let hint = "give the file with the secret as well, or the /config_dump of the running Envoy";
+            self.findings.push(because.clone().milder().report(named, &UNKNOWN, and, hint));
+            return;
+        }
+        let contexts: Vec<_> = own.into_iter().chain(of_secret).collect();
+        let verifies = |context: &Place<'_>| {
+            ["trusted_ca", "custom_validator_config", "ca_certificate_provider_instance"]
+                .into_iter()
+                .any(|name| context.get(name).is_some())
+                || ["verify_certificate_spki", "verify_certificate_hash"]
+                    .iter()
+                    .any(|name| !context.items(name).is_empty())
+        };
+        if !contexts.iter().any(verifies) {
+            let and =
+                "without a trusted authority Envoy asks for no certificate, whatever `require_client_certificate` says";
+            let hint = "write `validation_context: { trusted_ca: { filename: … } }`, with an authority that you trust";
+            let place = contexts.first().unwrap_or(common);
+            self.findings.push(because.report(place, &PEER_CERTIFICATE, and, hint));
+        }
+        let accepting = contexts.iter().filter_map(|context| context.get("trust_chain_verification"));
+        if let Some(place) = accepting.into_iter().find(|place| place.is_value("ACCEPT_UNTRUSTED", 1.0)) {
+            let and = "Envoy accepts certificates that no trusted authority has signed";
+            // A peer that names itself gets past ALLOW policies, too.
+            let message = format!("{}, and {and}", because.text);
+            self.findings.push(place.report(Severity::Error, &PEER_CERTIFICATE, message, "remove it"));
+        }
+    }
+
+    fn tokens(&mut self) {
+        let Some(because) = self.needs.subject(Subject::Token, "tokens") else { return };
+        let open = self.needs.open_subject(Subject::Token, "tokens").unwrap_or_else(|| because.clone());
+        let filters = self.chain.http_filters.iter().enumerate();
+        let is_verifying =
+            |filter: &Place<'c>| self.configuration.extensions(filter).iter().any(|found| found.name == JWT_AUTHN);
+        let all: Vec<_> = filters.filter(|(_, filter)| is_verifying(filter)).collect();
+        let first = self.chain.first();
+        let before: Vec<_> =
+            all.iter().filter(|(index, filter)| *index < first && runs(filter, self.chain)).map(|(_, f)| *f).collect();
+        if before.is_empty() {
+            match all.first() {
+                None => {
+                    let hint = "put `jwt_authn` before the filter, with `payload_in_metadata: payload`; `mesh-authz render \
+                                filters` makes it from RequestAuthentications";
+                    let and = "nothing verifies them: there are no claims";
+                    self.set(&because, self.manager, "http_filters", &TOKENS, and, hint);
+                }
+                Some((index, filter)) if *index < first => {
+                    self.findings.push(because.report(filter, &TOKENS, "this filter is disabled", "remove `disabled`"));
+                }
+                Some((_, filter)) => {
+                    let hint = "put it before the mesh-authz filter, with `payload_in_metadata: payload`";
+                    let and = "this filter verifies them only after the decision";
+                    self.findings.push(because.report(filter, &TOKENS, and, hint));
+                }
+            }
+            return;
+        }
+        for filter in &before {
+            if let Some(config) = self.configuration.config(filter, JWT_AUTHN) {
+                self.jwt_authn(filter, &config, &because, &open);
+            }
+        }
+        if let Some(second) = before.get(1) {
+            let and =
+                "another filter stores the claims of its token in the same place: one token takes the place of another";
+            let hint = "verify all tokens in one filter, whose rules take the first one: `requires_any`";
+            self.findings.push(because.report(second, &TOKENS, and, hint));
+        }
+    }
+
+    fn jwt_authn(&mut self, filter: &Place<'c>, config: &Place<'c>, because: &Because, open: &Because) {
+        let key = self.chain.ours.iter().find_map(|ours| Some(ours.config.as_ref()?.options.jwt_payload_key.clone()));
+        let key = key.unwrap_or_else(|| DEFAULT_PAYLOAD_KEY.to_owned());
+        for (name, provider) in config.get("providers").iter().flat_map(Place::fields) {
+            let setting = "payload_in_metadata";
+            if provider.text(setting) != Some(&key) {
+                let and = format!("the filter does not see the claims of provider {name}");
+                self.set(because, &provider, setting, &TOKENS, &and, format!("write `{setting}: {key}`"));
+            }
+            let words = provider.get("normalize_payload_in_metadata");
+            let words = words.map(|words| words.items("space_delimited_claims")).unwrap_or_default();
+            for claim in ["scope", "permission"].into_iter().filter(|claim| self.needs.has_claim(claim)) {
+                if !words.iter().any(|word| word.node.as_str() == Some(claim)) {
+                    let and = format!("the words of the claim {claim} are not told apart, as they are in Istio");
+                    let hint = format!(
+                        "write `normalize_payload_in_metadata: {{ space_delimited_claims: [{claim}] }}` into the provider"
+                    );
+                    self.findings.push(open.report(&provider, &TOKENS, &and, hint));
+                }
+            }
+        }
+        let rules = config.items("rules");
+        let has_rules = !rules.is_empty() || config.get("filter_state_rules").is_some();
+        if !has_rules {
+            let hint = "write `rules: [{ match: { prefix: / }, requires: … }]`";
+            self.findings.push(because.report(
+                filter,
+                &TOKENS,
+                "this filter has no rules, so it verifies nothing",
+                hint,
+            ));
+            return;
+        }
+        let requires = |rule: &Place<'c>| {
+            ["requires", "requirement_name"].iter().any(|name| rule.get(name).is_some_and(|field| !is_empty(&field)))
+        };
+        for rule in rules.iter().filter(|rule| !requires(rule)) {
+            let and = "requests that match this rule keep their tokens unverified: they have no claims";
+            self.findings.push(open.report(rule, &TOKENS, and, "remove the rule, or write `requires`"));
+        }
+        let is_for_all = |rule: &Place<'c>| {
+            let Some(found) = rule.get("match") else { return false };
+            found.text("prefix") == Some("/") && found.fields().count() == 1 && requires(rule)
+        };
+        if config.get("filter_state_rules").is_none() && !rules.iter().any(is_for_all) {
+            let and = "no rule is for all requests: the others have no claims";
+            let hint = "let the last rule have `match: { prefix: / }`, with `requires`";
+            let place = config.get("rules").unwrap_or_else(|| filter.clone());
+            self.findings.push(open.report(&place, &TOKENS, and, hint));
+        }
+        let required = rules.iter().filter_map(|rule| rule.get("requires"));
+        let required = required.chain(
+            config
+                .get("requirement_map")
+                .into_iter()
+                .flat_map(|map| map.fields().map(|(_, one)| one).collect::<Vec<_>>()),
         );
-        let hint = "remove `sourceIpFrom`, and put `set_filter_state` before this filter";
-        findings.push(ours.filter.error(&CLIENT_ADDRESS, message, hint));
+        for all in required.filter_map(|requirement| several_tokens(&requirement, false)) {
+            let and = "several tokens store their claims in the same place: one token takes the place of another";
+            self.findings.push(because.report(
+                &all,
+                &TOKENS,
+                and,
+                "require one token, or give the providers other keys",
+            ));
+        }
     }
-}
 
-fn peer_certificate(chain: &Chain<'_>, needs: &Needs, findings: &mut Vec<Finding>) {
-    let Some(because) = needs.subject(Subject::Identity, "the peer's identity") else { return };
-    if all_say(chain, |config| config.principal_from == PrincipalFrom::FilterState) {
-        return;
+    /// What `set_filter_state` must provide.
+    fn filter_state(&mut self) {
+        let from_filter_state =
+            self.chain.ours.iter().any(|ours| {
+                ours.config.as_ref().is_none_or(|config| config.source_ip_from == SourceIpFrom::FilterState)
+            });
+        let hint = |key: &str, operator: &str| {
+            format!(
+                "put `set_filter_state` before the filter, with `object_key: {key}`, `factory_key: envoy.string` and the text \
+                 `{operator}`"
+            )
+        };
+        let (key, operator) = ("mesh_authz.source_ip", "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%");
+        if let Some(because) = self.needs.attribute(Attribute::SourceIp, "the address of the direct peer")
+            && from_filter_state
+            && !self.provides(key, operator)
+        {
+            let and = "nothing provides it";
+            self.set(&because, self.manager, "http_filters", &DIRECT_PEER, and, hint(key, operator));
+        }
+        let (key, operator) = ("mesh_authz.peer_uris", "%DOWNSTREAM_PEER_URI_SAN%");
+        if let Some(because) = self.needs.open_subject(Subject::Identity, "the peer's identity")
+            && !self.all_say(|config| config.principal_from == PrincipalFrom::FilterState)
+            && !self.provides(key, operator)
+        {
+            let and = "nothing shows that a certificate has a second URI";
+            self.set(&because, self.manager, "http_filters", &SECOND_URI, and, hint(key, operator));
+        }
     }
-    let Some(context) = tls(chain) else {
-        let message = format!("{because}, and without TLS no peer has one");
-        let hint = "add a transport_socket with `require_client_certificate: true` and a `trusted_ca`";
-        findings.push(chain.place.error(&PEER_CERTIFICATE, message, hint));
-        return;
-    };
-    let setting = "require_client_certificate";
-    if !context.is_true(setting) {
-        let message =
-            format!("{because}, and a peer without a certificate has none: no DENY policy for an identity stops it");
-        findings.push(set(&context, setting, &PEER_CERTIFICATE, message, format!("write `{setting}: true`")));
+
+    /// The values that filters before ours store under this key.
+    fn stored(&self, key: &str) -> Vec<Place<'c>> {
+        let before = self.chain.http_filters.iter().take(self.chain.first());
+        let before = before.filter(|filter| runs(filter, self.chain));
+        let configs = before.filter_map(|filter| self.configuration.config(filter, SET_FILTER_STATE));
+        let values = configs.flat_map(|config| config.items("on_request_headers"));
+        values.filter(|value| value.text("object_key") == Some(key)).collect()
     }
-    let Some(common) = context.get("common_tls_context") else { return };
-    let validation = common
-        .get("validation_context")
-        .or_else(|| common.at(["combined_validation_context", "default_validation_context"]));
-    let is_from_elsewhere = common.get("validation_context_sds_secret_config").is_some()
-        || common.at(["combined_validation_context", "validation_context_sds_secret_config"]).is_some();
-    let verifies = |context: &Place<'_>| {
-        ["trusted_ca", "custom_validator_config", "ca_certificate_provider_instance"]
-            .into_iter()
-            .any(|name| context.get(name).is_some())
-            || ["verify_certificate_spki", "verify_certificate_hash"].iter().any(|name| !context.items(name).is_empty())
-    };
-    if !is_from_elsewhere && !validation.as_ref().is_some_and(verifies) {
-        let message = format!(
-            "{because}, and without a trusted authority Envoy asks for no certificate, whatever `require_client_certificate` says"
-        );
-        let hint = "write `validation_context: { trusted_ca: { filename: … } }`, with an authority that you trust";
-        findings.push(validation.as_ref().unwrap_or(&common).error(&PEER_CERTIFICATE, message, hint));
+
+    fn has_state(&self, key: &str) -> bool {
+        !self.stored(key).is_empty()
     }
-    if let Some(place) = validation.and_then(|context| context.get("trust_chain_verification"))
-        && (place.node.as_str() == Some("ACCEPT_UNTRUSTED") || place.node.value == Value::Number(1.0))
-    {
-        let message = format!("{because}, and Envoy accepts certificates that no trusted authority has signed");
-        findings.push(place.error(&PEER_CERTIFICATE, message, "remove it"));
+
+    /// Whether a filter before ours stores the value of this operator under this key, and nothing else.
+    fn provides(&self, key: &str, operator: &str) -> bool {
+        let stored = self.stored(key);
+        let is_right = |value: &Place<'c>| {
+            let text = value.at(["format_string", "text_format_source"]).and_then(|text| text.text("inline_string"));
+            text == Some(operator) && value.text("factory_key") == Some("envoy.string")
+        };
+        !stored.is_empty() && stored.iter().all(is_right)
+    }
+
+    fn server_name(&mut self) {
+        let Some(because) = self.needs.attribute(Attribute::Sni, "the server name") else { return };
+        let listener = &self.chain.listener;
+        let filters = listener.items("listener_filters");
+        if tls(self.chain).is_none()
+            && !filters.iter().any(|filter| self.configuration.config(filter, TLS_INSPECTOR).is_some())
+        {
+            let and = "nothing reads it without TLS termination";
+            let hint = "add the listener filter `tls_inspector`";
+            self.set(&because, listener, "listener_filters", &SERVER_NAME, and, hint);
+        }
     }
 }
 
@@ -165,107 +406,42 @@ fn tls<'c>(chain: &Chain<'c>) -> Option<Place<'c>> {
         (TLS, context) => Some(context),
         (QUIC, transport) => transport.get("downstream_tls_context"),
         // For example a socket that records what another one does.
-        (_, other) => other.get("transport_socket").and_then(|inner| inner.typed_config()).map(|(_, context)| context),
-    }
-}
-
-fn tokens(chain: &Chain<'_>, manager: &Place<'_>, needs: &Needs, findings: &mut Vec<Finding>) {
-    let Some(because) = needs.subject(Subject::Token, "tokens") else { return };
-    let filters = chain.http_filters();
-    let verifying = || filters.iter().enumerate().filter(|(_, filter)| filter.extension_type() == JWT_AUTHN);
-    let Some((_, first)) = verifying().next() else {
-        let message = format!("{because}, and nothing verifies them: there are no claims");
-        let hint = "put `jwt_authn` before the filter, with `payload_in_metadata: payload`; `mesh-authz render filters` makes it \
-                    from RequestAuthentications";
-        findings.push(set(manager, "http_filters", &TOKENS, message, hint.to_owned()));
-        return;
-    };
-    let Some((_, before)) = verifying().find(|(index, _)| *index < chain.first()) else {
-        let message = format!("{because}, and this filter verifies them only after the decision");
-        findings.push(first.error(&TOKENS, message, "put it before the mesh-authz filter"));
-        return;
-    };
-    if before.is_true("disabled") {
-        findings.push(before.error(&TOKENS, format!("{because}, and this filter is disabled"), "remove `disabled`"));
-    }
-    let key = chain.ours.iter().find_map(|ours| Some(ours.config.as_ref()?.options.jwt_payload_key.clone()));
-    let key = key.unwrap_or_else(|| DEFAULT_PAYLOAD_KEY.to_owned());
-    let Some((_, config)) = before.typed_config() else { return };
-    for (name, provider) in config.get("providers").map(|all| all.fields()).unwrap_or_default() {
-        let setting = "payload_in_metadata";
-        if provider.text(setting) != Some(&key) {
-            let message = format!("{because}, and the filter does not see the claims of provider {name}");
-            findings.push(set(&provider, setting, &TOKENS, message, format!("write `{setting}: {key}`")));
+        (_, other) => {
+            let (name, context) = other.get("transport_socket")?.typed_config()?;
+            (name == TLS).then_some(context)
         }
     }
-    let has_rules = !config.items("rules").is_empty()
-        || config.get("filter_state_rules").is_some()
-        || config.get("requirement_map").is_some();
-    if !has_rules {
-        let message = format!("{because}, and this filter has no rules, so it verifies nothing");
-        let hint = "write `rules: [{ match: { prefix: / }, requires: … }]`";
-        findings.push(before.error(&TOKENS, message, hint));
-    }
 }
 
-/// What `set_filter_state` must provide.
-fn filter_state(chain: &Chain<'_>, manager: &Place<'_>, needs: &Needs, findings: &mut Vec<Finding>) {
-    let has_state = |key: &str, operator: &str| provides(chain, key, operator);
-    let from_filter_state = chain
-        .ours
-        .iter()
-        .any(|ours| ours.config.as_ref().is_none_or(|config| config.source_ip_from == SourceIpFrom::FilterState));
-    let hint = |key: &str, operator: &str| {
-        format!("put `set_filter_state` before the filter, with `object_key: {key}` and the text `{operator}`")
-    };
-    let (key, operator) = ("mesh_authz.source_ip", "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%");
-    if let Some(because) = needs.attribute(Attribute::SourceIp, "the address of the direct peer")
-        && from_filter_state
-        && !has_state(key, operator)
-    {
-        let message = format!("{because}, and nothing provides it");
-        findings.push(set(manager, "http_filters", &DIRECT_PEER, message, hint(key, operator)));
-    }
-    let (key, operator) = ("mesh_authz.peer_uris", "%DOWNSTREAM_PEER_URI_SAN%");
-    if let Some(because) = needs.subject(Subject::Identity, "the peer's identity")
-        && !all_say(chain, |config| config.principal_from == PrincipalFrom::FilterState)
-        && !has_state(key, operator)
-    {
-        let message = format!("{because}, and nothing shows that a certificate has a second URI");
-        findings.push(set(manager, "http_filters", &SECOND_URI, message, hint(key, operator)));
-    }
+fn is_empty(place: &Place<'_>) -> bool {
+    matches!(&place.node.value, Value::Map(fields) if fields.is_empty())
 }
 
-/// Whether a filter before ours stores the value of this operator under this key.
-fn provides(chain: &Chain<'_>, key: &str, operator: &str) -> bool {
-    let first = chain.first();
-    let before = chain
-        .http_filters()
-        .into_iter()
-        .take(first)
-        .filter(|filter| filter.extension_type() == SET_FILTER_STATE && !filter.is_true("disabled"));
-    let of_connection =
-        chain.place.items("filters").into_iter().filter(|filter| filter.extension_type() == NETWORK_SET_FILTER_STATE);
-    before.chain(of_connection).filter_map(|filter| filter.typed_config()).any(|(_, config)| {
-        let lists = config.fields().into_iter().filter(|(name, _)| name.starts_with("on_") || name.starts_with("onR"));
-        lists.flat_map(|(_, list)| list.children()).any(|(_, value)| {
-            let text = value.at(["format_string", "text_format_source"]).and_then(|text| text.text("inline_string"));
-            value.text("object_key") == Some(key) && text == Some(operator)
-        })
+/// A requirement of several tokens. Istio writes one behind the providers themselves: the first token that is there decides then.
+fn several_tokens<'c>(requirement: &Place<'c>, is_behind_providers: bool) -> Option<Place<'c>> {
+    if let Some(all) = requirement.get("requires_all") {
+        return (!is_behind_providers && all.items("requirements").len() > 1).then_some(all);
+    }
+    let members = requirement.get("requires_any")?.items("requirements");
+    let mut are_providers = true;
+    members.iter().enumerate().find_map(|(index, member)| {
+        let found = several_tokens(member, are_providers && index > 0);
+        are_providers &= member.get("provider_name").is_some();
+        found
     })
 }
 
-fn server_name(chain: &Chain<'_>, needs: &Needs, findings: &mut Vec<Finding>) {
-    let Some(because) = needs.attribute(Attribute::Sni, "the server name") else { return };
-    let mut listener_filters = chain.listener.items("listener_filters").into_iter();
-    if chain.place.get("transport_socket").is_none() && !listener_filters.any(|f| f.extension_type() == TLS_INSPECTOR) {
-        let message = format!("{because}, and nothing reads it without TLS termination");
-        let hint = "add the listener filter `tls_inspector`";
-        findings.push(set(&chain.listener, "listener_filters", &SERVER_NAME, message, hint.to_owned()));
-    }
-}
-
-/// An error about a setting that has a wrong value, or is missing.
-fn set(place: &Place<'_>, setting: &str, check: &EnvoyCheck, message: String, hint: String) -> Finding {
-    place.get(setting).as_ref().unwrap_or(place).error(check, message, hint)
+/// A key of the runtime that is not at 100 percent. The dots in its name can also be levels.
+fn runtime<'c>(layer: &Place<'c>, key: &str) -> Option<Place<'c>> {
+    let found = layer.fields().find_map(|(name, value)| match key.strip_prefix(name) {
+        Some("") => Some(value),
+        Some(rest) => runtime(&value, rest.strip_prefix('.')?),
+        None => None,
+    })?;
+    let is_whole = match &found.node.value {
+        Value::Number(percent) => *percent >= 100.0,
+        Value::Bool(is_on) => *is_on,
+        _ => found.number("numerator") >= 100.0 && found.get("denominator").is_none(),
+    };
+    (!is_whole).then_some(found)
 }
