@@ -38,6 +38,7 @@ mod replies;
 mod requests;
 mod shared;
 mod sidecar;
+mod standalone;
 mod stricter;
 mod surroundings;
 mod unreadable;

@@ -26,7 +26,7 @@ pub fn render(arguments: &[&str]) -> (Value, String) {
 }
 
 /// A temporary folder with one file per document. It is deleted when the value is dropped.
-fn folder(documents: &[Value]) -> tempfile::TempDir {
+pub fn folder(documents: &[Value]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (number, document) in documents.iter().enumerate() {
         std::fs::write(folder.path().join(format!("{number}.yaml")), document.to_string()).unwrap();
@@ -34,43 +34,49 @@ fn folder(documents: &[Value]) -> tempfile::TempDir {
     folder
 }
 
-fn text(path: &Path) -> &str {
+pub fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
 /// An Envoy with a rendered bootstrap, in front of an application. The system chooses its port.
-struct Standalone {
-    envoy: Envoy,
-    app: App,
+pub struct Standalone {
+    pub envoy: Envoy,
+    pub app: App,
 }
 
 impl Standalone {
-    fn start(arguments: &[&str]) -> (Self, String) {
+    pub fn start(arguments: &[&str]) -> (Self, String) {
         let app = App::start().unwrap();
         let upstream = format!("localhost:{}", app.address().port());
-        let fixed = ["--listen", "127.0.0.1:0", "--upstream", &upstream, "--wasm", "filter.wasm"];
-        let (bootstrap, notes) = render(&[&["envoy"], arguments, &fixed].concat());
-        let backend = authority().server("cluster.local/ns/default/sa/backend").unwrap();
-        let options = StartOptions::default()
-            .file("filter.wasm", wasm())
-            .file("ca.pem", authority().pem())
-            .file("own.pem", &backend.cert_pem)
-            .file("own.key", &backend.key_pem);
-        (Self { envoy: Envoy::start_with(&bootstrap, &options).unwrap(), app }, notes)
+        let fixed = ["--listen", "127.0.0.1:0", "--upstream", &upstream];
+        let (envoy, notes) = start_rendered(&[arguments, &fixed].concat());
+        (Self { envoy, app }, notes)
     }
 
-    fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         self.envoy.address("inbound").unwrap()
     }
 
     #[track_caller]
-    fn assert_answers(&self, request: &Request, status: u16) {
+    pub fn assert_answers(&self, request: &Request, status: u16) {
         let response = Client::plain(self.address()).send(request).unwrap();
         assert_eq!(response.status, status, "{request:?}\n{}", self.envoy.log());
     }
 }
 
-const TLS_FILES: [&str; 6] = ["--certificate", "own.pem", "--key", "own.key", "--ca", "ca.pem"];
+/// Starts Envoy with what `render envoy` prints, and returns the notes as well.
+pub fn start_rendered(arguments: &[&str]) -> (Envoy, String) {
+    let (bootstrap, notes) = render(&[&["envoy"], arguments, &["--wasm", "filter.wasm"]].concat());
+    let backend = authority().server("cluster.local/ns/default/sa/backend").unwrap();
+    let options = StartOptions::default()
+        .file("filter.wasm", wasm())
+        .file("ca.pem", authority().pem())
+        .file("own.pem", &backend.cert_pem)
+        .file("own.key", &backend.key_pem);
+    (Envoy::start_with(&bootstrap, &options).unwrap(), notes)
+}
+
+pub const TLS_FILES: [&str; 6] = ["--certificate", "own.pem", "--key", "own.key", "--ca", "ca.pem"];
 const ORDERS: [&str; 4] = ["--namespace", "shop", "--label", "app=orders"];
 
 /// The example's `RequestAuthentication`, with other keys.

@@ -52,6 +52,23 @@ fn cases() -> Vec<Case> {
         }),
         ("envoy-watching", 0, [&["envoy", "shop.yaml", "--watch=/etc/envoy/ecds/policies.json"], &orders[..]].concat()),
         ("envoy-watching-nothing", 2, [&["envoy", "shop.yaml", "--watch=policies"], &orders[..]].concat()),
+        ("envoy-ports", 0, {
+            let listen = ["--listen=10.0.0.1:8080", "--listen=[::]:9090", "--listen=10.0.0.2:9090", "--upstream=cart"];
+            [&["envoy", "ports.yaml", "--namespace=shop", "--plaintext"], &listen[..]].concat()
+        }),
+        ("envoy-ports-not-given", 1, vec!["envoy", "ports.yaml", "--namespace=shop"]),
+        (
+            "envoy-ports-elsewhere",
+            1,
+            vec!["envoy", "ports.yaml", "--namespace=shop", "--listen=10.0.0.1:80", "--listen=10.0.0.1:81"],
+        ),
+        ("envoy-listen-twice", 2, {
+            [&["envoy", "shop.yaml", "--listen=10.0.0.1:80", "--listen=10.0.0.1:80"], &orders[..]].concat()
+        }),
+        ("envoy-to-itself", 2, [&["envoy", "shop.yaml", "--listen=[::]:8080"], &orders[..]].concat()),
+        ("envoy-no-upstream-port", 2, {
+            [&["envoy", "shop.yaml", "--listen=10.0.0.1:0", "--upstream=cart"], &orders[..]].concat()
+        }),
         ("ecds", 0, vec!["ecds", "ingress.yaml", "--namespace=istio-system"]),
         ("ecds-no-namespace", 2, vec!["ecds", "ingress.yaml"]),
         ("ecds-nothing-applies", 2, vec!["ecds", "selectors.yaml", "--namespace=elsewhere"]),

@@ -5,6 +5,8 @@ mod bootstrap;
 mod decides_http;
 mod ecds;
 mod filters;
+mod listeners;
+mod ports;
 mod resources;
 mod shared;
 mod standalone;

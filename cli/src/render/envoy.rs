@@ -3,6 +3,7 @@
 //! The bootstrap is the sidecar that the project ships, `envoy/backend.yaml`, with other addresses, files, workload and
 //! policies. The settings that decisions depend on are in that file and nowhere else.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use mesh_authz::config::Mesh;
@@ -23,10 +24,8 @@ const FILTER: &str = "mesh_authz";
 /// template's.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// The address and port that Envoy listens on.
-    pub listen: Option<SocketAddr>,
-    /// The application: a name or an IP address, and the port.
-    pub upstream: Option<(String, u16)>,
+    /// Where Envoy listens, each with its application. If there are none, it is the template's.
+    pub listeners: Vec<Listener>,
     /// The address and port of Envoy's admin interface.
     pub admin: Option<SocketAddr>,
     /// Whether the listener uses TLS, and with which certificate.
@@ -35,6 +34,15 @@ pub struct Settings {
     pub filters: Filters,
     /// The clusters from which `jwt_authn` fetches its keys.
     pub clusters: Vec<Value>,
+}
+
+/// A listener, and the application to which it forwards requests.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// The address and port that Envoy listens on.
+    pub address: SocketAddr,
+    /// The application: a name or an IP address, and the port.
+    pub upstream: (String, u16),
 }
 
 /// The settings of the filters that decide about requests.
@@ -89,10 +97,13 @@ strip_trailing_host_dot: true
 use_remote_address: true
 ";
 
+const LISTENERS: &str = "/static_resources/listeners";
 const LISTENER: &str = "/static_resources/listeners/0";
 const CHAIN: &str = "/static_resources/listeners/0/filter_chains/0";
 const MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
+const ROUTE: &str = "/route_config/virtual_hosts/0/routes/0/route";
 const CLUSTERS: &str = "/static_resources/clusters";
+const APPLICATION: &str = "/static_resources/clusters/0";
 const TLS: &str = "/transport_socket/typed_config/common_tls_context";
 
 /// Renders the bootstrap.
@@ -109,9 +120,6 @@ pub fn bootstrap(
 ) -> Result<Value, TemplateError> {
     let mut bootstrap = template()?;
     *slot(&mut bootstrap, "/node")? = node(workload);
-    if let Some(address) = settings.listen {
-        slot(&mut bootstrap, LISTENER)?["address"] = socket_address(&address.ip().to_string(), address.port());
-    }
     if let Some(address) = settings.admin {
         slot(&mut bootstrap, "/admin")?["address"] = socket_address(&address.ip().to_string(), address.port());
     }
@@ -126,14 +134,47 @@ pub fn bootstrap(
     let filters = list(&mut bootstrap, &format!("{MANAGER}/http_filters"))?;
     filters.splice(..position(filters)?.saturating_add(1), deciding);
 
+    listen(&mut bootstrap, &settings.listeners)?;
     let clusters = list(&mut bootstrap, CLUSTERS)?;
-    if let Some((host, port)) = &settings.upstream {
-        let application = clusters.first_mut().ok_or_else(|| TemplateError(format!("{CLUSTERS}/0")))?;
-        let name = application.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
-        *application = cluster(&name, host, *port);
-    }
     clusters.extend(settings.clusters.iter().cloned());
     Ok(bootstrap)
+}
+
+/// Makes the listeners, which differ from the template's only in names and addresses, and the clusters of their
+/// applications. All else in the template's listener must be set before.
+fn listen(bootstrap: &mut Value, listeners: &[Listener]) -> Result<(), TemplateError> {
+    let (inbound, application) = (name(bootstrap, LISTENER)?, name(bootstrap, APPLICATION)?);
+    let mut names = BTreeSet::new();
+    let (mut rendered, mut clusters) = (Vec::new(), Vec::<(_, Value)>::new());
+    for Listener { address, upstream: upstream @ (host, port) } in listeners {
+        let known = clusters.iter().find(|(known, _)| *known == upstream).map(|(_, cluster)| cluster["name"].clone());
+        let cluster_name = known.unwrap_or_else(|| {
+            let name = if clusters.is_empty() { application.clone() } else { format!("{application}_{port}") };
+            clusters.push((upstream, cluster(&name, host, *port)));
+            json!(name)
+        });
+        let port = address.port();
+        let mut candidates = [inbound.clone(), format!("{inbound}_{port}")].into_iter();
+        let unused = candidates.find(|name| !names.contains(name));
+        let name = unused.unwrap_or_else(|| format!("{inbound}_{port}_{}", names.len()));
+        let listener = slot(bootstrap, LISTENER)?;
+        listener["name"] = json!(name);
+        listener["address"] = socket_address(&address.ip().to_string(), port);
+        slot(bootstrap, MANAGER)?["stat_prefix"] = json!(name);
+        *slot(bootstrap, &format!("{MANAGER}{ROUTE}/cluster"))? = cluster_name;
+        rendered.push(slot(bootstrap, LISTENER)?.clone());
+        names.insert(name);
+    }
+    if !listeners.is_empty() {
+        *list(bootstrap, LISTENERS)? = rendered;
+        *list(bootstrap, CLUSTERS)? = clusters.into_iter().map(|(_, cluster)| cluster).collect();
+    }
+    Ok(())
+}
+
+fn name(bootstrap: &mut Value, pointer: &str) -> Result<String, TemplateError> {
+    let name = slot(bootstrap, &format!("{pointer}/name"))?.as_str();
+    name.map(str::to_owned).ok_or_else(|| TemplateError(format!("{pointer}/name")))
 }
 
 /// Renders the filters that decide about requests, in their order.

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 
 use mesh_authz::attribute::Subject;
 
+use super::listeners::{ListenerOptions, socket};
+use super::ports;
 use super::shared::{Format, warn};
 use super::standalone::{Enforced, looks_at};
 use crate::command::options::{NoneAppliesOption, Setting, WarningOptions};
 use crate::command::{Failure, note};
 use crate::lint::{PathNormalization, Plaintexts};
-use crate::load::request_authentication::host_and_port;
 use crate::load::{LoadedPolicy, Resources};
 use crate::render::WorkloadSettings;
 use crate::render::envoy::{self, Filters, Settings, Tls};
@@ -32,26 +33,22 @@ pub struct Arguments {
     #[command(flatten)]
     warnings: WarningOptions,
 
-    /// Address and port that Envoy listens on.
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:15006", value_parser = socket)]
-    listen: SocketAddr,
-
-    /// Host and port of the application, to which Envoy forwards requests.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080", value_parser = upstream)]
-    upstream: (String, u16),
+    #[command(flatten, next_help_heading = "Listeners and application")]
+    listeners: ListenerOptions,
 
     /// Address and port of Envoy's admin interface. Anyone who can reach it can stop Envoy.
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:15000", value_parser = socket)]
+    #[arg(long, help_heading = "Envoy", value_name = "ADDRESS:PORT", default_value = "127.0.0.1:15000", value_parser = socket)]
     admin: SocketAddr,
 
     /// The filter's Wasm module.
-    #[arg(long, value_name = "FILE", default_value = "mesh_authz.wasm")]
+    #[arg(long, help_heading = "Envoy", value_name = "FILE", default_value = "mesh_authz.wasm")]
     wasm: String,
 
     /// Leave the filter and its policies to this file, .json or .yaml, which Envoy watches. `render ecds` writes the
     /// file. Give --wasm, --combining, --trust-domain and --trust-domain-alias to `render ecds`, not here.
     #[arg(
         long,
+        help_heading = "Envoy",
         value_name = "FILE",
         conflicts_with_all = ["wasm", "combining", "trust_domain", "aliases"],
         value_parser = watched
@@ -59,45 +56,28 @@ pub struct Arguments {
     watch: Option<String>,
 
     /// Envoy's certificate chain, in PEM.
-    #[arg(long, value_name = "FILE", default_value = "certs/backend.crt")]
+    #[arg(long, help_heading = "TLS", value_name = "FILE", default_value = "certs/backend.crt")]
     certificate: String,
 
     /// Private key of Envoy's certificate, in PEM.
-    #[arg(long, value_name = "FILE", default_value = "certs/backend.key")]
+    #[arg(long, help_heading = "TLS", value_name = "FILE", default_value = "certs/backend.key")]
     key: String,
 
     /// Certificate authority of the peers, in PEM. Every peer with a certificate from this authority may connect.
-    #[arg(long, value_name = "FILE", default_value = "certs/ca.crt")]
+    #[arg(long, help_heading = "TLS", value_name = "FILE", default_value = "certs/ca.crt")]
     ca: String,
 
     /// Listen without TLS. Peers then need no certificate, and have no identity.
-    #[arg(long, conflicts_with_all = ["certificate", "key", "ca"])]
+    #[arg(long, help_heading = "TLS", conflicts_with_all = ["certificate", "key", "ca"])]
     plaintext: bool,
 
     /// Certificate authorities for the servers that a jwksUri names, in PEM.
-    #[arg(long, value_name = "FILE", default_value = "/etc/ssl/certs/ca-certificates.crt")]
+    #[arg(long, help_heading = "Envoy", value_name = "FILE", default_value = "/etc/ssl/certs/ca-certificates.crt")]
     jwks_ca: String,
 
     /// Output format.
-    #[arg(long, value_enum, default_value = "yaml")]
+    #[arg(long, help_heading = "Envoy", value_enum, default_value = "yaml")]
     format: Format,
-}
-
-fn socket(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| match text.rsplit_once(':') {
-        Some((_, port)) if port.parse::<u16>().is_ok() => format!(
-            "write an IP address before the port: 127.0.0.1:{port} for this machine only, 0.0.0.0:{port} for every machine; an \
-             IPv6 address stands in brackets"
-        ),
-        _ => "write ADDRESS:PORT, such as 127.0.0.1:15006".to_owned(),
-    })
-}
-
-fn upstream(text: &str) -> Result<(String, u16), String> {
-    match host_and_port(text) {
-        Some((host, Some(port))) => Ok((host.to_owned(), port)),
-        _ => Err("write HOST:PORT; an IPv6 address stands in brackets".to_owned()),
-    }
 }
 
 /// Checks the name of a file that Envoy watches: its ending tells Envoy whether it is JSON or YAML.
@@ -109,8 +89,12 @@ pub fn watched(text: &str) -> Result<String, String> {
 }
 
 pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Failure> {
-    let Arguments { setting, listen, upstream, admin, wasm, watch, format, .. } = arguments;
+    let Arguments { setting, listeners, admin, wasm, watch, format, .. } = arguments;
     let enforced = Enforced::of(resources, setting, arguments.none_applies)?;
+    let listens = listeners.listeners()?;
+    if let Some(ports) = listeners.ports() {
+        ports::check(&enforced.policies, &ports)?;
+    }
     say(&enforced.policies, arguments.plaintext);
     let plaintext = if arguments.plaintext { Plaintexts::Accepted } else { Plaintexts::Refused };
     // The bootstrap configures Envoy to do this.
@@ -121,8 +105,7 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
     let file = |name: &String| Some(name.clone());
     let Arguments { certificate, key, ca, .. } = arguments;
     let settings = Settings {
-        listen: Some(*listen),
-        upstream: Some(upstream.clone()),
+        listeners: listens,
         admin: Some(*admin),
         tls: if arguments.plaintext {
             Tls::Plaintext

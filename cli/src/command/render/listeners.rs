@@ -1,0 +1,91 @@
+//! The listeners of a standalone Envoy, and the application behind them.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::command::Failure;
+use crate::load::request_authentication::host_and_port;
+use crate::render::envoy::Listener;
+
+/// The address that Envoy listens on if none is given.
+const DEFAULT: &str = "127.0.0.1:15006";
+
+/// Where Envoy listens, and where it forwards requests to.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ListenerOptions {
+    /// Address and port that Envoy listens on (repeatable); 127.0.0.1:15006 if it is not given. If policies look at ports,
+    /// give it for each port of the application.
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = socket)]
+    listen: Vec<SocketAddr>,
+
+    /// Host and port of the application, to which Envoy forwards requests. Without a port, it is the port that Envoy has
+    /// accepted the connection on.
+    #[arg(long, value_name = "HOST[:PORT]", default_value = "127.0.0.1:8080", value_parser = upstream)]
+    upstream: (String, Option<u16>),
+}
+
+pub fn socket(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| match text.rsplit_once(':') {
+        Some((_, port)) if port.parse::<u16>().is_ok() => format!(
+            "write an IP address before the port: 127.0.0.1:{port} for this machine only, 0.0.0.0:{port} for every machine; an \
+             IPv6 address stands in brackets"
+        ),
+        _ => "write ADDRESS:PORT, such as 127.0.0.1:15006".to_owned(),
+    })
+}
+
+fn upstream(text: &str) -> Result<(String, Option<u16>), String> {
+    match host_and_port(text) {
+        Some((host, port)) if !host.bytes().all(|b| b.is_ascii_digit()) => Ok((host.to_owned(), port)),
+        _ => Err("write HOST:PORT, or HOST; an IPv6 address stands in brackets".to_owned()),
+    }
+}
+
+impl ListenerOptions {
+    /// The ports that Envoy listens on. `None` if none is given, or if the system chooses one.
+    pub fn ports(&self) -> Option<Vec<u16>> {
+        let ports: Vec<_> = self.listen.iter().map(SocketAddr::port).collect();
+        (!ports.contains(&0)).then_some(ports)
+    }
+
+    /// The listeners, each with its application. There is at least one.
+    pub fn listeners(&self) -> Result<Vec<Listener>, Failure> {
+        let mut addresses = self.listen.clone();
+        if addresses.is_empty() {
+            addresses.push(DEFAULT.parse().map_err(Failure::unusable)?);
+        }
+        let mut listeners = Vec::<Listener>::new();
+        for address in addresses {
+            let is_chosen = address.port() == 0;
+            if !is_chosen && listeners.iter().any(|listener| listener.address == address) {
+                return Err(Failure::Unusable(format!("--listen {address} is given twice")));
+            }
+            let (host, port) = &self.upstream;
+            if port.is_none() && is_chosen {
+                return Err(Failure::Unusable(format!(
+                    "--listen {address}: the system chooses the port, so --upstream needs one; write --upstream {host}:PORT"
+                )));
+            }
+            listeners.push(Listener { address, upstream: (host.clone(), port.unwrap_or(address.port())) });
+        }
+        let upstreams: Vec<_> = listeners.iter().map(|listener| &listener.upstream).collect();
+        for Listener { address, .. } in &listeners {
+            if let Some((host, port)) = upstreams.iter().find(|upstream| is_itself(*address, upstream)) {
+                return Err(Failure::Unusable(format!(
+                    "--listen {address}: the application is at {host}:{port}, so Envoy would forward requests to itself; give \
+                     the two different ports or addresses, with --listen and --upstream"
+                )));
+            }
+        }
+        Ok(listeners)
+    }
+}
+
+/// Whether a connection to the application would reach the listener.
+fn is_itself(listener: SocketAddr, (host, port): &(String, u16)) -> bool {
+    let is_reached = |ip: IpAddr| listener.ip() == ip || (listener.ip().is_unspecified() && ip.is_loopback());
+    listener.port() == *port
+        && match host.parse::<IpAddr>() {
+            Ok(ip) => is_reached(ip),
+            Err(_) => host == "localhost" && (listener.ip().is_loopback() || listener.ip().is_unspecified()),
+        }
+}
