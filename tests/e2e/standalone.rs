@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 
 use serde_json::json;
-use testbed::{App, Client, Envoy, Request};
+use testbed::{App, Client, Envoy, Http2Request, Request, Tls};
 
-use crate::rendered::{folder, start_rendered, text};
-use crate::sidecar::{policy, to, when};
+use crate::rendered::{Standalone, folder, start_rendered, text};
+use crate::sidecar::{FRONTEND, authority, client_of, policy, to, when};
 
 const BACKEND: [&str; 2] = ["--namespace=default", "--label=app=backend"];
 
@@ -65,4 +65,23 @@ fn all_listeners_have_the_upstream_that_has_a_port() {
     let other = format!("inbound_{}", second.rsplit_once(':').unwrap().1);
     assert_eq!([status(&envoy, "inbound", "/"), status(&envoy, &other, "/")], [200; 2]);
     assert_eq!((one.requests(), notes.as_str()), (2, ""));
+}
+
+#[test]
+fn with_server_only_tls_peers_need_no_certificate_and_have_no_identity() {
+    let mut owners = to(json!({ "paths": ["/frontend"] }));
+    owners["from"] = json!([{ "source": { "principals": [FRONTEND] } }]);
+    let folder = folder(&[policy("some", "ALLOW", &[owners, to(json!({ "paths": ["/public"] }))])]);
+    let files = ["--certificate=own.pem", "--key=own.key", "--server-only-tls"];
+    let (backend, notes) = Standalone::start(&[&[text(folder.path())], &BACKEND[..], &files].concat());
+    let expected = "policy default/some: looks at the peer's identity, which no peer has with --server-only-tls\n";
+    assert_eq!(notes, expected);
+    let anonymous = Client::tls(backend.address(), Tls::new(authority().pem()));
+    for client in [&anonymous, &client_of(backend.address(), FRONTEND)] {
+        for (path, status) in [("/public", 200), ("/frontend", 403)] {
+            assert_eq!(client.send(&Request::get(path)).unwrap().status, status, "{path}");
+        }
+        assert_eq!(client.send_http2(&Http2Request::get("/public")).unwrap().status, 200);
+    }
+    assert!(Client::plain(backend.address()).send(&Request::get("/public")).is_err(), "it does not speak in the clear");
 }

@@ -62,6 +62,10 @@ fn cases() -> Vec<Case> {
             1,
             vec!["envoy", "ports.yaml", "--namespace=shop", "--listen=10.0.0.1:80", "--listen=10.0.0.1:81"],
         ),
+        ("envoy-server-only-tls", 0, {
+            let files = ["--server-only-tls", "--certificate=a", "--key=b", "--format=json"];
+            [&["envoy", "shop.yaml"], &orders[..], &files].concat()
+        }),
         ("envoy-listen-twice", 2, {
             [&["envoy", "shop.yaml", "--listen=10.0.0.1:80", "--listen=10.0.0.1:80"], &orders[..]].concat()
         }),

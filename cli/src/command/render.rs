@@ -10,6 +10,7 @@ mod ports;
 mod resources;
 mod shared;
 mod standalone;
+mod tls;
 mod waypoints;
 
 use std::path::PathBuf;

@@ -68,6 +68,13 @@ pub enum Tls {
         /// The certificate authority of the peers.
         authority: Option<String>,
     },
+    /// TLS in which only Envoy has a certificate: no peer has an identity.
+    ServerOnly {
+        /// The certificate chain.
+        certificate: Option<String>,
+        /// The private key of the certificate.
+        key: Option<String>,
+    },
     /// No TLS: no peer has an identity.
     Plaintext,
 }
@@ -321,25 +328,36 @@ fn node(workload: &WorkloadSettings) -> Value {
 
 fn protect(bootstrap: &mut Value, tls: &Tls) -> Result<(), TemplateError> {
     let chain = slot(bootstrap, CHAIN)?;
-    match tls {
+    let (certificate, key, authority) = match tls {
         Tls::Plaintext => {
-            chain.as_object_mut().and_then(|chain| chain.remove("transport_socket"));
+            remove(chain, "", "transport_socket")?;
+            return Ok(());
         }
-        Tls::Mutual { certificate, key, authority } => {
-            let files = [
-                ("/tls_certificates/0/certificate_chain/filename", certificate),
-                ("/tls_certificates/0/private_key/filename", key),
-                ("/validation_context/trusted_ca/filename", authority),
-            ];
-            for (place, file) in files {
-                let slot = slot(chain, &format!("{TLS}{place}"))?;
-                if let Some(file) = file {
-                    *slot = json!(file);
-                }
-            }
+        Tls::ServerOnly { certificate, key } => {
+            remove(chain, "/transport_socket/typed_config", "require_client_certificate")?;
+            remove(chain, TLS, "validation_context")?;
+            (certificate, key, &None)
+        }
+        Tls::Mutual { certificate, key, authority } => (certificate, key, authority),
+    };
+    let files = [
+        ("/tls_certificates/0/certificate_chain/filename", certificate),
+        ("/tls_certificates/0/private_key/filename", key),
+        ("/validation_context/trusted_ca/filename", authority),
+    ];
+    for (place, file) in files {
+        if let Some(file) = file {
+            *slot(chain, &format!("{TLS}{place}"))? = json!(file);
         }
     }
     Ok(())
+}
+
+/// Removes a field of the object at this place.
+fn remove(document: &mut Value, pointer: &str, field: &str) -> Result<(), TemplateError> {
+    let object = slot(document, pointer)?.as_object_mut();
+    let removed = object.and_then(|object| object.remove(field));
+    removed.map(|_| ()).ok_or_else(|| TemplateError(format!("{pointer}/{field}")))
 }
 
 fn slot<'v>(document: &'v mut Value, pointer: &str) -> Result<&'v mut Value, TemplateError> {

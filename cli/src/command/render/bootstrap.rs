@@ -9,12 +9,13 @@ use super::listeners::{ListenerOptions, socket};
 use super::ports;
 use super::shared::{Format, warn};
 use super::standalone::{Enforced, looks_at};
+use super::tls::TlsOptions;
 use crate::command::options::{NoneAppliesOption, Setting, WarningOptions};
 use crate::command::{Failure, note};
-use crate::lint::{PathNormalization, Plaintexts};
+use crate::lint::PathNormalization;
 use crate::load::{LoadedPolicy, Resources};
 use crate::render::WorkloadSettings;
-use crate::render::envoy::{self, Filters, Settings, Tls};
+use crate::render::envoy::{self, Filters, Settings};
 
 pub const EXAMPLE: &str = "Example: mesh-authz render envoy policies/ --namespace default --label app=backend \
                            --upstream localhost:8080 --wasm dist/mesh_authz.wasm --plaintext > envoy.yaml";
@@ -55,21 +56,8 @@ pub struct Arguments {
     )]
     watch: Option<String>,
 
-    /// Envoy's certificate chain, in PEM.
-    #[arg(long, help_heading = "TLS", value_name = "FILE", default_value = "certs/backend.crt")]
-    certificate: String,
-
-    /// Private key of Envoy's certificate, in PEM.
-    #[arg(long, help_heading = "TLS", value_name = "FILE", default_value = "certs/backend.key")]
-    key: String,
-
-    /// Certificate authority of the peers, in PEM. Every peer with a certificate from this authority may connect.
-    #[arg(long, help_heading = "TLS", value_name = "FILE", default_value = "certs/ca.crt")]
-    ca: String,
-
-    /// Listen without TLS. Peers then need no certificate, and have no identity.
-    #[arg(long, help_heading = "TLS", conflicts_with_all = ["certificate", "key", "ca"])]
-    plaintext: bool,
+    #[command(flatten, next_help_heading = "TLS")]
+    tls: TlsOptions,
 
     /// Certificate authorities for the servers that a jwksUri names, in PEM.
     #[arg(long, help_heading = "Envoy", value_name = "FILE", default_value = "/etc/ssl/certs/ca-certificates.crt")]
@@ -89,30 +77,23 @@ pub fn watched(text: &str) -> Result<String, String> {
 }
 
 pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Failure> {
-    let Arguments { setting, listeners, admin, wasm, watch, format, .. } = arguments;
+    let Arguments { setting, listeners, tls, admin, wasm, watch, format, .. } = arguments;
     let enforced = Enforced::of(resources, setting, arguments.none_applies)?;
     let listens = listeners.listeners()?;
     if let Some(ports) = listeners.ports() {
         ports::check(&enforced.policies, &ports)?;
     }
-    say(&enforced.policies, arguments.plaintext);
-    let plaintext = if arguments.plaintext { Plaintexts::Accepted } else { Plaintexts::Refused };
+    say(&enforced.policies, tls.why_no_identity());
     // The bootstrap configures Envoy to do this.
     let paths = PathNormalization::DecodeAndMergeSlashes;
-    warn(enforced.warnings(resources, paths, plaintext), &arguments.warnings)?;
+    warn(enforced.warnings(resources, paths, tls.plaintexts()), &arguments.warnings)?;
 
     let (jwt_authn, clusters) = enforced.verification(&arguments.jwks_ca)?;
-    let file = |name: &String| Some(name.clone());
-    let Arguments { certificate, key, ca, .. } = arguments;
     let settings = Settings {
         listeners: listens,
         admin: Some(*admin),
-        tls: if arguments.plaintext {
-            Tls::Plaintext
-        } else {
-            Tls::Mutual { certificate: file(certificate), key: file(key), authority: file(ca) }
-        },
-        filters: Filters { wasm: file(wasm), watch: watch.clone(), jwt_authn },
+        tls: tls.tls(),
+        filters: Filters { wasm: Some(wasm.clone()), watch: watch.clone(), jwt_authn },
         clusters,
     };
     let Enforced { mesh, scope, policies, .. } = &enforced;
@@ -121,13 +102,13 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
     format.print(&bootstrap)
 }
 
-/// Prints notes on standard error about what may surprise the user.
-fn say(policies: &[&LoadedPolicy], plaintext: bool) {
+/// Prints notes on standard error about what may surprise the user. `why_no_identity` is set if no peer has an identity.
+fn say(policies: &[&LoadedPolicy], why_no_identity: Option<&str>) {
     if policies.is_empty() {
         note("no policy applies to this workload: it allows everything");
     }
-    for found in policies.iter().filter(|found| plaintext && looks_at(found, Subject::Identity)) {
-        let name = &found.policy.name;
-        note(&format!("policy {name}: looks at the peer's identity, which no peer has without TLS"));
+    let Some(why) = why_no_identity else { return };
+    for found in policies.iter().filter(|found| looks_at(found, Subject::Identity)) {
+        note(&format!("policy {}: looks at the peer's identity, {why}", found.policy.name));
     }
 }
