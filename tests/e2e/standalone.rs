@@ -1,11 +1,15 @@
 //! What the options of `mesh-authz render envoy` do in a real Envoy.
 
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::thread;
+use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
+use testbed::bootstrap::{bootstrap, direct_response, http_connection_manager, listener};
 use testbed::{App, Client, Envoy, Http2Request, Request, Tls};
 
-use crate::rendered::{Standalone, folder, start_rendered, text};
+use crate::rendered::{Standalone, TLS_FILES, folder, start_rendered, text};
 use crate::sidecar::{FRONTEND, authority, client_of, policy, to, when};
 
 const BACKEND: [&str; 2] = ["--namespace=default", "--label=app=backend"];
@@ -84,4 +88,167 @@ fn with_server_only_tls_peers_need_no_certificate_and_have_no_identity() {
         assert_eq!(client.send_http2(&Http2Request::get("/public")).unwrap().status, 200);
     }
     assert!(Client::plain(backend.address()).send(&Request::get("/public")).is_err(), "it does not speak in the clear");
+}
+
+/// A rule for one path, with this source.
+fn from(path: &str, source: Value) -> Value {
+    let mut rule = to(json!({ "paths": [path] }));
+    rule["from"] = json!([{ "source": source }]);
+    rule
+}
+
+#[test]
+fn the_address_that_trusted_proxies_have_seen_is_the_clients() {
+    let folder = folder(&[policy("office", "ALLOW", &[from("/", json!({ "remoteIpBlocks": ["203.0.113.0/24"] }))])]);
+    let (office, other) = ("203.0.113.9", "198.51.100.7");
+    for (hops, rows) in [
+        // Nobody is trusted.
+        ("0", vec![(vec![office], 403), (vec![], 403)]),
+        // The last address is what the proxy has seen. A client can write all others.
+        (
+            "1",
+            vec![
+                (vec![office], 200),
+                (vec![other, office], 200),
+                (vec![office, other], 403),
+                (vec![office, office, other], 403),
+                (vec![], 403),
+            ],
+        ),
+        // The last address is that of the first proxy, as the second has seen it.
+        (
+            "2",
+            vec![
+                (vec![office, "10.0.0.1"], 200),
+                (vec![office, other, "10.0.0.1"], 403),
+                (vec![other, office, "10.0.0.1"], 200),
+                (vec![office], 403),
+            ],
+        ),
+    ] {
+        let arguments = ["--plaintext", "--trusted-hops", hops];
+        let (backend, _) = Standalone::start(&[&[text(folder.path())], &BACKEND[..], &arguments].concat());
+        for (addresses, status) in rows {
+            let request = Request::get("/");
+            let one_line = match addresses.as_slice() {
+                [] => request.clone(),
+                addresses => request.clone().header("x-forwarded-for", addresses.join(", ")),
+            };
+            backend.assert_answers(&one_line, status);
+            let several = addresses.iter().fold(request, |request, address| request.header("x-forwarded-for", address));
+            backend.assert_answers(&several, status);
+        }
+    }
+}
+
+/// A rule for one path, with this condition.
+fn condition(path: &str, key: &str, value: &str) -> Value {
+    let mut rule = to(json!({ "paths": [path] }));
+    rule["when"] = json!([{ "key": key, "values": [value] }]);
+    rule
+}
+
+#[test]
+fn the_proxy_protocol_tells_the_client_and_the_port_of_the_load_balancer() {
+    let folder = folder(&[policy(
+        "office",
+        "ALLOW",
+        &[
+            from("/remote", json!({ "remoteIpBlocks": ["203.0.113.0/24"] })),
+            from("/direct", json!({ "ipBlocks": ["127.0.0.0/8"] })),
+            from("/direct-is-client", json!({ "ipBlocks": ["203.0.113.0/24"] })),
+            to(json!({ "paths": ["/port"], "ports": ["443"] })),
+            condition("/destination", "destination.ip", "10.0.0.8"),
+            condition("/sni", "connection.sni", "backend.example"),
+            from("/peer", json!({ "principals": [FRONTEND] })),
+        ],
+    )]);
+    let arguments = [&[text(folder.path()), "--proxy-protocol"], &BACKEND[..], &TLS_FILES].concat();
+    let (backend, notes) = Standalone::start(&arguments);
+    let expected = "policy default/office: looks at the port: with --proxy-protocol, that is the one on which the load \
+                    balancer has accepted the connection\n";
+    assert!(notes.starts_with(expected), "{notes}");
+    let mut client = client_of(backend.address(), FRONTEND);
+    client.tls = client.tls.map(|tls| tls.server_name("backend.example"));
+    let proxied = |source: &str, destination: &str| {
+        let proxied = client.clone().proxied(source.parse().unwrap(), destination.parse().unwrap());
+        ["/remote", "/direct", "/direct-is-client", "/port", "/destination", "/peer", "/sni"]
+            .map(|path| proxied.send(&Request::get(path)).unwrap().status)
+    };
+    assert_eq!(proxied("203.0.113.9:4000", "10.0.0.8:443"), [200, 200, 403, 200, 200, 200, 200]);
+    assert_eq!(proxied("198.51.100.7:4000", "10.0.0.9:80"), [403, 200, 403, 403, 403, 200, 200]);
+    // What a client writes into X-Forwarded-For counts no more than elsewhere.
+    let forged = Request::get("/remote").header("x-forwarded-for", "203.0.113.9");
+    let elsewhere = client.clone().proxied("198.51.100.7:4000".parse().unwrap(), "10.0.0.8:443".parse().unwrap());
+    assert_eq!(elsewhere.send(&forged).unwrap().status, 403);
+    assert!(client.send(&Request::get("/direct")).is_err(), "a connection without the header is closed");
+}
+
+/// An application that speaks only this version of HTTP: `HTTP1` or `HTTP2`.
+fn application(codec: &str) -> Envoy {
+    let mut manager = http_connection_manager(&[], &[direct_response(200, "here")]);
+    manager["typed_config"]["codec_type"] = json!(codec);
+    Envoy::start(&bootstrap(&[listener("application", manager, None)], &[])).unwrap()
+}
+
+#[test]
+fn the_application_gets_the_version_of_http_that_it_speaks() {
+    let folder = folder(&[policy("all", "ALLOW", &[json!({})])]);
+    // The option, and whether a request over HTTP/1.1 and one over HTTP/2 reach the application.
+    for (codec, rows) in [
+        ("HTTP1", [("http1", [true, true]), ("http2", [false, false]), ("downstream", [true, false])]),
+        ("HTTP2", [("http1", [false, false]), ("http2", [true, true]), ("downstream", [false, true])]),
+    ] {
+        let application = application(codec);
+        let upstream = application.address("application").unwrap().to_string();
+        for (protocol, expected) in rows {
+            let arguments =
+                ["--plaintext", "--listen=127.0.0.1:0", "--upstream", &upstream, "--upstream-protocol", protocol];
+            let (envoy, _) = start_rendered(&[&[text(folder.path())], &BACKEND[..], &arguments].concat());
+            let client = Client::plain(envoy.address("inbound").unwrap());
+            let statuses = [
+                client.send(&Request::get("/")).unwrap().status,
+                client.send_http2(&Http2Request::get("/")).unwrap().status,
+            ];
+            assert_eq!(statuses.map(|status| status == 200), expected, "{codec} {protocol}: {statuses:?}");
+        }
+    }
+}
+
+#[test]
+fn grpc_and_websockets_need_a_version_of_http_that_carries_them() {
+    let folder = folder(&[policy("all", "ALLOW", &[json!({})])]);
+    for (protocol, grpc_status) in [("http1", None), ("http2", Some("0")), ("downstream", Some("0"))] {
+        let arguments = ["--plaintext", "--upstream-protocol", protocol];
+        let (backend, _) = Standalone::start(&[&[text(folder.path())], &BACKEND[..], &arguments].concat());
+        let client = Client::plain(backend.address());
+        let response = client.send_http2(&Http2Request::grpc("/shop.Cart/Get")).unwrap();
+        assert_eq!((response.status, response.trailer("grpc-status").as_deref()), (200, grpc_status), "{protocol}");
+        let upgrade = Request::get("/").header("connection", "upgrade").header("upgrade", "websocket");
+        let mut connection = client.connect().unwrap();
+        assert_eq!(connection.send(&upgrade).unwrap().status, 101, "{protocol}");
+        connection.write(b"echo").unwrap();
+        assert_eq!(connection.read_exact(4).unwrap(), b"echo");
+    }
+}
+
+/// By default, Envoy answers 504 after 15 seconds.
+#[test]
+fn a_response_may_take_its_time() {
+    let folder = folder(&[policy("all", "ALLOW", &[json!({})])]);
+    let slow = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let upstream = slow.local_addr().unwrap().to_string();
+    let server = thread::spawn(move || {
+        let (mut connection, _) = slow.accept().unwrap();
+        let mut request = [0; 1024];
+        assert!(connection.read(&mut request).unwrap() > 0);
+        thread::sleep(Duration::from_millis(15_500));
+        connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+    });
+    let arguments = ["--plaintext", "--listen=127.0.0.1:0", "--upstream", &upstream];
+    let (envoy, _) = start_rendered(&[&[text(folder.path())], &BACKEND[..], &arguments].concat());
+    let mut client = Client::plain(envoy.address("inbound").unwrap());
+    client.timeout = Duration::from_secs(30);
+    assert_eq!(client.send(&Request::get("/")).unwrap().status, 200);
+    server.join().unwrap();
 }

@@ -66,6 +66,15 @@ fn cases() -> Vec<Case> {
             let files = ["--server-only-tls", "--certificate=a", "--key=b", "--format=json"];
             [&["envoy", "shop.yaml"], &orders[..], &files].concat()
         }),
+        ("envoy-behind-a-load-balancer", 0, {
+            let options = ["--proxy-protocol", "--trusted-hops=2", "--upstream-protocol=http2", "--plaintext"];
+            [&["envoy", "ports.yaml", "--namespace=shop"], &options[..]].concat()
+        }),
+        ("envoy-downstream", 0, {
+            let options = ["--upstream-protocol=downstream", "--plaintext", "--format=json"];
+            [&["envoy", "shop.yaml"], &orders[..], &options].concat()
+        }),
+        ("envoy-hops", 2, [&["envoy", "shop.yaml", "--trusted-hops=256"], &orders[..]].concat()),
         ("envoy-listen-twice", 2, {
             [&["envoy", "shop.yaml", "--listen=10.0.0.1:80", "--listen=10.0.0.1:80"], &orders[..]].concat()
         }),

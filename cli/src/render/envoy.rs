@@ -26,6 +26,10 @@ const FILTER: &str = "mesh_authz";
 pub struct Settings {
     /// Where Envoy listens, each with its application. If there are none, it is the template's.
     pub listeners: Vec<Listener>,
+    /// Where the listeners get the client's address from.
+    pub client_address: ClientAddress,
+    /// The version of HTTP that the application speaks.
+    pub upstream_protocol: UpstreamProtocol,
     /// The address and port of Envoy's admin interface.
     pub admin: Option<SocketAddr>,
     /// Whether the listener uses TLS, and with which certificate.
@@ -43,6 +47,27 @@ pub struct Listener {
     pub address: SocketAddr,
     /// The application: a name or an IP address, and the port.
     pub upstream: (String, u16),
+}
+
+/// Where a listener gets the client's address from. By default, it is the address of the connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ClientAddress {
+    /// How many trusted proxies in front of Envoy append an address to X-Forwarded-For.
+    pub trusted_hops: u8,
+    /// Whether each connection begins with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
+}
+
+/// The version of HTTP in which Envoy forwards requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1. Trailers get lost, so gRPC does not work.
+    #[default]
+    Http1,
+    /// HTTP/2 without TLS, as gRPC needs it.
+    Http2,
+    /// The version in which the request came.
+    Downstream,
 }
 
 /// The settings of the filters that decide about requests.
@@ -141,10 +166,43 @@ pub fn bootstrap(
     let filters = list(&mut bootstrap, &format!("{MANAGER}/http_filters"))?;
     filters.splice(..position(filters)?.saturating_add(1), deciding);
 
+    tell_client_address(&mut bootstrap, settings.client_address)?;
     listen(&mut bootstrap, &settings.listeners)?;
     let clusters = list(&mut bootstrap, CLUSTERS)?;
+    for application in clusters.iter_mut().filter_map(Value::as_object_mut) {
+        let protocol = settings.upstream_protocol.options();
+        application.extend(protocol.map(|options| ("typed_extension_protocol_options".to_owned(), options)));
+    }
     clusters.extend(settings.clusters.iter().cloned());
     Ok(bootstrap)
+}
+
+fn tell_client_address(bootstrap: &mut Value, address: ClientAddress) -> Result<(), TemplateError> {
+    if address.trusted_hops > 0 {
+        slot(bootstrap, MANAGER)?["xff_num_trusted_hops"] = json!(address.trusted_hops);
+    }
+    if address.proxy_protocol {
+        let name = "envoy.filters.listener.proxy_protocol";
+        let kind = "type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol";
+        // The header comes before the TLS handshake, which the next filter inspects.
+        let filters = list(bootstrap, &format!("{LISTENER}/listener_filters"))?;
+        filters.insert(0, json!({ "name": name, "typed_config": { "@type": kind } }));
+    }
+    Ok(())
+}
+
+impl UpstreamProtocol {
+    /// The options of a cluster. `None`: the default ones.
+    fn options(self) -> Option<Value> {
+        let http2 = json!({ "http2_protocol_options": {} });
+        let (field, options) = match self {
+            Self::Http1 => return None,
+            Self::Http2 => ("explicit_http_config", http2),
+            Self::Downstream => ("use_downstream_protocol_config", http2),
+        };
+        let kind = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+        Some(json!({ "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": { "@type": kind, field: options } }))
+    }
 }
 
 /// Makes the listeners, which differ from the template's only in names and addresses, and the clusters of their

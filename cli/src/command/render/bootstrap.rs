@@ -80,7 +80,9 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
     let Arguments { setting, listeners, tls, admin, wasm, watch, format, .. } = arguments;
     let enforced = Enforced::of(resources, setting, arguments.none_applies)?;
     let listens = listeners.listeners()?;
-    if let Some(ports) = listeners.ports() {
+    if listeners.proxy_protocol {
+        ports::say_of_proxy_protocol(&enforced.policies);
+    } else if let Some(ports) = listeners.ports() {
         ports::check(&enforced.policies, &ports)?;
     }
     say(&enforced.policies, tls.why_no_identity());
@@ -91,6 +93,8 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
     let (jwt_authn, clusters) = enforced.verification(&arguments.jwks_ca)?;
     let settings = Settings {
         listeners: listens,
+        client_address: listeners.client_address(),
+        upstream_protocol: listeners.upstream_protocol,
         admin: Some(*admin),
         tls: tls.tls(),
         filters: Filters { wasm: Some(wasm.clone()), watch: watch.clone(), jwt_authn },

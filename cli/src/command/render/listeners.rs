@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::command::Failure;
 use crate::load::request_authentication::host_and_port;
-use crate::render::envoy::Listener;
+use crate::render::envoy::{ClientAddress, Listener, UpstreamProtocol};
 
 /// The address that Envoy listens on if none is given.
 const DEFAULT: &str = "127.0.0.1:15006";
@@ -21,6 +21,22 @@ pub struct ListenerOptions {
     /// accepted the connection on.
     #[arg(long, value_name = "HOST[:PORT]", default_value = "127.0.0.1:8080", value_parser = upstream)]
     upstream: (String, Option<u16>),
+
+    /// Version of HTTP that the application speaks.
+    #[arg(long, value_name = "PROTOCOL", value_enum, default_value = "http1")]
+    pub upstream_protocol: UpstreamProtocol,
+
+    /// Number of proxies in front of Envoy that you trust, and that append the address of their client to X-Forwarded-For.
+    /// `remote.ip` is then the address that the first of them has seen. Whoever reaches Envoy without going through them
+    /// chooses its own address.
+    #[arg(long, value_name = "NUMBER", default_value = "0")]
+    trusted_hops: u8,
+
+    /// Expect a header of the PROXY protocol at the start of each connection, from a load balancer. `remote.ip`,
+    /// `destination.ip` and `destination.port` then come from it. Whoever reaches Envoy without the load balancer chooses its
+    /// own address. Connections without the header are closed.
+    #[arg(long)]
+    pub proxy_protocol: bool,
 }
 
 pub fn socket(text: &str) -> Result<SocketAddr, String> {
@@ -45,6 +61,10 @@ impl ListenerOptions {
     pub fn ports(&self) -> Option<Vec<u16>> {
         let ports: Vec<_> = self.listen.iter().map(SocketAddr::port).collect();
         (!ports.contains(&0)).then_some(ports)
+    }
+
+    pub fn client_address(&self) -> ClientAddress {
+        ClientAddress { trusted_hops: self.trusted_hops, proxy_protocol: self.proxy_protocol }
     }
 
     /// The listeners, each with its application. There is at least one.

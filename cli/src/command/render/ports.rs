@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use mesh_authz::diagnostic::{Diagnostic, Path};
 use mesh_authz::policy::{AllOf, Predicate, Rule, Values};
 
-use crate::command::Failure;
+use crate::command::{Failure, note};
 use crate::load::LoadedPolicy;
 use crate::load::finding::Finding;
 
@@ -25,6 +25,18 @@ pub fn check(policies: &[&LoadedPolicy], given: &[u16]) -> Result<(), Failure> {
         policies.iter().flat_map(|policy| elsewhere(policy, given)).collect()
     };
     if found.is_empty() { Ok(()) } else { Err(Failure::Invalid(found)) }
+}
+
+/// Says which policies look at a port that comes from the header of the PROXY protocol.
+pub fn say_of_proxy_protocol(policies: &[&LoadedPolicy]) {
+    for resource in policies.iter().filter(|resource| resource.policy.predicates().any(|found| ports(found).is_some()))
+    {
+        note(&format!(
+            "policy {}: looks at the port: with --proxy-protocol, that is the one on which the load balancer has accepted \
+             the connection",
+            resource.policy.name
+        ));
+    }
 }
 
 fn ports(predicate: &Predicate) -> Option<&Values<u16>> {
