@@ -42,21 +42,30 @@ impl From<&Workload> for WorkloadSettings {
     }
 }
 
-/// How the filter reacts to a configuration that protects nothing, or that it cannot use, and to outgoing requests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Reaction {
+/// What a plugin configuration says about the filter itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FilterSettings<'f> {
+    /// What becomes of a configuration that the filter cannot use.
     pub on_invalid: OnInvalid,
+    /// What becomes of outgoing requests.
     pub outgoing: Outgoing,
     /// Whether it is meant that none of the policies applies.
     pub allow_none_applies: bool,
+    /// Further fields, as they were given.
+    pub further: &'f [(String, Node)],
 }
 
 /// The plugin configuration for these policies and this workload, which Envoy hands to the filter.
 ///
 /// The parts of a policy that the filter ignores are left out.
 #[must_use]
-pub fn plugin_config(resources: &Resources, workload: &WorkloadSettings, mesh: &Mesh, reaction: Reaction) -> Node {
-    plugin_config_of(resources.policies.iter().map(|resource| &resource.node), workload, mesh, reaction)
+pub fn plugin_config(
+    resources: &Resources,
+    workload: &WorkloadSettings,
+    mesh: &Mesh,
+    filter: FilterSettings<'_>,
+) -> Node {
+    plugin_config_of(resources.policies.iter().map(|resource| &resource.node), workload, mesh, filter)
 }
 
 /// Like [`plugin_config`], for the documents of these policies, as written.
@@ -64,7 +73,7 @@ pub fn plugin_config_of<'n>(
     policies: impl Iterator<Item = &'n Node>,
     workload: &WorkloadSettings,
     mesh: &Mesh,
-    reaction: Reaction,
+    filter: FilterSettings<'_>,
 ) -> Node {
     let text = |text: &str| Node::from(Value::String(text.to_owned()));
     let policies = policies.map(without_bookkeeping).collect();
@@ -99,16 +108,15 @@ pub fn plugin_config_of<'n>(
     let aliases = mesh.aliases.iter().map(|alias| text(alias)).collect();
     let mut entries = Vec::new();
     // The filter finds these two even if what follows is no JSON. What is the filter's default is left out.
-    if reaction.on_invalid != OnInvalid::default() {
-        let name =
-            OnInvalid::NAMES.iter().find(|(_, value)| *value == reaction.on_invalid).map_or("", |(name, _)| *name);
+    if filter.on_invalid != OnInvalid::default() {
+        let name = OnInvalid::NAMES.iter().find(|(_, value)| *value == filter.on_invalid).map_or("", |(name, _)| *name);
         entries.push(("onInvalid", text(name)));
     }
-    if reaction.outgoing != Outgoing::default() {
-        let name = Outgoing::NAMES.iter().find(|(_, value)| *value == reaction.outgoing).map_or("", |(name, _)| *name);
+    if filter.outgoing != Outgoing::default() {
+        let name = Outgoing::NAMES.iter().find(|(_, value)| *value == filter.outgoing).map_or("", |(name, _)| *name);
         entries.push(("outgoing", text(name)));
     }
-    if reaction.allow_none_applies {
+    if filter.allow_none_applies {
         entries.push(("allowNoneApplies", Value::Bool(true).into()));
     }
     entries.push(("policies", Value::List(policies).into()));
@@ -123,6 +131,7 @@ pub fn plugin_config_of<'n>(
         ("rootNamespace", text(&mesh.root_namespace)),
         ("combining", text(combining)),
     ]);
+    entries.extend(filter.further.iter().map(|(name, node)| (name.as_str(), node.clone())));
     map(entries)
 }
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use mesh_authz::engine::Verdict;
 use mesh_authz_cli::lint::PathNormalization;
 use mesh_authz_cli::load::request_authentication::SPACE_DELIMITED;
-use mesh_authz_cli::render::{self, Reaction};
+use mesh_authz_cli::render::{self, FilterSettings};
 use mesh_authz_cli::testfile::{RequestFields, Test, TestFile};
 use serde_json::{Value, json};
 use testbed::{Client, Request, Response, Tls};
@@ -68,8 +68,8 @@ fn cannot_be_sent(request: &RequestFields) -> Option<&'static str> {
 /// The listener for those tests of a file that have this dynamic metadata.
 fn listener(file: &TestFile, metadata: &[(String, Value)]) -> Value {
     // In some files no policy applies, to test just that.
-    let reaction = Reaction { allow_none_applies: true, ..Reaction::default() };
-    let config = render::plugin_config(&file.set.resources, &(&file.set.workload).into(), &file.set.mesh, reaction);
+    let settings = FilterSettings { allow_none_applies: true, ..FilterSettings::default() };
+    let config = render::plugin_config(&file.set.resources, &(&file.set.workload).into(), &file.set.mesh, settings);
     let mut config = serde_json::to_value(config).unwrap();
     config["decisionLog"] = json!("all");
     config["decisionLogRate"] = json!(1_000_000);

@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use testbed::bootstrap::{bootstrap, direct_response, http_connection_manager, listener};
 use testbed::{App, Client, Envoy, Http2Request, Request, Tls};
 
+use crate::jwt::{issuer, with_token};
 use crate::rendered::{Standalone, TLS_FILES, folder, start_rendered, text};
-use crate::sidecar::{FRONTEND, authority, client_of, policy, to, when};
+use crate::sidecar::{FRONTEND, PATIENCE, STRANGER, authority, client_of, filter_lines, policy, to, when};
 
 const BACKEND: [&str; 2] = ["--namespace=default", "--label=app=backend"];
 
@@ -251,4 +252,47 @@ fn a_response_may_take_its_time() {
     client.timeout = Duration::from_secs(30);
     assert_eq!(client.send(&Request::get("/")).unwrap().status, 200);
     server.join().unwrap();
+}
+
+#[test]
+fn the_fields_of_the_plugin_configuration_are_those_that_are_given() {
+    let plugin = tempfile::NamedTempFile::new().unwrap();
+    let fields = "denyResponse: { status: 401, body: not here, headers: { x-reason: policy } }\ndecisionLog: none\n";
+    std::fs::write(plugin.path(), fields).unwrap();
+    let folder = folder(&[policy("some", "ALLOW", &[to(json!({ "paths": ["/public"] }))])]);
+    let header = json!({ "name": "x-why", "principals": [FRONTEND] }).to_string();
+    let set =
+        ["--plugin", text(plugin.path()), "--set=denyResponse.status=404", &format!("--set=debugHeader={header}")];
+    let start = |set: &[&str]| Standalone::start(&[&[text(folder.path())], &BACKEND[..], &TLS_FILES, set].concat()).0;
+    let refused = |backend: &Standalone, principal: &str| {
+        let response = client_of(backend.address(), principal).send(&Request::get("/private")).unwrap();
+        let headers = ["x-why", "x-reason"].map(|name| response.header(name));
+        (response.status, response.text(), headers.map(|value| value.is_some()))
+    };
+    let given = start(&set);
+    assert_eq!(refused(&given, FRONTEND), (404, "not here".to_owned(), [true, true]));
+    assert_eq!(refused(&given, STRANGER), (404, "not here".to_owned(), [false, true]));
+    let default = start(&[]);
+    assert_eq!(refused(&default, FRONTEND), (403, "RBAC: access denied".to_owned(), [false, false]));
+    let is_logged =
+        |backend: &Standalone| filter_lines(&backend.envoy.log()).iter().any(|line| line.contains("/private"));
+    default.envoy.wait_for_log("/private", PATIENCE).unwrap();
+    // Both have answered, and the one that logs has logged.
+    assert_eq!([is_logged(&given), is_logged(&default)], [false, true]);
+}
+
+#[test]
+fn tokens_are_verified_under_the_key_that_the_filter_looks_for() {
+    let claims = json!({ "iss": "i", "sub": "alice" });
+    let authentication = json!({
+        "apiVersion": "security.istio.io/v1", "kind": "RequestAuthentication", "metadata": { "name": "r" },
+        "spec": { "jwtRules": [{ "issuer": "i", "jwks": issuer().jwks() }] },
+    });
+    let mut rule = when("request.auth.claims[sub]", &["alice"]);
+    rule["from"] = json!([{ "source": { "requestPrincipals": ["i/alice"] } }]);
+    let folder = folder(&[policy("alice", "ALLOW", &[rule]), authentication]);
+    let arguments = [text(folder.path()), "--plaintext", "--set=jwt.payloadKey=claims"];
+    let (backend, _) = Standalone::start(&[&arguments, &BACKEND[..]].concat());
+    backend.assert_answers(&with_token(issuer(), &claims), 200);
+    backend.assert_answers(&Request::get("/"), 403);
 }

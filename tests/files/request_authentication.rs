@@ -257,7 +257,7 @@ fn what_is_required_is_rendered() {
         let rules: Vec<_> = presences.iter().map(|presence| format!("{{ issuer: i, presence: {presence} }}")).collect();
         let (read, _) = read(&with_spec(&format!("{{ jwtRules: [{}] }}", rules.join(", "))));
         let rules = read.unwrap().rules;
-        let (filter, _) = filter(&rules.iter().collect::<Vec<_>>(), false, "ca.pem").unwrap();
+        let (filter, _) = filter(&rules.iter().collect::<Vec<_>>(), false, "ca.pem", None).unwrap();
         filter["typed_config"]["rules"][0]["requires"].clone()
     };
     let required = |number: usize| json!({ "provider_name": format!("origins-{number}") });

@@ -11,6 +11,7 @@
 )]
 
 mod beside;
+mod fields;
 mod rendered;
 mod schema;
 mod waypoints;

@@ -108,6 +108,51 @@ fn cases() -> Vec<Case> {
         ("plugin-config-nothing-applies", 2, vec!["plugin-config", "shop.yaml", "--namespace=elsewhere"]),
         ("plugin-config", 0, [&["plugin-config", "shop.yaml"], &orders[..]].concat()),
         ("wasm-plugin", 0, plugin("shop.yaml", &[])),
+        ("plugin-config-fields", 0, {
+            let fields = [
+                "--plugin=../plugin.yaml",
+                "--set=denyResponse.status=404",
+                "--set=decisionLog=all",
+                "--set=paths=strict",
+            ];
+            [&["plugin-config", "shop.yaml"], &orders[..], &fields].concat()
+        }),
+        ("plugin-config-wrong-fields", 1, {
+            let set = [
+                "--set=denyResponse.status=200",
+                "--set=decisionLogs=all",
+                "--set=jwt={payloadKey: a}",
+                "--set=rootNamespace=a",
+            ];
+            let more = ["--plugin=../wrong-plugin.yaml", "--set=denyResponse.body=5", "--set=debugHeader.name=x-why"];
+            [&["plugin-config", "shop.yaml"], &orders[..], &set, &more].concat()
+        }),
+        ("plugin-config-fields-twice", 1, {
+            let set = ["--set=denyResponse.status=404", "--set=denyResponse={}", "--set=denyResponse.status.code=1"];
+            [&["plugin-config", "shop.yaml"], &orders[..], &set].concat()
+        }),
+        (
+            "plugin-config-no-object",
+            2,
+            [&["plugin-config", "shop.yaml", "--plugin=no-keys.yaml"], &orders[..]].concat(),
+        ),
+        ("envoy-fields", 0, {
+            let fields =
+                ["--plugin=../plugin.yaml", "--set=jwt.payloadKey=claims", "--set=filterState=all", "--plaintext"];
+            [&["envoy", "shop.yaml"], &orders[..], &fields].concat()
+        }),
+        ("envoy-watching-fields", 2, {
+            [&["envoy", "shop.yaml", "--watch=a.json", "--set=paths=strict"], &orders[..]].concat()
+        }),
+        ("filters-fields", 0, [&["filters", "shop.yaml", "--plugin=../plugin.yaml"], &orders[..]].concat()),
+        ("ecds-fields", 0, vec!["ecds", "ingress.yaml", "--namespace=istio-system", "--set=decisionLogRate=100"]),
+        ("wasm-plugin-fields", 0, plugin("shop.yaml", &["--plugin=../plugin.yaml", "--set=denyResponse.status=404"])),
+        ("wasm-plugin-waypoint-fields", 1, {
+            plugin("waypoint.yaml", &["--waypoint=shop/waypoint", "--set=principalFrom=peer-certificate"])
+        }),
+        ("traffic-extension-fields", 0, {
+            [&["traffic-extension", "shop.yaml", "--set=decisionLog=none", "--policies-applied"], &URL[..]].concat()
+        }),
         ("wasm-plugin-list", 0, {
             let more = ["--format=json", "--sha256", SHA256, "--image-pull-secret=registry"];
             plugin("selectors.yaml", &more)

@@ -6,6 +6,7 @@ mod decides_http;
 mod ecds;
 mod filters;
 mod listeners;
+mod plugin;
 mod ports;
 mod resources;
 mod shared;
@@ -19,6 +20,7 @@ use mesh_authz::config::PrincipalFrom;
 use mesh_authz::diagnostic::Path;
 use mesh_authz::policy::Action;
 
+use self::plugin::{PluginFor, PluginOptions};
 use self::shared::{Format, applying, say_scopes, warn};
 use super::options::{
     MeshOptions, NoneAppliesOption, PathNormalizationOption, Setting, WarningOptions, WorkloadOptions,
@@ -29,7 +31,7 @@ use crate::load::finding::Finding;
 use crate::load::{Other, Resources};
 use crate::render::kubernetes::ExtensionKind;
 use crate::render::rbac::{self, Traffic};
-use crate::render::{self, Reaction};
+use crate::render::{self, FilterSettings};
 
 /// The subcommands of `mesh-authz render`, one for each kind of output.
 #[derive(Debug, clap::Subcommand)]
@@ -88,6 +90,8 @@ pub struct PluginConfig {
     warnings: WarningOptions,
     #[command(flatten)]
     path_normalization: PathNormalizationOption,
+    #[command(flatten)]
+    plugin: PluginOptions,
 }
 
 /// Arguments of `mesh-authz render envoy-rbac`.
@@ -163,8 +167,10 @@ fn plugin_config(resources: &Resources, arguments: &PluginConfig) -> Result<Stri
     };
     warn(warnings_of(resources, &context), &arguments.warnings)?;
     let described = workload.settings()?;
-    let reaction = Reaction { allow_none_applies: none_applies.allow_none_applies, ..Reaction::default() };
-    Format::Json.print(&render::plugin_config(resources, &described, &mesh, reaction))
+    let plugin = arguments.plugin.read(PluginFor::Workload, [described.gateway.as_ref()])?;
+    let allow_none_applies = none_applies.allow_none_applies;
+    let filter = FilterSettings { allow_none_applies, further: &plugin.fields, ..FilterSettings::default() };
+    Format::Json.print(&render::plugin_config(resources, &described, &mesh, filter))
 }
 
 fn envoy_rbac(resources: &Resources, arguments: &EnvoyRbac) -> Result<String, Failure> {

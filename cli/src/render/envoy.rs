@@ -10,7 +10,7 @@ use mesh_authz::config::Mesh;
 use mesh_authz::document::Node;
 use serde_json::{Map, Value, json};
 
-use super::{Reaction, WorkloadSettings, plugin_config_of};
+use super::{FilterSettings, WorkloadSettings, plugin_config_of};
 use crate::load::LoadedPolicy;
 use crate::load::yaml;
 
@@ -79,6 +79,8 @@ pub struct Filters {
     pub watch: Option<String>,
     /// The filter that verifies tokens, before the policies are evaluated.
     pub jwt_authn: Option<Value>,
+    /// Further fields of the plugin configuration.
+    pub further: Vec<(String, Node)>,
 }
 
 /// The protection of the sidecar's listener.
@@ -250,7 +252,7 @@ pub fn http_filters(
     policies: &[&LoadedPolicy],
     workload: &WorkloadSettings,
     mesh: &Mesh,
-    Filters { wasm, watch, jwt_authn }: &Filters,
+    Filters { wasm, watch, jwt_authn, further }: &Filters,
 ) -> Result<Vec<Value>, TemplateError> {
     let mut template = template()?;
     let filters = list(&mut template, &format!("{MANAGER}/http_filters"))?;
@@ -261,7 +263,8 @@ pub fn http_filters(
             *ours = watching(file);
         } else {
             let policies = policies.iter().map(|resource| &resource.node);
-            let config = plugin_config_of(policies, workload, mesh, Reaction::default());
+            let filter = FilterSettings { further, ..FilterSettings::default() };
+            let config = plugin_config_of(policies, workload, mesh, filter);
             configure(ours, json!(config), wasm.as_deref())?;
         }
     }

@@ -27,12 +27,18 @@ const KEPT: &str = "300s";
 /// | without the token of a rule with `presence: REQUIRED` | no |
 ///
 /// After the verification, only a gateway chooses the route again, as in Istio. `authorities` is the file with the
-/// certificate authorities for the servers that the keys are fetched from.
+/// certificate authorities for the servers that the keys are fetched from. `payload_key` is the key of a token's claims in the
+/// metadata, if it is not the one that the filter looks for by default.
 ///
 /// A rule whose keys Istio would ask the issuer for ([`Keys::Discovered`]) has no keys here: none of its tokens is
 /// valid.
 #[must_use]
-pub fn filter(rules: &[&JwtRule], is_gateway: bool, authorities: &str) -> Option<(Value, Vec<Value>)> {
+pub fn filter(
+    rules: &[&JwtRule],
+    is_gateway: bool,
+    authorities: &str,
+    payload_key: Option<&str>,
+) -> Option<(Value, Vec<Value>)> {
     if rules.is_empty() {
         return None;
     }
@@ -44,7 +50,7 @@ pub fn filter(rules: &[&JwtRule], is_gateway: bool, authorities: &str) -> Option
     let mut clusters = BTreeMap::new();
     for (number, rule) in rules.into_iter().enumerate() {
         let name = format!("origins-{number}");
-        providers.insert(name.clone(), provider(rule, is_gateway));
+        providers.insert(name.clone(), provider(rule, is_gateway, payload_key.unwrap_or(DEFAULT_PAYLOAD_KEY)));
         named.push((name, rule.presence));
         if let Keys::Remote(uri) = &rule.keys {
             clusters.entry(cluster_name(uri)).or_insert_with(|| cluster(uri, authorities));
@@ -85,7 +91,7 @@ fn any(requirements: Vec<Value>) -> Value {
     json!({ "requires_any": { "requirements": Value::Array(requirements) } })
 }
 
-fn provider(rule: &JwtRule, is_gateway: bool) -> Value {
+fn provider(rule: &JwtRule, is_gateway: bool, payload_key: &str) -> Value {
     let JwtRule {
         issuer,
         audiences,
@@ -104,7 +110,7 @@ fn provider(rule: &JwtRule, is_gateway: bool) -> Value {
     let mut provider = Map::new();
     let mut set = |name: &str, value: Value| provider.insert(name.to_owned(), value);
     let claims = space_delimited_claims.iter().map(String::as_str).chain(SPACE_DELIMITED).collect::<BTreeSet<_>>();
-    set("payload_in_metadata", json!(DEFAULT_PAYLOAD_KEY));
+    set("payload_in_metadata", json!(payload_key));
     set("normalize_payload_in_metadata", json!({ "space_delimited_claims": claims }));
     match keys {
         Keys::Inline(keys) => set("local_jwks", json!({ "inline_string": keys })),

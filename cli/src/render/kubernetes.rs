@@ -2,6 +2,7 @@
 //! that tells the filter what it cannot see by itself, and the policies that Istio enforces beside the filter.
 
 use mesh_authz::config::{Mesh, OnInvalid, Outgoing};
+use mesh_authz::document::Node;
 use mesh_authz::policy::Labels;
 use mesh_authz::policy::resource::REVISION;
 use mesh_authz::policy::scope::GATEWAY_NAME_LABEL;
@@ -10,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::envoy::{self, TemplateError};
 use super::instances::{Attachment, Instance, Location};
-use super::{LAST_APPLIED, Reaction, WorkloadSettings, plugin_config_of};
+use super::{FilterSettings, LAST_APPLIED, WorkloadSettings, plugin_config_of};
 use crate::load::{LoadedPolicy, let_through};
 
 /// Longest name of a resource. Istio derives some label values from it, and label values have this limit.
@@ -39,7 +40,8 @@ pub struct Image {
     pub pull_secret: Option<String>,
 }
 
-/// The resource that loads an instance, for the control plane of this revision.
+/// The resource that loads an instance, for the control plane of this revision. The plugin configuration has these further
+/// fields.
 #[must_use]
 pub fn extension(
     kind: ExtensionKind,
@@ -47,6 +49,7 @@ pub fn extension(
     image: &Image,
     mesh: &Mesh,
     revision: Option<&str>,
+    further: &[(String, Node)],
 ) -> Value {
     let workload = WorkloadSettings {
         // A waypoint is told its name.
@@ -57,9 +60,10 @@ pub fn extension(
     };
     // Istio gives the filter to Envoy by xDS. To Istio, a sidecar with the label of a Gateway is that Gateway.
     let outgoing = if instance.waypoint.is_none() { Outgoing::Pass } else { Outgoing::Decide };
-    let reaction = Reaction { on_invalid: OnInvalid::Deny, outgoing, allow_none_applies: instance.reaches_further };
+    let allow_none_applies = instance.reaches_further;
+    let filter = FilterSettings { on_invalid: OnInvalid::Deny, outgoing, allow_none_applies, further };
     let policies = instance.policies.iter().map(|resource| &resource.node);
-    let config = plugin_config_of(policies, &workload, mesh, reaction);
+    let config = plugin_config_of(policies, &workload, mesh, filter);
     let mut module = Map::new();
     let mut set = |name: &str, value: Value| module.insert(name.to_owned(), value);
     set("type", json!("HTTP"));

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use mesh_authz::attribute::Subject;
 
 use super::listeners::{ListenerOptions, socket};
+use super::plugin::{PluginFor, PluginOptions};
 use super::ports;
 use super::shared::{Format, warn};
 use super::standalone::{Enforced, looks_at};
@@ -33,6 +34,8 @@ pub struct Arguments {
     none_applies: NoneAppliesOption,
     #[command(flatten)]
     warnings: WarningOptions,
+    #[command(flatten)]
+    plugin: PluginOptions,
 
     #[command(flatten, next_help_heading = "Listeners and application")]
     listeners: ListenerOptions,
@@ -46,12 +49,12 @@ pub struct Arguments {
     wasm: String,
 
     /// Leave the filter and its policies to this file, .json or .yaml, which Envoy watches. `render ecds` writes the
-    /// file. Give --wasm, --combining, --trust-domain and --trust-domain-alias to `render ecds`, not here.
+    /// file. Give --wasm, --combining, --trust-domain, --trust-domain-alias, --plugin and --set to `render ecds`, not here.
     #[arg(
         long,
         help_heading = "Envoy",
         value_name = "FILE",
-        conflicts_with_all = ["wasm", "combining", "trust_domain", "aliases"],
+        conflicts_with_all = ["wasm", "combining", "trust_domain", "aliases", "plugin", "set"],
         value_parser = watched
     )]
     watch: Option<String>,
@@ -90,18 +93,20 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
     let paths = PathNormalization::DecodeAndMergeSlashes;
     warn(enforced.warnings(resources, paths, tls.plaintexts()), &arguments.warnings)?;
 
-    let (jwt_authn, clusters) = enforced.verification(&arguments.jwks_ca)?;
+    let described =
+        WorkloadSettings { gateway: setting.workload.gateway()?, ..WorkloadSettings::from(&enforced.scope) };
+    let plugin = arguments.plugin.read(PluginFor::Workload, [described.gateway.as_ref()])?;
+    let (jwt_authn, clusters) = enforced.verification(&arguments.jwks_ca, plugin.payload_key())?;
     let settings = Settings {
         listeners: listens,
         client_address: listeners.client_address(),
         upstream_protocol: listeners.upstream_protocol,
         admin: Some(*admin),
         tls: tls.tls(),
-        filters: Filters { wasm: Some(wasm.clone()), watch: watch.clone(), jwt_authn },
+        filters: Filters { wasm: Some(wasm.clone()), watch: watch.clone(), jwt_authn, further: plugin.fields },
         clusters,
     };
-    let Enforced { mesh, scope, policies, .. } = &enforced;
-    let described = WorkloadSettings { gateway: setting.workload.gateway()?, ..WorkloadSettings::from(scope) };
+    let Enforced { mesh, policies, .. } = &enforced;
     let bootstrap = envoy::bootstrap(policies, &described, mesh, &settings).map_err(Failure::unusable)?;
     format.print(&bootstrap)
 }

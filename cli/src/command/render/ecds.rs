@@ -8,12 +8,13 @@ use mesh_authz::policy::{AuthorizationPolicy, Labels, Target};
 use mesh_authz::request::Lookup;
 
 use super::bootstrap::watched;
+use super::plugin::{PluginFor, PluginOptions};
 use super::shared::{Format, say_scopes, warn};
 use crate::command::options::{NoneAppliesOption, Setting, WarningOptions};
 use crate::command::{Failure, note, replace};
 use crate::lint::{self, LintContext, PathNormalization, Plaintexts};
 use crate::load::Resources;
-use crate::render::{self, Reaction, envoy};
+use crate::render::{self, FilterSettings, envoy};
 
 pub const EXAMPLE: &str = "Example: mesh-authz render ecds policies/ --namespace default --wasm dist/mesh_authz.wasm \
                            --output ecds/policies.json";
@@ -29,25 +30,26 @@ pub struct Arguments {
     setting: Setting,
     #[command(flatten)]
     none_applies: NoneAppliesOption,
+    #[command(flatten)]
+    warnings: WarningOptions,
+    #[command(flatten)]
+    plugin: PluginOptions,
 
     /// The filter's Wasm module. A relative path starts at the folder that Envoy was started in.
-    #[arg(long, value_name = "FILE", default_value = "mesh_authz.wasm")]
+    #[arg(long, help_heading = "Envoy", value_name = "FILE", default_value = "mesh_authz.wasm")]
     wasm: String,
 
     /// Write to this file, .json or .yaml, in one step: a reader sees the old content or the new, never a part.
-    #[arg(long, value_name = "FILE", value_parser = watched)]
+    #[arg(long, help_heading = "Envoy", value_name = "FILE", value_parser = watched)]
     output: Option<String>,
 
-    #[command(flatten)]
-    warnings: WarningOptions,
-
     /// Output format. With --output, the ending of the file's name decides instead.
-    #[arg(long, value_enum, default_value = "yaml", conflicts_with = "output")]
+    #[arg(long, help_heading = "Envoy", value_enum, default_value = "yaml", conflicts_with = "output")]
     format: Format,
 }
 
 pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Failure> {
-    let Arguments { setting, none_applies, wasm, output, warnings, format, .. } = arguments;
+    let Arguments { setting, none_applies, plugin, wasm, output, warnings, format, .. } = arguments;
     let (workload, mesh) = (&setting.workload, setting.mesh());
     let namespace = workload.required_namespace()?;
     let labels = workload.labels()?;
@@ -67,8 +69,14 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
     let of_a_policy = labels_that_a_policy_selects(resources, &namespace, &mesh.root_namespace);
     let described = workload.settings()?;
     let allow_none_applies = none_applies.allow_none_applies;
-    let reaction = Reaction { on_invalid: OnInvalid::Deny, allow_none_applies, ..Reaction::default() };
-    let config = render::plugin_config(resources, &described, &mesh, reaction);
+    let plugin = plugin.read(PluginFor::WatchedFile, [described.gateway.as_ref()])?;
+    let filter = FilterSettings {
+        on_invalid: OnInvalid::Deny,
+        allow_none_applies,
+        further: &plugin.fields,
+        ..FilterSettings::default()
+    };
+    let config = render::plugin_config(resources, &described, &mesh, filter);
     // The filter reports this hash in its own statistics once it has loaded the configuration. Envoy's `version_text`
     // does not show that: it can be the version of a refused file.
     let version = hash(&config, of_a_policy)?.to_string();

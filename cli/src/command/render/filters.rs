@@ -7,6 +7,7 @@ use mesh_authz::policy::Predicate;
 use serde_json::{Map, Value};
 
 use super::bootstrap::watched;
+use super::plugin::{PluginFor, PluginOptions};
 use super::shared::{Format, warn};
 use super::standalone::{Enforced, looks_at};
 use crate::command::Failure;
@@ -64,27 +65,30 @@ pub struct Arguments {
     warnings: WarningOptions,
     #[command(flatten)]
     path_normalization: PathNormalizationOption,
+    #[command(flatten)]
+    plugin: PluginOptions,
 
     /// The filter's Wasm module. A relative path starts at the folder that Envoy was started in.
-    #[arg(long, value_name = "FILE", default_value = "mesh_authz.wasm")]
+    #[arg(long, help_heading = "Envoy", value_name = "FILE", default_value = "mesh_authz.wasm")]
     wasm: String,
 
     /// Leave the filter and its policies to this file, .json or .yaml, which Envoy watches. `render ecds` writes the
-    /// file. Give --wasm, --combining, --trust-domain and --trust-domain-alias to `render ecds`, not here.
+    /// file. Give --wasm, --combining, --trust-domain, --trust-domain-alias, --plugin and --set to `render ecds`, not here.
     #[arg(
         long,
+        help_heading = "Envoy",
         value_name = "FILE",
-        conflicts_with_all = ["wasm", "combining", "trust_domain", "aliases"],
+        conflicts_with_all = ["wasm", "combining", "trust_domain", "aliases", "plugin", "set"],
         value_parser = watched
     )]
     watch: Option<String>,
 
     /// Certificate authorities for the servers that a jwksUri names, in PEM.
-    #[arg(long, value_name = "FILE", default_value = "/etc/ssl/certs/ca-certificates.crt")]
+    #[arg(long, help_heading = "Envoy", value_name = "FILE", default_value = "/etc/ssl/certs/ca-certificates.crt")]
     jwks_ca: String,
 
     /// Output format.
-    #[arg(long, value_enum, default_value = "yaml")]
+    #[arg(long, help_heading = "Envoy", value_enum, default_value = "yaml")]
     format: Format,
 }
 
@@ -93,11 +97,12 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
     let enforced = Enforced::of(resources, setting, arguments.none_applies)?;
     let paths = arguments.path_normalization.with(resources);
     warn(enforced.warnings(resources, paths, Plaintexts::Accepted), &arguments.warnings)?;
-    let (jwt_authn, clusters) = enforced.verification(&arguments.jwks_ca)?;
-    let filters = Filters { wasm: Some(wasm.clone()), watch: watch.clone(), jwt_authn };
     let Enforced { mesh, scope, policies, .. } = &enforced;
     // Nothing is known of the node of this Envoy.
     let described = WorkloadSettings { gateway: setting.workload.gateway()?, ..WorkloadSettings::from(scope) };
+    let plugin = arguments.plugin.read(PluginFor::Workload, [described.gateway.as_ref()])?;
+    let (jwt_authn, clusters) = enforced.verification(&arguments.jwks_ca, plugin.payload_key())?;
+    let filters = Filters { wasm: Some(wasm.clone()), watch: watch.clone(), jwt_authn, further: plugin.fields };
     let filters = envoy::http_filters(policies, &described, mesh, &filters).map_err(Failure::unusable)?;
 
     let looks = |subject| policies.iter().any(|policy| looks_at(policy, subject));

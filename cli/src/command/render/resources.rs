@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::beside::{self, Document, NativeOptions};
 use super::decides_http;
+use super::plugin::{PluginFor, PluginOptions};
 use super::shared::{Format, warn};
 use super::waypoints::{self, WaypointOptions};
 use crate::command::options::{
@@ -48,36 +49,38 @@ pub struct Arguments {
     warnings: WarningOptions,
     #[command(flatten)]
     path_normalization: PathNormalizationOption,
+    #[command(flatten)]
+    plugin: PluginOptions,
 
     /// URL from which Istio gets the filter: oci://, https://, http:// or file://.
-    #[arg(long, value_parser = url)]
+    #[arg(long, help_heading = "Istio's resources", value_parser = url)]
     url: String,
 
     /// SHA-256 checksum of the module or the image: 64 hexadecimal digits in lower case.
-    #[arg(long, value_parser = sha256)]
+    #[arg(long, help_heading = "Istio's resources", value_parser = sha256)]
     sha256: Option<String>,
 
     /// Secret with the credentials for the registry. It must exist in every namespace that gets a resource.
-    #[arg(long, value_name = "SECRET")]
+    #[arg(long, help_heading = "Istio's resources", value_name = "SECRET")]
     image_pull_secret: Option<String>,
 
     #[command(flatten)]
     native: NativeOptions,
 
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Istio's resources")]
     waypoints: WaypointOptions,
 
     /// Revision of the control plane to render for. Policies with the label `istio.io/rev` are for one revision only.
-    #[arg(long, value_parser = namespace)]
+    #[arg(long, help_heading = "Istio's resources", value_parser = namespace)]
     revision: Option<String>,
 
     /// Leave out the `EnvoyFilters`. Then ipBlocks and source.ip count against every request, because the filter cannot
     /// read the peer's address. It also sees only the first URI of a certificate.
-    #[arg(long)]
+    #[arg(long, help_heading = "Istio's resources")]
     no_envoy_filter: bool,
 
     /// Output format; JSON is one List.
-    #[arg(long, value_enum, default_value = "yaml")]
+    #[arg(long, help_heading = "Istio's resources", value_enum, default_value = "yaml")]
     format: Format,
 }
 
@@ -155,6 +158,8 @@ pub fn render(resources: &Resources, kind: ExtensionKind, arguments: &Arguments)
     warn(warnings, &arguments.warnings)?;
     decides_http::check(&plan, &topology, native)?;
     waypoints::say(&plan, &topology);
+    let waypoints = plan.instances.iter().filter_map(|instance| instance.waypoint.as_ref());
+    let plugin = arguments.plugin.read(PluginFor::Cluster, [None].into_iter().chain(waypoints.map(Some)))?;
     let image = Image { url: url.clone(), sha256: sha256.clone(), pull_secret: image_pull_secret.clone() };
     let mut documents = beside::native(&plan, &arguments.native, mesh.combining);
     documents.extend(decides_http::stoppers(&plan, &arguments.native, revision));
@@ -176,7 +181,7 @@ pub fn render(resources: &Resources, kind: ExtensionKind, arguments: &Arguments)
         }
     }
     for instance in &plan.instances {
-        let resource = kubernetes::extension(kind, instance, &image, &mesh, revision);
+        let resource = kubernetes::extension(kind, instance, &image, &mesh, revision, &plugin.fields);
         say(instance, &resource, &topology.gateways, arguments.native.plugin_decides_http)?;
         documents.push(Document { comment: beside::of_plugin(instance, mesh.combining), resource });
     }

@@ -57,13 +57,18 @@ impl<'r> Enforced<'r> {
     }
 
     /// The filter that verifies tokens, and the clusters from which it fetches its keys.
-    pub fn verification(&self, authorities: &str) -> Result<(Option<Value>, Vec<Value>), Failure> {
+    /// If `payload_key` is not given, the claims have the key that the filter looks for.
+    pub fn verification(
+        &self,
+        authorities: &str,
+        payload_key: Option<&str>,
+    ) -> Result<(Option<Value>, Vec<Value>), Failure> {
         let without_keys = without_keys(&self.authentications);
         if !without_keys.is_empty() {
             return Err(Failure::Invalid(without_keys));
         }
         let rules: Vec<_> = self.authentications.iter().flat_map(|found| &found.authentication.rules).collect();
-        let (jwt_authn, clusters) = jwt::filter(&rules, self.scope.gateway.is_some(), authorities).unzip();
+        let (jwt_authn, clusters) = jwt::filter(&rules, self.scope.gateway.is_some(), authorities, payload_key).unzip();
         Ok((jwt_authn, clusters.unwrap_or_default()))
     }
 }
