@@ -144,6 +144,16 @@ fn cases() -> Vec<Case> {
         ("envoy-watching-fields", 2, {
             [&["envoy", "shop.yaml", "--watch=a.json", "--set=paths=strict"], &orders[..]].concat()
         }),
+        ("filters", 0, [&["filters", "shop.yaml"], &orders[..]].concat()),
+        ("filters-json", 0, [&["filters", "shop.yaml", "--format=json"], &orders[..]].concat()),
+        ("filters-watching", 0, [&["filters", "shop.yaml", "--watch=ecds/policies.json"], &orders[..]].concat()),
+        ("filters-sni-and-ports", 0, {
+            vec!["filters", "sni.yaml", "--namespace=edge", "--no-labels", "--wasm=/lib/m.wasm"]
+        }),
+        ("filters-waypoint", 0, {
+            vec!["filters", "whole-waypoint.yaml", "--namespace=shop", "--no-labels", "--waypoint=waypoint"]
+        }),
+        ("filters-no-namespace", 2, vec!["filters", "shop.yaml"]),
         ("filters-fields", 0, [&["filters", "shop.yaml", "--plugin=../plugin.yaml"], &orders[..]].concat()),
         ("ecds-fields", 0, vec!["ecds", "ingress.yaml", "--namespace=istio-system", "--set=decisionLogRate=100"]),
         ("wasm-plugin-fields", 0, plugin("shop.yaml", &["--plugin=../plugin.yaml", "--set=denyResponse.status=404"])),

@@ -23,7 +23,8 @@ use crate::render::WorkloadSettings;
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Workload and mesh")]
 pub struct WorkloadOptions {
-    /// Namespace of the workload; `default` if it is not given.
+    /// Namespace of the workload. `render envoy`, `filters` and `ecds` need it. If it is not given elsewhere, it is `default`,
+    /// and `render plugin-config` leaves it to Envoy's node metadata.
     #[arg(long, value_parser = namespace)]
     pub namespace: Option<String>,
 

@@ -25,11 +25,32 @@ const PLACE: &str = "\
 # connection manager that leads to this workload. A filter that changes the path, the method, the host or other headers
 # that policies look at comes before them.
 #
+# - set_filter_state tells mesh_authz what it cannot see: the direct peer's address, and all URIs of its certificate.
+";
+
+const TOKENS: &str = "\
+# - jwt_authn verifies tokens, and gives their claims to mesh_authz.
+";
+
+const DECIDES: &str = "\
+# - mesh_authz decides. Its `failure_policy` must stay FAIL_CLOSED: with FAIL_OPEN, requests pass while it cannot run. It
+#   needs nothing of Envoy's node metadata, because its configuration names the workload.
+";
+
+const WATCHED: &str = "\
+# - mesh_authz decides. It is in the file that `mesh-authz render ecds` writes; while Envoy has no valid file, no request
+#   passes. Give --namespace and --label to `render ecds`, too: then it needs nothing of Envoy's node metadata.
+";
+
+const SETTINGS: &str = "\
+#
 # The decisions are right only if the connection manager has these settings:
 #
 ";
 
-const HOPS: &str = "\
+const ROUTES: &str = "\
+#
+# No route configuration may have `ignore_path_parameters_in_path_matching`: its routes for /admin also serve /admin;x=y.
 #
 # If a proxy that you trust is in front of Envoy, also set `xff_num_trusted_hops`.
 ";
@@ -40,6 +61,12 @@ const IDENTITY: &str = "\
 # `require_client_certificate: true` and a `trusted_ca` whose certificates you trust.
 ";
 
+const PORTS: &str = "\
+#
+# Policies look at the port. It is the one on which the listener accepts connections, so Envoy must listen on the ports
+# that the policies name.
+";
+
 const SNI: &str = "\
 #
 # Policies look at the server name that the client asks for. Without TLS termination, the listener needs `tls_inspector`.
@@ -48,6 +75,11 @@ const SNI: &str = "\
 const CLUSTERS: &str = "\
 #
 # Add `clusters` to the clusters of Envoy: `jwt_authn` fetches the keys from them.
+";
+
+const REASONS: &str = "\
+#
+# The page docs/envoy.md of mesh-authz has the reasons. `mesh-authz check --envoy CONFIG` finds what Envoy lacks.
 ";
 
 /// Arguments of `mesh-authz render filters`.
@@ -102,23 +134,11 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
     let described = WorkloadSettings { gateway: setting.workload.gateway()?, ..WorkloadSettings::from(scope) };
     let plugin = arguments.plugin.read(PluginFor::Workload, [described.gateway.as_ref()])?;
     let (jwt_authn, clusters) = enforced.verification(&arguments.jwks_ca, plugin.payload_key())?;
+    let verifies_tokens = jwt_authn.is_some();
     let filters = Filters { wasm: Some(wasm.clone()), watch: watch.clone(), jwt_authn, further: plugin.fields };
     let filters = envoy::http_filters(policies, &described, mesh, &filters).map_err(Failure::unusable)?;
 
-    let looks = |subject| policies.iter().any(|policy| looks_at(policy, subject));
-    let predicates = policies.iter().flat_map(|found| found.policy.predicates());
-    let looks_at_sni = predicates.map(Predicate::attribute).any(|found| found == Attribute::Sni);
-    let settings = envoy::REQUIRED.trim_end().replace('\n', "\n#   ");
-    let settings = format!("#   {settings}\n");
-    let comments = [
-        (true, PLACE),
-        (true, &settings),
-        (true, HOPS),
-        (looks(Subject::Identity), IDENTITY),
-        (looks_at_sni, SNI),
-        (!clusters.is_empty(), CLUSTERS),
-    ];
-    let comments: String = comments.iter().filter(|(is_needed, _)| *is_needed).map(|(_, comment)| *comment).collect();
+    let comments = comments(&enforced, watch.is_some(), verifies_tokens, !clusters.is_empty());
     let mut output = Map::new();
     output.insert("http_filters".to_owned(), filters.into());
     if !clusters.is_empty() {
@@ -129,4 +149,30 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
         Format::Json => text,
         Format::Yaml => comments + &text,
     })
+}
+
+/// What the rest of Envoy's configuration needs, as comments in YAML.
+fn comments(enforced: &Enforced<'_>, is_watched: bool, verifies_tokens: bool, has_clusters: bool) -> String {
+    let Enforced { policies, scope, .. } = enforced;
+    let looks = |subject| policies.iter().any(|policy| looks_at(policy, subject));
+    let predicates = || policies.iter().flat_map(|found| found.policy.predicates()).map(Predicate::attribute);
+    let looks_at = |attribute| predicates().any(|found| found == attribute);
+    // A waypoint's peers come through a tunnel, which has their certificates.
+    let is_waypoint = scope.gateway.as_ref().is_some_and(|gateway| gateway.waypoint);
+    let settings = envoy::REQUIRED.trim_end().replace('\n', "\n#   ");
+    let settings = format!("#   {settings}\n");
+    let comments = [
+        (true, PLACE),
+        (verifies_tokens, TOKENS),
+        (true, if is_watched { WATCHED } else { DECIDES }),
+        (true, SETTINGS),
+        (true, &settings),
+        (true, ROUTES),
+        (looks(Subject::Identity) && !is_waypoint, IDENTITY),
+        (looks_at(Attribute::DestinationPort), PORTS),
+        (looks_at(Attribute::Sni), SNI),
+        (has_clusters, CLUSTERS),
+        (true, REASONS),
+    ];
+    comments.iter().filter(|(is_needed, _)| *is_needed).map(|(_, comment)| *comment).collect()
 }
