@@ -12,6 +12,7 @@
 
 mod beside;
 mod fields;
+mod many;
 mod rendered;
 mod schema;
 mod waypoints;
