@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use testbed::bootstrap::{bootstrap, direct_response, http_connection_manager, listener};
-use testbed::{App, Client, Envoy, Http2Request, Request, Tls};
+use testbed::{App, Client, Envoy, Http2Request, Request, StartOptions, Tls};
 
 use crate::jwt::{issuer, with_token};
-use crate::rendered::{Standalone, TLS_FILES, folder, start_rendered, text};
-use crate::sidecar::{FRONTEND, PATIENCE, STRANGER, authority, client_of, filter_lines, policy, to, when};
+use crate::rendered::{Standalone, TLS_FILES, folder, render, start_rendered, text};
+use crate::sidecar::{FRONTEND, PATIENCE, STRANGER, authority, client_of, filter_lines, policy, to, wasm, when};
 
 const BACKEND: [&str; 2] = ["--namespace=default", "--label=app=backend"];
 
@@ -295,4 +295,39 @@ fn tokens_are_verified_under_the_key_that_the_filter_looks_for() {
     let (backend, _) = Standalone::start(&[&arguments, &BACKEND[..]].concat());
     backend.assert_answers(&with_token(issuer(), &claims), 200);
     backend.assert_answers(&Request::get("/"), 403);
+}
+
+#[test]
+fn all_listeners_watch_the_same_file() {
+    let [(_one, first), (_two, second)] = two_applications();
+    let folder = folder(&[policy("public", "ALLOW", &[to(json!({ "paths": ["/public"] }))])]);
+    let (bootstrap, _) = render(
+        &[
+            &[
+                "envoy",
+                text(folder.path()),
+                "--plaintext",
+                "--watch=./ecds.json",
+                "--listen",
+                &first,
+                "--listen",
+                &second,
+            ],
+            &BACKEND[..],
+            &["--upstream=127.0.0.1"],
+        ]
+        .concat(),
+    );
+    let set = "--set=denyResponse.status=404";
+    let (file, _) = render(&[&["ecds", text(folder.path()), "--wasm=filter.wasm", set], &BACKEND[..]].concat());
+    let options = StartOptions::default().file("filter.wasm", wasm()).file("ecds.json", file.to_string());
+    let envoy = Envoy::start_with(&bootstrap, &options).unwrap();
+    let other = format!("inbound_{}", second.rsplit_once(':').unwrap().1);
+    for listener in ["inbound", &other] {
+        assert_eq!(
+            [status(&envoy, listener, "/public"), status(&envoy, listener, "/private")],
+            [200, 404],
+            "{listener}"
+        );
+    }
 }
