@@ -79,7 +79,8 @@ const CLUSTERS: &str = "\
 
 const REASONS: &str = "\
 #
-# The page docs/envoy.md of mesh-authz has the reasons. `mesh-authz check --envoy CONFIG` finds what Envoy lacks.
+# The page docs/envoy.md of mesh-authz has the reasons, and docs/other-filters.md the order of filters.
+# `mesh-authz check --envoy CONFIG` finds what Envoy lacks.
 ";
 
 /// Arguments of `mesh-authz render filters`.
