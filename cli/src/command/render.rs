@@ -206,10 +206,12 @@ fn envoy_rbac(resources: &Resources, arguments: &EnvoyRbac) -> Result<String, Fa
     let place = rbac::Place { traffic, principal_from, trust_domains: &mesh.options().trust_domains };
     let filters = rbac::filters(&policies, place);
     let largest = rbac::largest_program(&filters);
-    if largest > rbac::LARGEST_PROGRAM {
+    if largest.older > rbac::LARGEST_PROGRAM {
         note(&format!(
-            "a regular expression becomes a program of {largest} instructions, and Envoy takes {} by default: set \
-             `re2.max_program_size.error_level: 32768` in a static layer of its `layered_runtime`, as Istio does",
+            "a regular expression becomes a program of {} instructions in Envoy 1.40, and of {} in 1.38 and older, and Envoy takes \
+             {} by default: set `re2.max_program_size.error_level: 32768` in a static layer of its `layered_runtime`, as Istio does",
+            largest.newer,
+            largest.older,
             rbac::LARGEST_PROGRAM
         ));
     }

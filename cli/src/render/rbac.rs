@@ -15,7 +15,7 @@ use mesh_authz::policy::{
 use mesh_authz::request::metadata::{DEFAULT_PAYLOAD_KEY, JWT_AUTHN};
 use serde_json::{Map, Value, json};
 
-pub use self::regex::{LARGEST_PROGRAM, largest_program};
+pub use self::regex::{LARGEST_PROGRAM, ProgramSize, largest_program};
 
 /// The kind of traffic that a filter is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -22,25 +22,42 @@ pub fn quote(literal: &str) -> String {
     quoted
 }
 
-/// The largest program that Envoy makes of a regular expression in these filters, in RE2's instructions. 0 if there is no
-/// regular expression.
+/// How large a program Envoy makes of a regular expression, in RE2's instructions. Versions of Envoy count differently.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProgramSize {
+    /// In Envoy 1.38 and older.
+    pub older: usize,
+    /// In Envoy 1.40.
+    pub newer: usize,
+}
+
+/// The largest program of a regular expression in these filters. 0 if there is none.
 #[must_use]
-pub fn largest_program(filters: &[Value]) -> usize {
+pub fn largest_program(filters: &[Value]) -> ProgramSize {
     let of = |value: &Value| match value {
         Value::Array(items) => largest_program(items),
         Value::Object(fields) => match fields.get("safeRegex").and_then(|regex| regex.get("regex")?.as_str()) {
             Some(regex) => program_size(regex),
-            None => fields.values().map(|field| largest_program(std::slice::from_ref(field))).max().unwrap_or(0),
+            None => fields
+                .values()
+                .map(|field| largest_program(std::slice::from_ref(field)))
+                .fold(ProgramSize::default(), max),
         },
-        _ => 0,
+        _ => ProgramSize::default(),
     };
-    filters.iter().map(of).max().unwrap_or(0)
+    filters.iter().map(of).fold(ProgramSize::default(), max)
+}
+
+fn max(one: ProgramSize, other: ProgramSize) -> ProgramSize {
+    ProgramSize { older: one.older.max(other.older), newer: one.newer.max(other.newer) }
 }
 
 /// As Envoy counts it, for the few shapes that Istio generates: one instruction for each byte of text, and some for what
 /// stands between the texts.
-fn program_size(regex: &str) -> usize {
+fn program_size(regex: &str) -> ProgramSize {
     const OF_SERVICE_ACCOUNT: [&str; 3] = [".+/ns/", "/(.+/|)sa/", "(/.+)?"];
+    /// What older versions need more for each part that stands for any characters.
+    const MORE: usize = 6;
     let text = |text: &str| {
         let mut characters = text.chars();
         let mut bytes = 0;
@@ -52,9 +69,11 @@ fn program_size(regex: &str) -> usize {
     };
     if regex.contains(OF_SERVICE_ACCOUNT[1]) {
         let rest = OF_SERVICE_ACCOUNT.iter().fold(regex.to_owned(), |rest, part| rest.replacen(part, "", 1));
-        return text(&rest) + 30;
+        let newer = text(&rest) + 30;
+        return ProgramSize { older: newer + MORE * OF_SERVICE_ACCOUNT.len(), newer };
     }
     let gaps = |gap: &str| regex.matches(gap).count();
     let between = gaps(".*") + gaps("[^/]*");
-    text(&regex.replace(".*", "").replace("[^/]*", "")) + 4 + 2 * between
+    let newer = text(&regex.replace(".*", "").replace("[^/]*", "")) + 4 + 2 * between;
+    ProgramSize { older: newer + MORE * between, newer }
 }
