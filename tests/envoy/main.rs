@@ -12,6 +12,7 @@
     reason = "tests fail by panicking"
 )]
 
+mod rendered;
 mod reported;
 mod several_files;
 mod shapes;
@@ -520,4 +521,14 @@ fn another_cluster_with_the_same_endpoint_is_the_same_application() {
     with_cluster(cluster("again", "127.0.0.1", 8081), &[]);
     let aggregate = json!({ "typed_config": { "@type": "…/envoy.extensions.clusters.aggregate.v3.ClusterConfig", "clusters": ["application"] } });
     with_cluster(json!({ "name": "aggregate", "cluster_type": aggregate }), &["ME002"]);
+}
+
+#[test]
+fn the_documentation_names_every_code() {
+    let page = |name: &str| {
+        std::fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name)).unwrap()
+    };
+    let pages = page("envoy.md") + &page("commands/check.md");
+    let missing: Vec<_> = envoy::CATALOGUE.iter().map(|check| check.code).filter(|code| !pages.contains(code)).collect();
+    assert_eq!(missing, ["ME016"], "Envoy itself says what ME016 says");
 }
