@@ -634,3 +634,21 @@ fn the_picture_in_the_readme_is_real() {
     }
     assert!(std::fs::read_to_string(file).unwrap() == drawn, "docs/explain.svg: SNAPSHOTS=overwrite draws it anew");
 }
+
+/// The examples of a command and of its subcommands.
+fn examples(command: &clap::Command) -> Vec<String> {
+    let own = command.get_after_help().map(ToString::to_string);
+    own.into_iter().chain(command.get_subcommands().flat_map(examples)).collect()
+}
+
+/// A line that is wrapped cannot be copied.
+#[test]
+fn examples_in_the_help_fit_into_80_columns() {
+    use clap::CommandFactory as _;
+
+    let examples = examples(&mesh_authz_cli::command::Arguments::command());
+    assert!(examples.len() > 10);
+    for line in examples.iter().flat_map(|text| text.lines()) {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+}

@@ -37,9 +37,11 @@ use crate::load::{InputError, Other, Resources};
   mesh-authz init
   mesh-authz check policies/
   kubectl get authorizationpolicies -A -o yaml | mesh-authz check -
-  mesh-authz explain policies/ --label app=backend --principal cluster.local/ns/default/sa/frontend --path /api/v1/data
+  mesh-authz explain policies/ --label app=backend --path /api/v1/data \\
+    --principal cluster.local/ns/default/sa/frontend
   mesh-authz test --coverage policies/
-  mesh-authz render envoy policies/ --namespace default --label app=backend > envoy.yaml
+  mesh-authz render envoy policies/ --namespace default \\
+    --label app=backend > envoy.yaml
 
 Exit status:
   0  success

@@ -529,6 +529,7 @@ fn the_documentation_names_every_code() {
         std::fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name)).unwrap()
     };
     let pages = page("envoy.md") + &page("commands/check.md");
-    let missing: Vec<_> = envoy::CATALOGUE.iter().map(|check| check.code).filter(|code| !pages.contains(code)).collect();
+    let missing: Vec<_> =
+        envoy::CATALOGUE.iter().map(|check| check.code).filter(|code| !pages.contains(code)).collect();
     assert_eq!(missing, ["ME016"], "Envoy itself says what ME016 says");
 }

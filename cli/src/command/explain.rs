@@ -25,10 +25,13 @@ use crate::received::{Answered, Known, answers, where_answered};
 /// Arguments of `mesh-authz explain`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  mesh-authz explain policies/ --label app=backend --principal cluster.local/ns/default/sa/frontend --path /api/v1/data
-  mesh-authz explain policies/ --label app=orders --claim iss=https://issuer.example --claim sub=alice --path /orders/7
-  mesh-authz explain policies/ --label app=backend --request request.yaml --format json
-  kubectl logs deploy/backend -c istio-proxy | mesh-authz explain policies/ --log -
+  mesh-authz explain policies/ --label app=backend --path /api/v1/data \\
+    --principal cluster.local/ns/default/sa/frontend
+  mesh-authz explain policies/ --label app=orders --path /orders/7 \\
+    --claim iss=https://issuer.example --claim sub=alice
+  mesh-authz explain policies/ --request request.yaml --format json
+  kubectl logs deploy/backend -c istio-proxy |
+    mesh-authz explain policies/ --log -
 
 Exit status:
   0  there is a decision, whether the request is allowed or denied

@@ -39,12 +39,12 @@ pub enum Arguments {
     /// Print the filter's plugin configuration, as JSON.
     ///
     /// A namespace or labels that are not given are left out. The filter then takes them from Envoy's node metadata.
-    #[command(after_help = "Example: mesh-authz render plugin-config policies/ --label app=backend")]
+    #[command(after_help = "Example:\n  mesh-authz render plugin-config policies/ --label app=backend")]
     PluginConfig(PluginConfig),
     /// Print the RBAC filters that Istio's control plane generates for Envoy from the same policies.
     ///
     /// CUSTOM policies are left out, because their rendering depends on the mesh's extension providers.
-    #[command(after_help = "Example: mesh-authz render envoy-rbac policies/ --label app=backend")]
+    #[command(after_help = "Example:\n  mesh-authz render envoy-rbac policies/ --label app=backend")]
     EnvoyRbac(EnvoyRbac),
     /// Print a complete bootstrap for a standalone Envoy that enforces the policies.
     ///

@@ -40,7 +40,7 @@ const SHOWN_MISSES: usize = 3;
 
 Exit status:
   0  every test passes
-  1  a test fails; with --require-coverage, also if there is a rule that no test matches
+  1  a test fails; with --require-coverage, also a rule that no test matches
   2  wrong usage or unreadable input")]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub struct Arguments {

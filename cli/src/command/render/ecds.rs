@@ -16,8 +16,9 @@ use crate::lint::{self, LintContext, PathNormalization, Plaintexts};
 use crate::load::Resources;
 use crate::render::{self, FilterSettings, envoy};
 
-pub const EXAMPLE: &str = "Example: mesh-authz render ecds policies/ --namespace default --wasm dist/mesh_authz.wasm \
-                           --output ecds/policies.json";
+pub const EXAMPLE: &str = "Example:
+  mesh-authz render ecds policies/ --namespace default \\
+    --wasm dist/mesh_authz.wasm --output ecds/policies.json";
 
 /// Arguments of `mesh-authz render ecds`.
 #[derive(Debug, clap::Args)]

@@ -17,8 +17,9 @@ use crate::load::Resources;
 use crate::render::WorkloadSettings;
 use crate::render::envoy::{self, Filters};
 
-pub const EXAMPLE: &str = "Example: mesh-authz render filters policies/ --namespace default --label app=backend \
-                           --wasm /etc/envoy/mesh_authz.wasm > filters.yaml";
+pub const EXAMPLE: &str = "Example:
+  mesh-authz render filters policies/ --namespace default --label app=backend \\
+    --wasm /etc/envoy/mesh_authz.wasm > filters.yaml";
 
 const PLACE: &str = "\
 # HTTP filters that enforce the policies. Put them in front of the router, in this order, into `http_filters` of every

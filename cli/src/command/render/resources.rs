@@ -22,10 +22,14 @@ use crate::load::{LoadedPolicy, Resources};
 use crate::render::instances::{self, Gateways, Hosts, Instance, Plan, Topology};
 use crate::render::kubernetes::{self, ExtensionKind, Image};
 
-pub const WASM_PLUGIN_EXAMPLE: &str = "Example: mesh-authz render wasm-plugin policies/ --url oci://registry.example/mesh-authz:0.1.0 \
-     --sha256 DIGEST | kubectl apply --server-side -f -";
-pub const TRAFFIC_EXTENSION_EXAMPLE: &str = "Example: mesh-authz render traffic-extension policies/ --url oci://registry.example/mesh-authz:0.1.0 \
-     --sha256 DIGEST | kubectl apply --server-side -f -";
+pub const WASM_PLUGIN_EXAMPLE: &str = "Example:
+  mesh-authz render wasm-plugin policies/ --sha256 DIGEST \\
+    --url oci://registry.example/mesh-authz:0.1.0 |
+    kubectl apply --server-side -f -";
+pub const TRAFFIC_EXTENSION_EXAMPLE: &str = "Example:
+  mesh-authz render traffic-extension policies/ --sha256 DIGEST \\
+    --url oci://registry.example/mesh-authz:0.1.0 |
+    kubectl apply --server-side -f -";
 
 /// Largest resource that etcd accepts, in bytes.
 const LARGEST: usize = 1 << 20;
