@@ -8,8 +8,12 @@ mod mesh;
 mod stages;
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use anstream::println;
+use anstyle::AnsiColor;
 use anyhow::Result;
 
 use self::mesh::{Answer, Mesh, Ports};
@@ -50,16 +54,25 @@ fn demo() -> Result<usize> {
         println!("  {}", stage.lesson);
     }
     if wrong == 0 {
-        println!("\nAll outcomes are the expected ones. `make run` leaves the last stage running, to try by hand.");
+        println!("\nAll outcomes are the expected ones.");
+        println!("`make run` leaves the last stage running, to try by hand.");
     }
     Ok(wrong)
 }
 
-/// Prints a row of the table. Returns 1 if the outcome is wrong.
+/// Prints a row of the table, which fits into 80 columns. Returns 1 if the outcome is wrong.
 fn row(request: &DemoRequest, expected: u16, answer: &Answer) -> usize {
     let ok = answer.status == expected;
-    let mark = if ok { "  " } else { "!!" };
-    println!("{mark}{:<29} {expected:<9} {:<5} {}", request.to_string(), answer.status, answer.reason);
+    let (mark, colour) = match answer.status {
+        _ if !ok => ("!!", AnsiColor::BrightRed),
+        200 => ("  ", AnsiColor::Green),
+        _ => ("  ", AnsiColor::Yellow),
+    };
+    let style = colour.on_default();
+    // All policies of the demo are in this namespace, and every rule that is named has matched.
+    let reason = answer.reason.replace("default/", "").replace(", and no DENY policy matched", "");
+    let reason = if reason.starts_with("rule") { reason.trim_end_matches(" matched") } else { reason.as_str() };
+    println!("{mark}{:<26} {expected:<8} {style}{:<3}{style:#}  {reason}", request.to_string(), answer.status);
     usize::from(!ok)
 }
 
@@ -67,11 +80,15 @@ fn heading(stage: &Stage) {
     let policies = if stage.policies.is_empty() { "none".to_owned() } else { stage.policies.join(" + ") };
     println!("   policies: {policies}");
     println!("   combining: {}\n", stage.combining);
-    println!("  {:<29} {:<9} {:<5} reason", "request", "expected", "got");
+    println!("  {:<26} {:<8} {:<3}  reason", "request", "expected", "got");
 }
 
 /// Starts the last stage on the ports that the bootstraps name, and leaves it running.
 fn run() -> Result<usize> {
+    // Without this, the folders of the Envoys would be left behind.
+    let is_ended = Arc::new(AtomicBool::new(false));
+    let ended = Arc::clone(&is_ended);
+    ctrlc::set_handler(move || ended.store(true, Ordering::Relaxed))?;
     let mesh = Mesh::start(Ports::AsWritten)?;
     let stage = &STAGES[STAGES.len() - 1];
     let backend = mesh.backend(stage)?;
@@ -83,8 +100,11 @@ fn run() -> Result<usize> {
     println!("\n   the backend's statistics and log level: http://{}", backend.admin_address());
     println!("   its log: {}", backend.dir().join("envoy.log").display());
     println!("\nCtrl-C ends it.");
-    while backend.is_running() {
+    while !is_ended.load(Ordering::Relaxed) && backend.is_running() {
         std::thread::sleep(Duration::from_millis(200));
+    }
+    if is_ended.load(Ordering::Relaxed) {
+        return Ok(0);
     }
     anyhow::bail!("the backend's Envoy has ended:\n{}", backend.log())
 }

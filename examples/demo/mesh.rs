@@ -61,7 +61,7 @@ impl Mesh {
             backend: files(&authority, "backend", &backend).file("mesh_authz.wasm", wasm()?),
         };
         mesh.write_folder(&authority, &frontend)?;
-        println!("  {FOLDER} has the filter, the certificates and the bootstraps, to start by hand");
+        println!("  {FOLDER} has everything to start them by hand");
         Ok(mesh)
     }
 

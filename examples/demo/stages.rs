@@ -69,7 +69,7 @@ pub const STAGES: [Stage; 5] = [
         policies: &["deny-all-backend", "allow-frontend-get-data"],
         combining: "deny-overrides",
         expected: [403, 403, 403, 403],
-        lesson: "→ A DENY that matches beats every ALLOW: as written, the tutorial's policies let nobody in.",
+        lesson: "→ A DENY that matches beats every ALLOW: the policies let nobody in.",
     },
     Stage {
         title: "The same, with ALLOW as an exception to DENY",

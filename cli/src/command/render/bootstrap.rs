@@ -20,7 +20,8 @@ use crate::render::envoy::{self, Filters, Settings};
 
 pub const EXAMPLE: &str = "Example:
   mesh-authz render envoy policies/ --namespace default --label app=backend \\
-    --upstream localhost:8080 --wasm dist/mesh_authz.wasm --plaintext > envoy.yaml";
+    --upstream localhost:8080 --wasm dist/mesh_authz.wasm --plaintext \\
+    > envoy.yaml";
 
 /// Arguments of `mesh-authz render envoy`.
 #[derive(Debug, clap::Args)]
