@@ -394,12 +394,17 @@ fn what_is_off_for_a_route_without_an_application_is_no_finding() {
             .insert(0, route);
     };
     assert_tree_finds(|tree| routes(tree, health), &[]);
+    let enabled = |tree: &mut Value| {
+        http_filters(tree)[2]["disabled"] = json!(true);
+        manager(tree)["route_config"]["typed_per_filter_config"] = json!({ "mesh_authz": {} });
+    };
+    assert_tree_finds(enabled, &[]);
     assert_tree_finds(
         |tree| {
-            http_filters(tree)[2]["disabled"] = json!(true);
-            manager(tree)["route_config"]["typed_per_filter_config"] = json!({ "mesh_authz": {} });
+            enabled(tree);
+            listeners(tree).push(listener(&to("application")));
         },
-        &[],
+        &["ME002"],
     );
 }
 

@@ -99,8 +99,8 @@ impl<'c> Chain<'c> {
         chain.manager = filters.iter().find_map(|filter| configuration.config(filter, CONNECTION_MANAGER));
         if let Some(manager) = chain.manager.clone() {
             chain.http_filters = manager.items("http_filters");
-            chain.find_ours(configuration);
             chain.find_routes(&manager, configuration, shared);
+            chain.find_ours(configuration);
             return chain;
         }
         let mut leads_to = LeadsTo::default();

@@ -117,8 +117,7 @@ impl<'c> Ours<'c> {
     }
 
     fn idle(&self, chain: &Chain<'c>, configuration: &Configuration<'c>) -> Option<Idle> {
-        let is_off = |place: &Place<'_>| place.is_true("disabled");
-        if is_off(&self.filter) {
+        if self.filter.is_true("disabled") && !self.is_enabled_by_routes(chain) {
             return Some(Idle::Disabled);
         }
         let config = self.config.as_ref()?;
