@@ -7,6 +7,7 @@ pub mod let_through;
 mod metadata;
 pub mod peer_authentication;
 pub mod policy_set;
+pub mod providers;
 pub mod request_authentication;
 pub mod twins;
 pub mod yaml;

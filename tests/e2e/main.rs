@@ -16,6 +16,7 @@ mod addresses;
 mod bypasses;
 mod cases;
 mod configuration;
+mod custom;
 mod failures;
 mod headers;
 mod identity;

@@ -13,6 +13,7 @@
 mod beside;
 mod fields;
 mod many;
+mod providers;
 mod rendered;
 mod schema;
 mod waypoints;
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 
 use mesh_authz::identity::TrustDomains;
 use mesh_authz::policy::scope::{Scope, Workload, scope};
+use mesh_authz_cli::load::providers::Providers;
 use mesh_authz_cli::load::{self, Resources};
 use mesh_authz_cli::render::rbac::{self, Place, Traffic};
 use serde_json::Value;
@@ -66,12 +68,50 @@ fn expected(folder: &Path, name: &str) -> Vec<Value> {
     filters.collect()
 }
 
-fn rendered(input: &Path, name: &str, traffic: Traffic) -> Vec<Value> {
-    let resources = Resources::read(&[input]).unwrap();
+/// What is rendered for the policies in a file, with the providers in another one.
+fn rendered(input: &Path, name: &str, traffic: Traffic, providers: Option<&Path>) -> Vec<Value> {
+    let files: Vec<_> = std::iter::once(input).chain(providers).collect();
+    let resources = Resources::read(&files).unwrap();
     assert!(!resources.has_errors(), "{:?}", resources.findings);
     let policies = resources.policies.iter().map(|resource| &resource.policy);
     let applying: Vec<_> = policies.filter(|policy| scope(policy, &httpbin()) == Scope::Applies).collect();
-    rbac::filters(&applying, Place::of_workload(traffic, &trust_domains(name)))
+    let domains = trust_domains(name);
+    let place = Place::of_workload(traffic, &domains);
+    let providers = Providers::of(&resources).valid;
+    let mut filters = rbac::custom::filters(&applying, &providers, place);
+    filters.extend(rbac::filters(&applying, place));
+    filters
+}
+
+/// The golden files about CUSTOM policies: traffic, input, providers and the expected filters. Istio's test has the providers in
+/// its code.
+const CUSTOM: [(Traffic, &str, &str, &str); 7] = [
+    (Traffic::Http, "custom-simple-http", "grpc-no-namespace", "custom-grpc-provider-no-namespace"),
+    (Traffic::Http, "custom-simple-http", "grpc", "custom-grpc-provider"),
+    (Traffic::Http, "custom-simple-http", "http", "custom-http-provider"),
+    (Traffic::Http, "custom-bad-multiple-providers", "http", "custom-bad-multiple-providers"),
+    (Traffic::Http, "custom-simple-http", "invalid", "custom-bad"),
+    (Traffic::Tcp, "custom-both-http-tcp", "grpc", "custom-both-http-tcp"),
+    // Nothing is expected: over TCP, a provider over HTTP is not asked.
+    (Traffic::Tcp, "custom-only-http", "http", "custom-only-http"),
+];
+
+#[test]
+#[ignore = "needs Istio's files: ISTIO_TESTDATA=… make conformance"]
+fn istio_asks_providers_by_the_same_filters() {
+    let folder = std::env::var_os("ISTIO_TESTDATA").expect("ISTIO_TESTDATA names the folder of Istio's files");
+    for (traffic, input, providers, name) in CUSTOM {
+        let folder = Path::new(&folder).join(if traffic == Traffic::Http { "http" } else { "tcp" });
+        let providers = project(&format!("tests/golden/providers/{providers}.yaml"));
+        let rendered = rendered(&folder.join(format!("{input}-in.yaml")), name, traffic, Some(&providers));
+        let expected = expected(&folder, name);
+        assert_eq!(
+            serde_json::to_string_pretty(&rendered).unwrap(),
+            serde_json::to_string_pretty(&expected).unwrap(),
+            "{name}"
+        );
+        println!("equal: {name}, {} filters", expected.len());
+    }
 }
 
 /// Compares the rendered filters with the golden files for every case in a folder. Returns the names of the compared
@@ -86,7 +126,7 @@ fn compare(folder: &Path, traffic: Traffic) -> Vec<String> {
         if name.starts_with("custom-") || name == BEFORE_1_11 {
             continue;
         }
-        let (rendered, expected) = (rendered(&input, &name, traffic), expected(folder, &name));
+        let (rendered, expected) = (rendered(&input, &name, traffic, None), expected(folder, &name));
         assert_eq!(
             serde_json::to_string_pretty(&rendered).unwrap(),
             serde_json::to_string_pretty(&expected).unwrap(),

@@ -2,6 +2,7 @@
 
 mod beside;
 mod bootstrap;
+mod custom;
 mod decides_http;
 mod ecds;
 mod filters;
@@ -17,8 +18,6 @@ mod waypoints;
 use std::path::PathBuf;
 
 use mesh_authz::config::PrincipalFrom;
-use mesh_authz::diagnostic::Path;
-use mesh_authz::policy::Action;
 
 use self::plugin::{PluginFor, PluginOptions};
 use self::shared::{Format, applying, say_scopes, warn};
@@ -28,6 +27,7 @@ use super::options::{
 use super::{Answer, Failure, note};
 use crate::lint::{self, LintContext, Plaintexts};
 use crate::load::finding::Finding;
+use crate::load::providers::Providers;
 use crate::load::{Other, Resources};
 use crate::render::kubernetes::ExtensionKind;
 use crate::render::rbac::{self, Traffic};
@@ -43,7 +43,8 @@ pub enum Arguments {
     PluginConfig(PluginConfig),
     /// Print the RBAC filters that Istio's control plane generates for Envoy from the same policies.
     ///
-    /// CUSTOM policies are left out, because their rendering depends on the mesh's extension providers.
+    /// For CUSTOM policies, these are the filters that ask the provider. The providers come from a mesh configuration in the
+    /// input; without its provider, a CUSTOM policy denies what it matches.
     #[command(after_help = "Example:\n  mesh-authz render envoy-rbac policies/ --label app=backend")]
     EnvoyRbac(EnvoyRbac),
     /// Print a complete bootstrap for a standalone Envoy that enforces the policies.
@@ -189,22 +190,22 @@ fn envoy_rbac(resources: &Resources, arguments: &EnvoyRbac) -> Result<String, Fa
     let mut found = warnings_of(resources, &context);
     // Nothing refuses here what a CUSTOM policy matches.
     found.retain(|finding| finding.code != Some(lint::CUSTOM_IS_REFUSED));
-    let (custom, policies): (Vec<_>, Vec<_>) =
-        applying.into_iter().partition(|resource| resource.policy.action == Action::Custom);
-    found.extend(custom.iter().filter_map(|resource| {
-        let message = "CUSTOM policies are left out: nothing in this output enforces this one";
-        lint::left_out(resource, Path::of(["spec", "action"]), message, "render the provider's filters yourself")
-    }));
+    let providers = Providers::of(resources);
+    if !providers.findings.is_empty() {
+        return Err(Failure::Invalid(providers.findings));
+    }
+    found.extend(custom::warnings(&applying, &providers, traffic));
     warn(found, warnings)?;
-    if policies.is_empty() && !custom.is_empty() && !none_applies.allow_none_applies {
+    let policies: Vec<_> = applying.iter().map(|resource| &resource.policy).collect();
+    let place = rbac::Place { traffic, principal_from, trust_domains: &mesh.options().trust_domains };
+    // In Istio, too, the providers are asked before tokens are verified, and before other policies decide.
+    let mut filters = rbac::custom::filters(&policies, &providers.valid, place);
+    filters.extend(rbac::filters(&policies, place));
+    if filters.is_empty() && !policies.is_empty() && !none_applies.allow_none_applies {
         return Err(Failure::unusable(
-            "nothing is protected: only CUSTOM policies apply, and this output leaves them out; give --allow-none-applies if \
-             that is meant",
+            "nothing is protected: no provider can be asked over TCP; give --allow-none-applies if that is meant",
         ));
     }
-    let policies: Vec<_> = policies.iter().map(|resource| &resource.policy).collect();
-    let place = rbac::Place { traffic, principal_from, trust_domains: &mesh.options().trust_domains };
-    let filters = rbac::filters(&policies, place);
     let largest = rbac::largest_program(&filters);
     if largest.older > rbac::LARGEST_PROGRAM {
         note(&format!(

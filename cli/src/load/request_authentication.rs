@@ -15,7 +15,7 @@ use mesh_authz::policy::scope::Reach;
 use mesh_authz::policy::{PolicyName, Target};
 
 pub use self::jwk::refusal;
-pub use self::read::{KIND, request_authentication};
+pub use self::read::{KIND, duration, request_authentication};
 pub use self::uri::{KeysUri, host_and_port};
 
 /// A `RequestAuthentication`.

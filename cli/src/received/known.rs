@@ -6,7 +6,8 @@ use mesh_authz::document::{Node, Value, whole_number};
 
 use super::settings::{ClientCertificate, EscapedSlashes, HostPort, Origin, Settings};
 use crate::lint::PathNormalization;
-use crate::load::{Other, Resources, yaml};
+use crate::load::providers::mesh_configuration;
+use crate::load::{Other, Resources};
 
 /// What is known of the Envoys that a request can come to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,7 +39,7 @@ impl Known {
     #[must_use]
     pub fn of(resources: &Resources) -> Self {
         let mut known = Self::default();
-        for (mesh, number) in resources.others.iter().filter_map(mesh_configuration).zip(1..) {
+        for (mesh, number) in resources.others.iter().filter_map(mesh_configuration).map(|(mesh, _)| mesh).zip(1..) {
             let settings = Settings { trusted_hops: trusted_proxies(&mesh), ..Settings::ISTIO };
             known.add(settings.with_paths(path_normalization(&mesh)), Origin::Mesh(number));
         }
@@ -90,18 +91,6 @@ pub fn says_settings(other: &Other) -> bool {
 fn is_bootstrap(other: &Other) -> bool {
     let has = |name| other.node.get(name).is_some();
     other.text("kind").is_empty() && (has("static_resources") || has("staticResources"))
-}
-
-/// The `MeshConfig` in the `ConfigMap` named `istio`, or in an `IstioOperator`.
-fn mesh_configuration(other: &Other) -> Option<Node> {
-    match other.text("kind") {
-        "ConfigMap" if other.name().is_some_and(|name| name == "istio" || name.starts_with("istio-")) => {
-            let text = other.node.get("data")?.get("mesh")?.as_str()?;
-            yaml::documents(text).ok()?.into_iter().next()
-        }
-        "IstioOperator" => other.node.get("spec")?.get("meshConfig").cloned(),
-        _ => None,
-    }
 }
 
 fn path_normalization(mesh: &Node) -> PathNormalization {

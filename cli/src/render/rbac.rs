@@ -1,8 +1,9 @@
 //! The RBAC filters that Istio's control plane generates for Envoy from the same policies.
 //!
 //! Our filter is compared with them: its decisions must be the same as those of Envoy's own RBAC filter with this
-//! configuration. Shape, order and names are Istio's. The CUSTOM action is not rendered, because it needs providers.
+//! configuration. Shape, order and names are Istio's.
 
+pub mod custom;
 mod regex;
 
 use mesh_authz::attribute::Side;
@@ -25,6 +26,25 @@ pub enum Traffic {
     /// TCP connections. If a rule has a field that only HTTP has, an ALLOW filter leaves out the rule, and a DENY or
     /// AUDIT filter leaves out the field.
     Tcp,
+}
+
+impl Traffic {
+    fn layer(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Tcp => "network",
+        }
+    }
+
+    /// The name of a filter.
+    fn filter(self, name: &str) -> String {
+        format!("envoy.filters.{}.{name}", self.layer())
+    }
+
+    /// The type of a filter's configuration.
+    fn type_url(self, name: &str, message: &str) -> String {
+        format!("type.googleapis.com/envoy.extensions.filters.{}.{name}.v3.{message}", self.layer())
+    }
 }
 
 /// The place that filters are for.
@@ -65,13 +85,7 @@ fn filter(policies: &[&AuthorizationPolicy], action: Action, place: Place<'_>) -
         return None;
     }
     let mut config = Map::new();
-    let layer = match place.traffic {
-        Traffic::Http => "http",
-        Traffic::Tcp => "network",
-    };
-    let name = format!("envoy.filters.{layer}.rbac");
-    let type_url = format!("type.googleapis.com/envoy.extensions.filters.{layer}.rbac.v3.RBAC");
-    config.insert("@type".to_owned(), type_url.into());
+    config.insert("@type".to_owned(), place.traffic.type_url("rbac", "RBAC").into());
     if place.traffic == Traffic::Tcp {
         config.insert("statPrefix".to_owned(), "tcp.".into());
     }
@@ -81,7 +95,7 @@ fn filter(policies: &[&AuthorizationPolicy], action: Action, place: Place<'_>) -
     config.insert("shadowRulesStatPrefix".to_owned(), prefix.into());
     config.extend(enforced.map(|rules| ("rules".to_owned(), rules)));
     config.extend(shadow.map(|rules| ("shadowRules".to_owned(), rules)));
-    Some(json!({ "name": name, "typedConfig": config }))
+    Some(json!({ "name": place.traffic.filter("rbac"), "typedConfig": config }))
 }
 
 fn rules(policies: &[&AuthorizationPolicy], action: Action, dry_run: bool, place: Place<'_>) -> Option<Value> {
@@ -89,15 +103,7 @@ fn rules(policies: &[&AuthorizationPolicy], action: Action, dry_run: bool, place
     let mut any = false;
     for policy in policies.iter().filter(|policy| policy.action == action && policy.dry_run == dry_run) {
         any = true;
-        let renderer = Renderer { action, namespace: &policy.name.namespace, place };
-        let name = |index| format!("ns[{}]-policy[{}]-rule[{index}]", policy.name.namespace, policy.name.name);
-        for (index, rule) in policy.rules.iter().enumerate() {
-            rendered.extend(renderer.rule(rule).map(|rule| (name(index), rule)));
-        }
-        if policy.rules.is_empty() {
-            let never = json!({ "permissions": [{ "notRule": { "any": true } }], "principals": [{ "notId": { "any": true } }] });
-            rendered.insert(name(0), never);
-        }
+        rendered.extend(named_rules(policy, place));
     }
     let mut rules = Map::new();
     match action {
@@ -109,6 +115,19 @@ fn rules(policies: &[&AuthorizationPolicy], action: Action, dry_run: bool, place
         rules.insert("policies".to_owned(), rendered.into());
     }
     any.then(|| rules.into())
+}
+
+/// The rules of a policy by their names.
+fn named_rules(policy: &AuthorizationPolicy, place: Place<'_>) -> Vec<(String, Value)> {
+    let renderer = Renderer { action: policy.action, namespace: &policy.name.namespace, place };
+    let name = |index| format!("ns[{}]-policy[{}]-rule[{index}]", policy.name.namespace, policy.name.name);
+    if policy.rules.is_empty() {
+        let never =
+            json!({ "permissions": [{ "notRule": { "any": true } }], "principals": [{ "notId": { "any": true } }] });
+        return vec![(name(0), never)];
+    }
+    let rules = policy.rules.iter().enumerate();
+    rules.filter_map(|(index, rule)| Some((name(index), renderer.rule(rule)?))).collect()
 }
 
 /// Permissions and principals have the same connectives under different names.

@@ -213,7 +213,7 @@ fn non_empties(object: &mut Object<'_>, field: &'static str, diagnostics: &mut D
 }
 
 /// Reads a duration as Go does: numbers with units, such as `1m30s` or `0.5s`. A cluster wants whole milliseconds.
-fn duration(node: &Node, diagnostics: &mut Diagnostics) -> Option<Duration> {
+pub fn duration(node: &Node, diagnostics: &mut Diagnostics) -> Option<Duration> {
     let text = string(node, diagnostics)?;
     let duration =
         go_duration(text).filter(|duration| !duration.is_zero() && duration.subsec_nanos().is_multiple_of(1_000_000));

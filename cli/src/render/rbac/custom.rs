@@ -1,0 +1,162 @@
+//! The filters for CUSTOM policies: what Istio generates, so that Envoy itself asks the provider.
+//!
+//! Envoy's RBAC filter only finds out which policy matches, and `ext_authz` asks if one does.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use mesh_authz::policy::{Action, AuthorizationPolicy};
+use serde_json::{Map, Value, json};
+
+use super::{Place, Traffic, named_rules};
+use crate::load::providers::{Body, HttpSettings, Provider};
+
+/// What the names of these rules begin with. `ext_authz` knows by it that it has to ask.
+const PREFIX: &str = "istio-ext-authz";
+
+/// How long an answer may take, if nobody has said it.
+const LONGEST: Duration = Duration::from_secs(600);
+
+/// The filters for the CUSTOM policies among these, in the order of Envoy. A request that matches a policy whose provider is not
+/// there is denied. So is one that matches any of several providers, as in Istio by default.
+#[must_use]
+pub fn filters(policies: &[&AuthorizationPolicy], providers: &[Provider], place: Place<'_>) -> Vec<Value> {
+    let mut by_provider: BTreeMap<&str, Vec<&AuthorizationPolicy>> = BTreeMap::new();
+    for policy in policies.iter().filter(|policy| policy.action == Action::Custom) {
+        by_provider.entry(policy.provider.as_deref().unwrap_or_default()).or_default().push(policy);
+    }
+    let are_several = by_provider.len() > 1;
+    let mut filters = Vec::new();
+    for (name, policies) in by_provider {
+        let prefix = format!("{PREFIX}-{name}");
+        match providers.iter().find(|provider| provider.name == name) {
+            Some(provider) if !are_several => filters.extend(asking(provider, &prefix, &policies, place)),
+            _ => filters.push(denying(&prefix, &policies, place)),
+        }
+    }
+    filters
+}
+
+/// The filter that denies what these policies match.
+fn denying(prefix: &str, policies: &[&AuthorizationPolicy], place: Place<'_>) -> Value {
+    let suffix = "-deny-due-to-bad-CUSTOM-action";
+    let rules = rules(prefix, suffix, policies, place);
+    rbac(place.traffic, json!({ "rules": rules }))
+}
+
+/// The filters that ask the provider about what these policies match. Over TCP, only a provider over gRPC can be asked.
+fn asking(provider: &Provider, prefix: &str, policies: &[&AuthorizationPolicy], place: Place<'_>) -> Vec<Value> {
+    if place.traffic == Traffic::Tcp && provider.http.is_some() {
+        return Vec::new();
+    }
+    let rules = rules(prefix, "", policies, place);
+    let shadow = json!({ "shadowRules": rules, "shadowRulesStatPrefix": "istio_ext_authz_" });
+    vec![rbac(place.traffic, shadow), ext_authz(provider, prefix, place.traffic)]
+}
+
+fn rules(prefix: &str, suffix: &str, policies: &[&AuthorizationPolicy], place: Place<'_>) -> Value {
+    let name = |name: String| format!("{prefix}-{name}{suffix}");
+    let rules = policies.iter().flat_map(|policy| named_rules(policy, place));
+    let rules: Map<_, _> = rules.map(|(rule, value)| (name(rule), value)).collect();
+    json!({ "action": "DENY", "policies": rules })
+}
+
+fn rbac(traffic: Traffic, fields: Value) -> Value {
+    let mut config = Map::new();
+    config.insert("@type".to_owned(), traffic.type_url("rbac", "RBAC").into());
+    if traffic == Traffic::Tcp {
+        config.insert("statPrefix".to_owned(), "tcp.".into());
+    }
+    if let Value::Object(fields) = fields {
+        config.extend(fields);
+    }
+    json!({ "name": traffic.filter("rbac"), "typedConfig": config })
+}
+
+fn ext_authz(provider: &Provider, prefix: &str, traffic: Traffic) -> Value {
+    let metadata = json!({
+        "filter": traffic.filter("rbac"),
+        "path": [{ "key": "istio_ext_authz_shadow_effective_policy_id" }],
+        "value": { "stringMatch": { "prefix": prefix } },
+    });
+    let mut config = Map::new();
+    let mut set = |name: &str, value: Option<Value>| config.extend(value.map(|value| (name.to_owned(), value)));
+    set("@type", Some(traffic.type_url("ext_authz", "ExtAuthz").into()));
+    set("filterEnabledMetadata", Some(metadata));
+    set("failureModeAllow", provider.fail_open.then(|| true.into()));
+    set("transportApiVersion", Some("V3".into()));
+    let host = &provider.host;
+    let cluster = cluster(provider);
+    let timeout = seconds(provider.timeout.unwrap_or(LONGEST));
+    let service = match &provider.http {
+        Some(http) => {
+            let server = json!({ "uri": format!("http://{host}"), "cluster": cluster, "timeout": timeout });
+            ("httpService", http_service(http, &server))
+        }
+        None => {
+            ("grpcService", json!({ "envoyGrpc": { "clusterName": cluster, "authority": host }, "timeout": timeout }))
+        }
+    };
+    set(service.0, Some(service.1));
+    match traffic {
+        Traffic::Http => {
+            let allowed = provider.http.as_ref().map(|http| &http.request_headers);
+            set("allowedHeaders", allowed.and_then(|names| headers(names)));
+            set("statusOnError", provider.status_on_error.map(|name| json!({ "code": name })));
+            set("withRequestBody", provider.body.as_ref().map(body));
+        }
+        Traffic::Tcp => set("statPrefix", Some("tcp.".into())),
+    }
+    json!({ "name": traffic.filter("ext_authz"), "typedConfig": config })
+}
+
+/// The name that Istio gives to the cluster of a provider.
+#[must_use]
+pub fn cluster(provider: &Provider) -> String {
+    format!("outbound|{}||{}", provider.port, provider.host)
+}
+
+fn http_service(http: &HttpSettings, server: &Value) -> Value {
+    let mut service = Map::new();
+    let mut set = |name: &str, value: Option<Value>| service.extend(value.map(|value| (name.to_owned(), value)));
+    set("serverUri", Some(server.clone()));
+    set("pathPrefix", (!http.path_prefix.is_empty()).then(|| http.path_prefix.clone().into()));
+    let added = http.further_headers.iter().map(|(key, value)| json!({ "key": key, "value": value }));
+    let added: Vec<_> = added.collect();
+    set("authorizationRequest", (!added.is_empty()).then(|| json!({ "headersToAdd": added })));
+    let mut response = Map::new();
+    for (name, list) in [
+        ("allowedUpstreamHeaders", &http.to_upstream),
+        ("allowedClientHeaders", &http.to_client_on_deny),
+        ("allowedClientHeadersOnSuccess", &http.to_client_on_allow),
+    ] {
+        response.extend(headers(list).map(|patterns| (name.to_owned(), patterns)));
+    }
+    set("authorizationResponse", (!response.is_empty()).then(|| response.into()));
+    service.into()
+}
+
+/// Matchers of headers; `None` if there are none.
+fn headers(names: &[String]) -> Option<Value> {
+    let pattern = |name: &String| match (name.strip_prefix('*'), name.strip_suffix('*')) {
+        (Some(suffix), _) => json!({ "suffix": suffix, "ignoreCase": true }),
+        (None, Some(prefix)) => json!({ "prefix": prefix, "ignoreCase": true }),
+        (None, None) => json!({ "exact": name, "ignoreCase": true }),
+    };
+    (!names.is_empty()).then(|| json!({ "patterns": names.iter().map(pattern).collect::<Vec<_>>() }))
+}
+
+fn body(Body { most_bytes, allow_partial, pack_as_bytes }: &Body) -> Value {
+    let mut body = Map::new();
+    body.insert("maxRequestBytes".to_owned(), (*most_bytes).into());
+    for (name, is_set) in [("allowPartialMessage", *allow_partial), ("packAsBytes", *pack_as_bytes)] {
+        body.extend(is_set.then(|| (name.to_owned(), true.into())));
+    }
+    body.into()
+}
+
+/// A duration as protobuf writes it: `10s`, `0.002s`.
+fn seconds(duration: Duration) -> String {
+    let (whole, nanos) = (duration.as_secs(), duration.subsec_nanos());
+    if nanos == 0 { format!("{whole}s") } else { format!("{whole}.{:03}s", nanos / 1_000_000) }
+}

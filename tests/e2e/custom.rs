@@ -1,0 +1,137 @@
+//! CUSTOM policies as `mesh-authz render envoy-rbac` renders them: a real Envoy asks a provider.
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+use testbed::bootstrap::{self, cluster, http_connection_manager};
+use testbed::{App, Client, Envoy, Request, Response};
+
+use crate::rendered::{folder, render, text};
+use crate::sidecar::{policy, to};
+
+/// A provider over HTTP. Its cluster in Envoy has a name by its host and port.
+fn provider(more: Value) -> Value {
+    let mut settings = json!({
+        "service": "login/login.example.com",
+        "port": 9000,
+        "includeRequestHeadersInCheck": ["cookie"],
+        "headersToUpstreamOnAllow": ["x-user"],
+        "headersToDownstreamOnDeny": ["location"],
+    });
+    settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    json!({ "extensionProviders": [{ "name": "login", "envoyExtAuthzHttp": settings }] })
+}
+
+fn custom(provider: &str) -> Value {
+    let mut custom = policy("custom", "CUSTOM", &[to(json!({ "paths": ["/app*"] }))]);
+    custom["spec"]["provider"] = json!({ "name": provider });
+    custom
+}
+
+/// A provider that lets through who has a cookie, says who that is, and sends others to a login. The application and Envoy itself.
+struct Place {
+    envoy: Envoy,
+    _provider: Envoy,
+    app: App,
+}
+
+fn answers() -> Vec<Value> {
+    let header = |name: &str, value: &str| json!({ "header": { "key": name, "value": value } });
+    let session = |value: &str| json!([{ "name": "cookie", "string_match": { "exact": format!("session={value}") } }]);
+    let allowed = |user: &str| {
+        json!({
+            "match": { "prefix": "/", "headers": session(user) },
+            "direct_response": { "status": 200 },
+            "response_headers_to_add": [header("x-user", user)],
+        })
+    };
+    let redirect = json!({
+        "https_redirect": true,
+        "host_redirect": "login.example.com",
+        "path_redirect": "/",
+        "response_code": "FOUND",
+    });
+    vec![allowed("alice"), allowed("mallory"), json!({ "match": { "prefix": "/" }, "redirect": redirect })]
+}
+
+impl Place {
+    /// Envoy with the filters for these policies. `is_up`: whether the provider answers.
+    fn start(documents: &[Value], is_up: bool) -> (Self, String) {
+        let manager = http_connection_manager(&[], &answers());
+        let provider =
+            Envoy::start(&bootstrap::bootstrap(&[bootstrap::listener("provider", manager, None)], &[])).unwrap();
+        let nowhere: SocketAddr = ([127, 0, 0, 1], 1).into();
+        let address = if is_up { provider.address("provider").unwrap() } else { nowhere };
+        let app = App::start().unwrap();
+        let files = folder(documents);
+        let (rendered, notes) = render(&["envoy-rbac", text(files.path()), "--namespace=default", "--no-labels"]);
+        let manager = http_connection_manager(rendered.as_array().unwrap(), &[bootstrap::route_to("app")]);
+        let clusters = [cluster("app", app.address()), cluster("outbound|9000||login.example.com", address)];
+        let listener = bootstrap::listener("inbound", manager, None);
+        let envoy = Envoy::start(&bootstrap::bootstrap(&[listener], &clusters)).unwrap();
+        (Self { envoy, _provider: provider, app }, notes)
+    }
+
+    fn get(&self, path: &str, headers: &[(&str, &str)]) -> Response {
+        let request = headers.iter().fold(Request::get(path), |request, (name, value)| request.header(name, value));
+        Client::plain(self.envoy.address("inbound").unwrap()).send(&request).unwrap()
+    }
+}
+
+#[test]
+fn the_provider_is_asked_about_what_matches_and_about_nothing_else() {
+    let (place, notes) = Place::start(&[custom("login"), provider(json!({}))], true);
+    assert!(!notes.contains("denies what it matches"), "{notes}");
+    let refused = place.get("/app", &[]);
+    let location = refused.header("location");
+    assert_eq!((refused.status, location.as_deref()), (302, Some("https://login.example.com/")));
+    assert_eq!(place.app.requests(), 0);
+    assert_eq!(place.get("/app/1", &[("cookie", "session=alice")]).status, 200);
+    assert_eq!(place.app.last_request().unwrap().header_values("x-user"), [b"alice"]);
+    // A client that names itself is somebody else afterwards.
+    assert_eq!(place.get("/app", &[("cookie", "session=alice"), ("x-user", "root")]).status, 200);
+    assert_eq!(place.app.last_request().unwrap().header_values("x-user"), [b"alice"]);
+    assert_eq!(place.get("/public", &[]).status, 200);
+}
+
+/// The order of Istio: CUSTOM, then DENY and ALLOW, which see what the provider has set.
+#[test]
+fn other_policies_decide_after_the_provider() {
+    let when = json!({ "when": [{ "key": "request.headers[x-user]", "values": ["mallory"] }] });
+    let deny = policy("no-mallory", "DENY", &[when]);
+    let (place, _) = Place::start(&[custom("login"), deny, provider(json!({}))], true);
+    assert_eq!(place.get("/app", &[("cookie", "session=alice")]).status, 200);
+    assert_eq!(place.get("/app", &[("cookie", "session=mallory")]).status, 403);
+    // The provider refuses first.
+    assert_eq!(place.get("/app", &[("x-user", "mallory")]).status, 302);
+    assert_eq!(place.get("/public", &[("x-user", "mallory")]).status, 403);
+}
+
+#[test]
+fn without_an_answer_a_request_is_refused_unless_the_provider_fails_open() {
+    for (settings, status) in
+        [(json!({}), 403), (json!({ "statusOnError": "503" }), 503), (json!({ "failOpen": true }), 200)]
+    {
+        let (place, _) = Place::start(&[custom("login"), provider(settings.clone())], false);
+        assert_eq!(place.get("/app", &[("cookie", "session=alice")]).status, status, "{settings}");
+        assert_eq!(place.get("/public", &[]).status, 200);
+    }
+}
+
+#[test]
+fn without_its_provider_a_custom_policy_denies() {
+    for documents in [vec![custom("login")], vec![custom("logins"), provider(json!({}))]] {
+        let (place, notes) = Place::start(&documents, true);
+        assert!(notes.contains("this policy denies what it matches"), "{notes}");
+        assert_eq!(place.get("/app", &[("cookie", "session=alice")]).status, 403);
+        assert_eq!(place.get("/public", &[]).status, 200);
+    }
+    let mut second = custom("other");
+    second["metadata"]["name"] = json!("second");
+    second["spec"]["rules"] = json!([to(json!({ "paths": ["/second"] }))]);
+    let (place, notes) = Place::start(&[custom("login"), second, provider(json!({}))], true);
+    assert!(notes.contains("a workload can have policies for one provider only"), "{notes}");
+    for (path, status) in [("/app", 403), ("/second", 403), ("/public", 200)] {
+        assert_eq!(place.get(path, &[("cookie", "session=alice")]).status, status, "{path}");
+    }
+}
