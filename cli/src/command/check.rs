@@ -13,6 +13,7 @@ use super::{Answer, Failure, github, sarif, snippet};
 use crate::envoy::{self, ChainSummary, Checked, EnvoyCheck};
 use crate::lint::{self, CATALOGUE, Lint, LintContext, Plaintexts};
 use crate::load::finding::{Finding, Severity};
+use crate::load::providers::Providers;
 use crate::load::{Resources, peer_authentication};
 
 /// Arguments of `mesh-authz check`.
@@ -124,6 +125,7 @@ fn check(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
         resources.keep_errors_about_what_is_deployed_together();
     }
     let mut findings = std::mem::take(&mut resources.findings);
+    findings.extend(Providers::of(&resources).findings);
     findings.extend(lint::lint(&resources, &arguments.context(&resources)?));
     let checked = arguments.check_envoy(&resources)?;
     findings.extend(checked.iter().flat_map(|checked| checked.findings.iter().cloned()));
