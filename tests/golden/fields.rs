@@ -19,10 +19,10 @@ const ROWS: [Row; 20] = [
     ("trustDomainAliases", "[]", [Some("--trust-domain-alias"); 3]),
     ("rootNamespace", "root", [Some("--root-namespace"); 3]),
     ("combining", "deny-overrides", [Some("--combining"); 3]),
-    ("principalFrom", "filter-state", [None; 3]),
+    ("principalFrom", "filter-state", [None, Some("leave it out"), None]),
     ("sourceIpFrom", "remote-address", [None; 3]),
     ("paths", "strict", [None; 3]),
-    ("jwt", r#"{"payloadKey":"claims"}"#, [None; 3]),
+    ("jwt", r#"{"payloadKey":"claims"}"#, [None, Some("leave it out"), None]),
     ("denyResponse", r#"{"status":404}"#, [None; 3]),
     ("decisionLog", "all", [None; 3]),
     ("decisionLogRate", "100", [None; 3]),
@@ -82,4 +82,40 @@ fn every_field_is_documented_and_given_in_one_way() {
             }
         }
     }
+}
+
+/// What these options would open is refused, and so is an Envoy that talks to itself.
+#[test]
+fn options_that_contradict_each_other_are_refused() {
+    let refused = |more: &[&str], says: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_mesh-authz"))
+            .current_dir(project("examples/tutorial"))
+            .args(["render", "envoy", "allow-frontend-get-data.yaml", "--namespace=default", "--label=app=backend"])
+            .args(more)
+            .output()
+            .unwrap();
+        let notes = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && notes.contains(says), "{more:?}: {notes}");
+        assert!(output.stdout.is_empty(), "{more:?}");
+    };
+    refused(&["--set", "principalFrom=filter-state"], "leave it out");
+    let remote = ["--set", "sourceIpFrom=remote-address"];
+    refused(&[&remote[..], &["--trusted-hops", "1"]].concat(), "leave `sourceIpFrom` out");
+    refused(&[&remote[..], &["--proxy-protocol"]].concat(), "leave `sourceIpFrom` out");
+    refused(&["--trusted-hops", "1", "--proxy-protocol"], "cannot be used with");
+    refused(&["--listen", "127.0.0.1:15000"], "give it a port of its own");
+    refused(&["--upstream", "localhost:15000"], "give it a port of its own");
+    for upstream in ["LOCALHOST:15006", "localhost.:15006", "[::ffff:127.0.0.1]:15006"] {
+        refused(&["--upstream", upstream], "forward requests to itself");
+    }
+    let jwt = ["--listen", "127.0.0.1:0", "--listen", "127.0.0.1:9000", "--upstream", "127.0.0.1:1"];
+    let output = Command::new(env!("CARGO_BIN_EXE_mesh-authz"))
+        .current_dir(project("examples/jwt"))
+        .args(["render", "envoy", ".", "--namespace=shop", "--label=app=orders"])
+        .args(jwt)
+        .output()
+        .unwrap();
+    let notes = String::from_utf8(output.stderr).unwrap();
+    // One port that the system chooses does not hide the others.
+    assert!(output.status.code() == Some(1) && notes.contains("never matches"), "{notes}");
 }

@@ -67,11 +67,11 @@ fn cases() -> Vec<Case> {
             [&["envoy", "shop.yaml"], &orders[..], &files].concat()
         }),
         ("envoy-behind-a-load-balancer", 0, {
-            let options = ["--proxy-protocol", "--trusted-hops=2", "--upstream-protocol=http2", "--plaintext"];
+            let options = ["--proxy-protocol", "--upstream-protocol=http2", "--plaintext"];
             [&["envoy", "ports.yaml", "--namespace=shop"], &options[..]].concat()
         }),
         ("envoy-downstream", 0, {
-            let options = ["--upstream-protocol=downstream", "--plaintext", "--format=json"];
+            let options = ["--upstream-protocol=downstream", "--plaintext", "--format=json", "--trusted-hops=2"];
             [&["envoy", "shop.yaml"], &orders[..], &options].concat()
         }),
         ("envoy-hops", 2, [&["envoy", "shop.yaml", "--trusted-hops=256"], &orders[..]].concat()),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use mesh_authz::attribute::Subject;
 
-use super::listeners::{ListenerOptions, socket};
+use super::listeners::{ListenerOptions, keep_apart, socket};
 use super::plugin::{PluginFor, PluginOptions};
 use super::ports;
 use super::shared::{Format, warn};
@@ -85,6 +85,7 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
     let Arguments { setting, listeners, tls, admin, wasm, watch, format, .. } = arguments;
     let enforced = Enforced::of(resources, setting, arguments.none_applies)?;
     let listens = listeners.listeners()?;
+    keep_apart(*admin, &listens)?;
     if listeners.proxy_protocol {
         ports::say_of_proxy_protocol(&enforced.policies);
     } else if let Some(ports) = listeners.ports() {
@@ -97,7 +98,13 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
 
     let described =
         WorkloadSettings { gateway: setting.workload.gateway()?, ..WorkloadSettings::from(&enforced.scope) };
-    let plugin = arguments.plugin.read(PluginFor::Workload, [described.gateway.as_ref()])?;
+    let plugin = arguments.plugin.read(PluginFor::Standalone, [described.gateway.as_ref()])?;
+    if plugin.takes_client_for_peer() && listeners.is_told_the_client() {
+        return Err(Failure::unusable(
+            "with --trusted-hops and --proxy-protocol, the client's address comes from what is sent, and `sourceIpFrom: \
+             remote-address` takes it for the address of the direct peer; leave `sourceIpFrom` out",
+        ));
+    }
     let (jwt_authn, clusters) = enforced.verification(&arguments.jwks_ca, plugin.payload_key())?;
     let settings = Settings {
         listeners: listens,

@@ -53,7 +53,8 @@ const ROUTES: &str = "\
 #
 # No route configuration may have `ignore_path_parameters_in_path_matching`: its routes for /admin also serve /admin;x=y.
 #
-# If a proxy that you trust is in front of Envoy, also set `xff_num_trusted_hops`.
+# If a proxy that you trust is in front of Envoy, also set `xff_num_trusted_hops`: but not with
+# `sourceIpFrom: remote-address` in the plugin configuration, which takes the client's address for that of the direct peer.
 ";
 
 const IDENTITY: &str = "\
@@ -134,7 +135,7 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
     let Enforced { mesh, scope, policies, .. } = &enforced;
     // Nothing is known of the node of this Envoy.
     let described = WorkloadSettings { gateway: setting.workload.gateway()?, ..WorkloadSettings::from(scope) };
-    let plugin = arguments.plugin.read(PluginFor::Workload, [described.gateway.as_ref()])?;
+    let plugin = arguments.plugin.read(PluginFor::Standalone, [described.gateway.as_ref()])?;
     let (jwt_authn, clusters) = enforced.verification(&arguments.jwks_ca, plugin.payload_key())?;
     let verifies_tokens = jwt_authn.is_some();
     let filters = Filters { wasm: Some(wasm.clone()), watch: watch.clone(), jwt_authn, further: plugin.fields };

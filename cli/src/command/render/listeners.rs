@@ -34,8 +34,8 @@ pub struct ListenerOptions {
 
     /// Expect a header of the PROXY protocol at the start of each connection, from a load balancer. `remote.ip`,
     /// `destination.ip` and `destination.port` then come from it. Whoever reaches Envoy without the load balancer chooses its
-    /// own address. Connections without the header are closed.
-    #[arg(long)]
+    /// own address. Connections without the header are closed. Not together with --trusted-hops: X-Forwarded-For would win.
+    #[arg(long, conflicts_with = "trusted_hops")]
     pub proxy_protocol: bool,
 }
 
@@ -57,10 +57,15 @@ fn upstream(text: &str) -> Result<(String, Option<u16>), String> {
 }
 
 impl ListenerOptions {
-    /// The ports that Envoy listens on. `None` if none is given, or if the system chooses one.
+    /// The ports that Envoy listens on. `None` if the system chooses all of them.
     pub fn ports(&self) -> Option<Vec<u16>> {
-        let ports: Vec<_> = self.listen.iter().map(SocketAddr::port).collect();
-        (!ports.contains(&0)).then_some(ports)
+        let ports: Vec<_> = self.listen.iter().map(SocketAddr::port).filter(|port| *port > 0).collect();
+        (self.listen.is_empty() || !ports.is_empty()).then_some(ports)
+    }
+
+    /// Whether Envoy learns the client's address from what somebody sends.
+    pub fn is_told_the_client(&self) -> bool {
+        self.trusted_hops > 0 || self.proxy_protocol
     }
 
     pub fn client_address(&self) -> ClientAddress {
@@ -100,12 +105,23 @@ impl ListenerOptions {
     }
 }
 
+/// Fails if the admin interface is where Envoy listens, or where it forwards requests to.
+pub fn keep_apart(admin: SocketAddr, listeners: &[Listener]) -> Result<(), Failure> {
+    for Listener { address, upstream } in listeners {
+        if admin.port() != 0 && (*address == admin || is_itself(admin, upstream)) {
+            return Err(Failure::Unusable(format!(
+                "--admin {admin} is also where Envoy listens or forwards requests to; give it a port of its own"
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Whether a connection to the application would reach the listener.
 fn is_itself(listener: SocketAddr, (host, port): &(String, u16)) -> bool {
     let is_reached = |ip: IpAddr| listener.ip() == ip || (listener.ip().is_unspecified() && ip.is_loopback());
-    listener.port() == *port
-        && match host.parse::<IpAddr>() {
-            Ok(ip) => is_reached(ip),
-            Err(_) => host == "localhost" && (listener.ip().is_loopback() || listener.ip().is_unspecified()),
-        }
+    let is_here = || host.trim_end_matches('.').eq_ignore_ascii_case("localhost");
+    let is_local = listener.ip().is_loopback() || listener.ip().is_unspecified();
+    let is_reached = host.parse::<IpAddr>().map_or_else(|_| is_here() && is_local, |ip| is_reached(ip.to_canonical()));
+    listener.port() == *port && is_reached
 }

@@ -32,8 +32,10 @@ pub struct PluginOptions {
 /// What a plugin configuration is rendered for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PluginFor {
-    /// One workload, whose Envoy has it from its bootstrap or from elsewhere.
+    /// One workload, whose Envoy has it from elsewhere.
     Workload,
+    /// One workload, with the other filters that this one needs.
+    Standalone,
     /// A file that the Envoy of a workload watches.
     WatchedFile,
     /// A resource of Istio.
@@ -158,6 +160,12 @@ impl PluginFields {
         jwt.get("payloadKey")?.as_str()
     }
 
+    /// Whether a field says that the client's address counts as that of the direct peer.
+    pub fn takes_client_for_peer(&self) -> bool {
+        let is_so = |(name, node): &(String, Node)| name == "sourceIpFrom" && node.as_str() == Some("remote-address");
+        self.fields.iter().any(is_so)
+    }
+
     /// A mistake, with the option or the file that it is in.
     fn finding(&self, mut found: Diagnostic) -> Finding {
         let path = &found.path.0;
@@ -202,8 +210,15 @@ impl PluginFields {
             "combining" => ("has an option of its own", "give --combining"),
             "allowNoneApplies" => ("has an option of its own", "give --allow-none-applies"),
             // If the filter did not load there, Envoy could go on without it.
-            "onInvalid" if place != PluginFor::Workload => {
+            "onInvalid" if matches!(place, PluginFor::WatchedFile | PluginFor::Cluster) => {
                 ("is always `deny` where Envoy gets the filter by xDS", "leave it out")
+            }
+            // Nothing here sets the filter state from which it could come, so nobody would have an identity.
+            "principalFrom" if matches!(place, PluginFor::Standalone | PluginFor::WatchedFile) => {
+                ("is the peer's certificate, and on a waypoint the filter state", "leave it out")
+            }
+            "jwt" if place == PluginFor::WatchedFile => {
+                ("is fixed by the bootstrap: `render envoy --watch` stores claims as `payload`", "leave it out")
             }
             "outgoing" if is_cluster => ("follows from where Istio loads the filter", "leave it out"),
             _ => return None,
