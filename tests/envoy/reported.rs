@@ -311,6 +311,15 @@ fn an_address_that_somebody_sends_is_found() {
     };
     assert_tree_finds(detection("custom_header.v3.CustomHeaderConfig"), &["ME009"]);
     assert_tree_finds(detection("xff.v3.XffConfig"), &["ME009 warning"]);
+    // Without the setting, the hops count one entry more, which a client writes.
+    assert_tree_finds(
+        |tree| {
+            manager(tree)["use_remote_address"] = json!(false);
+            manager(tree)["xff_num_trusted_hops"] = json!(1);
+        },
+        &["ME009"],
+    );
+    assert_tree_finds(|tree| chain(tree)["use_proxy_proto"] = json!(true), &["ME009 warning"]);
     let proxy =
         json!({ "typed_config": { "@type": "x/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol" } });
     assert_tree_finds(
@@ -448,6 +457,234 @@ fn scopes_and_discovered_parts_are_read() {
     );
     let udp = json!({ "name": "udp", "typed_config": { "@type": "x/envoy.extensions.filters.udp.udp_proxy.v3.UdpProxyConfig", "cluster": "application" } });
     assert_tree_finds(|tree| listeners(tree).push(json!({ "name": "udp", "listener_filters": [udp] })), &["ME002"]);
+}
+
+#[test]
+fn names_of_values_count_in_any_case_and_numbers_as_text() {
+    let context = |value: &str| {
+        let value = json!(value);
+        move |tree: &mut Value| common_tls(tree)["validation_context"]["trust_chain_verification"] = value
+    };
+    assert_tree_finds(context("accept_untrusted"), &["ME010"]);
+    assert_tree_finds(context("1"), &["ME010"]);
+    assert_tree_finds(context("verify_trust_chain"), &[]);
+    assert_tree_finds(|tree| manager(tree)["path_with_escaped_slashes_action"] = json!("unescape_and_forward"), &[]);
+    // Envoy does not look at this field.
+    assert_tree_finds(
+        |tree| common_tls(tree)["validation_context"] = json!({ "ca_certificate_provider_instance": {} }),
+        &["ME010"],
+    );
+}
+
+#[test]
+fn names_that_a_user_chooses_are_no_fields() {
+    let off = json!({ "mesh_authz": { "disabled": true } });
+    let by_path = |key: &str, mut route: Value| {
+        route["typed_per_filter_config"] = off.clone();
+        let on_match = json!({ key: { "action": { "typed_config": route } } });
+        json!({ "matcher_tree": { "exact_match_map": { "map": on_match } } })
+    };
+    for key in ["a", "redirect", "direct_response", "access_log", "typed_per_filter_config"] {
+        let matcher = by_path(key, to("application"));
+        assert_tree_finds(
+            |tree| manager(tree).pointer_mut("/route_config/virtual_hosts/0").unwrap()["matcher"] = matcher,
+            &["ME003"],
+        );
+    }
+    assert_tree_finds(|tree| tree["node"]["metadata"]["LABELS"] = json!({ "appName": "a", "app_name": "b" }), &[]);
+}
+
+#[test]
+fn a_configuration_for_a_route_can_be_wrapped() {
+    let wrapped = |name: &str, config: Value| {
+        let config = json!({ "@type": "x/envoy.config.route.v3.FilterConfig", "config": config });
+        json!({ name: config })
+    };
+    let per_route = super::mutation(&json!({ "remove": "x-role" }))["typed_config"].clone();
+    let idle = filter("header_mutation.v3.HeaderMutation", json!({}));
+    assert_tree_finds(|tree| http_filters(tree).insert(3, idle.clone()), &[]);
+    assert_tree_finds(
+        |tree| {
+            http_filters(tree).insert(3, idle);
+            route(tree)["typed_per_filter_config"] = wrapped("header_mutation.v3.HeaderMutation", per_route);
+        },
+        &["ME004"],
+    );
+    let forward = json!({ "@type": "x/envoy.extensions.filters.http.dynamic_forward_proxy.v3.PerRouteConfig", "host_rewrite_header": "x-host" });
+    assert_tree_finds(|tree| route(tree)["typed_per_filter_config"] = wrapped("forward", forward), &["ME019"]);
+    let off = json!({ "@type": "x/envoy.extensions.filters.http.ext_proc.v3.ExtProcPerRoute", "disabled": true });
+    let skipping =
+        filter("ext_proc.v3.ExternalProcessor", json!({ "processing_mode": { "request_header_mode": "skip" } }));
+    assert_tree_finds(
+        |tree| {
+            http_filters(tree).insert(3, skipping);
+            route(tree)["typed_per_filter_config"] = json!({ "ext_proc.v3.ExternalProcessor": off });
+        },
+        &[],
+    );
+}
+
+#[test]
+fn filter_state_from_elsewhere_counts_too() {
+    let text = |operator: &str| json!({ "text_format_source": { "inline_string": operator } });
+    let value = json!({ "object_key": "mesh_authz.source_ip", "factory_key": "envoy.string", "format_string": text("%REQ(x-ip)%") });
+    let of_route = json!({ "envoy.filters.http.set_filter_state": { "on_request_headers": [value] } });
+    assert_tree_finds(|tree| route(tree)["typed_per_filter_config"] = of_route, &["ME013"]);
+    let of_connection = json!({ "typed_config": { "@type": "x/envoy.extensions.filters.network.set_filter_state.v3.Config", "on_new_connection": [value] } });
+    assert_tree_finds(|tree| chain(tree)["filters"].as_array_mut().unwrap().insert(0, of_connection), &["ME013"]);
+    let old = json!({ "text_format": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%" });
+    let format = "/typed_config/on_request_headers/0/format_string";
+    assert_tree_finds(|tree| *http_filters(tree)[0].pointer_mut(format).unwrap() = old, &[]);
+}
+
+#[test]
+fn several_configurations_of_one_name_all_count() {
+    let off = json!({ "mesh_authz": { "disabled": true } });
+    let configuration = |route: &Value| json!({ "@type": "x/envoy.config.route.v3.RouteConfiguration", "name": "r", "virtual_hosts": [{ "domains": ["*"], "routes": [route] }] });
+    let mut without = to("application");
+    without["typed_per_filter_config"] = off;
+    for found in [
+        [configuration(&without), configuration(&to("application"))],
+        [configuration(&to("application")), configuration(&without)],
+    ] {
+        assert_tree_finds(
+            |tree| {
+                manager(tree)["route_config"].take();
+                manager(tree)["rds"] = json!({ "route_config_name": "r" });
+                tree["found"] = json!(found);
+            },
+            &["ME003"],
+        );
+    }
+    let extension = |config: Value| json!({ "@type": "x/envoy.config.core.v3.TypedExtensionConfig", "name": "mesh_authz", "typed_config": config });
+    let mut tree = tree();
+    let one = http_filters(&mut tree)[2]["typed_config"].take();
+    let mut other = one.clone();
+    other["config"]["name"] = json!("another");
+    http_filters(&mut tree)[2] = json!({ "name": "mesh_authz", "config_discovery": {} });
+    tree["found"] = json!([extension(one.clone()), extension(one.clone())]);
+    assert_finds(&tree.to_string(), &[]);
+    tree["found"] = json!([extension(one), extension(other)]);
+    assert_finds(&tree.to_string(), &["ME018"]);
+}
+
+#[test]
+fn what_is_behind_the_decision_in_another_listener_counts() {
+    let internal = json!({ "envoy_internal_address": { "server_listener_name": "inner" } });
+    let with_inner = |inner_route: Value, filters: Vec<Value>| {
+        let internal = internal.clone();
+        move |tree: &mut Value| {
+            *route(tree) = to("hop");
+            clusters(tree).push(endpoint("hop", &internal));
+            let mut inner = listener(&inner_route);
+            inner["name"] = json!("inner");
+            inner["internal_listener"] = json!({});
+            let all = inner.pointer_mut("/filter_chains/0/filters/0/typed_config/http_filters").unwrap();
+            for filter in filters {
+                all.as_array_mut().unwrap().insert(0, filter);
+            }
+            listeners(tree).push(inner);
+        }
+    };
+    assert_tree_finds(with_inner(to("application"), vec![]), &[]);
+    assert_tree_finds(with_inner(to("application"), vec![filter("lua.v3.Lua", json!({}))]), &["ME004"]);
+    let mut rewriting = to("application");
+    rewriting["route"]["prefix_rewrite"] = json!("/");
+    assert_tree_finds(with_inner(rewriting, vec![]), &["ME019 warning"]);
+    let chosen = json!({ "match": {}, "route": { "cluster_header": "x" } });
+    assert_tree_finds(
+        |tree| {
+            with_inner(chosen, vec![])(tree);
+            listeners(tree).push(listener(&to("hop")));
+        },
+        &["ME002"],
+    );
+}
+
+#[test]
+fn requirements_and_claims_that_prove_nothing_are_found() {
+    let config = |tree: &mut Value| http_filters(tree)[1]["typed_config"].clone();
+    let with_config = |change: fn(&mut Value)| {
+        move |tree: &mut Value| {
+            let mut changed = config(tree);
+            change(&mut changed);
+            http_filters(tree)[1]["typed_config"] = changed;
+        }
+    };
+    assert_tree_finds(
+        with_config(|config| {
+            config["requirement_map"] = json!({ "none": {}, "some": { "provider_name": "accounts" } });
+            config["rules"] = json!([{ "match": { "prefix": "/" }, "requirement_name": "some" }]);
+        }),
+        &[],
+    );
+    assert_tree_finds(
+        with_config(|config| {
+            config["requirement_map"] = json!({ "none": {} });
+            config["rules"] = json!([{ "match": { "prefix": "/" }, "requirement_name": "none" }]);
+        }),
+        &["ME012", "ME012"],
+    );
+    assert_tree_finds(with_config(|config| drop(config["providers"]["accounts"]["issuer"].take())), &["ME012"]);
+    let of_route = json!({ "envoy.filters.http.jwt_authn": { "requirement_name": "none" } });
+    assert_tree_finds(|tree| route(tree)["typed_per_filter_config"] = of_route, &["ME012"]);
+    // It is off, and one route enables it. The others have no claims.
+    assert_tree_finds(
+        |tree| {
+            http_filters(tree)[1]["disabled"] = json!(true);
+            route(tree)["typed_per_filter_config"] = json!({ "envoy.filters.http.jwt_authn": {} });
+        },
+        &["ME012"],
+    );
+    let rule = json!({ "header": "x", "on_header_present": { "metadata_namespace": "envoy.filters.http.jwt_authn", "key": "payload" } });
+    let writer = filter("header_to_metadata.v3.Config", json!({ "request_rules": [rule] }));
+    assert_tree_finds(|tree| http_filters(tree).insert(0, writer), &["ME012"]);
+}
+
+#[test]
+fn a_header_can_be_the_path_or_the_host() {
+    let header = |name: &str| filter("basic_auth.v3.BasicAuth", json!({ "forward_username_header": name }));
+    for (name, expected) in
+        [(":path", vec!["ME004"]), ("Host", vec!["ME004"]), ("x-role", vec!["ME004"]), ("x-user", vec![])]
+    {
+        assert_tree_finds(|tree| http_filters(tree).insert(3, header(name)), &expected);
+    }
+    // A client sends the header itself where the filter does not run.
+    let off = json!({ "basic_auth.v3.BasicAuth": { "disabled": true } });
+    for (name, expected) in [("x-role", vec!["ME004"]), ("x-user", vec![])] {
+        assert_tree_finds(
+            |tree| {
+                http_filters(tree).insert(0, header(name));
+                route(tree)["typed_per_filter_config"] = off.clone();
+            },
+            &expected,
+        );
+    }
+    let of_route = json!({ "ext_authz.v3.ExtAuthz": { "check_settings": super::upstream_headers("x-role") } });
+    assert_tree_finds(
+        |tree| {
+            http_filters(tree).insert(3, filter("ext_authz.v3.ExtAuthz", json!({ "http_service": {} })));
+            route(tree)["typed_per_filter_config"] = of_route;
+        },
+        &["ME004"],
+    );
+}
+
+#[test]
+fn policies_that_are_only_tried_out_are_no_protection() {
+    let tried = with(
+        "                        name: everything\n",
+        "                        name: everything\n                        annotations: { istio.io/dry-run: \"true\" }\n",
+    );
+    assert_finds(&tried, &["ME001 warning"]);
+}
+
+#[test]
+fn parts_of_the_runtime_from_elsewhere_are_a_warning() {
+    let layers = |layer: Value| move |tree: &mut Value| tree["layered_runtime"] = json!({ "layers": [layer] });
+    assert_tree_finds(layers(json!({ "name": "a", "disk_layer": { "symlink_root": "/x" } })), &["ME017 warning"]);
+    assert_tree_finds(layers(json!({ "name": "a", "rtds_layer": {} })), &["ME017 warning"]);
+    assert_tree_finds(layers(json!({ "name": "a", "admin_layer": {} })), &[]);
 }
 
 /// The work grows with the configuration, and not with its square: this would take minutes.

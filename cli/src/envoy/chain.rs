@@ -1,14 +1,18 @@
 //! The filter chains of the listeners, and the clusters to which they lead.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::rc::Rc;
+
+use mesh_authz::document::Node;
 
 use super::configuration::Configuration;
 use super::ours::{Idle, Ours};
 use super::place::Place;
+use super::routes::{LeadsTo, Routes};
 use super::{ChainSummary, Decides};
 
-const CONNECTION_MANAGER: &str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+pub const CONNECTION_MANAGER: &str =
+    "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const MCP_ROUTER: &str = "envoy.extensions.filters.http.mcp_router.v3.McpRouter";
 const NETWORK_STATE: &str = "envoy.extensions.filters.network.set_filter_state.v3.Config";
 const SNI_CLUSTER: &str = "envoy.extensions.filters.network.sni_cluster.v3.SniCluster";
@@ -27,25 +31,14 @@ pub struct Chain<'c> {
     /// The filter; several if there are several.
     pub ours: Vec<Ours<'c>>,
     /// The route configurations that are in the input.
-    pub routes: Vec<Place<'c>>,
+    pub routes: Vec<Rc<Routes<'c>>>,
     pub leads_to: Rc<LeadsTo<'c>>,
     /// Network filters that come from elsewhere.
     pub unknown_filters: Vec<Place<'c>>,
 }
 
-/// The clusters to which a chain leads.
-#[derive(Clone, Debug, Default)]
-pub struct LeadsTo<'c> {
-    /// Where it names them.
-    pub named: BTreeMap<&'c str, Place<'c>>,
-    /// Where a client chooses the cluster.
-    pub chosen: Option<Place<'c>>,
-    /// Where routes come from elsewhere.
-    pub unknown: Vec<Place<'c>>,
-}
-
-/// What the routes of connection managers lead to. Many listeners can have the same routes.
-type Shared<'c> = HashMap<*const mesh_authz::document::Node, Rc<LeadsTo<'c>>>;
+/// The routes of connection managers. Many listeners can have the same ones.
+type Shared<'c> = HashMap<*const Node, Rc<Routes<'c>>>;
 
 impl<'c> Chain<'c> {
     /// Every filter chain that Envoy has.
@@ -64,6 +57,9 @@ impl<'c> Chain<'c> {
             // A listener for UDP leads on without a chain.
             let mut leads_to = LeadsTo::default();
             for filter in listener.items("listener_filters") {
+                if sets_cluster(&filter) {
+                    leads_to.chosen = Some(filter.clone());
+                }
                 leads_to.add(&filter);
             }
             if !leads_to.named.is_empty() || leads_to.chosen.is_some() {
@@ -127,9 +123,10 @@ impl<'c> Chain<'c> {
     }
 
     fn find_routes(&mut self, manager: &Place<'c>, configuration: &Configuration<'c>, shared: &mut Shared<'c>) {
-        let mut unknown = Vec::new();
+        let mut own = LeadsTo::default();
+        let mut found = Vec::new();
         let mut wanted = Vec::new();
-        self.routes.extend(manager.get("route_config"));
+        found.extend(manager.get("route_config"));
         if let Some(rds) = manager.get("rds") {
             wanted.push((rds.text("route_config_name").unwrap_or_default(), rds));
         }
@@ -140,45 +137,41 @@ impl<'c> Chain<'c> {
                 None => configuration.scopes.clone(),
             };
             if scopes.is_empty() {
-                unknown.push(scoped);
+                own.unknown.push(scoped);
             }
             for scope in scopes {
                 match scope.get("route_configuration") {
-                    Some(routes) => self.routes.push(routes),
+                    Some(routes) => found.push(routes),
                     None => wanted.push((scope.text("route_configuration_name").unwrap_or_default(), scope)),
                 }
             }
         }
         for (name, place) in wanted {
             match configuration.routes.get(name) {
-                Some(routes) => self.routes.push(routes.clone()),
-                None => unknown.push(place),
+                Some(routes) => found.extend(routes.iter().cloned()),
+                None => own.unknown.push(place),
             }
         }
-        unknown.extend(self.routes.iter().filter_map(|routes| routes.get("vhds")));
-        let mut parts = Vec::new();
-        for routes in &self.routes {
-            let of_routes = shared.entry(std::ptr::from_ref(routes.node)).or_insert_with(|| {
-                let mut leads_to = LeadsTo::default();
-                leads_to.add(routes);
-                Rc::new(leads_to)
-            });
-            parts.push(Rc::clone(of_routes));
+        for place in found {
+            let routes = shared.entry(std::ptr::from_ref(place.node)).or_insert_with(|| Rc::new(Routes::of(&place)));
+            self.routes.push(Rc::clone(routes));
         }
-        let mut own = LeadsTo { unknown, ..LeadsTo::default() };
         for config in self.http_filters.iter().filter_map(|filter| configuration.config(filter, MCP_ROUTER)) {
             own.add(&config);
         }
-        self.leads_to = match parts.as_slice() {
-            [only] if own.unknown.is_empty() && own.named.is_empty() => Rc::clone(only),
-            _ => {
-                for part in parts {
-                    own.named.extend(part.named.iter().map(|(name, place)| (*name, place.clone())));
-                    own.chosen = own.chosen.or_else(|| part.chosen.clone());
-                }
-                Rc::new(own)
-            }
-        };
+        if let [only] = self.routes.as_slice()
+            && own.named.is_empty()
+            && own.unknown.is_empty()
+        {
+            self.leads_to = Rc::clone(&only.leads_to);
+            return;
+        }
+        for routes in &self.routes {
+            own.named.extend(routes.leads_to.named.iter().map(|(name, place)| (*name, place.clone())));
+            own.chosen = own.chosen.or_else(|| routes.leads_to.chosen.clone());
+            own.unknown.extend(routes.leads_to.unknown.iter().cloned());
+        }
+        self.leads_to = Rc::new(own);
     }
 
     /// The same chain for requests that ask for an upgrade, if these have filters of their own.
@@ -264,34 +257,4 @@ impl<'c> Chain<'c> {
 fn sets_cluster(config: &Place<'_>) -> bool {
     config.text("object_key") == Some("envoy.tcp_proxy.cluster")
         || config.children().any(|(_, child)| sets_cluster(&child))
-}
-
-impl<'c> LeadsTo<'c> {
-    /// Adds every cluster to which a route or a network filter in this configuration sends.
-    fn add(&mut self, place: &Place<'c>) {
-        for (name, child) in place.children() {
-            match &*name {
-                "cluster" => match child.node.as_str() {
-                    Some(cluster) => {
-                        self.named.entry(cluster).or_insert(child);
-                    }
-                    None => self.add(&child),
-                },
-                "cluster_header" | "cluster_specifier_plugin" | "inline_cluster_specifier_plugin" => {
-                    self.chosen = Some(child);
-                }
-                "weighted_clusters" => {
-                    for weighted in child.items("clusters") {
-                        if let Some(cluster) = weighted.text("name").filter(|name| !name.is_empty()) {
-                            self.named.entry(cluster).or_insert_with(|| weighted.clone());
-                        }
-                        self.chosen = self.chosen.take().or_else(|| weighted.get("cluster_header"));
-                    }
-                }
-                // These belong to other filters.
-                "typed_per_filter_config" | "rate_limits" | "access_log" => {}
-                _ => self.add(&child),
-            }
-        }
-    }
 }

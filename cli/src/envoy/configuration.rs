@@ -4,6 +4,7 @@
 //! a discovery response. A path in a configuration names such a file. It is read as well, if it is there. A dump has everything
 //! itself, and what its paths name need not be in force.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use mesh_authz::diagnostic::{Diagnostic, Segment};
 use mesh_authz::document::{Node, Span, Value};
 
 use super::catalogue::{AMBIGUOUS, UNKNOWN};
-use super::place::{Place, last_part, snake_case};
+use super::place::{Place, has_free_names, is_same, last_part, snake_case};
 use crate::load::finding::{Finding, SourceText};
 use crate::load::yaml::{self, YamlError};
 use crate::load::{InputError, not_yaml};
@@ -125,7 +126,10 @@ fn find_ambiguous<'n>(
         Value::Map(fields) => {
             let mut seen = HashSet::with_capacity(fields.len());
             for (index, (name, child)) in fields.iter().enumerate() {
-                if !seen.insert(snake_case(name)) {
+                let is_free =
+                    way.iter().any(|(name, _)| name.is_some_and(|name| has_free_names(name) || name == "value"));
+                let key = if is_free { Cow::Borrowed(name.as_str()) } else { snake_case(name) };
+                if !seen.insert(key) {
                     let span = child.place.as_deref().and_then(|place| place.key);
                     let message = format!("{name} is there twice in one map, and Envoy takes the last one");
                     let finding = ambiguous(source, span, &message);
@@ -176,23 +180,25 @@ fn named_files(place: &Place<'_>, is_source: bool, named: &mut Vec<String>) {
 #[derive(Debug, Default)]
 pub struct Configuration<'c> {
     pub listeners: Vec<Place<'c>>,
-    /// Route configurations by name.
-    pub routes: HashMap<&'c str, Place<'c>>,
+    /// Route configurations by name. Two sources can have one of the same name each; then both count.
+    pub routes: HashMap<&'c str, Vec<Place<'c>>>,
     /// What scopes choose among: route configurations, or their names.
     pub scopes: Vec<Place<'c>>,
     /// Clusters by name.
-    pub clusters: HashMap<&'c str, Place<'c>>,
+    pub clusters: HashMap<&'c str, Vec<Place<'c>>>,
     /// The endpoints of clusters that get them by discovery, by the name of the cluster.
     pub endpoints: HashMap<&'c str, Place<'c>>,
     /// Extensions that come by discovery, by name.
-    extensions: HashMap<&'c str, Place<'c>>,
+    extensions: HashMap<&'c str, Vec<Place<'c>>>,
     /// Secrets by name: certificates, and whose certificates are trusted.
-    pub secrets: HashMap<&'c str, Place<'c>>,
+    pub secrets: HashMap<&'c str, Vec<Place<'c>>>,
     /// Filter chains that come by discovery.
     pub filter_chains: Vec<Place<'c>>,
     pub node: Option<Place<'c>>,
     /// The static layers of the runtime, which can undo settings.
     pub runtime: Vec<Place<'c>>,
+    /// A layer of the runtime that comes from elsewhere.
+    pub unknown_runtime: Option<Place<'c>>,
     /// Where listeners come from elsewhere.
     lds: Option<Place<'c>>,
 }
@@ -234,6 +240,10 @@ impl<'c> Configuration<'c> {
             configuration.lds = configuration.lds.or(lds);
             let layers = bootstrap.get("layered_runtime").map(|runtime| runtime.items("layers")).unwrap_or_default();
             configuration.runtime.extend(layers.iter().filter_map(|layer| layer.get("static_layer")));
+            let is_elsewhere =
+                |layer: &&Place<'c>| ["disk_layer", "rtds_layer"].iter().any(|name| layer.get(name).is_some());
+            configuration.unknown_runtime =
+                configuration.unknown_runtime.or_else(|| layers.iter().find(is_elsewhere).cloned());
             configuration.collect(&document);
         }
         if has_dump || configuration.listeners.iter().any(|listener| !listener.message_type().is_empty()) {
@@ -281,7 +291,11 @@ impl<'c> Configuration<'c> {
             "envoy.extensions.transport_sockets.tls.v3.Secret" => &mut self.secrets,
             _ => return false,
         };
-        table.insert(name, place.clone());
+        let known = table.entry(name).or_default();
+        // A dump has some of them in several places.
+        if !known.iter().any(|known| is_same(known.node, place.node)) {
+            known.push(place.clone());
+        }
         true
     }
 
@@ -292,9 +306,10 @@ impl<'c> Configuration<'c> {
             return known(typed);
         }
         let Some(discovery) = filter.get("config_discovery") else { return Vec::new() };
-        let found = filter.text("name").and_then(|name| self.extensions.get(name));
-        if let Some(typed) = found.and_then(Place::typed_config) {
-            return known(typed);
+        let found = filter.text("name").and_then(|name| self.extensions.get(name)).into_iter().flatten();
+        let found: Vec<_> = found.filter_map(Place::typed_config).flat_map(known).collect();
+        if !found.is_empty() {
+            return found;
         }
         let types = discovery.items("type_urls");
         let types = types.iter().filter_map(|url| url.node.as_str()).map(last_part);
@@ -304,6 +319,16 @@ impl<'c> Configuration<'c> {
     /// The configuration of a filter, if it is in the input and of this message.
     pub fn config(&self, filter: &Place<'c>, message: &str) -> Option<Place<'c>> {
         self.extensions(filter).into_iter().find(|extension| extension.name == message)?.config
+    }
+
+    /// An error if a filter's configuration comes by a name that several have.
+    pub fn several(&self, filter: &Place<'c>) -> Option<Finding> {
+        let count = filter.get("config_discovery").map(|_| self.extensions(filter)).unwrap_or_default();
+        let known = count.iter().filter(|found| found.config.is_some()).count();
+        (known > 1).then(|| {
+            let message = "the input has several configurations of this name, and this filter can have any of them";
+            filter.error(&AMBIGUOUS, message, "give each of them its own name")
+        })
     }
 
     /// Whether the configuration of a filter comes from elsewhere and is not in the input.

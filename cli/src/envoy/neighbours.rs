@@ -8,6 +8,7 @@ use super::chain::Chain;
 use super::configuration::Configuration;
 use super::needs::{Because, Needs};
 use super::place::Place;
+use super::routes::Routes;
 use super::settings::{JWT_AUTHN, SET_FILTER_STATE};
 use crate::load::finding::Finding;
 
@@ -62,7 +63,7 @@ const EFFECTS: &[(&str, Effect)] = &[
     ),
     ("bandwidth_limit.v3.BandwidthLimit", Effect::Nothing),
     ("bandwidth_share.v3.BandwidthShare", Effect::Nothing),
-    ("basic_auth.v3.BasicAuth", Effect::If(|config| any_header_if(has(config, &["forward_username_header"])))),
+    ("basic_auth.v3.BasicAuth", Effect::If(|config| named_header(config.text("forward_username_header")))),
     ("body_size_limit.v3.BodySizeLimit", Effect::Nothing),
     ("buffer.v3.Buffer", Effect::Nothing),
     ("cache.v3.CacheConfig", Effect::Nothing),
@@ -71,7 +72,13 @@ const EFFECTS: &[(&str, Effect)] = &[
     ("compressor.v3.Compressor", Effect::Headers(&["accept-encoding", "content-encoding", "content-length"])),
     ("connect_grpc_bridge.v3.FilterConfig", Effect::Anything),
     ("cors.v3.Cors", Effect::Nothing),
-    ("credential_injector.v3.CredentialInjector", Effect::Headers(&[])),
+    (
+        "credential_injector.v3.CredentialInjector",
+        Effect::If(|config| {
+            let header = find(config, "header").and_then(|header| header.node.as_str());
+            named_header(Some(header.unwrap_or("authorization")))
+        }),
+    ),
     ("csrf.v3.CsrfPolicy", Effect::Nothing),
     ("custom_response.v3.CustomResponse", Effect::Nothing),
     ("decompressor.v3.Decompressor", Effect::Headers(&["accept-encoding", "content-encoding", "content-length"])),
@@ -152,6 +159,13 @@ fn any_header_if(is_set: bool) -> Change {
     if is_set { Change::Headers(Vec::new()) } else { Change::Nothing }
 }
 
+fn named_header(name: Option<&str>) -> Change {
+    match name {
+        Some(name) if !name.is_empty() => Change::Headers(vec![name.to_ascii_lowercase()]),
+        _ => Change::Nothing,
+    }
+}
+
 fn headers(names: &[&str]) -> Change {
     Change::Headers(names.iter().map(|name| (*name).to_owned()).collect())
 }
@@ -159,17 +173,20 @@ fn headers(names: &[&str]) -> Change {
 /// An authorizer over HTTP changes headers, if they are listed. One over gRPC can change more.
 fn ext_authz(config: &Place<'_>) -> Change {
     let lists = ["allowed_upstream_headers", "allowed_upstream_headers_to_append"];
-    let response = config.at(["http_service", "authorization_response"]);
-    match response {
-        _ if config.get("grpc_service").is_some() => Change::Perhaps,
-        Some(response) if has(&response, &lists) => {
-            let patterns = lists.iter().filter_map(|list| response.get(list)).flat_map(|list| list.items("patterns"));
-            let names: Option<Vec<_>> =
-                patterns.map(|pattern| pattern.text("exact").map(str::to_ascii_lowercase)).collect();
-            Change::Headers(names.unwrap_or_default())
-        }
-        _ => Change::Nothing,
+    if has(config, &["grpc_service"]) {
+        return Change::Perhaps;
     }
+    let Some(response) = find(config, "authorization_response").filter(|response| has(response, &lists)) else {
+        return Change::Nothing;
+    };
+    let patterns = lists.iter().filter_map(|list| response.get(list)).flat_map(|list| list.items("patterns"));
+    let names: Option<Vec<_>> = patterns.map(|pattern| pattern.text("exact").map(str::to_ascii_lowercase)).collect();
+    Change::Headers(names.unwrap_or_default())
+}
+
+/// The first field of this name, at any depth.
+fn find<'c>(place: &Place<'c>, name: &str) -> Option<Place<'c>> {
+    place.get(name).or_else(|| place.children().find_map(|(_, child)| find(&child, name)))
 }
 
 fn ext_proc(config: &Place<'_>) -> Change {
@@ -206,7 +223,7 @@ pub fn around<'c>(chain: &Chain<'c>, needs: &Needs, configuration: &Configuratio
     helpers_switched_off(chain, needs, configuration, &mut findings);
     let is_ours = |index: usize| chain.ours.iter().any(|ours| ours.index == index);
     let others = chain.http_filters.iter().enumerate().filter(|(index, _)| !is_ours(*index));
-    for (index, filter) in others.filter(|(_, filter)| runs(filter, chain)) {
+    for (index, filter) in others.filter(|(_, filter)| runs_somewhere(filter, chain)) {
         if index > chain.first() {
             let hint = "put it before the mesh-authz filter, so that the policies see what it makes of the request";
             findings.extend(changed_afterwards(filter, hint, needs, chain, configuration));
@@ -217,7 +234,7 @@ pub fn around<'c>(chain: &Chain<'c>, needs: &Needs, configuration: &Configuratio
             let message = format!("{} answers requests before anybody has decided about them", short_name(part.name));
             findings.push(filter.error(&ANSWERED_BEFORE, message, "put it behind the mesh-authz filter"));
         }
-        findings.extend(changed_before(filter, &types, needs, chain));
+        findings.extend(changed_before(filter, &types, needs, chain, configuration));
     }
     for filter in upstream_filters(chain, configuration) {
         let hint = "move it into http_filters, before the mesh-authz filter, so that the policies see what it makes of the request";
@@ -226,10 +243,30 @@ pub fn around<'c>(chain: &Chain<'c>, needs: &Needs, configuration: &Configuratio
     findings
 }
 
-/// Whether a filter runs, for some requests at least: a route can enable one that is disabled.
-pub fn runs<'c>(filter: &Place<'c>, chain: &Chain<'c>) -> bool {
+/// What the filters of a chain do to which the filter has let requests pass.
+pub fn behind<'c>(chain: &Chain<'c>, needs: &Needs, configuration: &Configuration<'c>) -> Vec<Finding> {
+    let hint = "put it before the mesh-authz filter, so that the policies see what it makes of the request";
+    let filters = chain.http_filters.iter().filter(|filter| runs_somewhere(filter, chain));
+    filters.filter_map(|filter| changed_afterwards(filter, hint, needs, chain, configuration)).collect()
+}
+
+/// Whether a filter runs for some requests at least: a route can enable one that is disabled.
+pub fn runs_somewhere<'c>(filter: &Place<'c>, chain: &Chain<'c>) -> bool {
     let name = filter.text("name").unwrap_or_default();
     !filter.is_true("disabled") || !per_filter_configs(chain, name).is_empty()
+}
+
+/// Whether a filter runs for every request, as far as all routes of a configuration say it. A single route can disable it.
+pub fn runs_everywhere<'c>(filter: &Place<'c>, chain: &Chain<'c>) -> bool {
+    let name = filter.text("name").unwrap_or_default();
+    !filter.is_true("disabled") || is_enabled_by_routes(chain, name)
+}
+
+/// Whether all routes enable the filter with this name.
+pub fn is_enabled_by_routes(chain: &Chain<'_>, name: &str) -> bool {
+    let enables =
+        |routes: &Routes<'_>| routes.of_filter(name).any(|found| found.is_for_all && !found.config.is_true("disabled"));
+    !chain.routes.is_empty() && chain.routes.iter().all(|routes| enables(routes))
 }
 
 /// The filters between the router and the application.
@@ -238,8 +275,8 @@ fn upstream_filters<'c>(chain: &Chain<'c>, configuration: &Configuration<'c>) ->
     let of_router = configs.flat_map(|config| config.items("upstream_http_filters"));
     let named: Vec<_> = match chain.leads_to.chosen {
         // A client chooses among all of them.
-        Some(_) => configuration.clusters.values().collect(),
-        None => chain.leads_to.named.keys().filter_map(|name| configuration.clusters.get(name)).collect(),
+        Some(_) => configuration.clusters.values().flatten().collect(),
+        None => chain.leads_to.named.keys().filter_map(|name| configuration.clusters.get(name)).flatten().collect(),
     };
     let options = named.into_iter().filter_map(|cluster| cluster.get("typed_extension_protocol_options"));
     let options: Vec<_> = options.flat_map(|options| options.fields().collect::<Vec<_>>()).collect();
@@ -300,7 +337,7 @@ fn changed_afterwards<'c>(
             Some(Change::Nothing) => return None,
             Some(Change::Anything) => anything(needs)?,
             Some(Change::Perhaps) => needs.header(&[]).or_else(|| anything(needs).map(Because::milder))?,
-            Some(Change::Headers(names)) => needs.header(&names.iter().map(String::as_str).collect::<Vec<_>>())?,
+            Some(Change::Headers(names)) => headers_matter(&names, needs)?,
             None => {
                 let what =
                     format!("{name} is not known: if it changes the request, nobody has decided about the result");
@@ -310,6 +347,13 @@ fn changed_afterwards<'c>(
         let what = format!("{name} can change the request after the decision");
         Some(because.report_behind(filter, &CHANGED_AFTERWARDS, &what, hint))
     })
+}
+
+/// Why headers matter. A header can be the path, the method or the host.
+fn headers_matter(names: &[String], needs: &Needs) -> Option<Because> {
+    let is_more = |name: &String| name.starts_with(':') || name == "host";
+    let of_more = if names.iter().any(is_more) { anything(needs) } else { None };
+    of_more.or_else(|| needs.header(&names.iter().map(String::as_str).collect::<Vec<_>>()))
 }
 
 /// What a filter changes. `None`: nobody knows.
@@ -322,7 +366,8 @@ fn change<'c>(filter: &Place<'c>, part: &FilterPart<'c>, chain: &Chain<'c>) -> O
         Effect::If(says) => {
             let of_routes = per_filter_configs(chain, filter.text("name").unwrap_or_default());
             let mut all = Vec::new();
-            for config in part.config.iter().chain(&of_routes) {
+            let of_routes = of_routes.iter().filter(|config| !config.is_true("disabled"));
+            for config in part.config.iter().chain(of_routes) {
                 match says(config) {
                     Change::Nothing => {}
                     Change::Headers(names) if names.is_empty() => return Some(Change::Headers(names)),
@@ -346,25 +391,40 @@ fn anything(needs: &Needs) -> Option<Because> {
 }
 
 /// What a filter before ours does to what policies look at.
-fn changed_before(filter: &Place<'_>, parts: &[FilterPart<'_>], needs: &Needs, chain: &Chain<'_>) -> Option<Finding> {
-    let part = |name: &str| parts.iter().find(|part| short(part.name) == name);
-    if part("grpc_json_transcoder.v3.GrpcJsonTranscoder").is_some() {
+fn changed_before<'c>(
+    filter: &Place<'c>,
+    parts: &[FilterPart<'c>],
+    needs: &Needs,
+    chain: &Chain<'c>,
+    configuration: &Configuration<'c>,
+) -> Option<Finding> {
+    if parts.iter().any(|part| short(part.name) == "grpc_json_transcoder.v3.GrpcJsonTranscoder") {
         let what = "the policies see the method of gRPC that this filter calls, and POST, in place of the path and the method of \
                     the request";
         let hint = "write the policies about `/package.Service/Method`";
         return Some(needs.not_grpc()?.report_behind(filter, &REWRITTEN, what, hint));
     }
-    let ext_authz = part("ext_authz.v3.ExtAuthz")?;
-    let config = ext_authz.config.as_ref()?;
-    let Change::Headers(names) = self::ext_authz(config) else { return None };
-    let because = needs.header(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
     let name = filter.text("name").unwrap_or_default();
-    let is_skipped = config.is_true("failure_mode_allow")
-        || config.get("filter_enabled").is_some()
-        || per_filter_configs(chain, name).iter().any(|config| config.is_true("disabled"));
-    let what = "where this filter does not ask, a client itself sends the header that the filter sets";
-    let hint = "let it ask for every request, without failure_mode_allow and filter_enabled";
-    is_skipped.then(|| because.report_behind(filter, &CHANGED_AFTERWARDS, what, hint))
+    let asks_always =
+        |config: &Place<'c>| !config.is_true("failure_mode_allow") && config.get("filter_enabled").is_none();
+    let is_skipped = !runs_everywhere(filter, chain)
+        || per_filter_configs(chain, name).iter().any(|config| has(config, &["disabled"]))
+        || configuration.extensions(filter).iter().any(|found| found.config.as_ref().is_some_and(|c| !asks_always(c)));
+    if !is_skipped {
+        return None;
+    }
+    parts.iter().find_map(|part| {
+        let Some(Change::Headers(names)) = change(filter, part, chain) else { return None };
+        // A filter that only takes its own headers away gives nothing that a policy could rely on.
+        let is_relied_on = matches!(
+            short(part.name).split('.').next(),
+            Some("ext_authz" | "jwt_authn" | "basic_auth" | "api_key_auth" | "oauth2" | "ip_tagging" | "geoip")
+        );
+        let because = headers_matter(&names, needs).filter(|_| is_relied_on)?;
+        let what = "where this filter does not run, a client itself sends the header that the filter sets";
+        let hint = "let it run for every request";
+        Some(because.report_behind(filter, &CHANGED_AFTERWARDS, what, hint))
+    })
 }
 
 /// Whether one of these fields is set, at any depth.
@@ -399,7 +459,7 @@ fn switched_off<'c>(chain: &Chain<'c>, configuration: &Configuration<'c>, findin
             ("disabled", "the filter is disabled: it decides only where a route enables it"),
             ("is_optional", "an Envoy that cannot load the filter goes on without it"),
         ] {
-            let is_meant = setting == "disabled" && ours.is_enabled_by_routes(chain);
+            let is_meant = setting == "disabled" && is_enabled_by_routes(chain, ours.name());
             if let Some(place) = ours.filter.get(setting).filter(|_| ours.filter.is_true(setting) && !is_meant) {
                 findings.push(off(&place, message, "remove it"));
             }
@@ -413,27 +473,15 @@ fn switched_off<'c>(chain: &Chain<'c>, configuration: &Configuration<'c>, findin
             findings.push(off(config, message, "remove it"));
         }
     }
-    for routes in &chain.routes {
-        ended_tunnels(routes, findings);
+    for tunnel in chain.routes.iter().flat_map(|routes| &routes.tunnels) {
+        let message = "Envoy ends a tunnel here, and nobody decides about the requests in it";
+        findings.push(off(tunnel, message, "remove it, or lead the tunnel to a listener that has the filter"));
     }
-    let clusters = chain.leads_to.named.keys().filter_map(|name| configuration.clusters.get(name));
+    let clusters = chain.leads_to.named.keys().filter_map(|name| configuration.clusters.get(name)).flatten();
     for pool in clusters.filter_map(|cluster| cluster.get("upstream_config")) {
         if pool.typed_config().is_some_and(|(name, _)| name.ends_with("TcpConnectionPoolProto")) {
             let message = "the bodies of requests go on as a connection, and nobody decides about the requests in them";
             findings.push(off(&pool, message, "remove it"));
-        }
-    }
-}
-
-/// Routes at which Envoy ends a tunnel: what is in it goes to the application, and nobody decides about it.
-fn ended_tunnels(place: &Place<'_>, findings: &mut Vec<Finding>) {
-    for (name, child) in place.children() {
-        if name == "connect_config" {
-            let message = "Envoy ends a tunnel here, and nobody decides about the requests in it";
-            let hint = "remove it, or lead the tunnel to a listener that has the filter";
-            findings.push(child.error(&SWITCHED_OFF, message, hint));
-        } else {
-            ended_tunnels(&child, findings);
         }
     }
 }
@@ -444,22 +492,12 @@ pub fn upgrades<'c>(chain: &Chain<'c>) -> Vec<Place<'c>> {
     let is_off = |upgrade: &Place<'c>| upgrade.get("enabled").is_some() && !upgrade.is_true("enabled");
     let may_be = |upgrade: &Place<'c>| {
         let kind = upgrade.text("upgrade_type").unwrap_or_default();
-        !is_off(upgrade) || chain.routes.iter().any(|routes| enables(routes, kind))
+        let allows = |found: &Place<'c>| {
+            !is_off(found) && found.text("upgrade_type").is_some_and(|found| found.eq_ignore_ascii_case(kind))
+        };
+        !is_off(upgrade) || chain.routes.iter().flat_map(|routes| &routes.upgrades).any(allows)
     };
     upgrades.filter(|upgrade| !upgrade.items("filters").is_empty() && may_be(upgrade)).collect()
-}
-
-/// Whether a route allows this upgrade.
-fn enables(place: &Place<'_>, kind: &str) -> bool {
-    place.children().any(|(name, child)| {
-        if name != "upgrade_configs" {
-            return enables(&child, kind);
-        }
-        place.items("upgrade_configs").iter().any(|upgrade| {
-            let is_off = upgrade.get("enabled").is_some() && !upgrade.is_true("enabled");
-            !is_off && upgrade.text("upgrade_type").is_some_and(|found| found.eq_ignore_ascii_case(kind))
-        })
-    })
 }
 
 /// The error that requests with an upgrade go around the filter.
@@ -498,25 +536,8 @@ fn helpers_switched_off<'c>(
     }
 }
 
-/// The configurations of routes and virtual hosts for the filter with this name. Those of routes that lead to no application are left
-/// out.
+/// The configurations of routes and virtual hosts for the filter with this name.
 pub fn per_filter_configs<'c>(chain: &Chain<'c>, name: &str) -> Vec<Place<'c>> {
-    let mut found = Vec::new();
-    for routes in &chain.routes {
-        add_per_filter_configs(routes, name, &mut found);
-    }
-    found
-}
-
-fn add_per_filter_configs<'c>(place: &Place<'c>, name: &str, found: &mut Vec<Place<'c>>) {
-    if place.get("direct_response").is_some() || place.get("redirect").is_some() {
-        return;
-    }
-    for (field, child) in place.children() {
-        if field == "typed_per_filter_config" {
-            found.extend(child.fields().filter(|(key, _)| *key == name).map(|(_, config)| config.message().1));
-        } else {
-            add_per_filter_configs(&child, name, found);
-        }
-    }
+    let found = chain.routes.iter().flat_map(|routes| routes.of_filter(name));
+    found.map(|found| found.config.clone()).collect()
 }

@@ -14,7 +14,7 @@ use mesh_authz::request::Lookup;
 use super::catalogue::{FAIL_OPEN, NO_FILTER, REFUSED, SWITCHED_OFF, UNKNOWN};
 use super::chain::Chain;
 use super::configuration::{Configuration, Documents};
-use super::neighbours::per_filter_configs;
+use super::neighbours::{is_enabled_by_routes, per_filter_configs};
 use super::place::Place;
 use crate::load::finding::Finding;
 
@@ -117,11 +117,12 @@ impl<'c> Ours<'c> {
     }
 
     fn idle(&self, chain: &Chain<'c>, configuration: &Configuration<'c>) -> Option<Idle> {
-        if self.filter.is_true("disabled") && !self.is_enabled_by_routes(chain) {
+        if self.filter.is_true("disabled") && !is_enabled_by_routes(chain, self.name()) {
             return Some(Idle::Disabled);
         }
         let config = self.config.as_ref()?;
-        if self.policies.as_ref().is_some_and(Vec::is_empty) {
+        // Policies that are only tried out decide nothing.
+        if self.policies.as_ref().is_some_and(|policies| policies.iter().all(|policy| policy.dry_run)) {
             return Some(Idle::NoPolicies);
         }
         let node_id = configuration.node.as_ref().and_then(|node| node.text("id")).unwrap_or_default();
@@ -142,13 +143,6 @@ impl<'c> Ours<'c> {
     /// The name of the filter, by which routes can configure it.
     pub fn name(&self) -> &'c str {
         self.filter.text("name").unwrap_or_default()
-    }
-
-    /// Whether every route enables a filter that is disabled.
-    pub fn is_enabled_by_routes(&self, chain: &Chain<'c>) -> bool {
-        let of_routes = |routes: &Place<'c>| routes.get("typed_per_filter_config").and_then(|all| all.get(self.name()));
-        !chain.routes.is_empty()
-            && chain.routes.iter().all(|routes| of_routes(routes).is_some_and(|config| !config.is_true("disabled")))
     }
 
     /// What is wrong with the filter itself.

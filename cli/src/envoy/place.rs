@@ -80,15 +80,26 @@ impl<'c> Place<'c> {
         fields.iter().map(|(key, node)| (key.as_str(), self.child(Key::Field(key), node)))
     }
 
-    /// The fields of a map, or the items of a list. The names are in `snake_case`; items have none.
+    /// The fields of a map, or the items of a list. The names are in `snake_case`. Items have none, and neither have fields whose
+    /// names a user chooses.
     pub fn children(&self) -> impl Iterator<Item = (Cow<'c, str>, Self)> + use<'_, 'c> {
+        let is_free = self.has_free_names();
         let items: &'c [Node] = match &self.node.value {
             Value::List(items) => items,
             _ => &[],
         };
         let items = items.iter().enumerate();
         let items = items.map(|(index, node)| (Cow::Borrowed(""), self.child(Key::Index(index), node)));
-        items.chain(self.fields().map(|(name, field)| (snake_case(name), field)))
+        let name = move |name: &'c str| if is_free { Cow::Borrowed("") } else { snake_case(name) };
+        items.chain(self.fields().map(move |(written, field)| (name(written), field)))
+    }
+
+    /// Whether the names of the fields are no fields of a message.
+    fn has_free_names(&self) -> bool {
+        match self.way.as_ref().map(|step| step.key) {
+            Some(Key::Field(name)) => has_free_names(name),
+            _ => false,
+        }
     }
 
     /// The text of a field.
@@ -117,7 +128,10 @@ impl<'c> Place<'c> {
 
     /// Whether this is a value of an enumeration, by its name or its number.
     pub fn is_value(&self, name: &str, number: f64) -> bool {
-        self.node.as_str() == Some(name) || self.node.value == Value::Number(number)
+        match &self.node.value {
+            Value::String(text) => text.eq_ignore_ascii_case(name) || text.parse() == Ok(number),
+            value => *value == Value::Number(number),
+        }
     }
 
     /// The name of the message that this is, by `@type`, without what precedes its last slash.
@@ -189,6 +203,39 @@ impl<'c> Place<'c> {
         }
         segments.reverse();
         Path(segments)
+    }
+}
+
+/// Whether the value of this field is a map whose keys a user chooses.
+pub fn has_free_names(field: &str) -> bool {
+    const FREE: [&str; 10] = [
+        "map",
+        "providers",
+        "requirement_map",
+        "typed_per_filter_config",
+        "filter_metadata",
+        "typed_filter_metadata",
+        "typed_extension_protocol_options",
+        "metadata",
+        "labels",
+        "static_layer",
+    ];
+    FREE.contains(&&*snake_case(field))
+}
+
+/// Whether two values are the same, wherever they are.
+pub fn is_same(one: &Node, other: &Node) -> bool {
+    match (&one.value, &other.value) {
+        (Value::List(one), Value::List(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| is_same(one, other))
+        }
+        (Value::Map(one), Value::Map(other)) => {
+            let is_same = |((name, one), (other_name, other)): (&(String, Node), &(String, Node))| {
+                name == other_name && is_same(one, other)
+            };
+            one.len() == other.len() && one.iter().zip(other).all(is_same)
+        }
+        (one, other) => one == other,
     }
 }
 

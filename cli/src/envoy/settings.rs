@@ -9,16 +9,18 @@ use super::catalogue::{
     CLIENT_ADDRESS, DIRECT_PEER, EnvoyCheck, HOST_DOT, PATH, PATH_PARAMETERS, PEER_CERTIFICATE, SECOND_URI,
     SERVER_NAME, TOKENS, UNKNOWN,
 };
-use super::chain::Chain;
+use super::chain::{CONNECTION_MANAGER, Chain};
 use super::configuration::Configuration;
 use super::needs::{Because, Needs};
-use super::neighbours::runs;
+use super::neighbours::{per_filter_configs, runs_everywhere};
 use super::ours::Ours;
 use super::place::Place;
 use crate::load::finding::{Finding, Severity};
 
 pub const JWT_AUTHN: &str = "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication";
 pub const SET_FILTER_STATE: &str = "envoy.extensions.filters.http.set_filter_state.v3.Config";
+/// The namespace of the metadata in which the filter looks for claims.
+const JWT_METADATA: &str = "envoy.filters.http.jwt_authn";
 const TLS: &str = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext";
 const QUIC: &str = "envoy.extensions.transport_sockets.quic.v3.QuicDownstreamTransport";
 const TLS_INSPECTOR: &str = "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector";
@@ -42,6 +44,7 @@ pub fn missing<'c>(chain: &Chain<'c>, needs: &Needs, configuration: &Configurati
     checked.paths();
     checked.hosts();
     checked.client_address();
+    checked.addresses_from_a_header();
     checked.peer_certificate();
     checked.tokens();
     checked.filter_state();
@@ -89,6 +92,11 @@ impl<'c> Checked<'_, 'c> {
                 let and = format!("without `{setting}`, `/%2Fadmin` is not `/admin` to it");
                 self.set(&because, manager, setting, &PATH, &and, format!("write `{setting}: UNESCAPE_AND_FORWARD`"));
             }
+            if let Some(layer) = &self.configuration.unknown_runtime {
+                let and = "a layer of the runtime comes from elsewhere, which can switch off what Envoy does with `/%2Fadmin`";
+                let hint = "remove the layer, or accept it with --allow ME017";
+                self.findings.push(because.clone().milder().report(layer, &UNKNOWN, and, hint));
+            }
             let undone = self.configuration.runtime.iter().find_map(|layer| runtime(layer, ESCAPES_IN_RUNTIME));
             if let Some(place) = undone {
                 let and = "this switches off what the connection manager does with `/%2Fadmin`";
@@ -97,7 +105,7 @@ impl<'c> Checked<'_, 'c> {
         }
         for routes in &self.chain.routes {
             let setting = "ignore_path_parameters_in_path_matching";
-            if let Some(place) = routes.get(setting).filter(|_| routes.is_true(setting)) {
+            if let Some(place) = routes.place.get(setting).filter(|_| routes.place.is_true(setting)) {
                 let and = "a route for `/admin` also serves `/admin;x=y`, which is another path to it";
                 self.findings.push(because.report(&place, &PATH_PARAMETERS, and, "remove it"));
             }
@@ -120,7 +128,8 @@ impl<'c> Checked<'_, 'c> {
         let hops = manager.number("xff_num_trusted_hops") > 0.0;
         let detection = manager.items("original_ip_detection_extensions");
         if let Some(because) = self.needs.attribute(Attribute::RemoteIp, "the client's address") {
-            if !is_remote && !hops && detection.is_empty() {
+            // Without this setting, the number of hops counts one more entry of the header, which a client writes.
+            if !is_remote && detection.is_empty() {
                 let hint = "write `use_remote_address: true`; if a proxy that you trust is in front of Envoy, also \
                             `xff_num_trusted_hops`";
                 let and = "a client chooses it by itself, in X-Forwarded-For";
@@ -134,19 +143,13 @@ impl<'c> Checked<'_, 'c> {
                 let and = "it comes from what is sent: whoever reaches this listener may choose it";
                 self.findings.push(because.report(extension, &CLIENT_ADDRESS, and, hint));
             }
-            for filter in self.chain.listener.items("listener_filters") {
-                if self.configuration.config(&filter, PROXY_PROTOCOL).is_some() {
-                    let and = "it comes from the PROXY protocol: whoever reaches this listener chooses it";
-                    self.findings.push(because.clone().milder().report(&filter, &CLIENT_ADDRESS, and, hint));
-                }
-            }
         }
         let takes_it_for_the_peer = |ours: &&Ours<'_>| {
             ours.config.as_ref().is_some_and(|config| config.source_ip_from == SourceIpFrom::RemoteAddress)
         };
         if let Some(because) = self.needs.attribute(Attribute::SourceIp, "the address of the direct peer")
             && let Some(ours) = self.chain.ours.iter().find(takes_it_for_the_peer)
-            && (!is_remote || hops || !detection.is_empty())
+            && (!is_remote || hops || !detection.is_empty() || self.proxy_protocol().is_some())
         {
             let and =
                 "`sourceIpFrom: remote-address` takes the client's address for it, which comes from a header here";
@@ -155,14 +158,35 @@ impl<'c> Checked<'_, 'c> {
         }
     }
 
+    /// Where the chain takes addresses from a header of the PROXY protocol.
+    fn proxy_protocol(&self) -> Option<Place<'c>> {
+        let filters = self.chain.listener.items("listener_filters");
+        let filter = filters.into_iter().find(|filter| self.configuration.config(filter, PROXY_PROTOCOL).is_some());
+        filter
+            .or_else(|| self.chain.place.get("use_proxy_proto").filter(|_| self.chain.place.is_true("use_proxy_proto")))
+    }
+
+    /// The addresses that a header of the PROXY protocol says.
+    fn addresses_from_a_header(&mut self) {
+        let Some(place) = self.proxy_protocol() else { return };
+        let told = [
+            (Attribute::RemoteIp, "the client's address"),
+            (Attribute::DestinationPort, "the port"),
+            (Attribute::DestinationIp, "the local address"),
+        ];
+        let because = told.iter().find_map(|(attribute, what)| self.needs.attribute(*attribute, what));
+        if let Some(because) = because.map(Because::milder) {
+            let and = "it comes from the PROXY protocol: whoever reaches this listener chooses it";
+            let hint =
+                "make sure that only a proxy that you trust reaches this listener, and accept it with --allow ME009";
+            self.findings.push(because.report(&place, &CLIENT_ADDRESS, and, hint));
+        }
+    }
+
     fn peer_certificate(&mut self) {
         let Some(because) = self.needs.open_subject(Subject::Identity, "the peer's identity") else { return };
         if self.all_say(|config| config.principal_from == PrincipalFrom::FilterState) {
-            if !self.chain.is_internal() && !self.has_state("io.istio.peer_principal") {
-                let and = "nothing sets io.istio.peer_principal, from which `principalFrom: filter-state` takes it";
-                let place = &self.chain.place;
-                self.findings.push(because.report(place, &PEER_CERTIFICATE, and, "remove `principalFrom`"));
-            }
+            self.peer_from_filter_state(&because);
             return;
         }
         let Some(context) = tls(self.chain) else {
@@ -181,6 +205,21 @@ impl<'c> Checked<'_, 'c> {
         }
     }
 
+    /// Where the peer's identity comes from filter state, as on a waypoint.
+    fn peer_from_filter_state(&mut self, because: &Because) {
+        const KEY: &str = "io.istio.peer_principal";
+        let (of_all, further) = self.stored(KEY);
+        let is_sent = |value: &&Place<'c>| format_of(value).is_none_or(|text| text.contains("%REQ"));
+        if let Some(value) = of_all.iter().chain(&further).find(is_sent) {
+            // A peer that names itself gets past ALLOW policies, too.
+            let message = format!("{}, and a client itself says here who it is", because.text);
+            self.findings.push(value.error(&PEER_CERTIFICATE, message, "take it from the certificate"));
+        } else if of_all.is_empty() && !self.chain.is_internal() {
+            let and = format!("nothing sets {KEY}, from which `principalFrom: filter-state` takes it");
+            self.findings.push(because.report(&self.chain.place, &PEER_CERTIFICATE, &and, "remove `principalFrom`"));
+        }
+    }
+
     /// Whose certificates are trusted. A secret can say it, too.
     fn validation(&mut self, common: &Place<'c>, because: &Because) {
         let combined = common.get("combined_validation_context");
@@ -191,7 +230,7 @@ impl<'c> Checked<'_, 'c> {
             .get("validation_context")
             .or_else(|| combined.as_ref().and_then(|combined| combined.get("default_validation_context")));
         let secret = named.as_ref().and_then(|named| self.configuration.secrets.get(named.text("name")?));
-        let of_secret = secret.and_then(|secret| secret.get("validation_context"));
+        let of_secret = secret.into_iter().flatten().filter_map(|secret| secret.get("validation_context"));
         if let (Some(named), None) = (&named, secret) {
             let and = "whose certificates are trusted comes from elsewhere";
             let hint = "give the file with the secret as well, or the /config_dump of the running Envoy";
@@ -200,9 +239,7 @@ impl<'c> Checked<'_, 'c> {
         }
         let contexts: Vec<_> = own.into_iter().chain(of_secret).collect();
         let verifies = |context: &Place<'_>| {
-            ["trusted_ca", "custom_validator_config", "ca_certificate_provider_instance"]
-                .into_iter()
-                .any(|name| context.get(name).is_some())
+            ["trusted_ca", "custom_validator_config"].into_iter().any(|name| context.get(name).is_some())
                 || ["verify_certificate_spki", "verify_certificate_hash"]
                     .iter()
                     .any(|name| !context.items(name).is_empty())
@@ -231,8 +268,11 @@ impl<'c> Checked<'_, 'c> {
             |filter: &Place<'c>| self.configuration.extensions(filter).iter().any(|found| found.name == JWT_AUTHN);
         let all: Vec<_> = filters.filter(|(_, filter)| is_verifying(filter)).collect();
         let first = self.chain.first();
-        let before: Vec<_> =
-            all.iter().filter(|(index, filter)| *index < first && runs(filter, self.chain)).map(|(_, f)| *f).collect();
+        let before: Vec<_> = all
+            .iter()
+            .filter(|(index, filter)| *index < first && runs_everywhere(filter, self.chain))
+            .map(|(_, f)| *f)
+            .collect();
         if before.is_empty() {
             match all.first() {
                 None => {
@@ -257,6 +297,12 @@ impl<'c> Checked<'_, 'c> {
                 self.jwt_authn(filter, &config, &because, &open);
             }
         }
+        for filter in self.chain.http_filters.iter().take(first) {
+            if let Some(place) = writes_claims(filter) {
+                let and = "this filter writes claims that nobody has verified";
+                self.findings.push(because.report(&place, &TOKENS, and, "write them into another namespace"));
+            }
+        }
         if let Some(second) = before.get(1) {
             let and =
                 "another filter stores the claims of its token in the same place: one token takes the place of another";
@@ -273,6 +319,11 @@ impl<'c> Checked<'_, 'c> {
             if provider.text(setting) != Some(&key) {
                 let and = format!("the filter does not see the claims of provider {name}");
                 self.set(because, &provider, setting, &TOKENS, &and, format!("write `{setting}: {key}`"));
+            }
+            let looks_at_issuers = self.needs.attribute(Attribute::RequestPrincipal, "request principals");
+            if let Some(because) = looks_at_issuers.filter(|_| provider.text("issuer").is_none_or(str::is_empty)) {
+                let and = format!("provider {name} has no issuer: its keys can sign tokens of every issuer");
+                self.findings.push(because.report(&provider, &TOKENS, &and, "write `issuer`"));
             }
             let words = provider.get("normalize_payload_in_metadata");
             let words = words.map(|words| words.items("space_delimited_claims")).unwrap_or_default();
@@ -298,9 +349,23 @@ impl<'c> Checked<'_, 'c> {
             ));
             return;
         }
-        let requires = |rule: &Place<'c>| {
-            ["requires", "requirement_name"].iter().any(|name| rule.get(name).is_some_and(|field| !is_empty(&field)))
+        // A requirement without content requires nothing.
+        let named = |name: &str| {
+            let map = config.get("requirement_map")?;
+            map.fields().find(|(key, _)| *key == name).map(|(_, requirement)| requirement)
         };
+        let requires = |rule: &Place<'c>| {
+            let own = rule.get("requires").or_else(|| named(rule.text("requirement_name")?));
+            own.is_some_and(|requirement| !is_empty(&requirement))
+        };
+        let name = filter.text("name").unwrap_or_default();
+        for of_route in per_filter_configs(self.chain, name) {
+            let requirement = of_route.text("requirement_name").map(named);
+            if requirement.is_some_and(|found| found.is_none_or(|requirement| is_empty(&requirement))) {
+                let and = "this requires no token here: requests have no claims";
+                self.findings.push(open.report(&of_route, &TOKENS, and, "name a requirement that has something in it"));
+            }
+        }
         for rule in rules.iter().filter(|rule| !requires(rule)) {
             let and = "requests that match this rule keep their tokens unverified: they have no claims";
             self.findings.push(open.report(rule, &TOKENS, and, "remove the rule, or write `requires`"));
@@ -363,27 +428,36 @@ impl<'c> Checked<'_, 'c> {
         }
     }
 
-    /// The values that filters before ours store under this key.
-    fn stored(&self, key: &str) -> Vec<Place<'c>> {
+    /// The values that are stored under this key before ours decides: by filters, for some routes, or for the connection.
+    fn stored(&self, key: &str) -> (Vec<Place<'c>>, Vec<Place<'c>>) {
         let before = self.chain.http_filters.iter().take(self.chain.first());
-        let before = before.filter(|filter| runs(filter, self.chain));
-        let configs = before.filter_map(|filter| self.configuration.config(filter, SET_FILTER_STATE));
-        let values = configs.flat_map(|config| config.items("on_request_headers"));
-        values.filter(|value| value.text("object_key") == Some(key)).collect()
-    }
-
-    fn has_state(&self, key: &str) -> bool {
-        !self.stored(key).is_empty()
-    }
-
-    /// Whether a filter before ours stores the value of this operator under this key, and nothing else.
-    fn provides(&self, key: &str, operator: &str) -> bool {
-        let stored = self.stored(key);
-        let is_right = |value: &Place<'c>| {
-            let text = value.at(["format_string", "text_format_source"]).and_then(|text| text.text("inline_string"));
-            text == Some(operator) && value.text("factory_key") == Some("envoy.string")
+        let configs = |filter: &Place<'c>| self.configuration.config(filter, SET_FILTER_STATE);
+        let of_all = before.clone().filter(|filter| runs_everywhere(filter, self.chain)).filter_map(configs);
+        let of_some = before.clone().filter(|filter| !runs_everywhere(filter, self.chain)).filter_map(configs);
+        let of_routes = before
+            .filter(|filter| configs(filter).is_some())
+            .flat_map(|filter| per_filter_configs(self.chain, filter.text("name").unwrap_or_default()));
+        let of_connection = self.chain.place.items("filters");
+        let of_connection = of_connection.into_iter().chain(self.chain.listener.items("listener_filters"));
+        let of_connection =
+            of_connection.filter(|filter| self.configuration.config(filter, CONNECTION_MANAGER).is_none());
+        let mut further: Vec<_> = of_some.chain(of_routes).collect();
+        further.extend(of_connection);
+        let values = |config: &Place<'c>| {
+            let mut found = Vec::new();
+            add_values(config, key, &mut found);
+            found
         };
-        !stored.is_empty() && stored.iter().all(is_right)
+        let of_all: Vec<_> = of_all.flat_map(|config| values(&config)).collect();
+        (of_all, further.iter().flat_map(values).collect())
+    }
+
+    /// Whether a filter before ours stores the value of this operator under this key, and nothing stores another one.
+    fn provides(&self, key: &str, operator: &str) -> bool {
+        let (of_all, further) = self.stored(key);
+        let is_right =
+            |value: &Place<'c>| format_of(value) == Some(operator) && value.text("factory_key") == Some("envoy.string");
+        !of_all.is_empty() && of_all.iter().chain(&further).all(is_right)
     }
 
     fn server_name(&mut self) {
@@ -411,6 +485,29 @@ fn tls<'c>(chain: &Chain<'c>) -> Option<Place<'c>> {
             (name == TLS).then_some(context)
         }
     }
+}
+
+/// The values for a filter state with this key.
+fn add_values<'c>(place: &Place<'c>, key: &str, found: &mut Vec<Place<'c>>) {
+    if place.text("object_key") == Some(key) {
+        found.push(place.clone());
+    }
+    for (_, child) in place.children() {
+        add_values(&child, key, found);
+    }
+}
+
+/// The text of a format.
+fn format_of<'c>(value: &Place<'c>) -> Option<&'c str> {
+    let format = value.get("format_string")?;
+    let text = format.get("text_format_source").and_then(|source| source.text("inline_string"));
+    text.or_else(|| format.text("text_format"))
+}
+
+/// Where a filter other than `jwt_authn` writes the metadata that has claims.
+fn writes_claims<'c>(filter: &Place<'c>) -> Option<Place<'c>> {
+    let name = filter.get("metadata_namespace").filter(|name| name.node.as_str() == Some(JWT_METADATA));
+    name.or_else(|| filter.children().find_map(|(_, child)| writes_claims(&child)))
 }
 
 fn is_empty(place: &Place<'_>) -> bool {

@@ -22,6 +22,26 @@ struct Reached {
     unknown: BTreeSet<String>,
     /// Where a client chooses the address, and whether it is free to.
     chosen: Option<Severity>,
+    /// Chains without the filter on the way.
+    chains: BTreeSet<usize>,
+}
+
+/// The chains without the filter through which requests go that this chain has let pass.
+pub fn behind<'k, 'c>(
+    chain: &Chain<'c>,
+    chains: &'k [Chain<'c>],
+    configuration: &Configuration<'c>,
+) -> Vec<&'k Chain<'c>> {
+    // Most configurations have none.
+    if chains.len() < 2 {
+        return Vec::new();
+    }
+    let mut clusters = Clusters { configuration, chains, known: HashMap::new() };
+    let mut found = BTreeSet::new();
+    for name in chain.leads_to.named.keys() {
+        found.extend(clusters.reached(name).chains.iter().copied());
+    }
+    found.into_iter().filter_map(|index| chains.get(index)).collect()
 }
 
 /// A finding for each cluster to which a chain with the filter and a chain without it lead.
@@ -183,11 +203,13 @@ impl Clusters<'_, '_> {
                 continue;
             }
             reached.names.insert(name.clone());
-            let Some(cluster) = self.configuration.clusters.get(name.as_str()) else {
+            let Some(clusters) = self.configuration.clusters.get(name.as_str()) else {
                 reached.unknown.insert(name);
                 continue;
             };
-            open.extend(self.add(&name, cluster, &mut reached));
+            for cluster in clusters {
+                open.extend(self.add(&name, cluster, &mut reached));
+            }
         }
         let reached = Rc::new(reached);
         self.known.insert(name.to_owned(), Rc::clone(&reached));
@@ -223,7 +245,7 @@ impl Clusters<'_, '_> {
         for assignment in cluster.get("load_assignment").into_iter().chain(discovered) {
             add_endpoints(&assignment, &mut addresses);
         }
-        for chain in self.chains.iter().filter(|chain| chain.decides() != Decides::Yes) {
+        for (index, chain) in self.chains.iter().enumerate().filter(|(_, chain)| chain.decides() != Decides::Yes) {
             let mut own = BTreeSet::new();
             if let Some(address) = chain.listener.get("address") {
                 add_endpoints(&address, &mut own);
@@ -231,6 +253,10 @@ impl Clusters<'_, '_> {
             own.extend(chain.listener.text("name").filter(|_| chain.is_internal()).map(internal));
             if !own.is_disjoint(&addresses) {
                 further.extend(chain.leads_to.named.keys().map(|name| (*name).to_owned()));
+                reached.chains.insert(index);
+                if chain.leads_to.chosen.is_some() {
+                    reached.chosen = Some(Severity::Error);
+                }
             }
         }
         reached.names.extend(addresses);
