@@ -81,3 +81,29 @@ fn listeners_from_a_file_are_checked_and_listeners_from_elsewhere_are_a_warning(
     let checked = envoy::check(&[file, lds], &[]).unwrap();
     assert_eq!((codes(&checked), checked.chains.len()), (vec![], 1));
 }
+
+/// Envoy is started in one folder, also if the files are in several.
+#[test]
+fn what_a_file_in_another_folder_names_is_found_from_the_folder_of_the_bootstrap() {
+    let (mut bootstrap, watched) = watched("./policies/watched.json");
+    let mut listener = listeners(&mut bootstrap).remove(0);
+    listener["@type"] = json!("type.googleapis.com/envoy.config.listener.v3.Listener");
+    bootstrap["dynamic_resources"] =
+        json!({ "lds_config": { "path_config_source": { "path": "./listeners/lds.json" } } });
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, value: &Value| {
+        let file = folder.path().join(name);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, value.to_string()).unwrap();
+        file
+    };
+    let file = write("envoy.json", &bootstrap);
+    write("listeners/lds.json", &json!({ "resources": [listener] }));
+    // Envoy does not look for it here.
+    write("listeners/policies/watched.json", &watched);
+    let checked = envoy::check(std::slice::from_ref(&file), &[]).unwrap();
+    assert_eq!((codes(&checked), checked.policies), (vec!["ME017 warning".to_owned()], 0));
+    write("policies/watched.json", &watched);
+    let checked = envoy::check(&[file], &[]).unwrap();
+    assert_eq!((codes(&checked), checked.policies), (vec![], 1));
+}

@@ -34,23 +34,25 @@ impl Documents {
     pub fn read(files: &[PathBuf]) -> Result<Self, InputError> {
         let mut documents = Self::default();
         let mut seen = BTreeSet::new();
-        let mut named: Vec<PathBuf> = Vec::new();
+        let mut named: Vec<(PathBuf, &Path)> = Vec::new();
         for file in files {
             if seen.insert(file.canonicalize().unwrap_or_else(|_| file.clone())) {
-                named.extend(documents.add(SourceText::read(file)?));
+                // A relative path starts at the folder in which Envoy is started, also in a file in another folder.
+                let started_in = file.parent().unwrap_or(Path::new(""));
+                named.extend(documents.add(SourceText::read(file)?, started_in));
             }
         }
-        while let Some(file) = named.pop() {
+        while let Some((file, started_in)) = named.pop() {
             let is_new = file.canonicalize().is_ok_and(|file| seen.insert(file));
             if is_new && let Ok(source) = SourceText::read(&file) {
-                named.extend(documents.add(source));
+                named.extend(documents.add(source, started_in));
             }
         }
         Ok(documents)
     }
 
     /// Adds a file. Returns the places where the files may be that it names.
-    fn add(&mut self, source: SourceText) -> Vec<PathBuf> {
+    fn add<'p>(&mut self, source: SourceText, started_in: &'p Path) -> Vec<(PathBuf, &'p Path)> {
         let source = Arc::new(source);
         let (nodes, errors) = yaml::read(&source.text);
         self.errors.extend(errors.into_iter().map(|error| (Arc::clone(&source), error)));
@@ -68,11 +70,9 @@ impl Documents {
             }
         }
         self.find_ignored(&source);
-        // A relative path starts at the folder in which Envoy is started.
-        let folder = source.file.parent().map(Path::to_owned).unwrap_or_default();
-        let candidates = named.iter().flat_map(|name| [folder.join(name), PathBuf::from(name)]).collect();
         self.files.push((source, first));
-        candidates
+        let places = named.iter().flat_map(|name| [started_in.join(name), PathBuf::from(name)]);
+        places.map(|place| (place, started_in)).collect()
     }
 
     /// Envoy leaves out a key with this tag. Our reader does not know it.
