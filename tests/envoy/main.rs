@@ -13,6 +13,7 @@
 )]
 
 mod rendered;
+mod public;
 mod reported;
 mod several_files;
 mod shapes;
