@@ -33,6 +33,7 @@ mod observability;
 mod outgoing;
 mod pinned;
 mod protocols;
+mod public;
 mod question;
 mod rendered;
 mod replies;

@@ -12,8 +12,8 @@
     reason = "tests fail by panicking"
 )]
 
-mod rendered;
 mod public;
+mod rendered;
 mod reported;
 mod several_files;
 mod shapes;
