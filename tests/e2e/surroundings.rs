@@ -113,3 +113,19 @@ fn another_cluster_for_the_same_endpoint_is_a_side_door() {
     let response = Client::plain(sidecar.envoy.address("second").unwrap()).send(&Request::get("/admin")).unwrap();
     assert_eq!(response.status, 200);
 }
+
+#[test]
+fn a_value_of_an_enumeration_has_several_forms() {
+    let escaped = |action: Value| {
+        let blueprint = Blueprint::new(&no_admin()).plaintext().setting("path_with_escaped_slashes_action", action);
+        let codes = codes(&blueprint.bootstrap);
+        let sidecar = blueprint.start_shared();
+        (codes, sidecar.plain_client().send(&Request::get("/%2Fadmin")).unwrap().status)
+    };
+    for unescape in [json!("UNESCAPE_AND_FORWARD"), json!("unescape_and_forward"), json!(4), json!("4")] {
+        assert_eq!(escaped(unescape), (vec![], 403));
+    }
+    for keep in [json!("KEEP_UNCHANGED"), json!("keep_unchanged"), json!(1), json!("1")] {
+        assert_eq!(escaped(keep), (vec!["ME006"], 200));
+    }
+}

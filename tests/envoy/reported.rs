@@ -77,7 +77,12 @@ fn values_count_in_every_form_that_envoy_takes() {
     assert_tree_finds(|tree| manager(tree)["merge_slashes"] = json!("true"), &[]);
     assert_tree_finds(|tree| manager(tree)["normalize_path"] = json!({ "value": true }), &[]);
     let policy = "/typed_config/config/failure_policy";
-    assert_tree_finds(|tree| *http_filters(tree)[2].pointer_mut(policy).unwrap() = json!(3), &["ME011"]);
+    for fail_open in [json!(3), json!("3"), json!("FAIL_OPEN"), json!("fail_open"), json!("Fail_Open")] {
+        assert_tree_finds(|tree| *http_filters(tree)[2].pointer_mut(policy).unwrap() = fail_open, &["ME011"]);
+    }
+    for action in [json!(4), json!("4"), json!("unescape_and_forward")] {
+        assert_tree_finds(|tree| manager(tree)["path_with_escaped_slashes_action"] = action, &[]);
+    }
     assert_tree_finds(|tree| *http_filters(tree)[2].pointer_mut(policy).unwrap() = json!(2), &[]);
     let port = "/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/socket_address/port_value";
     assert_tree_finds(

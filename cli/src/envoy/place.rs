@@ -126,7 +126,8 @@ impl<'c> Place<'c> {
         }
     }
 
-    /// Whether this is a value of an enumeration, by its name or its number.
+    /// Whether this is a value of an enumeration, by its name or its number. Envoy takes the name in lower case, and the number as a
+    /// text, too.
     pub fn is_value(&self, name: &str, number: f64) -> bool {
         match &self.node.value {
             Value::String(text) => text.eq_ignore_ascii_case(name) || text.parse() == Ok(number),
