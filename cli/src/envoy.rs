@@ -113,6 +113,7 @@ pub fn check(files: &[PathBuf], given: &[&AuthorizationPolicy]) -> Result<Checke
     if protected().next().is_none() {
         findings.extend(ours::missing(&documents, &configuration, &chains));
     }
+    findings.extend(ours::only_outgoing(&chains));
     for chain in protected() {
         let upgrades = neighbours::upgrades(chain);
         let upgraded = upgrades.iter().map(|upgrade| (upgrade, chain.upgraded(upgrade, &configuration)));

@@ -11,6 +11,7 @@ use mesh_authz::policy::scope::{Scope, scope};
 use mesh_authz::policy::{AuthorizationPolicy, Labels, read};
 use mesh_authz::request::Lookup;
 
+use super::Decides;
 use super::catalogue::{FAIL_OPEN, NO_FILTER, REFUSED, SWITCHED_OFF, UNKNOWN};
 use super::chain::Chain;
 use super::configuration::{Configuration, Documents};
@@ -261,6 +262,18 @@ fn metadata_of(node: Option<&Place<'_>>) -> NodeMetadata {
         labels: labels.map_or(Lookup::Absent, |labels| Lookup::Value(Labels::from_iter(labels))),
         is_no_waypoint: id.starts_with("sidecar~") || id.starts_with("router~"),
     }
+}
+
+/// A warning that the filter only lets pass what the workload sends.
+pub fn only_outgoing(chains: &[Chain<'_>]) -> Option<Finding> {
+    let mut with_filter = chains.iter().filter(|chain| !chain.ours.is_empty());
+    if !with_filter.clone().all(|chain| chain.decides() == Decides::Outgoing) {
+        return None;
+    }
+    let first = with_filter.next()?.ours.first()?;
+    let message = "the filter lets pass what the workload sends, and nothing decides about what it receives";
+    let hint = "put the filter into the listeners for what it receives, or give their configuration as well";
+    Some(first.filter.warning(&NO_FILTER, message, hint))
 }
 
 /// The error that no connection manager has the filter.
