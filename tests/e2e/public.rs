@@ -28,11 +28,7 @@ type Door = (&'static str, Option<&'static str>);
 
 const ADMIN: [&str; 2] = ["", "admin"];
 
-static EDGE_JWT: Example = Example {
-    name: "edge-jwt",
-    refused: ADMIN,
-    doors: &[("https", Some("www.example.com")), ("https", Some("example.com"))],
-};
+static EDGE_JWT: Example = Example { name: "edge-jwt", refused: ADMIN, doors: &[("https", Some("www.example.com"))] };
 static GRPC: Example =
     Example { name: "grpc-transcoder", refused: ["/helloworld.Greeter", "DeleteAll"], doors: &[("listener1", None)] };
 static FRONT_PROXY: Example = Example {

@@ -2,8 +2,8 @@
 
 use mesh_authz_cli::envoy;
 use serde_json::{Value, json};
-use testbed::bootstrap::{cluster, http_connection_manager, listener, route_to};
-use testbed::{Authority, Client, Request, Tls};
+use testbed::bootstrap::{self, cluster, direct_response, http_connection_manager, listener, route_to};
+use testbed::{Authority, Client, Envoy, Request, StartOptions, Tls};
 
 use crate::sidecar::{Blueprint, FRONTEND, Sidecar, authority, policy, to};
 
@@ -128,4 +128,20 @@ fn a_value_of_an_enumeration_has_several_forms() {
     for keep in [json!("KEEP_UNCHANGED"), json!("keep_unchanged"), json!(1), json!("1")] {
         assert_eq!(escaped(keep), (vec!["ME006"], 200));
     }
+}
+
+#[test]
+fn in_yaml_each_start_of_envoy_takes_one_of_two_spellings_at_random() {
+    let mut manager = http_connection_manager(&[], &[direct_response(200, "")]);
+    manager["typed_config"]["normalize_path"] = json!(true);
+    manager["typed_config"]["normalizePath"] = json!(false);
+    let mut options = StartOptions::default();
+    let both = bootstrap::bootstrap(&[listener("inbound", manager, None)], &[]);
+    options.extra_args.extend(["--config-yaml".to_owned(), both.to_string()]);
+    let taken = || {
+        let dump = Envoy::start_with(&json!({}), &options).unwrap().config_dump().unwrap().to_string();
+        dump.contains(r#""normalize_path":true"#)
+    };
+    let first = taken();
+    assert!((0..40).any(|_| taken() != first), "always {first}");
 }

@@ -64,9 +64,12 @@ fn a_list_with_one_item_can_be_the_item() {
 #[test]
 fn what_envoy_reads_otherwise_is_an_error() {
     let twice = "merge_slashes: true\n          merge_slashes: false";
-    assert_finds(&with("merge_slashes: true", twice), &["ME006", "ME018"]);
+    let checked = assert_finds(&with("merge_slashes: true", twice), &["ME006", "ME018"]);
+    assert!(checked.findings.iter().any(|finding| finding.to_string().contains("takes the last one")));
     let two_spellings = "merge_slashes: true\n          mergeSlashes: false";
-    assert_finds(&with("merge_slashes: true", two_spellings), &["ME006", "ME018"]);
+    let checked = assert_finds(&with("merge_slashes: true", two_spellings), &["ME006", "ME018"]);
+    let message = "mergeSlashes is merge_slashes in another spelling, and each start of Envoy can take another one";
+    assert!(checked.findings.iter().any(|finding| finding.to_string().contains(message)));
     assert_finds(&format!("{COMPLETE}---\nadmin: {{}}\n"), &["ME018"]);
     assert_finds(&with("          merge_slashes: true", "          !ignore merge_slashes: true"), &["ME018"]);
 }

@@ -82,8 +82,9 @@ catalogue! {
         "Envoy gets this part from elsewhere, so nothing is known of it. Give the file as well, or the `/config_dump` of a \
          running Envoy, which has everything: `curl -s localhost:15000/config_dump?include_eds`.";
     AMBIGUOUS: "ME018", "ambiguous", "something that Envoy reads otherwise than it looks",
-        "A field is there twice, also in two spellings, and Envoy takes the last one; a file has a second document, which Envoy does \
-         not read; or a key has the tag `!ignore`, and Envoy leaves it out.";
+        "A field is there twice, and Envoy takes the last one; it is there in two spellings, and each start of Envoy can take \
+         another one; a file has a second document, which Envoy does not read; or a key has the tag `!ignore`, and Envoy leaves \
+         it out.";
     REWRITTEN: "ME019", "rewritten", "a route that changes what the policies look at",
         "Routes change a request after all filters. The policies look at the path, the host and the headers that the client sends, \
          and the application gets others: a policy about `/admin` says nothing about `/api/admin`, which a route rewrites to \

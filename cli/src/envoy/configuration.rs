@@ -5,7 +5,7 @@
 //! itself, and what its paths name need not be in force.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -124,14 +124,18 @@ fn find_ambiguous<'n>(
 ) {
     match &node.value {
         Value::Map(fields) => {
-            let mut seen = HashSet::with_capacity(fields.len());
+            let mut seen = HashMap::with_capacity(fields.len());
             for (index, (name, child)) in fields.iter().enumerate() {
                 let is_free =
                     way.iter().any(|(name, _)| name.is_some_and(|name| has_free_names(name) || name == "value"));
                 let key = if is_free { Cow::Borrowed(name.as_str()) } else { snake_case(name) };
-                if !seen.insert(key) {
+                if let Some(other) = seen.insert(key, name) {
                     let span = child.place.as_deref().and_then(|place| place.key);
-                    let message = format!("{name} is there twice in one map, and Envoy takes the last one");
+                    let message = if other == name {
+                        format!("{name} is there twice in one map, and Envoy takes the last one")
+                    } else {
+                        format!("{name} is {other} in another spelling, and each start of Envoy can take another one")
+                    };
                     let finding = ambiguous(source, span, &message);
                     let path = way.iter().map(|(name, index)| match name {
                         Some(name) => Segment::Field((*name).to_owned()),

@@ -43,8 +43,8 @@ impl<'c> Place<'c> {
         Self { node, way: Some(Rc::new(Step { key, before: self.way.clone() })), ..*self }
     }
 
-    /// A field, by its name in `snake_case`. A configuration can also have it in `lowerCamelCase`. If it is there twice, the last
-    /// one counts, as in Envoy. A field that is null counts as missing.
+    /// A field, by its name in `snake_case`. A configuration can also have it in `lowerCamelCase`. If it is there twice, which is an
+    /// error of its own, the last one counts. A field that is null counts as missing.
     pub fn get(&self, name: &str) -> Option<Self> {
         let Value::Map(fields) = &self.node.value else { return None };
         let (key, node) = fields.iter().rfind(|(key, _)| key == name || snake_case(key) == name)?;
