@@ -6,10 +6,13 @@ use serde_json::json;
 use testbed::{Http2Request, Issuer, Request};
 
 use super::running::{Running, http2};
-use super::{DYNAMIC, EDGE_JWT, EXT_AUTHZ, Example, GRPC};
+use super::{DYNAMIC, EDGE_JWT, EXT_AUTHZ, Example, FRONT_PROXY, GRPC};
 use crate::jwt::issuer;
 pub use Ask::*;
 use InVersion::{Http1, Http2};
+
+/// Header lines.
+type Lines = &'static [(&'static str, &'static str)];
 
 /// A request that must be refused, by what is different from a request that is allowed.
 #[derive(Clone, Debug)]
@@ -17,34 +20,36 @@ pub enum Ask {
     /// The path. `{parent}` and `{leaf}` are the parts of the path that policies refuse.
     Path(&'static str),
     /// The path that policies refuse, with further headers.
-    Refused(&'static [(&'static str, &'static str)]),
+    Refused(Lines),
     /// The same, where only HTTP/1.1 has such a header.
-    Upgrade(&'static [(&'static str, &'static str)]),
+    Upgrade(Lines),
     /// A path of its own, with further headers.
-    At(&'static str, &'static [(&'static str, &'static str)]),
+    At(&'static str, Lines),
     /// A method and a path, with these headers only.
-    Bare(&'static str, &'static str, &'static [(&'static str, &'static str)]),
+    Bare(&'static str, &'static str, Lines),
+    /// The host.
     Host(&'static str),
-    Headers(&'static [(&'static str, &'static str)]),
+    /// Further headers.
+    Headers(Lines),
     /// The address of the client, with further headers.
-    Address(&'static str, &'static [(&'static str, &'static str)]),
+    Address(&'static str, Lines),
     /// A path, and the header `authorization`. Empty: there is none.
     Token(&'static str, fn() -> String),
     /// The token of a user, with further headers.
-    User(&'static str, &'static [(&'static str, &'static str)]),
+    User(&'static str, Lines),
     /// An extended CONNECT over HTTP/2, at the path that policies refuse.
     Tunnel(&'static str),
     /// CONNECT with this authority.
     Connect(&'static str),
 }
 
-const ALL: &[&Example] = &[];
+const ALL: &[&Example] = &[&DYNAMIC, &EDGE_JWT, &EXT_AUTHZ, &FRONT_PROXY, &GRPC];
 const TOKENS: &[&Example] = &[&EDGE_JWT];
 const AUTHORIZER: &[&Example] = &[&EXT_AUTHZ];
 const TRANSCODER: &[&Example] = &[&GRPC];
 const ROUTES: &[&Example] = &[&DYNAMIC];
 
-const PREFLIGHT: &[(&str, &str)] = &[("origin", "https://a.example"), ("access-control-request-method", "GET")];
+const PREFLIGHT: Lines = &[("origin", "https://a.example"), ("access-control-request-method", "GET")];
 
 /// The bypass, the examples for which it means something, and the request.
 pub const TABLE: &[(&str, &[&Example], Ask)] = &[
