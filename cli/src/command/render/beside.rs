@@ -78,8 +78,9 @@ pub const OF_ENVOY_FILTER: &str =
 const OF_PLUGIN_AT_WAYPOINT: &str =
     "The plugin, with every policy that can apply where it is loaded. It decides about HTTP requests.";
 
-const OF_PLUGIN: &str = "The plugin, with every policy that can apply where it is loaded. It decides about HTTP requests to sidecars and gateways.
-What the workload of a sidecar sends passes (`outgoing: pass`).";
+const OF_PLUGIN: &str =
+    "The plugin, with every policy that can apply where it is loaded. It decides about HTTP requests to sidecars and
+gateways. What the workload of a sidecar sends passes (`outgoing: pass`).";
 
 const OF_PERMIT_OVERRIDES: &str = "
 Istio gets no DENY policies (permit-overrides): TCP is decided by ALLOW policies only, and passes where there is none.";
