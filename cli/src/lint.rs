@@ -196,7 +196,12 @@ pub fn find(code: &str) -> Option<&'static Lint> {
 pub fn page() -> String {
     let mut page = String::from(INTRODUCTION);
     for Lint { code, name, summary, .. } in CATALOGUE {
-        let _infallible = writeln!(page, "| [{code}](#{}-{name}) | {name} | {summary} |", code.to_lowercase());
+        let _infallible = writeln!(page, "| [{code}] | {name} | {summary} |");
+    }
+    page.push('\n');
+    // The rows would be too long with the targets in them.
+    for Lint { code, name, .. } in CATALOGUE {
+        let _infallible = writeln!(page, "[{code}]: #{}-{name}", code.to_lowercase());
     }
     for Lint { code, name, explanation, bad, good, trust_domain, .. } in CATALOGUE {
         let explanation = textwrap::fill(explanation, textwrap::Options::new(120).break_words(false));

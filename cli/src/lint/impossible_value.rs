@@ -10,7 +10,7 @@ use super::{Check, Lint, LintContext, Remark, ValueList, foreign_pattern, placeh
 pub(super) static LINT: Lint = Lint {
     code: "MA039",
     name: "impossible-value",
-    summary: "a value that hardly any request has: two values in one text, spaces around it, an odd character",
+    summary: "a value of hardly any request: two in one text, spaces around it, an odd character",
     explanation: "Each value of a list is compared as it stands. `GET, POST` is one value, and no method has a comma. A space at \
             an end, a copied character that looks like another one or like nothing, and a part that the attribute does not \
             have, such as the port of a server name, have the same effect. Over HTTP/1, Envoy refuses methods that it does not \

@@ -8,7 +8,7 @@ use super::{Check, Lint, LintContext, PolicyView, Reporter, ValueList};
 pub(super) static LINT: Lint = Lint {
     code: "MA037",
     name: "not-one-or-not-another",
-    summary: "alternatives that each exclude another value, so that every request matches one of them",
+    summary: "alternatives that each exclude another value: every request matches one",
     explanation: "The sources of a rule are alternatives, and so are its operations, and the rules of a policy: one of them has to match. A request from \
             namespace `a` is not from `b`, and a request from `b` is not from `a`. So with `notNamespaces: [a]` in one \
             source and `notNamespaces: [b]` in another one, every request matches. To exclude both, write both values into one \

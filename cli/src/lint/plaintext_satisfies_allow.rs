@@ -8,7 +8,7 @@ use super::{Check, Input, Lint, Reporter, plaintext};
 pub(super) static LINT: Lint = Lint {
     code: "MA004",
     name: "plaintext-satisfies-allow",
-    summary: "an ALLOW rule that only excludes identities, so that every plaintext peer satisfies it",
+    summary: "an ALLOW rule that only excludes identities: every plaintext peer satisfies it",
     explanation: "A `not` field also holds for a request that does not have the attribute. So an ALLOW rule permits \
             every peer without an identity if it has notPrincipals, notNamespaces, notServiceAccounts or \
             notTrustDomains, and nothing that requires an identity. Also require an identity: `principals: [\"*\"]`. \

@@ -9,7 +9,7 @@ use super::{Check, Lint, LintContext, Remark, ValueList};
 pub(super) static LINT: Lint = Lint {
     code: "MA008",
     name: "principal-beyond-aliases",
-    summary: "a principal in a trust domain of the mesh that does not match in the mesh's other trust domains",
+    summary: "a principal that does not match in all trust domains of the mesh",
     explanation: "A principal of exactly five parts has the form TRUST-DOMAIN/ns/NAMESPACE/sa/NAME. If it names the \
             mesh's trust domain, one of its aliases or cluster.local, it matches the same workload in all of the \
             mesh's trust domains. A principal with another number of parts, such as `cluster.local/ns/foo/*`, is \

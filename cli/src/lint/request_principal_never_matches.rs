@@ -7,7 +7,7 @@ use super::{Check, Lint, LintContext, Remark, ValueList};
 pub(super) static LINT: Lint = Lint {
     code: "MA022",
     name: "request-principal-never-matches",
-    summary: "a request principal whose issuer and subject are split at the wrong slash",
+    summary: "a request principal with issuer and subject split at the wrong slash",
     explanation: "A request principal has the form ISSUER/SUBJECT and is split at its last slash. If a wildcard \
             directly follows an issuer that is a URL without a path, the last slash is one of the two slashes after \
             `https:`. So `https://issuer.example*` requires the issuer `https:/` and never matches. To match every \

@@ -8,7 +8,7 @@ use super::{Check, Lint, LintContext, Remark, ValueList};
 pub(super) static LINT: Lint = Lint {
     code: "MA017",
     name: "trailing-slash",
-    summary: "a path that is meant to be refused, but is listed only with, or only without, a trailing slash",
+    summary: "a path to be refused that is listed only with, or only without, a trailing slash",
     explanation: "For a policy, `/admin` and `/admin/` are two different paths. For many applications, they are the \
             same path. Where a match refuses the request (paths in DENY, notPaths in ALLOW), list both. The prefix \
             `/admin/*` and the template `/admin/{**}` do not match `/admin` itself. The lint is silent about methods of gRPC and \
