@@ -28,7 +28,7 @@ pub const STRICTER: &[Stricter] = &[
     Stricter {
         name: "a condition key",
         messages: &["is not a valid key"],
-        row: "`key: request.headersX[foo]`, `key: request.auth.claims[a][]`",
+        row: "`key: request.headersX[a]`, `request.auth.claims[a][]`",
     },
     Stricter {
         name: "a template",
