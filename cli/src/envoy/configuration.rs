@@ -165,8 +165,7 @@ fn find_ambiguous<'n>(
 fn named_files(place: &Place<'_>, is_source: bool, named: &mut Vec<String>) {
     for (name, child) in place.children() {
         // The old form has the path in the source itself.
-        let is_path = matches!(&*name, "path") && is_source;
-        if is_path {
+        if name == "path" && is_source {
             named.extend(child.node.as_str().map(str::to_owned));
         }
         if name == "path_config_source" {
@@ -224,16 +223,14 @@ impl<'c> Configuration<'c> {
         for document in documents.all() {
             let dumps = document.items("configs");
             let bootstrap = dumps.iter().find_map(|dump| dump.get("bootstrap")).unwrap_or_else(|| document.clone());
-            // A dump has the listeners and clusters of the bootstrap once more, as they are in force.
-            if let Some(resources) = bootstrap.get("static_resources")
-                && !has_dump
-            {
-                configuration.listeners.extend(resources.items("listeners"));
-                for cluster in resources.items("clusters") {
-                    configuration.add(&cluster, "envoy.config.cluster.v3.Cluster");
-                }
-            }
             if let Some(resources) = bootstrap.get("static_resources") {
+                // A dump has the listeners and clusters of the bootstrap once more, as they are in force.
+                if !has_dump {
+                    configuration.listeners.extend(resources.items("listeners"));
+                    for cluster in resources.items("clusters") {
+                        configuration.add(&cluster, "envoy.config.cluster.v3.Cluster");
+                    }
+                }
                 for secret in resources.items("secrets") {
                     configuration.add(&secret, "envoy.extensions.transport_sockets.tls.v3.Secret");
                 }
@@ -327,8 +324,8 @@ impl<'c> Configuration<'c> {
 
     /// An error if a filter's configuration comes by a name that several have.
     pub fn several(&self, filter: &Place<'c>) -> Option<Finding> {
-        let count = filter.get("config_discovery").map(|_| self.extensions(filter)).unwrap_or_default();
-        let known = count.iter().filter(|found| found.config.is_some()).count();
+        let found = filter.get("config_discovery").map(|_| self.extensions(filter)).unwrap_or_default();
+        let known = found.iter().filter(|extension| extension.config.is_some()).count();
         (known > 1).then(|| {
             let message = "the input has several configurations of this name, and this filter can have any of them";
             filter.error(&AMBIGUOUS, message, "give each of them its own name")
