@@ -40,6 +40,7 @@ use self::chain::Chain;
 use self::configuration::{Configuration, Documents};
 use self::needs::Needs;
 use self::ours::Ours;
+use self::side_doors::Clusters;
 use crate::load::InputError;
 use crate::load::finding::Finding;
 
@@ -108,6 +109,7 @@ pub fn check(files: &[PathBuf], given: &[&AuthorizationPolicy]) -> Result<Checke
     }
     let configuration = Configuration::of(&documents);
     let chains = Chain::all(&configuration);
+    let mut clusters = Clusters::of(&configuration, &chains);
     let protected = || chains.iter().filter(|chain| !chain.ours.is_empty());
     findings.extend(configuration.unknown());
     if protected().next().is_none() {
@@ -128,13 +130,13 @@ pub fn check(files: &[PathBuf], given: &[&AuthorizationPolicy]) -> Result<Checke
             findings.extend(settings::missing(chain, &needs, &configuration));
             findings.extend(neighbours::around(chain, &needs, &configuration));
             findings.extend(rewrites::after_the_decision(chain, &needs));
-            for behind in side_doors::behind(chain, &chains, &configuration) {
+            for behind in side_doors::behind(chain, &mut clusters) {
                 findings.extend(rewrites::after_the_decision(behind, &needs));
                 findings.extend(neighbours::behind(behind, &needs, &configuration));
             }
         }
     }
-    findings.extend(side_doors::open(&chains, &configuration));
+    findings.extend(side_doors::open(&mut clusters));
     let mut seen = HashSet::new();
     // What several chains share is found for each of them.
     findings.retain(|finding| seen.insert(finding.to_string()));

@@ -27,31 +27,22 @@ struct Reached {
 }
 
 /// The chains without the filter through which requests go that this chain has let pass.
-pub fn behind<'k, 'c>(
-    chain: &Chain<'c>,
-    chains: &'k [Chain<'c>],
-    configuration: &Configuration<'c>,
-) -> Vec<&'k Chain<'c>> {
-    // Most configurations have none.
-    if chains.len() < 2 {
-        return Vec::new();
-    }
-    let mut clusters = Clusters { configuration, chains, known: HashMap::new() };
+pub fn behind<'k, 'c>(chain: &Chain<'c>, clusters: &mut Clusters<'k, 'c>) -> Vec<&'k Chain<'c>> {
     let mut found = BTreeSet::new();
     for name in chain.leads_to.named.keys() {
         found.extend(clusters.reached(name).chains.iter().copied());
     }
-    found.into_iter().filter_map(|index| chains.get(index)).collect()
+    found.into_iter().filter_map(|index| clusters.chains.get(index)).collect()
 }
 
 /// A finding for each cluster to which a chain with the filter and a chain without it lead.
-pub fn open(chains: &[Chain<'_>], configuration: &Configuration<'_>) -> Vec<Finding> {
+pub fn open(clusters: &mut Clusters<'_, '_>) -> Vec<Finding> {
+    let chains = clusters.chains;
     let (protected, others): (Vec<_>, Vec<_>) = chains.iter().partition(|chain| chain.decides() == Decides::Yes);
     let mut findings = Vec::new();
     if protected.is_empty() {
         return findings;
     }
-    let mut clusters = Clusters { configuration, chains, known: HashMap::new() };
     // What a chain with the filter reaches, by name and address.
     let mut applications: HashMap<String, Vec<(&Chain<'_>, &Place<'_>)>> = HashMap::new();
     let mut unknown = BTreeMap::new();
@@ -113,7 +104,7 @@ pub fn open(chains: &[Chain<'_>], configuration: &Configuration<'_>) -> Vec<Find
             format!("the input does not have the endpoints of cluster {name}: another chain may lead to them, too");
         place.warning(&UNKNOWN, message, "give the /config_dump?include_eds of the running Envoy")
     }));
-    findings.extend(other_policies(&protected, &mut clusters));
+    findings.extend(other_policies(&protected, clusters));
     findings
 }
 
@@ -182,13 +173,28 @@ fn other_policies(protected: &[&Chain<'_>], clusters: &mut Clusters<'_, '_>) -> 
 }
 
 /// What clusters reach, each found out once.
-struct Clusters<'k, 'c> {
+pub struct Clusters<'k, 'c> {
     configuration: &'k Configuration<'c>,
     chains: &'k [Chain<'c>],
+    /// The chains without the filter, by position, with the addresses at which they listen.
+    without_filter: Vec<(usize, &'k Chain<'c>, BTreeSet<String>)>,
     known: HashMap<String, Rc<Reached>>,
 }
 
-impl Clusters<'_, '_> {
+impl<'k, 'c> Clusters<'k, 'c> {
+    pub fn of(configuration: &'k Configuration<'c>, chains: &'k [Chain<'c>]) -> Self {
+        let others = chains.iter().enumerate().filter(|(_, chain)| chain.decides() != Decides::Yes);
+        let without_filter = others.map(|(index, chain)| {
+            let mut own = BTreeSet::new();
+            if let Some(address) = chain.listener.get("address") {
+                add_endpoints(&address, &mut own);
+            }
+            own.extend(chain.listener.text("name").filter(|_| chain.is_internal()).map(internal));
+            (index, chain, own)
+        });
+        Self { configuration, chains, without_filter: without_filter.collect(), known: HashMap::new() }
+    }
+
     /// What a cluster reaches: itself, its endpoints, the clusters of which it is made, and, if an endpoint is a listener of this
     /// Envoy without the filter, what that listener reaches.
     fn reached(&mut self, name: &str) -> Rc<Reached> {
@@ -245,15 +251,10 @@ impl Clusters<'_, '_> {
         for assignment in cluster.get("load_assignment").into_iter().chain(discovered) {
             add_endpoints(&assignment, &mut addresses);
         }
-        for (index, chain) in self.chains.iter().enumerate().filter(|(_, chain)| chain.decides() != Decides::Yes) {
-            let mut own = BTreeSet::new();
-            if let Some(address) = chain.listener.get("address") {
-                add_endpoints(&address, &mut own);
-            }
-            own.extend(chain.listener.text("name").filter(|_| chain.is_internal()).map(internal));
+        for (index, chain, own) in &self.without_filter {
             if !own.is_disjoint(&addresses) {
                 further.extend(chain.leads_to.named.keys().map(|name| (*name).to_owned()));
-                reached.chains.insert(index);
+                reached.chains.insert(*index);
                 if chain.leads_to.chosen.is_some() {
                     reached.chosen = Some(Severity::Error);
                 }
