@@ -8,7 +8,7 @@ use mesh_authz::config::{NodeMetadata, Outgoing, PluginConfig};
 use mesh_authz::diagnostic::{Diagnostic, Diagnostics};
 use mesh_authz::document::{Node, Value, from_json};
 use mesh_authz::policy::scope::{Scope, scope};
-use mesh_authz::policy::{AuthorizationPolicy, Labels, read};
+use mesh_authz::policy::{AuthorizationPolicy, DEFAULT_NAMESPACE, Labels, read};
 use mesh_authz::request::Lookup;
 
 use super::Decides;
@@ -109,9 +109,12 @@ impl<'c> Ours<'c> {
                     let Value::List(policies) = &document.get("policies")?.value else { return None };
                     Some(policies.iter().filter_map(|node| read::policy(node, &mut Diagnostics::new())).collect())
                 });
+                self.mistakes = mistakes;
                 // Without the bootstrap, the workload is unknown, and what follows from that is no mistake.
-                if node.is_some() {
-                    self.mistakes = mistakes;
+                if node.is_none() {
+                    let known = PluginConfig::read(text, &NodeMetadata::in_namespace(DEFAULT_NAMESPACE));
+                    let also = known.err().unwrap_or_default();
+                    self.mistakes.retain(|mistake| also.iter().any(|other| other.to_string() == mistake.to_string()));
                 }
             }
         }
