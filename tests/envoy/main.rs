@@ -524,6 +524,16 @@ fn another_cluster_with_the_same_endpoint_is_the_same_application() {
 }
 
 #[test]
+fn without_a_node_what_does_not_follow_from_it_is_still_refused() {
+    let start = COMPLETE.find("node:").unwrap();
+    let end = COMPLETE.find("static_resources:").unwrap();
+    let without_node = [&COMPLETE[..start], &COMPLETE[end..]].concat();
+    assert!(codes(&check(&without_node)).is_empty());
+    let refused = without_node.replace("kind: AuthorizationPolicy", "kind: AuthorisationPolicy");
+    assert_eq!(codes(&check(&refused)), ["ME016"]);
+}
+
+#[test]
 fn the_documentation_names_every_code() {
     let page = |name: &str| {
         std::fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name)).unwrap()
