@@ -344,13 +344,12 @@ fn a_refusal_because_nothing_allowed_it_is_logged_with_the_nearest_miss() {
         &json!({ "policies": [policy("allow", "ALLOW", &rules[..2]), policy("ports", "ALLOW", &rules[2..3]), last] }),
     );
     let nearest = |request: Request| {
-        let before = sidecar.decisions().len();
-        let refused = sidecar.client(FRONTEND).send(&request.header("x-secret", "s3cret")).unwrap();
-        assert_eq!(refused.status, 403);
-        let decisions = sidecar.decisions();
-        assert_eq!(decisions.len(), before + 1);
-        assert_eq!(decisions[before]["reason"], "no ALLOW policy matched");
-        decisions[before]["nearest"].clone()
+        let request = request.header("x-secret", "s3cret");
+        let line = sidecar.refusal_with_nearest(|| {
+            assert_eq!(sidecar.client(FRONTEND).send(&request).unwrap().status, 403);
+        });
+        assert_eq!(line["reason"], "no ALLOW policy matched");
+        line["nearest"].clone()
     };
     assert_eq!(
         nearest(Request::new("DELETE", "/data")),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mesh_authz_cli::load::yaml;
 use serde_json::{Value, json};
@@ -313,6 +313,23 @@ impl Sidecar {
         let lines = self.filter_log();
         let decisions = lines.iter().filter(|line| line.starts_with('{'));
         decisions.map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
+    }
+
+    /// The line of the decision log about a request that `refuse` sends and the filter refuses. Sends it again while
+    /// the line lacks the nearest miss: the time for such searches is limited, and on a busy machine it can run out.
+    pub fn refusal_with_nearest(&self, refuse: impl Fn()) -> Value {
+        let begin = Instant::now();
+        loop {
+            let before = self.decisions().len();
+            refuse();
+            let mut decisions = self.decisions();
+            assert_eq!(decisions.len(), before + 1);
+            let line = decisions.swap_remove(before);
+            if line.get("nearest").is_some() || begin.elapsed() > PATIENCE {
+                return line;
+            }
+            thread::sleep(Duration::from_millis(200));
+        }
     }
 }
 

@@ -149,7 +149,10 @@ fn counters_and_log_lines_are_those_of_all_services() {
     assert_eq!(services[6..], [json!("cart.shop.svc.mesh"), Value::Null]);
     let reason = "the filter chain does not tell which service the request is for";
     assert!(waypoint.decisions()[6..].iter().all(|line| line["reason"] == reason));
-    let nearest = &waypoint.decisions()[4]["nearest"];
+    let refusal = waypoint.refusal_with_nearest(|| {
+        get(&waypoint, FRONTEND, Some("pay.test"), "/cart");
+    });
+    let nearest = &refusal["nearest"];
     assert_eq!((&nearest["policy"], &nearest["key"]), (&json!("shop/pay"), &Value::Null), "{nearest}");
 }
 
