@@ -525,12 +525,18 @@ fn another_cluster_with_the_same_endpoint_is_the_same_application() {
 
 #[test]
 fn without_a_node_what_does_not_follow_from_it_is_still_refused() {
-    let start = COMPLETE.find("node:").unwrap();
-    let end = COMPLETE.find("static_resources:").unwrap();
-    let without_node = [&COMPLETE[..start], &COMPLETE[end..]].concat();
-    assert!(codes(&check(&without_node)).is_empty());
-    let refused = without_node.replace("kind: AuthorizationPolicy", "kind: AuthorisationPolicy");
-    assert_eq!(codes(&check(&refused)), ["ME016"]);
+    let mut bootstrap = tree();
+    bootstrap.as_object_mut().unwrap().remove("node");
+    let checked = check(&bootstrap.to_string());
+    assert_eq!(codes(&checked), ["ME016"], "a bootstrap is what Envoy starts with");
+    assert!(checked.findings[0].to_string().contains("workload.namespace: is unknown"), "{}", checked.findings[0]);
+
+    let mut listener = listeners(&mut bootstrap)[0].clone();
+    listener["@type"] = json!("type.googleapis.com/envoy.config.listener.v3.Listener");
+    let alone = json!({ "resources": [listener] }).to_string();
+    assert!(!codes(&check(&alone)).contains(&"ME016".to_owned()), "without the bootstrap, the node is unknown");
+    let refused = alone.replace("AuthorizationPolicy", "AuthorisationPolicy");
+    assert!(codes(&check(&refused)).contains(&"ME016".to_owned()));
 }
 
 #[test]

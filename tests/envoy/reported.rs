@@ -210,6 +210,21 @@ fn clusters_that_a_client_chooses_lead_anywhere() {
             &[expected],
         );
     }
+    // What another cluster of the same listener leads to does not make it harmless.
+    for members in [["chosen", "original"], ["original", "chosen"]] {
+        let aggregate = json!({
+            "typed_config": { "@type": "x/envoy.extensions.clusters.aggregate.v3.ClusterConfig", "clusters": members },
+        });
+        assert_tree_finds(
+            |tree| {
+                clusters(tree).push(json!({ "name": "chosen", "cluster_type": dynamic }));
+                clusters(tree).push(json!({ "name": "original", "type": "ORIGINAL_DST" }));
+                clusters(tree).push(json!({ "name": "both", "cluster_type": aggregate }));
+                listeners(tree).push(listener(&to("both")));
+            },
+            &["ME002"],
+        );
+    }
     let by_header = json!({ "match": {}, "route": { "cluster_header": "x-cluster" } });
     assert_tree_finds(|tree| listeners(tree).push(listener(&by_header)), &["ME002"]);
     // Behind the filter, the request chooses: it may be the other chain's cluster.

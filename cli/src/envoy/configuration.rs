@@ -198,6 +198,8 @@ pub struct Configuration<'c> {
     /// Filter chains that come by discovery.
     pub filter_chains: Vec<Place<'c>>,
     pub node: Option<Place<'c>>,
+    /// Whether the input has a bootstrap, and not only parts of one.
+    pub has_bootstrap: bool,
     /// The static layers of the runtime, which can undo settings.
     pub runtime: Vec<Place<'c>>,
     /// A layer of the runtime that comes from elsewhere.
@@ -224,6 +226,7 @@ impl<'c> Configuration<'c> {
             let dumps = document.items("configs");
             let bootstrap = dumps.iter().find_map(|dump| dump.get("bootstrap")).unwrap_or_else(|| document.clone());
             if let Some(resources) = bootstrap.get("static_resources") {
+                configuration.has_bootstrap = true;
                 // A dump has the listeners and clusters of the bootstrap once more, as they are in force.
                 if !has_dump {
                     configuration.listeners.extend(resources.items("listeners"));

@@ -91,13 +91,14 @@ impl<'c> Ours<'c> {
             mistakes: Vec::new(),
         };
         if let Some(text) = ours.written.as_ref().and_then(text_of) {
-            ours.read_text(&text, configuration.node.as_ref());
+            ours.read_text(&text, configuration);
         }
         ours.idle = ours.idle(chain, configuration);
         ours
     }
 
-    fn read_text(&mut self, text: &[u8], node: Option<&Place<'_>>) {
+    fn read_text(&mut self, text: &[u8], configuration: &Configuration<'c>) {
+        let node = configuration.node.as_ref();
         match PluginConfig::read(text, &metadata_of(node)) {
             Ok(config) => {
                 let applies = |policy: &&AuthorizationPolicy| scope(policy, &config.workload) == Scope::Applies;
@@ -111,7 +112,7 @@ impl<'c> Ours<'c> {
                 });
                 self.mistakes = mistakes;
                 // Without the bootstrap, the workload is unknown, and what follows from that is no mistake.
-                if node.is_none() {
+                if node.is_none() && !configuration.has_bootstrap {
                     let known = PluginConfig::read(text, &NodeMetadata::in_namespace(DEFAULT_NAMESPACE));
                     let also = known.err().unwrap_or_default();
                     self.mistakes.retain(|mistake| also.iter().any(|other| other.to_string() == mistake.to_string()));

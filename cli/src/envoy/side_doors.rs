@@ -238,7 +238,8 @@ impl<'k, 'c> Clusters<'k, 'c> {
         if kind.as_ref().is_some_and(|kind| kind.is_value("ORIGINAL_DST", 4.0)) {
             let by_header =
                 cluster.get("original_dst_lb_config").is_some_and(|config| config.is_true("use_http_header"));
-            reached.chosen = Some(if by_header { Severity::Error } else { Severity::Warning });
+            let severity = if by_header { Severity::Error } else { Severity::Warning };
+            reached.chosen = reached.chosen.into_iter().chain([severity]).min();
         }
         let service = cluster.get("eds_cluster_config").and_then(|eds| eds.text("service_name"));
         let service = service.filter(|service| !service.is_empty()).unwrap_or(name);
