@@ -399,6 +399,49 @@ fn each_test_has_a_name_of_its_own() {
     assert!(out.contains("-:4:11: tests[1].name: another test is called `a` too"), "{out}");
 }
 
+/// A policy that nobody tests is found, although no test file names it.
+#[test]
+fn coverage_is_about_every_policy_in_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let policy = |name: &str, namespace: &str, rules: &str| {
+        format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+             metadata: {{ name: {name}, namespace: {namespace} }}\nspec: {{ rules: [{rules}] }}\n"
+        )
+    };
+    let tests = |policies: &str| {
+        format!("policies: [{policies}]\ntests:\n- {{ name: a, request: {{ path: /a }}, expect: ALLOW }}\n")
+    };
+    let path = "{ to: [{ operation: { paths: [/a] } }] }";
+    write("a.yaml", &policy("a", "default", path));
+    write("tests.yaml", &tests("a.yaml"));
+    let coverage = |more: &[&str]| {
+        let (out, status) =
+            run(&[&["test", "--require-coverage", "-q", folder.path().to_str().unwrap()], more].concat(), "", &[]);
+        let found: Vec<_> = out.lines().filter_map(|line| line.strip_prefix("  ")).map(str::to_owned).collect();
+        assert_eq!(status, Some(i32::from(!found.is_empty())), "{out}");
+        found
+    };
+    assert_eq!(coverage(&[]), [""; 0]);
+    // Without rules, a policy is not covered either, as long as nobody tests it.
+    write("b.yaml", &policy("b", "default", ""));
+    let path_of = |name: &str| folder.path().join(name).display().to_string();
+    let no_test =
+        |name: &str, file: &str| format!("no test file has a workload to which {name} applies  {}:3:19", path_of(file));
+    assert_eq!(coverage(&[]), [no_test("default/b", "b.yaml")]);
+    assert_eq!(coverage(&["--exclude", "b.yaml"]), [""; 0]);
+    write("tests.yaml", &tests("."));
+    assert_eq!(coverage(&[]), [""; 0]);
+    // A test file for another workload says nothing about it.
+    write("c.yaml", &policy("c", "shop", path));
+    assert_eq!(coverage(&[]), [no_test("shop/c", "c.yaml")]);
+    write("c.yaml", &policy("c", "shop", path).replace("paths", "pathz"));
+    write("tests.yaml", &tests("a.yaml, b.yaml"));
+    let c = path_of("c.yaml");
+    assert_eq!(coverage(&[]), [format!("{c} is not valid; `mesh-authz check {c}` says why")]);
+}
+
 #[test]
 fn messages_say_what_was_found() {
     const EXAMPLE: &str = "examples/tutorial/deny-all-backend.yaml";

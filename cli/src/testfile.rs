@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mesh_authz::config::{self, COMBINING, Mesh};
@@ -220,7 +220,8 @@ impl TestFile {
             return Err(TestFileError::Invalid(findings));
         };
         let folder = file.parent().unwrap_or(Path::new(""));
-        let paths: Vec<_> = policies.iter().map(|path| folder.join(path)).collect();
+        // The components of a path are without `.`, so `policies: [.]` names the files as people name them.
+        let paths: Vec<PathBuf> = policies.iter().map(|path| folder.join(path).components().collect()).collect();
         if file == Path::new("-") && paths.iter().any(|path| path == file) {
             let message = "the test file and its policies cannot both be `-`, standard input".to_owned();
             return Err(InputError { file: file.to_owned(), message }.into());

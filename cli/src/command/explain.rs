@@ -11,14 +11,15 @@ use anstyle::{AnsiColor, Style};
 use clap::ValueEnum;
 use mesh_authz::engine::{DryRunResult, RuleId, Verdict};
 use mesh_authz::policy::PolicyName;
-use mesh_authz::policy::scope::Scope;
+use mesh_authz::policy::scope::{Scope, Workload};
 
 use self::json::Json;
 use self::request::RequestOptions;
-use super::options::{PathNormalizationOption, Setting};
-use super::{Answer, Failure, note, snippet};
+use super::options::{NoneAppliesOption, PathNormalizationOption, Setting, namespaces};
+use super::{Answer, Failure, not_applying, note, snippet};
 use crate::explain::{Actual, Explanation, FailedCondition, RuleReport};
 use crate::lint;
+use crate::load::Resources;
 use crate::load::policy_set::PolicySet;
 use crate::received::{Answered, Known, answers, where_answered};
 
@@ -52,6 +53,9 @@ pub struct Arguments {
 
     #[command(flatten)]
     setting: Setting,
+
+    #[command(flatten)]
+    none_applies: NoneAppliesOption,
 
     #[command(flatten)]
     path_normalization: PathNormalizationOption,
@@ -107,6 +111,9 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
         return log::run(file, resources, &arguments.setting, mesh, (is_json, extent), out);
     }
     let workload = arguments.setting.workload.workload(&mesh)?;
+    if arguments.setting.workload.namespace.is_none() {
+        require_a_policy_in(&workload, &resources)?;
+    }
     if let (Some(gateway), None) = (&workload.gateway, arguments.setting.workload.gateway()?) {
         let name = &gateway.name;
         note(&format!(
@@ -120,6 +127,13 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
         return Err(Failure::NeedsLabels { kind: "policy", name: resource.policy.name.clone(), what });
     }
     let request = arguments.request.read()?;
+    if let Err(failure) = arguments.none_applies.require_one_that_may_apply(&set.resources, &set.workload) {
+        let scopes: Vec<_> = set.scopes().map(|(resource, scope)| (&resource.policy.name, scope)).collect();
+        for line in not_applying("policy", &scopes) {
+            note(&line);
+        }
+        return Err(failure);
+    }
     let engine = set.engine();
     let answers = answers(&request, &set, &engine);
     for line in answers.first().iter().flat_map(|first| &first.received.notes) {
@@ -141,6 +155,20 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
         Format::Json => *out = super::json(&Json::new(explanation.as_ref(), &answers))?,
     }
     Ok(Answer::Good)
+}
+
+/// Fails if the policies are for other namespaces than the one that is taken because none is given.
+fn require_a_policy_in(workload: &Workload, resources: &Resources) -> Result<(), Failure> {
+    let policies = || resources.policies.iter().map(|resource| &resource.policy);
+    let elsewhere = || policies().filter(|policy| policy.name.namespace != workload.root_namespace);
+    if elsewhere().next().is_none() || policies().any(|policy| policy.name.namespace == workload.namespace) {
+        return Ok(());
+    }
+    Err(Failure::Unusable(format!(
+        "--namespace is not given, and no policy is for namespace {}; the policies are for {}: give --namespace",
+        workload.namespace,
+        namespaces(elsewhere()),
+    )))
 }
 
 const BOLD: Style = Style::new().bold();

@@ -1,15 +1,15 @@
 //! Options that several subcommands share: the workload and the mesh. This module also reads both from the arguments.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
 use mesh_authz::config::{self, COMBINING, DEFAULT_ROOT_NAMESPACE, DEFAULT_TRUST_DOMAIN, Mesh};
 use mesh_authz::diagnostic::Diagnostics;
 use mesh_authz::document::{Node, Value};
-use mesh_authz::policy::scope::{Gateway, Workload};
-use mesh_authz::policy::{DEFAULT_NAMESPACE, Labels};
+use mesh_authz::policy::scope::{Gateway, Scope, Workload, scope};
+use mesh_authz::policy::{AuthorizationPolicy, DEFAULT_NAMESPACE, Labels};
 
 use super::Failure;
 use crate::envoy::{self, EnvoyCheck};
@@ -153,6 +153,44 @@ impl MeshOptions {
     pub fn combining(&self, option: &CombiningOption) -> Mesh {
         let found = COMBINING.iter().find(|(name, _)| *name == option.combining);
         Mesh { combining: found.map(|(_, combining)| *combining).unwrap_or_default(), ..self.mesh() }
+    }
+}
+
+impl NoneAppliesOption {
+    /// Fails if there are policies, and none of them can apply to the workload. If the labels of the workload are
+    /// unknown, a policy with a selector can apply.
+    pub fn require_one_that_may_apply(self, resources: &Resources, workload: &Workload) -> Result<(), Failure> {
+        let may_apply = |policy: &AuthorizationPolicy| {
+            let is_near = [&workload.namespace, &workload.root_namespace].contains(&&policy.name.namespace);
+            (is_near && workload.missing_labels(&policy.target).is_some()) || scope(policy, workload) == Scope::Applies
+        };
+        let policies = || resources.policies.iter().map(|resource| &resource.policy);
+        let Some(first) = policies().next() else { return Ok(()) };
+        if self.allow_none_applies || policies().any(may_apply) {
+            return Ok(());
+        }
+        let why = if policies().all(|policy| scope(policy, workload) == Scope::OtherNamespace) {
+            format!("the policies are for {}", namespaces(policies()))
+        } else {
+            format!("for example, policy {} {}", first.name, scope(first, workload))
+        };
+        let namespace = &workload.namespace;
+        Err(Failure::Unusable(format!(
+            "nothing is protected: no policy applies to this workload in namespace {namespace}; {why}; correct the \
+             workload or the policies, or give --allow-none-applies if no policy has to apply"
+        )))
+    }
+}
+
+/// The namespaces of policies, in words. Of many, it names the first and counts the others.
+pub fn namespaces<'p>(policies: impl Iterator<Item = &'p AuthorizationPolicy>) -> String {
+    const FEW: usize = 5;
+    let names: BTreeSet<_> = policies.map(|policy| policy.name.namespace.as_str()).collect();
+    let shown = names.iter().take(FEW).copied().collect::<Vec<_>>().join(", ");
+    match (names.len(), names.len().checked_sub(FEW)) {
+        (1, _) => format!("namespace {shown}"),
+        (_, Some(more @ 1..)) => format!("the namespaces {shown} and {more} more"),
+        _ => format!("the namespaces {shown}"),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `mesh-authz test`: runs test files with the engine that enforces policies.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use anstream::adapter::strip_str;
 use anstyle::AnsiColor;
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
-use mesh_authz::diagnostic::Part;
+use mesh_authz::diagnostic::{self, Part};
 use mesh_authz::engine::Engine;
 use mesh_authz::policy::rule_path;
 use mesh_authz::policy::scope::Scope;
@@ -22,8 +22,8 @@ use super::options::{ExcludeOption, or_here};
 use super::watch::WatchOption;
 use super::{Answer, Failure, explain, snippet};
 use crate::explain::Explanation;
-use crate::load::finding::SourceText;
-use crate::load::{self, Excluded, InputError};
+use crate::load::finding::Severity;
+use crate::load::{self, Excluded, InputError, LoadedPolicy, Resources};
 use crate::received::{Answered, answers, where_answered};
 use crate::testfile::{Test, TestFile, TestFileError};
 
@@ -40,7 +40,7 @@ const SHOWN_MISSES: usize = 3;
 
 Exit status:
   0  every test passes
-  1  a test fails; with --require-coverage, also a rule that no test matches
+  1  a test fails; with --require-coverage, also if --coverage lists anything
   2  wrong usage or unreadable input")]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub struct Arguments {
@@ -71,11 +71,12 @@ pub struct Arguments {
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
 
-    /// List the rules that no test matches.
+    /// List the rules that no test matches, and the policies in the given folders that apply to the workload of no test
+    /// file.
     #[arg(long)]
     coverage: bool,
 
-    /// Like --coverage, and fail if there is a rule that no test matches.
+    /// Like --coverage, and fail if it lists anything.
     #[arg(long)]
     require_coverage: bool,
 }
@@ -102,7 +103,8 @@ struct Run {
     /// The policies that do not apply to the workload, and why.
     notes: Vec<String>,
     tests: Vec<Tested>,
-    rules: Vec<Covered>,
+    /// `None` if coverage is not requested.
+    covered: Option<Covered>,
 }
 
 /// The result of one test.
@@ -122,20 +124,123 @@ struct Tested {
     explanation: String,
 }
 
-/// A rule, and whether a test matches it.
-struct Covered {
-    rule: RuleKey,
-    /// `FILE:LINE:COLUMN` of the rule. FILE is the path that leads from the test file to it, not the canonical path.
-    place: String,
-    by_a_test: bool,
+/// Identifies a policy: the canonical path of the file that contains it, and `namespace/name`.
+type PolicyKey = (PathBuf, String);
+
+/// Identifies a rule: its policy, and its index.
+type RuleKey = (PolicyKey, usize);
+
+/// The policies of some files and their rules, each with `FILE:LINE:COLUMN`. FILE is a path that leads there from a
+/// folder that is named or from a test file, not the canonical path.
+struct Places {
+    policies: BTreeMap<PolicyKey, String>,
+    rules: BTreeMap<RuleKey, String>,
 }
 
-/// Identifies a rule: the file that contains it, its policy, and its index.
-type RuleKey = (PathBuf, String, usize);
+impl Places {
+    fn of<'r>(policies: impl IntoIterator<Item = &'r LoadedPolicy>) -> Self {
+        let name = diagnostic::Path::of(["metadata", "name"]);
+        let mut places = Self { policies: BTreeMap::new(), rules: BTreeMap::new() };
+        for LoadedPolicy { policy, source, node } in policies {
+            let file = source.file.canonicalize().unwrap_or_else(|_| source.file.clone());
+            let key = (file, policy.name.to_string());
+            for index in 0..policy.rules.len() {
+                let place = snippet::place(source, node.locate(&rule_path(index), Part::Value));
+                places.rules.insert((key.clone(), index), place);
+            }
+            places.policies.insert(key, snippet::place(source, node.locate(&name, Part::Value)));
+        }
+        places
+    }
+}
+
+/// What the tests of one file cover.
+struct Covered {
+    /// The policies that the test file has.
+    places: Places,
+    /// Those of them that apply to its workload.
+    applying: BTreeSet<PolicyKey>,
+    /// The rules that a test matches: the name of the policy, and the index.
+    matched: BTreeSet<(String, usize)>,
+}
+
+/// What the tests of all files cover.
+struct Coverage {
+    /// Every rule, with its place, and whether a test matches it.
+    rules: BTreeMap<RuleKey, (String, bool)>,
+    /// The policies in the folders that are named that apply to the workload of no test file, with their places.
+    without_workload: BTreeMap<PolicyKey, String>,
+    /// The files in the folders that are named that have mistakes, so that their policies are unknown.
+    not_valid: BTreeSet<PathBuf>,
+}
+
+impl Coverage {
+    fn new(named: &[PathBuf], excluded: &Excluded, outcomes: &[FileResult]) -> Result<Self, InputError> {
+        let folders: Vec<_> = named.iter().filter(|place| place.is_dir()).collect();
+        let resources = Resources::read_except(&folders, excluded)?;
+        let in_folders = Places::of(&resources.policies);
+        let mistakes = resources.findings.iter().filter(|finding| finding.severity == Severity::Error);
+        let mut coverage = Self {
+            rules: in_folders.rules.into_iter().map(|(rule, place)| (rule, (place, false))).collect(),
+            without_workload: in_folders.policies,
+            not_valid: mistakes.map(|finding| finding.file().to_owned()).collect(),
+        };
+        let of_tests = outcomes.iter().filter_map(|outcome| outcome.result.as_ref().ok());
+        for Covered { places, applying, matched } in of_tests.filter_map(|run| run.covered.as_ref()) {
+            for policy in applying {
+                coverage.without_workload.remove(policy);
+            }
+            for (rule, place) in &places.rules {
+                let ((_, policy), index) = rule;
+                let by_a_test = matched.contains(&(policy.clone(), *index));
+                coverage.rules.entry(rule.clone()).or_insert_with(|| (place.clone(), false)).1 |= by_a_test;
+            }
+        }
+        Ok(coverage)
+    }
+
+    fn uncovered(&self) -> impl Iterator<Item = (&RuleKey, &str)> {
+        let rules = self.rules.iter().filter(|(_, (_, by_a_test))| !by_a_test);
+        rules.map(|(rule, (place, _))| (rule, place.as_str()))
+    }
+
+    fn is_whole(&self) -> bool {
+        self.without_workload.is_empty() && self.not_valid.is_empty() && self.uncovered().next().is_none()
+    }
+
+    fn human(&self, out: &mut String) {
+        let covered = self.rules.len().saturating_sub(self.uncovered().count());
+        let _infallible = writeln!(out, "coverage: a test matches {covered} of {} rules", self.rules.len());
+        for ((policy, index), place) in
+            self.uncovered().filter(|((policy, _), _)| !self.without_workload.contains_key(policy))
+        {
+            let _infallible = writeln!(out, "  none matches rule {index} of {}  {place}", policy.1);
+        }
+        for ((_, policy), place) in &self.without_workload {
+            let _infallible = writeln!(out, "  no test file has a workload to which {policy} applies  {place}");
+        }
+        for file in &self.not_valid {
+            let file = snippet::printable(&file.display().to_string());
+            let _infallible = writeln!(out, "  {file} is not valid; `mesh-authz check {file}` says why");
+        }
+    }
+
+    fn json(&self) -> JsonCoverage<'_> {
+        let uncovered = self.uncovered().map(|(((_, policy), rule), place)| JsonRule { policy, rule: *rule, place });
+        let without_workload = self.without_workload.iter().map(|((_, policy), place)| JsonPolicy { policy, place });
+        JsonCoverage {
+            rules: self.rules.len(),
+            uncovered: uncovered.collect(),
+            without_workload: without_workload.collect(),
+            not_valid: &self.not_valid,
+        }
+    }
+}
 
 pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
     let named = or_here(&arguments.files);
-    let files = files(&named, &arguments.exclude.excluded())?;
+    let excluded = arguments.exclude.excluded();
+    let files = files(&named, &excluded)?;
     let with_coverage = arguments.coverage || arguments.require_coverage;
     let wanted = Wanted {
         names: arguments.filter.iter().map(|text| text.to_lowercase()).collect(),
@@ -150,7 +255,9 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
     };
     let outcomes: Result<Vec<_>, _> = files.par_iter().map(run).collect();
     progress.finish_and_clear();
-    let summary = Summary::new(outcomes?, with_coverage);
+    let outcomes = outcomes?;
+    let coverage = with_coverage.then(|| Coverage::new(&named, &excluded, &outcomes)).transpose()?;
+    let summary = Summary::new(outcomes, coverage);
     if !arguments.filter.is_empty() && summary.passed == 0 && summary.failed == 0 {
         let names = arguments.filter.join("` or `");
         return Err(Failure::Unusable(format!("no test has `{names}` in its name")));
@@ -160,8 +267,8 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
         Format::Json => *out = super::json(&summary.json())?,
         Format::Junit => *out = summary.junit()?,
     }
-    let uncovered = arguments.require_coverage && summary.uncovered().next().is_some();
-    Ok(if summary.failed > 0 || uncovered { Answer::Bad } else { Answer::Good })
+    let is_whole = !arguments.require_coverage || summary.coverage.as_ref().is_some_and(Coverage::is_whole);
+    Ok(if summary.failed > 0 || !is_whole { Answer::Bad } else { Answer::Good })
 }
 
 /// The places that the result depends on: what is named, and the files with the policies, which can be elsewhere.
@@ -253,7 +360,7 @@ impl Run {
         Self {
             notes: super::not_applying("policy", &elsewhere),
             tests: tests.map(|test| tested(file, &engine, test, wanted)).collect(),
-            rules: if wanted.with_coverage { coverage(file, &engine, wanted) } else { Vec::new() },
+            covered: wanted.with_coverage.then(|| covered(file, &engine, wanted)),
         }
     }
 }
@@ -298,31 +405,19 @@ fn got(answered: &Answered<'_>, all: &[Answered<'_>]) -> String {
     }
 }
 
-/// The rules of the file's policies, and for each whether a test of the file matches it.
-fn coverage(file: &TestFile, engine: &Engine, wanted: &Wanted) -> Vec<Covered> {
+fn covered(file: &TestFile, engine: &Engine, wanted: &Wanted) -> Covered {
     let matched = |test: &Test| {
         let answers = answers(&test.request, &file.set, engine);
         let requests = answers.iter().filter_map(|answered| answered.received.request.as_ref().ok());
         let traces = requests.flat_map(|request| engine.explain(request)).filter(|trace| trace.miss.is_none());
-        traces.map(|trace| trace.rule.clone()).collect::<Vec<_>>()
+        traces.map(|trace| (trace.rule.policy.to_string(), trace.rule.index)).collect::<Vec<_>>()
     };
-    let matched: Vec<_> = file.tests.par_iter().filter(|test| wanted.runs(test)).flat_map(matched).collect();
-    let of_policy = file
-        .set
-        .resources
-        .policies
-        .iter()
-        .flat_map(|resource| (0..resource.policy.rules.len()).map(move |index| (resource, index)));
-    let covered = of_policy.map(|(resource, index)| {
-        let source: &SourceText = &resource.source;
-        let name = &resource.policy.name;
-        Covered {
-            rule: (source.file.canonicalize().unwrap_or(source.file.clone()), name.to_string(), index),
-            place: snippet::place(source, resource.node.locate(&rule_path(index), Part::Value)),
-            by_a_test: matched.iter().any(|rule| *rule.policy == *name && rule.index == index),
-        }
-    });
-    covered.collect()
+    let tests = file.tests.par_iter().filter(|test| wanted.runs(test));
+    Covered {
+        places: Places::of(&file.set.resources.policies),
+        applying: Places::of(file.set.applying()).policies.into_keys().collect(),
+        matched: tests.flat_map(matched).collect(),
+    }
 }
 
 /// The results of all files.
@@ -330,33 +425,24 @@ struct Summary {
     outcomes: Vec<FileResult>,
     passed: usize,
     failed: usize,
-    /// Every rule, with its place and with whether a test of any file matches it. `None` if coverage is not requested.
-    rules: Option<BTreeMap<RuleKey, (String, bool)>>,
+    /// `None` if coverage is not requested.
+    coverage: Option<Coverage>,
 }
 
 impl Summary {
-    fn new(outcomes: Vec<FileResult>, with_coverage: bool) -> Self {
+    fn new(outcomes: Vec<FileResult>, coverage: Option<Coverage>) -> Self {
         let (mut passed, mut failed) = (0_usize, 0_usize);
-        let mut rules = BTreeMap::new();
         for outcome in &outcomes {
             match &outcome.result {
                 Ok(run) => {
                     let passing = run.tests.iter().filter(|test| test.passed).count();
                     passed = passed.saturating_add(passing);
                     failed = failed.saturating_add(run.tests.len().saturating_sub(passing));
-                    for Covered { rule, place, by_a_test } in &run.rules {
-                        rules.entry(rule.clone()).or_insert_with(|| (place.clone(), false)).1 |= by_a_test;
-                    }
                 }
                 Err(_) => failed = failed.saturating_add(1),
             }
         }
-        Self { outcomes, passed, failed, rules: with_coverage.then_some(rules) }
-    }
-
-    fn uncovered(&self) -> impl Iterator<Item = (&RuleKey, &str)> {
-        let rules = self.rules.iter().flatten();
-        rules.filter(|(_, (_, by_a_test))| !by_a_test).map(|(rule, (place, _))| (rule, place.as_str()))
+        Self { outcomes, passed, failed, coverage }
     }
 
     fn human(&self, quiet: bool, out: &mut String) {
@@ -398,24 +484,15 @@ impl Summary {
                 out.push('\n');
             }
         }
-        self.coverage(out);
+        if let Some(coverage) = &self.coverage {
+            coverage.human(out);
+        }
         let _infallible = writeln!(out, "{} passed, {} failed", self.passed, self.failed);
     }
 
-    fn coverage(&self, out: &mut String) {
-        let Some(rules) = &self.rules else { return };
-        let covered = rules.values().filter(|(_, by_a_test)| *by_a_test).count();
-        let _infallible = writeln!(out, "coverage: a test matches {covered} of {} rules", rules.len());
-        for ((_, policy, index), place) in self.uncovered() {
-            let _infallible = writeln!(out, "  none matches rule {index} of {policy}  {place}");
-        }
-    }
-
     fn json(&self) -> Json<'_> {
-        let uncovered = self.uncovered().map(|((_, policy, rule), place)| JsonRule { policy, rule: *rule, place });
-        let coverage =
-            self.rules.as_ref().map(|rules| JsonCoverage { rules: rules.len(), uncovered: uncovered.collect() });
         let files = self.outcomes.iter().map(JsonFile::from).collect();
+        let coverage = self.coverage.as_ref().map(Coverage::json);
         Json { passed: self.passed, failed: self.failed, files, coverage }
     }
 
@@ -487,15 +564,26 @@ impl<'s> From<&'s FileResult> for JsonFile<'s> {
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct JsonCoverage<'s> {
     rules: usize,
     uncovered: Vec<JsonRule<'s>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    without_workload: Vec<JsonPolicy<'s>>,
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    not_valid: &'s BTreeSet<PathBuf>,
 }
 
 #[derive(Serialize)]
 struct JsonRule<'s> {
     policy: &'s str,
     rule: usize,
+    place: &'s str,
+}
+
+#[derive(Serialize)]
+struct JsonPolicy<'s> {
+    policy: &'s str,
     place: &'s str,
 }
 

@@ -1,7 +1,6 @@
 //! Code that several subcommands of `render` share.
 
 use clap::ValueEnum;
-use mesh_authz::policy::AuthorizationPolicy;
 use mesh_authz::policy::scope::{Scope, Workload, scope};
 
 use crate::command::options::{NoneAppliesOption, WarningOptions};
@@ -30,7 +29,7 @@ pub fn applying<'r>(
     for line in not_applying("policy", &elsewhere) {
         note(&line);
     }
-    require_one_that_may_apply(resources, workload, none_applies)?;
+    none_applies.require_one_that_may_apply(resources, workload)?;
     Ok(applying)
 }
 
@@ -39,31 +38,8 @@ pub fn applying<'r>(
 pub fn say_scopes(resources: &Resources, workload: &Workload, none_applies: NoneAppliesOption) -> Result<(), Failure> {
     match workload.labels {
         Some(_) => applying(resources, workload, none_applies).map(|_| ()),
-        None => require_one_that_may_apply(resources, workload, none_applies),
+        None => none_applies.require_one_that_may_apply(resources, workload),
     }
-}
-
-/// Fails if there are policies, and none of them can apply to the workload. If the labels of the workload are unknown,
-/// a policy with a selector can apply.
-fn require_one_that_may_apply(
-    resources: &Resources,
-    workload: &Workload,
-    none_applies: NoneAppliesOption,
-) -> Result<(), Failure> {
-    let may_apply = |policy: &AuthorizationPolicy| {
-        let is_near = [&workload.namespace, &workload.root_namespace].contains(&&policy.name.namespace);
-        (is_near && workload.missing_labels(&policy.target).is_some()) || scope(policy, workload) == Scope::Applies
-    };
-    let mut policies = resources.policies.iter().map(|resource| &resource.policy);
-    let Some(first) = policies.clone().next() else { return Ok(()) };
-    if none_applies.allow_none_applies || policies.any(may_apply) {
-        return Ok(());
-    }
-    let (name, why, namespace) = (&first.name, scope(first, workload), &workload.namespace);
-    Err(Failure::Unusable(format!(
-        "nothing is protected: no policy applies to this workload in namespace {namespace}; for example, policy {name} {why}; \
-         correct the workload or the policies, or give --allow-none-applies if no policy has to apply"
-    )))
 }
 
 /// Prints warnings on standard error. Fails if warnings are errors, and there is one.
