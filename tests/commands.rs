@@ -442,6 +442,32 @@ fn coverage_is_about_every_policy_in_a_folder() {
     assert_eq!(coverage(&[]), [format!("{c} is not valid; `mesh-authz check {c}` says why")]);
 }
 
+/// Lints that take Istio's defaults for granted know better if the input has the Envoy.
+#[test]
+fn lints_know_the_envoy_that_is_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name).display().to_string();
+    let policy = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: { name: no-admin }\n\
+                  spec: { action: DENY, rules: [{ to: [{ operation: { paths: [/admin*] } }] }] }\n";
+    std::fs::write(place("policy.yaml"), policy).unwrap();
+    let envoy = include_str!("envoy/complete.yaml");
+    let lints = |from: &str, to: &str, more: &[&str]| {
+        assert!(envoy.contains(from), "{from}");
+        std::fs::write(place("envoy.yaml"), envoy.replace(from, to)).unwrap();
+        let (policy, envoy) = (place("policy.yaml"), place("envoy.yaml"));
+        let (out, _) = run(&[&["check", &policy, "--envoy", &envoy, "--format", "json"], more].concat(), "", &[]);
+        let report: Value = serde_json::from_str(&out).unwrap();
+        let codes = report["findings"].as_array().unwrap().iter().map(|finding| finding["code"].as_str().unwrap());
+        codes.filter(|code| code.starts_with("MA")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(lints("", "", &[]), [""; 0]);
+    assert_eq!(lints("merge_slashes: true", "merge_slashes: false", &[]), ["MA019"]);
+    assert_eq!(lints("UNESCAPE_AND_FORWARD", "KEEP_UNCHANGED", &[]), ["MA019"]);
+    assert_eq!(lints("", "", &["--path-normalization", "base"]), ["MA019"]);
+    assert_eq!(lints("id: ", "id: sidecar~", &[]), ["MA013"]);
+    assert_eq!(lints("node:", "other:", &[]), ["MA013"], "nothing says that it is none of Istio's");
+}
+
 #[test]
 fn messages_say_what_was_found() {
     const EXAMPLE: &str = "examples/tutorial/deny-all-backend.yaml";

@@ -128,33 +128,19 @@ fn nothing_is_installed_that_is_not_what_was_released() {
     assert!(!home.path().join(".local/bin/mesh-authz").exists());
 }
 
-/// Runs the steps of `action.yml` as GitHub does, with these inputs.
-fn run_action(inputs: &[(&str, &str)], folder: &Path) -> Output {
-    let action = document("action.yml");
-    let server = serve(checksum);
+/// Runs the steps of an action or of a job as GitHub does: those with `run`, until one fails. `fill` replaces the
+/// expressions in them.
+fn run_steps(steps: &Value, folder: &Path, fill: impl Fn(&str) -> String) -> Output {
     let temp = tempfile::tempdir().unwrap();
     let (path, output) = (temp.path().join("path"), temp.path().join("output"));
-    let value = |name: &str| {
-        let given = inputs.iter().find(|(input, _)| *input == name).map(|(_, value)| (*value).to_owned());
-        given.unwrap_or_else(|| action["inputs"][name]["default"].as_str().unwrap().to_owned())
-    };
     let mut last = None;
-    for step in action["runs"]["steps"].as_array().unwrap() {
-        if let Some(condition) = step["if"].as_str() {
-            let name = condition.strip_prefix("inputs.").and_then(|rest| rest.strip_suffix(" != ''")).unwrap();
-            if value(name).is_empty() {
-                continue;
-            }
-        }
+    for step in steps.as_array().unwrap().iter().filter(|step| step.get("run").is_some()) {
         let mut command = Command::new("bash");
         command
-            .args(["--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"].as_str().unwrap()])
+            .args(["--noprofile", "--norc", "-eo", "pipefail", "-c", &fill(step["run"].as_str().unwrap())])
             .current_dir(folder);
-        for (name, text) in step["env"].as_object().unwrap() {
-            let mut text = text.as_str().unwrap().replace("${{ runner.temp }}", temp.path().to_str().unwrap());
-            for name in action["inputs"].as_object().unwrap().keys() {
-                text = text.replace(&format!("${{{{ inputs.{name} }}}}"), &value(name));
-            }
+        for (name, text) in step["env"].as_object().into_iter().flatten() {
+            let text = fill(text.as_str().unwrap()).replace("${{ runner.temp }}", temp.path().to_str().unwrap());
             assert!(!text.contains("${{"), "{text}");
             command.env(name, text);
         }
@@ -165,7 +151,6 @@ fn run_action(inputs: &[(&str, &str)], folder: &Path) -> Output {
             .env("GITHUB_ACTION_PATH", project("install.sh").parent().unwrap())
             .env("GITHUB_PATH", &path)
             .env("GITHUB_OUTPUT", &output)
-            .env("MESH_AUTHZ_RELEASES", &server)
             .env("PATH", search)
             .output()
             .unwrap();
@@ -176,6 +161,28 @@ fn run_action(inputs: &[(&str, &str)], folder: &Path) -> Output {
         }
     }
     last.unwrap()
+}
+
+/// Runs the steps of `action.yml`, with these inputs.
+fn run_action(inputs: &[(&str, &str)], folder: &Path) -> Output {
+    let action = document("action.yml");
+    let server = serve(checksum);
+    let value = |name: &str| {
+        let given = inputs.iter().find(|(input, _)| *input == name).map(|(_, value)| (*value).to_owned());
+        given.unwrap_or_else(|| action["inputs"][name]["default"].as_str().unwrap().to_owned())
+    };
+    let is_run = |step: &&Value| {
+        step["if"].as_str().is_none_or(|condition| {
+            let name = condition.strip_prefix("inputs.").and_then(|rest| rest.strip_suffix(" != ''")).unwrap();
+            !value(name).is_empty()
+        })
+    };
+    let mut steps: Vec<_> = action["runs"]["steps"].as_array().unwrap().iter().filter(is_run).cloned().collect();
+    steps[0]["env"]["MESH_AUTHZ_RELEASES"] = json!(server);
+    run_steps(&json!(steps), folder, |text| {
+        let names = action["inputs"].as_object().unwrap().keys();
+        names.fold(text.to_owned(), |text, name| text.replace(&format!("${{{{ inputs.{name} }}}}"), &value(name)))
+    })
 }
 
 #[test]
@@ -191,6 +198,48 @@ fn the_action_checks_and_tests() {
     // What is given is words, and no code.
     let odd = run_action(&[("check", "$(touch /tmp/never); `x` 'a b'")], &examples);
     assert_says(&odd, 2, "$(touch: No such file");
+}
+
+/// The recipes that `mesh-authz init` writes.
+#[test]
+fn recipes_install_the_command_check_and_test() {
+    let server = serve(checksum);
+    let here = |text: &str| text.replace(&format!("{}/", address()), &format!("{server}/"));
+    let folder = tempfile::tempdir().unwrap();
+    let init = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mesh-authz"));
+        assert_says(&command.arg("init").args(more).current_dir(&folder).output().unwrap(), 0, "wrote ");
+    };
+    init(&[]);
+    init(&["--only-ci", "--ci", "gitlab", "--ci", "pre-commit"]);
+    let recipe = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    let page = read("docs/ci.md");
+    for name in [".github/workflows/policies.yaml", ".gitlab-ci.yml", ".pre-commit-config.yaml"] {
+        assert!(page.contains(&format!("```yaml\n{}```\n", recipe(name))), "docs/ci.md has another {name}");
+    }
+    let read = |name: &str| json!(yaml::documents(&recipe(name)).unwrap()[0]);
+
+    let workflow = read(".github/workflows/policies.yaml");
+    let mut steps = workflow["jobs"]["policies"]["steps"].clone();
+    steps[1]["env"]["MESH_AUTHZ_RELEASES"] = json!(server);
+    assert_says(&run_steps(&steps, folder.path(), here), 0, "4 passed, 0 failed");
+
+    let bin = tempfile::tempdir().unwrap();
+    let bin = bin.path().to_str().unwrap();
+    let search = format!("{bin}:{}", std::env::var("PATH").unwrap());
+    let environment = [("PATH", search.as_str()), ("MESH_AUTHZ_RELEASES", server.as_str())];
+    let job = read(".gitlab-ci.yml")["policies"].clone();
+    let lines = |field: &str| job[field].as_array().unwrap().iter().map(|line| line.as_str().unwrap().to_owned());
+    // curl is there already.
+    let script: Vec<_> = lines("before_script").skip(1).chain(lines("script")).collect();
+    let script = here(&script.join("\n")).replace("=/usr/local/bin ", &format!("={bin} "));
+    assert_says(&shell(&script, folder.path(), &environment), 0, "errors: 0, warnings: 0");
+    assert!(recipe("results.xml").contains("tests=\"4\""));
+
+    let hooks = read(".pre-commit-config.yaml")["repos"][0]["hooks"].clone();
+    for (hook, text) in hooks.as_array().unwrap().iter().zip(["errors: 0", "4 passed, 0 failed"]) {
+        assert_says(&shell(hook["entry"].as_str().unwrap(), folder.path(), &environment), 0, text);
+    }
 }
 
 #[test]
@@ -230,10 +279,12 @@ fn every_place_has_the_same_address_and_version() {
     let places: Vec<_> = manifest.lines().filter(|line| line.contains("pkg-url")).collect();
     assert_eq!(places.len(), 3);
     assert!(places.iter().all(|line| line.contains(&format!("{address}/v{{ version }}/mesh-authz-{{ version }}-"))));
-    for page in ["README.md", "docs/ci.md", "docs/image.md"] {
+    let recipes = ["github", "gitlab", "pre-commit"].map(|name| format!("cli/src/command/init/{name}.yaml"));
+    for page in ["README.md", "docs/ci.md", "docs/image.md"].map(str::to_owned).iter().chain(&recipes) {
         let text = read(page);
-        let mut named = text.lines().filter(|line| line.contains("/install.sh") && line.contains("http"));
-        let right = format!("{address}/v{VERSION}/install.sh");
-        assert_eq!(named.find(|line| !line.contains(&right)), None, "{page}");
+        let named: Vec<_> = text.lines().filter(|line| line.contains("://releases")).collect();
+        assert!(!named.is_empty() || page.starts_with("docs/image"), "{page}");
+        let right = format!("{address}/v{VERSION}/");
+        assert_eq!(named.iter().find(|line| !line.contains(&right)), None, "{page}");
     }
 }

@@ -52,6 +52,17 @@ pub struct Checked {
     pub chains: Vec<ChainSummary>,
     /// How many different policies the filters have, together.
     pub policies: usize,
+    /// What the surroundings of the filters are, for the lints.
+    pub surroundings: Surroundings,
+}
+
+/// What the configuration says about the surroundings of its filters. Whatever it does not say is `false`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Surroundings {
+    /// Envoy brings all spellings of a path to one, wherever there is a filter.
+    pub normalizes_paths: bool,
+    /// The Envoy is none of Istio's proxies.
+    pub is_standalone: bool,
 }
 
 /// A filter chain of a listener, in short.
@@ -102,7 +113,7 @@ pub fn check(files: &[PathBuf], given: &[&AuthorizationPolicy]) -> Result<Checke
     let documents = Documents::read(files)?;
     let mut findings = documents.errors();
     if documents.is_unreadable() {
-        return Ok(Checked { findings, chains: Vec::new(), policies: 0 });
+        return Ok(Checked { findings, chains: Vec::new(), policies: 0, surroundings: Surroundings::default() });
     }
     if let (None, Some(file)) = (documents.all().next(), files.first()) {
         return Err(InputError { file: file.clone(), message: "has no configuration in it".to_owned() });
@@ -140,10 +151,17 @@ pub fn check(files: &[PathBuf], given: &[&AuthorizationPolicy]) -> Result<Checke
     let mut seen = HashSet::new();
     // What several chains share is found for each of them.
     findings.retain(|finding| seen.insert(finding.to_string()));
+    let is_of_istio = |id: &str| ["sidecar~", "router~", "waypoint~"].iter().any(|kind| id.starts_with(kind));
+    let surroundings = Surroundings {
+        normalizes_paths: protected().next().is_some()
+            && protected().all(|chain| settings::normalizes_paths(chain, &configuration)),
+        is_standalone: configuration.node.as_ref().and_then(|node| node.text("id")).is_some_and(|id| !is_of_istio(id)),
+    };
     let names = chains.iter().flat_map(|chain| &chain.ours).flat_map(Ours::policies).map(|policy| &policy.name);
     Ok(Checked {
         findings,
         policies: names.collect::<HashSet<_>>().len(),
+        surroundings,
         chains: chains.iter().filter(|chain| chain.leads_anywhere()).map(Chain::summary).collect(),
     })
 }

@@ -243,6 +243,18 @@ pub struct LintContext {
     pub path_normalization: PathNormalization,
     /// Which peers in plaintext may connect.
     pub plaintext: Plaintexts,
+    /// What else enforces the policies.
+    pub enforced: Enforced,
+}
+
+/// What enforces the policies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Enforced {
+    /// Istio, in every proxy, for HTTP and TCP.
+    #[default]
+    ByIstio,
+    /// Only this filter, in an Envoy that is none of Istio's.
+    ByThisFilter,
 }
 
 /// Which peers in plaintext may connect.

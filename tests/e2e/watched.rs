@@ -460,10 +460,11 @@ fn a_file_that_is_replaced_can_be_read_by_whoever_could_before() {
     assert!(render(&input, &version(1), &file, &[]).status.success());
     fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
     let before = fs::read(&file).unwrap();
-    // MA013 warns about a DENY rule that has only HTTP fields.
-    let stopped = render(&input, &version(2), &file, &["--deny-warnings"]);
+    let mut trial = version(2);
+    trial[1]["metadata"]["annotations"] = json!({ "istio.io/dry-run": "true" });
+    let stopped = render(&input, &trial, &file, &["--deny-warnings"]);
     assert_eq!(stopped.status.code(), Some(1));
-    assert!(String::from_utf8(stopped.stderr).unwrap().contains("MA013"));
+    assert!(String::from_utf8(stopped.stderr).unwrap().contains("MA024"));
     assert!(fs::read(&file).unwrap() == before);
 
     assert!(render(&input, &version(2), &file, &[]).status.success());

@@ -94,7 +94,7 @@ fn cases() -> Vec<Case> {
             let more = ["--wasm=/lib/m.wasm", "--trust-domain=td", "--combining=permit-overrides", "--format=json"];
             [&["ecds", "shop.yaml"], &orders[..], &more].concat()
         }),
-        ("ecds-warnings", 1, vec!["ecds", "selectors.yaml", "--namespace=a", "--deny-warnings"]),
+        ("ecds-warnings", 1, vec!["ecds", "ports.yaml", "--namespace=shop", "--deny-warnings"]),
         ("envoy-no-keys", 1, vec!["envoy", "no-keys.yaml", "--namespace=shop"]),
         ("envoy-no-labels", 2, vec!["envoy", "shop.yaml", "--namespace=shop"]),
         ("envoy-no-namespace", 2, vec!["envoy", "shop.yaml", "--label=app=orders"]),
@@ -238,7 +238,9 @@ fn the_command_prints_what_it_printed_before() {
         let (out, err) = run(&case);
         for (printed, extension) in [(out, "out"), (err, "err")] {
             let file = folder().join(format!("{name}.{extension}"));
-            if update && !printed.is_empty() {
+            if update && printed.is_empty() {
+                let _was_not_there = std::fs::remove_file(&file);
+            } else if update {
                 std::fs::write(&file, &printed).unwrap();
             }
             let expected = std::fs::read_to_string(&file).unwrap_or_default();

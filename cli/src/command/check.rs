@@ -10,8 +10,8 @@ use serde::Serialize;
 use super::options::{self, Documented, ExcludeOption, PathNormalizationOption, Setting, WarningOptions, or_here};
 use super::watch::WatchOption;
 use super::{Answer, Failure, github, sarif, snippet};
-use crate::envoy::{self, ChainSummary, Checked, EnvoyCheck};
-use crate::lint::{self, CATALOGUE, Lint, LintContext, Plaintexts};
+use crate::envoy::{self, ChainSummary, Checked, EnvoyCheck, Surroundings};
+use crate::lint::{self, CATALOGUE, Enforced, Lint, LintContext, PathNormalization, Plaintexts};
 use crate::load::finding::{Finding, Severity};
 use crate::load::providers::Providers;
 use crate::load::{Resources, peer_authentication};
@@ -126,8 +126,9 @@ fn check(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
     }
     let mut findings = std::mem::take(&mut resources.findings);
     findings.extend(Providers::of(&resources).findings);
-    findings.extend(lint::lint(&resources, &arguments.context(&resources)?));
     let checked = arguments.check_envoy(&resources)?;
+    let surroundings = checked.as_ref().map(|checked| checked.surroundings).unwrap_or_default();
+    findings.extend(lint::lint(&resources, &arguments.context(&resources, surroundings)?));
     findings.extend(checked.iter().flat_map(|checked| checked.findings.iter().cloned()));
     arguments.warnings.select(&mut findings);
     let is_about_tokens_or_tls =
@@ -161,13 +162,18 @@ impl Arguments {
         files.into_iter().chain(self.envoy.iter().cloned()).collect()
     }
 
-    fn context(&self, resources: &Resources) -> Result<LintContext, Failure> {
+    fn context(&self, resources: &Resources, envoy: Surroundings) -> Result<LintContext, Failure> {
         let labels = self.setting.workload.labels()?;
         Ok(LintContext {
             mesh: self.setting.mesh(),
             workload: labels.map(|labels| (self.setting.workload.namespace(), labels)),
-            path_normalization: self.path_normalization.with(resources),
+            path_normalization: self.path_normalization.known(resources).unwrap_or(if envoy.normalizes_paths {
+                PathNormalization::DecodeAndMergeSlashes
+            } else {
+                PathNormalization::default()
+            }),
             plaintext: Plaintexts::AsInIstio,
+            enforced: if envoy.is_standalone { Enforced::ByThisFilter } else { Enforced::ByIstio },
         })
     }
 

@@ -1,5 +1,6 @@
 //! `mesh-authz init`: writes first policies, tests for them, and a recipe for CI.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -18,6 +19,7 @@ use crate::load::yaml;
 #[command(after_help = "Examples:
   mesh-authz init
   mesh-authz init --namespace shop --label app=orders --ci gitlab shop/
+  mesh-authz init --only-ci --ci github --ci pre-commit
 
 Exit status:
   0  everything is written
@@ -35,9 +37,13 @@ pub struct Arguments {
     #[arg(long, value_name = "KEY=VALUE", default_value = "app=backend", value_parser = key_value)]
     label: (String, String),
 
-    /// CI service that gets a recipe.
+    /// CI service that gets a recipe (repeatable). Recipes check and test the folder `policies`.
     #[arg(long, value_enum, default_value = "github")]
-    ci: Ci,
+    ci: Vec<Ci>,
+
+    /// Write only recipes, and no policies. For a folder that has policies already.
+    #[arg(long)]
+    only_ci: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -71,18 +77,31 @@ impl Ci {
 }
 
 pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
-    let Arguments { folder, namespace, label: (key, value), ci } = arguments;
-    let files: Vec<_> = POLICIES.into_iter().chain(ci.recipe()).map(|(name, text)| (folder.join(name), text)).collect();
-    if let Some((file, _)) = files.iter().find(|(file, _)| file.symlink_metadata().is_ok()) {
+    let Arguments { folder, namespace, label: (key, value), ci, only_ci } = arguments;
+    let named = |(name, text): (&str, &'static str)| (in_folder(folder, name), text);
+    let policies: Vec<_> = POLICIES.into_iter().filter(|_| !only_ci).map(named).collect();
+    let recipes: BTreeMap<_, _> = ci.iter().filter_map(|ci| ci.recipe()).map(named).collect();
+    if policies.is_empty() && recipes.is_empty() {
+        return Err(Failure::unusable(
+            "there is nothing to write: --only-ci leaves out policies, and --ci none recipes",
+        ));
+    }
+    let is_there = |file: &&PathBuf| file.symlink_metadata().is_ok();
+    let policy = policies.iter().map(|(file, _)| file).find(is_there);
+    if let Some(file) = policy.or_else(|| recipes.keys().find(is_there)) {
+        let instead = match policy {
+            Some(_) => "give another folder, or --only-ci if only a recipe is missing",
+            None => "give another folder, and copy from there what is missing in the recipe, or give --ci none",
+        };
         let file = file.display();
-        return Err(Failure::Unusable(format!("{file} is there already, so nothing is written; give another folder")));
+        return Err(Failure::Unusable(format!("{file} is there already, so nothing is written; {instead}")));
     }
     let fill = |text: &str| {
         text.replace("namespace: default", &format!("namespace: {}", quoted(namespace)))
             .replace("/ns/default/", &format!("/ns/{namespace}/"))
             .replace("app: backend", &format!("{}: {}", quoted(key), quoted(value)))
     };
-    let files: Vec<_> = files.into_iter().map(|(file, text)| (file, fill(text))).collect();
+    let files: Vec<_> = policies.into_iter().chain(recipes).map(|(file, text)| (file, fill(text))).collect();
     for (_, text) in files.iter().filter(|(_, text)| text.contains("kind: AuthorizationPolicy")) {
         refuse_mistakes(text)?;
     }
@@ -90,7 +109,10 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
         write(file, text).map_err(|error| Failure::Unusable(format!("{}: {error}", file.display())))?;
         let _infallible = writeln!(out, "wrote {}", file.display());
     }
-    let policies = folder.join("policies");
+    if *only_ci {
+        return Ok(Answer::Good);
+    }
+    let policies = in_folder(folder, "policies");
     let _infallible = write!(
         out,
         "
@@ -103,6 +125,12 @@ Next, change the policies and the tests to what you need, and run
         policies = policies.display(),
     );
     Ok(Answer::Good)
+}
+
+/// The path of a file in the folder, without `.` in it, as people name it.
+fn in_folder(folder: &Path, name: &str) -> PathBuf {
+    let path: PathBuf = folder.join(name).components().collect();
+    path.strip_prefix(".").map(Path::to_owned).unwrap_or(path)
 }
 
 /// Fails if a cluster would refuse the policy, because the label is none.

@@ -214,7 +214,12 @@ impl PathNormalizationOption {
 
     /// The normalization for lints.
     pub fn with(&self, resources: &Resources) -> PathNormalization {
-        self.given().or_else(|| Known::of(resources).path_normalization()).unwrap_or_default()
+        self.known(resources).unwrap_or_default()
+    }
+
+    /// What the option or the resources say.
+    pub fn known(&self, resources: &Resources) -> Option<PathNormalization> {
+        self.given().or_else(|| Known::of(resources).path_normalization())
     }
 }
 

@@ -165,6 +165,7 @@ fn plugin_config(resources: &Resources, arguments: &PluginConfig) -> Result<Stri
         workload: workload.namespace.clone().zip(labels.clone()),
         path_normalization: arguments.path_normalization.with(resources),
         plaintext: Plaintexts::Accepted,
+        ..LintContext::default()
     };
     warn(warnings_of(resources, &context), &arguments.warnings)?;
     let described = workload.settings()?;
@@ -186,6 +187,7 @@ fn envoy_rbac(resources: &Resources, arguments: &EnvoyRbac) -> Result<String, Fa
         workload: workload.labels()?.map(|labels| (workload.namespace(), labels)),
         path_normalization: path_normalization.with(resources),
         plaintext: Plaintexts::Accepted,
+        ..LintContext::default()
     };
     let mut found = warnings_of(resources, &context);
     // Nothing refuses here what a CUSTOM policy matches.

@@ -56,6 +56,27 @@ pub fn missing<'c>(chain: &Chain<'c>, needs: &Needs, configuration: &Configurati
     checked.findings
 }
 
+/// The settings by which the manager brings all spellings of a path to one, and which it lacks: each with a path that
+/// stays as it is sent, and with the value to write.
+fn missing_for_paths(manager: &Place<'_>) -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    let escapes = "path_with_escaped_slashes_action";
+    let safe = [("REJECT_REQUEST", 2.0), ("UNESCAPE_AND_REDIRECT", 3.0), ("UNESCAPE_AND_FORWARD", 4.0)];
+    let is_safe = |action: Place<'_>| safe.iter().any(|(name, number)| action.is_value(name, *number));
+    let rows = [
+        ("normalize_path", "/public/../admin", "true", manager.is_true("normalize_path")),
+        ("merge_slashes", "//admin", "true", manager.is_true("merge_slashes")),
+        (escapes, "/%2Fadmin", "UNESCAPE_AND_FORWARD", manager.get(escapes).is_some_and(is_safe)),
+    ];
+    rows.into_iter().filter(|(.., is_set)| !is_set).map(|(setting, example, value, _)| (setting, example, value))
+}
+
+/// Whether Envoy brings all spellings of a path to one before the filters of this chain see it.
+pub fn normalizes_paths(chain: &Chain<'_>, configuration: &Configuration<'_>) -> bool {
+    let is_undone = configuration.runtime.iter().any(|layer| runtime(layer, ESCAPES_IN_RUNTIME).is_some());
+    let is_set = |manager| missing_for_paths(manager).next().is_none();
+    chain.manager.as_ref().is_some_and(is_set) && configuration.unknown_runtime.is_none() && !is_undone
+}
+
 impl<'c> Checked<'_, 'c> {
     /// Whether the configuration of every filter of ours is known and says this.
     fn all_say(&self, says: impl Fn(&PluginConfig) -> bool) -> bool {
@@ -80,17 +101,9 @@ impl<'c> Checked<'_, 'c> {
         let Some(because) = self.needs.attribute(Attribute::Path, "paths") else { return };
         let manager = self.manager;
         if !self.all_say(|config| config.paths == Paths::Strict) {
-            let examples = [("normalize_path", "/public/../admin"), ("merge_slashes", "//admin")];
-            for (setting, example) in examples.into_iter().filter(|(setting, _)| !manager.is_true(setting)) {
-                let and = format!("without `{setting}: true`, `{example}` is not `/admin` to it");
-                self.set(&because, manager, setting, &PATH, &and, format!("write `{setting}: true`"));
-            }
-            let setting = "path_with_escaped_slashes_action";
-            let safe = [("REJECT_REQUEST", 2.0), ("UNESCAPE_AND_REDIRECT", 3.0), ("UNESCAPE_AND_FORWARD", 4.0)];
-            let is_safe = |action: Place<'_>| safe.iter().any(|(name, number)| action.is_value(name, *number));
-            if !manager.get(setting).is_some_and(is_safe) {
-                let and = format!("without `{setting}`, `/%2Fadmin` is not `/admin` to it");
-                self.set(&because, manager, setting, &PATH, &and, format!("write `{setting}: UNESCAPE_AND_FORWARD`"));
+            for (setting, example, value) in missing_for_paths(manager) {
+                let and = format!("without `{setting}: {value}`, `{example}` is not `/admin` to it");
+                self.set(&because, manager, setting, &PATH, &and, format!("write `{setting}: {value}`"));
             }
             if let Some(layer) = &self.configuration.unknown_runtime {
                 let and = "a layer of the runtime comes from elsewhere, which can switch off what Envoy does with `/%2Fadmin`";

@@ -6,21 +6,23 @@ use mesh_authz::policy::{Action, AllOf, AnyOf, Labels, Predicate, Rule, Target, 
 
 use super::other_resources::{NamedKind, workloads};
 use super::tcp_traffic::{Tcp, Traffic};
-use super::{Check, Input, Lint, Reporter};
+use super::{Check, Enforced, Input, Lint, Reporter};
 use crate::load::{LoadedPolicy, Other};
 
 pub(super) static LINT: Lint = Lint {
     code: "MA013",
     name: "deny-on-tcp",
     summary: "a DENY rule that also refuses all traffic on TCP ports",
-    explanation: "On a port that is not HTTP, the Envoy of a sidecar or of a gateway applies a DENY rule without its HTTP \
-            fields. The rule refuses every connection there if nothing is left of one of its sources, one of its operations and \
-            all of its conditions, and nearly every connection if only `not` fields are left. List the ports for which the rule \
-            is meant. The lint is silent where all ports of the workload's Services in the input are declared as HTTP, and about \
-            gateways, unless a Gateway in the input has a listener for TCP or passes TLS on. (This filter decides about HTTP only. In Istio, the same policy also applies in the TCP filter.) In ambient \
-            mode, ztunnel leaves the HTTP fields out too, but a source or an operation of which nothing is left then matches \
-            nothing. If the input says that the policy's namespace is in ambient mode, the lint reports the rules that ztunnel \
-            never matches: they need a waypoint, and targetRefs.",
+    explanation: "Istio also applies a policy to ports that are not HTTP. There, a sidecar or a gateway leaves out the \
+            HTTP fields of a DENY rule. If nothing is left of one of its sources, one of its operations and all of its \
+            conditions, the rule refuses every connection. If only `not` fields are left, it refuses nearly every \
+            connection. List the ports that the rule is for. The lint says nothing if all ports of the workload's \
+            Services in the input are HTTP. It says nothing about gateways, unless a Gateway in the input has a \
+            listener for TCP or passes TLS on. In an Envoy without Istio, this cannot happen, because this filter \
+            decides about HTTP only: give the Envoy's configuration with --envoy, or --allow MA013. In ambient mode, \
+            ztunnel leaves the HTTP fields out too, but a source or an operation without any other field then matches \
+            nothing. If the input says that the policy's namespace is in ambient mode, the lint reports the rules that \
+            ztunnel never matches: they need a waypoint, and targetRefs.",
     bad: r#"
 spec:
   action: DENY
@@ -43,6 +45,10 @@ spec:
 };
 
 fn check(input: &Input<'_>, reporter: &mut Reporter) {
+    // This filter decides about HTTP only.
+    if input.context.enforced == Enforced::ByThisFilter {
+        return;
+    }
     let ambient: Vec<&str> =
         NamedKind::Namespace.all(input).filter(|other| is_ambient(other)).filter_map(Other::name).collect();
     let (traffic, workloads) = (Traffic::new(input), workloads(input));
@@ -82,7 +88,8 @@ fn check(input: &Input<'_>, reporter: &mut Reporter) {
                 resource,
                 rule_path(index),
                 format!("on TCP ports{place} this rule is applied without its HTTP fields, and refuses {refused}"),
-                "name the ports that it is for, `ports: [\"8080\"]` in each operation, if requests to all other ports are to pass",
+                "name the ports that it is for, `ports: [\"8080\"]` in each operation, if requests to all other ports are to \
+                 pass; for an Envoy without Istio, give --envoy CONFIG or --allow MA013",
             );
         }
     }

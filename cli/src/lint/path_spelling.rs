@@ -14,10 +14,12 @@ pub(super) static LINT: Lint = Lint {
     summary: "a path that is refused in only one spelling, while Envoy does not normalize all others",
     explanation: "For a policy, `//admin`, `/%2Fadmin` and `/./admin` are different paths from `/admin`. For many \
             applications, they are the same path. Where a match refuses the request (paths in DENY, notPaths in \
-            ALLOW), a request with any other spelling is not refused. Istio's default, BASE, neither merges slashes \
-            nor decodes escaped slashes. `pathNormalization.normalization: DECODE_AND_MERGE_SLASHES` in Istio does \
-            both, and so do the bootstraps of this project. If your Envoy does both, pass `--path-normalization \
-            decode-and-merge-slashes`. This problem does not exist for paths in ALLOW.",
+            ALLOW), a request with any other spelling is not refused. Envoy can bring all spellings to one before the \
+            policies see the path. The lint takes Istio's default, BASE, which neither merges slashes nor decodes \
+            escaped slashes. In Istio, set `pathNormalization.normalization: DECODE_AND_MERGE_SLASHES`, which does \
+            both, and give the lint the mesh configuration. For an Envoy without Istio, give its configuration with \
+            --envoy: the lint reads what it does, and ME006 says what is missing. The bootstraps of this project do \
+            both. Or say what your Envoy does with --path-normalization. Paths in ALLOW do not have this problem.",
     bad: r#"
 spec:
   rules:
@@ -66,8 +68,8 @@ fn check(list: &ValueList<'_>, context: &LintContext, reporter: &mut Reporter) {
         path,
         format!("`{value}` does not match `{spelt}`, which many applications take for the same"),
         format!(
-            "have Envoy bring paths to one spelling (path normalization is taken to be {setting}), and say \
-             `--path-normalization decode-and-merge-slashes`; or permit by paths in ALLOW instead"
+            "let Envoy bring paths to one spelling, and tell the command: with Istio's mesh configuration, --envoy CONFIG or \
+             --path-normalization (taken here: {setting}); or permit by paths in ALLOW instead"
         ),
     );
 }

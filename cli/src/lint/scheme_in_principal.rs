@@ -9,8 +9,9 @@ pub(super) static LINT: Lint = Lint {
     code: "MA007",
     name: "scheme-in-principal",
     summary: "a principal that begins with `spiffe://`",
-    explanation: "Write a principal without the scheme. Istio adds `spiffe://` in front of every principal, so it \
-            compares a value that already has the scheme as `spiffe://spiffe://…`. Such a value matches nobody.",
+    explanation: "In a policy, a principal has no scheme: Istio adds `spiffe://` in front of it. If the value begins with \
+            `spiffe://` already, Istio compares the peer with `spiffe://spiffe://…`, and no peer has such a name. Remove \
+            `spiffe://` from the value.",
     bad: r#"
 spec:
   rules:
@@ -33,7 +34,7 @@ fn check(value: &str, list: &ValueList<'_>, _: &LintContext) -> Option<Remark> {
     let Predicate::Principal(_) = list.predicate else { return None };
     let without = value.strip_prefix(SCHEME)?;
     Some(Remark::new(
-        format!("`{value}` is compared as `{SCHEME}{value}`, which nobody is called"),
+        format!("this stands for `{SCHEME}{value}`, and no peer has such a name"),
         list.correct(format!("write `{without}`")),
     ))
 }

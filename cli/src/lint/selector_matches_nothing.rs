@@ -17,10 +17,10 @@ pub(super) static LINT: Lint = Lint {
     name: "selector-matches-nothing",
     summary: "a selector that matches none of the given workloads",
     explanation: "If no workload has the labels of a policy's selector, the policy applies to nothing, and nobody \
-            notices. The lint takes workloads from the input (Pods, Deployments, StatefulSets, DaemonSets, \
-            ReplicaSets, Jobs, CronJobs, WorkloadEntries and WorkloadGroups), from the Gateways in it, and from --namespace \
-            and --label. Without any workload in the namespace of the policy, or if a kustomization in the input changes namespaces, names \
-            or labels, it only compares gateways.",
+            notices. The lint knows the workloads in the input: Pods, Deployments, StatefulSets, DaemonSets, \
+            ReplicaSets, Jobs, CronJobs, WorkloadEntries, WorkloadGroups and Gateways. It also knows the one of \
+            --namespace and --label. In two cases, it only compares gateways: if it knows no workload in the namespace \
+            of the policy, and if a kustomization in the input changes namespaces, names or labels.",
     bad: r"
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
@@ -128,7 +128,7 @@ fn selector(
         if only_near {
             return;
         }
-        let message = "no workload in reach carries all of these labels".to_owned();
+        let message = "no workload in reach has all of these labels".to_owned();
         reporter.report(&LINT, resource, path, message, correct(policy, "split the policy, or correct a label."));
         return;
     };
@@ -145,7 +145,7 @@ fn selector(
         },
     };
     path.0.push(Segment::Field(key.clone()));
-    reporter.report(&LINT, resource, path, format!("no workload in the input carries `{key}: {value}`"), hint);
+    reporter.report(&LINT, resource, path, format!("no workload in the input has the label `{key}: {value}`"), hint);
 }
 
 /// The advice to correct a selector. An ALLOW policy on one more workload lets its requests pass there.

@@ -12,10 +12,10 @@ pub(super) static LINT: Lint = Lint {
     summary: "an ALLOW rule that a DENY rule always overrides",
     explanation: "In Istio, a DENY rule that matches overrides every ALLOW rule. Here, a DENY rule matches every \
             request that this ALLOW rule matches, on all workloads of the ALLOW policy. So the ALLOW rule never lets a \
-            request pass. Often, the author meant the DENY policy as \"deny by default\". In Istio, deny by default is \
-            an ALLOW policy without rules. Such a policy never matches, but because it applies, every request that no \
-            other ALLOW policy permits is refused. With it in the place of the DENY rule, everything passes that ALLOW \
-            rules match: before you replace the rule, remove ALLOW rules that match too much. To refuse every request, \
+            request pass. Often, the author meant the DENY policy as \"deny by default\". In Istio, an ALLOW policy \
+            without rules does that. It matches no request. But once it applies to a workload, a request to this \
+            workload passes only if another ALLOW policy matches it. Before you replace the DENY rule by such a \
+            policy, remove the ALLOW rules that match too much: they then let requests pass. To refuse every request, \
             keep the DENY rule, and remove the ALLOW rules.",
     bad: r#"
 apiVersion: security.istio.io/v1
@@ -75,9 +75,9 @@ fn check(input: &Input<'_>, reporter: &mut Reporter) {
             ),
             (true, false) => (
                 "every request",
-                "if nothing is to pass, remove this ALLOW rule; to deny by default, replace the DENY rule, and not the policy's \
-                 other rules, by an ALLOW policy with the same selector and without rules: then exactly what ALLOW rules \
-                 match passes, so first remove those that match too much",
+                "if nothing is to pass, remove this ALLOW rule; to deny by default, first remove the ALLOW rules that match too \
+                 much; then replace the DENY rule, and not the policy's other rules, by an ALLOW policy with the same selector \
+                 and without rules: then exactly what ALLOW rules match passes",
             ),
             (false, _) => (
                 "whatever this rule matches",

@@ -12,7 +12,7 @@ use super::plugin::{PluginFor, PluginOptions};
 use super::shared::{Format, say_scopes, warn};
 use crate::command::options::{NoneAppliesOption, Setting, WarningOptions};
 use crate::command::{Failure, note, replace};
-use crate::lint::{self, LintContext, PathNormalization, Plaintexts};
+use crate::lint::{self, Enforced, LintContext, PathNormalization, Plaintexts};
 use crate::load::Resources;
 use crate::render::{self, FilterSettings, envoy};
 
@@ -61,6 +61,7 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
         // The bootstrap configures Envoy to do this.
         path_normalization: PathNormalization::DecodeAndMergeSlashes,
         plaintext: Plaintexts::Accepted,
+        enforced: Enforced::ByThisFilter,
     };
     let mut found = lint::lint(resources, &context);
     found.extend(lint::skipped_request_authentications(resources));

@@ -132,6 +132,7 @@ pub fn render(resources: &Resources, kind: ExtensionKind, arguments: &Arguments)
         workload: None,
         path_normalization: arguments.path_normalization.with(resources),
         plaintext: Plaintexts::AsInIstio,
+        ..LintContext::default()
     };
     let mut warnings = lint::lint(resources, &context);
     // Istio enforces them, and asks their providers.

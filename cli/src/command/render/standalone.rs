@@ -42,6 +42,7 @@ impl<'r> Enforced<'r> {
             workload: self.scope.labels.clone().map(|labels| (self.scope.namespace.clone(), labels)),
             path_normalization: paths,
             plaintext,
+            enforced: lint::Enforced::ByThisFilter,
         };
         let mut warnings = lint::lint(resources, &context);
         if is_accepted {
