@@ -517,15 +517,15 @@ fn explain_sums_up_what_is_many() {
     assert_eq!(status, Some(0));
     assert!(allowed.starts_with("ALLOW: rule 0 of default/p1000 matched\n"), "{allowed}");
     for text in [
-        "989 more rules match, and do not decide: --all shows them\n",
-        "and so do 999 more policies without rules: --all shows them\n",
-        "1000 policies do not apply: --all shows them\n",
+        "989 more rules match, and do not decide: `mesh-authz explain --all` shows them\n",
+        "and so do 999 more policies without rules: `mesh-authz explain --all` shows them\n",
+        "1000 policies do not apply: `mesh-authz explain --all` shows them\n",
         "  ns0/p0, ns3/p3, ns6/p6, ns9/p9, ns12/p12 and 995 more: it is for another namespace\n",
     ] {
         assert!(allowed.contains(text), "{text} in {allowed}");
     }
     let (denied, _) = run(&["explain", "-", "--method", "PUT"], &policies, &[]);
-    assert!(denied.contains("  and 990 more: --all shows them\n"), "{denied}");
+    assert!(denied.contains("  and 990 more: `mesh-authz explain --all` shows them\n"), "{denied}");
     assert!(allowed.lines().count() < 40 && denied.lines().count() < 80);
     let (all, _) = run(&["explain", "-", "--all"], &policies, &[]);
     for name in ["ns2997/p2997", "default/p2998", "default/p2999"] {

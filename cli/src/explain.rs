@@ -12,8 +12,9 @@ use mesh_authz::diagnostic::Segment;
 use mesh_authz::document::{Node, Span, Value};
 use mesh_authz::engine::explain::{Miss, Trace};
 use mesh_authz::engine::{Decision, Engine, RuleId, Verdict};
+use mesh_authz::identity::SCHEME;
 use mesh_authz::policy::scope::Scope;
-use mesh_authz::policy::{Action, Clause, rule_path};
+use mesh_authz::policy::{Action, Clause, Predicate, rule_path};
 use mesh_authz::request::Attributes;
 
 pub use self::actual::Actual;
@@ -169,9 +170,20 @@ fn failed(
         path,
         is_not,
         expected,
-        actual,
+        actual: as_policies_write(actual, predicate),
         further: distance.saturating_sub(1),
     })
+}
+
+/// Names of peers without the scheme, as policies write them.
+fn as_policies_write(actual: Actual, predicate: &Predicate) -> Actual {
+    match actual {
+        Actual::Values(names) if predicate.attribute().is_identity() => {
+            let without_scheme = |name: String| name.strip_prefix(SCHEME).map(str::to_owned).unwrap_or(name);
+            Actual::Values(names.into_iter().map(without_scheme).collect())
+        }
+        actual => actual,
+    }
 }
 
 /// The key of a condition, as its author wrote it.

@@ -9,9 +9,11 @@ use std::path::PathBuf;
 
 use anstyle::{AnsiColor, Style};
 use clap::ValueEnum;
+use mesh_authz::attribute::Origin;
 use mesh_authz::engine::{DryRunResult, RuleId, Verdict};
 use mesh_authz::policy::PolicyName;
 use mesh_authz::policy::scope::{Scope, Workload};
+use mesh_authz::request::{Address, ConnectionText};
 
 use self::json::Json;
 use self::request::RequestOptions;
@@ -199,7 +201,8 @@ fn verdict(answers: &[Answered<'_>], out: &mut String) {
 pub fn details(explanation: &Explanation<'_>, extent: Extent, out: &mut String) {
     let decision = &explanation.decision;
     if let Some(attribute) = decision.unreadable {
-        let _infallible = writeln!(out, "This rests on {attribute}, which the request does not say.");
+        let _infallible =
+            writeln!(out, "This rests on {attribute}, which the request does not say{}.", how_to_say(attribute));
     }
     if let Some(RuleReport { resource, span, .. }) = explanation.deciding() {
         let _infallible = writeln!(out, "  {}", snippet::place(&resource.source, *span));
@@ -220,10 +223,23 @@ pub fn details(explanation: &Explanation<'_>, extent: Extent, out: &mut String) 
         miss(report, failed, out);
     }
     if let Some(more @ 1..) = missed.len().checked_sub(most) {
-        let _infallible = writeln!(out, "\n  and {more} more: --all shows them");
+        let _infallible = writeln!(out, "\n  and {more} more: `mesh-authz explain --all` shows them");
     }
     without_rules(explanation, extent, out);
     elsewhere(explanation, extent, out);
+}
+
+/// How a request says what it does not say: the option, and the field in a file.
+fn how_to_say(attribute: Origin) -> String {
+    let (option, field) = match attribute {
+        Origin::Address(Address::Source) => ("--source-ip", "sourceIp"),
+        Origin::Address(Address::Remote) => ("--remote-ip", "remoteIp"),
+        Origin::Address(Address::Destination) => ("--destination-ip", "destinationIp"),
+        Origin::DestinationPort => ("--port", "destinationPort"),
+        Origin::Text(ConnectionText::Sni) => ("--sni", "sni"),
+        Origin::PeerNames | Origin::Headers | Origin::Metadata => return String::new(),
+    };
+    format!(": give {option}, or `{field}` in a file")
 }
 
 /// Lists of more policies than this are summed up.
@@ -239,7 +255,8 @@ fn without_rules(explanation: &Explanation<'_>, extent: Extent, out: &mut String
         let _infallible = writeln!(out, "\n{action}{dry_run} {name} has no rules: it applies, and never matches");
     }
     if let Some(more @ 1..) = policies.len().checked_sub(most) {
-        let _infallible = writeln!(out, "and so do {more} more policies without rules: --all shows them");
+        let _infallible =
+            writeln!(out, "and so do {more} more policies without rules: `mesh-authz explain --all` shows them");
     }
 }
 
@@ -252,7 +269,8 @@ fn elsewhere(explanation: &Explanation<'_>, extent: Extent, out: &mut String) {
         }
         return;
     }
-    let _infallible = writeln!(out, "\n{} policies do not apply: --all shows them", policies.len());
+    let _infallible =
+        writeln!(out, "\n{} policies do not apply: `mesh-authz explain --all` shows them", policies.len());
     let mut groups: Vec<(Scope, Vec<&PolicyName>)> = Vec::new();
     for (resource, scope) in policies {
         match groups.iter_mut().find(|(other, _)| other == scope) {
@@ -295,7 +313,8 @@ fn others(explanation: &Explanation<'_>, extent: Extent, out: &mut String) {
         let _infallible = writeln!(out, "Also matches, and does not decide: {action} {}", name(rule));
     }
     if let Some(more @ 1..) = also.len().checked_sub(most) {
-        let _infallible = writeln!(out, "{more} more rules match, and do not decide: --all shows them");
+        let _infallible =
+            writeln!(out, "{more} more rules match, and do not decide: `mesh-authz explain --all` shows them");
     }
 }
 

@@ -50,19 +50,19 @@ pub struct RequestOptions {
     #[arg(long = "header", value_name = "NAME=VALUE", value_parser = key_value)]
     headers: Vec<(String, String)>,
 
-    /// Address of the direct peer.
+    /// Address of the direct peer; `sourceIp` in a file.
     #[arg(long, value_name = "ADDRESS")]
     source_ip: Option<String>,
 
-    /// Address of the client; the direct peer's address if it is not given.
+    /// Address of the client, `remoteIp` in a file; the direct peer's address if it is not given.
     #[arg(long, value_name = "ADDRESS")]
     remote_ip: Option<String>,
 
-    /// Local address.
+    /// Local address; `destinationIp` in a file.
     #[arg(long, value_name = "ADDRESS")]
     destination_ip: Option<String>,
 
-    /// Local port.
+    /// Local port; `destinationPort` in a file.
     #[arg(long)]
     port: Option<u16>,
 
