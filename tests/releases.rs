@@ -44,6 +44,9 @@ fn address() -> String {
     line.trim_start_matches("releases = ").trim_matches('"').to_owned()
 }
 
+/// The filter.
+const MODULE: &str = concat!("mesh-authz-", env!("CARGO_PKG_VERSION"), ".wasm");
+
 fn program() -> String {
     format!("mesh-authz-{VERSION}-{}-unknown-linux-musl", std::env::consts::ARCH)
 }
@@ -51,8 +54,15 @@ fn program() -> String {
 /// A release with this command in it. Returns its address. The server ends with the test.
 fn serve(checksum: impl Fn(&[u8]) -> String) -> String {
     let command = std::fs::read(env!("CARGO_BIN_EXE_mesh-authz")).unwrap();
-    let sums = format!("{}  another-file\n{}  {}\n", "0".repeat(64), checksum(&command), program());
+    let module = b"\0asm".to_vec();
+    let sums = [
+        ("0".repeat(64), "another-file".to_owned()),
+        (checksum(&command), program()),
+        (checksum(&module), MODULE.to_owned()),
+    ];
+    let sums = sums.iter().fold(String::new(), |all, (sum, name)| format!("{all}{sum}  {name}\n"));
     let files = [
+        (MODULE.to_owned(), module),
         ("SHA256SUMS".to_owned(), sums.into_bytes()),
         (program(), command),
         ("install.sh".to_owned(), read("install.sh").into_bytes()),
@@ -112,6 +122,20 @@ fn the_install_line_of_the_readme_installs_a_release() {
     assert_eq!(String::from_utf8(version.stdout).unwrap(), format!("mesh-authz {VERSION}\n"));
     // Once more, over the one that is there.
     assert_says(&shell(&here, home.path(), &[("MESH_AUTHZ_RELEASES", &server)]), 0, "installed");
+}
+
+#[test]
+fn the_lines_of_the_readme_download_the_filter() {
+    let readme = read("README.md");
+    let lines =
+        readme.lines().filter(|line| line.contains(".wasm") && line.contains("curl") || line.contains("--check"));
+    let lines = lines.collect::<Vec<_>>().join("\n");
+    let download = |server: &str| {
+        let home = tempfile::tempdir().unwrap();
+        shell(&lines.replace(&address(), server), home.path(), &[])
+    };
+    assert_says(&download(&serve(checksum)), 0, &format!("{MODULE}: OK"));
+    assert_says(&download(&serve(|_| "0".repeat(64))), 1, &format!("{MODULE}: FAILED"));
 }
 
 #[test]

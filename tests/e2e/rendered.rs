@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use testbed::bootstrap::{self, ClientCertificate, direct_response, http_connection_manager, mutual_tls};
-use testbed::{App, Client, Envoy, Issuer, Request, San, StartOptions};
+use testbed::{App, Certified, Client, Envoy, Issuer, Request, San, StartOptions, Tls};
 
 use crate::jwt::{issuer, with_token};
 use crate::sidecar::{Blueprint, FRONTEND, PATIENCE, STRANGER, authority, client_of, policy, project, to, wasm};
@@ -497,4 +497,58 @@ fn a_regular_expression_that_envoy_refuses_is_said() {
     let manager = http_connection_manager(rendered.as_array().unwrap(), &[direct_response(200, "passed")]);
     with_limit["static_resources"]["listeners"] = json!([bootstrap::listener("listener", manager, None)]);
     Envoy::start(&with_limit).unwrap();
+}
+
+/// The certificates of docs/certificates.md identify their callers, and Envoy says what its table says if a file is
+/// missing.
+#[test]
+fn certificates_by_openssl_are_identities() {
+    if Command::new("openssl").arg("version").output().is_err() {
+        eprintln!("skipped: this machine has no openssl");
+        return;
+    }
+    let page = std::fs::read_to_string(project("docs/certificates.md")).unwrap();
+    let (_, script) = page.split_once("```sh\n").unwrap();
+    let (script, _) = script.split_once("```\n").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let made = Command::new("sh").args(["-euc", script]).current_dir(&folder).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let read = |name: &str| std::fs::read_to_string(folder.path().join("certs").join(name)).unwrap();
+    let certified = |name: &str| Certified::read(&read(&format!("{name}.crt")), &read(&format!("{name}.key"))).unwrap();
+
+    let app = App::start().unwrap();
+    let upstream = format!("localhost:{}", app.address().port());
+    let policies = project("cli/src/command/init/allow-frontend.yaml");
+    let arguments = ["envoy", text(&policies), "--namespace", "default", "--label", "app=backend"];
+    let (bootstrap, _) = render(&[&arguments[..], &["--listen", "127.0.0.1:0", "--upstream", &upstream]].concat());
+    let files = ["ca.crt", "backend.crt", "backend.key"].map(|name| (format!("certs/{name}"), read(name).into_bytes()));
+    let files: Vec<_> = files.into_iter().chain([("mesh_authz.wasm".to_owned(), wasm())]).collect();
+    let options = |files: &[(String, Vec<u8>)]| {
+        files.iter().fold(StartOptions::default(), |options, (name, content)| options.file(name, content))
+    };
+    let envoy = Envoy::start_with(&bootstrap, &options(&files)).unwrap();
+    let status = |tls: Tls| {
+        let client = Client::tls(envoy.address("inbound").unwrap(), tls.server_name("localhost"));
+        client.send(&Request::get("/orders")).map(|response| response.status)
+    };
+    let authority = read("ca.crt");
+    assert_eq!(status(Tls::mutual(&authority, &certified("frontend"))).unwrap(), 200);
+    assert_eq!(status(Tls::mutual(&authority, &certified("stranger"))).unwrap(), 403);
+    assert!(status(Tls::new(&authority)).is_err());
+
+    let said = |name: &str, content: Option<Vec<u8>>| {
+        let mut files = files.clone();
+        files.retain(|(file, _)| file != name);
+        files.extend(content.map(|content| (name.to_owned(), content)));
+        let log = Envoy::start_refused_with(&bootstrap, &options(&files)).unwrap();
+        let (_, table) = page.split_once("## When Envoy does not start").unwrap();
+        let mut rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+        let is_said = |row: &str| row.split('…').all(|part| log.contains(part));
+        let found = rows.find(|(row, _)| row.contains(name) && is_said(row));
+        assert!(found.is_some(), "{name}: {log}");
+    };
+    for (name, _) in &files {
+        said(name, None);
+    }
+    said("certs/backend.key", Some(read("frontend.key").into_bytes()));
 }

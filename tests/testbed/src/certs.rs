@@ -9,6 +9,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
 };
+use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use time::{Duration, OffsetDateTime};
 
@@ -54,6 +55,16 @@ impl Clone for Certified {
 }
 
 impl Certified {
+    /// A certificate and its private key that something else has made.
+    pub fn read(cert_pem: &str, key_pem: &str) -> Result<Self> {
+        Ok(Self {
+            cert: CertificateDer::from_pem_slice(cert_pem.as_bytes())?,
+            key: PrivatePkcs8KeyDer::from_pem_slice(key_pem.as_bytes())?,
+            cert_pem: cert_pem.to_owned(),
+            key_pem: key_pem.to_owned(),
+        })
+    }
+
     pub(crate) fn private_key(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::Pkcs8(self.key.clone_key())
     }
