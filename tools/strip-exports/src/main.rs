@@ -6,15 +6,17 @@
 //!
 //! This step keeps the exports that the filter needs, and makes sure that none of them is missing. It also removes the
 //! code that only the SDK's own callbacks reach. Some of that code is in tables, where a linker and a garbage collector
-//! leave it: the methods of the SDK's contexts.
+//! leave it: the methods of the SDK's contexts. Of functions with the same code, it leaves one.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::env;
 use std::fs;
 
 use anyhow::{Context, Result, bail, ensure};
-use walrus::ir::{Call, Visitor, dfs_in_order};
-use walrus::{ElementItems, FunctionBuilder, FunctionId, Module, ModuleConfig, passes};
+use walrus::ir::{Call, Visitor, VisitorMut, dfs_in_order, dfs_pre_order_mut};
+use walrus::{ElementItems, ExportItem, FunctionBuilder, FunctionId, Module, ModuleConfig, passes};
+use wasmparser::{Parser, Payload, TypeRef};
 
 /// The exports that every filter needs.
 const KEPT: [&str; 4] = ["_initialize", "memory", "proxy_abi_version_0_2_1", "proxy_on_memory_allocate"];
@@ -50,7 +52,11 @@ fn main() -> Result<()> {
 }
 
 fn strip(wasm: &[u8]) -> Result<Vec<u8>> {
-    let mut module = ModuleConfig::new().generate_name_section(false).parse(wasm)?;
+    merge_equal_functions(with_wanted_exports(wasm)?)
+}
+
+fn with_wanted_exports(wasm: &[u8]) -> Result<Vec<u8>> {
+    let mut module = ModuleConfig::new().generate_name_section(false).generate_producers_section(false).parse(wasm)?;
     let exported: HashMap<_, _> = module.exports.iter().map(|export| (export.name.clone(), export.item)).collect();
     let has_own = exported.keys().any(|name| name.starts_with(OWN));
     let mut wanted: Vec<_> = KEPT.into_iter().map(|name| (name.to_owned(), name.to_owned())).collect();
@@ -74,7 +80,92 @@ fn strip(wasm: &[u8]) -> Result<Vec<u8>> {
         remove_contexts_of_the_sdk(&mut module);
     }
     passes::gc::run(&mut module);
+    // They say which compiler and which instructions made the module, and nobody reads them.
+    let described: Vec<_> = module.customs.iter().map(|(id, _)| id).collect();
+    for id in described {
+        module.customs.delete(id);
+    }
     Ok(module.emit_wasm())
+}
+
+/// Leaves one of several functions with the same code. The compiler merges most of them, but some become equal only when
+/// it has merged others, or are compiled for speed in one crate and for size in another. No function compares pointers
+/// to functions.
+fn merge_equal_functions(mut wasm: Vec<u8>) -> Result<Vec<u8>> {
+    loop {
+        let equal = equal_functions(&wasm)?;
+        if equal.is_empty() {
+            return Ok(wasm);
+        }
+        let mut config = ModuleConfig::new();
+        config.generate_name_section(false).generate_producers_section(false).on_parse(move |module, ids| {
+            let replaced: HashMap<_, _> = equal
+                .iter()
+                .map(|(from, to)| Ok((ids.get_func(*from)?, ids.get_func(*to)?)))
+                .collect::<walrus::Result<_>>()?;
+            replace(module, &replaced);
+            passes::gc::run(module);
+            Ok(())
+        });
+        wasm = config.parse(&wasm)?.emit_wasm();
+    }
+}
+
+/// The functions that have the type and the code of an earlier one, by their indices, each with the index of the earlier
+/// one.
+fn equal_functions(wasm: &[u8]) -> Result<Vec<(u32, u32)>> {
+    let (mut imports, mut types, mut codes) = (0, Vec::new(), Vec::new());
+    for payload in Parser::new(0).parse_all(wasm) {
+        match payload? {
+            Payload::ImportSection(section) => {
+                for import in section.into_imports() {
+                    imports += u32::from(matches!(import?.ty, TypeRef::Func(_)));
+                }
+            }
+            Payload::FunctionSection(section) => types = section.into_iter().collect::<Result<_, _>>()?,
+            Payload::CodeSectionEntry(body) => codes.push(body.as_bytes()),
+            _ => {}
+        }
+    }
+    let mut first = HashMap::new();
+    let mut equal = Vec::new();
+    for (index, function) in (imports..).zip(types.into_iter().zip(codes)) {
+        match first.entry(function) {
+            Entry::Vacant(entry) => {
+                entry.insert(index);
+            }
+            Entry::Occupied(earlier) => equal.push((index, *earlier.get())),
+        }
+    }
+    Ok(equal)
+}
+
+/// Puts other functions in the place of these, wherever they are called or named.
+fn replace(module: &mut Module, replaced: &HashMap<FunctionId, FunctionId>) {
+    let replace = |id: &mut FunctionId| *id = *replaced.get(id).unwrap_or(id);
+    for (_, function) in module.funcs.iter_local_mut() {
+        let entry = function.entry_block();
+        dfs_pre_order_mut(&mut Replace(replaced), function, entry);
+    }
+    for element in module.elements.iter_mut() {
+        if let ElementItems::Functions(functions) = &mut element.items {
+            functions.iter_mut().for_each(replace);
+        }
+    }
+    for export in module.exports.iter_mut() {
+        if let ExportItem::Function(id) = &mut export.item {
+            replace(id);
+        }
+    }
+}
+
+/// Replaces functions in the code of another one.
+struct Replace<'r>(&'r HashMap<FunctionId, FunctionId>);
+
+impl VisitorMut for Replace<'_> {
+    fn visit_function_id_mut(&mut self, id: &mut FunctionId) {
+        *id = *self.0.get(id).unwrap_or(id);
+    }
 }
 
 /// Removes the functions that call the host through the SDK from the tables, so that nothing reaches them. A filter
@@ -119,7 +210,7 @@ impl Visitor<'_> for CallSearch<'_> {
 #[cfg(test)]
 mod tests {
     use walrus::ir::Value;
-    use walrus::{ConstExpr, ElementKind, RefType};
+    use walrus::{ConstExpr, ElementKind, RefType, ValType};
 
     use super::*;
 
@@ -161,9 +252,53 @@ mod tests {
         module.emit_wasm()
     }
 
+    /// A chain of calls that ends in two functions with the same code: each merge makes the callers equal.
+    #[test]
+    fn functions_with_the_same_code_are_merged_until_none_is_left() {
+        let mut module = Module::default();
+        let number = |module: &mut Module, number: i32| {
+            let mut builder = FunctionBuilder::new(&mut module.types, &[], &[ValType::I32]);
+            builder.func_body().i32_const(number);
+            builder.finish(Vec::new(), &mut module.funcs)
+        };
+        let caller = |module: &mut Module, callee: FunctionId| {
+            let mut builder = FunctionBuilder::new(&mut module.types, &[], &[ValType::I32]);
+            builder.func_body().call(callee);
+            builder.finish(Vec::new(), &mut module.funcs)
+        };
+        let ends = [number(&mut module, 1), number(&mut module, 1), number(&mut module, 2)];
+        let callers = ends.map(|end| caller(&mut module, end));
+        let table = module.tables.add_local(false, 3, Some(3), RefType::FUNCREF);
+        let kind = ElementKind::Active { table, offset: ConstExpr::Value(Value::I32(0)) };
+        let element = module.elements.add(kind, ElementItems::Functions(callers.to_vec()));
+        module.tables.get_mut(table).elem_segments.insert(element);
+        for (name, caller) in ["a", "b", "c"].into_iter().zip(callers) {
+            module.exports.add(name, caller);
+        }
+        module.exports.add("table", table);
+        let merged = merge_equal_functions(module.emit_wasm()).unwrap();
+        assert!(equal_functions(&merged).unwrap().is_empty());
+        let merged = Module::from_buffer(&merged).unwrap();
+        assert_eq!(merged.funcs.iter().count(), 4);
+        let function = |name: &str| merged.exports.get_func(name).unwrap();
+        assert!(function("a") == function("b") && function("a") != function("c"));
+        let in_table: Vec<_> = merged
+            .elements
+            .iter()
+            .flat_map(|element| match &element.items {
+                ElementItems::Functions(functions) => functions.clone(),
+                ElementItems::Expressions(..) => Vec::new(),
+            })
+            .collect();
+        assert_eq!(in_table, ["a", "b", "c"].map(function));
+    }
+
     #[test]
     fn only_what_calls_the_host_through_the_sdk_leaves_the_tables() {
-        let functions = |name| Module::from_buffer(&strip(&with_table(name)).unwrap()).unwrap().funcs.iter().count();
+        let functions = |name| {
+            let stripped = with_wanted_exports(&with_table(name)).unwrap();
+            Module::from_buffer(&stripped).unwrap().funcs.iter().count()
+        };
         let all = functions("_ZN10mesh_authz6filter4host17h0E");
         // The method and the function that it calls go, and a trap comes.
         assert_eq!(functions("_ZN10proxy_wasm9hostcalls12get_property17h0E"), all - 1);
