@@ -30,6 +30,10 @@ fn any_other(name: &[u8], value: &[u8], matches: &mut dyn FnMut(&[u8]) -> bool) 
     if !is_host {
         return false;
     }
+    // Envoy makes one host of two lines, with a comma between them, and an application can take either for the host.
+    if trimmed.contains(&b',') {
+        return true;
+    }
     let end = end(trimmed);
     let without_userinfo = end.iter().rposition(|byte| *byte == b'@').and_then(|at| end.get(at.saturating_add(1)..));
     without_trailing_dot(trimmed, matches)

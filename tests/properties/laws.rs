@@ -119,7 +119,7 @@ fn not_values_match_exactly_when_values_do_not() {
 #[test]
 fn another_form_of_a_header_or_a_host_never_turns_a_refusal_into_a_permission() {
     const VALUES: [&str; 6] = ["a", "ab", "a*", "*b", "b", "*"];
-    const FORMS: [(&str, &str); 9] = [
+    const FORMS: [(&str, &str); 11] = [
         ("", ""),
         (" ", ""),
         ("", "\t"),
@@ -129,6 +129,8 @@ fn another_form_of_a_header_or_a_host_never_turns_a_refusal_into_a_permission() 
         ("", "."),
         ("u:p@", "."),
         (" u@", ".. "),
+        ("other,", ""),
+        ("", ",other"),
     ];
     let values = || proptest::collection::vec(select(&VALUES[..]), 1..3);
     let rule = (values(), values(), any::<bool>(), any::<bool>());
