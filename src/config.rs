@@ -15,7 +15,7 @@ pub use self::gateway::gateway;
 pub use self::on_invalid::{OnInvalid, workload_of};
 pub use self::outgoing::Outgoing;
 pub use self::read::{WorkloadFields, namespace, trust_domain, workload};
-use crate::engine::{Combining, Options};
+use crate::engine::{Combining, Custom, Options};
 use crate::identity::TrustDomains;
 use crate::policy::scope::{Gateway, Workload};
 use crate::policy::{AuthorizationPolicy, Labels};
@@ -31,6 +31,9 @@ pub const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";
 /// The combining algorithms, by their names in a configuration.
 pub const COMBINING: [(&str, Combining); 2] =
     [("deny-overrides", Combining::DenyOverrides), ("permit-overrides", Combining::PermitOverrides)];
+
+/// Who asks the providers of CUSTOM policies, by their names in a configuration.
+pub const CUSTOM: [(&str, Custom); 2] = [("refuse", Custom::Refuse), ("native", Custom::Native)];
 
 /// A valid configuration.
 #[derive(Debug)]
@@ -121,6 +124,7 @@ impl Mesh {
         Options {
             trust_domains: TrustDomains::new(self.trust_domain.clone(), self.aliases.clone()),
             combining: self.combining,
+            custom: Custom::Refuse,
             jwt_payload_key: DEFAULT_PAYLOAD_KEY.to_owned(),
         }
     }

@@ -27,7 +27,7 @@ mod peers;
 use std::borrow::Borrow;
 
 pub(crate) use self::combine::Engines;
-use self::compile::{CompiledRule, Test};
+use self::compile::{CompiledRule, CustomTrace, Test};
 pub use self::decision::{AllowReason, Decision, DenyReason, DryRun, DryRunResult, Outcome, RuleId, Verdict};
 use self::evaluate::Evaluation;
 use self::index::Index;
@@ -46,6 +46,17 @@ pub enum Combining {
     PermitOverrides,
 }
 
+/// Who asks the providers of CUSTOM policies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Custom {
+    /// Nobody: what such a policy matches is refused.
+    #[default]
+    Refuse,
+    /// Envoy's own `ext_authz`, behind an RBAC filter that finds out what the policies match, as Istio configures the two.
+    /// A request without the trace of that filter is refused.
+    Native,
+}
+
 /// The settings that change the meaning of a policy.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -53,6 +64,8 @@ pub struct Options {
     pub trust_domains: TrustDomains,
     /// How matches become a decision.
     pub combining: Combining,
+    /// Who asks the providers of CUSTOM policies.
+    pub custom: Custom,
     /// The key under which `jwt_authn` stores the payload of a token in dynamic metadata.
     pub jwt_payload_key: String,
 }
@@ -61,6 +74,8 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Engine {
     combining: Combining,
+    /// Where Envoy says what CUSTOM policies match. `None`: nobody asks their providers.
+    trace: Option<CustomTrace>,
     custom: RuleSet,
     deny: RuleSet,
     allow: RuleSet,
@@ -101,7 +116,7 @@ impl Engine {
     }
 
     fn rule_sets(&self) -> [&RuleSet; 6] {
-        let Self { combining: _, custom, deny, allow, audit, dry_run_deny, dry_run_allow } = self;
+        let Self { combining: _, trace: _, custom, deny, allow, audit, dry_run_deny, dry_run_allow } = self;
         [custom, deny, allow, audit, dry_run_deny, dry_run_allow]
     }
 
@@ -196,6 +211,7 @@ impl Builder {
         let rule_set = |Compiled { policy_count, rules }| RuleSet { policy_count, index: index(rules) };
         Engine {
             combining: options.combining,
+            trace: (options.custom == Custom::Native).then(CustomTrace::new),
             custom: rule_set(custom),
             deny: rule_set(deny),
             allow: rule_set(allow),

@@ -369,6 +369,7 @@ fn write_response_code_details(decision: &Decision<'_>, details: &mut String) {
     let own = match decision.outcome {
         Outcome::Denied(DenyReason::UnnormalizedPath) => "mesh_authz_unnormalized_path",
         Outcome::Denied(DenyReason::UnknownService) => "mesh_authz_unknown_service",
+        Outcome::Denied(DenyReason::NotAsked) => "mesh_authz_custom_not_asked",
         _ => "",
     };
     if !own.is_empty() {

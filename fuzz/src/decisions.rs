@@ -3,7 +3,7 @@
 use arbitrary::{Result, Unstructured};
 use mesh_authz::diagnostic::Diagnostics;
 use mesh_authz::document::{Node, Value};
-use mesh_authz::engine::{Combining, Engine, Options, Verdict};
+use mesh_authz::engine::{Combining, Custom, Engine, Options, Verdict};
 use mesh_authz::filter::telemetry::{filter_state, log_line};
 use mesh_authz::identity::TrustDomains;
 use mesh_authz::policy::{AuthorizationPolicy, read};
@@ -98,6 +98,7 @@ pub fn run(input: &[u8]) {
     let options = Options {
         trust_domains: TrustDomains::new("td".to_owned(), ["alias".to_owned()]),
         combining,
+        custom: Custom::Refuse,
         jwt_payload_key: "payload".to_owned(),
     };
     let engine = Engine::new(&policies, &options);

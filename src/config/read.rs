@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use super::{
-    COMBINING, DEFAULT_DECISION_LOG_RATE, DEFAULT_ROOT_NAMESPACE, DEFAULT_TRUST_DOMAIN, DebugHeader, DecisionLog,
-    DenyResponse, NodeMetadata, OnInvalid, Outgoing, Paths, PluginConfig, PrincipalFrom, SourceIpFrom, StoredDecisions,
-    fingerprint, gateway, on_invalid, outgoing,
+    COMBINING, CUSTOM, DEFAULT_DECISION_LOG_RATE, DEFAULT_ROOT_NAMESPACE, DEFAULT_TRUST_DOMAIN, DebugHeader,
+    DecisionLog, DenyResponse, NodeMetadata, OnInvalid, Outgoing, Paths, PluginConfig, PrincipalFrom, SourceIpFrom,
+    StoredDecisions, fingerprint, gateway, on_invalid, outgoing,
 };
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::document::{self, Node, Object, boolean, list, one_of, string, string_map, whole_number};
@@ -123,6 +123,7 @@ fn plugin_config(
                 aliases.into_iter().flatten().flatten(),
             ),
             combining: choice(object, "combining", &COMBINING, d),
+            custom: choice(object, "custom", &CUSTOM, d),
             jwt_payload_key: object.read("jwt", d, jwt).flatten().unwrap_or_else(|| DEFAULT_PAYLOAD_KEY.to_owned()),
         },
         principal_from: principal_from(object, workload.gateway.as_ref(), d),

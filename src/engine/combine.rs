@@ -4,6 +4,7 @@
 //! the request is for. Each group has an engine. So the rules of the whole waypoint are in memory once, and not once for
 //! every service.
 
+use super::compile::CustomTrace;
 use super::decision::{AllowReason, Decision, DenyReason, DryRun, DryRunResult, Outcome, RuleId, Verdict};
 use super::evaluate::Evaluation;
 use super::index::FirstMatch;
@@ -57,9 +58,20 @@ impl<'e> Engines<'e> {
     {
         use Outcome::{Allowed, Denied};
 
-        let custom = self.of(|engine| &engine.custom).first_match(evaluation);
-        if let Some(rule) = custom.rule {
-            return (Denied(DenyReason::NoProvider(rule)), custom.unreadable);
+        let custom_policies = self.of(|engine| &engine.custom);
+        if !custom_policies.are_none() {
+            let custom = custom_policies.first_match(evaluation);
+            match (custom.rule, &self.first.trace) {
+                (Some(rule), None) => return (Denied(DenyReason::NoProvider(rule)), custom.unreadable),
+                (None, None) => {}
+                // If a policy matches, Envoy must have found one too: only then, `ext_authz` has asked.
+                (rule, Some(CustomTrace { result, policy })) => {
+                    let trace = if rule.is_some() { policy } else { result };
+                    if evaluation.metadata(trace).known().is_none() {
+                        return (Denied(DenyReason::NotAsked), None);
+                    }
+                }
+            }
         }
         let (deny_policies, allow_policies) = (self.of(|engine| &engine.deny), self.of(|engine| &engine.allow));
         match self.first.combining {

@@ -21,7 +21,7 @@ use crate::matcher::{Pattern, Polarity, Wildcard};
 use crate::policy::{
     Action, AllOf, AuthorizationPolicy, Cidr, Form, MetadataValue, PathValue, Predicate, ServiceAccount, Values,
 };
-use crate::request::metadata::JWT_AUTHN;
+use crate::request::metadata::{EFFECTIVE_POLICY, ENGINE_RESULT, JWT_AUTHN, RBAC};
 use crate::request::{Address, ConnectionText};
 
 /// A compiled rule, ready to be evaluated for requests. It matches if all three clauses hold.
@@ -118,6 +118,22 @@ pub(crate) struct MetadataPath {
     pub filter: Box<[u8]>,
     /// The keys that lead to the value, outermost first.
     pub keys: Box<[Box<[u8]>]>,
+}
+
+/// Where Envoy's RBAC filter says what CUSTOM policies match.
+#[derive(Debug)]
+pub(crate) struct CustomTrace {
+    /// Whether one of them matches.
+    pub result: MetadataPath,
+    /// Which one matches; absent if none does.
+    pub policy: MetadataPath,
+}
+
+impl CustomTrace {
+    pub fn new() -> Self {
+        let path = |key: &str| MetadataPath { filter: bytes(RBAC), keys: [bytes(key)].into() };
+        Self { result: path(ENGINE_RESULT), policy: path(EFFECTIVE_POLICY) }
+    }
 }
 
 /// A value of `paths`, compiled.

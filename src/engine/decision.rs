@@ -97,6 +97,8 @@ pub enum DenyReason<'e> {
     Rule(&'e RuleId),
     /// This rule of a CUSTOM policy matched, and there is no provider to call.
     NoProvider(&'e RuleId),
+    /// Envoy should have asked the provider of a CUSTOM policy, and nothing shows that it has.
+    NotAsked,
     /// Policies apply, but no ALLOW policy among them matched.
     NoAllowMatched,
     /// Envoy has not normalized the path, and the filter is configured to refuse such a request. The engine never
@@ -124,9 +126,12 @@ impl<'e> Outcome<'e> {
             Self::Allowed(AllowReason::Rule(rule))
             | Self::Denied(DenyReason::Rule(rule) | DenyReason::NoProvider(rule)) => Some(rule),
             Self::Allowed(AllowReason::NoAllowApplies)
-            | Self::Denied(DenyReason::NoAllowMatched | DenyReason::UnnormalizedPath | DenyReason::UnknownService) => {
-                None
-            }
+            | Self::Denied(
+                DenyReason::NotAsked
+                | DenyReason::NoAllowMatched
+                | DenyReason::UnnormalizedPath
+                | DenyReason::UnknownService,
+            ) => None,
         }
     }
 }
@@ -140,6 +145,7 @@ impl fmt::Display for Outcome<'_> {
             Self::Denied(DenyReason::NoProvider(rule)) => {
                 write!(f, "rule {} of {} matched, and CUSTOM has no provider to ask here", rule.index, rule.policy)
             }
+            Self::Denied(DenyReason::NotAsked) => f.write_str("Envoy's filters for CUSTOM policies are missing"),
             Self::Denied(DenyReason::NoAllowMatched) => f.write_str("no ALLOW policy matched"),
             Self::Denied(DenyReason::UnnormalizedPath) => f.write_str("the path is not normalized"),
             Self::Denied(DenyReason::UnknownService) => {

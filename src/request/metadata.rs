@@ -19,6 +19,15 @@ pub const JWT_AUTHN: &str = "envoy.filters.http.jwt_authn";
 /// The key under which that filter stores the payload of a token, in Istio's configuration.
 pub const DEFAULT_PAYLOAD_KEY: &str = "payload";
 
+/// The name under which Envoy's RBAC filter stores its dynamic metadata.
+pub const RBAC: &str = "envoy.filters.http.rbac";
+
+/// The key under which that filter stores whether a CUSTOM policy matches, in Istio's configuration.
+pub const ENGINE_RESULT: &str = "istio_ext_authz_shadow_engine_result";
+
+/// The key under which that filter stores which rule of a CUSTOM policy matches. It is absent if none does.
+pub const EFFECTIVE_POLICY: &str = "istio_ext_authz_shadow_effective_policy_id";
+
 /// An encoded `envoy.config.core.v3.Metadata` message.
 #[derive(Clone, Copy, Debug)]
 pub struct Metadata<'a>(&'a [u8]);

@@ -5,7 +5,7 @@ use mesh_authz::config::{
     SourceIpFrom, StoredDecisions,
 };
 use mesh_authz::document::{Node, Value, from_json, from_struct};
-use mesh_authz::engine::Combining;
+use mesh_authz::engine::{Combining, Custom};
 use mesh_authz::filter::direction;
 use mesh_authz::policy::Labels;
 use mesh_authz::policy::scope::{Gateway, ServiceName};
@@ -39,6 +39,7 @@ fn the_defaults_of_every_field() {
     assert_eq!(config.workload.gateway, None);
     assert_eq!(config.workload.root_namespace, "istio-system");
     assert_eq!(config.options.combining, Combining::DenyOverrides);
+    assert_eq!(config.options.custom, Custom::Refuse);
     assert_eq!(config.options.jwt_payload_key, "payload");
     assert_eq!(config.options.trust_domains.expand_principal("cluster.local/ns/a/sa/b"), ["cluster.local/ns/a/sa/b"]);
     assert_eq!(config.principal_from, PrincipalFrom::PeerCertificate);
@@ -169,6 +170,8 @@ fn the_mesh() {
 #[test]
 fn every_choice() {
     assert_eq!(with(r#""combining":"deny-overrides""#).options.combining, Combining::DenyOverrides);
+    assert_eq!(with(r#""custom":"refuse""#).options.custom, Custom::Refuse);
+    assert_eq!(with(r#""custom":"native""#).options.custom, Custom::Native);
     assert_eq!(with(r#""combining":"permit-overrides""#).options.combining, Combining::PermitOverrides);
     assert_eq!(with(r#""principalFrom":"peer-certificate""#).principal_from, PrincipalFrom::PeerCertificate);
     assert_eq!(with(r#""principalFrom":"filter-state""#).principal_from, PrincipalFrom::FilterState);

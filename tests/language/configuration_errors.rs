@@ -34,7 +34,7 @@ fn an_unknown_field_is_an_error_with_a_suggestion() {
     only(
         r#""zzz":1"#,
         "zzz: unknown field; known here: policies, rootNamespace, workload, gateway, revision, trustDomain, trustDomainAliases, \
-         combining, jwt, principalFrom, sourceIpFrom, outgoing, paths, denyResponse, decisionLog, decisionLogRate, filterState, \
+         combining, custom, jwt, principalFrom, sourceIpFrom, outgoing, paths, denyResponse, decisionLog, decisionLogRate, filterState, \
          debugHeader, onInvalid, allowNoneApplies",
     );
 }
@@ -54,6 +54,7 @@ fn a_choice_is_one_of_its_words() {
     only(r#""outgoing":"allow""#, "outgoing: `allow` is unknown; known here: decide, pass");
     only(r#""decisionLog":"DENIED""#, "decisionLog: `DENIED` is unknown; did you mean `denied`?");
     only(r#""decisionLog":true"#, "decisionLog: must be a string, is a boolean; write it in quotes");
+    only(r#""custom":"nativ""#, "custom: `nativ` is unknown; did you mean `native`?");
     only(r#""combining":null"#, "combining: has no value; give it one, or remove the field");
 }
 

@@ -1,10 +1,10 @@
 //! Allow or deny: how each of the two combining algorithms makes one decision from the matching policies.
 
-use mesh_authz::engine::{self, Decision, DenyReason, Engine, Verdict};
-use mesh_authz::request::Request;
+use mesh_authz::engine::{self, Custom, Decision, DenyReason, Engine, Options, Verdict};
+use mesh_authz::request::{Lookup, Request};
 
 use crate::support::{
-    Outcome, allowed_by, allowed_by_default, decide, decide_with, denied_by, denied_by_default, engine_with, get,
+    Outcome, allowed_by, allowed_by_default, decide, decide_with, denied_by, denied_by_default, engine_with, get, json,
     named, options, permit_overrides, policy,
 };
 
@@ -86,6 +86,49 @@ fn a_custom_policy_that_matches_denies_while_there_is_no_provider_to_ask() {
         let other = Request::new("POST", "/");
         assert_eq!(Outcome::from(engine.decide(&other)), allowed_by("default/allow", 0));
     }
+}
+
+/// With `native`, Envoy's filters ask before this filter decides. What they leave in the metadata shows that they are there.
+#[test]
+fn where_envoy_asks_the_provider_a_request_must_show_it() {
+    const RBAC: &str = "envoy.filters.http.rbac";
+    const RESULT: &str = r#""istio_ext_authz_shadow_engine_result":"denied""#;
+    const POLICY: &str =
+        r#""istio_ext_authz_shadow_effective_policy_id":"istio-ext-authz-opa-ns[default]-policy[ask]-rule[0]""#;
+    let custom = named("default", "ask", &format!("{{ action: CUSTOM, provider: {{ name: opa }}, rules: {GET} }}"));
+    let policies = custom + &policy("allow", "ALLOW", "[{ to: [{ operation: { paths: ['/open'] } }] }]");
+    let with = |method: &str, path: &str, filter: &str, fields: &[&str]| {
+        let fields = format!("{{{}}}", fields.join(","));
+        Request::new(method, path).metadata(filter, &json(&fields))
+    };
+    for options in [options(), permit_overrides()] {
+        let engine = engine_with(&Options { custom: Custom::Native, ..options }, &policies);
+        let outcome = |request: &Request| engine.decide(request).outcome;
+        let not_asked = engine::Outcome::Denied(DenyReason::NotAsked);
+        for request in [
+            get("/open"),
+            with("GET", "/open", RBAC, &[]),
+            // Envoy has found nothing that matches, so it has not asked.
+            with("GET", "/open", RBAC, &[RESULT]),
+            with("GET", "/open", "envoy.filters.http.rbac2", &[RESULT, POLICY]),
+            get("/open").encoded_metadata(Lookup::Unreadable),
+            // What matches no CUSTOM policy needs to show it too: the filters are missing, and somebody should notice.
+            Request::new("POST", "/open"),
+            with("POST", "/open", RBAC, &[]),
+        ] {
+            assert_eq!(outcome(&request), not_asked, "{request:?}");
+        }
+        // The other policies decide about what was asked about, and about what need not be.
+        for request in [with("GET", "/open", RBAC, &[RESULT, POLICY]), with("POST", "/open", RBAC, &[RESULT])] {
+            assert_eq!(Outcome::from(engine.decide(&request)), allowed_by("default/allow", 0));
+        }
+        for request in [with("GET", "/", RBAC, &[RESULT, POLICY]), with("POST", "/", RBAC, &[RESULT])] {
+            assert_eq!(Outcome::from(engine.decide(&request)), denied_by_default());
+        }
+    }
+    // Without CUSTOM policies, nobody needs to ask.
+    let engine = engine_with(&Options { custom: Custom::Native, ..options() }, &policy("all", "ALLOW", "[{}]"));
+    assert_eq!(Outcome::from(engine.decide(&get("/"))), allowed_by("default/all", 0));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use mesh_authz::diagnostic::{Diagnostic, Diagnostics};
 use mesh_authz::document::{Node, from_json};
-use mesh_authz::engine::{Combining, Decision, Engine, Options, Verdict};
+use mesh_authz::engine::{Combining, Custom, Decision, Engine, Options, Verdict};
 use mesh_authz::identity::TrustDomains;
 use mesh_authz::policy::{AuthorizationPolicy, read};
 use mesh_authz::request::{Lookup, Request};
@@ -54,6 +54,7 @@ pub fn mesh(domains: &[&str]) -> Options {
     Options {
         trust_domains: TrustDomains::new(domains.next().unwrap(), domains),
         combining: Combining::DenyOverrides,
+        custom: Custom::Refuse,
         jwt_payload_key: "payload".to_owned(),
     }
 }

@@ -2,7 +2,7 @@
 
 use mesh_authz::diagnostic::Diagnostics;
 use mesh_authz::document::{Node, from_json};
-use mesh_authz::engine::{Combining, Engine, Options};
+use mesh_authz::engine::{Combining, Custom, Engine, Options};
 use mesh_authz::identity::TrustDomains;
 use mesh_authz::policy::{AuthorizationPolicy, read};
 use proptest::prelude::*;
@@ -134,6 +134,7 @@ pub fn options(combining: Combining) -> Options {
     Options {
         trust_domains: TrustDomains::new("td".to_owned(), ["alias".to_owned()]),
         combining,
+        custom: Custom::Refuse,
         jwt_payload_key: "payload".to_owned(),
     }
 }

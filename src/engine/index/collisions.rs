@@ -7,7 +7,7 @@ use super::key::{Dimension, Key};
 use super::table::Table;
 use crate::diagnostic::Diagnostics;
 use crate::document::from_json;
-use crate::engine::{Combining, Engine, Options};
+use crate::engine::{Combining, Custom, Engine, Options};
 use crate::identity::TrustDomains;
 use crate::matcher::Polarity;
 use crate::matcher::template::Template;
@@ -26,6 +26,7 @@ fn engines(policies: &[AuthorizationPolicy]) -> [Engine; 2] {
     let options = Options {
         trust_domains: TrustDomains::new("td".to_owned(), []),
         combining: Combining::DenyOverrides,
+        custom: Custom::default(),
         jwt_payload_key: "payload".to_owned(),
     };
     [Engine::new(policies, &options), Engine::without_index(policies, &options)]
