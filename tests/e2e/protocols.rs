@@ -80,6 +80,23 @@ fn two_hosts_are_not_the_first_of_them() {
     }
 }
 
+/// Envoy makes one host of two lines, and an application can take either for its host.
+#[test]
+fn neither_of_two_hosts_slips_past_a_refusal() {
+    let sidecar = start(json!([policy("no-admin", "DENY", &[to(json!({ "hosts": ["admin.example"] }))])]));
+    for (first, second, status) in [
+        ("public.example", None, 200),
+        ("admin.example", None, 403),
+        ("public.example", Some("admin.example"), 403),
+        ("admin.example", Some("public.example"), 403),
+    ] {
+        let request = Request::get("/").host(first);
+        let request = second.map_or(request.clone(), |host| request.header("host", host));
+        let response = sidecar.client(FRONTEND).send(&request).unwrap();
+        assert_eq!(response.status, status, "{first} {second:?}");
+    }
+}
+
 #[test]
 fn a_websocket_over_http1_opens_unless_it_is_refused() {
     let get_only = json!([policy("get-socket", "ALLOW", &[to(json!({ "methods": ["GET"], "paths": ["/socket"] }))])]);
