@@ -7,8 +7,9 @@ pub mod kubernetes;
 pub mod rbac;
 pub mod yaml;
 
-use mesh_authz::config::{COMBINING, Mesh, OnInvalid, Outgoing};
+use mesh_authz::config::{COMBINING, CUSTOM, Mesh, OnInvalid, Outgoing};
 use mesh_authz::document::{Node, Value};
+use mesh_authz::engine::Custom;
 use mesh_authz::policy::Labels;
 use mesh_authz::policy::scope::{Gateway, ServiceName, Workload};
 
@@ -51,6 +52,8 @@ pub struct FilterSettings<'f> {
     pub outgoing: Outgoing,
     /// Whether it is meant that none of the policies applies.
     pub allow_none_applies: bool,
+    /// Who asks the providers of CUSTOM policies.
+    pub custom: Custom,
     /// Further fields, as they were given.
     pub further: &'f [(String, Node)],
 }
@@ -131,6 +134,10 @@ pub fn plugin_config_of<'n>(
         ("rootNamespace", text(&mesh.root_namespace)),
         ("combining", text(combining)),
     ]);
+    if filter.custom != Custom::default() {
+        let name = CUSTOM.iter().find(|(_, custom)| *custom == filter.custom).map_or("", |(name, _)| *name);
+        entries.push(("custom", text(name)));
+    }
     entries.extend(filter.further.iter().map(|(name, node)| (name.as_str(), node.clone())));
     map(entries)
 }

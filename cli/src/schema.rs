@@ -6,7 +6,7 @@
 #![expect(clippy::needless_pass_by_value, reason = "a schema is made of other schemas, which nobody needs any more")]
 
 use mesh_authz::attribute::{Attribute, Side};
-use mesh_authz::config::{COMBINING, DEFAULT_ROOT_NAMESPACE, DEFAULT_TRUST_DOMAIN, OnInvalid, Outgoing};
+use mesh_authz::config::{COMBINING, CUSTOM, DEFAULT_ROOT_NAMESPACE, DEFAULT_TRUST_DOMAIN, OnInvalid, Outgoing};
 use mesh_authz::policy::Action;
 use serde_json::{Map, Value, json};
 
@@ -99,6 +99,7 @@ pub fn plugin_config() -> Value {
             "trustDomainAliases": described(list_of(text()), "other names of that trust domain"),
             "rootNamespace": root_namespace(),
             "combining": combining(),
+            "custom": described(names(&CUSTOM), "who asks the providers of CUSTOM policies; refuse if it is absent"),
             "principalFrom": described(one_of(&["peer-certificate", "filter-state"]), "where the peer's identity comes from"),
             "sourceIpFrom": described(one_of(&["filter-state", "remote-address"]), "where the address of the direct peer comes from"),
             "paths": described(one_of(&["as-sent", "strict"]), "strict refuses paths that Envoy has not normalized"),

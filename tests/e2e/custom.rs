@@ -1,13 +1,13 @@
-//! CUSTOM policies as `mesh-authz render envoy-rbac` renders them: a real Envoy asks a provider.
+//! CUSTOM policies as `mesh-authz render` renders them: a real Envoy asks a provider.
 
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 use testbed::bootstrap::{self, cluster, http_connection_manager};
-use testbed::{App, Client, Envoy, Request, Response};
+use testbed::{App, Client, Envoy, Request, Response, StartOptions};
 
-use crate::rendered::{folder, render, text};
-use crate::sidecar::{policy, to};
+use crate::rendered::{Standalone, folder, render, text};
+use crate::sidecar::{PATIENCE, policy, to, wasm};
 
 /// A provider over HTTP. Its cluster in Envoy has a name by its host and port.
 fn provider(more: Value) -> Value {
@@ -134,4 +134,93 @@ fn without_its_provider_a_custom_policy_denies() {
     for (path, status) in [("/app", 403), ("/second", 403), ("/public", 200)] {
         assert_eq!(place.get(path, &[("cookie", "session=alice")]).status, status, "{path}");
     }
+}
+
+/// A provider as in [`answers`], and the mesh configuration that names it.
+fn running_provider(more: Value) -> (Envoy, Value) {
+    let manager = http_connection_manager(&[], &answers());
+    let provider = Envoy::start(&bootstrap::bootstrap(&[bootstrap::listener("provider", manager, None)], &[])).unwrap();
+    let mut settings = more;
+    settings["service"] = json!("localhost");
+    settings["port"] = json!(provider.address("provider").unwrap().port());
+    (provider, self::provider(settings))
+}
+
+const CONFIGURATION: &str = "/typed_config/config/configuration/value";
+
+/// `render envoy`: Envoy asks, and the filter decides with what the provider has set.
+#[test]
+fn a_rendered_bootstrap_asks_the_provider() {
+    let (_provider, mesh) = running_provider(json!({}));
+    let when = json!({ "when": [{ "key": "request.headers[x-user]", "values": ["mallory"] }] });
+    let files = folder(&[custom("login"), policy("no-mallory", "DENY", &[when]), mesh]);
+    let arguments = [text(files.path()), "--namespace=default", "--no-labels", "--plaintext"];
+    let (standalone, notes) = Standalone::start(&arguments);
+    assert!(!notes.contains("MA031") && !notes.contains("denies what it matches"), "{notes}");
+    for (path, headers, status) in [
+        ("/app", &[][..], 302),
+        ("/app", &[("cookie", "session=alice")], 200),
+        ("/app", &[("cookie", "session=mallory")], 403),
+        ("/app", &[("x-user", "alice")], 302),
+        ("/public", &[], 200),
+        ("/public", &[("x-user", "mallory")], 403),
+        ("//app/", &[], 302),
+    ] {
+        let request = headers.iter().fold(Request::get(path), |request, (name, value)| request.header(name, value));
+        standalone.assert_answers(&request, status);
+    }
+    let alice = Request::get("/app").header("cookie", "session=alice");
+    standalone.assert_answers(&alice, 200);
+    assert_eq!(standalone.app.last_request().unwrap().header_values("x-user"), [b"alice"]);
+}
+
+/// `custom: native` promises that Envoy asks. Where its filters are missing, or see other policies than the filter, nothing
+/// passes that they should have seen.
+#[test]
+fn without_the_filters_that_ask_nothing_passes() {
+    let (provider, mesh) = running_provider(json!({}));
+    let files = folder(&[custom("login"), mesh]);
+    let (rendered, _) =
+        render(&["filters", text(files.path()), "--namespace=default", "--no-labels", "--wasm=filter.wasm"]);
+    let filters = rendered["http_filters"].as_array().unwrap();
+    let ours = filters.iter().position(|filter| filter["name"] == "mesh_authz").unwrap();
+    assert_eq!(filters[ours].pointer(CONFIGURATION).unwrap()["custom"], "native");
+    let app = App::start().unwrap();
+    let clusters = [&[cluster("app", app.address())][..], rendered["clusters"].as_array().unwrap().as_slice()].concat();
+    let start = |filters: &[Value]| {
+        let manager = http_connection_manager(filters, &[bootstrap::route_to("app")]);
+        let listener = bootstrap::listener("inbound", manager, None);
+        let options = StartOptions::default().file("filter.wasm", wasm());
+        Envoy::start_with(&bootstrap::bootstrap(&[listener], &clusters), &options).unwrap()
+    };
+    let statuses = |envoy: &Envoy| {
+        let client = Client::plain(envoy.address("inbound").unwrap());
+        [("/app", "alice"), ("/app", "nobody"), ("/new", "alice"), ("/public", "nobody")].map(|(path, user)| {
+            client.send(&Request::get(path).header("cookie", format!("session={user}"))).unwrap().status
+        })
+    };
+    assert_eq!(statuses(&start(filters)), [200, 302, 200, 200]);
+
+    let without = |name: &str| -> Vec<_> { filters.iter().filter(|filter| filter["name"] != name).cloned().collect() };
+    let without_rbac = start(&without("envoy.filters.http.rbac"));
+    assert_eq!(statuses(&without_rbac), [403; 4]);
+    without_rbac.wait_for_log("Envoy's filters for CUSTOM policies are missing", PATIENCE).unwrap();
+    let response = Client::plain(without_rbac.address("inbound").unwrap()).send(&Request::get("/public")).unwrap();
+    assert_eq!(response.status, 403);
+
+    // The filter has a newer policy than the filters that ask.
+    let mut newer = filters.clone();
+    let policies = newer[ours].pointer_mut(CONFIGURATION).unwrap()["policies"].as_array_mut().unwrap();
+    let mut second = policies[0].clone();
+    second["metadata"]["name"] = json!("newer");
+    second["spec"]["rules"] = json!([to(json!({ "paths": ["/new"] }))]);
+    policies.push(second);
+    assert_eq!(statuses(&start(&newer)), [200, 302, 403, 200]);
+
+    // Behind mesh-authz, they come too late.
+    let mut late = filters.clone();
+    late.rotate_left(ours);
+    assert_eq!(statuses(&start(&late))[0], 403);
+    drop(provider);
+    assert_eq!(statuses(&start(filters)), [403, 403, 200, 200], "without an answer");
 }

@@ -7,7 +7,7 @@ use crate::project;
 /// A field, a value of it, and what is in the message if it is not for `plugin-config`, for `ecds`, and for `wasm-plugin`.
 type Row = (&'static str, &'static str, [Option<&'static str>; 3]);
 
-const ROWS: [Row; 20] = [
+const ROWS: [Row; 21] = [
     ("policies", "[]", [Some("name the files"); 3]),
     ("workload", "{}", [Some("--namespace"), Some("--namespace"), Some("leave it out")]),
     ("allowNoneApplies", "true", [Some("--allow-none-applies"); 3]),
@@ -19,6 +19,7 @@ const ROWS: [Row; 20] = [
     ("trustDomainAliases", "[]", [Some("--trust-domain-alias"); 3]),
     ("rootNamespace", "root", [Some("--root-namespace"); 3]),
     ("combining", "deny-overrides", [Some("--combining"); 3]),
+    ("custom", "native", [None, Some("leave it out"), Some("leave it out")]),
     ("principalFrom", "filter-state", [None, Some("leave it out"), None]),
     ("sourceIpFrom", "remote-address", [None; 3]),
     ("paths", "strict", [None; 3]),

@@ -1,4 +1,4 @@
-//! MA031. A CUSTOM policy, whose provider the filter cannot ask.
+//! MA031. A CUSTOM policy, whose provider the filter does not ask itself.
 
 use mesh_authz::diagnostic::Path;
 use mesh_authz::policy::Action;
@@ -8,11 +8,12 @@ use super::{Check, Lint, LintContext, PolicyView, Reporter};
 pub(super) static LINT: Lint = Lint {
     code: "MA031",
     name: "custom-is-refused",
-    summary: "a CUSTOM policy, whose provider the filter cannot ask",
+    summary: "a CUSTOM policy, whose provider the filter does not ask itself",
     explanation: "The action CUSTOM leaves the decision to an authorization provider, which the mesh configuration \
-            defines. The filter cannot ask a provider yet, so it refuses every request that a CUSTOM policy matches. \
-            Where Istio itself enforces the policy, you can leave it out here. Elsewhere, write its conditions as a DENY \
-            policy: without the policy, nothing else refuses these requests.",
+            defines. The filter does not ask providers: Istio does, and elsewhere Envoy's own filters do, which `render \
+            envoy` and `render filters` print. Without them, the filter refuses every request that a CUSTOM policy \
+            matches. Where Istio itself enforces the policy, you can leave it out here. Elsewhere, render these filters, \
+            or write its conditions as a DENY policy: without the policy, nothing else refuses these requests.",
     bad: r#"
 spec:
   action: CUSTOM
@@ -58,8 +59,10 @@ fn check(policy: &PolicyView<'_>, _: &LintContext, reporter: &mut Reporter) {
             &LINT,
             policy.resource,
             Path::of(["spec", "provider"]),
-            "the filter cannot ask a provider yet: it refuses every request that this policy matches",
-            "leave it out here only where Istio itself enforces it: elsewhere, nothing else refuses these requests",
+            "the filter does not ask the provider itself: without Envoy's own filters, it refuses every request that this policy \
+             matches",
+            "render these filters with `render envoy` or `render filters`; leave the policy out here only where Istio itself \
+             enforces it: elsewhere, nothing else refuses these requests",
         );
     }
 }

@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use mesh_authz::config::Mesh;
 use mesh_authz::document::Node;
+use mesh_authz::engine::Custom;
 use serde_json::{Map, Value, json};
 
 use super::{FilterSettings, WorkloadSettings, plugin_config_of};
@@ -77,6 +78,9 @@ pub struct Filters {
     pub wasm: Option<String>,
     /// A file that Envoy watches, with the filter and its policies. If it is not set, both are in Envoy's configuration.
     pub watch: Option<String>,
+    /// The filters that ask the providers of CUSTOM policies, before tokens are verified. If there are any, the filter
+    /// refuses a request that they have not seen.
+    pub asking: Vec<Value>,
     /// The filter that verifies tokens, before the policies are evaluated.
     pub jwt_authn: Option<Value>,
     /// Further fields of the plugin configuration.
@@ -195,7 +199,8 @@ fn tell_client_address(bootstrap: &mut Value, address: ClientAddress) -> Result<
 
 impl UpstreamProtocol {
     /// The options of a cluster. `None`: the default ones.
-    fn options(self) -> Option<Value> {
+    #[must_use]
+    pub fn options(self) -> Option<Value> {
         let http2 = json!({ "http2_protocol_options": {} });
         let (field, options) = match self {
             Self::Http1 => return None,
@@ -252,7 +257,7 @@ pub fn http_filters(
     policies: &[&LoadedPolicy],
     workload: &WorkloadSettings,
     mesh: &Mesh,
-    Filters { wasm, watch, jwt_authn, further }: &Filters,
+    Filters { wasm, watch, asking, jwt_authn, further }: &Filters,
 ) -> Result<Vec<Value>, TemplateError> {
     let mut template = template()?;
     let filters = list(&mut template, &format!("{MANAGER}/http_filters"))?;
@@ -263,14 +268,13 @@ pub fn http_filters(
             *ours = watching(file);
         } else {
             let policies = policies.iter().map(|resource| &resource.node);
-            let filter = FilterSettings { further, ..FilterSettings::default() };
+            let custom = if asking.is_empty() { Custom::Refuse } else { Custom::Native };
+            let filter = FilterSettings { custom, further, ..FilterSettings::default() };
             let config = plugin_config_of(policies, workload, mesh, filter);
             configure(ours, json!(config), wasm.as_deref())?;
         }
     }
-    if let Some(filter) = jwt_authn {
-        filters.insert(position, filter.clone());
-    }
+    filters.splice(position..position, asking.iter().chain(jwt_authn).cloned());
     Ok(std::mem::take(filters))
 }
 

@@ -61,7 +61,13 @@ pub fn extension(
     // Istio gives the filter to Envoy by xDS. To Istio, a sidecar with the label of a Gateway is that Gateway.
     let outgoing = if instance.waypoint.is_none() { Outgoing::Pass } else { Outgoing::Decide };
     let allow_none_applies = instance.reaches_further;
-    let filter = FilterSettings { on_invalid: OnInvalid::Deny, outgoing, allow_none_applies, further };
+    let filter = FilterSettings {
+        on_invalid: OnInvalid::Deny,
+        outgoing,
+        allow_none_applies,
+        further,
+        ..FilterSettings::default()
+    };
     let policies = instance.policies.iter().map(|resource| &resource.node);
     let config = plugin_config_of(policies, &workload, mesh, filter);
     let mut module = Map::new();

@@ -105,14 +105,16 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
              remote-address` takes it for the address of the direct peer; leave `sourceIpFrom` out",
         ));
     }
-    let (jwt_authn, clusters) = enforced.verification(&arguments.jwks_ca, plugin.payload_key())?;
+    let (jwt_authn, mut clusters) = enforced.verification(&arguments.jwks_ca, plugin.payload_key())?;
+    clusters.extend(enforced.asking.clusters.iter().cloned());
+    let asking = enforced.asking.filters.clone();
     let settings = Settings {
         listeners: listens,
         client_address: listeners.client_address(),
         upstream_protocol: listeners.upstream_protocol,
         admin: Some(*admin),
         tls: tls.tls(),
-        filters: Filters { wasm: Some(wasm.clone()), watch: watch.clone(), jwt_authn, further: plugin.fields },
+        filters: Filters { wasm: Some(wasm.clone()), watch: watch.clone(), asking, jwt_authn, further: plugin.fields },
         clusters,
     };
     let Enforced { mesh, policies, .. } = &enforced;

@@ -1,13 +1,77 @@
 //! What `render` says about CUSTOM policies.
 
+use std::collections::BTreeSet;
+
 use mesh_authz::diagnostic::{Path, suggestion};
 use mesh_authz::policy::Action;
+use serde_json::{Map, Value};
 
+use crate::command::Failure;
 use crate::lint;
-use crate::load::LoadedPolicy;
 use crate::load::finding::Finding;
 use crate::load::providers::Providers;
-use crate::render::rbac::Traffic;
+use crate::load::{LoadedPolicy, Resources};
+use crate::render::rbac::{self, Traffic};
+
+/// What asks the providers of CUSTOM policies, in an Envoy without Istio.
+#[derive(Debug, Default)]
+pub struct Asking {
+    /// The filters, in the order of Envoy. There are none if no policy asks, or if a policy names a provider that cannot be
+    /// asked: then the filter itself refuses what CUSTOM policies match.
+    pub filters: Vec<Value>,
+    /// The clusters of the providers.
+    pub clusters: Vec<Value>,
+    /// What the user should know.
+    pub warnings: Vec<Finding>,
+    /// Whether a provider lets requests pass that it cannot decide about.
+    pub fails_open: bool,
+}
+
+impl Asking {
+    /// Fails if a provider in the input has mistakes.
+    pub fn of(resources: &Resources, policies: &[&LoadedPolicy], place: rbac::Place<'_>) -> Result<Self, Failure> {
+        let providers = Providers::of(resources);
+        if !providers.findings.is_empty() {
+            return Err(Failure::Invalid(providers.findings));
+        }
+        let warnings = warnings(policies, &providers, place.traffic);
+        if !warnings.is_empty() {
+            return Ok(Self { warnings, ..Self::default() });
+        }
+        let policies: Vec<_> = policies.iter().map(|resource| &resource.policy).collect();
+        let names: BTreeSet<_> = policies.iter().filter_map(|policy| policy.provider.as_deref()).collect();
+        let asked: Vec<_> = names.iter().filter_map(|name| providers.named(name)).collect();
+        Ok(Self {
+            filters: rbac::custom::filters(&policies, &providers.valid, place).iter().map(in_snake_case).collect(),
+            clusters: asked.iter().map(|provider| rbac::custom::standalone_cluster(provider)).collect(),
+            warnings,
+            fails_open: asked.iter().any(|provider| provider.fail_open),
+        })
+    }
+}
+
+/// The same message with field names as bootstraps write them. The keys of maps, which are names of rules, stay as they are.
+fn in_snake_case(message: &Value) -> Value {
+    let is_field = |key: &str| key.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let snake = |key: &str| {
+        key.chars().fold(String::new(), |mut snake, c| {
+            if c.is_ascii_uppercase() {
+                snake.push('_');
+            }
+            snake.push(c.to_ascii_lowercase());
+            snake
+        })
+    };
+    match message {
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(key, value)| (if is_field(key) { snake(key) } else { key.clone() }, in_snake_case(value)))
+            .collect::<Map<_, _>>()
+            .into(),
+        Value::Array(items) => items.iter().map(in_snake_case).collect::<Vec<_>>().into(),
+        other => other.clone(),
+    }
+}
 
 /// Warnings about CUSTOM policies whose provider is not asked.
 pub fn warnings(policies: &[&LoadedPolicy], providers: &Providers, traffic: Traffic) -> Vec<Finding> {

@@ -3,17 +3,21 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use mesh_authz::config::{NodeMetadata, OnInvalid, PluginConfig};
+use mesh_authz::config::{Mesh, NodeMetadata, OnInvalid, PluginConfig, PrincipalFrom};
+use mesh_authz::engine::Custom;
+use mesh_authz::policy::scope::{Scope, Workload, scope};
 use mesh_authz::policy::{AuthorizationPolicy, Labels, Target};
 use mesh_authz::request::Lookup;
 
 use super::bootstrap::watched;
+use super::custom::Asking;
 use super::plugin::{PluginFor, PluginOptions};
 use super::shared::{Format, say_scopes, warn};
 use crate::command::options::{NoneAppliesOption, Setting, WarningOptions};
 use crate::command::{Failure, note, replace};
 use crate::lint::{self, Enforced, LintContext, PathNormalization, Plaintexts};
-use crate::load::Resources;
+use crate::load::{LoadedPolicy, Resources};
+use crate::render::rbac::{self, Traffic};
 use crate::render::{self, FilterSettings, envoy};
 
 pub const EXAMPLE: &str = "Example:
@@ -63,7 +67,11 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
         plaintext: Plaintexts::Accepted,
         enforced: Enforced::ByThisFilter,
     };
+    let asking = asking(resources, &workload.workload(&mesh)?, &mesh)?;
     let mut found = lint::lint(resources, &context);
+    // What becomes of CUSTOM policies is known here.
+    found.retain(|finding| finding.code != Some(lint::CUSTOM_IS_REFUSED));
+    found.extend(asking.warnings);
     found.extend(lint::skipped_request_authentications(resources));
     found.extend(lint::skipped_peer_authentications(resources));
     warn(found, warnings)?;
@@ -75,6 +83,8 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
     let filter = FilterSettings {
         on_invalid: OnInvalid::Deny,
         allow_none_applies,
+        // The filters that ask are in the bootstrap.
+        custom: if asking.filters.is_empty() { Custom::Refuse } else { Custom::Native },
         further: &plugin.fields,
         ..FilterSettings::default()
     };
@@ -92,6 +102,20 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
     replace::file(Path::new(file), &text).map_err(|error| Failure::unusable(format!("{file}: {error}")))?;
     note(&format!("{file}: written, policies: {}, config.hash: {version}", resources.policies.len()));
     Ok(String::new())
+}
+
+/// What asks the providers of the CUSTOM policies. If the labels of the workload are unknown, those count that can apply.
+fn asking(resources: &Resources, workload: &Workload, mesh: &Mesh) -> Result<Asking, Failure> {
+    let applies = |resource: &&LoadedPolicy| {
+        let is_known = workload.missing_labels(&resource.policy.target).is_none();
+        let found = scope(&resource.policy, workload);
+        found == Scope::Applies || (!is_known && found == Scope::OtherLabels)
+    };
+    let policies: Vec<_> = resources.policies.iter().filter(applies).collect();
+    let options = mesh.options();
+    let principal_from = PrincipalFrom::of(workload.gateway.as_ref());
+    let place = rbac::Place { traffic: Traffic::Http, principal_from, trust_domains: &options.trust_domains };
+    Asking::of(resources, &policies, place)
 }
 
 /// Labels of a workload that a policy applies to.

@@ -29,6 +29,16 @@ const PLACE: &str = "\
 # - set_filter_state tells mesh_authz what it cannot see: the direct peer's address, and all URIs of its certificate.
 ";
 
+const ASKING: &str = "\
+# - rbac refuses nothing: it finds out which requests match a CUSTOM policy. ext_authz asks the provider about them.
+#   mesh_authz refuses a request that these two have not seen.
+";
+
+const FAIL_OPEN: &str = "\
+#   ATTENTION: a provider has `failOpen`. While it does not answer, requests pass. A CONNECT request even passes if the
+#   provider refuses it, so no connection manager with these filters may have CONNECT in `upgrade_configs`.
+";
+
 const TOKENS: &str = "\
 # - jwt_authn verifies tokens, and gives their claims to mesh_authz.
 ";
@@ -77,6 +87,12 @@ const SNI: &str = "\
 const CLUSTERS: &str = "\
 #
 # Add `clusters` to the clusters of Envoy: `jwt_authn` fetches the keys from them.
+";
+
+const PROVIDERS: &str = "\
+#
+# Add `clusters` to the clusters of Envoy: `ext_authz` finds the providers there, at the host and port of the mesh
+# configuration, without TLS.
 ";
 
 const REASONS: &str = "\
@@ -136,12 +152,19 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
     // Nothing is known of the node of this Envoy.
     let described = WorkloadSettings { gateway: setting.workload.gateway()?, ..WorkloadSettings::from(scope) };
     let plugin = arguments.plugin.read(PluginFor::Standalone, [described.gateway.as_ref()])?;
-    let (jwt_authn, clusters) = enforced.verification(&arguments.jwks_ca, plugin.payload_key())?;
-    let verifies_tokens = jwt_authn.is_some();
-    let filters = Filters { wasm: Some(wasm.clone()), watch: watch.clone(), jwt_authn, further: plugin.fields };
+    let (jwt_authn, mut clusters) = enforced.verification(&arguments.jwks_ca, plugin.payload_key())?;
+    let (verifies_tokens, fetches_keys) = (jwt_authn.is_some(), !clusters.is_empty());
+    clusters.extend(enforced.asking.clusters.iter().cloned());
+    let filters = Filters {
+        wasm: Some(wasm.clone()),
+        watch: watch.clone(),
+        asking: enforced.asking.filters.clone(),
+        jwt_authn,
+        further: plugin.fields,
+    };
     let filters = envoy::http_filters(policies, &described, mesh, &filters).map_err(Failure::unusable)?;
 
-    let comments = comments(&enforced, watch.is_some(), verifies_tokens, !clusters.is_empty());
+    let comments = comments(&enforced, watch.is_some(), verifies_tokens, fetches_keys);
     let mut output = Map::new();
     output.insert("http_filters".to_owned(), filters.into());
     if !clusters.is_empty() {
@@ -155,8 +178,8 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
 }
 
 /// What the rest of Envoy's configuration needs, as comments in YAML.
-fn comments(enforced: &Enforced<'_>, is_watched: bool, verifies_tokens: bool, has_clusters: bool) -> String {
-    let Enforced { policies, scope, .. } = enforced;
+fn comments(enforced: &Enforced<'_>, is_watched: bool, verifies_tokens: bool, fetches_keys: bool) -> String {
+    let Enforced { policies, scope, asking, .. } = enforced;
     let looks = |subject| policies.iter().any(|policy| looks_at(policy, subject));
     let predicates = || policies.iter().flat_map(|found| found.policy.predicates()).map(Predicate::attribute);
     let looks_at = |attribute| predicates().any(|found| found == attribute);
@@ -166,6 +189,8 @@ fn comments(enforced: &Enforced<'_>, is_watched: bool, verifies_tokens: bool, ha
     let settings = format!("#   {settings}\n");
     let comments = [
         (true, PLACE),
+        (!asking.filters.is_empty(), ASKING),
+        (asking.fails_open, FAIL_OPEN),
         (verifies_tokens, TOKENS),
         (true, if is_watched { WATCHED } else { DECIDES }),
         (true, SETTINGS),
@@ -174,7 +199,8 @@ fn comments(enforced: &Enforced<'_>, is_watched: bool, verifies_tokens: bool, ha
         (looks(Subject::Identity) && !is_waypoint, IDENTITY),
         (looks_at(Attribute::DestinationPort), PORTS),
         (looks_at(Attribute::Sni), SNI),
-        (has_clusters, CLUSTERS),
+        (fetches_keys, CLUSTERS),
+        (!asking.clusters.is_empty(), PROVIDERS),
         (true, REASONS),
     ];
     comments.iter().filter(|(is_needed, _)| *is_needed).map(|(_, comment)| *comment).collect()

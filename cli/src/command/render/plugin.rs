@@ -213,6 +213,11 @@ impl PluginFields {
             "onInvalid" if matches!(place, PluginFor::WatchedFile | PluginFor::Cluster) => {
                 ("is always `deny` where Envoy gets the filter by xDS", "leave it out")
             }
+            "custom" if is_cluster => ("is not for a cluster: Istio asks the providers", "leave it out"),
+            "custom" if place != PluginFor::Workload => (
+                "follows from the input: Envoy asks the providers that `extensionProviders` of a mesh configuration names",
+                "leave it out",
+            ),
             // Nothing here sets the filter state from which it could come, so nobody would have an identity.
             "principalFrom" if matches!(place, PluginFor::Standalone | PluginFor::WatchedFile) => {
                 ("is the peer's certificate, and on a waypoint the filter state", "leave it out")

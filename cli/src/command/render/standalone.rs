@@ -1,11 +1,12 @@
 //! What a standalone Envoy enforces on one workload: policies, and the verification of tokens.
 
 use mesh_authz::attribute::Subject;
-use mesh_authz::config::Mesh;
+use mesh_authz::config::{Mesh, PrincipalFrom};
 use mesh_authz::diagnostic::{Diagnostic, Path, Segment};
 use mesh_authz::policy::scope::{Scope, Workload, scope_of};
 use serde_json::Value;
 
+use super::custom::Asking;
 use super::shared::applying;
 use crate::command::options::{NoneAppliesOption, Setting};
 use crate::command::{Failure, not_applying, note};
@@ -14,6 +15,7 @@ use crate::load::finding::Finding;
 use crate::load::request_authentication::Keys;
 use crate::load::{Authentication, LoadedPolicy, Resources};
 use crate::render::jwt;
+use crate::render::rbac::{self, Traffic};
 
 /// The resources that apply to a workload.
 pub struct Enforced<'r> {
@@ -21,6 +23,8 @@ pub struct Enforced<'r> {
     pub scope: Workload,
     pub policies: Vec<&'r LoadedPolicy>,
     authentications: Vec<&'r Authentication>,
+    /// What asks the providers of CUSTOM policies.
+    pub asking: Asking,
 }
 
 impl<'r> Enforced<'r> {
@@ -31,7 +35,14 @@ impl<'r> Enforced<'r> {
         let scope = setting.workload.workload(&mesh)?;
         let policies = applying(resources, &scope, none_applies)?;
         let authentications = authentications(resources, &scope)?;
-        Ok(Self { mesh, scope, policies, authentications })
+        let options = mesh.options();
+        let place = rbac::Place {
+            traffic: Traffic::Http,
+            principal_from: PrincipalFrom::of(scope.gateway.as_ref()),
+            trust_domains: &options.trust_domains,
+        };
+        let asking = Asking::of(resources, &policies, place)?;
+        Ok(Self { mesh, scope, policies, authentications, asking })
     }
 
     /// What lints find in an Envoy that normalizes paths like this.
@@ -45,6 +56,9 @@ impl<'r> Enforced<'r> {
             enforced: lint::Enforced::ByThisFilter,
         };
         let mut warnings = lint::lint(resources, &context);
+        // What becomes of CUSTOM policies is known here.
+        warnings.retain(|finding| finding.code != Some(lint::CUSTOM_IS_REFUSED));
+        warnings.extend(self.asking.warnings.iter().cloned());
         if is_accepted {
             warnings.extend(lint::skipped_peer_authentications(resources));
         }

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Place, Traffic, named_rules};
 use crate::load::providers::{Body, HttpSettings, Provider};
+use crate::render::envoy;
 
 /// What the names of these rules begin with. `ext_authz` knows by it that it has to ask.
 const PREFIX: &str = "istio-ext-authz";
@@ -108,6 +109,19 @@ fn ext_authz(provider: &Provider, prefix: &str, traffic: Traffic) -> Value {
         Traffic::Tcp => set("statPrefix", Some("tcp.".into())),
     }
     json!({ "name": traffic.filter("ext_authz"), "typedConfig": config })
+}
+
+/// The cluster of a provider, for an Envoy that does not get it from Istio.
+#[must_use]
+pub fn standalone_cluster(provider: &Provider) -> Value {
+    let mut cluster = envoy::cluster(&cluster(provider), &provider.host, provider.port);
+    if provider.http.is_none()
+        && let Some(fields) = cluster.as_object_mut()
+    {
+        let options = envoy::UpstreamProtocol::Http2.options();
+        fields.extend(options.map(|options| ("typed_extension_protocol_options".to_owned(), options)));
+    }
+    cluster
 }
 
 /// The name that Istio gives to the cluster of a provider.
