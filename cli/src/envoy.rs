@@ -20,6 +20,7 @@
 mod catalogue;
 mod chain;
 mod configuration;
+mod custom;
 mod needs;
 mod neighbours;
 mod ours;
@@ -139,6 +140,7 @@ pub fn check(files: &[PathBuf], given: &[&AuthorizationPolicy]) -> Result<Checke
             findings.extend(chain.http_filters.iter().filter_map(|filter| configuration.several(filter)));
             let needs = Needs::of(&chain.ours, given);
             findings.extend(settings::missing(chain, &needs, &configuration));
+            findings.extend(custom::missing(chain, &configuration));
             findings.extend(neighbours::around(chain, &needs, &configuration));
             findings.extend(rewrites::after_the_decision(chain, &needs));
             for behind in side_doors::behind(chain, &mut clusters) {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use mesh_authz_cli::envoy;
+use serde_json::{Value, json};
 
 use super::codes;
 
@@ -71,4 +72,104 @@ fn what_an_option_gives_up_is_found() {
     assert_eq!(with_options(&["--server-only-tls"]), ["ME010 warning", "ME010 warning"]);
     // No policy of the tutorial looks at the client's address.
     assert_eq!(with_options(&["--proxy-protocol"]), Vec::<&str>::new());
+}
+
+const CUSTOM: &str = "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: login }
+spec:
+  action: CUSTOM
+  provider: { name: login }
+  rules: [{ to: [{ operation: { methods: [GET] } }] }]
+";
+const MESH: &str = "
+extensionProviders:
+- name: login
+  envoyExtAuthzHttp: { service: login.example.com, port: 9000 }
+";
+
+/// The filters that ask the provider of a CUSTOM policy, each with one thing missing.
+#[test]
+fn a_provider_that_is_not_asked_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("custom.yaml"), CUSTOM).unwrap();
+    std::fs::write(folder.path().join("mesh.yaml"), MESH).unwrap();
+    let text =
+        render(&["envoy", "custom.yaml", "mesh.yaml", "--namespace", "default", "--format", "json"], folder.path());
+    let bootstrap: Value = serde_json::from_str(&text).unwrap();
+    let with = |change: &dyn Fn(&mut Value)| {
+        let mut bootstrap = bootstrap.clone();
+        change(bootstrap.pointer_mut("/static_resources/listeners/0/filter_chains/0/filters/0/typed_config").unwrap());
+        let file = folder.path().join("envoy.json");
+        std::fs::write(&file, bootstrap.to_string()).unwrap();
+        let checked = envoy::check(&[file], &[]).unwrap();
+        let of_providers = checked.findings.iter().filter(|finding| finding.code == Some("ME020"));
+        of_providers.map(|finding| finding.diagnostic.message.clone()).collect::<Vec<_>>()
+    };
+    let position = |manager: &Value, name: &str| {
+        let filters = manager["http_filters"].as_array().unwrap();
+        filters.iter().position(|filter| filter["name"] == format!("envoy.filters.http.{name}")).unwrap()
+    };
+    let ext_authz = |manager: &mut Value, field: &str, value: Value| {
+        let at = position(manager, "ext_authz");
+        manager["http_filters"][at]["typed_config"][field] = value;
+    };
+    let without = |name: &'static str| {
+        with(&move |manager| {
+            let at = position(manager, name);
+            manager["http_filters"].as_array_mut().unwrap().remove(at);
+        })
+    };
+    let finds = |found: Vec<String>, parts: &[&str]| {
+        assert_eq!(found.len(), parts.len(), "{found:#?}");
+        for (message, part) in found.iter().zip(parts) {
+            assert!(message.contains("CUSTOM policy default/login") && message.contains(part), "{message}");
+        }
+    };
+    finds(with(&|_| ()), &[]);
+    finds(without("ext_authz"), &["no ext_authz before this filter asks it"]);
+    finds(without("rbac"), &["no RBAC filter before this one"]);
+    finds(with(&|manager| manager["http_filters"].as_array_mut().unwrap().swap(1, 2)), &["no RBAC filter before"]);
+    let last = with(&|manager| {
+        let filters = manager["http_filters"].as_array_mut().unwrap();
+        let asking = filters.remove(2);
+        let router = filters.len() - 1;
+        filters.insert(router, asking);
+    });
+    finds(last, &["no ext_authz before this filter asks it"]);
+    for (prefix, is_asked) in
+        [("istio-ext-authz-", true), ("istio-ext-authz-log", true), ("istio-ext-authz-other", false)]
+    {
+        let condition = json!({ "string_match": { "prefix": prefix } });
+        let found = with(&|manager| {
+            let at = position(manager, "ext_authz");
+            manager["http_filters"][at]["typed_config"]["filter_enabled_metadata"]["value"] = condition.clone();
+        });
+        assert_eq!(found.is_empty(), is_asked, "{prefix}: {found:?}");
+    }
+    let share = json!({ "default_value": { "numerator": 50 } });
+    finds(
+        with(&|manager| ext_authz(manager, "filter_enabled", share.clone())),
+        &["about a share of the requests only"],
+    );
+    let open = |manager: &mut Value| ext_authz(manager, "failureModeAllow", json!(true));
+    finds(with(&open), &["requests pass while it does not answer"]);
+    let with_connect = with(&|manager| {
+        open(manager);
+        manager["upgrade_configs"] = json!([{ "upgrade_type": "CONNECT" }]);
+    });
+    finds(with_connect, &["requests pass while it does not answer", "lets a CONNECT request pass"]);
+    for name in ["rbac", "ext_authz"] {
+        let disabled = with(&|manager| {
+            let at = position(manager, name);
+            manager["http_filters"][at]["disabled"] = json!(true);
+        });
+        finds(disabled, &["is disabled"]);
+        let for_a_route = with(&|manager| {
+            manager["route_config"]["virtual_hosts"][0]["typed_per_filter_config"] =
+                json!({ format!("envoy.filters.http.{name}"): { "disabled": true } });
+        });
+        finds(for_a_route, &["for a route"]);
+    }
 }

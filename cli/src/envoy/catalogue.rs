@@ -90,4 +90,9 @@ catalogue! {
          and the application gets others: a policy about `/admin` says nothing about `/api/admin`, which a route rewrites to \
          `/admin`. In Istio, this is the same. It is an error if a client chooses the result. Write policies about what clients \
          send, and accept the rest with --allow ME019.";
+    PROVIDER: "ME020", "provider", "a provider of a CUSTOM policy that Envoy does not ask, or not about all requests",
+        "With `custom: native`, the filter leaves CUSTOM policies to two filters before it: an RBAC filter finds out which requests \
+         they match, and `ext_authz` asks the provider about these. `mesh-authz render filters` prints both. If a route disables \
+         one of them, or if `ext_authz` lets requests pass while the provider does not answer, requests pass that the provider has \
+         not allowed.";
 }

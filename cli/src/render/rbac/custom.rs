@@ -13,7 +13,10 @@ use crate::load::providers::{Body, HttpSettings, Provider};
 use crate::render::envoy;
 
 /// What the names of these rules begin with. `ext_authz` knows by it that it has to ask.
-const PREFIX: &str = "istio-ext-authz";
+pub const PREFIX: &str = "istio-ext-authz";
+
+/// What the keys begin with under which the RBAC filter stores what it finds.
+pub const STAT_PREFIX: &str = "istio_ext_authz_";
 
 /// How long an answer may take, if nobody has said it.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -51,7 +54,7 @@ fn asking(provider: &Provider, prefix: &str, policies: &[&AuthorizationPolicy], 
         return Vec::new();
     }
     let rules = rules(prefix, "", policies, place);
-    let shadow = json!({ "shadowRules": rules, "shadowRulesStatPrefix": "istio_ext_authz_" });
+    let shadow = json!({ "shadowRules": rules, "shadowRulesStatPrefix": STAT_PREFIX });
     vec![rbac(place.traffic, shadow), ext_authz(provider, prefix, place.traffic)]
 }
 
