@@ -25,7 +25,7 @@ fn run(path: &Path) -> (Vec<String>, usize) {
     let engine = file.set.engine();
     let failed = file.tests.iter().filter_map(|test| {
         let answers = answers(&test.request, &file.set, &engine);
-        let wrong = answers.iter().find(|answered| !test.expect.is_met_by(answered.decision.as_ref()))?;
+        let wrong = answers.iter().find(|answered| !test.expect.is_met_by(answered))?;
         let place = where_answered(wrong, &answers);
         Some(format!("{}: {}: expected {}, got {wrong} {place}", path.display(), test.name, test.expect))
     });

@@ -468,6 +468,61 @@ fn lints_know_the_envoy_that_is_checked() {
     assert_eq!(lints("node:", "other:", &[]), ["MA013"], "nothing says that it is none of Istio's");
 }
 
+/// A provider is not asked offline. What it answers is an input, and without it, both answers count.
+#[test]
+fn a_test_says_what_the_provider_answers() {
+    let policies = include_str!("commands/input/login.yaml").to_owned();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("policies.yaml"), &policies).unwrap();
+    let results = |policies: &str, tests: &[(&str, &str)]| {
+        let tests: Vec<_> = tests
+            .iter()
+            .enumerate()
+            .map(|(number, (request, expect))| {
+                format!("- {{ name: t{number}, request: {{ {request} }}, expect: {expect} }}\n")
+            })
+            .collect();
+        std::fs::write(folder.path().join("policies.yaml"), policies).unwrap();
+        let text = format!("policies: [policies.yaml]\ntests:\n{}", tests.concat());
+        let file = folder.path().join("tests.yaml");
+        std::fs::write(&file, text).unwrap();
+        let (out, notes, _) = run_with_notes(&["test", file.to_str().unwrap(), "--format", "json"], "");
+        let report: Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out}{notes}"));
+        let errors = report["files"][0]["errors"].as_array().cloned().unwrap_or_default();
+        assert_eq!(errors, [Value::Null; 0], "{notes}");
+        let tests = report["files"][0]["tests"].as_array().unwrap().iter();
+        tests.map(|test| test["passed"].as_bool().unwrap()).collect::<Vec<_>>()
+    };
+    let by_login = "{ decision: DENY, policy: default/login, rule: 0 }";
+    let tests = [
+        ("path: /account, provider: { oauth2-proxy: allow }", "ALLOW"),
+        ("path: /account, provider: { oauth2-proxy: deny }", by_login),
+        ("path: /account, provider: { oauth2-proxy: deny }", "ALLOW"),
+        // Another policy refuses it, whatever the provider says.
+        ("path: /account, method: PUT, provider: { oauth2-proxy: allow }", "DENY"),
+        ("path: /account, method: PUT", "DENY"),
+        ("path: /account", "ALLOW"),
+        ("path: /account", "DENY"),
+        ("path: /", "ALLOW"),
+        ("path: /, provider: { oauth2-proxy: deny }", "ALLOW"),
+    ];
+    assert_eq!(results(&policies, &tests), [true, true, false, true, true, false, false, true, true]);
+    // Policies for several providers refuse what they match, as in Istio.
+    let second = policies.replace("name: login", "name: second").replace("oauth2-proxy", "other");
+    let second = format!("{policies}---\n{}", second.split("---").next().unwrap());
+    let tests = [("path: /account, provider: { oauth2-proxy: allow, other: allow }", by_login), ("path: /", "ALLOW")];
+    assert_eq!(results(&second, &tests), [true, true]);
+
+    let input = "tests/commands/input/login.yaml";
+    let (_, notes, status) = run_with_notes(&["explain", input, "--provider", "oauth-proxy=allow"], "");
+    assert!(
+        notes.contains("names the provider `oauth-proxy`; did you mean `oauth2-proxy`?") && status == Some(2),
+        "{notes}"
+    );
+    let (_, notes, status) = run_with_notes(&["explain", input, "--provider", "oauth2-proxy=yes"], "");
+    assert!(notes.contains("provider.oauth2-proxy: `yes` is unknown") && status == Some(2), "{notes}");
+}
+
 #[test]
 fn messages_say_what_was_found() {
     const EXAMPLE: &str = "examples/tutorial/deny-all-backend.yaml";

@@ -167,6 +167,20 @@ impl Entry {
             && self.reason == "the path is not normalized"
     }
 
+    /// Whether the filter refused the request because a CUSTOM policy matches it, and nobody asks its provider.
+    #[must_use]
+    pub fn is_about_a_provider(&self) -> bool {
+        self.verdict == Verdict::Deny && self.reason.ends_with("and CUSTOM has no provider to ask here")
+    }
+
+    /// Whether the filter refused the request because Envoy does not ask the provider of a CUSTOM policy, although it should.
+    #[must_use]
+    pub fn is_about_missing_filters(&self) -> bool {
+        self.verdict == Verdict::Deny
+            && self.rule.is_none()
+            && self.reason == "Envoy's filters for CUSTOM policies are missing"
+    }
+
     /// Whether the filter of a waypoint refused the request because it could not tell the service, whatever the policies
     /// are.
     #[must_use]

@@ -14,9 +14,12 @@ mod token;
 use std::collections::BTreeSet;
 use std::fmt;
 
-use mesh_authz::engine::{Decision, Engine, Verdict};
+use mesh_authz::document::{Node, Value};
+use mesh_authz::engine::{Decision, DenyReason, Engine, Outcome, RuleId, Verdict};
+use mesh_authz::policy::Action;
 use mesh_authz::request::Request;
 use mesh_authz::request::headers::is_name;
+use mesh_authz::request::metadata::{EFFECTIVE_POLICY, ENGINE_RESULT, RBAC};
 
 pub use self::headers::{JOINED, SOME_REQUEST_ID};
 pub use self::known::{Known, says_settings};
@@ -48,7 +51,20 @@ pub struct Answered<'e> {
     pub received: Received,
     /// `None` if Envoy itself refuses the request.
     pub decision: Option<Decision<'e>>,
+    /// What the provider of a CUSTOM policy has answered before. `None` if no such policy matches.
+    pub asked: Option<Asked<'e>>,
     pub ways: Vec<Way>,
+}
+
+/// What the provider of a CUSTOM policy answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked<'e> {
+    pub provider: String,
+    /// The first rule that matches.
+    pub rule: &'e RuleId,
+    pub answer: Verdict,
+    /// Whether the request says so. Otherwise, both answers are possible.
+    pub is_given: bool,
 }
 
 impl Answered<'_> {
@@ -58,9 +74,18 @@ impl Answered<'_> {
         self.decision.as_ref().map_or(Verdict::Deny, |decision| decision.outcome.verdict())
     }
 
+    /// The rule that decides, if one does. If the provider denies, this is the rule because of which it is asked.
+    #[must_use]
+    pub fn rule(&self) -> Option<&RuleId> {
+        match &self.asked {
+            Some(Asked { answer: Verdict::Deny, rule, .. }) => Some(rule),
+            _ => self.decision.as_ref()?.outcome.rule(),
+        }
+    }
+
     fn is_like(&self, other: &Self) -> bool {
         let outcome = |answered: &Self| answered.decision.as_ref().map(|decision| decision.outcome.to_string());
-        self.verdict() == other.verdict() && outcome(self) == outcome(other)
+        self.verdict() == other.verdict() && outcome(self) == outcome(other) && self.asked == other.asked
     }
 }
 
@@ -68,7 +93,14 @@ impl Answered<'_> {
 impl fmt::Display for Answered<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.decision, &self.received.request) {
-            (Some(decision), _) => write!(f, "{}: {}", decision.outcome.verdict(), decision.outcome),
+            (Some(decision), _) => match &self.asked {
+                Some(Asked { answer: Verdict::Deny, provider, rule, .. }) => write!(
+                    f,
+                    "DENY: rule {} of {} matched, and its provider `{provider}` denies",
+                    rule.index, rule.policy
+                ),
+                _ => write!(f, "{}: {}", decision.outcome.verdict(), decision.outcome),
+            },
             (None, Err(why)) => write!(f, "DENY: Envoy itself refuses the request, because {why}"),
             (None, Ok(_)) => Ok(()),
         }
@@ -81,15 +113,58 @@ impl fmt::Display for Answered<'_> {
 pub fn answers<'e>(sent: &RequestFields, set: &PolicySet, engine: &'e Engine) -> Vec<Answered<'e>> {
     let mut answers: Vec<Answered<'e>> = Vec::new();
     for way in ways(sent, set) {
-        let received = received(sent, set, &way);
-        let decision = received.request.as_ref().ok().map(|request| engine.decide(request));
-        let answered = Answered { received, decision, ways: vec![way] };
-        match answers.iter_mut().find(|other| other.is_like(&answered)) {
-            Some(same) => same.ways.push(way),
-            None => answers.push(answered),
+        let Received { request, notes } = received(sent, set, &way);
+        let decided = match request {
+            Ok(request) => decided(request, sent, set, engine),
+            Err(why) => vec![(Err(why), None, None)],
+        };
+        for (request, decision, asked) in decided {
+            let received = Received { request, notes: notes.clone() };
+            let answered = Answered { received, decision, asked, ways: vec![way] };
+            match answers.iter_mut().find(|other| other.is_like(&answered)) {
+                Some(same) => same.ways.push(way),
+                None => answers.push(answered),
+            }
         }
     }
     answers
+}
+
+type Decided<'e> = (Result<Request, String>, Option<Decision<'e>>, Option<Asked<'e>>);
+
+/// What is decided about a request that Envoy shows the filter. If a CUSTOM policy matches, its provider is asked first: if
+/// nobody says what it answers, there are two decisions.
+fn decided<'e>(request: Request, sent: &RequestFields, set: &PolicySet, engine: &'e Engine) -> Vec<Decided<'e>> {
+    let Some(provider) = set.provider() else {
+        let decision = engine.decide(&request);
+        return vec![(Ok(request), Some(decision), None)];
+    };
+    let unasked = request.clone().metadata(RBAC, &trace(&[ENGINE_RESULT]));
+    let decision = engine.decide(&unasked);
+    let custom = || engine.explain(&unasked).into_iter().find(|trace| trace.action == Action::Custom && trace.matches);
+    let matching = (decision.outcome == Outcome::Denied(DenyReason::NotAsked)).then(custom).flatten();
+    let Some(rule) = matching.map(|trace| trace.rule) else { return vec![(Ok(unasked), Some(decision), None)] };
+    let given = sent.providers.iter().find(|(name, _)| name == provider).map(|(_, answer)| *answer);
+    let both = [Verdict::Allow, Verdict::Deny].into_iter().filter(|answer| given.is_none_or(|given| given == *answer));
+    let decided = both.map(|answer| {
+        let (request, decision) = match answer {
+            Verdict::Allow => {
+                let asked = request.clone().metadata(RBAC, &trace(&[ENGINE_RESULT, EFFECTIVE_POLICY]));
+                let decision = engine.decide(&asked);
+                (asked, decision)
+            }
+            Verdict::Deny => (unasked.clone(), decision),
+        };
+        let asked = Asked { provider: provider.to_owned(), rule, answer, is_given: given.is_some() };
+        (Ok(request), Some(decision), Some(asked))
+    });
+    decided.collect()
+}
+
+/// The metadata by which Envoy's RBAC filter shows that it has seen a request.
+fn trace(keys: &[&str]) -> Node {
+    let shown = || Node::from(Value::String("shown".to_owned()));
+    Value::Map(keys.iter().map(|key| ((*key).to_owned(), shown())).collect()).into()
 }
 
 /// In which Envoys a request gets an answer, compared with all that it can come to: "with Istio's default settings, over
@@ -104,6 +179,10 @@ pub fn where_answered(answered: &Answered<'_>, all: &[Answered<'_>]) -> String {
     }
     let every: Vec<Way> = all.iter().flat_map(|answered| answered.ways.iter().copied()).collect();
     let mut parts = Vec::new();
+    if let Some(Asked { provider, answer, is_given: false, .. }) = &answered.asked {
+        let answer = if *answer == Verdict::Allow { "allows" } else { "denies" };
+        parts.push(format!("if the provider `{provider}` {answer}"));
+    }
     let origins = values(&answered.ways, |way| way.settings.origin);
     if origins != values(&every, |way| way.settings.origin) {
         parts.push(names(&origins));

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::lint::PathNormalization;
 use crate::received::Protocol;
+use crate::testfile::ANSWERS;
 
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 
@@ -36,6 +37,10 @@ pub fn test_file() -> Value {
         "sni": described(text(), "the server name in the TLS handshake"),
         "jwt": described(json!({ "type": "object" }), "the claims of a verified token"),
         "metadata": described(map_of(json!({ "type": "object" })), "dynamic metadata, for each filter"),
+        "provider": described(
+            map_of(names(&ANSWERS)),
+            "what the provider of a CUSTOM policy answers; absent: the test is for both",
+        ),
     }));
     let expect = json!({ "anyOf": [
         decision,

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use mesh_authz::config::{self, COMBINING, Mesh};
 use mesh_authz::diagnostic::Diagnostics;
 use mesh_authz::document::{Node, Object, Position, Value, list, one_of, string, whole_number};
-use mesh_authz::engine::{Decision, Verdict};
+use mesh_authz::engine::Verdict;
 use mesh_authz::policy::DEFAULT_NAMESPACE;
 use mesh_authz::policy::scope::Workload;
 use mesh_authz::request::metadata::{DEFAULT_PAYLOAD_KEY, JWT_AUTHN};
@@ -23,7 +23,7 @@ use crate::load::finding::{Finding, SourceText};
 use crate::load::policy_set::PolicySet;
 use crate::load::yaml;
 use crate::load::{self, InputError, Resources};
-use crate::received::{Known, Protocol};
+use crate::received::{Answered, Known, Protocol};
 
 /// A test file, with the policies that it names.
 #[derive(Debug)]
@@ -71,11 +71,10 @@ impl fmt::Display for Expectation {
 }
 
 impl Expectation {
-    /// Whether the decision is the expected one. `None`: Envoy itself refuses the request.
+    /// Whether the answer is the expected one.
     #[must_use]
-    pub fn is_met_by(&self, decision: Option<&Decision<'_>>) -> bool {
-        let verdict = decision.map_or(Verdict::Deny, |decision| decision.outcome.verdict());
-        let rule = decision.and_then(|decision| decision.outcome.rule());
+    pub fn is_met_by(&self, answered: &Answered<'_>) -> bool {
+        let (verdict, rule) = (answered.verdict(), answered.rule());
         let policy = rule.map_or_else(|| "none".to_owned(), |rule| rule.policy.to_string());
         self.decision == verdict
             && self.policy.as_ref().is_none_or(|expected| *expected == policy)
@@ -112,6 +111,8 @@ pub struct RequestFields {
     pub jwt: Option<Node>,
     /// Dynamic metadata: the name of each filter, and what it has set.
     pub metadata: Vec<(String, Node)>,
+    /// What the providers of CUSTOM policies answer.
+    pub providers: Vec<(String, Verdict)>,
 }
 
 impl RequestFields {
@@ -132,6 +133,7 @@ impl RequestFields {
             sni: object.string("sni", d),
             jwt: object.read("jwt", d, map),
             metadata: object.read("metadata", d, |node, d| entries(node, d).to_vec()).unwrap_or_default(),
+            providers: object.read("provider", d, providers).unwrap_or_default(),
         };
         object.finish(d);
         Some(request)
@@ -240,6 +242,13 @@ impl TestFile {
                 resource.policy.name
             );
             return Err(InputError { file: file.to_owned(), message }.into());
+        }
+        for test in &tests {
+            let names = test.request.providers.iter().map(|(name, _)| name.as_str());
+            if let Some(why) = set.unknown_provider(names) {
+                let message = format!("test `{}`: request.provider: {why}", test.name);
+                return Err(InputError { file: file.to_owned(), message }.into());
+            }
         }
         Ok(Self { source, set, tests })
     }
@@ -407,6 +416,15 @@ fn headers(node: &Node, d: &mut Diagnostics) -> Vec<(String, String)> {
         });
     }
     headers
+}
+
+/// The answers of providers, by their names in a file.
+pub const ANSWERS: [(&str, Verdict); 2] = [("allow", Verdict::Allow), ("deny", Verdict::Deny)];
+
+fn providers(node: &Node, d: &mut Diagnostics) -> Vec<(String, Verdict)> {
+    let entries = entries(node, d);
+    let answer = |(name, node): &(String, Node)| Some((name.clone(), d.field(name, |d| one_of(node, &ANSWERS, d))?));
+    entries.iter().filter_map(answer).collect()
 }
 
 fn entries<'n>(node: &'n Node, d: &mut Diagnostics) -> &'n [(String, Node)] {

@@ -11,8 +11,8 @@ use anstyle::{AnsiColor, Style};
 use clap::ValueEnum;
 use mesh_authz::attribute::Origin;
 use mesh_authz::engine::{DryRunResult, RuleId, Verdict};
-use mesh_authz::policy::PolicyName;
 use mesh_authz::policy::scope::{Scope, Workload};
+use mesh_authz::policy::{Action, PolicyName};
 use mesh_authz::request::{Address, ConnectionText};
 
 use self::json::Json;
@@ -129,6 +129,9 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
         return Err(Failure::NeedsLabels { kind: "policy", name: resource.policy.name.clone(), what });
     }
     let request = arguments.request.read()?;
+    if let Some(why) = set.unknown_provider(request.providers.iter().map(|(name, _)| name.as_str())) {
+        return Err(Failure::Unusable(why));
+    }
     if let Err(failure) = arguments.none_applies.require_one_that_may_apply(&set.resources, &set.workload) {
         let scopes: Vec<_> = set.scopes().map(|(resource, scope)| (&resource.policy.name, scope)).collect();
         for line in not_applying("policy", &scopes) {
@@ -310,7 +313,10 @@ fn others(explanation: &Explanation<'_>, extent: Extent, out: &mut String) {
         matching.filter(|report| Some(report.rule) != deciding && Some(report.rule) != decision.audited).collect();
     let most = extent.most(10);
     for RuleReport { rule, action, .. } in also.iter().take(most) {
-        let _infallible = writeln!(out, "Also matches, and does not decide: {action} {}", name(rule));
+        let _infallible = match action {
+            Action::Custom => writeln!(out, "Matches, so that the provider is asked first: {action} {}", name(rule)),
+            _ => writeln!(out, "Also matches, and does not decide: {action} {}", name(rule)),
+        };
     }
     if let Some(more @ 1..) = also.len().checked_sub(most) {
         let _infallible =

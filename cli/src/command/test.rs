@@ -368,7 +368,7 @@ impl Run {
 fn tested(file: &TestFile, engine: &Engine, test: &Test, wanted: &Wanted) -> Tested {
     let start = Instant::now();
     let answers = answers(&test.request, &file.set, engine);
-    let is_wrong = |answered: &&Answered<'_>| !test.expect.is_met_by(answered.decision.as_ref());
+    let is_wrong = |answered: &&Answered<'_>| !test.expect.is_met_by(answered);
     // An answer of the policies says more than one of Envoy itself.
     let of_policies = answers.iter().filter(|answered| answered.decision.is_some()).find(is_wrong);
     let wrong = of_policies.or_else(|| answers.iter().find(is_wrong));
@@ -397,8 +397,11 @@ fn tested(file: &TestFile, engine: &Engine, test: &Test, wanted: &Wanted) -> Tes
 
 /// A decision as a test file writes it, its reason, and with which settings of Envoy the request gets it.
 fn got(answered: &Answered<'_>, all: &[Answered<'_>]) -> String {
-    match where_answered(answered, all) {
-        place if place.is_empty() => answered.to_string(),
+    let place = where_answered(answered, all);
+    let depends_on_provider = answered.asked.as_ref().is_some_and(|asked| !asked.is_given);
+    match place.as_str() {
+        "" => answered.to_string(),
+        place if depends_on_provider => format!("{answered} ({place}; the request can say `provider`)"),
         place => {
             format!("{answered} ({place}; the test file can say `mesh.pathNormalization`, and the request `protocol`)")
         }

@@ -1,7 +1,11 @@
 //! The policies from files for one workload: which of them apply, and the engine that decides with them.
 
+use std::collections::BTreeSet;
+
 use mesh_authz::config::Mesh;
-use mesh_authz::engine::Engine;
+use mesh_authz::diagnostic::suggestion;
+use mesh_authz::engine::{Custom, Engine, Options};
+use mesh_authz::policy::Action;
 use mesh_authz::policy::scope::{NeedsLabels, Scope, Workload, scope};
 
 use crate::load::{LoadedPolicy, Resources};
@@ -43,9 +47,46 @@ impl PolicySet {
         policies.find_map(|resource| Some((resource, self.workload.missing_labels(&resource.policy.target)?)))
     }
 
-    /// The policies that apply, compiled.
+    /// The provider of the CUSTOM policies that apply. `None` if there are none, or if they name several providers: then what
+    /// they match is refused.
+    #[must_use]
+    pub fn provider(&self) -> Option<&str> {
+        let mut names = self.applying().filter_map(|resource| resource.policy.provider.as_deref());
+        let first = names.next()?;
+        names.all(|name| name == first).then_some(first)
+    }
+
+    /// Says that no CUSTOM policy names one of these providers.
+    #[must_use]
+    pub fn unknown_provider<'n>(&self, mut names: impl Iterator<Item = &'n str>) -> Option<String> {
+        let known: BTreeSet<_> =
+            self.resources.policies.iter().filter_map(|resource| resource.policy.provider.as_deref()).collect();
+        let unknown = names.find(|name| !known.contains(name))?;
+        let hint = match suggestion(unknown, known.iter().copied()) {
+            Some(near) => format!("; did you mean `{near}`?"),
+            None => String::new(),
+        };
+        Some(format!("no CUSTOM policy in the input names the provider `{unknown}`{hint}"))
+    }
+
+    /// The policies that apply, compiled for a filter that refuses what CUSTOM policies match.
+    #[must_use]
+    pub fn engine_that_refuses(&self) -> Engine {
+        Engine::new(self.applying().map(|resource| &resource.policy), &self.mesh.options())
+    }
+
+    /// The policies that apply, compiled, for requests that the provider of the CUSTOM policies has allowed.
+    #[must_use]
+    pub fn engine_behind_provider(&self) -> Engine {
+        let policies = self.applying().map(|resource| &resource.policy);
+        Engine::new(policies.filter(|policy| policy.action != Action::Custom), &self.mesh.options())
+    }
+
+    /// The policies that apply, compiled. If they have one provider, Envoy asks it.
     #[must_use]
     pub fn engine(&self) -> Engine {
-        Engine::new(self.applying().map(|resource| &resource.policy), &self.mesh.options())
+        let custom = if self.provider().is_some() { Custom::Native } else { Custom::Refuse };
+        let options = Options { custom, ..self.mesh.options() };
+        Engine::new(self.applying().map(|resource| &resource.policy), &options)
     }
 }

@@ -119,7 +119,7 @@ impl<'e> Json<'e> {
                 .or(decision.filter(|_| !depends).map(|decision| decision.outcome.verdict().to_string()))
                 .unwrap_or_else(|| "DEPENDS".to_owned()),
             reason: depends
-                .then(|| "the answers differ with the settings of Envoy".to_owned())
+                .then(|| "the answers depend on what the input does not say".to_owned())
                 .or(first.map(reason))
                 .or(decision.map(|decision| decision.outcome.to_string()))
                 .unwrap_or_default(),
@@ -152,11 +152,10 @@ impl<'e> Json<'e> {
 
 impl<'e> JsonAnswer<'e> {
     fn new(answered: &'e Answered<'_>, all: &[Answered<'_>]) -> Self {
-        let rule = answered.decision.as_ref().and_then(|decision| decision.outcome.rule());
         Self {
             decision: answered.verdict().to_string(),
             reason: reason(answered),
-            rule: rule.map(ToString::to_string),
+            rule: answered.rule().map(ToString::to_string),
             place: where_answered(answered, all),
             changed: &answered.received.notes,
         }

@@ -133,11 +133,13 @@ pub(super) fn run(
             totals.skipped = totals.skipped.saturating_add(positions.len());
             continue;
         }
-        let engine = set.engine();
+        // The filter sees only what the provider has allowed, unless nobody asks it.
+        let (engine, behind) = (set.engine_that_refuses(), set.provider().map(|_| set.engine_behind_provider()));
         let mut names: HashMap<&'static str, Vec<String>> = HashMap::new();
         for position in positions {
             let Some(entry) = decisions.entries.get(position) else { continue };
-            let mut explanation = Explanation::new(&set, &engine, &entry.request);
+            let engine = behind.as_ref().filter(|_| !entry.is_about_a_provider()).unwrap_or(&engine);
+            let mut explanation = Explanation::new(&set, engine, &entry.request);
             // Nobody knows what these rest on that the line does not have.
             explanation.decision.dry_run = DryRun::default();
             explanation.decision.audited = None;
@@ -210,6 +212,9 @@ fn compare(
     let decision = &explanation.decision;
     if entry.is_about_normalization() {
         return Comparison::BeforePolicies("because of its path, before the policies (`paths: strict`)");
+    }
+    if entry.is_about_missing_filters() {
+        return Comparison::BeforePolicies("because Envoy's filters for CUSTOM policies are missing");
     }
     if entry.is_about_the_service() {
         return Comparison::BeforePolicies(

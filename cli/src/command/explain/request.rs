@@ -75,6 +75,11 @@ pub struct RequestOptions {
     /// which no policy matches.
     #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = key_value)]
     claims: Vec<(String, String)>,
+
+    /// Answer of the provider of a CUSTOM policy: `NAME=allow` or `NAME=deny` (repeatable). If it is not given, both are
+    /// shown.
+    #[arg(long = "provider", value_name = "NAME=ANSWER", value_parser = key_value)]
+    providers: Vec<(String, String)>,
 }
 
 impl RequestOptions {
@@ -128,6 +133,9 @@ impl RequestOptions {
             let innermost = outer.iter().try_fold(field(&mut fields, "jwt")?, |map, key| field(map, key))?;
             let value = if is_json { claim_value(name, value)? } else { Value::String(value.clone()) };
             add(innermost, last, value);
+        }
+        for (name, answer) in &self.providers {
+            add(field(&mut fields, "provider")?, name, Value::String(answer.clone()));
         }
         let mut diagnostics = Diagnostics::new();
         let request = RequestFields::read(&Value::Map(fields).into(), &mut diagnostics);
