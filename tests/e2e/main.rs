@@ -33,6 +33,7 @@ mod observability;
 mod outgoing;
 mod pinned;
 mod protocols;
+mod providers;
 mod public;
 mod question;
 mod rendered;

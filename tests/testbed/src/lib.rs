@@ -6,6 +6,7 @@
 //! | the issuer of tokens | [`Issuer`] |
 //! | the sidecar | [`Envoy`]: a process with its log, its statistics and its files |
 //! | the application behind it | [`App`], which reports the requests that have reached it |
+//! | what decides besides policies | [`HttpAuthorizer`] and [`GrpcAuthorizer`], with the feature `authorizers` |
 //! | its clients, honest and hostile | [`Client`] with [`Request`] and [`Http2Request`], which write the given bytes |
 //!
 //! Nothing here knows what is being tested. An Envoy starts with any bootstrap that it is given, and [`bootstrap`] has
@@ -32,6 +33,8 @@
 
 mod admin;
 mod app;
+#[cfg(feature = "authorizers")]
+mod authorizer;
 pub mod bootstrap;
 mod certs;
 mod client;
@@ -45,11 +48,19 @@ mod transport;
 
 pub use admin::Admin;
 pub use app::{App, SeenRequest};
+#[cfg(feature = "authorizers")]
+pub use authorizer::{GrpcAuthorizer, HttpAnswer, HttpAuthorizer, Question};
 pub use certs::{Authority, Certified, San};
 pub use client::{Client, Tls};
 pub use envoy::{Envoy, StartOptions};
+/// Messages of `ext_authz`.
+#[cfg(feature = "authorizers")]
+pub use envoy_types::{ext_authz, pb::google::rpc};
 pub use http1::Connection;
 pub use http2::Http2Connection;
 pub use jwt::Issuer;
 pub use message::{Http2Request, Request, Response};
 pub use process::{envoy_binary, spawn};
+/// The error of a gRPC call.
+#[cfg(feature = "authorizers")]
+pub use tonic::Status;
