@@ -523,6 +523,76 @@ fn a_test_says_what_the_provider_answers() {
     assert!(notes.contains("provider.oauth2-proxy: `yes` is unknown") && status == Some(2), "{notes}");
 }
 
+/// What a kustomization makes of policies is not in the files. So no answer is given that would be about other policies.
+#[test]
+fn policies_that_a_kustomization_changes_are_not_taken_for_what_is_deployed() {
+    const POLICY: &str = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: { name: a }\n\
+                          spec: { rules: [{ to: [{ operation: { methods: [GET] } }] }] }\n";
+    for (overlay, folder, is_built) in [
+        ("resources: [../base]", ".", false),
+        ("resources: [../base]\nnamespace: shop", ".", true),
+        ("resources: [../base]\nnamePrefix: x-", ".", true),
+        ("resources: [../base]\ncommonLabels: { a: b }", ".", true),
+        ("resources: [../base]\npatches: [{ path: patch.yaml }]", ".", true),
+        // Without the base, there is only a patch.
+        ("resources: [../base]\npatches: [{ path: patch.yaml }]", "overlay", true),
+        ("resources: [../base]\npatches: [{ path: patch.yaml }]", "base", false),
+    ] {
+        let root = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let file = root.path().join(name);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, text).unwrap();
+        };
+        write("base/a.yaml", POLICY);
+        write("base/kustomization.yaml", "resources: [a.yaml]");
+        write("overlay/kustomization.yaml", overlay);
+        if overlay.contains("patch") {
+            write("overlay/patch.yaml", &POLICY.replace("[{ to: [{ operation: { methods: [GET] } }] }]", "[{}]"));
+        }
+        write("tests.yaml", &format!("policies: [{folder}]\ntests:\n- {{ name: a, request: {{}}, expect: ALLOW }}\n"));
+        let place = root.path().join(folder);
+        let place = place.to_str().unwrap();
+        for command in [&["explain", place][..], &["render", "plugin-config", place]] {
+            let (out, notes, status) = run_with_notes(command, "");
+            let refuses = notes.contains("changes what it deploys, so a cluster gets other policies");
+            let expected = if is_built { Some(2) } else { Some(0) };
+            assert!(refuses == is_built && status == expected, "{command:?} {overlay}: {out}{notes}");
+        }
+        let (out, status) = run(&["test", root.path().join("tests.yaml").to_str().unwrap()], "", &[]);
+        assert_eq!(status, Some(if is_built { 2 } else { 0 }), "{overlay}: {out}");
+        let (out, _) = run(&["check", place], "", &[]);
+        assert_eq!(out.contains("not checked: what the kustomization in "), is_built, "{overlay}: {out}");
+    }
+}
+
+/// A file that Envoy watches says by itself what it is for. A mistyped selector or workload would go unnoticed.
+#[test]
+fn a_watched_file_says_how_many_policies_apply_and_for_whom() {
+    let folder = tempfile::tempdir().unwrap();
+    let policies = ["app", "apq"].map(|key| {
+        format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{ name: {key} }}\n\
+             spec: {{ selector: {{ matchLabels: {{ {key}: cart }} }}, rules: [{{}}] }}\n"
+        )
+    });
+    let file = folder.path().join("watched.json");
+    let render = |more: &[&str]| {
+        let arguments = ["render", "ecds", "-", "--namespace", "default", "--output", file.to_str().unwrap()];
+        let (_, notes, status) = run_with_notes(&[&arguments, more].concat(), &policies.join("---\n"));
+        assert_eq!(status, Some(0), "{notes}");
+        notes
+    };
+    let unknown = render(&[]);
+    assert!(unknown.contains("policies: 2 (without --label, nobody can tell which of them apply)"), "{unknown}");
+    let known = render(&["--label", "app=cart"]);
+    assert!(known.contains("policies: 2 (1 of them apply)") && known.contains("for another workload"), "{known}");
+    let again = render(&["--label", "app=cart"]);
+    assert!(!again.contains("for another workload"), "{again}");
+    let other = render(&["--label", "apq=cart"]);
+    assert!(other.contains(r#"for another workload: {"labels":{"app":"cart"}"#), "{other}");
+}
+
 #[test]
 fn messages_say_what_was_found() {
     const EXAMPLE: &str = "examples/tutorial/deny-all-backend.yaml";

@@ -17,7 +17,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, ErrorKind, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -133,6 +133,9 @@ impl fmt::Display for Failure {
 /// the documents that are skipped without a warning.
 fn valid_resources(files: &[PathBuf], is_noted: fn(&Other) -> bool) -> Result<Resources, Failure> {
     let resources = Resources::read(files)?;
+    if let Some((file, folder)) = resources.built_policies().first() {
+        return Err(Failure::Unusable(not_what_is_deployed(file, folder)));
+    }
     if resources.has_errors() {
         return Err(Failure::Invalid(resources.findings));
     }
@@ -144,6 +147,18 @@ fn valid_resources(files: &[PathBuf], is_noted: fn(&Other) -> bool) -> Result<Re
         note(&skipped);
     }
     Ok(resources)
+}
+
+/// Says that a kustomization makes other policies of those in a file.
+fn not_what_is_deployed(file: &Path, folder: &Path) -> String {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    format!(
+        "{}: the kustomization in {} changes what it deploys, so a cluster gets other policies than this file has; give what it \
+         builds: kubectl kustomize {} | mesh-authz … -",
+        file.display(),
+        folder.display(),
+        folder.display(),
+    )
 }
 
 /// Says that there is no policy, and what there is instead.

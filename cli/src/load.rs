@@ -210,6 +210,22 @@ impl Resources {
         self.findings.extend(findings(source, node, diagnostics));
     }
 
+    /// The files with policies that a kustomization in the input changes or patches, each with the folder of the kustomization.
+    /// A cluster gets other policies than these files have.
+    #[must_use]
+    pub fn built_policies(&self) -> Vec<(&Path, PathBuf)> {
+        let kustomizations = Kustomizations::of(self);
+        let built = |policy: &LoadedPolicy| Some(kustomizations.that_builds(&policy.source.file)?.to_owned());
+        let mut found: Vec<_> = Vec::new();
+        for policy in &self.policies {
+            let file = policy.source.file.as_path();
+            if found.last().is_none_or(|(last, _)| *last != file) {
+                found.extend(built(policy).map(|folder| (file, folder)));
+            }
+        }
+        found
+    }
+
     /// Whether there is a mistake, which makes the input unusable.
     #[must_use]
     pub fn has_errors(&self) -> bool {

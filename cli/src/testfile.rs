@@ -229,6 +229,15 @@ impl TestFile {
             return Err(InputError { file: file.to_owned(), message }.into());
         }
         let mut resources = Resources::read(&paths)?;
+        if let Some((policies, folder)) = resources.built_policies().first() {
+            let message = format!(
+                "{} is changed by the kustomization in {}, so a cluster gets other policies; test what `kubectl kustomize` prints, or \
+                 name the files without the kustomization",
+                policies.display(),
+                folder.display()
+            );
+            return Err(InputError { file: file.to_owned(), message }.into());
+        }
         if resources.has_errors() {
             findings.append(&mut resources.findings);
             return Err(TestFileError::Invalid(findings));

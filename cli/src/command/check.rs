@@ -1,7 +1,8 @@
 //! `mesh-authz check`: finds mistakes and likely mistakes in policies, and in Envoy's own configuration.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use mesh_authz::document::Span;
@@ -219,6 +220,9 @@ struct Report<'f> {
     warnings: usize,
     findings: Vec<JsonFinding<'f>>,
     skipped: Vec<String>,
+    /// The folders of kustomizations that change or patch policies. What they build is not checked.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    not_built: BTreeSet<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     envoy: Option<Envoy<'f>>,
     /// Those that no finding mentions, in one line.
@@ -303,6 +307,7 @@ impl<'f> Report<'f> {
             warnings: count(Severity::Warning),
             findings: findings.iter().map(json).collect(),
             skipped: skipped().map(ToString::to_string).collect(),
+            not_built: resources.built_policies().into_iter().map(|(_, folder)| folder).collect(),
             silently_skipped: super::skipped(silent),
             envoy: None,
         }
@@ -320,6 +325,14 @@ impl<'f> Report<'f> {
         let Self { policies, errors, warnings, .. } = self;
         if let Some(skipped) = &self.silently_skipped {
             let _infallible = writeln!(out, "{}", snippet::printable(skipped));
+        }
+        for folder in &self.not_built {
+            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+            let folder = snippet::printable(&folder.display().to_string());
+            let _infallible = writeln!(
+                out,
+                "not checked: what the kustomization in {folder} makes of the policies; kubectl kustomize {folder} | mesh-authz check -"
+            );
         }
         match &self.envoy {
             Some(envoy) => {

@@ -22,7 +22,8 @@ use super::options::{ExcludeOption, or_here};
 use super::watch::WatchOption;
 use super::{Answer, Failure, explain, snippet};
 use crate::explain::Explanation;
-use crate::load::finding::Severity;
+use crate::load::finding::{Finding, Severity};
+use crate::load::kustomization::Kustomizations;
 use crate::load::{self, Excluded, InputError, LoadedPolicy, Resources};
 use crate::received::{Answered, answers, where_answered};
 use crate::testfile::{Test, TestFile, TestFileError};
@@ -177,9 +178,14 @@ struct Coverage {
 impl Coverage {
     fn new(named: &[PathBuf], excluded: &Excluded, outcomes: &[FileResult]) -> Result<Self, InputError> {
         let folders: Vec<_> = named.iter().filter(|place| place.is_dir()).collect();
-        let resources = Resources::read_except(&folders, excluded)?;
-        let in_folders = Places::of(&resources.policies);
-        let mistakes = resources.findings.iter().filter(|finding| finding.severity == Severity::Error);
+        let mut resources = Resources::read_except(&folders, excluded)?;
+        resources.keep_errors_about_what_is_deployed_together();
+        let kustomizations = Kustomizations::of(&resources);
+        let is_whole = |policy: &&LoadedPolicy| !kustomizations.is_patch(&policy.source.file);
+        let in_folders = Places::of(resources.policies.iter().filter(is_whole));
+        let is_error =
+            |finding: &&Finding| finding.severity == Severity::Error && !kustomizations.is_patch(finding.file());
+        let mistakes = resources.findings.iter().filter(is_error);
         let mut coverage = Self {
             rules: in_folders.rules.into_iter().map(|(rule, place)| (rule, (place, false))).collect(),
             without_workload: in_folders.policies,

@@ -3,7 +3,7 @@
 //! A tree of files often has a base and overlays, or one folder for each environment. Two policies with one name in it
 //! are a mistake only if one cluster gets both.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 
 use mesh_authz::document::Node;
@@ -12,6 +12,10 @@ use super::{Other, Resources, items};
 
 /// The names of files with a kustomization.
 const FILES: [&str; 2] = ["kustomization.yaml", "kustomization.yml"];
+
+/// The fields that can change anything in a resource.
+const PATCHES: [&str; 6] =
+    ["patches", "patchesJson6902", "patchesStrategicMerge", "replacements", "transformers", "vars"];
 
 /// Whether two files are deployed together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +45,9 @@ pub struct Kustomizations {
     known: HashSet<PathBuf>,
     /// The files with resources whose namespace, name or labels a kustomization changes.
     changed: HashSet<PathBuf>,
+    /// The files with resources that a kustomization changes or patches, and its patches, each with the folder of the
+    /// kustomization.
+    built: BTreeMap<PathBuf, PathBuf>,
 }
 
 /// What kustomizations do to the namespaces and the names of resources.
@@ -51,6 +58,8 @@ struct Renaming {
     suffix: String,
     /// Whether labels are added.
     labels: bool,
+    /// Whether a kustomization has patches, which can change anything.
+    patches: bool,
 }
 
 /// A kustomization, as written.
@@ -74,10 +83,15 @@ impl Kustomizations {
             let mut deployed = HashMap::new();
             one.deploy(&written, &Renaming::default(), &mut vec![one.folder.clone()], &mut deployed);
             all.known.extend(deployed.keys().cloned());
-            let is_changed = |renaming: &Renaming| *renaming != Renaming::default();
+            let is_changed =
+                |renaming: &Renaming| *renaming != Renaming { patches: renaming.patches, ..Renaming::default() };
+            let is_built = |renaming: &Renaming| *renaming != Renaming::default();
+            let built = deployed.iter().filter(|(_, renamings)| renamings.iter().any(is_built));
+            all.built.extend(built.map(|(file, _)| (file.clone(), one.folder.clone())));
             let changed = deployed.iter().filter(|(_, renamings)| renamings.iter().any(is_changed));
             all.changed.extend(changed.map(|(file, _)| file.clone()));
             all.known.extend(one.patches());
+            all.built.extend(one.patches().map(|patch| (patch, one.folder.clone())));
             all.deployed.push(deployed);
         }
         all
@@ -88,6 +102,12 @@ impl Kustomizations {
     #[must_use]
     pub fn changes(&self, file: &Path) -> bool {
         !self.changed.is_empty() && self.changed.contains(&plain(file))
+    }
+
+    /// The folder of a kustomization that changes or patches the resources of a file, so that a cluster gets others.
+    #[must_use]
+    pub fn that_builds(&self, file: &Path) -> Option<&Path> {
+        if self.built.is_empty() { None } else { self.built.get(&plain(file)).map(PathBuf::as_path) }
     }
 
     /// Whether there are none.
@@ -149,6 +169,7 @@ impl Written<'_> {
             prefix: format!("{}{}", outer.prefix, text("namePrefix")),
             suffix: format!("{}{}", text("nameSuffix"), outer.suffix),
             labels: outer.labels || ["labels", "commonLabels"].iter().any(|field| self.node.get(field).is_some()),
+            patches: outer.patches || PATCHES.iter().any(|field| self.node.get(field).is_some()),
         };
         for path in ["resources", "bases", "components"].iter().flat_map(|field| texts(self.node.get(field))) {
             let path = plain(&self.folder.join(path));

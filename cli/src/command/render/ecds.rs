@@ -8,6 +8,7 @@ use mesh_authz::engine::Custom;
 use mesh_authz::policy::scope::{Scope, Workload, scope};
 use mesh_authz::policy::{AuthorizationPolicy, Labels, Target};
 use mesh_authz::request::Lookup;
+use serde_json::json;
 
 use super::bootstrap::watched;
 use super::custom::Asking;
@@ -16,7 +17,7 @@ use super::shared::{Format, say_scopes, warn};
 use crate::command::options::{NoneAppliesOption, Setting, WarningOptions};
 use crate::command::{Failure, note, replace};
 use crate::lint::{self, Enforced, LintContext, PathNormalization, Plaintexts};
-use crate::load::{LoadedPolicy, Resources};
+use crate::load::{self, LoadedPolicy, Resources};
 use crate::render::rbac::{self, Traffic};
 use crate::render::{self, FilterSettings, envoy};
 
@@ -99,9 +100,37 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
         _ => Format::Yaml,
     };
     let text = format.print(&document)?;
+    let before = workload_in(Path::new(file));
     replace::file(Path::new(file), &text).map_err(|error| Failure::unusable(format!("{file}: {error}")))?;
-    note(&format!("{file}: written, policies: {}, config.hash: {version}", resources.policies.len()));
+    let which = which_apply(resources, &workload.workload(&mesh)?);
+    note(&format!("{file}: written, policies: {}{which}, config.hash: {version}", resources.policies.len()));
+    if let (Some(before), Some(now)) = (before, config.get("workload").map(|now| json!(now)))
+        && before != now
+    {
+        note(&format!("{file}: ATTENTION: before, it was for another workload: {before}, and now {now}"));
+    }
     Ok(String::new())
+}
+
+/// Says how many of the policies apply, unless all do.
+fn which_apply(resources: &Resources, workload: &Workload) -> String {
+    let policies = || resources.policies.iter().map(|resource| &resource.policy);
+    let near = [&workload.namespace, &workload.root_namespace];
+    let is_unknown = |policy: &AuthorizationPolicy| {
+        near.contains(&&policy.name.namespace) && workload.missing_labels(&policy.target).is_some()
+    };
+    if policies().any(is_unknown) {
+        return " (without --label, nobody can tell which of them apply)".to_owned();
+    }
+    let applying = policies().filter(|policy| scope(policy, workload) == Scope::Applies).count();
+    if applying == resources.policies.len() { String::new() } else { format!(" ({applying} of them apply)") }
+}
+
+/// The workload that the file names, if there is a file.
+fn workload_in(file: &Path) -> Option<serde_json::Value> {
+    let document = load::documents(file).ok()?.into_iter().next()?;
+    let pointer = "/resources/0/typed_config/config/configuration/value/workload";
+    json!(document).pointer(pointer).cloned()
 }
 
 /// What asks the providers of the CUSTOM policies. If the labels of the workload are unknown, those count that can apply.
