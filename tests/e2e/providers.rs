@@ -5,14 +5,17 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use testbed::bootstrap::{self, direct_response, http_connection_manager};
 use testbed::ext_authz::v3::pb::{
     CheckRequest, CheckResponse, DeniedHttpResponse, HeaderValue, HeaderValueOption, HttpResponse, HttpStatus,
     OkHttpResponse,
 };
-use testbed::{Client, GrpcAuthorizer, HttpAnswer, HttpAuthorizer, Request, Response, Status};
+use testbed::{Client, Envoy, GrpcAuthorizer, HttpAnswer, HttpAuthorizer, Request, Response, StartOptions, Status};
 
-use crate::rendered::{Standalone, folder, text};
-use crate::sidecar::{policy, to};
+use crate::jwt::issuer;
+use crate::protocols::connect;
+use crate::rendered::{Standalone, folder, render, text};
+use crate::sidecar::{policy, to, wasm};
 
 const HTTP: &str = "envoyExtAuthzHttp";
 const GRPC: &str = "envoyExtAuthzGrpc";
@@ -261,5 +264,65 @@ fn a_provider_over_grpc_answers_by_its_status() {
         let http = questions[0].attributes.as_ref().unwrap().request.as_ref().unwrap().http.as_ref().unwrap();
         assert_eq!((http.method.as_str(), http.path.as_str()), ("GET", "/"));
         assert_eq!(http.headers.get("x-user").map(String::as_str), Some("root"), "it gets all headers");
+    }
+}
+
+/// The order of Istio: the provider is asked before tokens are verified. So it can provide the token.
+#[test]
+fn a_provider_can_set_the_token_that_is_verified_next() {
+    let claims = json!({ "iss": "https://issuer.example", "sub": "alice" });
+    let token: &'static str = format!("Bearer {}", issuer().token(&claims).unwrap()).leak();
+    let provider = HttpAuthorizer::start(move |question| match question.header_values("x-session").as_slice() {
+        [session] if session == "alice" => HttpAnswer::Response(200, vec![("authorization", token)], ""),
+        _ => ok(),
+    })
+    .unwrap();
+    let settings = json!({
+        "includeRequestHeadersInCheck": ["x-session"],
+        "headersToUpstreamOnAllow": ["authorization"],
+    });
+    let authentication = json!({
+        "apiVersion": "security.istio.io/v1", "kind": "RequestAuthentication",
+        "metadata": { "name": "tokens", "namespace": "default" },
+        "spec": { "jwtRules": [{ "issuer": "https://issuer.example", "jwks": issuer().jwks() }] },
+    });
+    let alice = json!({ "from": [{ "source": { "requestPrincipals": ["https://issuer.example/alice"] } }] });
+    let policies = [authentication, policy("alice", "ALLOW", &[alice])];
+    let standalone = start(HTTP, provider.address(), settings, &policies);
+    assert_eq!(send(&standalone, &Request::get("/").header("x-session", "alice")).status, 200);
+    assert_eq!(send(&standalone, &Request::get("/").header("x-session", "bob")).status, 403);
+}
+
+/// With `failOpen`, Envoy lets a CONNECT pass that the provider refuses. `render filters` warns of it, and `check --envoy` finds it.
+#[test]
+fn a_connect_passes_a_provider_that_fails_open() {
+    for (fails_open, status) in [(false, 403), (true, 200)] {
+        let provider = HttpAuthorizer::start(|_| HttpAnswer::Response(403, vec![], "")).unwrap();
+        let mut custom = policy("ask", "CUSTOM", &[json!({})]);
+        custom["spec"]["provider"] = json!({ "name": "provider" });
+        let settings = json!({ "service": "localhost", "port": provider.address().port(), "failOpen": fails_open });
+        let mesh = json!({ "extensionProviders": [{ "name": "provider", (HTTP): settings }] });
+        let files = folder(&[custom, mesh]);
+        let arguments = ["filters", text(files.path()), "--namespace=default", "--no-labels", "--wasm=filter.wasm"];
+        let (rendered, _) = render(&arguments);
+        let route = json!({ "match": { "connect_matcher": {} }, "direct_response": { "status": 200 } });
+        let routes = [route, direct_response(200, "")];
+        let mut manager = http_connection_manager(rendered["http_filters"].as_array().unwrap(), &routes);
+        manager["typed_config"]["upgrade_configs"] = json!([{ "upgrade_type": "CONNECT" }]);
+        let listener = bootstrap::listener("inbound", manager, None);
+        let bootstrap = bootstrap::bootstrap(&[listener], rendered["clusters"].as_array().unwrap());
+        let envoy = Envoy::start_with(&bootstrap, &StartOptions::default().file("filter.wasm", wasm())).unwrap();
+        let client = Client::plain(envoy.address("inbound").unwrap());
+        assert_eq!(client.send(&Request::get("/")).unwrap().status, 403);
+        assert_eq!(client.send_http2(&connect("a.example:443")).unwrap().status, status, "failOpen: {fails_open}");
+
+        let file = files.path().join("envoy.json");
+        std::fs::write(&file, bootstrap.to_string()).unwrap();
+        let checked = mesh_authz_cli::envoy::check(&[file], &[]).unwrap();
+        let is_found = checked
+            .findings
+            .iter()
+            .any(|finding| finding.code == Some("ME020") && finding.diagnostic.message.contains("CONNECT"));
+        assert_eq!(is_found, fails_open);
     }
 }
