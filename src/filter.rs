@@ -310,9 +310,9 @@ impl PathCheck {
         };
         if !is_normalized && !self.has_warned.replace(true) {
             warn!(
-                "a path has `//`, `/../`, `\\`, or an escape like `%2F` or `%61`: this Envoy does not normalize paths, so \
-                 requests can slip past policies about paths; set normalize_path, merge_slashes and \
-                 path_with_escaped_slashes_action in its connection manager, or `paths: strict` in the plugin configuration"
+                "a path has `//`, `/../`, `/..;`, `\\`, or an escape like `%2F` or `%61`: this Envoy does not normalize paths, or \
+                 not those with parameters, so requests can slip past policies about paths; set normalize_path, merge_slashes \
+                 and path_with_escaped_slashes_action in its connection manager, or `paths: strict` in the plugin configuration"
             );
         }
         !is_normalized

@@ -439,7 +439,12 @@ fn coverage_is_about_every_policy_in_a_folder() {
     write("c.yaml", &policy("c", "shop", path).replace("paths", "pathz"));
     write("tests.yaml", &tests("a.yaml, b.yaml"));
     let c = path_of("c.yaml");
-    assert_eq!(coverage(&[]), [format!("{c} is not valid; `mesh-authz check {c}` says why")]);
+    let gap = format!("{c} is not valid; `mesh-authz check {c}` says why");
+    assert_eq!(coverage(&[]), std::slice::from_ref(&gap));
+    let place = folder.path().to_str().unwrap();
+    let (out, notes, status) = run_with_notes(&["test", "--require-coverage", "--format", "junit", place], "");
+    assert!(out.contains(r#"<testsuite name="coverage" tests="1" skipped="0" errors="0" failures="1">"#), "{out}");
+    assert!(notes.contains(&gap) && status == Some(1), "{notes}");
 }
 
 /// Lints that take Istio's defaults for granted know better if the input has the Envoy.
@@ -589,6 +594,16 @@ fn a_watched_file_says_how_many_policies_apply_and_for_whom() {
     assert!(known.contains("policies: 2 (1 of them apply)") && known.contains("for another workload"), "{known}");
     let again = render(&["--label", "app=cart"]);
     assert!(!again.contains("for another workload"), "{again}");
+    let module = folder.path().join("m.wasm");
+    std::fs::write(&module, "no module").unwrap();
+    let arguments =
+        ["render", "ecds", "-", "--namespace=default", "--label=app=cart", "--output", file.to_str().unwrap()];
+    let with_module = [&arguments[..], &["--wasm", module.to_str().unwrap()]].concat();
+    let (_, notes, status) = run_with_notes(&with_module, &policies.join("---\n"));
+    assert!(notes.contains("this is no Wasm module") && status == Some(2), "{notes}");
+    std::fs::remove_file(&module).unwrap();
+    let (_, notes, status) = run_with_notes(&with_module, &policies.join("---\n"));
+    assert!(notes.contains("Envoy must find the module there") && status == Some(0), "{notes}");
     let other = render(&["--label", "apq=cart"]);
     assert!(other.contains(r#"for another workload: {"labels":{"app":"cart"}"#), "{other}");
 }

@@ -20,7 +20,7 @@ use serde::Serialize;
 use super::explain::Extent;
 use super::options::{ExcludeOption, or_here};
 use super::watch::WatchOption;
-use super::{Answer, Failure, explain, snippet};
+use super::{Answer, Failure, explain, note, snippet};
 use crate::explain::Explanation;
 use crate::load::finding::{Finding, Severity};
 use crate::load::kustomization::Kustomizations;
@@ -217,18 +217,39 @@ impl Coverage {
     fn human(&self, out: &mut String) {
         let covered = self.rules.len().saturating_sub(self.uncovered().count());
         let _infallible = writeln!(out, "coverage: a test matches {covered} of {} rules", self.rules.len());
-        for ((policy, index), place) in
-            self.uncovered().filter(|((policy, _), _)| !self.without_workload.contains_key(policy))
-        {
-            let _infallible = writeln!(out, "  none matches rule {index} of {}  {place}", policy.1);
+        for gap in self.gaps() {
+            let _infallible = writeln!(out, "  {gap}");
         }
-        for ((_, policy), place) in &self.without_workload {
-            let _infallible = writeln!(out, "  no test file has a workload to which {policy} applies  {place}");
-        }
-        for file in &self.not_valid {
+    }
+
+    /// What is not covered, a line each.
+    fn gaps(&self) -> Vec<String> {
+        let of_known = self.uncovered().filter(|((policy, _), _)| !self.without_workload.contains_key(policy));
+        let rules =
+            of_known.map(|(((_, policy), index), place)| format!("none matches rule {index} of {policy}  {place}"));
+        let policies = self.without_workload.iter();
+        let policies = policies
+            .map(|((_, policy), place)| format!("no test file has a workload to which {policy} applies  {place}"));
+        let files = self.not_valid.iter().map(|file| {
             let file = snippet::printable(&file.display().to_string());
-            let _infallible = writeln!(out, "  {file} is not valid; `mesh-authz check {file}` says why");
+            format!("{file} is not valid; `mesh-authz check {file}` says why")
+        });
+        rules.chain(policies).chain(files).collect()
+    }
+
+    /// A suite with a test that fails for everything that is not covered.
+    fn junit(&self) -> TestSuite {
+        let mut suite = TestSuite::new("coverage");
+        let gaps = self.gaps();
+        if gaps.is_empty() {
+            suite.add_test_case(TestCase::new("every rule is tested", TestCaseStatus::success()));
         }
+        for gap in gaps {
+            let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+            status.set_message(xml(&gap));
+            suite.add_test_case(TestCase::new(xml(&gap), status));
+        }
+        suite
     }
 
     fn json(&self) -> JsonCoverage<'_> {
@@ -271,9 +292,15 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
     match arguments.format {
         Format::Human => summary.human(arguments.quiet, out),
         Format::Json => *out = super::json(&summary.json())?,
-        Format::Junit => *out = summary.junit()?,
+        Format::Junit => *out = summary.junit(arguments.require_coverage)?,
     }
     let is_whole = !arguments.require_coverage || summary.coverage.as_ref().is_some_and(Coverage::is_whole);
+    if let Some(coverage) =
+        summary.coverage.as_ref().filter(|_| !is_whole && !matches!(arguments.format, Format::Human))
+    {
+        // Whoever sends the output to a file sees why the command fails.
+        coverage.gaps().iter().for_each(|gap| note(&format!("coverage: {gap}")));
+    }
     Ok(if summary.failed > 0 || !is_whole { Answer::Bad } else { Answer::Good })
 }
 
@@ -505,8 +532,12 @@ impl Summary {
         Json { passed: self.passed, failed: self.failed, files, coverage }
     }
 
-    fn junit(&self) -> Result<String, Failure> {
+    /// `requires_coverage`: whether what is not covered is a failure.
+    fn junit(&self, requires_coverage: bool) -> Result<String, Failure> {
         let mut report = Report::new("mesh-authz");
+        if let Some(coverage) = self.coverage.as_ref().filter(|_| requires_coverage) {
+            report.add_test_suite(coverage.junit());
+        }
         for FileResult { file, result } in &self.outcomes {
             let mut suite = TestSuite::new(file);
             match result {

@@ -100,6 +100,7 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
         _ => Format::Yaml,
     };
     let text = format.print(&document)?;
+    require_module(wasm, file)?;
     let before = workload_in(Path::new(file));
     replace::file(Path::new(file), &text).map_err(|error| Failure::unusable(format!("{file}: {error}")))?;
     let which = which_apply(resources, &workload.workload(&mesh)?);
@@ -110,6 +111,20 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
         note(&format!("{file}: ATTENTION: before, it was for another workload: {before}, and now {now}"));
     }
     Ok(String::new())
+}
+
+/// Fails if the module is there and is none. The file can be for another machine, so a module that is not there only gets a note.
+fn require_module(module: &str, file: &str) -> Result<(), Failure> {
+    match std::fs::read(module) {
+        Ok(bytes) if !bytes.starts_with(b"\0asm") => {
+            Err(Failure::Unusable(format!("{module}: this is no Wasm module, so {file} is not written")))
+        }
+        Ok(_) => Ok(()),
+        Err(error) => {
+            note(&format!("{module}: {error}; Envoy must find the module there, or it refuses {file}"));
+            Ok(())
+        }
+    }
 }
 
 /// Says how many of the policies apply, unless all do.
