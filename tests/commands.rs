@@ -429,7 +429,11 @@ fn coverage_is_about_every_policy_in_a_folder() {
     let path_of = |name: &str| folder.path().join(name).display().to_string();
     let no_test =
         |name: &str, file: &str| format!("no test file has a workload to which {name} applies  {}:3:19", path_of(file));
-    assert_eq!(coverage(&[]), [no_test("default/b", "b.yaml")]);
+    // The test file tests a workload that does not have this policy.
+    let missing = |name: &str, file: &str| {
+        format!("{} does not have {name}, which applies to its workload  {}", path_of("tests.yaml"), path_of(file))
+    };
+    assert_eq!(coverage(&[]), [missing("default/b", "b.yaml")]);
     assert_eq!(coverage(&["--exclude", "b.yaml"]), [""; 0]);
     write("tests.yaml", &tests("."));
     assert_eq!(coverage(&[]), [""; 0]);

@@ -78,6 +78,7 @@ pub fn test_file() -> Value {
             "gateway": gateway(),
             "revision": described(text(), "the revision of the control plane"),
             "mesh": mesh,
+            "allowNoneApplies": described(boolean(), "whether it is no error that none of the policies applies"),
             "tests": json!({ "type": "array", "items": test, "minItems": 1 }),
         })),
         &["policies", "tests"],

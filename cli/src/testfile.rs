@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use mesh_authz::config::{self, COMBINING, Mesh};
 use mesh_authz::diagnostic::Diagnostics;
-use mesh_authz::document::{Node, Object, Position, Value, list, one_of, string, whole_number};
+use mesh_authz::document::{Node, Object, Position, Value, boolean, list, one_of, string, whole_number};
 use mesh_authz::engine::Verdict;
 use mesh_authz::policy::DEFAULT_NAMESPACE;
 use mesh_authz::policy::scope::Workload;
@@ -190,7 +190,12 @@ impl TestFile {
     /// Whether a document is, or is meant to be, a test file.
     #[must_use]
     pub fn is_one(node: &Node) -> bool {
-        node.get("tests").is_some() && node.get("kind").is_none()
+        // One with a mistyped `tests` is to be reported, and not to be skipped.
+        let names_policies = match node.get("policies").map(|policies| &policies.value) {
+            Some(Value::List(items)) => items.first().is_some_and(|first| first.as_str().is_some()),
+            _ => false,
+        };
+        (node.get("tests").is_some() || names_policies) && node.get("kind").is_none()
     }
 
     /// Reads a test file and the policies that it names.
@@ -217,7 +222,8 @@ impl TestFile {
         let fields = fields(&node, &mut diagnostics);
         let has_errors = diagnostics.count() > 0;
         let mut findings: Vec<_> = load::findings(&source, &node, diagnostics).collect();
-        let Some(Fields { policies, workload, mesh, path_normalization, tests }) = fields.filter(|_| !has_errors)
+        let Some(Fields { policies, workload, mesh, path_normalization, none_may_apply, tests }) =
+            fields.filter(|_| !has_errors)
         else {
             return Err(TestFileError::Invalid(findings));
         };
@@ -249,6 +255,14 @@ impl TestFile {
             let message = format!(
                 "policy {} has {what}: give `workload.labels`, or `labels: {{}}` if the workload has none",
                 resource.policy.name
+            );
+            return Err(InputError { file: file.to_owned(), message }.into());
+        }
+        if !none_may_apply && set.applying().next().is_none() {
+            let message = format!(
+                "no policy applies to the workload of these tests in namespace {}: correct `workload` or `policies`, or write \
+                 `allowNoneApplies: true` if that is meant",
+                set.workload.namespace
             );
             return Err(InputError { file: file.to_owned(), message }.into());
         }
@@ -297,6 +311,8 @@ struct Fields {
     workload: Workload,
     mesh: Mesh,
     path_normalization: Option<PathNormalization>,
+    /// Whether it is no mistake that none of the policies applies.
+    none_may_apply: bool,
     tests: Vec<Test>,
 }
 
@@ -324,12 +340,20 @@ fn fields(node: &Node, d: &mut Diagnostics) -> Option<Fields> {
     let (mesh, path_normalization) = object.read("mesh", d, mesh).unwrap_or_default();
     let revision = object.string("revision", d);
     let workload = Workload { revision, ..Workload::new(namespace, labels, gateway, mesh.root_namespace.clone(), d) };
+    let none_may_apply = object.read("allowNoneApplies", d, boolean).flatten().unwrap_or(false);
     let tests = object.read("tests", d, tests).unwrap_or_default();
     object.finish(d);
     if tests.is_empty() {
         d.error("has no tests");
     }
-    Some(Fields { policies, workload, mesh, path_normalization, tests: tests.into_iter().flatten().collect() })
+    Some(Fields {
+        policies,
+        workload,
+        mesh,
+        path_normalization,
+        none_may_apply,
+        tests: tests.into_iter().flatten().collect(),
+    })
 }
 
 fn mesh(node: &Node, d: &mut Diagnostics) -> (Mesh, Option<PathNormalization>) {
@@ -405,6 +429,12 @@ fn principal(node: &Node, d: &mut Diagnostics) -> Option<String> {
     let text = string(node, d)?;
     if text.starts_with("spiffe://") {
         d.error_with_hint(format!("`{text}` has the scheme in it"), "write it without `spiffe://`, as in policies");
+    } else if !text.contains('/') {
+        // A test that expects DENY would pass, whatever the policies are.
+        d.error_with_hint(
+            format!("`{text}` is not the identity of a workload"),
+            "write it whole, such as `cluster.local/ns/NAMESPACE/sa/ACCOUNT`",
+        );
     }
     Some(text.to_owned())
 }

@@ -57,7 +57,7 @@ fn gateways_have_tcp_traffic_only_if_a_gateway_says_so() {
         assert_eq!(message("MA013", &(policy.clone() + &istio_gateway(selector, http))), None, "{selector}");
         for tcp in tcp {
             let message = message("MA013", &(policy.clone() + &istio_gateway(selector, tcp))).unwrap();
-            assert!(message.contains("of a Gateway) this rule is applied without"), "{selector} {tcp}: {message}");
+            assert!(message.contains("of a Gateway), without its HTTP fields"), "{selector} {tcp}: {message}");
         }
     }
     for selector in ["app: api", "istio: eastwestgateway", "istio: pilot"] {
@@ -109,7 +109,7 @@ fn ports_that_are_declared_say_whether_there_is_tcp_traffic() {
         ("", Some("")),
     ] {
         let expected = expected.map(|place| {
-            format!("on TCP ports{place} this rule is applied without its HTTP fields, and refuses every connection")
+            format!("Istio also applies this rule to TCP ports{place}, without its HTTP fields: there, it refuses every connection")
         });
         assert_eq!(message("MA013", &(policy.clone() + &service("app: api", ports))), expected, "{ports}");
     }

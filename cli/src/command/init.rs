@@ -1,10 +1,10 @@
 //! `mesh-authz init`: writes first policies, tests for them, and a recipe for CI.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use clap::ValueEnum;
 use mesh_authz::diagnostic::Diagnostics;
@@ -18,7 +18,7 @@ use crate::load::yaml;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   mesh-authz init
-  mesh-authz init --namespace shop --label app=orders --ci gitlab shop/
+  mesh-authz init --namespace shop --label app=orders --ci gitlab
   mesh-authz init --only-ci --ci github --ci pre-commit
 
 Exit status:
@@ -86,6 +86,8 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
             "there is nothing to write: --only-ci leaves out policies, and --ci none recipes",
         ));
     }
+    let recipe_names = ci.iter().filter_map(|ci| Some(ci.recipe()?.0)).collect::<BTreeSet<_>>();
+    let recipe_names = recipe_names.into_iter().collect::<Vec<_>>().join(", ");
     let is_there = |file: &&PathBuf| file.symlink_metadata().is_ok();
     let policy = policies.iter().map(|(file, _)| file).find(is_there);
     if let Some(file) = policy.or_else(|| recipes.keys().find(is_there)) {
@@ -109,6 +111,12 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
         write(file, text).map_err(|error| Failure::Unusable(format!("{}: {error}", file.display())))?;
         let _infallible = writeln!(out, "wrote {}", file.display());
     }
+    if !recipe_names.is_empty() && folder.components().any(|part| part != Component::CurDir) {
+        let _infallible = writeln!(out, "\nCI services read {recipe_names} only at the root of the repository.");
+    }
+    if recipe_names.contains(".pre-commit-config.yaml") {
+        out.push_str("\nOn each machine, run `pre-commit install`.\n");
+    }
     if *only_ci {
         return Ok(Answer::Good);
     }
@@ -119,7 +127,7 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
 Next, change the policies and the tests to what you need, and run
 
   mesh-authz check {policies}
-  mesh-authz test {policies}
+  mesh-authz test --require-coverage {policies}
   mesh-authz explain {policies} --namespace {namespace} --label {key}={value} --path /orders
 ",
         policies = policies.display(),

@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use mesh_authz::diagnostic::{self, Part};
 use mesh_authz::engine::Engine;
 use mesh_authz::policy::rule_path;
-use mesh_authz::policy::scope::Scope;
+use mesh_authz::policy::scope::{Scope, Workload, scope};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -161,8 +161,30 @@ struct Covered {
     places: Places,
     /// Those of them that apply to its workload.
     applying: BTreeSet<PolicyKey>,
+    /// Its path, and the workload of its tests.
+    file: PathBuf,
+    workload: Workload,
     /// The rules that a test matches: the name of the policy, and the index.
     matched: BTreeSet<(String, usize)>,
+}
+
+impl Covered {
+    /// The policies that are missing in the test file, a line each: those beside it or below its folder that apply to its
+    /// workload.
+    fn missing<'p>(&self, policies: impl Iterator<Item = &'p LoadedPolicy>) -> Vec<(PolicyKey, String)> {
+        let canonical = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let folder = canonical(&self.file).parent().map(Path::to_owned).unwrap_or_default();
+        let missing = |LoadedPolicy { policy, source, .. }: &'p LoadedPolicy| {
+            let key = (canonical(&source.file), policy.name.to_string());
+            let is_missing = key.0.starts_with(&folder)
+                && scope(policy, &self.workload) == Scope::Applies
+                && !self.places.policies.contains_key(&key);
+            let (test, name, place) = (self.file.display(), &policy.name, snippet::place(source, None));
+            let line = format!("{test} does not have {name}, which applies to its workload  {place}");
+            is_missing.then_some((key, line))
+        };
+        policies.filter_map(missing).collect()
+    }
 }
 
 /// What the tests of all files cover.
@@ -171,6 +193,9 @@ struct Coverage {
     rules: BTreeMap<RuleKey, (String, bool)>,
     /// The policies in the folders that are named that apply to the workload of no test file, with their places.
     without_workload: BTreeMap<PolicyKey, String>,
+    /// Policies in the folder of a test file that apply to its workload, and that it does not have: it tests a workload that
+    /// does not exist.
+    missing: Vec<(PolicyKey, String)>,
     /// The files in the folders that are named that have mistakes, so that their policies are unknown.
     not_valid: BTreeSet<PathBuf>,
 }
@@ -189,10 +214,13 @@ impl Coverage {
         let mut coverage = Self {
             rules: in_folders.rules.into_iter().map(|(rule, place)| (rule, (place, false))).collect(),
             without_workload: in_folders.policies,
+            missing: Vec::new(),
             not_valid: mistakes.map(|finding| finding.file().to_owned()).collect(),
         };
         let of_tests = outcomes.iter().filter_map(|outcome| outcome.result.as_ref().ok());
-        for Covered { places, applying, matched } in of_tests.filter_map(|run| run.covered.as_ref()) {
+        for covered in of_tests.filter_map(|run| run.covered.as_ref()) {
+            let Covered { places, applying, matched, .. } = covered;
+            coverage.missing.extend(covered.missing(resources.policies.iter().filter(is_whole)));
             for policy in applying {
                 coverage.without_workload.remove(policy);
             }
@@ -211,7 +239,10 @@ impl Coverage {
     }
 
     fn is_whole(&self) -> bool {
-        self.without_workload.is_empty() && self.not_valid.is_empty() && self.uncovered().next().is_none()
+        self.without_workload.is_empty()
+            && self.missing.is_empty()
+            && self.not_valid.is_empty()
+            && self.uncovered().next().is_none()
     }
 
     fn human(&self, out: &mut String) {
@@ -227,14 +258,15 @@ impl Coverage {
         let of_known = self.uncovered().filter(|((policy, _), _)| !self.without_workload.contains_key(policy));
         let rules =
             of_known.map(|(((_, policy), index), place)| format!("none matches rule {index} of {policy}  {place}"));
-        let policies = self.without_workload.iter();
+        let is_missing = |policy: &PolicyKey| self.missing.iter().any(|(missing, _)| missing == policy);
+        let policies = self.without_workload.iter().filter(|(policy, _)| !is_missing(policy));
         let policies = policies
             .map(|((_, policy), place)| format!("no test file has a workload to which {policy} applies  {place}"));
         let files = self.not_valid.iter().map(|file| {
             let file = snippet::printable(&file.display().to_string());
             format!("{file} is not valid; `mesh-authz check {file}` says why")
         });
-        rules.chain(policies).chain(files).collect()
+        rules.chain(policies).chain(self.missing.iter().map(|(_, line)| line.clone())).chain(files).collect()
     }
 
     /// A suite with a test that fails for everything that is not covered.
@@ -259,6 +291,7 @@ impl Coverage {
             rules: self.rules.len(),
             uncovered: uncovered.collect(),
             without_workload: without_workload.collect(),
+            missing: self.missing.iter().map(|(_, line)| line.as_str()).collect(),
             not_valid: &self.not_valid,
         }
     }
@@ -289,17 +322,17 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
         let names = arguments.filter.join("` or `");
         return Err(Failure::Unusable(format!("no test has `{names}` in its name")));
     }
+    let is_whole = !arguments.require_coverage || summary.coverage.as_ref().is_some_and(Coverage::is_whole);
     match arguments.format {
-        Format::Human => summary.human(arguments.quiet, out),
+        Format::Human => summary.human(arguments.quiet, !is_whole, out),
         Format::Json => *out = super::json(&summary.json())?,
         Format::Junit => *out = summary.junit(arguments.require_coverage)?,
     }
-    let is_whole = !arguments.require_coverage || summary.coverage.as_ref().is_some_and(Coverage::is_whole);
-    if let Some(coverage) =
-        summary.coverage.as_ref().filter(|_| !is_whole && !matches!(arguments.format, Format::Human))
-    {
+    if !matches!(arguments.format, Format::Human) {
         // Whoever sends the output to a file sees why the command fails.
-        coverage.gaps().iter().for_each(|gap| note(&format!("coverage: {gap}")));
+        summary.failures().iter().for_each(|failure| note(failure));
+        let gaps = summary.coverage.iter().filter(|_| !is_whole).flat_map(Coverage::gaps);
+        gaps.for_each(|gap| note(&format!("coverage: {gap}")));
     }
     Ok(if summary.failed > 0 || !is_whole { Answer::Bad } else { Answer::Good })
 }
@@ -452,6 +485,8 @@ fn covered(file: &TestFile, engine: &Engine, wanted: &Wanted) -> Covered {
     Covered {
         places: Places::of(&file.set.resources.policies),
         applying: Places::of(file.set.applying()).policies.into_keys().collect(),
+        file: file.source.file.clone(),
+        workload: file.set.workload.clone(),
         matched: tests.flat_map(matched).collect(),
     }
 }
@@ -481,7 +516,7 @@ impl Summary {
         Self { outcomes, passed, failed, coverage }
     }
 
-    fn human(&self, quiet: bool, out: &mut String) {
+    fn human(&self, quiet: bool, lacks_coverage: bool, out: &mut String) {
         let (good, bad) = (AnsiColor::Green.on_default(), AnsiColor::BrightRed.on_default().bold());
         for FileResult { file, result } in &self.outcomes {
             let run = match result {
@@ -523,7 +558,24 @@ impl Summary {
         if let Some(coverage) = &self.coverage {
             coverage.human(out);
         }
-        let _infallible = writeln!(out, "{} passed, {} failed", self.passed, self.failed);
+        let uncovered = if lacks_coverage { "; FAILED, because coverage is required" } else { "" };
+        let _infallible = writeln!(out, "{} passed, {} failed{uncovered}", self.passed, self.failed);
+    }
+
+    /// The tests that fail and the files that cannot be used, a line each.
+    fn failures(&self) -> Vec<String> {
+        let of_file = |FileResult { file, result }: &FileResult| match result {
+            Ok(run) => {
+                let failed = run.tests.iter().filter(|test| !test.passed);
+                failed
+                    .map(|Tested { name, expected, got, .. }| {
+                        format!("FAILED {file}: {name}: expected {expected}, got {got}")
+                    })
+                    .collect()
+            }
+            Err(error) => vec![format!("FAILED {error}")],
+        };
+        self.outcomes.iter().flat_map(of_file).collect()
     }
 
     fn json(&self) -> Json<'_> {
@@ -610,6 +662,8 @@ struct JsonCoverage<'s> {
     uncovered: Vec<JsonRule<'s>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     without_workload: Vec<JsonPolicy<'s>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing: Vec<&'s str>,
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     not_valid: &'s BTreeSet<PathBuf>,
 }

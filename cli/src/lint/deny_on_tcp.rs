@@ -87,7 +87,7 @@ fn check(input: &Input<'_>, reporter: &mut Reporter) {
                 &LINT,
                 resource,
                 rule_path(index),
-                format!("on TCP ports{place} this rule is applied without its HTTP fields, and refuses {refused}"),
+                format!("Istio also applies this rule to TCP ports{place}, without its HTTP fields: there, it refuses {refused}"),
                 "name the ports that it is for, `ports: [\"8080\"]` in each operation, if requests to all other ports are to \
                  pass; for an Envoy without Istio, give --envoy CONFIG or --allow MA013",
             );

@@ -19,7 +19,8 @@ pub(super) static LINT: Lint = Lint {
             escaped slashes. In Istio, set `pathNormalization.normalization: DECODE_AND_MERGE_SLASHES`, which does \
             both, and give the lint the mesh configuration. For an Envoy without Istio, give its configuration with \
             --envoy: the lint reads what it does, and ME006 says what is missing. The bootstraps of this project do \
-            both. Or say what your Envoy does with --path-normalization. Paths in ALLOW do not have this problem.",
+            both. Or say what your Envoy does with --path-normalization. In ALLOW, a path without a wildcard does not have \
+            this problem. A path with one does: `/public*` also matches `/public/..%2fadmin`.",
     bad: r#"
 spec:
   rules:
@@ -32,7 +33,7 @@ spec:
   rules:
   - to:
     - operation:
-        paths: ["/public*"]
+        paths: ["/public"]
 "#,
     trust_domain: None,
     check: Check::List(check),
@@ -66,10 +67,10 @@ fn check(list: &ValueList<'_>, context: &LintContext, reporter: &mut Reporter) {
         &LINT,
         list.resource,
         path,
-        format!("`{value}` does not match `{spelt}`, which many applications take for the same"),
+        format!("`{value}` does not match `{spelt}`, and many applications treat both as the same path"),
         format!(
-            "let Envoy bring paths to one spelling, and tell the command: with Istio's mesh configuration, --envoy CONFIG or \
-             --path-normalization (taken here: {setting}); or permit by paths in ALLOW instead"
+            "let Envoy bring paths to one spelling, and tell the command: give Istio's mesh configuration, --envoy CONFIG or \
+             --path-normalization. Without them, it takes {setting}. Or permit by paths without wildcards in ALLOW instead"
         ),
     );
 }
