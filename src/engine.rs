@@ -165,6 +165,8 @@ impl TestedHeaders {
 #[derive(Debug, Default)]
 pub(crate) struct Builder {
     custom: Compiled,
+    /// The providers of the CUSTOM policies, each once.
+    providers: Vec<String>,
     deny: Compiled,
     allow: Compiled,
     audit: Compiled,
@@ -190,6 +192,9 @@ impl Builder {
 
     /// Compiles a policy. `number`: what [`RuleId::policy_number`] returns for its rules.
     pub fn add(&mut self, number: u32, policy: &AuthorizationPolicy, options: &Options) {
+        if let Some(name) = policy.provider.as_ref().filter(|name| !self.providers.contains(name)) {
+            self.providers.push(name.clone());
+        }
         let compiled = match (policy.action, policy.dry_run) {
             (Action::Custom, false) => &mut self.custom,
             (Action::Deny, false) => &mut self.deny,
@@ -207,11 +212,15 @@ impl Builder {
 
     /// Files the rules. `index` makes the index of one action.
     pub fn finish(self, options: &Options, index: fn(Vec<CompiledRule>) -> Index) -> Engine {
-        let Self { custom, deny, allow, audit, dry_run_deny, dry_run_allow } = self;
+        let Self { custom, providers, deny, allow, audit, dry_run_deny, dry_run_allow } = self;
+        let provider = match providers.as_slice() {
+            [only] => Some(only.as_str()),
+            _ => None,
+        };
         let rule_set = |Compiled { policy_count, rules }| RuleSet { policy_count, index: index(rules) };
         Engine {
             combining: options.combining,
-            trace: (options.custom == Custom::Native).then(CustomTrace::new),
+            trace: (options.custom == Custom::Native).then(|| CustomTrace::new(provider)),
             custom: rule_set(custom),
             deny: rule_set(deny),
             allow: rule_set(allow),

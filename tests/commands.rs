@@ -522,6 +522,52 @@ fn a_test_says_what_the_provider_answers() {
     let tests = [("path: /account, provider: { oauth2-proxy: allow, other: allow }", by_login), ("path: /", "ALLOW")];
     assert_eq!(results(&second, &tests), [true, true]);
 
+    // The provider is asked before jwt_authn, which changes headers.
+    let custom = |condition: &str| {
+        format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{ name: login }}\n\
+             spec: {{ action: CUSTOM, provider: {{ name: oauth2-proxy }}, rules: [{{ when: [{condition}] }}] }}\n\
+             ---\napiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: {{ name: r }}\n\
+             spec: {{ jwtRules: [{{ issuer: me, jwksUri: 'https://me/jwks', \
+             outputClaimToHeaders: [{{ header: x-grp, claim: grp }}] }}] }}\n"
+        )
+    };
+    let token = "jwt: { iss: me, sub: bob, grp: team }";
+    let removed = custom("{ key: 'request.headers[authorization]', values: ['*'] }");
+    let with_token = format!("{token}, headers: {{ authorization: Bearer x }}, provider: {{ oauth2-proxy: deny }}");
+    assert_eq!(results(&removed, &[(&with_token, "DENY")]), [true]);
+    let written = custom("{ key: 'request.headers[x-grp]', notValues: [team] }");
+    let denied = format!("{token}, provider: {{ oauth2-proxy: deny }}");
+    let allowed = format!("{token}, provider: {{ oauth2-proxy: allow }}");
+    // The filter sees no x-grp from the client: it finds a match that Envoy's filters have not found.
+    let not_asked = "headers: { x-grp: team }, provider: { oauth2-proxy: allow }";
+    assert_eq!(results(&written, &[(&denied, "DENY"), (&allowed, "ALLOW"), (not_asked, "DENY")]), [true; 3]);
+
+    // The provider is not in the mesh configuration, or it has a mistake.
+    let mesh = folder.path().join("mesh.yaml");
+    let explained = |service: &str| {
+        let text = format!("extensionProviders: [{{ name: {service}, port: 80 }} }}]\n");
+        std::fs::write(&mesh, text).unwrap();
+        let policies = folder.path().join("policies.yaml");
+        std::fs::write(&policies, include_str!("commands/input/login.yaml")).unwrap();
+        let files = [policies.to_str().unwrap(), mesh.to_str().unwrap()];
+        let arguments =
+            [&["explain"][..], &files, &["--path", "/account", "--provider", "oauth2-proxy=allow"]].concat();
+        run_with_notes(&arguments, "")
+    };
+    let (out, notes, _) = explained("oauth2-proxy, envoyExtAuthzHttp: { service: a.example");
+    assert!(out.starts_with("ALLOW: rule 0 of default/read matched"), "{out}{notes}");
+    let (out, notes, _) = explained("another, envoyExtAuthzHttp: { service: a.example");
+    assert!(out.starts_with("DENY: rule 0 of default/login matched, and CUSTOM has no provider"), "{out}{notes}");
+    let (out, notes, status) = explained("oauth2-proxy, envoyExtAuthzHttp: { service: 'a.example:1'");
+    assert!(notes.contains("`a.example:1` is not a service") && status == Some(1), "{out}{notes}");
+    let (out, notes, _) =
+        explained("oauth2-proxy, envoyExtAuthzHttp: { headersToUpstreamOnAllow: [x-user], service: a.example");
+    assert!(
+        notes.contains("can set x-user, which is not taken into account") && out.starts_with("ALLOW"),
+        "{out}{notes}"
+    );
+
     let input = "tests/commands/input/login.yaml";
     let (_, notes, status) = run_with_notes(&["explain", input, "--provider", "oauth-proxy=allow"], "");
     assert!(

@@ -25,6 +25,7 @@ use mesh_authz::policy::PolicyName;
 use mesh_authz::policy::scope::{NeedsLabels, Scope};
 
 use crate::load::finding::Finding;
+use crate::load::providers::Providers;
 use crate::load::{InputError, Other, Resources};
 
 /// Check, explain, test and render Istio authorization policies offline, with the engine that enforces them in Envoy.
@@ -136,8 +137,9 @@ fn valid_resources(files: &[PathBuf], is_noted: fn(&Other) -> bool) -> Result<Re
     if let Some((file, folder)) = resources.built_policies().first() {
         return Err(Failure::Unusable(not_what_is_deployed(file, folder)));
     }
-    if resources.has_errors() {
-        return Err(Failure::Invalid(resources.findings));
+    let of_providers = Providers::of(&resources).findings;
+    if resources.has_errors() || !of_providers.is_empty() {
+        return Err(Failure::Invalid(resources.findings.into_iter().chain(of_providers).collect()));
     }
     if resources.policies.is_empty() {
         return Err(Failure::Unusable(format!("{}; without any, everything is allowed", no_policy(&resources))));

@@ -25,6 +25,7 @@ pub use self::headers::{JOINED, SOME_REQUEST_ID};
 pub use self::known::{Known, says_settings};
 pub use self::settings::{ClientCertificate, EscapedSlashes, HostPort, Origin, Protocol, Settings};
 use crate::load::policy_set::PolicySet;
+use crate::load::providers::Providers;
 use crate::testfile::RequestFields;
 
 /// An Envoy that a request can come to.
@@ -115,11 +116,16 @@ pub fn answers<'e>(sent: &RequestFields, set: &PolicySet, engine: &'e Engine) ->
     for way in ways(sent, set) {
         let Received { request, notes } = received(sent, set, &way);
         let decided = match request {
-            Ok(request) => decided(request, sent, set, engine),
+            Ok(request) => {
+                let before = seen(sent, set, &way, Tokens::Before, &mut Vec::new()).map(|fields| fields.to_request());
+                decided(request, &before.unwrap_or_else(|_| Request::new("", "")), sent, set, engine)
+            }
             Err(why) => vec![(Err(why), None, None)],
         };
         for (request, decision, asked) in decided {
-            let received = Received { request, notes: notes.clone() };
+            let mut notes = notes.clone();
+            notes.extend(asked.as_ref().and_then(|asked| set_by_provider(asked, set)));
+            let received = Received { request, notes };
             let answered = Answered { received, decision, asked, ways: vec![way] };
             match answers.iter_mut().find(|other| other.is_like(&answered)) {
                 Some(same) => same.ways.push(way),
@@ -134,22 +140,34 @@ type Decided<'e> = (Result<Request, String>, Option<Decision<'e>>, Option<Asked<
 
 /// What is decided about a request that Envoy shows the filter. If a CUSTOM policy matches, its provider is asked first: if
 /// nobody says what it answers, there are two decisions.
-fn decided<'e>(request: Request, sent: &RequestFields, set: &PolicySet, engine: &'e Engine) -> Vec<Decided<'e>> {
+///
+/// `before`: the request before `jwt_authn`, which can change headers. The CUSTOM policies see that one.
+fn decided<'e>(
+    request: Request,
+    before: &Request,
+    sent: &RequestFields,
+    set: &PolicySet,
+    engine: &'e Engine,
+) -> Vec<Decided<'e>> {
     let Some(provider) = set.provider() else {
         let decision = engine.decide(&request);
         return vec![(Ok(request), Some(decision), None)];
     };
-    let unasked = request.clone().metadata(RBAC, &trace(&[ENGINE_RESULT]));
+    let unasked = before.clone().metadata(RBAC, &trace(&[ENGINE_RESULT], provider));
     let decision = engine.decide(&unasked);
     let custom = || engine.explain(&unasked).into_iter().find(|trace| trace.action == Action::Custom && trace.matches);
     let matching = (decision.outcome == Outcome::Denied(DenyReason::NotAsked)).then(custom).flatten();
-    let Some(rule) = matching.map(|trace| trace.rule) else { return vec![(Ok(unasked), Some(decision), None)] };
+    let Some(rule) = matching.map(|trace| trace.rule) else {
+        let request = request.metadata(RBAC, &trace(&[ENGINE_RESULT], provider));
+        let decision = engine.decide(&request);
+        return vec![(Ok(request), Some(decision), None)];
+    };
     let given = sent.providers.iter().find(|(name, _)| name == provider).map(|(_, answer)| *answer);
     let both = [Verdict::Allow, Verdict::Deny].into_iter().filter(|answer| given.is_none_or(|given| given == *answer));
     let decided = both.map(|answer| {
         let (request, decision) = match answer {
             Verdict::Allow => {
-                let asked = request.clone().metadata(RBAC, &trace(&[ENGINE_RESULT, EFFECTIVE_POLICY]));
+                let asked = request.clone().metadata(RBAC, &trace(&[ENGINE_RESULT, EFFECTIVE_POLICY], provider));
                 let decision = engine.decide(&asked);
                 (asked, decision)
             }
@@ -161,9 +179,23 @@ fn decided<'e>(request: Request, sent: &RequestFields, set: &PolicySet, engine: 
     decided.collect()
 }
 
+/// Says which headers the provider can set. What it sets is not known here.
+fn set_by_provider(asked: &Asked<'_>, set: &PolicySet) -> Option<String> {
+    if asked.answer == Verdict::Deny {
+        return None;
+    }
+    let providers = Providers::of(&set.resources);
+    let headers = match &providers.named(&asked.provider)?.http {
+        Some(http) if http.to_upstream.is_empty() => return None,
+        Some(http) => http.to_upstream.join(", "),
+        None => "any header".to_owned(),
+    };
+    Some(format!("the provider `{}` can set {headers}, which is not taken into account here", asked.provider))
+}
+
 /// The metadata by which Envoy's RBAC filter shows that it has seen a request.
-fn trace(keys: &[&str]) -> Node {
-    let shown = || Node::from(Value::String("shown".to_owned()));
+fn trace(keys: &[&str], provider: &str) -> Node {
+    let shown = || Node::from(Value::String(format!("istio-ext-authz-{provider}-ns[")));
     Value::Map(keys.iter().map(|key| ((*key).to_owned(), shown())).collect()).into()
 }
 
@@ -231,14 +263,24 @@ fn ways(sent: &RequestFields, set: &PolicySet) -> Vec<Way> {
 #[must_use]
 pub fn received(sent: &RequestFields, set: &PolicySet, way: &Way) -> Received {
     let mut notes = Vec::new();
-    let request = seen(sent, set, way, &mut notes).map(|fields| fields.to_request());
+    let request = seen(sent, set, way, Tokens::Behind, &mut notes).map(|fields| fields.to_request());
     Received { request, notes }
+}
+
+/// Where a request is seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tokens {
+    /// In front of the filter that verifies tokens, where CUSTOM policies are decided about.
+    Before,
+    /// Behind it.
+    Behind,
 }
 
 fn seen(
     sent: &RequestFields,
     set: &PolicySet,
     Way { settings, protocol, drops_parameters }: &Way,
+    tokens: Tokens,
     notes: &mut Vec<String>,
 ) -> Result<RequestFields, String> {
     let mut seen = sent.clone();
@@ -284,6 +326,9 @@ fn seen(
         ":scheme".to_owned(),
         scheme.unwrap_or_else(|| headers::scheme(&seen.headers, is_tls, *protocol)).to_owned(),
     ));
+    if tokens == Tokens::Before {
+        return Ok(seen);
+    }
     if token::is_preflight(&seen) {
         if seen.jwt.take().is_some() {
             notes.push("Envoy reads no token of a CORS preflight request".to_owned());

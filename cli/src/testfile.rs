@@ -21,6 +21,7 @@ use mesh_authz::request::{Lookup, Request};
 use crate::lint::PathNormalization;
 use crate::load::finding::{Finding, SourceText};
 use crate::load::policy_set::PolicySet;
+use crate::load::providers::Providers;
 use crate::load::yaml;
 use crate::load::{self, InputError, Resources};
 use crate::received::{Answered, Known, Protocol};
@@ -244,7 +245,9 @@ impl TestFile {
             );
             return Err(InputError { file: file.to_owned(), message }.into());
         }
-        if resources.has_errors() {
+        let of_providers = Providers::of(&resources).findings;
+        if resources.has_errors() || !of_providers.is_empty() {
+            findings.extend(of_providers);
             findings.append(&mut resources.findings);
             return Err(TestFileError::Invalid(findings));
         }

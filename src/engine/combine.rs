@@ -64,13 +64,10 @@ impl<'e> Engines<'e> {
             match (custom.rule, &self.first.trace) {
                 (Some(rule), None) => return (Denied(DenyReason::NoProvider(rule)), custom.unreadable),
                 (None, None) => {}
-                // If a policy matches, Envoy must have found one too: only then, `ext_authz` has asked.
-                (rule, Some(CustomTrace { result, policy })) => {
-                    let trace = if rule.is_some() { policy } else { result };
-                    if evaluation.metadata(trace).known().is_none() {
-                        return (Denied(DenyReason::NotAsked), None);
-                    }
-                }
+                (None, Some(trace)) if evaluation.metadata(&trace.result).known().is_some() => {}
+                // If a policy matches, Envoy must have found one of the same provider: only then, `ext_authz` has asked it.
+                (Some(_), Some(trace)) if self.was_asked(trace, evaluation) => {}
+                _ => return (Denied(DenyReason::NotAsked), None),
             }
         }
         let (deny_policies, allow_policies) = (self.of(|engine| &engine.deny), self.of(|engine| &engine.allow));
@@ -104,6 +101,17 @@ impl<'e> Engines<'e> {
                 }
             }
         }
+    }
+
+    /// Whether Envoy has found a CUSTOM policy that matches, and has asked the provider that all of them name.
+    fn was_asked<'r, A: Attributes>(self, trace: &'r CustomTrace, evaluation: &Evaluation<'r, A>) -> bool {
+        let found = evaluation.string(&trace.policy).known().unwrap_or_default();
+        let mut engines = [Some(self.first), self.second].into_iter().flatten();
+        let is_asked = |engine: &Engine| {
+            let prefix = engine.trace.as_ref().and_then(|trace| trace.prefix.as_deref());
+            engine.custom.policy_count == 0 || prefix.is_some_and(|prefix| found.starts_with(prefix))
+        };
+        engines.all(is_asked)
     }
 }
 

@@ -127,12 +127,16 @@ pub(crate) struct CustomTrace {
     pub result: MetadataPath,
     /// Which one matches; absent if none does.
     pub policy: MetadataPath,
+    /// What its name begins with if the provider of these policies was asked. `None`: they name several providers.
+    pub prefix: Option<Box<[u8]>>,
 }
 
 impl CustomTrace {
-    pub fn new() -> Self {
+    /// `provider`: that of all CUSTOM policies.
+    pub fn new(provider: Option<&str>) -> Self {
         let path = |key: &str| MetadataPath { filter: bytes(RBAC), keys: [bytes(key)].into() };
-        Self { result: path(ENGINE_RESULT), policy: path(EFFECTIVE_POLICY) }
+        let prefix = provider.map(|name| bytes(&["istio-ext-authz-", name, "-ns["].concat()));
+        Self { result: path(ENGINE_RESULT), policy: path(EFFECTIVE_POLICY), prefix }
     }
 }
 

@@ -217,6 +217,14 @@ fn without_the_filters_that_ask_nothing_passes() {
     policies.push(second);
     assert_eq!(statuses(&start(&newer)), [200, 302, 403, 200]);
 
+    // The filter's policy names another provider, which nobody asks: its name can even begin with the other's.
+    for name in ["other", "login-strict", "log"] {
+        let mut renamed = filters.clone();
+        let config = renamed[ours].pointer_mut(CONFIGURATION).unwrap();
+        config["policies"][0]["spec"]["provider"]["name"] = json!(name);
+        assert_eq!(statuses(&start(&renamed)), [403, 302, 200, 200], "{name}");
+    }
+
     // Behind mesh-authz, they come too late.
     let mut late = filters.clone();
     late.rotate_left(ours);

@@ -10,7 +10,9 @@ use testbed::ext_authz::v3::pb::{
     CheckRequest, CheckResponse, DeniedHttpResponse, HeaderValue, HeaderValueOption, HttpResponse, HttpStatus,
     OkHttpResponse,
 };
-use testbed::{Client, Envoy, GrpcAuthorizer, HttpAnswer, HttpAuthorizer, Request, Response, StartOptions, Status};
+use testbed::{
+    Client, Envoy, GrpcAuthorizer, Http2Request, HttpAnswer, HttpAuthorizer, Request, Response, StartOptions, Status,
+};
 
 use crate::jwt::issuer;
 use crate::protocols::connect;
@@ -184,6 +186,14 @@ fn a_provider_gets_as_much_of_a_body_as_the_configuration_says() {
         }
         assert_eq!(bodies.len(), if partial { 2 } else { 1 });
     }
+    // Over HTTP/2, Envoy asks with a part of the body even if that is not allowed. The provider can see it.
+    let provider = HttpAuthorizer::start(|_| ok()).unwrap();
+    let standalone = start(HTTP, provider.address(), body(false), &[]);
+    let client = Client::plain(standalone.address());
+    assert_eq!(client.send_http2(&Http2Request::new("POST", "/").body("123456789")).unwrap().status, 200);
+    let [question] = provider.questions().try_into().unwrap();
+    assert_eq!(question.body, b"12345678");
+    assert_eq!(question.header_values("x-envoy-auth-partial-body"), ["true"]);
     // Over gRPC, the body is text unless it is packed.
     for packed in [false, true] {
         let provider = GrpcAuthorizer::start(|_| Ok(CheckResponse::default())).unwrap();

@@ -89,60 +89,87 @@ extensionProviders:
   envoyExtAuthzHttp: { service: login.example.com, port: 9000 }
 ";
 
-/// The filters that ask the provider of a CUSTOM policy, each with one thing missing.
-#[test]
-fn a_provider_that_is_not_asked_is_found() {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("custom.yaml"), CUSTOM).unwrap();
-    std::fs::write(folder.path().join("mesh.yaml"), MESH).unwrap();
-    let text =
-        render(&["envoy", "custom.yaml", "mesh.yaml", "--namespace", "default", "--format", "json"], folder.path());
-    let bootstrap: Value = serde_json::from_str(&text).unwrap();
-    let with = |change: &dyn Fn(&mut Value)| {
-        let mut bootstrap = bootstrap.clone();
+/// The connection manager of a rendered bootstrap with a CUSTOM policy.
+struct Asking {
+    folder: tempfile::TempDir,
+    bootstrap: Value,
+}
+
+impl Asking {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("custom.yaml"), CUSTOM).unwrap();
+        std::fs::write(folder.path().join("mesh.yaml"), MESH).unwrap();
+        let arguments = ["envoy", "custom.yaml", "mesh.yaml", "--namespace", "default", "--format", "json"];
+        let bootstrap = serde_json::from_str(&render(&arguments, folder.path())).unwrap();
+        Self { folder, bootstrap }
+    }
+
+    /// What is found about the provider if the connection manager is changed.
+    fn with(&self, change: impl FnOnce(&mut Value)) -> Vec<String> {
+        let mut bootstrap = self.bootstrap.clone();
         change(bootstrap.pointer_mut("/static_resources/listeners/0/filter_chains/0/filters/0/typed_config").unwrap());
-        let file = folder.path().join("envoy.json");
+        let file = self.folder.path().join("envoy.json");
         std::fs::write(&file, bootstrap.to_string()).unwrap();
         let checked = envoy::check(&[file], &[]).unwrap();
         let of_providers = checked.findings.iter().filter(|finding| finding.code == Some("ME020"));
-        of_providers.map(|finding| finding.diagnostic.message.clone()).collect::<Vec<_>>()
-    };
-    let position = |manager: &Value, name: &str| {
-        let filters = manager["http_filters"].as_array().unwrap();
-        filters.iter().position(|filter| filter["name"] == format!("envoy.filters.http.{name}")).unwrap()
-    };
-    let ext_authz = |manager: &mut Value, field: &str, value: Value| {
-        let at = position(manager, "ext_authz");
-        manager["http_filters"][at]["typed_config"][field] = value;
-    };
-    let without = |name: &'static str| {
-        with(&move |manager| {
+        of_providers.map(|finding| finding.diagnostic.message.clone()).collect()
+    }
+
+    fn without(&self, name: &str) -> Vec<String> {
+        self.with(|manager| {
             let at = position(manager, name);
             manager["http_filters"].as_array_mut().unwrap().remove(at);
         })
-    };
-    let finds = |found: Vec<String>, parts: &[&str]| {
-        assert_eq!(found.len(), parts.len(), "{found:#?}");
-        for (message, part) in found.iter().zip(parts) {
-            assert!(message.contains("CUSTOM policy default/login") && message.contains(part), "{message}");
-        }
-    };
-    finds(with(&|_| ()), &[]);
-    finds(without("ext_authz"), &["no ext_authz before this filter asks it"]);
-    finds(without("rbac"), &["no RBAC filter before this one"]);
-    finds(with(&|manager| manager["http_filters"].as_array_mut().unwrap().swap(1, 2)), &["no RBAC filter before"]);
-    let last = with(&|manager| {
+    }
+}
+
+fn position(manager: &Value, name: &str) -> usize {
+    let filters = manager["http_filters"].as_array().unwrap();
+    filters.iter().position(|filter| filter["name"] == format!("envoy.filters.http.{name}")).unwrap()
+}
+
+fn set_ext_authz(manager: &mut Value, field: &str, value: Value) {
+    let at = position(manager, "ext_authz");
+    manager["http_filters"][at]["typed_config"][field] = value;
+}
+
+#[track_caller]
+fn finds(found: &[String], parts: &[&str]) {
+    assert_eq!(found.len(), parts.len(), "{found:#?}");
+    for (message, part) in found.iter().zip(parts) {
+        assert!(message.contains("CUSTOM policy default/login") && message.contains(part), "{message}");
+    }
+}
+
+/// The filters that ask the provider of a CUSTOM policy, each with one thing missing.
+#[test]
+fn a_provider_that_is_not_asked_is_found() {
+    let asking = Asking::new();
+    finds(&asking.with(|_| ()), &[]);
+    finds(&asking.without("ext_authz"), &["no ext_authz before this filter asks"]);
+    finds(&asking.without("rbac"), &["no RBAC filter before this one"]);
+    finds(
+        &asking.with(|manager| manager["http_filters"].as_array_mut().unwrap().swap(1, 2)),
+        &["no RBAC filter before"],
+    );
+    let last = asking.with(|manager| {
         let filters = manager["http_filters"].as_array_mut().unwrap();
         let asking = filters.remove(2);
         let router = filters.len() - 1;
         filters.insert(router, asking);
     });
-    finds(last, &["no ext_authz before this filter asks it"]);
-    for (prefix, is_asked) in
-        [("istio-ext-authz-", true), ("istio-ext-authz-log", true), ("istio-ext-authz-other", false)]
-    {
+    finds(&last, &["no ext_authz before this filter asks"]);
+    for (prefix, is_asked) in [
+        ("istio-ext-authz-login-", true),
+        ("istio-ext-authz-login-ns[", true),
+        ("istio-ext-authz-", false),
+        ("istio-ext-authz-log", false),
+        ("istio-ext-authz-other", false),
+        ("istio-ext-authz-login-strict", false),
+    ] {
         let condition = json!({ "string_match": { "prefix": prefix } });
-        let found = with(&|manager| {
+        let found = asking.with(|manager| {
             let at = position(manager, "ext_authz");
             manager["http_filters"][at]["typed_config"]["filter_enabled_metadata"]["value"] = condition.clone();
         });
@@ -150,26 +177,63 @@ fn a_provider_that_is_not_asked_is_found() {
     }
     let share = json!({ "default_value": { "numerator": 50 } });
     finds(
-        with(&|manager| ext_authz(manager, "filter_enabled", share.clone())),
+        &asking.with(|manager| set_ext_authz(manager, "filter_enabled", share.clone())),
         &["about a share of the requests only"],
     );
-    let open = |manager: &mut Value| ext_authz(manager, "failureModeAllow", json!(true));
-    finds(with(&open), &["requests pass while it does not answer"]);
-    let with_connect = with(&|manager| {
+    let open = |manager: &mut Value| set_ext_authz(manager, "failureModeAllow", json!(true));
+    finds(&asking.with(open), &["requests pass while it does not answer or answers 5xx"]);
+    let with_connect = asking.with(|manager| {
         open(manager);
         manager["upgrade_configs"] = json!([{ "upgrade_type": "CONNECT" }]);
     });
-    finds(with_connect, &["requests pass while it does not answer", "lets a CONNECT request pass"]);
+    finds(&with_connect, &["requests pass while it does not answer", "lets a CONNECT request pass"]);
     for name in ["rbac", "ext_authz"] {
-        let disabled = with(&|manager| {
+        let disabled = asking.with(|manager| {
             let at = position(manager, name);
             manager["http_filters"][at]["disabled"] = json!(true);
         });
-        finds(disabled, &["is disabled"]);
-        let for_a_route = with(&|manager| {
+        finds(&disabled, &["is disabled"]);
+        let for_a_route = asking.with(|manager| {
             manager["route_config"]["virtual_hosts"][0]["typed_per_filter_config"] =
                 json!({ format!("envoy.filters.http.{name}"): { "disabled": true } });
         });
-        finds(for_a_route, &["for a route"]);
+        finds(&for_a_route, &["for a route"]);
     }
+}
+
+/// Filters that look like those that ask the provider.
+#[test]
+fn filters_that_ask_somebody_else_are_found() {
+    let asking = Asking::new();
+    // Nobody knows whether one that asks about everything asks this provider.
+    let global = asking.with(|manager| {
+        let at = position(manager, "ext_authz");
+        manager["http_filters"][at]["typed_config"].as_object_mut().unwrap().remove("filter_enabled_metadata");
+    });
+    finds(&global, &["no ext_authz before this filter asks"]);
+    for field in ["shadow_mode", "shadowMode", "a_newer_field"] {
+        finds(
+            &asking.with(|manager| set_ext_authz(manager, field, json!(true))),
+            &["can let requests pass that it refuses"],
+        );
+    }
+    // The RBAC filter is of another time, or another one comes between.
+    let outdated = asking.with(|manager| {
+        let at = position(manager, "rbac");
+        let rules = manager["http_filters"][at]["typed_config"]["shadow_rules"]["policies"].as_object_mut().unwrap();
+        let rule = rules.remove("istio-ext-authz-login-ns[default]-policy[login]-rule[0]").unwrap();
+        rules.insert("istio-ext-authz-old-ns[default]-policy[login]-rule[0]".to_owned(), rule);
+    });
+    assert!(
+        outdated.len() == 1 && outdated[0].contains("has no rule 0 of CUSTOM policy default/login"),
+        "{outdated:?}"
+    );
+    let between = asking.with(|manager| {
+        let at = position(manager, "rbac");
+        let filters = manager["http_filters"].as_array_mut().unwrap();
+        let mut other = filters[at].clone();
+        other["typed_config"]["shadow_rules"]["policies"] = json!({});
+        filters.insert(at + 1, other);
+    });
+    assert!(between.len() == 1 && between[0].contains("has no rule 0 of CUSTOM policy default/login"), "{between:?}");
 }

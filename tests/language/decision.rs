@@ -111,6 +111,9 @@ fn where_envoy_asks_the_provider_a_request_must_show_it() {
             // Envoy has found nothing that matches, so it has not asked.
             with("GET", "/open", RBAC, &[RESULT]),
             with("GET", "/open", "envoy.filters.http.rbac2", &[RESULT, POLICY]),
+            // Another provider has been asked.
+            with("GET", "/open", RBAC, &[RESULT, &POLICY.replace("opa", "opa-b")]),
+            with("GET", "/open", RBAC, &[RESULT, &POLICY.replace("opa", "op")]),
             get("/open").encoded_metadata(Lookup::Unreadable),
             // What matches no CUSTOM policy needs to show it too: the filters are missing, and somebody should notice.
             Request::new("POST", "/open"),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use mesh_authz::engine::Custom;
-use mesh_authz::policy::Action;
+use mesh_authz::policy::{Action, AuthorizationPolicy};
 use mesh_authz::request::metadata::{EFFECTIVE_POLICY, RBAC};
 
 use super::catalogue::PROVIDER;
@@ -11,7 +11,7 @@ use super::chain::Chain;
 use super::configuration::Configuration;
 use super::neighbours::{per_filter_configs, runs_everywhere};
 use super::ours::Ours;
-use super::place::Place;
+use super::place::{Place, snake_case};
 use crate::load::finding::Finding;
 use crate::render::rbac::custom::{PREFIX, STAT_PREFIX};
 
@@ -20,18 +20,46 @@ const EXT_AUTHZ: &str = "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz";
 
 const HINT: &str = "`mesh-authz render filters` prints the filters that ask; put them before this filter";
 
+/// The fields of `ext_authz` with which it still refuses what the provider refuses. Others are newer, or switch that off.
+const KNOWN: [&str; 24] = [
+    "allowed_headers",
+    "bootstrap_metadata_labels_key",
+    "charge_cluster_response_stats",
+    "clear_route_cache",
+    "decoder_header_mutation_rules",
+    "deny_at_disable",
+    "disallowed_headers",
+    "emit_filter_state_stats",
+    "enable_dynamic_metadata_ingestion",
+    "encode_raw_headers",
+    "failure_mode_allow",
+    "failure_mode_allow_header_add",
+    "filter_enabled",
+    "filter_enabled_metadata",
+    "filter_metadata",
+    "grpc_service",
+    "http_service",
+    "include_peer_certificate",
+    "include_tls_session",
+    "stat_prefix",
+    "status_on_error",
+    "transport_api_version",
+    "validate_mutations",
+    "with_request_body",
+];
+
 /// What is missing so that the providers are asked.
 pub fn missing<'c>(chain: &Chain<'c>, configuration: &Configuration<'c>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let leaves_it_to_envoy =
         |ours: &&Ours<'c>| ours.config.as_ref().is_some_and(|config| config.options.custom == Custom::Native);
     for ours in chain.ours.iter().filter(leaves_it_to_envoy) {
-        let custom = ours.policies().filter(|policy| policy.action == Action::Custom);
-        let providers: BTreeMap<_, _> =
-            custom.filter_map(|policy| Some((policy.provider.as_deref()?, &policy.name))).collect();
-        for (provider, policy) in providers {
-            let because = format!("CUSTOM policy {policy} names the provider {provider}");
-            findings.extend(unless_asked(provider, &because, ours, chain, configuration));
+        let mut providers: BTreeMap<&str, Vec<&AuthorizationPolicy>> = BTreeMap::new();
+        for policy in ours.policies().filter(|policy| policy.action == Action::Custom) {
+            providers.entry(policy.provider.as_deref().unwrap_or_default()).or_default().push(policy);
+        }
+        for (provider, policies) in providers {
+            findings.extend(unless_asked(provider, &policies, ours, chain, configuration));
         }
     }
     findings
@@ -39,42 +67,61 @@ pub fn missing<'c>(chain: &Chain<'c>, configuration: &Configuration<'c>) -> Vec<
 
 fn unless_asked<'c>(
     provider: &str,
-    because: &str,
+    policies: &[&AuthorizationPolicy],
     ours: &Ours<'c>,
     chain: &Chain<'c>,
     configuration: &Configuration<'c>,
 ) -> Vec<Finding> {
-    let asking = chain.http_filters.iter().take(ours.index).enumerate().find_map(|(index, filter)| {
+    let Some(first) = policies.first() else { return Vec::new() };
+    let because = format!("CUSTOM policy {} names the provider {provider}", first.name);
+    let before = || chain.http_filters.iter().take(ours.index).enumerate();
+    let asking = before().find_map(|(index, filter)| {
         let config = configuration.config(filter, EXT_AUTHZ).filter(|config| asks_about(config, provider))?;
         Some((index, filter, config))
     });
     let Some((index, filter, config)) = asking else {
-        let message = format!("{because}, and no ext_authz before this filter asks it");
+        let message = format!("{because}, and no ext_authz before this filter asks about what this provider decides");
         return vec![ours.filter.error(&PROVIDER, message, HINT)];
     };
-    let finds_what_matches = |filter: &&Place<'c>| {
+    let stores = |filter: &&Place<'c>| {
         let config = configuration.config(filter, RBAC_CONFIG);
         config.is_some_and(|config| config.text("shadow_rules_stat_prefix") == Some(STAT_PREFIX))
     };
-    let Some(rbac) = chain.http_filters.iter().take(index).find(finds_what_matches) else {
+    // Of several, each one takes the place of what the one before has found.
+    let Some(rbac) = chain.http_filters.get(..index).unwrap_or_default().iter().rfind(stores) else {
         let message = format!(
             "{because}, and no RBAC filter before this one finds out what the policy matches: no request passes"
         );
         return vec![filter.error(&PROVIDER, message, HINT)];
     };
-    let switched_off = [rbac, filter].into_iter().filter_map(|filter| switched_off(filter, chain, because));
-    switched_off.chain(open(&config, chain, because)).collect()
+    let known = configuration.config(rbac, RBAC_CONFIG).and_then(|config| config.at(["shadow_rules", "policies"]));
+    let has = |name: &str| known.iter().any(|rules| rules.node.get(name).is_some());
+    let rules = policies.iter().flat_map(|policy| (0..policy.rules.len()).map(move |index| (&policy.name, index)));
+    let lacking = rules.filter(|(name, index)| {
+        !has(&format!("{PREFIX}-{provider}-ns[{}]-policy[{}]-rule[{index}]", name.namespace, name.name))
+    });
+    let lacking = lacking.map(|(name, index)| {
+        let message = format!(
+            "the RBAC filter before ext_authz has no rule {index} of CUSTOM policy {name} with the provider {provider}: it is not asked \
+             about what the rule matches"
+        );
+        rbac.error(&PROVIDER, message, HINT)
+    });
+    let switched_off = [rbac, filter].into_iter().filter_map(|filter| switched_off(filter, chain, &because));
+    lacking.chain(switched_off).chain(open(&config, chain, &because)).collect()
 }
 
-/// Whether `ext_authz` asks about requests that match a policy with this provider.
+/// Whether `ext_authz` asks about requests that match a policy with this provider, and not about those of a provider whose
+/// name begins this one's.
 fn asks_about(config: &Place<'_>, provider: &str) -> bool {
-    let Some(condition) = config.get("filter_enabled_metadata") else { return true };
+    let Some(condition) = config.get("filter_enabled_metadata") else { return false };
     let keys: Vec<_> = condition.items("path").iter().filter_map(|segment| segment.text("key")).collect();
     let prefix = condition.at(["value", "string_match"]).and_then(|text| text.text("prefix"));
+    let own = format!("{PREFIX}-{provider}");
     condition.text("filter") == Some(RBAC)
         && keys == [EFFECTIVE_POLICY]
         && !condition.is_true("invert")
-        && prefix.is_some_and(|prefix| format!("{PREFIX}-{provider}-").starts_with(prefix))
+        && prefix.is_some_and(|prefix| prefix.starts_with(&own) && format!("{own}-ns[").starts_with(prefix))
 }
 
 /// What takes one of the two filters out of the way of some requests.
@@ -97,6 +144,10 @@ fn switched_off(filter: &Place<'_>, chain: &Chain<'_>, because: &str) -> Option<
 /// Settings with which requests pass that the provider has not allowed.
 fn open(config: &Place<'_>, chain: &Chain<'_>, because: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
+    for (name, place) in config.fields().filter(|(name, _)| *name != "@type" && !KNOWN.contains(&&*snake_case(name))) {
+        let message = format!("{because}, and `{name}` can let requests pass that it refuses, or is not known here");
+        findings.push(place.error(&PROVIDER, message, "remove it, or accept it with --allow ME020"));
+    }
     if let Some(enabled) = config.get("filter_enabled") {
         let message = format!("{because}, and Envoy asks it about a share of the requests only");
         findings.push(enabled.error(&PROVIDER, message, "remove it"));
@@ -104,7 +155,9 @@ fn open(config: &Place<'_>, chain: &Chain<'_>, because: &str) -> Vec<Finding> {
     let Some(fails_open) = config.get("failure_mode_allow").filter(|_| config.is_true("failure_mode_allow")) else {
         return findings;
     };
-    let message = format!("{because}, and requests pass while it does not answer");
+    let message = format!(
+        "{because}, and requests pass while it does not answer or answers 5xx, which a client can be able to cause"
+    );
     findings.push(fails_open.warning(&PROVIDER, message, "remove it, or accept it with --allow ME020"));
     let upgrades = chain.manager.iter().flat_map(|manager| manager.items("upgrade_configs"));
     let is_connect =

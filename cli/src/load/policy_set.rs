@@ -8,6 +8,7 @@ use mesh_authz::engine::{Custom, Engine, Options};
 use mesh_authz::policy::Action;
 use mesh_authz::policy::scope::{NeedsLabels, Scope, Workload, scope};
 
+use crate::load::providers::Providers;
 use crate::load::{LoadedPolicy, Resources};
 use crate::received::Known;
 
@@ -47,13 +48,15 @@ impl PolicySet {
         policies.find_map(|resource| Some((resource, self.workload.missing_labels(&resource.policy.target)?)))
     }
 
-    /// The provider of the CUSTOM policies that apply. `None` if there are none, or if they name several providers: then what
-    /// they match is refused.
+    /// The provider of the CUSTOM policies that apply. `None` if there are none; if they name several providers, or if the
+    /// mesh configuration in the input does not have the provider: then what they match is refused.
     #[must_use]
     pub fn provider(&self) -> Option<&str> {
         let mut names = self.applying().filter_map(|resource| resource.policy.provider.as_deref());
         let first = names.next()?;
-        names.all(|name| name == first).then_some(first)
+        let providers = Providers::of(&self.resources);
+        let is_known = !providers.are_known || providers.named(first).is_some();
+        (is_known && names.all(|name| name == first)).then_some(first)
     }
 
     /// Says that no CUSTOM policy names one of these providers.

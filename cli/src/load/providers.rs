@@ -3,6 +3,7 @@
 //! They are in Istio's mesh configuration, as `extensionProviders`: in a `ConfigMap`, in an `IstioOperator`, or in a file that
 //! is a mesh configuration itself. Providers of other kinds, for traces and logs, are none of these.
 
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -238,7 +239,9 @@ fn host(node: &Node, d: &mut Diagnostics) -> Option<String> {
         None => text,
         Some(_) => "",
     };
-    if host.is_empty() || host.contains(['/', '*', ' ']) {
+    // A port has a field of its own.
+    let has_port = host.contains(':') && host.parse::<Ipv6Addr>().is_err();
+    if host.is_empty() || host.contains(['/', '*', ' ']) || has_port {
         d.error_with_hint(format!("`{text}` is not a service"), "write NAMESPACE/HOST, or HOST");
         return None;
     }
