@@ -226,7 +226,9 @@ pub fn where_answered(answered: &Answered<'_>, all: &[Answered<'_>]) -> String {
     let versions = values(&answered.ways, |way| way.drops_parameters);
     if versions != values(&every, |way| way.drops_parameters) {
         let is_new = versions.contains(&true);
-        parts.push(if is_new { "in Envoy 1.40 and later" } else { "in versions before Envoy 1.40" }.to_owned());
+        parts.push(
+            if is_new { "in Envoy with the fix for `..;`" } else { "in Envoy without the fix for `..;`" }.to_owned(),
+        );
     }
     parts.join(", ")
 }

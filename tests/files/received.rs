@@ -215,8 +215,10 @@ fn a_request_that_envoy_itself_refuses_is_decided_by_no_policy() {
 
 #[test]
 fn parameters_of_dots_are_read_as_the_version_of_envoy_does() {
-    let versions =
-        vec![(true, "in Envoy 1.40 and later".to_owned()), (false, "in versions before Envoy 1.40".to_owned())];
+    let versions = vec![
+        (true, "in Envoy with the fix for `..;`".to_owned()),
+        (false, "in Envoy without the fix for `..;`".to_owned()),
+    ];
     for path in ["/x/..;/admin", "/x/..;a=b/admin", "/x/.;/../admin"] {
         assert_eq!(ask_path("/admin", "", &format!("path: '{path}'")), versions, "{path}");
     }
