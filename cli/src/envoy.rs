@@ -137,6 +137,7 @@ pub fn check(files: &[PathBuf], given: &[&AuthorizationPolicy]) -> Result<Checke
         let through = upgraded.iter().map(|(_, chain)| chain).filter(|chain| !chain.ours.is_empty());
         for chain in std::iter::once(chain).chain(through) {
             findings.extend(chain.ours.iter().flat_map(Ours::mistakes));
+            findings.extend(chain.ours.iter().flat_map(|ours| ours.differences(given)));
             findings.extend(chain.http_filters.iter().filter_map(|filter| configuration.several(filter)));
             let needs = Needs::of(&chain.ours, given);
             findings.extend(settings::missing(chain, &needs, &configuration));

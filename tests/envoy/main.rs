@@ -21,6 +21,7 @@ mod shapes;
 use std::path::PathBuf;
 
 use mesh_authz::document::Node;
+use mesh_authz::policy::AuthorizationPolicy;
 use mesh_authz_cli::envoy::{self, Checked, Decides};
 use mesh_authz_cli::load::finding::Severity;
 use mesh_authz_cli::load::yaml;
@@ -537,6 +538,43 @@ fn without_a_node_what_does_not_follow_from_it_is_still_refused() {
     assert!(!codes(&check(&alone)).contains(&"ME016".to_owned()), "without the bootstrap, the node is unknown");
     let refused = alone.replace("AuthorizationPolicy", "AuthorisationPolicy");
     assert!(codes(&check(&refused)).contains(&"ME016".to_owned()));
+}
+
+/// The policies of a folder, and those that an Envoy enforces.
+#[test]
+fn policies_that_the_filter_does_not_have_are_found() {
+    let policy = |name: &str, namespace: &str, action: &str| {
+        let text = format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+             metadata: {{ name: {name}, namespace: {namespace} }}\n\
+             spec: {{ action: {action}, rules: [{{ to: [{{ operation: {{ methods: [GET] }} }}] }}] }}"
+        );
+        let node = yaml::documents(&text).unwrap().remove(0);
+        let read = mesh_authz::policy::read::policy(&node, &mut mesh_authz::diagnostic::Diagnostics::new()).unwrap();
+        (json!(node), read)
+    };
+    let (in_filter, same) = policy("a", "default", "ALLOW");
+    let mut tree = tree();
+    let filters = tree.pointer_mut("/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters");
+    let ours =
+        filters.unwrap().as_array_mut().unwrap().iter_mut().find(|filter| filter["name"] == "mesh_authz").unwrap();
+    ours["typed_config"]["config"]["configuration"]["value"]["policies"] = json!([in_filter]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("envoy.json");
+    std::fs::write(&file, tree.to_string()).unwrap();
+    let messages = |given: &[&AuthorizationPolicy]| {
+        let findings = envoy::check(std::slice::from_ref(&file), given).unwrap().findings;
+        let of_code = findings.into_iter().filter(|finding| finding.code == Some("ME021"));
+        of_code.map(|finding| finding.diagnostic.message).collect::<Vec<_>>()
+    };
+    assert_eq!(messages(&[]), [""; 0], "nothing is given");
+    assert_eq!(messages(&[&same, &policy("b", "elsewhere", "ALLOW").1]), [""; 0]);
+    let (_, second) = policy("b", "default", "DENY");
+    let missing = "policy default/b is given and applies to this workload, and the filter does not have it";
+    assert_eq!(messages(&[&same, &second]), [missing]);
+    assert_eq!(messages(&[&second]), [missing, "policy default/a is in the filter, and not given"]);
+    let (_, changed) = policy("a", "default", "DENY");
+    assert_eq!(messages(&[&changed]), ["policy default/a is another one in the filter than the one that is given"]);
 }
 
 #[test]

@@ -95,4 +95,7 @@ catalogue! {
          they match, and `ext_authz` asks the provider about these. `mesh-authz render filters` prints both. If a route disables \
          one of them, or if `ext_authz` lets requests pass while the provider does not answer, requests pass that the provider has \
          not allowed.";
+    OTHER_POLICIES: "ME021", "other-policies", "policies of the filter that are not those that are given",
+        "The command was given policies, and the configuration of Envoy. The filter enforces what is in its configuration: a policy \
+         that is missing there, or an older one, is not enforced, whatever the file says. Policies for other workloads do not count.";
 }

@@ -1,6 +1,6 @@
 //! Recognizes the filter in a connection manager, and reads its plugin configuration.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,11 +8,11 @@ use mesh_authz::config::{NodeMetadata, Outgoing, PluginConfig};
 use mesh_authz::diagnostic::{Diagnostic, Diagnostics};
 use mesh_authz::document::{Node, Value, from_json};
 use mesh_authz::policy::scope::{Scope, scope};
-use mesh_authz::policy::{AuthorizationPolicy, DEFAULT_NAMESPACE, Labels, read};
+use mesh_authz::policy::{Action, AuthorizationPolicy, DEFAULT_NAMESPACE, Labels, PolicyName, read};
 use mesh_authz::request::Lookup;
 
 use super::Decides;
-use super::catalogue::{FAIL_OPEN, NO_FILTER, REFUSED, SWITCHED_OFF, UNKNOWN};
+use super::catalogue::{FAIL_OPEN, NO_FILTER, OTHER_POLICIES, REFUSED, SWITCHED_OFF, UNKNOWN};
 use super::chain::Chain;
 use super::configuration::{Configuration, Documents};
 use super::neighbours::{is_enabled_by_routes, per_filter_configs};
@@ -138,6 +138,34 @@ impl<'c> Ours<'c> {
     /// The policies that decide here. There are none if they are not known.
     pub fn policies(&self) -> impl Iterator<Item = &AuthorizationPolicy> {
         self.policies.iter().flatten()
+    }
+
+    /// What differs between the policies that decide here and those that are given, as far as they are for this workload.
+    pub fn differences(&self, given: &[&AuthorizationPolicy]) -> Vec<Finding> {
+        let Some(config) = &self.config else { return Vec::new() };
+        if given.is_empty() {
+            return Vec::new();
+        }
+        // In a cluster, Istio enforces CUSTOM policies, and the filter does not have them.
+        let is_for_it = |policy: &&AuthorizationPolicy| {
+            scope(policy, &config.workload) == Scope::Applies && policy.action != Action::Custom
+        };
+        let wanted: BTreeMap<_, _> =
+            given.iter().copied().filter(is_for_it).map(|policy| (&policy.name, policy)).collect();
+        let known: BTreeMap<_, _> = self.policies().filter(is_for_it).map(|policy| (&policy.name, policy)).collect();
+        let report = |name: &PolicyName, what: &str| {
+            let hint = "render the configuration of the filter again, or give the policies that it is made from";
+            self.filter.warning(&OTHER_POLICIES, format!("policy {name} {what}"), hint)
+        };
+        let of_wanted = wanted.iter().filter_map(|(name, policy)| match known.get(name) {
+            None => Some(report(name, "is given and applies to this workload, and the filter does not have it")),
+            Some(other) if other != policy => {
+                Some(report(name, "is another one in the filter than the one that is given"))
+            }
+            Some(_) => None,
+        });
+        let further = known.keys().filter(|name| !wanted.contains_key(*name));
+        of_wanted.chain(further.map(|name| report(name, "is in the filter, and not given"))).collect()
     }
 
     /// Whether the input has the policies.
