@@ -230,6 +230,10 @@ impl Coverage {
                 coverage.rules.entry(rule.clone()).or_insert_with(|| (place.clone(), false)).1 |= by_a_test;
             }
         }
+        // A test file that cannot be used can be for any of these.
+        if outcomes.iter().any(|outcome| outcome.result.is_err()) {
+            coverage.without_workload.clear();
+        }
         Ok(coverage)
     }
 
