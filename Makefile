@@ -53,6 +53,10 @@ first-build:
 test: lint dist/mesh_authz.wasm ## Run all tests: format, lints, tables, properties, golden files, and requests in a real Envoy
 	$(CARGO) test --locked --workspace
 
+.PHONY: login
+login: dist/mesh_authz.wasm ## Log in to examples/login in a real Envoy, by oauth2-proxy and a small OpenID provider; needs Go
+	tests/login/run.sh
+
 .PHONY: quick
 quick: ## The checks for while you work: format, clippy, the language's tables, lints, cases; no Envoy
 	$(CARGO) fmt --all --check

@@ -52,6 +52,8 @@ fn cannot_be_sent(request: &RequestFields) -> Option<&'static str> {
     let families: Vec<_> = families.into_iter().flatten().map(|ip| ip.is_ipv4()).collect();
     if request.path().contains('#') {
         Some("Envoy refuses a path with a fragment")
+    } else if !request.providers.is_empty() {
+        Some("its provider is asked in `login` and `providers`")
     } else if request.method() == "CONNECT" {
         Some("a CONNECT has no path")
     } else if !visible(request.path()) || !visible(request.method()) || !visible(request.host()) {
@@ -278,8 +280,8 @@ fn hardly_any_request_of_a_test_file_cannot_be_sent() {
     assert_eq!(skipped.len(), SKIPPED, "of {requests} requests:\n{}", skipped.join("\n"));
 }
 
-/// The number of requests in all files that cannot be sent as they are written.
-const SKIPPED: usize = 0;
+/// The number of requests in all files that cannot be sent as they are written: those of examples/login with a provider.
+const SKIPPED: usize = 6;
 
 #[test]
 fn an_expectation_that_is_not_met_is_noticed() {

@@ -24,6 +24,7 @@ mod istio;
 mod jwt;
 mod keys;
 mod laptop;
+mod login;
 mod metadata;
 mod modes;
 mod module;
