@@ -70,6 +70,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use mesh_authz::config::Mesh;
 use mesh_authz::diagnostic::{Diagnostic, Part, Path, Segment};
 use mesh_authz::document::{Node, Position, Span, Value};
+use mesh_authz::engine::Custom;
 use mesh_authz::policy::scope::{Reach, may_meet};
 use mesh_authz::policy::{Action, AuthorizationPolicy, Clause, Labels, PolicyName, Predicate};
 use rayon::prelude::*;
@@ -245,6 +246,8 @@ pub struct LintContext {
     pub plaintext: Plaintexts,
     /// What else enforces the policies.
     pub enforced: Enforced,
+    /// Who asks the providers of CUSTOM policies, if the input has them.
+    pub custom: Custom,
 }
 
 /// What enforces the policies.

@@ -1,6 +1,9 @@
 //! Lints that compare policies with the other resources in the input.
 
-use crate::{found, one_spelling, paths, policy, source};
+use mesh_authz::engine::Custom;
+use mesh_authz_cli::lint::LintContext;
+
+use crate::{findings, found, one_spelling, paths, policy, source};
 
 fn deployment(namespace: &str, labels: &str) -> String {
     format!(
@@ -243,6 +246,20 @@ fn keys_and_modules_come_over_tls_and_pinned() {
 fn no_provider_can_be_asked() {
     let custom = policy("p", "{ action: CUSTOM, provider: { name: x }, rules: [{}] }");
     assert_eq!(paths("MA031", &custom, &one_spelling()), ["spec.provider"]);
+    let mesh = |name: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{ name: istio, namespace: istio-system }}\ndata:\n  mesh: |\n    \
+             extensionProviders: [{{ name: {name}, envoyExtAuthzHttp: {{ service: a.example, port: 80 }} }}]\n"
+        )
+    };
+    // Somebody asks a provider that is known, unless it is known that nobody does.
+    let asked = LintContext { custom: Custom::Native, ..one_spelling() };
+    assert_eq!(paths("MA031", &custom, &asked), ["spec.provider"]);
+    assert_eq!(paths("MA031", &(custom.clone() + &mesh("x")), &asked), [""; 0]);
+    assert_eq!(paths("MA031", &(custom.clone() + &mesh("x")), &one_spelling()), ["spec.provider"]);
+    let unknown = findings(&(custom.clone() + &mesh("xy")), &asked);
+    let unknown = unknown.iter().find(|finding| finding.code == Some("MA031")).unwrap();
+    assert!(unknown.diagnostic.message.contains("has no provider `x`"), "{unknown}");
 }
 
 #[test]

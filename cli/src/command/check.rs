@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use mesh_authz::document::Span;
+use mesh_authz::engine::Custom;
 use serde::Serialize;
 
 use super::options::{self, Documented, ExcludeOption, PathNormalizationOption, Setting, WarningOptions, or_here};
@@ -174,6 +175,7 @@ impl Arguments {
                 PathNormalization::default()
             }),
             plaintext: Plaintexts::AsInIstio,
+            custom: Custom::Native,
             enforced: if envoy.is_standalone { Enforced::ByThisFilter } else { Enforced::ByIstio },
         })
     }

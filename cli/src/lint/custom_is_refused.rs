@@ -1,9 +1,11 @@
 //! MA031. A CUSTOM policy, whose provider the filter does not ask itself.
 
-use mesh_authz::diagnostic::Path;
+use mesh_authz::diagnostic::{Path, suggestion};
+use mesh_authz::engine::Custom;
 use mesh_authz::policy::Action;
 
-use super::{Check, Lint, LintContext, PolicyView, Reporter};
+use super::{Check, Input, Lint, Reporter};
+use crate::load::providers::Providers;
 
 pub(super) static LINT: Lint = Lint {
     code: "MA031",
@@ -50,19 +52,42 @@ spec:
     jwksUri: https://issuer.example/jwks.json
 "#,
     trust_domain: None,
-    check: Check::Policy(check),
+    check: Check::Input(check),
 };
 
-fn check(policy: &PolicyView<'_>, _: &LintContext, reporter: &mut Reporter) {
-    if policy.policy().action == Action::Custom {
-        reporter.report(
-            &LINT,
-            policy.resource,
-            Path::of(["spec", "provider"]),
-            "the filter does not ask the provider itself: without Envoy's own filters, it refuses every request that this policy \
-             matches",
-            "render these filters with `render envoy` or `render filters`; leave the policy out here only where Istio itself \
-             enforces it: elsewhere, nothing else refuses these requests",
-        );
+fn check(input: &Input<'_>, reporter: &mut Reporter) {
+    let custom = input.resources.policies.iter().filter(|resource| resource.policy.action == Action::Custom);
+    let mut custom = custom.peekable();
+    if custom.peek().is_none() {
+        return;
+    }
+    let providers = Providers::of(input.resources);
+    for resource in custom {
+        let name = resource.policy.provider.as_deref().unwrap_or_default();
+        let is_named = providers.named(name).is_some();
+        let (message, hint) = match (is_named, input.context.custom) {
+            (true, Custom::Native) => continue,
+            (false, _) if providers.are_known => {
+                let known = providers.valid.iter().map(|provider| provider.name.as_str());
+                let hint = match suggestion(name, known) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => "add it to `extensionProviders` of the mesh configuration".to_owned(),
+                };
+                let message = format!(
+                    "the mesh configuration in the input has no provider `{name}`: Istio refuses what this policy matches, and so \
+                     does the filter"
+                );
+                (message, hint)
+            }
+            _ => (
+                "the filter does not ask the provider itself: without Envoy's own filters, it refuses every request that this \
+                 policy matches"
+                    .to_owned(),
+                "give the mesh configuration with the provider, and render these filters with `render envoy` or `render filters`; \
+                 leave the policy out here only where Istio itself enforces it: elsewhere, nothing else refuses these requests"
+                    .to_owned(),
+            ),
+        };
+        reporter.report(&LINT, resource, Path::of(["spec", "provider"]), message, hint);
     }
 }

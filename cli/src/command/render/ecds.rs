@@ -67,6 +67,7 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
         path_normalization: PathNormalization::DecodeAndMergeSlashes,
         plaintext: Plaintexts::Accepted,
         enforced: Enforced::ByThisFilter,
+        ..LintContext::default()
     };
     let asking = asking(resources, &workload.workload(&mesh)?, &mesh)?;
     let mut found = lint::lint(resources, &context);

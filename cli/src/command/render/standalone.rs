@@ -54,6 +54,7 @@ impl<'r> Enforced<'r> {
             path_normalization: paths,
             plaintext,
             enforced: lint::Enforced::ByThisFilter,
+            ..LintContext::default()
         };
         let mut warnings = lint::lint(resources, &context);
         // What becomes of CUSTOM policies is known here.
