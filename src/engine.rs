@@ -165,7 +165,7 @@ impl TestedHeaders {
 #[derive(Debug, Default)]
 pub(crate) struct Builder {
     custom: Compiled,
-    /// The providers of the CUSTOM policies, each once.
+    /// The providers of the CUSTOM policies, each once; two of them if there are more.
     providers: Vec<String>,
     deny: Compiled,
     allow: Compiled,
@@ -192,7 +192,10 @@ impl Builder {
 
     /// Compiles a policy. `number`: what [`RuleId::policy_number`] returns for its rules.
     pub fn add(&mut self, number: u32, policy: &AuthorizationPolicy, options: &Options) {
-        if let Some(name) = policy.provider.as_ref().filter(|name| !self.providers.contains(name)) {
+        if let Some(name) = &policy.provider
+            && self.providers.len() < 2
+            && !self.providers.contains(name)
+        {
             self.providers.push(name.clone());
         }
         let compiled = match (policy.action, policy.dry_run) {

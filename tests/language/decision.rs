@@ -129,6 +129,14 @@ fn where_envoy_asks_the_provider_a_request_must_show_it() {
             assert_eq!(Outcome::from(engine.decide(&request)), denied_by_default());
         }
     }
+    // Policies for several providers refuse what they match: nobody is asked twice.
+    let second =
+        named("default", "other", &format!("{{ action: CUSTOM, provider: {{ name: other }}, rules: {POST} }}"));
+    let engine = engine_with(&Options { custom: Custom::Native, ..options() }, &(policies + &second));
+    let request = with("GET", "/open", RBAC, &[RESULT, POLICY]);
+    assert_eq!(engine.decide(&request).outcome, engine::Outcome::Denied(DenyReason::NotAsked));
+    let neither = with("PUT", "/open", RBAC, &[RESULT]);
+    assert_eq!(Outcome::from(engine.decide(&neither)), allowed_by("default/allow", 0));
     // Without CUSTOM policies, nobody needs to ask.
     let engine = engine_with(&Options { custom: Custom::Native, ..options() }, &policy("all", "ALLOW", "[{}]"));
     assert_eq!(Outcome::from(engine.decide(&get("/"))), allowed_by("default/all", 0));
