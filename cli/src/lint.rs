@@ -10,6 +10,7 @@ mod comparison;
 mod other_resources;
 mod plaintext;
 mod public_endpoint;
+mod several_providers;
 mod several_values;
 mod tcp_traffic;
 
@@ -86,7 +87,7 @@ use crate::load::{Authentication, LoadedPolicy, Other, Resources, peer_authentic
 use crate::received;
 
 /// All lints, sorted by code.
-pub static CATALOGUE: [&Lint; 48] = [
+pub static CATALOGUE: [&Lint; 49] = [
     &unreachable_allow::LINT,
     &never_matches::LINT,
     &plaintext_slips_past_deny::LINT,
@@ -135,6 +136,7 @@ pub static CATALOGUE: [&Lint; 48] = [
     &unknown_target::LINT,
     &peer_address_at_waypoint::LINT,
     &unusable_keys::LINT,
+    &several_providers::LINT,
 ];
 
 /// The code of the lint about what is skipped.

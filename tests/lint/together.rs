@@ -208,3 +208,35 @@ fn many_alternatives_are_compared_clause_by_clause() {
     assert_eq!(shadowed("ALLOW", &[&rule(100), &rule(99)]), ["spec.rules[1]"]);
     assert_eq!(shadowed("ALLOW", &[&rule(99), &rule(100)]), ["spec.rules[0]"]);
 }
+
+#[test]
+fn several_providers_for_one_workload() {
+    let custom = |name: &str, provider: &str, selector: &str| {
+        let spec = format!("{{ action: CUSTOM, provider: {{ name: {provider} }}, {selector} rules: [{{ {GET} }}] }}");
+        policy(name, &spec)
+    };
+    let found = |one: &str, other: &str| {
+        let found = findings(&format!("{one}{other}"), &one_spelling()).into_iter();
+        found.filter(|finding| finding.code == Some("MA049")).collect::<Vec<_>>()
+    };
+    let app = "selector: { matchLabels: { app: a } },";
+    let login = custom("shop/login", "login", "");
+    let fires = |other: &str| found(&login, other).len();
+    assert_eq!(fires(&custom("shop/other", "keys", "")), 1, "the later one, not both");
+    assert_eq!(fires(&custom("shop/other", "keys", app)), 1);
+    assert_eq!(fires(&custom("istio-system/other", "keys", "")), 1);
+    assert_eq!(fires(&custom("shop/other", "login", app)), 0, "the same provider");
+    assert_eq!(fires(&custom("other/other", "keys", "")), 0, "other workloads");
+    assert_eq!(fires(&custom("shop/other", "keys", "targetRef: { kind: Service, name: s },")), 0);
+    assert_eq!(fires(&policy("shop/other", &rules("DENY", "", &[GET]))), 0);
+    let [one, other] = ["app", "tier"].map(|label| {
+        custom(&format!("shop/{label}"), label, &format!("selector: {{ matchLabels: {{ {label}: a }} }},"))
+    });
+    assert_eq!(found(&one, &other).len(), 0, "perhaps no workload has both labels");
+
+    let says = |provider: &str| found(&login, &custom("shop/other", provider, app))[0].diagnostic.message.clone();
+    assert!(!says("keys").contains("mixes"), "{}", says("keys"));
+    for provider in ["login-admin", "log"] {
+        assert!(says(provider).contains("One name begins the other"), "{provider}: {}", says(provider));
+    }
+}

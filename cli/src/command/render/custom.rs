@@ -38,6 +38,7 @@ impl Asking {
         if !warnings.is_empty() {
             return Ok(Self { warnings, ..Self::default() });
         }
+        let warnings = policies.iter().filter_map(|resource| fails_open(resource, &providers)).collect();
         let policies: Vec<_> = policies.iter().map(|resource| &resource.policy).collect();
         let names: BTreeSet<_> = policies.iter().filter_map(|policy| policy.provider.as_deref()).collect();
         let asked: Vec<_> = names.iter().filter_map(|name| providers.named(name)).collect();
@@ -73,13 +74,27 @@ fn in_snake_case(message: &Value) -> Value {
     }
 }
 
+/// The warning that requests pass which the provider of this policy has not allowed.
+fn fails_open(resource: &LoadedPolicy, providers: &Providers) -> Option<Finding> {
+    let own = resource.policy.provider.as_deref()?;
+    providers.named(own).filter(|provider| provider.fail_open)?;
+    let message = format!(
+        "provider `{own}` has `failOpen`: while it does not answer, or answers 5xx, what this policy matches passes. A client may \
+         be able to cause that"
+    );
+    lint::left_out(resource, provider_name(), &message, "remove `failOpen`")
+}
+
+fn provider_name() -> Path {
+    Path::of(["spec", "provider", "name"])
+}
+
 /// Warnings about CUSTOM policies whose provider is not asked.
 pub fn warnings(policies: &[&LoadedPolicy], providers: &Providers, traffic: Traffic) -> Vec<Finding> {
     let custom: Vec<_> = policies.iter().filter(|resource| resource.policy.action == Action::Custom).collect();
     let name = |resource: &LoadedPolicy| resource.policy.provider.clone().unwrap_or_default();
     let first = custom.first().map(|resource| name(resource)).unwrap_or_default();
     let are_several = custom.iter().any(|resource| name(resource) != first);
-    let path = || Path::of(["spec", "provider", "name"]);
     let warning = |resource: &&LoadedPolicy| {
         let own = name(resource);
         let (message, hint) = match providers.named(&own) {
@@ -103,7 +118,7 @@ pub fn warnings(policies: &[&LoadedPolicy], providers: &Providers, traffic: Traf
             ),
             Some(_) => return None,
         };
-        lint::left_out(resource, path(), &message, &hint)
+        lint::left_out(resource, provider_name(), &message, &hint)
     };
     custom.into_iter().filter_map(warning).collect()
 }

@@ -1,0 +1,110 @@
+//! MA049. CUSTOM policies of one workload that name different providers.
+
+use mesh_authz::diagnostic::Path;
+use mesh_authz::policy::Action;
+use mesh_authz::policy::scope::covers;
+
+use super::{Check, Input, Lint, Related, Reporter};
+use crate::load::LoadedPolicy;
+
+pub(super) static LINT: Lint = Lint {
+    code: "MA049",
+    name: "several-providers",
+    summary: "CUSTOM policies of one workload that name different providers",
+    explanation: "Istio asks no provider for a workload whose CUSTOM policies name several: it refuses every request that \
+            one of these policies matches. So does the filter. With the setting \
+            PILOT_ENABLE_MULTIPLE_CUSTOM_AUTHZ_PROVIDERS, istiod asks each provider about what its own policies match. \
+            But it compares only the beginning of a name: a provider `login` is then also asked about what only \
+            policies with the provider `login-admin` match.",
+    bad: r#"
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata:
+  name: login
+  annotations:
+    mesh-authz/allow: MA031
+spec:
+  action: CUSTOM
+  provider:
+    name: oauth2-proxy
+  rules:
+  - to:
+    - operation:
+        paths: ["/account*"]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata:
+  name: partners
+  annotations:
+    mesh-authz/allow: MA031
+spec:
+  action: CUSTOM
+  provider:
+    name: api-keys
+  rules:
+  - to:
+    - operation:
+        paths: ["/partners*"]
+"#,
+    good: r#"
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata:
+  name: login
+  annotations:
+    mesh-authz/allow: MA031
+spec:
+  action: CUSTOM
+  provider:
+    name: oauth2-proxy
+  rules:
+  - to:
+    - operation:
+        paths: ["/account*", "/partners*"]
+"#,
+    trust_domain: None,
+    check: Check::Input(check),
+};
+
+fn provider(resource: &LoadedPolicy) -> &str {
+    resource.policy.provider.as_deref().unwrap_or_default()
+}
+
+fn check(input: &Input<'_>, reporter: &mut Reporter) {
+    let is_custom = |resource: &&LoadedPolicy| resource.policy.action == Action::Custom;
+    let mut custom = input.resources.policies.iter().filter(is_custom).peekable();
+    let Some(first) = custom.peek().copied().map(provider) else { return };
+    if custom.clone().all(|resource| provider(resource) == first) {
+        return;
+    }
+    let root = &input.context.mesh.root_namespace;
+    for narrow in custom {
+        let reach = narrow.policy.reach();
+        // Of two policies for the same workloads, the later one is reported.
+        let is_reported = |wide: &&LoadedPolicy| {
+            covers(wide.policy.reach(), reach, root)
+                && (!covers(reach, wide.policy.reach(), root) || wide.policy.name < narrow.policy.name)
+        };
+        let mut others = input.policies(reach).filter(is_custom).filter(|wide| provider(wide) != provider(narrow));
+        let other = others.find(|wide| is_reported(wide) && !input.are_apart(&wide.source, &narrow.source));
+        let Some(wide) = other else { continue };
+        let [own, others] = [narrow, wide].map(provider);
+        let is_prefix = own.starts_with(others) || others.starts_with(own);
+        let also = if is_prefix { ". One name begins the other: with that setting, Istio mixes them up" } else { "" };
+        let path = || Path::of(["spec", "provider", "name"]);
+        reporter.report_related(
+            &LINT,
+            narrow,
+            path(),
+            format!(
+                "CUSTOM policy {} is for the same workloads and names the provider `{others}`: without \
+                 PILOT_ENABLE_MULTIPLE_CUSTOM_AUTHZ_PROVIDERS, Istio refuses what the two policies match, and asks neither \
+                 provider. So does the filter{also}",
+                wide.policy.name
+            ),
+            "let all CUSTOM policies of a workload name the same provider",
+            Related::new(wide, &path(), "the other provider"),
+        );
+    }
+}
