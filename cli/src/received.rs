@@ -124,7 +124,7 @@ pub fn answers<'e>(sent: &RequestFields, set: &PolicySet, engine: &'e Engine) ->
         };
         for (request, decision, asked) in decided {
             let mut notes = notes.clone();
-            notes.extend(asked.as_ref().and_then(|asked| set_by_provider(asked, set)));
+            notes.extend(asked.as_ref().and_then(|asked| note_about(asked, sent, set)));
             let received = Received { request, notes };
             let answered = Answered { received, decision, asked, ways: vec![way] };
             match answers.iter_mut().find(|other| other.is_like(&answered)) {
@@ -162,7 +162,8 @@ fn decided<'e>(
         let decision = engine.decide(&request);
         return vec![(Ok(request), Some(decision), None)];
     };
-    let given = sent.providers.iter().find(|(name, _)| name == provider).map(|(_, answer)| *answer);
+    let said = sent.providers.iter().find(|(name, _)| name == provider).map(|(_, answer)| *answer);
+    let given = without_asking(sent, provider, set).or(said);
     let both = [Verdict::Allow, Verdict::Deny].into_iter().filter(|answer| given.is_none_or(|given| given == *answer));
     let decided = both.map(|answer| {
         let (request, decision) = match answer {
@@ -179,8 +180,26 @@ fn decided<'e>(
     decided.collect()
 }
 
-/// Says which headers the provider can set. What it sets is not known here.
-fn set_by_provider(asked: &Asked<'_>, set: &PolicySet) -> Option<String> {
+/// What stands for the answer of a provider over HTTP about a CONNECT: Envoy cannot ask it, which counts as no answer.
+fn without_asking(sent: &RequestFields, provider: &str, set: &PolicySet) -> Option<Verdict> {
+    let providers = Providers::of(&set.resources);
+    let provider =
+        providers.named(provider).filter(|provider| provider.http.is_some() && sent.method() == "CONNECT")?;
+    Some(if provider.fail_open { Verdict::Allow } else { Verdict::Deny })
+}
+
+/// Says which headers the provider can set, since what it sets is not known here; or that it cannot be asked.
+fn note_about(asked: &Asked<'_>, sent: &RequestFields, set: &PolicySet) -> Option<String> {
+    if let Some(instead) = without_asking(sent, &asked.provider, set) {
+        let instead = match instead {
+            Verdict::Allow => "with `failOpen`, the CONNECT counts as allowed, whatever the provider would answer",
+            Verdict::Deny => "the CONNECT is refused, whatever the provider would answer",
+        };
+        return Some(format!(
+            "Envoy cannot ask the provider `{}` about a CONNECT over HTTP: {instead}",
+            asked.provider
+        ));
+    }
     if asked.answer == Verdict::Deny {
         return None;
     }

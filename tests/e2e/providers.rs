@@ -303,36 +303,66 @@ fn a_provider_can_set_the_token_that_is_verified_next() {
     assert_eq!(send(&standalone, &Request::get("/").header("x-session", "bob")).status, 403);
 }
 
-/// With `failOpen`, Envoy lets a CONNECT pass that the provider refuses. `render filters` warns of it, and `check --envoy` finds it.
-#[test]
-fn a_connect_passes_a_provider_that_fails_open() {
-    for (fails_open, status) in [(false, 403), (true, 200)] {
-        let provider = HttpAuthorizer::start(|_| HttpAnswer::Response(403, vec![], "")).unwrap();
-        let mut custom = policy("ask", "CUSTOM", &[json!({})]);
-        custom["spec"]["provider"] = json!({ "name": "provider" });
-        let settings = json!({ "service": "localhost", "port": provider.address().port(), "failOpen": fails_open });
-        let mesh = json!({ "extensionProviders": [{ "name": "provider", (HTTP): settings }] });
-        let files = folder(&[custom, mesh]);
-        let arguments = ["filters", text(files.path()), "--namespace=default", "--no-labels", "--wasm=filter.wasm"];
-        let (rendered, _) = render(&arguments);
-        let route = json!({ "match": { "connect_matcher": {} }, "direct_response": { "status": 200 } });
-        let routes = [route, direct_response(200, "")];
-        let mut manager = http_connection_manager(rendered["http_filters"].as_array().unwrap(), &routes);
-        manager["typed_config"]["upgrade_configs"] = json!([{ "upgrade_type": "CONNECT" }]);
-        let listener = bootstrap::listener("inbound", manager, None);
-        let bootstrap = bootstrap::bootstrap(&[listener], rendered["clusters"].as_array().unwrap());
-        let envoy = Envoy::start_with(&bootstrap, &StartOptions::default().file("filter.wasm", wasm())).unwrap();
-        let client = Client::plain(envoy.address("inbound").unwrap());
-        assert_eq!(client.send(&Request::get("/")).unwrap().status, 403);
-        assert_eq!(client.send_http2(&connect("a.example:443")).unwrap().status, status, "failOpen: {fails_open}");
+/// What a client gets that sends CONNECT, if the provider allows or denies everything.
+fn connected(kind: &str, fails_open: bool, allows: bool) -> u16 {
+    let (status, code) = if allows { (200, 0) } else { (403, 7) };
+    let over_http = HttpAuthorizer::start(move |_| HttpAnswer::Response(status, vec![], "")).unwrap();
+    let over_grpc = GrpcAuthorizer::start(move |_| {
+        let status = Some(testbed::rpc::Status { code, ..testbed::rpc::Status::default() });
+        Ok(CheckResponse { status, ..CheckResponse::default() })
+    })
+    .unwrap();
+    let provider = if kind == HTTP { over_http.address() } else { over_grpc.address() };
+    let mut custom = policy("ask", "CUSTOM", &[json!({})]);
+    custom["spec"]["provider"] = json!({ "name": "provider" });
+    let settings = json!({ "service": "localhost", "port": provider.port(), "failOpen": fails_open });
+    let mesh = json!({ "extensionProviders": [{ "name": "provider", (kind): settings }] });
+    let files = folder(&[custom, mesh]);
+    let arguments = ["filters", text(files.path()), "--namespace=default", "--no-labels", "--wasm=filter.wasm"];
+    let (rendered, _) = render(&arguments);
+    let route = json!({ "match": { "connect_matcher": {} }, "direct_response": { "status": 200 } });
+    let routes = [route, direct_response(200, "")];
+    let mut manager = http_connection_manager(rendered["http_filters"].as_array().unwrap(), &routes);
+    manager["typed_config"]["upgrade_configs"] = json!([{ "upgrade_type": "CONNECT" }]);
+    let listener = bootstrap::listener("inbound", manager, None);
+    let bootstrap = bootstrap::bootstrap(&[listener], rendered["clusters"].as_array().unwrap());
+    let envoy = Envoy::start_with(&bootstrap, &StartOptions::default().file("filter.wasm", wasm())).unwrap();
+    let client = Client::plain(envoy.address("inbound").unwrap());
+    assert_eq!(client.send(&Request::get("/")).unwrap().status, status);
 
-        let file = files.path().join("envoy.json");
-        std::fs::write(&file, bootstrap.to_string()).unwrap();
-        let checked = mesh_authz_cli::envoy::check(&[file], &[]).unwrap();
-        let is_found = checked
-            .findings
-            .iter()
-            .any(|finding| finding.code == Some("ME020") && finding.diagnostic.message.contains("CONNECT"));
-        assert_eq!(is_found, fails_open);
+    let file = files.path().join("envoy.json");
+    std::fs::write(&file, bootstrap.to_string()).unwrap();
+    let checked = mesh_authz_cli::envoy::check(&[file], &[]).unwrap();
+    let is_found = checked
+        .findings
+        .iter()
+        .any(|finding| finding.code == Some("ME020") && finding.diagnostic.message.contains("CONNECT"));
+    assert_eq!(is_found, fails_open && kind == HTTP);
+    let seen = client.send_http2(&connect("a.example:443")).unwrap().status;
+    let answer = format!("--provider=provider={}", if allows { "allow" } else { "deny" });
+    let mut explain = std::process::Command::new(env!("CARGO_BIN_EXE_mesh-authz"));
+    explain.args(["explain", &answer, "--namespace=default", "--no-labels", "--method=CONNECT"]).arg(files.path());
+    std::fs::remove_file(files.path().join("envoy.json")).unwrap();
+    let explained = String::from_utf8(explain.output().unwrap().stdout).unwrap();
+    assert_eq!(explained.starts_with("ALLOW"), seen == 200, "{explained}");
+    seen
+}
+
+/// Envoy cannot ask about a CONNECT over HTTP: only `failOpen` decides. `render filters` warns of it, `check --envoy` finds
+/// it, and `explain` says it.
+#[test]
+fn a_connect_passes_a_provider_over_http_only_if_it_fails_open() {
+    for (kind, fails_open, allows, status) in [
+        (HTTP, false, false, 403),
+        (HTTP, false, true, 403),
+        (HTTP, true, false, 200),
+        (HTTP, true, true, 200),
+        (GRPC, false, false, 403),
+        (GRPC, false, true, 200),
+        (GRPC, true, false, 403),
+        (GRPC, true, true, 200),
+    ] {
+        let seen = connected(kind, fails_open, allows);
+        assert_eq!(seen, status, "{kind}, failOpen: {fails_open}, the provider allows: {allows}");
     }
 }

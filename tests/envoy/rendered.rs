@@ -186,7 +186,17 @@ fn a_provider_that_is_not_asked_is_found() {
         open(manager);
         manager["upgrade_configs"] = json!([{ "upgrade_type": "CONNECT" }]);
     });
-    finds(&with_connect, &["requests pass while it does not answer", "lets a CONNECT request pass"]);
+    finds(&with_connect, &["requests pass while it does not answer", "lets every CONNECT pass"]);
+    // About a CONNECT, it is asked over gRPC.
+    let over_grpc = asking.with(|manager| {
+        open(manager);
+        manager["upgrade_configs"] = json!([{ "upgrade_type": "CONNECT" }]);
+        let at = position(manager, "ext_authz");
+        let config = manager["http_filters"][at]["typed_config"].as_object_mut().unwrap();
+        config.remove("http_service").unwrap();
+        config.insert("grpc_service".to_owned(), json!({ "envoy_grpc": { "cluster_name": "login" } }));
+    });
+    finds(&over_grpc, &["requests pass while it does not answer"]);
     for name in ["rbac", "ext_authz"] {
         let disabled = asking.with(|manager| {
             let at = position(manager, name);

@@ -162,9 +162,11 @@ fn open(config: &Place<'_>, chain: &Chain<'_>, because: &str) -> Vec<Finding> {
     let upgrades = chain.manager.iter().flat_map(|manager| manager.items("upgrade_configs"));
     let is_connect =
         |upgrade: &Place<'_>| upgrade.text("upgrade_type").is_some_and(|kind| kind.eq_ignore_ascii_case("CONNECT"));
-    if let Some(connect) = upgrades.into_iter().find(is_connect) {
+    // Over gRPC, Envoy asks about a CONNECT as about any other request.
+    let over_http = config.get("http_service").is_some();
+    if let Some(connect) = upgrades.into_iter().find(is_connect).filter(|_| over_http) {
         let message = format!(
-            "{because} with `failure_mode_allow`, and Envoy then lets a CONNECT request pass that the provider refuses"
+            "{because} with `failure_mode_allow`, and Envoy, which cannot ask about a CONNECT over HTTP, lets every CONNECT pass"
         );
         findings.push(connect.error(&PROVIDER, message, "remove one of the two"));
     }

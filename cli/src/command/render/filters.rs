@@ -35,8 +35,9 @@ const ASKING: &str = "\
 ";
 
 const FAIL_OPEN: &str = "\
-#   ATTENTION: a provider has `failOpen`. While it does not answer, requests pass. A CONNECT request even passes if the
-#   provider refuses it, so no connection manager with these filters may have CONNECT in `upgrade_configs`.
+#   ATTENTION: a provider has `failOpen`. While it does not answer, requests pass. About a CONNECT request, Envoy cannot
+#   ask a provider over HTTP: it passes. So no connection manager with these filters may have CONNECT in
+#   `upgrade_configs`.
 ";
 
 const TOKENS: &str = "\
