@@ -1,6 +1,8 @@
 //! CUSTOM policies as `mesh-authz render` renders them: a real Envoy asks a provider.
 
 use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 use testbed::bootstrap::{self, cluster, http_connection_manager};
@@ -174,6 +176,39 @@ fn a_rendered_bootstrap_asks_the_provider() {
     assert_eq!(standalone.app.last_request().unwrap().header_values("x-user"), [b"alice"]);
 }
 
+/// What `explain --log` says about each line: whether it was allowed, and whether the policies decide the same.
+fn explained(files: &Path, envoy: &Envoy) -> Vec<(bool, Option<bool>)> {
+    let log = files.join("decisions.log");
+    std::fs::write(&log, envoy.log()).unwrap();
+    let mut explain = Command::new(env!("CARGO_BIN_EXE_mesh-authz"));
+    explain.arg("explain").arg(files).arg("--log").arg(&log).args(["--no-labels", "--format", "json"]);
+    let output = explain.output().unwrap();
+    std::fs::remove_file(&log).unwrap();
+    let entries: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    entries.iter().map(|entry| (entry["logged"]["decision"] == "ALLOW", entry["agrees"].as_bool())).collect()
+}
+
+/// The log has what the filter decided: after the provider, and not what the provider refused.
+#[test]
+fn explain_decides_as_the_log_says_behind_a_provider() {
+    let (_provider, mesh) = running_provider(json!({}));
+    let closed = policy("closed", "DENY", &[to(json!({ "paths": ["/app/closed"] }))]);
+    let files = folder(&[custom("login"), closed, mesh]);
+    let arguments =
+        [text(files.path()), "--namespace=default", "--no-labels", "--plaintext", "--set", "decisionLog=all"];
+    let (standalone, _) = Standalone::start(&arguments);
+    for (path, user, status) in
+        [("/app", "alice", 200), ("/app", "nobody", 302), ("/app/closed", "alice", 403), ("/public", "nobody", 200)]
+    {
+        standalone.assert_answers(&Request::get(path).header("cookie", format!("session={user}")), status);
+    }
+    standalone.envoy.wait_for_log("/public", PATIENCE).unwrap();
+    assert_eq!(
+        explained(files.path(), &standalone.envoy),
+        [(true, Some(true)), (false, Some(true)), (true, Some(true))]
+    );
+}
+
 /// `custom: native` promises that Envoy asks. Where its filters are missing, or see other policies than the filter, nothing
 /// passes that they should have seen.
 #[test]
@@ -207,6 +242,9 @@ fn without_the_filters_that_ask_nothing_passes() {
     without_rbac.wait_for_log("Envoy's filters for CUSTOM policies are missing", PATIENCE).unwrap();
     let response = Client::plain(without_rbac.address("inbound").unwrap()).send(&Request::get("/public")).unwrap();
     assert_eq!(response.status, 403);
+    let of_missing_filters = explained(files.path(), &without_rbac);
+    let is_denied = of_missing_filters.iter().all(|line| *line == (false, Some(true)));
+    assert!(!of_missing_filters.is_empty() && is_denied, "{of_missing_filters:?}");
 
     // The filter has a newer policy than the filters that ask.
     let mut newer = filters.clone();
