@@ -156,7 +156,7 @@ fn open(config: &Place<'_>, chain: &Chain<'_>, because: &str) -> Vec<Finding> {
         return findings;
     };
     let message = format!(
-        "{because}, and requests pass while it does not answer or answers 5xx, which a client can be able to cause"
+        "{because}, and requests pass while it does not answer or answers 5xx: a client may be able to cause that"
     );
     findings.push(fails_open.warning(&PROVIDER, message, "remove it, or accept it with --allow ME020"));
     let upgrades = chain.manager.iter().flat_map(|manager| manager.items("upgrade_configs"));
