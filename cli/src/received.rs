@@ -25,7 +25,8 @@ pub use self::headers::{JOINED, SOME_REQUEST_ID};
 pub use self::known::{Known, says_settings};
 pub use self::settings::{ClientCertificate, EscapedSlashes, HostPort, Origin, Protocol, Settings};
 use crate::load::policy_set::PolicySet;
-use crate::load::providers::Providers;
+use crate::load::providers::{Provider, Providers};
+use crate::render::rbac::custom::PREFIX;
 use crate::testfile::RequestFields;
 
 /// An Envoy that a request can come to.
@@ -112,19 +113,25 @@ impl fmt::Display for Answered<'_> {
 /// the first settings of the input or, if it has none, with Istio's.
 #[must_use]
 pub fn answers<'e>(sent: &RequestFields, set: &PolicySet, engine: &'e Engine) -> Vec<Answered<'e>> {
+    let provider = AskedProvider::of(set);
     let mut answers: Vec<Answered<'e>> = Vec::new();
     for way in ways(sent, set) {
         let Received { request, notes } = received(sent, set, &way);
-        let decided = match request {
-            Ok(request) => {
+        let decided = match (request, &provider) {
+            (Ok(request), Some(provider)) => {
                 let before = seen(sent, set, &way, Tokens::Before, &mut Vec::new()).map(|fields| fields.to_request());
-                decided(request, &before.unwrap_or_else(|_| Request::new("", "")), sent, set, engine)
+                decided(request, &before.unwrap_or_else(|_| Request::new("", "")), sent, provider, engine)
             }
-            Err(why) => vec![(Err(why), None, None)],
+            (Ok(request), None) => {
+                let decision = engine.decide(&request);
+                vec![(Ok(request), Some(decision), None)]
+            }
+            (Err(why), _) => vec![(Err(why), None, None)],
         };
         for (request, decision, asked) in decided {
             let mut notes = notes.clone();
-            notes.extend(asked.as_ref().and_then(|asked| note_about(asked, sent, set)));
+            notes
+                .extend(provider.as_ref().zip(asked.as_ref()).and_then(|(provider, asked)| provider.note(asked, sent)));
             let received = Received { request, notes };
             let answered = Answered { received, decision, asked, ways: vec![way] };
             match answers.iter_mut().find(|other| other.is_like(&answered)) {
@@ -146,75 +153,82 @@ fn decided<'e>(
     request: Request,
     before: &Request,
     sent: &RequestFields,
-    set: &PolicySet,
+    provider: &AskedProvider<'_>,
     engine: &'e Engine,
 ) -> Vec<Decided<'e>> {
-    let Some(provider) = set.provider() else {
-        let decision = engine.decide(&request);
-        return vec![(Ok(request), Some(decision), None)];
-    };
-    let unasked = before.clone().metadata(RBAC, &trace(&[ENGINE_RESULT], provider));
+    let name = provider.name;
+    let unasked = before.clone().metadata(RBAC, &trace(&[ENGINE_RESULT], name));
     let decision = engine.decide(&unasked);
     let custom = || engine.explain(&unasked).into_iter().find(|trace| trace.action == Action::Custom && trace.matches);
     let matching = (decision.outcome == Outcome::Denied(DenyReason::NotAsked)).then(custom).flatten();
     let Some(rule) = matching.map(|trace| trace.rule) else {
-        let request = request.metadata(RBAC, &trace(&[ENGINE_RESULT], provider));
+        let request = request.metadata(RBAC, &trace(&[ENGINE_RESULT], name));
         let decision = engine.decide(&request);
         return vec![(Ok(request), Some(decision), None)];
     };
-    let said = sent.providers.iter().find(|(name, _)| name == provider).map(|(_, answer)| *answer);
-    let given = without_asking(sent, provider, set).or(said);
+    let said = sent.providers.iter().find(|(other, _)| other == name).map(|(_, answer)| *answer);
+    let given = provider.without_asking(sent).or(said);
     let both = [Verdict::Allow, Verdict::Deny].into_iter().filter(|answer| given.is_none_or(|given| given == *answer));
     let decided = both.map(|answer| {
         let (request, decision) = match answer {
             Verdict::Allow => {
-                let asked = request.clone().metadata(RBAC, &trace(&[ENGINE_RESULT, EFFECTIVE_POLICY], provider));
+                let asked = request.clone().metadata(RBAC, &trace(&[ENGINE_RESULT, EFFECTIVE_POLICY], name));
                 let decision = engine.decide(&asked);
                 (asked, decision)
             }
             Verdict::Deny => (unasked.clone(), decision),
         };
-        let asked = Asked { provider: provider.to_owned(), rule, answer, is_given: given.is_some() };
+        let asked = Asked { provider: name.to_owned(), rule, answer, is_given: given.is_some() };
         (Ok(request), Some(decision), Some(asked))
     });
     decided.collect()
 }
 
-/// What stands for the answer of a provider over HTTP about a CONNECT: Envoy cannot ask it, which counts as no answer.
-fn without_asking(sent: &RequestFields, provider: &str, set: &PolicySet) -> Option<Verdict> {
-    let providers = Providers::of(&set.resources);
-    let provider =
-        providers.named(provider).filter(|provider| provider.http.is_some() && sent.method() == "CONNECT")?;
-    Some(if provider.fail_open { Verdict::Allow } else { Verdict::Deny })
+/// The provider that Envoy asks.
+struct AskedProvider<'s> {
+    name: &'s str,
+    /// What the mesh configuration in the input says of it, if there is one.
+    settings: Option<Provider>,
 }
 
-/// Says which headers the provider can set, since what it sets is not known here; or that it cannot be asked.
-fn note_about(asked: &Asked<'_>, sent: &RequestFields, set: &PolicySet) -> Option<String> {
-    if let Some(instead) = without_asking(sent, &asked.provider, set) {
-        let instead = match instead {
-            Verdict::Allow => "with `failOpen`, the CONNECT counts as allowed, whatever the provider would answer",
-            Verdict::Deny => "the CONNECT is refused, whatever the provider would answer",
+impl<'s> AskedProvider<'s> {
+    fn of(set: &'s PolicySet) -> Option<Self> {
+        let name = set.provider()?;
+        Some(Self { name, settings: Providers::of(&set.resources).named(name).cloned() })
+    }
+
+    /// What stands for its answer about a CONNECT over HTTP: Envoy cannot ask it, which counts as no answer.
+    fn without_asking(&self, sent: &RequestFields) -> Option<Verdict> {
+        let settings = self.settings.as_ref()?;
+        let cannot_ask = settings.http.is_some() && sent.method() == "CONNECT";
+        cannot_ask.then_some(if settings.fail_open { Verdict::Allow } else { Verdict::Deny })
+    }
+
+    /// Says which headers it can set, since what it sets is not known here; or that it cannot be asked.
+    fn note(&self, asked: &Asked<'_>, sent: &RequestFields) -> Option<String> {
+        let name = self.name;
+        if let Some(instead) = self.without_asking(sent) {
+            let instead = match instead {
+                Verdict::Allow => "with `failOpen`, the CONNECT counts as allowed, whatever the provider would answer",
+                Verdict::Deny => "the CONNECT is refused, whatever the provider would answer",
+            };
+            return Some(format!("Envoy cannot ask the provider `{name}` about a CONNECT over HTTP: {instead}"));
+        }
+        if asked.answer == Verdict::Deny {
+            return None;
+        }
+        let headers = match &self.settings.as_ref()?.http {
+            Some(http) if http.to_upstream.is_empty() => return None,
+            Some(http) => http.to_upstream.join(", "),
+            None => "any header".to_owned(),
         };
-        return Some(format!(
-            "Envoy cannot ask the provider `{}` about a CONNECT over HTTP: {instead}",
-            asked.provider
-        ));
+        Some(format!("the provider `{name}` can set {headers}, which is not taken into account here"))
     }
-    if asked.answer == Verdict::Deny {
-        return None;
-    }
-    let providers = Providers::of(&set.resources);
-    let headers = match &providers.named(&asked.provider)?.http {
-        Some(http) if http.to_upstream.is_empty() => return None,
-        Some(http) => http.to_upstream.join(", "),
-        None => "any header".to_owned(),
-    };
-    Some(format!("the provider `{}` can set {headers}, which is not taken into account here", asked.provider))
 }
 
 /// The metadata by which Envoy's RBAC filter shows that it has seen a request.
 fn trace(keys: &[&str], provider: &str) -> Node {
-    let shown = || Node::from(Value::String(format!("istio-ext-authz-{provider}-ns[")));
+    let shown = || Node::from(Value::String(format!("{PREFIX}-{provider}-ns[")));
     Value::Map(keys.iter().map(|key| ((*key).to_owned(), shown())).collect()).into()
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mesh_authz::policy::{Action, AuthorizationPolicy};
+use mesh_authz::request::metadata::EFFECTIVE_POLICY;
 use serde_json::{Map, Value, json};
 
 use super::{Place, Traffic, named_rules};
@@ -80,7 +81,7 @@ fn rbac(traffic: Traffic, fields: Value) -> Value {
 fn ext_authz(provider: &Provider, prefix: &str, traffic: Traffic) -> Value {
     let metadata = json!({
         "filter": traffic.filter("rbac"),
-        "path": [{ "key": "istio_ext_authz_shadow_effective_policy_id" }],
+        "path": [{ "key": EFFECTIVE_POLICY }],
         "value": { "stringMatch": { "prefix": prefix } },
     });
     let mut config = Map::new();
