@@ -621,6 +621,25 @@ fn policies_that_a_kustomization_changes_are_not_taken_for_what_is_deployed() {
     }
 }
 
+#[test]
+fn a_kustomization_in_the_current_folder_is_named() {
+    let root = tempfile::tempdir().unwrap();
+    let policy =
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: { name: a }\nspec: { rules: [{}] }\n";
+    let tests = "policies: [.]\ntests:\n- { name: a, request: {}, expect: ALLOW }\n";
+    for (name, text) in
+        [("a.yaml", policy), ("kustomization.yaml", "resources: [a.yaml]\nnamePrefix: x-"), ("tests.yaml", tests)]
+    {
+        std::fs::write(root.path().join(name), text).unwrap();
+    }
+    for command in [&["check"][..], &["test"], &["explain", "."]] {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_mesh-authz")).current_dir(root.path()).args(command).output().unwrap();
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(said.contains("the kustomization in ."), "{command:?}: {said}");
+    }
+}
+
 /// A file that Envoy watches says by itself what it is for. A mistyped selector or workload would go unnoticed.
 #[test]
 fn a_watched_file_says_how_many_policies_apply_and_for_whom() {

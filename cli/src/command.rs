@@ -153,7 +153,6 @@ fn valid_resources(files: &[PathBuf], is_noted: fn(&Other) -> bool) -> Result<Re
 
 /// Says that a kustomization makes other policies of those in a file.
 fn not_what_is_deployed(file: &Path, folder: &Path) -> String {
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     format!(
         "{}: the kustomization in {} changes what it deploys, so a cluster gets other policies than this file has; give what it \
          builds: kubectl kustomize {} | mesh-authz … -",

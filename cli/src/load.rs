@@ -215,7 +215,8 @@ impl Resources {
     #[must_use]
     pub fn built_policies(&self) -> Vec<(&Path, PathBuf)> {
         let kustomizations = Kustomizations::of(self);
-        let built = |policy: &LoadedPolicy| Some(kustomizations.that_builds(&policy.source.file)?.to_owned());
+        let named = |folder: &Path| if folder.as_os_str().is_empty() { Path::new(".") } else { folder }.to_owned();
+        let built = |policy: &LoadedPolicy| kustomizations.that_builds(&policy.source.file).map(named);
         let mut found: Vec<_> = Vec::new();
         for policy in &self.policies {
             let file = policy.source.file.as_path();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::ValueEnum;
 use mesh_authz::document::Span;
@@ -329,7 +329,6 @@ impl<'f> Report<'f> {
             let _infallible = writeln!(out, "{}", snippet::printable(skipped));
         }
         for folder in &self.not_built {
-            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
             let folder = snippet::printable(&folder.display().to_string());
             let _infallible = writeln!(
                 out,
