@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use mesh_authz::config::{Mesh, PrincipalFrom};
 use mesh_authz::diagnostic::{Path, suggestion};
 use mesh_authz::policy::Action;
+use mesh_authz::policy::scope::Workload;
 use serde_json::{Map, Value};
 
 use crate::command::Failure;
@@ -29,11 +31,22 @@ pub struct Asking {
 
 impl Asking {
     /// Fails if a provider in the input has mistakes.
-    pub fn of(resources: &Resources, policies: &[&LoadedPolicy], place: rbac::Place<'_>) -> Result<Self, Failure> {
+    pub fn of(
+        resources: &Resources,
+        policies: &[&LoadedPolicy],
+        workload: &Workload,
+        mesh: &Mesh,
+    ) -> Result<Self, Failure> {
         let providers = Providers::of(resources);
         if !providers.findings.is_empty() {
             return Err(Failure::Invalid(providers.findings));
         }
+        let options = mesh.options();
+        let place = rbac::Place {
+            traffic: Traffic::Http,
+            principal_from: PrincipalFrom::of(workload.gateway.as_ref()),
+            trust_domains: &options.trust_domains,
+        };
         let warnings = warnings(policies, &providers, place.traffic);
         if !warnings.is_empty() {
             return Ok(Self { warnings, ..Self::default() });

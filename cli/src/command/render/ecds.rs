@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use mesh_authz::config::{Mesh, NodeMetadata, OnInvalid, PluginConfig, PrincipalFrom};
+use mesh_authz::config::{Mesh, NodeMetadata, OnInvalid, PluginConfig};
 use mesh_authz::engine::Custom;
 use mesh_authz::policy::scope::{Scope, Workload, scope};
 use mesh_authz::policy::{AuthorizationPolicy, Labels, Target};
@@ -18,7 +18,6 @@ use crate::command::options::{NoneAppliesOption, Setting, WarningOptions};
 use crate::command::{Failure, note, replace};
 use crate::lint::{self, Enforced, LintContext, PathNormalization, Plaintexts};
 use crate::load::{self, LoadedPolicy, Resources};
-use crate::render::rbac::{self, Traffic};
 use crate::render::{self, FilterSettings, envoy};
 
 pub const EXAMPLE: &str = "Example:
@@ -157,10 +156,7 @@ fn asking(resources: &Resources, workload: &Workload, mesh: &Mesh) -> Result<Ask
         found == Scope::Applies || (!is_known && found == Scope::OtherLabels)
     };
     let policies: Vec<_> = resources.policies.iter().filter(applies).collect();
-    let options = mesh.options();
-    let principal_from = PrincipalFrom::of(workload.gateway.as_ref());
-    let place = rbac::Place { traffic: Traffic::Http, principal_from, trust_domains: &options.trust_domains };
-    Asking::of(resources, &policies, place)
+    Asking::of(resources, &policies, workload, mesh)
 }
 
 /// Labels of a workload that a policy applies to.

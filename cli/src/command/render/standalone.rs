@@ -1,7 +1,7 @@
 //! What a standalone Envoy enforces on one workload: policies, and the verification of tokens.
 
 use mesh_authz::attribute::Subject;
-use mesh_authz::config::{Mesh, PrincipalFrom};
+use mesh_authz::config::Mesh;
 use mesh_authz::diagnostic::{Diagnostic, Path, Segment};
 use mesh_authz::policy::scope::{Scope, Workload, scope_of};
 use serde_json::Value;
@@ -15,7 +15,6 @@ use crate::load::finding::Finding;
 use crate::load::request_authentication::Keys;
 use crate::load::{Authentication, LoadedPolicy, Resources};
 use crate::render::jwt;
-use crate::render::rbac::{self, Traffic};
 
 /// The resources that apply to a workload.
 pub struct Enforced<'r> {
@@ -35,13 +34,7 @@ impl<'r> Enforced<'r> {
         let scope = setting.workload.workload(&mesh)?;
         let policies = applying(resources, &scope, none_applies)?;
         let authentications = authentications(resources, &scope)?;
-        let options = mesh.options();
-        let place = rbac::Place {
-            traffic: Traffic::Http,
-            principal_from: PrincipalFrom::of(scope.gateway.as_ref()),
-            trust_domains: &options.trust_domains,
-        };
-        let asking = Asking::of(resources, &policies, place)?;
+        let asking = Asking::of(resources, &policies, &scope, &mesh)?;
         Ok(Self { mesh, scope, policies, authentications, asking })
     }
 
