@@ -33,7 +33,8 @@ pub const COMBINING: [(&str, Combining); 2] =
     [("deny-overrides", Combining::DenyOverrides), ("permit-overrides", Combining::PermitOverrides)];
 
 /// Who asks the providers of CUSTOM policies, by their names in a configuration.
-pub const CUSTOM: [(&str, Custom); 2] = [("refuse", Custom::Refuse), ("native", Custom::Native)];
+pub const CUSTOM: [(&str, Custom); 3] =
+    [("refuse", Custom::Refuse), ("native", Custom::Native), ("native-each", Custom::NativeEach)];
 
 /// A valid configuration.
 #[derive(Debug)]
@@ -104,6 +105,9 @@ pub struct Mesh {
     pub root_namespace: String,
     /// `combining`: the combining algorithm.
     pub combining: Combining,
+    /// Whether CUSTOM policies of a workload may name several providers: the setting
+    /// `PILOT_ENABLE_MULTIPLE_CUSTOM_AUTHZ_PROVIDERS` of istiod.
+    pub several_providers: bool,
 }
 
 impl Default for Mesh {
@@ -113,11 +117,18 @@ impl Default for Mesh {
             aliases: Vec::new(),
             root_namespace: DEFAULT_ROOT_NAMESPACE.to_owned(),
             combining: Combining::default(),
+            several_providers: false,
         }
     }
 }
 
 impl Mesh {
+    /// How Envoy asks the providers of CUSTOM policies in this mesh.
+    #[must_use]
+    pub fn custom(&self) -> Custom {
+        if self.several_providers { Custom::NativeEach } else { Custom::Native }
+    }
+
     /// The engine's options for the policies of this mesh. The key of a token's payload is the default one.
     #[must_use]
     pub fn options(&self) -> Options {

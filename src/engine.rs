@@ -35,6 +35,7 @@ pub(crate) use self::peers::Peers;
 use crate::identity::TrustDomains;
 use crate::policy::{Action, AuthorizationPolicy};
 use crate::request::Attributes;
+use crate::request::metadata::STAT_PREFIX;
 
 /// The combining algorithm: how matches become a decision. Both names come from XACML.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,8 +54,19 @@ pub enum Custom {
     #[default]
     Refuse,
     /// Envoy's own `ext_authz`, behind an RBAC filter that finds out what the policies match, as Istio configures the two.
-    /// A request without the trace of that filter is refused.
+    /// A request without the trace of that filter is refused. If the policies name several providers, nobody asks.
     Native,
+    /// As [`Self::Native`], with two such filters for each provider. Each RBAC filter has its own trace.
+    NativeEach,
+}
+
+impl Custom {
+    /// What the keys begin with under which the RBAC filter for this provider stores what it finds.
+    #[must_use]
+    pub fn stat_prefix(self, provider: &str) -> String {
+        let own = if self == Self::NativeEach { format!("{provider}_") } else { String::new() };
+        format!("{STAT_PREFIX}{own}")
+    }
 }
 
 /// The settings that change the meaning of a policy.
@@ -74,14 +86,23 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Engine {
     combining: Combining,
-    /// Where Envoy says what CUSTOM policies match. `None`: nobody asks their providers.
-    trace: Option<CustomTrace>,
+    /// The CUSTOM policies whose provider nobody asks.
     custom: RuleSet,
+    /// The other CUSTOM policies, by provider.
+    asked: Vec<AskedProvider>,
     deny: RuleSet,
     allow: RuleSet,
     audit: RuleSet,
     dry_run_deny: RuleSet,
     dry_run_allow: RuleSet,
+}
+
+/// The CUSTOM policies of a provider that Envoy asks.
+#[derive(Debug)]
+struct AskedProvider {
+    name: Box<str>,
+    policies: RuleSet,
+    trace: CustomTrace,
 }
 
 /// The policies of one action.
@@ -112,12 +133,21 @@ impl Engine {
     /// The number of rules, over all actions.
     #[must_use]
     pub fn rule_count(&self) -> usize {
-        self.rule_sets().iter().map(|set| set.index.rules().len()).sum()
+        self.rule_sets().map(|set| set.index.rules().len()).sum()
     }
 
-    fn rule_sets(&self) -> [&RuleSet; 6] {
-        let Self { combining: _, trace: _, custom, deny, allow, audit, dry_run_deny, dry_run_allow } = self;
-        [custom, deny, allow, audit, dry_run_deny, dry_run_allow]
+    fn rule_sets(&self) -> impl Iterator<Item = &RuleSet> {
+        let Self { combining: _, custom, asked, deny, allow, audit, dry_run_deny, dry_run_allow } = self;
+        let asked = asked.iter().map(|provider| &provider.policies);
+        asked.chain([custom, deny, allow, audit, dry_run_deny, dry_run_allow])
+    }
+
+    /// The providers that Envoy asks about a request, in the order in which it asks, each with the first of its rules that
+    /// matches.
+    pub fn asked_about<'e, A: Attributes>(&'e self, attributes: &A) -> Vec<(&'e str, &'e RuleId)> {
+        let evaluation = &Evaluation::new(attributes);
+        let first = |provider: &'e AskedProvider| provider.policies.index.first_match(evaluation).rule;
+        self.asked.iter().filter_map(|provider| Some((&*provider.name, first(provider)?))).collect()
     }
 
     /// Decides one request.
@@ -141,7 +171,7 @@ pub(crate) struct TestedHeaders {
 impl TestedHeaders {
     /// Adds the headers that the rules of an engine test.
     pub fn add(&mut self, engine: &Engine) {
-        for rule in engine.rule_sets().into_iter().flat_map(|set| set.index.rules()) {
+        for rule in engine.rule_sets().flat_map(|set| set.index.rules()) {
             for groups in [&rule.from, &rule.to] {
                 groups.as_deref().unwrap_or_default().iter().for_each(|group| self.add_group(group));
             }
@@ -164,9 +194,8 @@ impl TestedHeaders {
 /// Compiles policies one by one.
 #[derive(Debug, Default)]
 pub(crate) struct Builder {
-    custom: Compiled,
-    /// The providers of the CUSTOM policies, each once; two of them if there are more.
-    providers: Vec<String>,
+    /// The CUSTOM policies, by provider, in the order of their names.
+    custom: Vec<(Box<str>, Compiled)>,
     deny: Compiled,
     allow: Compiled,
     audit: Compiled,
@@ -192,14 +221,8 @@ impl Builder {
 
     /// Compiles a policy. `number`: what [`RuleId::policy_number`] returns for its rules.
     pub fn add(&mut self, number: u32, policy: &AuthorizationPolicy, options: &Options) {
-        if let Some(name) = &policy.provider
-            && self.providers.len() < 2
-            && !self.providers.contains(name)
-        {
-            self.providers.push(name.clone());
-        }
         let compiled = match (policy.action, policy.dry_run) {
-            (Action::Custom, false) => &mut self.custom,
+            (Action::Custom, false) => self.custom_of(policy.provider.as_deref().unwrap_or_default()),
             (Action::Deny, false) => &mut self.deny,
             (Action::Allow, false) => &mut self.allow,
             (Action::Audit, false) => &mut self.audit,
@@ -213,18 +236,39 @@ impl Builder {
         compiled.rules.extend(rules.map(|rule| rule.with_policy_number(number)));
     }
 
+    fn custom_of(&mut self, provider: &str) -> &mut Compiled {
+        let found = self.custom.binary_search_by(|(name, _)| (**name).cmp(provider));
+        let position = found.unwrap_or_else(|position| {
+            self.custom.insert(position, (provider.into(), Compiled::default()));
+            position
+        });
+        #[expect(clippy::indexing_slicing, reason = "the position was found, or has just been filled")]
+        &mut self.custom[position].1
+    }
+
     /// Files the rules. `index` makes the index of one action.
     pub fn finish(self, options: &Options, index: fn(Vec<CompiledRule>) -> Index) -> Engine {
-        let Self { custom, providers, deny, allow, audit, dry_run_deny, dry_run_allow } = self;
-        let provider = match providers.as_slice() {
-            [only] => Some(only.as_str()),
-            _ => None,
-        };
+        let Self { custom, deny, allow, audit, dry_run_deny, dry_run_allow } = self;
         let rule_set = |Compiled { policy_count, rules }| RuleSet { policy_count, index: index(rules) };
+        let is_asked = match options.custom {
+            Custom::Refuse => false,
+            Custom::Native => custom.len() == 1,
+            Custom::NativeEach => true,
+        };
+        let (mut unasked, mut asked) = (Compiled::default(), Vec::new());
+        for (provider, compiled) in custom {
+            if is_asked {
+                let trace = CustomTrace::new(options.custom, &provider);
+                asked.push(AskedProvider { name: provider, policies: rule_set(compiled), trace });
+            } else {
+                unasked.policy_count = unasked.policy_count.saturating_add(compiled.policy_count);
+                unasked.rules.extend(compiled.rules);
+            }
+        }
         Engine {
             combining: options.combining,
-            trace: (options.custom == Custom::Native).then(|| CustomTrace::new(provider)),
-            custom: rule_set(custom),
+            custom: rule_set(unasked),
+            asked,
             deny: rule_set(deny),
             allow: rule_set(allow),
             audit: rule_set(audit),

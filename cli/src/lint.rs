@@ -10,7 +10,6 @@ mod comparison;
 mod other_resources;
 mod plaintext;
 mod public_endpoint;
-mod several_providers;
 mod several_values;
 mod tcp_traffic;
 
@@ -47,10 +46,12 @@ mod plaintext_slips_past_deny;
 mod plugin_settings;
 mod principal_beyond_aliases;
 mod principal_without_trust_domain;
+mod provider_fails_open;
 mod request_principal_never_matches;
 mod scheme_in_principal;
 mod selector_matches_nothing;
 mod service_port;
+mod several_providers;
 mod shadowed_rule;
 mod skipped_resource;
 mod split_rule;
@@ -87,7 +88,7 @@ use crate::load::{Authentication, LoadedPolicy, Other, Resources, peer_authentic
 use crate::received;
 
 /// All lints, sorted by code.
-pub static CATALOGUE: [&Lint; 49] = [
+pub static CATALOGUE: [&Lint; 50] = [
     &unreachable_allow::LINT,
     &never_matches::LINT,
     &plaintext_slips_past_deny::LINT,
@@ -137,6 +138,7 @@ pub static CATALOGUE: [&Lint; 49] = [
     &peer_address_at_waypoint::LINT,
     &unusable_keys::LINT,
     &several_providers::LINT,
+    &provider_fails_open::LINT,
 ];
 
 /// The code of the lint about what is skipped.

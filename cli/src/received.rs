@@ -11,22 +11,20 @@ mod path;
 mod settings;
 mod token;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use mesh_authz::document::{Node, Value};
-use mesh_authz::engine::{Decision, DenyReason, Engine, Outcome, RuleId, Verdict};
-use mesh_authz::policy::Action;
+use mesh_authz::engine::{Custom, Decision, Engine, RuleId, Verdict};
 use mesh_authz::request::Request;
 use mesh_authz::request::headers::is_name;
-use mesh_authz::request::metadata::{EFFECTIVE_POLICY, ENGINE_RESULT, RBAC};
+use mesh_authz::request::metadata::{EFFECTIVE_POLICY, ENGINE_RESULT, RBAC, RULE_PREFIX};
 
 pub use self::headers::{JOINED, SOME_REQUEST_ID};
 pub use self::known::{Known, says_settings};
 pub use self::settings::{ClientCertificate, EscapedSlashes, HostPort, Origin, Protocol, Settings};
 use crate::load::policy_set::PolicySet;
-use crate::load::providers::{Provider, Providers};
-use crate::render::rbac::custom::PREFIX;
+use crate::load::providers::Providers;
 use crate::testfile::RequestFields;
 
 /// An Envoy that a request can come to.
@@ -53,16 +51,17 @@ pub struct Answered<'e> {
     pub received: Received,
     /// `None` if Envoy itself refuses the request.
     pub decision: Option<Decision<'e>>,
-    /// What the provider of a CUSTOM policy has answered before. `None` if no such policy matches.
-    pub asked: Option<Asked<'e>>,
+    /// What the providers of CUSTOM policies have answered before, in the order in which Envoy asks them. It asks none if no
+    /// such policy matches, and no further one after one that denies.
+    pub asked: Vec<Asked<'e>>,
     pub ways: Vec<Way>,
 }
 
 /// What the provider of a CUSTOM policy answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked<'e> {
-    pub provider: String,
-    /// The first rule that matches.
+    pub provider: &'e str,
+    /// The first of its rules that matches.
     pub rule: &'e RuleId,
     pub answer: Verdict,
     /// Whether the request says so. Otherwise, both answers are possible.
@@ -79,7 +78,7 @@ impl Answered<'_> {
     /// The rule that decides, if one does. If the provider denies, this is the rule because of which it is asked.
     #[must_use]
     pub fn rule(&self) -> Option<&RuleId> {
-        match &self.asked {
+        match self.asked.last() {
             Some(Asked { answer: Verdict::Deny, rule, .. }) => Some(rule),
             _ => self.decision.as_ref()?.outcome.rule(),
         }
@@ -95,7 +94,7 @@ impl Answered<'_> {
 impl fmt::Display for Answered<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.decision, &self.received.request) {
-            (Some(decision), _) => match &self.asked {
+            (Some(decision), _) => match self.asked.last() {
                 Some(Asked { answer: Verdict::Deny, provider, rule, .. }) => write!(
                     f,
                     "DENY: rule {} of {} matched, and its provider `{provider}` denies",
@@ -113,25 +112,24 @@ impl fmt::Display for Answered<'_> {
 /// the first settings of the input or, if it has none, with Istio's.
 #[must_use]
 pub fn answers<'e>(sent: &RequestFields, set: &PolicySet, engine: &'e Engine) -> Vec<Answered<'e>> {
-    let provider = AskedProvider::of(set);
+    let providers = AskedProviders::of(set);
     let mut answers: Vec<Answered<'e>> = Vec::new();
     for way in ways(sent, set) {
         let Received { request, notes } = received(sent, set, &way);
-        let decided = match (request, &provider) {
-            (Ok(request), Some(provider)) => {
-                let before = seen(sent, set, &way, Tokens::Before, &mut Vec::new()).map(|fields| fields.to_request());
-                decided(request, &before.unwrap_or_else(|_| Request::new("", "")), sent, provider, engine)
-            }
-            (Ok(request), None) => {
+        let decided = match request {
+            Ok(request) if providers.names.is_empty() => {
                 let decision = engine.decide(&request);
-                vec![(Ok(request), Some(decision), None)]
+                vec![(Ok(request), Some(decision), Vec::new())]
             }
-            (Err(why), _) => vec![(Err(why), None, None)],
+            Ok(request) => {
+                let before = seen(sent, set, &way, Tokens::Before, &mut Vec::new()).map(|fields| fields.to_request());
+                decided(&request, &before.unwrap_or_else(|_| Request::new("", "")), sent, &providers, engine)
+            }
+            Err(why) => vec![(Err(why), None, Vec::new())],
         };
         for (request, decision, asked) in decided {
             let mut notes = notes.clone();
-            notes
-                .extend(provider.as_ref().zip(asked.as_ref()).and_then(|(provider, asked)| provider.note(asked, sent)));
+            notes.extend(asked.iter().filter_map(|asked| providers.note(asked, sent)));
             let received = Received { request, notes };
             let answered = Answered { received, decision, asked, ways: vec![way] };
             match answers.iter_mut().find(|other| other.is_like(&answered)) {
@@ -143,71 +141,74 @@ pub fn answers<'e>(sent: &RequestFields, set: &PolicySet, engine: &'e Engine) ->
     answers
 }
 
-type Decided<'e> = (Result<Request, String>, Option<Decision<'e>>, Option<Asked<'e>>);
+type Decided<'e> = (Result<Request, String>, Option<Decision<'e>>, Vec<Asked<'e>>);
 
-/// What is decided about a request that Envoy shows the filter. If a CUSTOM policy matches, its provider is asked first: if
-/// nobody says what it answers, there are two decisions.
+/// What is decided about a request that Envoy shows the filter. If CUSTOM policies match, their providers are asked first: if
+/// nobody says what one answers, there is a decision for each answer.
 ///
 /// `before`: the request before `jwt_authn`, which can change headers. The CUSTOM policies see that one.
 fn decided<'e>(
-    request: Request,
+    request: &Request,
     before: &Request,
     sent: &RequestFields,
-    provider: &AskedProvider<'_>,
+    providers: &AskedProviders<'_>,
     engine: &'e Engine,
 ) -> Vec<Decided<'e>> {
-    let name = provider.name;
-    let unasked = before.clone().metadata(RBAC, &trace(&[ENGINE_RESULT], name));
-    let decision = engine.decide(&unasked);
-    let custom = || engine.explain(&unasked).into_iter().find(|trace| trace.action == Action::Custom && trace.matches);
-    let matching = (decision.outcome == Outcome::Denied(DenyReason::NotAsked)).then(custom).flatten();
-    let Some(rule) = matching.map(|trace| trace.rule) else {
-        let request = request.metadata(RBAC, &trace(&[ENGINE_RESULT], name));
-        let decision = engine.decide(&request);
-        return vec![(Ok(request), Some(decision), None)];
-    };
-    let said = sent.providers.iter().find(|(other, _)| other == name).map(|(_, answer)| *answer);
-    let given = provider.without_asking(sent).or(said);
-    let both = [Verdict::Allow, Verdict::Deny].into_iter().filter(|answer| given.is_none_or(|given| given == *answer));
-    let decided = both.map(|answer| {
-        let (request, decision) = match answer {
-            Verdict::Allow => {
-                let asked = request.clone().metadata(RBAC, &trace(&[ENGINE_RESULT, EFFECTIVE_POLICY], name));
-                let decision = engine.decide(&asked);
-                (asked, decision)
-            }
-            Verdict::Deny => (unasked.clone(), decision),
-        };
-        let asked = Asked { provider: name.to_owned(), rule, answer, is_given: given.is_some() };
-        (Ok(request), Some(decision), Some(asked))
-    });
-    decided.collect()
+    let mut decided = Vec::new();
+    let mut asked: Vec<Asked<'e>> = Vec::new();
+    for (provider, rule) in engine.asked_about(before) {
+        let given = providers.answer(provider, sent);
+        let answered = |answer| Asked { provider, rule, answer, is_given: given.is_some() };
+        if given != Some(Verdict::Allow) {
+            // The filter never sees it. Without the trace of a policy that matches, the engine denies.
+            let unasked = before.clone().metadata(RBAC, &providers.trace(&[]));
+            let all = asked.iter().cloned().chain([answered(Verdict::Deny)]).collect();
+            let decision = engine.decide(&unasked);
+            decided.push((Ok(unasked), Some(decision), all));
+        }
+        if given == Some(Verdict::Deny) {
+            return decided;
+        }
+        asked.push(answered(Verdict::Allow));
+    }
+    let names: Vec<_> = asked.iter().map(|asked| asked.provider).collect();
+    let request = request.clone().metadata(RBAC, &providers.trace(&names));
+    let decision = engine.decide(&request);
+    // First comes what is decided if all allow.
+    decided.insert(0, (Ok(request), Some(decision), asked));
+    decided
 }
 
-/// The provider that Envoy asks.
-struct AskedProvider<'s> {
-    name: &'s str,
-    /// What the mesh configuration in the input says of it, if there is one.
-    settings: Option<Provider>,
+/// The providers that Envoy asks.
+struct AskedProviders<'s> {
+    names: BTreeSet<&'s str>,
+    custom: Custom,
+    /// What the mesh configuration in the input says of providers, if there is one.
+    settings: Providers,
 }
 
-impl<'s> AskedProvider<'s> {
-    fn of(set: &'s PolicySet) -> Option<Self> {
-        let name = set.provider()?;
-        Some(Self { name, settings: Providers::of(&set.resources).named(name).cloned() })
+impl<'s> AskedProviders<'s> {
+    fn of(set: &'s PolicySet) -> Self {
+        Self { names: set.asked_providers(), custom: set.mesh.custom(), settings: Providers::of(&set.resources) }
+    }
+
+    /// What a provider answers, if the request says that, or if it cannot be asked.
+    fn answer(&self, name: &str, sent: &RequestFields) -> Option<Verdict> {
+        let said = sent.providers.iter().find(|(other, _)| other == name).map(|(_, answer)| *answer);
+        self.without_asking(name, sent).or(said)
     }
 
     /// What stands for its answer about a CONNECT over HTTP: Envoy cannot ask it, which counts as no answer.
-    fn without_asking(&self, sent: &RequestFields) -> Option<Verdict> {
-        let settings = self.settings.as_ref()?;
+    fn without_asking(&self, name: &str, sent: &RequestFields) -> Option<Verdict> {
+        let settings = self.settings.named(name)?;
         let cannot_ask = settings.http.is_some() && sent.method() == "CONNECT";
         cannot_ask.then_some(if settings.fail_open { Verdict::Allow } else { Verdict::Deny })
     }
 
     /// Says which headers it can set, since what it sets is not known here; or that it cannot be asked.
     fn note(&self, asked: &Asked<'_>, sent: &RequestFields) -> Option<String> {
-        let name = self.name;
-        if let Some(instead) = self.without_asking(sent) {
+        let name = asked.provider;
+        if let Some(instead) = self.without_asking(name, sent) {
             let instead = match instead {
                 Verdict::Allow => "with `failOpen`, the CONNECT counts as allowed, whatever the provider would answer",
                 Verdict::Deny => "the CONNECT is refused, whatever the provider would answer",
@@ -217,19 +218,28 @@ impl<'s> AskedProvider<'s> {
         if asked.answer == Verdict::Deny {
             return None;
         }
-        let headers = match &self.settings.as_ref()?.http {
+        let headers = match &self.settings.named(name)?.http {
             Some(http) if http.to_upstream.is_empty() => return None,
             Some(http) => http.to_upstream.join(", "),
             None => "any header".to_owned(),
         };
         Some(format!("the provider `{name}` can set {headers}, which is not taken into account here"))
     }
-}
 
-/// The metadata by which Envoy's RBAC filter shows that it has seen a request.
-fn trace(keys: &[&str], provider: &str) -> Node {
-    let shown = || Node::from(Value::String(format!("{PREFIX}-{provider}-ns[")));
-    Value::Map(keys.iter().map(|key| ((*key).to_owned(), shown())).collect()).into()
+    /// The metadata by which Envoy's RBAC filters show that they have seen a request, and that a policy of each of these
+    /// providers matches.
+    fn trace(&self, matching: &[&str]) -> Node {
+        let mut keys = BTreeMap::new();
+        for name in &self.names {
+            let prefix = self.custom.stat_prefix(name);
+            let shown = || Node::from(Value::String(format!("{RULE_PREFIX}-{name}-ns[")));
+            if matching.contains(name) {
+                keys.insert(format!("{prefix}{EFFECTIVE_POLICY}"), shown());
+            }
+            keys.insert(format!("{prefix}{ENGINE_RESULT}"), shown());
+        }
+        Value::Map(keys.into_iter().collect()).into()
+    }
 }
 
 /// In which Envoys a request gets an answer, compared with all that it can come to: "with Istio's default settings, over
@@ -244,9 +254,13 @@ pub fn where_answered(answered: &Answered<'_>, all: &[Answered<'_>]) -> String {
     }
     let every: Vec<Way> = all.iter().flat_map(|answered| answered.ways.iter().copied()).collect();
     let mut parts = Vec::new();
-    if let Some(Asked { provider, answer, is_given: false, .. }) = &answered.asked {
+    let unsaid = answered.asked.iter().filter(|asked| !asked.is_given).map(|Asked { provider, answer, .. }| {
         let answer = if *answer == Verdict::Allow { "allows" } else { "denies" };
-        parts.push(format!("if the provider `{provider}` {answer}"));
+        format!("the provider `{provider}` {answer}")
+    });
+    let unsaid: Vec<_> = unsaid.collect();
+    if !unsaid.is_empty() {
+        parts.push(format!("if {}", unsaid.join(" and ")));
     }
     let origins = values(&answered.ways, |way| way.settings.origin);
     if origins != values(&every, |way| way.settings.origin) {

@@ -66,6 +66,7 @@ pub fn test_file() -> Value {
         "trustDomainAliases": described(list_of(text()), "other names of that trust domain"),
         "rootNamespace": root_namespace(),
         "combining": combining(),
+        "severalProviders": described(boolean(), "whether CUSTOM policies of a workload may name several providers"),
         "pathNormalization": described(names(&PathNormalization::NAMES), "what Envoy does with paths"),
     }));
     let file = required(

@@ -373,6 +373,7 @@ fn mesh(node: &Node, d: &mut Diagnostics) -> (Mesh, Option<PathNormalization>) {
     if let Some(combining) = object.read("combining", d, |node, d| one_of(node, &COMBINING, d)).flatten() {
         mesh.combining = combining;
     }
+    mesh.several_providers = object.read("severalProviders", d, boolean).flatten().unwrap_or(false);
     let paths = object.read("pathNormalization", d, |node, d| one_of(node, &PathNormalization::NAMES, d)).flatten();
     object.finish(d);
     (mesh, paths)

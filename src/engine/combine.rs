@@ -4,11 +4,10 @@
 //! the request is for. Each group has an engine. So the rules of the whole waypoint are in memory once, and not once for
 //! every service.
 
-use super::compile::CustomTrace;
 use super::decision::{AllowReason, Decision, DenyReason, DryRun, DryRunResult, Outcome, RuleId, Verdict};
 use super::evaluate::Evaluation;
 use super::index::FirstMatch;
-use super::{Combining, Engine, RuleSet};
+use super::{AskedProvider, Combining, Engine, RuleSet};
 use crate::attribute::Origin;
 use crate::request::Attributes;
 
@@ -61,14 +60,12 @@ impl<'e> Engines<'e> {
         let custom_policies = self.of(|engine| &engine.custom);
         if !custom_policies.are_none() {
             let custom = custom_policies.first_match(evaluation);
-            match (custom.rule, &self.first.trace) {
-                (Some(rule), None) => return (Denied(DenyReason::NoProvider(rule)), custom.unreadable),
-                (None, None) => {}
-                (None, Some(trace)) if evaluation.metadata(&trace.result).known().is_some() => {}
-                // If a policy matches, Envoy must have found one of the same provider: only then, `ext_authz` has asked it.
-                (Some(_), Some(trace)) if self.was_asked(trace, evaluation) => {}
-                _ => return (Denied(DenyReason::NotAsked), None),
+            if let Some(rule) = custom.rule {
+                return (Denied(DenyReason::NoProvider(rule)), custom.unreadable);
             }
+        }
+        if !self.asked().all(|provider| provider.was_asked(evaluation)) {
+            return (Denied(DenyReason::NotAsked), None);
         }
         let (deny_policies, allow_policies) = (self.of(|engine| &engine.deny), self.of(|engine| &engine.allow));
         match self.first.combining {
@@ -103,15 +100,20 @@ impl<'e> Engines<'e> {
         }
     }
 
-    /// Whether Envoy has found a CUSTOM policy that matches, and has asked the provider that all of them name.
-    fn was_asked<'r, A: Attributes>(self, trace: &'r CustomTrace, evaluation: &Evaluation<'r, A>) -> bool {
-        let found = evaluation.string(&trace.policy).known().unwrap_or_default();
-        let mut engines = [Some(self.first), self.second].into_iter().flatten();
-        let is_asked = |engine: &Engine| {
-            let prefix = engine.trace.as_ref().and_then(|trace| trace.prefix.as_deref());
-            engine.custom.policy_count == 0 || prefix.is_some_and(|prefix| found.starts_with(prefix))
-        };
-        engines.all(is_asked)
+    fn asked(self) -> impl Iterator<Item = &'e AskedProvider> {
+        [Some(self.first), self.second].into_iter().flatten().flat_map(|engine| &engine.asked)
+    }
+}
+
+impl AskedProvider {
+    /// Whether Envoy has asked this provider, if one of its policies matches. If none does, whether Envoy would have asked.
+    fn was_asked<'r, A: Attributes>(&'r self, evaluation: &Evaluation<'r, A>) -> bool {
+        let Self { policies, trace, .. } = self;
+        if policies.index.first_match(evaluation).rule.is_none() {
+            return evaluation.metadata(&trace.result).known().is_some();
+        }
+        // Envoy must have found a policy of the same provider: only then, `ext_authz` has asked it.
+        evaluation.string(&trace.policy).known().is_some_and(|found| found.starts_with(&trace.prefix))
     }
 }
 

@@ -13,7 +13,7 @@
 
 use std::sync::Arc;
 
-use super::{Options, RuleId};
+use super::{Custom, Options, RuleId};
 use crate::attribute::Attribute;
 use crate::identity::{IdentityMatcher, TrustDomains};
 use crate::matcher::template::Template;
@@ -21,7 +21,7 @@ use crate::matcher::{Pattern, Polarity, Wildcard};
 use crate::policy::{
     Action, AllOf, AuthorizationPolicy, Cidr, Form, MetadataValue, PathValue, Predicate, ServiceAccount, Values,
 };
-use crate::request::metadata::{EFFECTIVE_POLICY, ENGINE_RESULT, JWT_AUTHN, RBAC};
+use crate::request::metadata::{EFFECTIVE_POLICY, ENGINE_RESULT, JWT_AUTHN, RBAC, RULE_PREFIX};
 use crate::request::{Address, ConnectionText};
 
 /// A compiled rule, ready to be evaluated for requests. It matches if all three clauses hold.
@@ -120,22 +120,23 @@ pub(crate) struct MetadataPath {
     pub keys: Box<[Box<[u8]>]>,
 }
 
-/// Where Envoy's RBAC filter says what CUSTOM policies match.
+/// Where Envoy's RBAC filter says what the CUSTOM policies of a provider match.
 #[derive(Debug)]
 pub(crate) struct CustomTrace {
     /// Whether one of them matches.
     pub result: MetadataPath,
     /// Which one matches; absent if none does.
     pub policy: MetadataPath,
-    /// What its name begins with if the provider of these policies was asked. `None`: they name several providers.
-    pub prefix: Option<Box<[u8]>>,
+    /// What its name begins with if this provider was asked.
+    pub prefix: Box<[u8]>,
 }
 
 impl CustomTrace {
-    /// `provider`: that of all CUSTOM policies.
-    pub fn new(provider: Option<&str>) -> Self {
-        let path = |key: &str| MetadataPath { filter: bytes(RBAC), keys: [bytes(key)].into() };
-        let prefix = provider.map(|name| bytes(&["istio-ext-authz-", name, "-ns["].concat()));
+    pub fn new(custom: Custom, provider: &str) -> Self {
+        let stat_prefix = custom.stat_prefix(provider);
+        let path =
+            |key: &str| MetadataPath { filter: bytes(RBAC), keys: [bytes(&[&stat_prefix, key].concat())].into() };
+        let prefix = bytes(&[RULE_PREFIX, "-", provider, "-ns["].concat());
         Self { result: path(ENGINE_RESULT), policy: path(EFFECTIVE_POLICY), prefix }
     }
 }

@@ -182,18 +182,20 @@ impl Engine {
     }
 
     /// The result of every rule for this request, grouped by action: CUSTOM, DENY, ALLOW, AUDIT, dry runs of DENY, dry
-    /// runs of ALLOW. Within a group, rules are in the order in which they are reported: by name, compared as text.
+    /// runs of ALLOW. Within a group, rules are in the order in which they are reported: by name, compared as text. CUSTOM
+    /// rules whose provider Envoy asks come first, in the order in which it asks.
     pub fn explain<'e, A: Attributes>(&'e self, attributes: &A) -> Vec<Trace<'e>> {
         let evaluation = &Evaluation::new(attributes);
-        let sets = [
+        let asked = self.asked.iter().map(|provider| (&provider.policies, Action::Custom, false));
+        let sets = asked.chain([
             (&self.custom, Action::Custom, false),
             (&self.deny, Action::Deny, false),
             (&self.allow, Action::Allow, false),
             (&self.audit, Action::Audit, false),
             (&self.dry_run_deny, Action::Deny, true),
             (&self.dry_run_allow, Action::Allow, true),
-        ];
-        let traces = sets.into_iter().flat_map(|(set, action, dry_run)| {
+        ]);
+        let traces = sets.flat_map(|(set, action, dry_run)| {
             set.index.rules().iter().map(move |rule| {
                 let truth = evaluation.rule(rule);
                 Trace {

@@ -22,11 +22,17 @@ pub const DEFAULT_PAYLOAD_KEY: &str = "payload";
 /// The name under which Envoy's RBAC filter stores its dynamic metadata.
 pub const RBAC: &str = "envoy.filters.http.rbac";
 
-/// The key under which that filter stores whether a CUSTOM policy matches, in Istio's configuration.
-pub const ENGINE_RESULT: &str = "istio_ext_authz_shadow_engine_result";
+/// What the keys of that filter begin with, in Istio's configuration for CUSTOM policies.
+pub const STAT_PREFIX: &str = "istio_ext_authz_";
 
-/// The key under which that filter stores which rule of a CUSTOM policy matches. It is absent if none does.
-pub const EFFECTIVE_POLICY: &str = "istio_ext_authz_shadow_effective_policy_id";
+/// What the names of its rules begin with there. `ext_authz` knows by it that it has to ask.
+pub const RULE_PREFIX: &str = "istio-ext-authz";
+
+/// The end of the key under which that filter stores whether a CUSTOM policy matches.
+pub const ENGINE_RESULT: &str = "shadow_engine_result";
+
+/// The end of the key under which that filter stores which rule of a CUSTOM policy matches. It is absent if none does.
+pub const EFFECTIVE_POLICY: &str = "shadow_effective_policy_id";
 
 /// An encoded `envoy.config.core.v3.Metadata` message.
 #[derive(Clone, Copy, Debug)]

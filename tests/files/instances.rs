@@ -53,6 +53,7 @@ fn options(combining: Combining) -> Mesh {
         aliases: vec!["alias".to_owned()],
         root_namespace: ROOT.to_owned(),
         combining,
+        ..Mesh::default()
     }
 }
 

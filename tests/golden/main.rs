@@ -25,6 +25,7 @@ use mesh_authz::identity::TrustDomains;
 use mesh_authz::policy::scope::{Scope, Workload, scope};
 use mesh_authz_cli::load::providers::Providers;
 use mesh_authz_cli::load::{self, Resources};
+use mesh_authz_cli::render::rbac::custom::Several;
 use mesh_authz_cli::render::rbac::{self, Place, Traffic};
 use serde_json::Value;
 
@@ -78,7 +79,7 @@ fn rendered(input: &Path, name: &str, traffic: Traffic, providers: Option<&Path>
     let domains = trust_domains(name);
     let place = Place::of_workload(traffic, &domains);
     let providers = Providers::of(&resources).valid;
-    let mut filters = rbac::custom::filters(&applying, &providers, place);
+    let mut filters = rbac::custom::filters(&applying, &providers, place, Several::Deny);
     filters.extend(rbac::filters(&applying, place));
     filters
 }

@@ -172,6 +172,7 @@ fn every_choice() {
     assert_eq!(with(r#""combining":"deny-overrides""#).options.combining, Combining::DenyOverrides);
     assert_eq!(with(r#""custom":"refuse""#).options.custom, Custom::Refuse);
     assert_eq!(with(r#""custom":"native""#).options.custom, Custom::Native);
+    assert_eq!(with(r#""custom":"native-each""#).options.custom, Custom::NativeEach);
     assert_eq!(with(r#""combining":"permit-overrides""#).options.combining, Combining::PermitOverrides);
     assert_eq!(with(r#""principalFrom":"peer-certificate""#).principal_from, PrincipalFrom::PeerCertificate);
     assert_eq!(with(r#""principalFrom":"filter-state""#).principal_from, PrincipalFrom::FilterState);

@@ -129,17 +129,75 @@ fn where_envoy_asks_the_provider_a_request_must_show_it() {
             assert_eq!(Outcome::from(engine.decide(&request)), denied_by_default());
         }
     }
-    // Policies for several providers refuse what they match: nobody is asked twice.
+    // Policies for several providers refuse what they match, because nobody asks, as in Istio by default.
     let second =
         named("default", "other", &format!("{{ action: CUSTOM, provider: {{ name: other }}, rules: {POST} }}"));
     let engine = engine_with(&Options { custom: Custom::Native, ..options() }, &(policies + &second));
-    let request = with("GET", "/open", RBAC, &[RESULT, POLICY]);
-    assert_eq!(engine.decide(&request).outcome, engine::Outcome::Denied(DenyReason::NotAsked));
-    let neither = with("PUT", "/open", RBAC, &[RESULT]);
+    for (method, policy) in [("GET", "default/ask"), ("POST", "default/other")] {
+        let decision = engine.decide(&with(method, "/open", RBAC, &[RESULT, POLICY]));
+        assert!(matches!(decision.outcome, engine::Outcome::Denied(DenyReason::NoProvider(_))));
+        assert_eq!(Outcome::from(decision), denied_by(policy, 0));
+    }
+    let neither = with("PUT", "/open", RBAC, &[]);
     assert_eq!(Outcome::from(engine.decide(&neither)), allowed_by("default/allow", 0));
     // Without CUSTOM policies, nobody needs to ask.
     let engine = engine_with(&Options { custom: Custom::Native, ..options() }, &policy("all", "ALLOW", "[{}]"));
     assert_eq!(Outcome::from(engine.decide(&get("/"))), allowed_by("default/all", 0));
+}
+
+/// With `native-each`, Envoy's filters leave a trace for each provider.
+#[test]
+fn where_envoy_asks_several_providers_a_request_must_show_each() {
+    const RBAC: &str = "envoy.filters.http.rbac";
+    let custom = |name: &str, provider: &str, path: &str| {
+        let rules = format!("[{{ to: [{{ operation: {{ paths: ['{path}'] }} }}] }}]");
+        named("default", name, &format!("{{ action: CUSTOM, provider: {{ name: {provider} }}, rules: {rules} }}"))
+    };
+    let policies = custom("people", "a", "/a*") + &custom("more", "a", "/c") + &custom("machines", "a-b", "/a/b");
+    let engine = engine_with(&Options { custom: Custom::NativeEach, ..options() }, &policies);
+    let result = |provider: &str| format!(r#""istio_ext_authz_{provider}_shadow_engine_result":"allowed""#);
+    let policy = |key: &str, provider: &str| {
+        format!(
+            r#""istio_ext_authz_{key}_shadow_effective_policy_id":"istio-ext-authz-{provider}-ns[default]-policy[p]-rule[0]""#
+        )
+    };
+    let both = || vec![result("a"), result("a-b")];
+    let with = |path: &str, more: &[&String]| {
+        let fields: Vec<_> = both().into_iter().chain(more.iter().map(|field| (*field).clone())).collect();
+        get(path).metadata(RBAC, &json(&format!("{{{}}}", fields.join(","))))
+    };
+    let (of_a, of_b) = (policy("a", "a"), policy("a-b", "a-b"));
+    for request in [
+        with("/", &[]),
+        with("/a", &[&of_a]),
+        with("/c", &[&of_a]),
+        with("/a/b", &[&of_a, &of_b]),
+        // Envoy has asked more than it had to.
+        with("/", &[&of_a]),
+    ] {
+        assert_eq!(Outcome::from(engine.decide(&request)), allowed_by_default(), "{request:?}");
+    }
+    let shared = r#""istio_ext_authz_shadow_engine_result":"denied""#.to_owned();
+    let shared_policy = policy("", "a").replace("authz__shadow", "authz_shadow");
+    for request in [
+        get("/"),
+        with("/a", &[]),
+        with("/c", &[&of_b]),
+        with("/a/b", &[&of_a]),
+        with("/a/b", &[&of_b]),
+        // The trace of one provider does not count for the other.
+        with("/a/b", &[&of_a, &policy("a-b", "a")]),
+        with("/a", &[&policy("a", "a-b")]),
+        with("/a", &[&shared, &shared_policy]),
+        get("/").metadata(RBAC, &json(&format!("{{{}}}", result("a")))),
+        get("/").metadata(RBAC, &json(&format!("{{{}}}", result("a-b")))),
+        get("/a").metadata(RBAC, &json(&format!("{{{shared},{shared_policy}}}"))),
+    ] {
+        assert_eq!(engine.decide(&request).outcome, engine::Outcome::Denied(DenyReason::NotAsked), "{request:?}");
+    }
+    let asked: Vec<_> =
+        engine.asked_about(&get("/a/b")).into_iter().map(|(name, rule)| (name, rule.policy.to_string())).collect();
+    assert_eq!(asked, [("a", "default/people".to_owned()), ("a-b", "default/machines".to_owned())]);
 }
 
 #[test]

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use mesh_authz::document::Span;
-use mesh_authz::engine::Custom;
 use serde::Serialize;
 
 use super::options::{self, Documented, ExcludeOption, PathNormalizationOption, Setting, WarningOptions, or_here};
@@ -175,7 +174,7 @@ impl Arguments {
                 PathNormalization::default()
             }),
             plaintext: Plaintexts::AsInIstio,
-            custom: Custom::Native,
+            custom: self.setting.mesh().custom(),
             enforced: if envoy.is_standalone { Enforced::ByThisFilter } else { Enforced::ByIstio },
         })
     }

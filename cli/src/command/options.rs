@@ -109,6 +109,11 @@ pub struct MeshOptions {
     /// Root namespace of the mesh: its policies are for workloads in every namespace.
     #[arg(long, default_value = DEFAULT_ROOT_NAMESPACE, value_parser = namespace)]
     root_namespace: String,
+
+    /// CUSTOM policies of a workload may name several providers: each is asked about what its own policies match. istiod does
+    /// this with `PILOT_ENABLE_MULTIPLE_CUSTOM_AUTHZ_PROVIDERS`. Without this option, they deny what they match.
+    #[arg(long)]
+    several_providers: bool,
 }
 
 /// The combining algorithm: how matching rules become a decision.
@@ -145,6 +150,7 @@ impl MeshOptions {
             trust_domain: self.trust_domain.clone(),
             aliases: self.aliases.clone(),
             root_namespace: self.root_namespace.clone(),
+            several_providers: self.several_providers,
             ..Mesh::default()
         }
     }

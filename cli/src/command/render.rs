@@ -30,6 +30,7 @@ use crate::load::finding::Finding;
 use crate::load::providers::Providers;
 use crate::load::{Other, Resources};
 use crate::render::kubernetes::ExtensionKind;
+use crate::render::rbac::custom::Several;
 use crate::render::rbac::{self, Traffic};
 use crate::render::{self, FilterSettings};
 
@@ -196,12 +197,13 @@ fn envoy_rbac(resources: &Resources, arguments: &EnvoyRbac) -> Result<String, Fa
     if !providers.findings.is_empty() {
         return Err(Failure::Invalid(providers.findings));
     }
-    found.extend(custom::warnings(&applying, &providers, traffic));
+    found.extend(custom::warnings(&applying, &providers, &mesh, traffic));
     warn(found, warnings)?;
     let policies: Vec<_> = applying.iter().map(|resource| &resource.policy).collect();
     let place = rbac::Place { traffic, principal_from, trust_domains: &mesh.options().trust_domains };
     // In Istio, too, the providers are asked before tokens are verified, and before other policies decide.
-    let mut filters = rbac::custom::filters(&policies, &providers.valid, place);
+    let several = if mesh.several_providers { Several::OneTrace } else { Several::Deny };
+    let mut filters = rbac::custom::filters(&policies, &providers.valid, place, several);
     filters.extend(rbac::filters(&policies, place));
     if filters.is_empty() && !policies.is_empty() && !none_applies.allow_none_applies {
         return Err(Failure::unusable(

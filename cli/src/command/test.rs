@@ -468,7 +468,7 @@ fn tested(file: &TestFile, engine: &Engine, test: &Test, wanted: &Wanted) -> Tes
 /// A decision as a test file writes it, its reason, and with which settings of Envoy the request gets it.
 fn got(answered: &Answered<'_>, all: &[Answered<'_>]) -> String {
     let place = where_answered(answered, all);
-    let depends_on_provider = answered.asked.as_ref().is_some_and(|asked| !asked.is_given);
+    let depends_on_provider = answered.asked.iter().any(|asked| !asked.is_given);
     match place.as_str() {
         "" => answered.to_string(),
         place if depends_on_provider => format!("{answered} ({place}; the request can say `provider`)"),

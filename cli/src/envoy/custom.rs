@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use mesh_authz::engine::Custom;
 use mesh_authz::policy::{Action, AuthorizationPolicy};
-use mesh_authz::request::metadata::{EFFECTIVE_POLICY, RBAC};
+use mesh_authz::request::metadata::{EFFECTIVE_POLICY, RBAC, RULE_PREFIX};
 
 use super::catalogue::PROVIDER;
 use super::chain::Chain;
@@ -13,7 +13,6 @@ use super::neighbours::{per_filter_configs, runs_everywhere};
 use super::ours::Ours;
 use super::place::{Place, snake_case};
 use crate::load::finding::Finding;
-use crate::render::rbac::custom::{PREFIX, STAT_PREFIX};
 
 const RBAC_CONFIG: &str = "envoy.extensions.filters.http.rbac.v3.RBAC";
 const EXT_AUTHZ: &str = "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz";
@@ -51,15 +50,17 @@ const KNOWN: [&str; 24] = [
 /// What is missing so that the providers are asked.
 pub fn missing<'c>(chain: &Chain<'c>, configuration: &Configuration<'c>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let leaves_it_to_envoy =
-        |ours: &&Ours<'c>| ours.config.as_ref().is_some_and(|config| config.options.custom == Custom::Native);
-    for ours in chain.ours.iter().filter(leaves_it_to_envoy) {
+    for ours in &chain.ours {
+        let Some(custom) = ours.config.as_ref().map(|config| config.options.custom) else { continue };
+        if custom == Custom::Refuse {
+            continue;
+        }
         let mut providers: BTreeMap<&str, Vec<&AuthorizationPolicy>> = BTreeMap::new();
         for policy in ours.policies().filter(|policy| policy.action == Action::Custom) {
             providers.entry(policy.provider.as_deref().unwrap_or_default()).or_default().push(policy);
         }
         for (provider, policies) in providers {
-            findings.extend(unless_asked(provider, &policies, ours, chain, configuration));
+            findings.extend(unless_asked(provider, custom, &policies, ours, chain, configuration));
         }
     }
     findings
@@ -67,6 +68,7 @@ pub fn missing<'c>(chain: &Chain<'c>, configuration: &Configuration<'c>) -> Vec<
 
 fn unless_asked<'c>(
     provider: &str,
+    custom: Custom,
     policies: &[&AuthorizationPolicy],
     ours: &Ours<'c>,
     chain: &Chain<'c>,
@@ -74,9 +76,11 @@ fn unless_asked<'c>(
 ) -> Vec<Finding> {
     let Some(first) = policies.first() else { return Vec::new() };
     let because = format!("CUSTOM policy {} names the provider {provider}", first.name);
+    let stat_prefix = custom.stat_prefix(provider);
     let before = || chain.http_filters.iter().take(ours.index).enumerate();
     let asking = before().find_map(|(index, filter)| {
-        let config = configuration.config(filter, EXT_AUTHZ).filter(|config| asks_about(config, provider))?;
+        let config =
+            configuration.config(filter, EXT_AUTHZ).filter(|config| asks_about(config, provider, &stat_prefix))?;
         Some((index, filter, config))
     });
     let Some((index, filter, config)) = asking else {
@@ -85,7 +89,7 @@ fn unless_asked<'c>(
     };
     let stores = |filter: &&Place<'c>| {
         let config = configuration.config(filter, RBAC_CONFIG);
-        config.is_some_and(|config| config.text("shadow_rules_stat_prefix") == Some(STAT_PREFIX))
+        config.is_some_and(|config| config.text("shadow_rules_stat_prefix") == Some(&stat_prefix))
     };
     // Of several, each one takes the place of what the one before has found.
     let Some(rbac) = chain.http_filters.get(..index).unwrap_or_default().iter().rfind(stores) else {
@@ -98,7 +102,7 @@ fn unless_asked<'c>(
     let has = |name: &str| known.iter().any(|rules| rules.node.get(name).is_some());
     let rules = policies.iter().flat_map(|policy| (0..policy.rules.len()).map(move |index| (&policy.name, index)));
     let lacking = rules.filter(|(name, index)| {
-        !has(&format!("{PREFIX}-{provider}-ns[{}]-policy[{}]-rule[{index}]", name.namespace, name.name))
+        !has(&format!("{RULE_PREFIX}-{provider}-ns[{}]-policy[{}]-rule[{index}]", name.namespace, name.name))
     });
     let lacking = lacking.map(|(name, index)| {
         let message = format!(
@@ -113,13 +117,13 @@ fn unless_asked<'c>(
 
 /// Whether `ext_authz` asks about requests that match a policy with this provider, and not about those of a provider whose
 /// name begins this one's.
-fn asks_about(config: &Place<'_>, provider: &str) -> bool {
+fn asks_about(config: &Place<'_>, provider: &str, stat_prefix: &str) -> bool {
     let Some(condition) = config.get("filter_enabled_metadata") else { return false };
     let keys: Vec<_> = condition.items("path").iter().filter_map(|segment| segment.text("key")).collect();
     let prefix = condition.at(["value", "string_match"]).and_then(|text| text.text("prefix"));
-    let own = format!("{PREFIX}-{provider}");
+    let own = format!("{RULE_PREFIX}-{provider}");
     condition.text("filter") == Some(RBAC)
-        && keys == [EFFECTIVE_POLICY]
+        && keys == [format!("{stat_prefix}{EFFECTIVE_POLICY}")]
         && !condition.is_true("invert")
         && prefix.is_some_and(|prefix| prefix.starts_with(&own) && format!("{own}-ns[").starts_with(prefix))
 }

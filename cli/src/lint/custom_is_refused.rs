@@ -66,7 +66,7 @@ fn check(input: &Input<'_>, reporter: &mut Reporter) {
         let name = resource.policy.provider.as_deref().unwrap_or_default();
         let is_named = providers.named(name).is_some();
         let (message, hint) = match (is_named, input.context.custom) {
-            (true, Custom::Native) => continue,
+            (true, Custom::Native | Custom::NativeEach) => continue,
             (false, _) if providers.are_known => {
                 let known = providers.valid.iter().map(|provider| provider.name.as_str());
                 let hint = match suggestion(name, known) {

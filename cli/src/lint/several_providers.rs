@@ -14,8 +14,7 @@ pub(super) static LINT: Lint = Lint {
     explanation: "Istio asks no provider for a workload whose CUSTOM policies name several: it refuses every request that \
             one of these policies matches. So does the filter. With the setting \
             PILOT_ENABLE_MULTIPLE_CUSTOM_AUTHZ_PROVIDERS, istiod asks each provider about what its own policies match. \
-            But it compares only the beginning of a name: a provider `login` is then also asked about what only \
-            policies with the provider `login-admin` match.",
+            So does a standalone Envoy with `--several-providers`. With that option, there is no such finding.",
     bad: r#"
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
@@ -72,6 +71,9 @@ fn provider(resource: &LoadedPolicy) -> &str {
 }
 
 fn check(input: &Input<'_>, reporter: &mut Reporter) {
+    if input.context.mesh.several_providers {
+        return;
+    }
     let is_custom = |resource: &&LoadedPolicy| resource.policy.action == Action::Custom;
     let mut custom = input.resources.policies.iter().filter(is_custom).peekable();
     let Some(first) = custom.peek().copied().map(provider) else { return };
@@ -91,7 +93,11 @@ fn check(input: &Input<'_>, reporter: &mut Reporter) {
         let Some(wide) = other else { continue };
         let [own, others] = [narrow, wide].map(provider);
         let is_prefix = own.starts_with(others) || others.starts_with(own);
-        let also = if is_prefix { ". One name begins the other: with that setting, Istio mixes them up" } else { "" };
+        let also = if is_prefix {
+            ". One name begins the other: with that setting, only the order of Istio's filters tells them apart"
+        } else {
+            ""
+        };
         let path = || Path::of(["spec", "provider", "name"]);
         reporter.report_related(
             &LINT,
@@ -103,7 +109,7 @@ fn check(input: &Input<'_>, reporter: &mut Reporter) {
                  provider. So does the filter{also}",
                 wide.policy.name
             ),
-            "let all CUSTOM policies of a workload name the same provider",
+            "let all CUSTOM policies of a workload name the same provider; or, if istiod has that setting, give --several-providers",
             Related::new(wide, &path(), "the other provider"),
         );
     }

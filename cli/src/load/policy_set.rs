@@ -48,15 +48,15 @@ impl PolicySet {
         policies.find_map(|resource| Some((resource, self.workload.missing_labels(&resource.policy.target)?)))
     }
 
-    /// The provider of the CUSTOM policies that apply. `None` if there are none; if they name several providers, or if the
-    /// mesh configuration in the input does not have the provider: then what they match is refused.
+    /// The providers that Envoy asks, which CUSTOM policies that apply name. There are none if the policies name several and
+    /// the mesh does not allow that, or if the mesh configuration in the input lacks one: then what they match is refused.
     #[must_use]
-    pub fn provider(&self) -> Option<&str> {
-        let mut names = self.applying().filter_map(|resource| resource.policy.provider.as_deref());
-        let first = names.next()?;
+    pub fn asked_providers(&self) -> BTreeSet<&str> {
+        let names: BTreeSet<_> = self.applying().filter_map(|resource| resource.policy.provider.as_deref()).collect();
         let providers = Providers::of(&self.resources);
-        let is_known = !providers.are_known || providers.named(first).is_some();
-        (is_known && names.all(|name| name == first)).then_some(first)
+        let is_known = |name: &&str| !providers.are_known || providers.named(name).is_some();
+        let are_asked = (self.mesh.several_providers || names.len() == 1) && names.iter().all(is_known);
+        if are_asked { names } else { BTreeSet::new() }
     }
 
     /// Says that no CUSTOM policy names one of these providers.
@@ -78,17 +78,17 @@ impl PolicySet {
         Engine::new(self.applying().map(|resource| &resource.policy), &self.mesh.options())
     }
 
-    /// The policies that apply, compiled, for requests that the provider of the CUSTOM policies has allowed.
+    /// The policies that apply, compiled, for requests that the providers of CUSTOM policies have allowed.
     #[must_use]
     pub fn engine_behind_provider(&self) -> Engine {
         let policies = self.applying().map(|resource| &resource.policy);
         Engine::new(policies.filter(|policy| policy.action != Action::Custom), &self.mesh.options())
     }
 
-    /// The policies that apply, compiled. If they have one provider, Envoy asks it.
+    /// The policies that apply, compiled. Envoy asks the providers, if it can.
     #[must_use]
     pub fn engine(&self) -> Engine {
-        let custom = if self.provider().is_some() { Custom::Native } else { Custom::Refuse };
+        let custom = if self.asked_providers().is_empty() { Custom::Refuse } else { self.mesh.custom() };
         let options = Options { custom, ..self.mesh.options() };
         Engine::new(self.applying().map(|resource| &resource.policy), &options)
     }

@@ -265,10 +265,10 @@ pub fn http_filters(
     filters.truncate(position.saturating_add(1));
     if let Some(ours) = filters.get_mut(position) {
         if let Some(file) = watch {
-            *ours = watching(file);
+            *ours = watching(FILTER, file, "wasm.v3.Wasm");
         } else {
             let policies = policies.iter().map(|resource| &resource.node);
-            let custom = if asking.is_empty() { Custom::Refuse } else { Custom::Native };
+            let custom = if asking.is_empty() { Custom::Refuse } else { mesh.custom() };
             let filter = FilterSettings { custom, further, ..FilterSettings::default() };
             let config = plugin_config_of(policies, workload, mesh, filter);
             configure(ours, json!(config), wasm.as_deref())?;
@@ -292,14 +292,20 @@ pub fn watched(config: &Node, wasm: &str, version: &str) -> Result<Value, Templa
     let mut filter = http_filter(FILTER)?;
     configure(&mut filter, json!(config), Some(wasm))?;
     let typed_config = slot(&mut filter, "/typed_config")?.take();
-    Ok(json!({
+    Ok(discovered(FILTER, &typed_config, version))
+}
+
+/// The content of the file that a filter of [`watching`] names.
+#[must_use]
+pub fn discovered(name: &str, typed_config: &Value, version: &str) -> Value {
+    json!({
         "version_info": version,
         "resources": [{
             "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
-            "name": FILTER,
+            "name": name,
             "typed_config": typed_config,
         }],
-    }))
+    })
 }
 
 fn configure(filter: &mut Value, config: Value, wasm: Option<&str>) -> Result<(), TemplateError> {
@@ -311,23 +317,24 @@ fn configure(filter: &mut Value, config: Value, wasm: Option<&str>) -> Result<()
 }
 
 /// The filter that Envoy loads from this file. There is no default: while Envoy has no valid configuration from the
-/// file, no request passes.
-fn watching(file: &str) -> Value {
+/// file, no request passes. `kind`: the type of the configuration, without what all filters begin with.
+#[must_use]
+pub fn watching(name: &str, file: &str, kind: &str) -> Value {
     // Envoy notices when a file, or a link to another folder as in a Kubernetes mount, is moved into a folder that it
     // watches.
-    let (folder, name) = file.rsplit_once('/').unwrap_or((".", file));
+    let (folder, file) = file.rsplit_once('/').unwrap_or((".", file));
     let folder = if folder.is_empty() { "/" } else { folder };
     json!({
-        "name": FILTER,
+        "name": name,
         "config_discovery": {
             "config_source": {
                 "resource_api_version": "V3",
                 "path_config_source": {
-                    "path": format!("{}/{name}", folder.trim_end_matches('/')),
+                    "path": format!("{}/{file}", folder.trim_end_matches('/')),
                     "watched_directory": { "path": folder },
                 },
             },
-            "type_urls": ["type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm"],
+            "type_urls": [format!("type.googleapis.com/envoy.extensions.filters.http.{kind}")],
         },
     })
 }

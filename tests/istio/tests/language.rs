@@ -28,6 +28,10 @@ pub struct Question {
     pub aliases: Vec<String>,
     /// Set on a waypoint: kind, namespace and name of the service that a request is for.
     pub service: Option<[String; 3]>,
+    /// The `extensionProviders` of the mesh.
+    pub providers: Vec<Value>,
+    /// Whether CUSTOM policies may name several of them.
+    pub several_providers: bool,
 }
 
 impl Question {
@@ -59,6 +63,8 @@ impl Question {
             trust_domain,
             aliases: domains,
             service,
+            providers: Vec::new(),
+            several_providers: false,
         }
     }
 
@@ -71,6 +77,8 @@ impl Question {
             trust_domain: "cluster.local".to_owned(),
             aliases: Vec::new(),
             service: None,
+            providers: Vec::new(),
+            several_providers: false,
         }
     }
 
@@ -87,6 +95,8 @@ impl Question {
             "aliases": self.aliases,
             "rootNamespace": ROOT_NAMESPACE,
             "service": service,
+            "extensionProviders": self.providers,
+            "severalProviders": self.several_providers,
         })
     }
 }

@@ -21,12 +21,16 @@ use mesh_authz::{
         scope::{Gateway, Scope, ServiceName, Workload, scope},
     },
 };
-use mesh_authz_cli::render::rbac::{self, Place, Traffic};
+use mesh_authz_cli::{
+    load::{Resources, providers::Providers},
+    render::rbac::{self, Place, Traffic, custom::Several},
+};
 use serde_json::{Value, json};
 
 use crate::{
     language::{Question, ROOT_NAMESPACE},
     parts,
+    vocabulary::pick,
 };
 
 /// Why a policy is refused that Istio's webhook takes, and what docs/differences-from-istio.md says of it.
@@ -156,8 +160,24 @@ fn render(question: &Question) -> [Vec<Value>; 2] {
     assert_eq!(diagnostics.count(), 0);
     let applying: Vec<_> = policies.iter().filter(|policy| scope(policy, &workload) == Scope::Applies).collect();
     let trust_domains = TrustDomains::new(question.trust_domain.clone(), question.aliases.clone());
-    [Traffic::Http, Traffic::Tcp]
-        .map(|traffic| rbac::filters(&applying, Place { traffic, principal_from, trust_domains: &trust_domains }))
+    let providers = providers(question).valid;
+    let several = if question.several_providers { Several::OneTrace } else { Several::Deny };
+    [Traffic::Http, Traffic::Tcp].map(|traffic| {
+        let place = Place { traffic, principal_from, trust_domains: &trust_domains };
+        let mut filters = rbac::custom::filters(&applying, &providers, place, several);
+        filters.extend(rbac::filters(&applying, place));
+        filters
+    })
+}
+
+/// The providers of the mesh, as the command reads them.
+fn providers(question: &Question) -> Providers {
+    if question.providers.is_empty() {
+        return Providers::default();
+    }
+    let mut file = tempfile::NamedTempFile::with_suffix(".json").unwrap();
+    write!(file, "{}", json!({ "extensionProviders": question.providers })).unwrap();
+    Providers::of(&Resources::read(&[file.path()]).unwrap())
 }
 
 fn differs(question: &Question, answer: &Value) -> bool {
@@ -271,6 +291,108 @@ fn count_fields(value: &Value, fields: &mut BTreeMap<String, usize>) {
     }
 }
 
+/// A provider with any of the fields, and with values that Istio reads in its own way.
+fn provider(rng: &mut Rng, name: &str) -> Value {
+    let is_http = rng.bool();
+    let mut settings = json!({
+        "service": pick(rng, &["a.example.com", "shop/a.example.com", "b.example.com"]),
+        "port": pick(rng, &[80, 9000, 65535]),
+    });
+    let names = |rng: &mut Rng| -> Value {
+        (0..rng.usize(..4)).map(|_| pick(rng, &["cookie", "X-User", "x-*", "*-id", "authorization"])).collect()
+    };
+    let mut set = |rng: &mut Rng, field: &str, value: Value| {
+        if rng.u8(..3) == 0 {
+            settings[field] = value;
+        }
+    };
+    let timeout = pick(rng, &["1s", "0.25s", "90s", "0.001s", "600s"]);
+    set(rng, "timeout", json!(timeout));
+    let fails_open = rng.bool();
+    set(rng, "failOpen", json!(fails_open));
+    let status = pick(rng, &["403", "503", "401", "500", "429"]);
+    set(rng, "statusOnError", json!(status));
+    let body =
+        json!({ "maxRequestBytes": rng.u32(1..9000), "allowPartialMessage": rng.bool(), "packAsBytes": rng.bool() });
+    set(rng, "includeRequestBodyInCheck", body);
+    if is_http {
+        let prefix = pick(rng, &["/check", "/", "/a/b"]);
+        set(rng, "pathPrefix", json!(prefix));
+        set(rng, "includeAdditionalHeadersInCheck", json!({ "x-b": "1", "x-a": "a b" }));
+        for field in [
+            "includeRequestHeadersInCheck",
+            "headersToUpstreamOnAllow",
+            "headersToDownstreamOnDeny",
+            "headersToDownstreamOnAllow",
+        ] {
+            let names = names(rng);
+            set(rng, field, names);
+        }
+    }
+    json!({ "name": name, if is_http { "envoyExtAuthzHttp" } else { "envoyExtAuthzGrpc" }: settings })
+}
+
+/// Istio with and without `PILOT_ENABLE_MULTIPLE_CUSTOM_AUTHZ_PROVIDERS`.
+#[test]
+fn the_filters_that_ask_providers_are_those_that_istio_generates() {
+    const NAMES: [&str; 4] = ["login", "login-admin", "login-ns", "a"];
+    let (count, seed) = (number("COUNT", 1500), number("SEED", 20_261_127));
+    let mut rng = Rng::with_seed(seed);
+    let mut istio = Istio::start();
+    let mut counts = BTreeMap::<String, usize>::new();
+    for number in 0..count {
+        let mut question = Question::generate(&mut rng);
+        question.several_providers = rng.bool();
+        for name in NAMES {
+            if rng.u8(..4) > 0 {
+                question.providers.push(provider(&mut rng, name));
+            }
+        }
+        let errors: Vec<_> = providers(&question).findings.into_iter().map(|found| found.diagnostic).collect();
+        assert!(errors.is_empty(), "SEED={seed}, set {number}: {errors:#?}");
+        for policy in &mut question.policies {
+            if rng.u8(..4) > 0 {
+                policy["spec"]["action"] = json!("CUSTOM");
+                policy["spec"]["provider"] = json!({ "name": pick(&mut rng, &NAMES) });
+                policy["metadata"].as_object_mut().unwrap().remove("annotations");
+                // Few conditions and sources are valid in such a policy.
+                if read_policy(policy).is_err() {
+                    for rule in policy["spec"]["rules"].as_array_mut().into_iter().flatten() {
+                        rule.as_object_mut().unwrap().retain(|name, _| name == "to");
+                    }
+                }
+            }
+        }
+        question.policies.retain(|policy| read_policy(policy).is_ok());
+        let answer = istio.answer(std::slice::from_ref(&question)).remove(0);
+        assert_eq!(answer["invalid"], json!({}), "SEED={seed}, set {number}: Istio refuses {:#?}", question.policies);
+        if differs(&question, &answer) {
+            let question = shrink(&mut istio, question);
+            let answer = istio.answer(std::slice::from_ref(&question)).remove(0);
+            let [http, tcp] = render(&question);
+            panic!(
+                "SEED={seed}, set {number}: another rendering of {:#}\nIstio: {answer:#}\nhere: {:#}",
+                question.to_json(),
+                json!({ "http": http, "tcp": tcp }),
+            );
+        }
+        for traffic in ["http", "tcp"] {
+            let text = answer[traffic].to_string();
+            let pairs = text.matches("ext_authz.v3.ExtAuthz").count();
+            let denies = text.matches("-deny-due-to-bad-CUSTOM-action").count().min(1);
+            *counts.entry(format!("{traffic}: {pairs} providers asked, some deny: {}", denies == 1)).or_default() += 1;
+        }
+    }
+    println!("{count} sets of policies, seed {seed}: {counts:#?}");
+    for kind in [
+        "http: 2 providers asked, some deny: false",
+        "http: 0 providers asked, some deny: true",
+        "tcp: 1 providers asked, some deny: false",
+    ] {
+        assert!(counts.get(kind).is_some_and(|count| *count > 10), "the generator hardly reaches {kind}");
+    }
+}
+
 /// What once was rendered otherwise.
 #[test]
 fn a_condition_is_expanded_once_for_each_source() {
@@ -294,7 +416,7 @@ fn a_condition_is_expanded_once_for_each_source() {
                 labels: Vec::new(),
                 trust_domain: "old-td".to_owned(),
                 aliases: vec!["new-td".to_owned(), "td2".to_owned()],
-                service: None,
+                ..Question::about(Value::Null)
             };
             let answer = istio.answer(std::slice::from_ref(&question)).remove(0);
             assert!(!differs(&question, &answer), "{question:#?}");

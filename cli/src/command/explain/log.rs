@@ -134,7 +134,8 @@ pub(super) fn run(
             continue;
         }
         // The filter sees only what the provider has allowed, unless nobody asks it.
-        let (engine, behind) = (set.engine_that_refuses(), set.provider().map(|_| set.engine_behind_provider()));
+        let (engine, behind) =
+            (set.engine_that_refuses(), (!set.asked_providers().is_empty()).then(|| set.engine_behind_provider()));
         let mut names: HashMap<&'static str, Vec<String>> = HashMap::new();
         for position in positions {
             let Some(entry) = decisions.entries.get(position) else { continue };

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use mesh_authz::attribute::Subject;
 
+use super::custom::Kept;
 use super::listeners::{ListenerOptions, keep_apart, socket};
 use super::plugin::{PluginFor, PluginOptions};
 use super::ports;
@@ -83,7 +84,7 @@ pub fn watched(text: &str) -> Result<String, String> {
 
 pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Failure> {
     let Arguments { setting, listeners, tls, admin, wasm, watch, format, .. } = arguments;
-    let enforced = Enforced::of(resources, setting, arguments.none_applies)?;
+    let enforced = Enforced::of(resources, setting, arguments.none_applies, Kept::of(watch.as_deref()))?;
     let listens = listeners.listeners()?;
     keep_apart(*admin, &listens)?;
     if listeners.proxy_protocol {
@@ -107,7 +108,7 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
     }
     let (jwt_authn, mut clusters) = enforced.verification(&arguments.jwks_ca, plugin.payload_key())?;
     clusters.extend(enforced.asking.clusters.iter().cloned());
-    let asking = enforced.asking.filters.clone();
+    let asking = enforced.asking.filters(watch.as_deref());
     let settings = Settings {
         listeners: listens,
         client_address: listeners.client_address(),

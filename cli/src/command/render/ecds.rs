@@ -4,14 +4,13 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use mesh_authz::config::{Mesh, NodeMetadata, OnInvalid, PluginConfig};
-use mesh_authz::engine::Custom;
 use mesh_authz::policy::scope::{Scope, Workload, scope};
 use mesh_authz::policy::{AuthorizationPolicy, Labels, Target};
 use mesh_authz::request::Lookup;
 use serde_json::json;
 
 use super::bootstrap::watched;
-use super::custom::Asking;
+use super::custom::{Asking, Kept, WatchedFilter};
 use super::plugin::{PluginFor, PluginOptions};
 use super::shared::{Format, say_scopes, warn};
 use crate::command::options::{NoneAppliesOption, Setting, WarningOptions};
@@ -72,7 +71,7 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
     let mut found = lint::lint(resources, &context);
     // What becomes of CUSTOM policies is known here.
     found.retain(|finding| finding.code != Some(lint::CUSTOM_IS_REFUSED));
-    found.extend(asking.warnings);
+    found.extend(asking.warnings.iter().cloned());
     found.extend(lint::skipped_request_authentications(resources));
     found.extend(lint::skipped_peer_authentications(resources));
     warn(found, warnings)?;
@@ -84,8 +83,7 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
     let filter = FilterSettings {
         on_invalid: OnInvalid::Deny,
         allow_none_applies,
-        // The filters that ask are in the bootstrap.
-        custom: if asking.filters.is_empty() { Custom::Refuse } else { Custom::Native },
+        custom: asking.custom,
         further: &plugin.fields,
         ..FilterSettings::default()
     };
@@ -94,7 +92,14 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
     // does not show that: it can be the version of a refused file.
     let version = hash(&config, of_a_policy)?.to_string();
     let document = envoy::watched(&config, wasm, &version).map_err(Failure::unusable)?;
-    let Some(file) = output else { return format.print(&document) };
+    let discovered = |filter: &WatchedFilter| envoy::discovered(&filter.name, &filter.typed_config, &version);
+    let Some(file) = output else {
+        let asking = asking.in_files("").iter().map(discovered).collect::<Vec<_>>();
+        let texts: Result<Vec<_>, _> =
+            asking.iter().chain([&document]).map(|document| format.print(document)).collect();
+        let between = if matches!(format, Format::Yaml) { "---\n" } else { "" };
+        return Ok(texts?.join(between));
+    };
     let format = match Path::new(file).extension().and_then(OsStr::to_str) {
         Some("json") => Format::Json,
         _ => Format::Yaml,
@@ -102,7 +107,15 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
     let text = format.print(&document)?;
     require_module(wasm, file)?;
     let before = workload_in(Path::new(file));
-    replace::file(Path::new(file), &text).map_err(|error| Failure::unusable(format!("{file}: {error}")))?;
+    let replace = |file: &str, text: &str| {
+        replace::file(Path::new(file), text).map_err(|error| Failure::unusable(format!("{file}: {error}")))
+    };
+    // The filters that ask come first: until Envoy has all files, the filter that decides refuses what it does not find asked.
+    for filter in asking.in_files(file) {
+        replace(&filter.file, &format.print(&discovered(&filter))?)?;
+        note(&format!("{}: written", filter.file));
+    }
+    replace(file, &text)?;
     let which = which_apply(resources, &workload.workload(&mesh)?);
     note(&format!("{file}: written, policies: {}{which}, config.hash: {version}", resources.policies.len()));
     if let (Some(before), Some(now)) = (before, config.get("workload").map(|now| json!(now)))
@@ -156,7 +169,7 @@ fn asking(resources: &Resources, workload: &Workload, mesh: &Mesh) -> Result<Ask
         found == Scope::Applies || (!is_known && found == Scope::OtherLabels)
     };
     let policies: Vec<_> = resources.policies.iter().filter(applies).collect();
-    Asking::of(resources, &policies, workload, mesh)
+    Asking::of(resources, &policies, workload, mesh, Kept::InFiles)
 }
 
 /// Labels of a workload that a policy applies to.

@@ -7,6 +7,7 @@ use mesh_authz::policy::Predicate;
 use serde_json::{Map, Value};
 
 use super::bootstrap::watched;
+use super::custom::Kept;
 use super::plugin::{PluginFor, PluginOptions};
 use super::shared::{Format, warn};
 use super::standalone::{Enforced, looks_at};
@@ -146,7 +147,7 @@ pub struct Arguments {
 
 pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Failure> {
     let Arguments { setting, wasm, watch, format, .. } = arguments;
-    let enforced = Enforced::of(resources, setting, arguments.none_applies)?;
+    let enforced = Enforced::of(resources, setting, arguments.none_applies, Kept::of(watch.as_deref()))?;
     let paths = arguments.path_normalization.with(resources);
     warn(enforced.warnings(resources, paths, Plaintexts::Accepted), &arguments.warnings)?;
     let Enforced { mesh, scope, policies, .. } = &enforced;
@@ -159,7 +160,7 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
     let filters = Filters {
         wasm: Some(wasm.clone()),
         watch: watch.clone(),
-        asking: enforced.asking.filters.clone(),
+        asking: enforced.asking.filters(watch.as_deref()),
         jwt_authn,
         further: plugin.fields,
     };
@@ -190,7 +191,7 @@ fn comments(enforced: &Enforced<'_>, is_watched: bool, verifies_tokens: bool, fe
     let settings = format!("#   {settings}\n");
     let comments = [
         (true, PLACE),
-        (!asking.filters.is_empty(), ASKING),
+        (!asking.clusters.is_empty(), ASKING),
         (asking.fails_open, FAIL_OPEN),
         (verifies_tokens, TOKENS),
         (true, if is_watched { WATCHED } else { DECIDES }),

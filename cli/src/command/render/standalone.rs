@@ -6,7 +6,7 @@ use mesh_authz::diagnostic::{Diagnostic, Path, Segment};
 use mesh_authz::policy::scope::{Scope, Workload, scope_of};
 use serde_json::Value;
 
-use super::custom::Asking;
+use super::custom::{Asking, Kept};
 use super::shared::applying;
 use crate::command::options::{NoneAppliesOption, Setting};
 use crate::command::{Failure, not_applying, note};
@@ -27,14 +27,20 @@ pub struct Enforced<'r> {
 }
 
 impl<'r> Enforced<'r> {
-    /// Leaves out what does not apply to the workload, with a note on standard error.
-    pub fn of(resources: &'r Resources, setting: &Setting, none_applies: NoneAppliesOption) -> Result<Self, Failure> {
+    /// Leaves out what does not apply to the workload, with a note on standard error. `kept`: where the filters are that ask
+    /// providers.
+    pub fn of(
+        resources: &'r Resources,
+        setting: &Setting,
+        none_applies: NoneAppliesOption,
+        kept: Kept,
+    ) -> Result<Self, Failure> {
         let mesh = setting.mesh();
         setting.workload.required_namespace()?;
         let scope = setting.workload.workload(&mesh)?;
         let policies = applying(resources, &scope, none_applies)?;
         let authentications = authentications(resources, &scope)?;
-        let asking = Asking::of(resources, &policies, &scope, &mesh)?;
+        let asking = Asking::of(resources, &policies, &scope, &mesh, kept)?;
         Ok(Self { mesh, scope, policies, authentications, asking })
     }
 

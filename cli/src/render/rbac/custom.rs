@@ -5,62 +5,89 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use mesh_authz::engine::Custom;
 use mesh_authz::policy::{Action, AuthorizationPolicy};
-use mesh_authz::request::metadata::EFFECTIVE_POLICY;
+use mesh_authz::request::metadata::{EFFECTIVE_POLICY, RULE_PREFIX, STAT_PREFIX};
 use serde_json::{Map, Value, json};
 
 use super::{Place, Traffic, named_rules};
 use crate::load::providers::{Body, HttpSettings, Provider};
 use crate::render::envoy;
 
-/// What the names of these rules begin with. `ext_authz` knows by it that it has to ask.
-pub const PREFIX: &str = "istio-ext-authz";
-
-/// What the keys begin with under which the RBAC filter stores what it finds.
-pub const STAT_PREFIX: &str = "istio_ext_authz_";
-
 /// How long an answer may take, if nobody has said it.
 const LONGEST: Duration = Duration::from_secs(600);
 
+/// How CUSTOM policies are asked about that name different providers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Several {
+    /// Nobody is asked, and what they match is denied, as in Istio by default.
+    Deny,
+    /// Each provider is asked. All RBAC filters leave the same trace, as in Istio.
+    OneTrace,
+    /// Each provider is asked. Each RBAC filter has its own trace, for this project's filter.
+    OwnTraces,
+}
+
+impl Several {
+    fn stat_prefix(self, provider: &str) -> String {
+        match self {
+            Self::Deny | Self::OneTrace => STAT_PREFIX.to_owned(),
+            Self::OwnTraces => Custom::NativeEach.stat_prefix(provider),
+        }
+    }
+}
+
 /// The filters for the CUSTOM policies among these, in the order of Envoy. A request that matches a policy whose provider is not
-/// there is denied. So is one that matches any of several providers, as in Istio by default.
+/// there is denied.
 #[must_use]
-pub fn filters(policies: &[&AuthorizationPolicy], providers: &[Provider], place: Place<'_>) -> Vec<Value> {
+pub fn filters(
+    policies: &[&AuthorizationPolicy],
+    providers: &[Provider],
+    place: Place<'_>,
+    several: Several,
+) -> Vec<Value> {
     let mut by_provider: BTreeMap<&str, Vec<&AuthorizationPolicy>> = BTreeMap::new();
     for policy in policies.iter().filter(|policy| policy.action == Action::Custom) {
         by_provider.entry(policy.provider.as_deref().unwrap_or_default()).or_default().push(policy);
     }
-    let are_several = by_provider.len() > 1;
+    let are_denied = several == Several::Deny && by_provider.len() > 1;
     let mut filters = Vec::new();
     for (name, policies) in by_provider {
-        let prefix = format!("{PREFIX}-{name}");
         match providers.iter().find(|provider| provider.name == name) {
-            Some(provider) if !are_several => filters.extend(asking(provider, &prefix, &policies, place)),
-            _ => filters.push(denying(&prefix, &policies, place)),
+            Some(provider) if !are_denied => filters.extend(asking(provider, &policies, place, several)),
+            _ => filters.push(denying(name, &policies, place)),
         }
     }
     filters
 }
 
 /// The filter that denies what these policies match.
-fn denying(prefix: &str, policies: &[&AuthorizationPolicy], place: Place<'_>) -> Value {
+fn denying(provider: &str, policies: &[&AuthorizationPolicy], place: Place<'_>) -> Value {
     let suffix = "-deny-due-to-bad-CUSTOM-action";
-    let rules = rules(prefix, suffix, policies, place);
+    let rules = rules(provider, suffix, policies, place);
     rbac(place.traffic, json!({ "rules": rules }))
 }
 
-/// The filters that ask the provider about what these policies match. Over TCP, only a provider over gRPC can be asked.
-fn asking(provider: &Provider, prefix: &str, policies: &[&AuthorizationPolicy], place: Place<'_>) -> Vec<Value> {
+/// The filters that ask the provider about what these policies match: an RBAC filter and `ext_authz`. Over TCP, only a provider
+/// over gRPC can be asked.
+#[must_use]
+pub fn asking(
+    provider: &Provider,
+    policies: &[&AuthorizationPolicy],
+    place: Place<'_>,
+    several: Several,
+) -> Vec<Value> {
     if place.traffic == Traffic::Tcp && provider.http.is_some() {
         return Vec::new();
     }
-    let rules = rules(prefix, "", policies, place);
-    let shadow = json!({ "shadowRules": rules, "shadowRulesStatPrefix": STAT_PREFIX });
-    vec![rbac(place.traffic, shadow), ext_authz(provider, prefix, place.traffic)]
+    let rules = rules(&provider.name, "", policies, place);
+    let stat_prefix = several.stat_prefix(&provider.name);
+    let shadow = json!({ "shadowRules": rules, "shadowRulesStatPrefix": stat_prefix });
+    vec![rbac(place.traffic, shadow), ext_authz(provider, &stat_prefix, place.traffic)]
 }
 
-fn rules(prefix: &str, suffix: &str, policies: &[&AuthorizationPolicy], place: Place<'_>) -> Value {
-    let name = |name: String| format!("{prefix}-{name}{suffix}");
+fn rules(provider: &str, suffix: &str, policies: &[&AuthorizationPolicy], place: Place<'_>) -> Value {
+    let name = |name: String| format!("{RULE_PREFIX}-{provider}-{name}{suffix}");
     let rules = policies.iter().flat_map(|policy| named_rules(policy, place));
     let rules: Map<_, _> = rules.map(|(rule, value)| (name(rule), value)).collect();
     json!({ "action": "DENY", "policies": rules })
@@ -78,11 +105,11 @@ fn rbac(traffic: Traffic, fields: Value) -> Value {
     json!({ "name": traffic.filter("rbac"), "typedConfig": config })
 }
 
-fn ext_authz(provider: &Provider, prefix: &str, traffic: Traffic) -> Value {
+fn ext_authz(provider: &Provider, stat_prefix: &str, traffic: Traffic) -> Value {
     let metadata = json!({
         "filter": traffic.filter("rbac"),
-        "path": [{ "key": EFFECTIVE_POLICY }],
-        "value": { "stringMatch": { "prefix": prefix } },
+        "path": [{ "key": format!("{stat_prefix}{EFFECTIVE_POLICY}") }],
+        "value": { "stringMatch": { "prefix": format!("{RULE_PREFIX}-{}", provider.name) } },
     });
     let mut config = Map::new();
     let mut set = |name: &str, value: Option<Value>| config.extend(value.map(|value| (name.to_owned(), value)));

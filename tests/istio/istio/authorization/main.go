@@ -16,11 +16,13 @@ import (
 
 	"istio.io/istio/pilot/pkg/config/kube/crd"
 	"istio.io/istio/pilot/pkg/config/memory"
+	"istio.io/istio/pilot/pkg/features"
 	"istio.io/istio/pilot/pkg/model"
 	"istio.io/istio/pilot/pkg/networking"
 	"istio.io/istio/pilot/pkg/networking/plugin/authz"
 	"istio.io/istio/pilot/pkg/serviceregistry/provider"
 	"istio.io/istio/pkg/config/mesh/meshwatcher"
+	"istio.io/istio/pkg/config/host"
 	"istio.io/istio/pkg/config/schema/collections"
 	"istio.io/istio/pkg/config/validation"
 	istiolog "istio.io/istio/pkg/log"
@@ -37,6 +39,9 @@ type question struct {
 	RootNamespace string            `json:"rootNamespace"`
 	// Set for a waypoint: the service that a request is for.
 	Service *service `json:"service"`
+	// The providers of CUSTOM policies, and whether those of a workload may name several.
+	ExtensionProviders json.RawMessage `json:"extensionProviders"`
+	SeveralProviders   bool            `json:"severalProviders"`
 }
 
 // A service behind a waypoint.
@@ -106,36 +111,46 @@ func generate(asked question) (answer, error) {
 			return generated, err
 		}
 	}
-	mesh := &meshconfig.MeshConfig{
-		TrustDomain: asked.TrustDomain, TrustDomainAliases: asked.Aliases, RootNamespace: asked.RootNamespace,
+	mesh := &meshconfig.MeshConfig{}
+	if asked.ExtensionProviders != nil {
+		text := fmt.Sprintf(`{"extensionProviders": %s}`, asked.ExtensionProviders)
+		if err := protomarshal.Unmarshal([]byte(text), mesh); err != nil {
+			return generated, err
+		}
 	}
+	mesh.TrustDomain, mesh.TrustDomainAliases, mesh.RootNamespace = asked.TrustDomain, asked.Aliases, asked.RootNamespace
+	features.EnableMultipleCustomAuthzProviders = asked.SeveralProviders
 	environment := &model.Environment{ConfigStore: store, Watcher: meshwatcher.NewTestWatcher(mesh)}
 	push := &model.PushContext{AuthzPolicies: model.GetAuthorizationPolicies(environment), Mesh: mesh}
+	push.ServiceIndex.HostnameAndNamespace = map[host.Name]map[string]*model.Service{}
+	for _, name := range []host.Name{"a.example.com", "b.example.com"} {
+		push.ServiceIndex.HostnameAndNamespace[name] = map[string]*model.Service{"shop": {Hostname: name}}
+	}
 	proxy := &model.Proxy{
 		ID: "proxy", Type: model.SidecarProxy, ConfigNamespace: asked.Namespace, Labels: asked.Labels,
 		Metadata: &model.NodeMetadata{Labels: asked.Labels, Namespace: asked.Namespace},
 	}
-	var builder *authz.Builder
-	if asked.Service == nil {
-		builder = authz.NewBuilder(authz.Local, push, proxy, false)
-	} else {
+	var behind *model.Service
+	if asked.Service != nil {
 		proxy.Type = model.Waypoint
-		behind := &model.Service{Attributes: model.ServiceAttributes{
+		behind = &model.Service{Attributes: model.ServiceAttributes{
 			Name: asked.Service.Name, Namespace: asked.Service.Namespace, ServiceRegistry: provider.Kubernetes,
 		}}
 		if asked.Service.Kind == "ServiceEntry" {
 			behind.Attributes.ServiceRegistry = provider.External
 		}
-		builder = authz.NewBuilderForService(authz.Local, push, proxy, true, behind)
 	}
-	for _, filter := range builder.BuildHTTP(networking.ListenerClassSidecarInbound) {
-		if err := add(&generated.HTTP, filter); err != nil {
-			return generated, err
+	for _, action := range []authz.ActionType{authz.Custom, authz.Local} {
+		builder := authz.NewBuilderForService(action, push, proxy, behind != nil, behind)
+		for _, filter := range builder.BuildHTTP(networking.ListenerClassSidecarInbound) {
+			if err := add(&generated.HTTP, filter); err != nil {
+				return generated, err
+			}
 		}
-	}
-	for _, filter := range builder.BuildTCP() {
-		if err := add(&generated.TCP, filter); err != nil {
-			return generated, err
+		for _, filter := range builder.BuildTCP() {
+			if err := add(&generated.TCP, filter); err != nil {
+				return generated, err
+			}
 		}
 	}
 	return generated, nil

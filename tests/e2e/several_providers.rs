@@ -1,0 +1,338 @@
+//! CUSTOM policies of one workload that name several providers, and policies of CUSTOM that change without a restart.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use testbed::bootstrap::{self, cluster, http_connection_manager};
+use testbed::{App, Client, Envoy, HttpAnswer, HttpAuthorizer, Request, StartOptions};
+
+use crate::rendered::{Standalone, folder, render, text};
+use crate::sidecar::{PATIENCE, policy, to, wasm};
+
+const OF_WORKLOAD: [&str; 3] = ["--namespace=default", "--no-labels", "--several-providers"];
+
+/// Two providers. The name of one begins the other's: `login` wants a session, and `login-admin` a key.
+struct Providers {
+    login: HttpAuthorizer,
+    admin: HttpAuthorizer,
+}
+
+fn wants(header: &'static str, status: u16) -> HttpAuthorizer {
+    HttpAuthorizer::start(move |question| {
+        let is_there = !question.header_values(header).is_empty();
+        HttpAnswer::Response(if is_there { 200 } else { status }, vec![], "")
+    })
+    .unwrap()
+}
+
+impl Providers {
+    fn start() -> Self {
+        Self { login: wants("x-session", 401), admin: wants("x-key", 407) }
+    }
+
+    fn mesh(&self) -> Value {
+        let provider = |name: &str, authorizer: &HttpAuthorizer, header: &str| {
+            let (host, port) = ("localhost", authorizer.address().port());
+            let settings = json!({ "service": host, "port": port, "includeRequestHeadersInCheck": [header] });
+            json!({ "name": name, "envoyExtAuthzHttp": settings })
+        };
+        let providers = [provider("login", &self.login, "x-session"), provider("login-admin", &self.admin, "x-key")];
+        json!({ "extensionProviders": providers })
+    }
+
+    fn clusters(&self) -> Vec<Value> {
+        let cluster_of = |authorizer: &HttpAuthorizer| {
+            cluster(&format!("outbound|{}||localhost", authorizer.address().port()), authorizer.address())
+        };
+        vec![cluster_of(&self.login), cluster_of(&self.admin)]
+    }
+
+    fn asked(&self) -> [usize; 2] {
+        [&self.login, &self.admin].map(|authorizer| authorizer.questions().len())
+    }
+}
+
+fn custom(name: &str, provider: &str, paths: &[&str]) -> Value {
+    let mut custom = policy(name, "CUSTOM", &[to(json!({ "paths": paths }))]);
+    custom["spec"]["provider"] = json!({ "name": provider });
+    custom
+}
+
+fn policies() -> [Value; 3] {
+    [custom("people", "login", &["/app*"]), custom("machines", "login-admin", &["/app/admin*", "/keys*"]), closed()]
+}
+
+fn closed() -> Value {
+    policy("closed", "DENY", &[to(json!({ "paths": ["/app/closed", "/app/closed/"] }))])
+}
+
+/// Path, whether there is a session and a key, the status, and how often each of the two providers is asked.
+const ROWS: [(&str, bool, bool, u16, [usize; 2]); 11] = [
+    ("/public", false, false, 200, [0, 0]),
+    ("/app", true, false, 200, [1, 0]),
+    ("/app", false, true, 401, [1, 0]),
+    ("/app/closed", true, true, 403, [1, 0]),
+    ("/keys", false, true, 200, [0, 1]),
+    ("/keys", true, false, 407, [0, 1]),
+    ("/keys", true, true, 200, [0, 1]),
+    ("/app/admin", true, true, 200, [1, 1]),
+    ("/app/admin", true, false, 407, [1, 1]),
+    ("/app/admin", false, true, 401, [1, 0]),
+    ("/app/admin", false, false, 401, [1, 0]),
+];
+
+fn request(path: &str, has_session: bool, has_key: bool) -> Request {
+    let headers = [("x-session", has_session), ("x-key", has_key)].into_iter().filter(|(_, is_there)| *is_there);
+    headers.fold(Request::get(path), |request, (name, _)| request.header(name, "alice"))
+}
+
+fn status(envoy: &Envoy, request: &Request) -> u16 {
+    Client::plain(envoy.address("inbound").unwrap()).send(request).unwrap().status
+}
+
+#[track_caller]
+fn assert_rows(envoy: &Envoy, providers: &Providers) {
+    for (path, has_session, has_key, expected, asked) in ROWS {
+        let before = providers.asked();
+        let seen = status(envoy, &request(path, has_session, has_key));
+        let [login, admin] = providers.asked();
+        let row = (path, has_session, has_key);
+        assert_eq!((seen, [login - before[0], admin - before[1]]), (expected, asked), "{row:?}\n{}", envoy.log());
+    }
+}
+
+/// What `explain` says, with what the providers answer.
+fn explained(files: &Path, path: &str, answers: [Option<bool>; 2]) -> String {
+    let mut explain = Command::new(env!("CARGO_BIN_EXE_mesh-authz"));
+    explain.arg("explain").arg(files).args(OF_WORKLOAD).args(["--method=GET", &format!("--path={path}")]);
+    for (name, allows) in ["login", "login-admin"].into_iter().zip(answers) {
+        let Some(allows) = allows else { continue };
+        explain.args(["--provider", &format!("{name}={}", if allows { "allow" } else { "deny" })]);
+    }
+    String::from_utf8(explain.output().unwrap().stdout).unwrap()
+}
+
+#[test]
+fn each_provider_is_asked_about_what_its_own_policies_match() {
+    let providers = Providers::start();
+    let files = folder(&[&policies()[..], &[providers.mesh()]].concat());
+    let (standalone, notes) = Standalone::start(&[&[text(files.path()), "--plaintext"], &OF_WORKLOAD[..]].concat());
+    assert!(!notes.contains("MA0"), "{notes}");
+    assert_rows(&standalone.envoy, &providers);
+
+    for (path, has_session, has_key, expected, _) in ROWS {
+        let said = explained(files.path(), path, [Some(has_session), Some(has_key)]);
+        assert_eq!(said.starts_with("ALLOW"), expected == 200, "{path}: {said}");
+    }
+    let unsaid = explained(files.path(), "/app/admin", [None, None]);
+    for part in [
+        "if the provider `login` allows and the provider `login-admin` allows",
+        "if the provider `login` allows and the provider `login-admin` denies",
+        "if the provider `login` denies",
+    ] {
+        assert!(unsaid.contains(part), "{unsaid}");
+    }
+}
+
+/// What istiod makes with `PILOT_ENABLE_MULTIPLE_CUSTOM_AUTHZ_PROVIDERS` decides the same, without this project's filter.
+#[test]
+fn the_filters_of_istio_ask_each_provider() {
+    let providers = Providers::start();
+    let files = folder(&[&policies()[..], &[providers.mesh()]].concat());
+    let (filters, notes) = render(&[&["envoy-rbac", text(files.path())], &OF_WORKLOAD[..]].concat());
+    assert!(!notes.contains("denies what it matches"), "{notes}");
+    let app = App::start().unwrap();
+    let manager = http_connection_manager(filters.as_array().unwrap(), &[bootstrap::route_to("app")]);
+    let listener = bootstrap::listener("inbound", manager, None);
+    let clusters = [&[cluster("app", app.address())][..], &providers.clusters()].concat();
+    let envoy = Envoy::start(&bootstrap::bootstrap(&[listener], &clusters)).unwrap();
+    assert_rows(&envoy, &providers);
+
+    // By default, what they match is denied.
+    let (filters, notes) = render(&[&["envoy-rbac", text(files.path())], &OF_WORKLOAD[..2]].concat());
+    assert!(notes.contains("a workload can have policies for one provider only"), "{notes}");
+    let manager = http_connection_manager(filters.as_array().unwrap(), &[bootstrap::route_to("app")]);
+    let envoy =
+        Envoy::start(&bootstrap::bootstrap(&[bootstrap::listener("inbound", manager, None)], &clusters)).unwrap();
+    for (path, expected) in [("/public", 200), ("/app", 403), ("/keys", 403), ("/app/admin", 403)] {
+        assert_eq!(status(&envoy, &request(path, true, true)), expected, "{path}");
+    }
+}
+
+const CONFIGURATION: &str = "/typed_config/config/configuration/value";
+
+/// The filter sees for each provider whether Envoy asks it: that another one has been asked does not count.
+#[test]
+fn a_provider_that_is_not_asked_is_missed_beside_one_that_is() {
+    let providers = Providers::start();
+    let files = folder(&[&policies()[..], &[providers.mesh()]].concat());
+    let (rendered, _) = render(&[&["filters", text(files.path()), "--wasm=filter.wasm"], &OF_WORKLOAD[..]].concat());
+    let filters = rendered["http_filters"].as_array().unwrap();
+    let ours = filters.iter().position(|filter| filter["name"] == "mesh_authz").unwrap();
+    assert_eq!(filters[ours].pointer(CONFIGURATION).unwrap()["custom"], "native-each");
+    let app = App::start().unwrap();
+    let clusters = [&[cluster("app", app.address())][..], rendered["clusters"].as_array().unwrap().as_slice()].concat();
+    let statuses = |filters: &[Value]| {
+        let manager = http_connection_manager(filters, &[bootstrap::route_to("app")]);
+        let bootstrap = bootstrap::bootstrap(&[bootstrap::listener("inbound", manager, None)], &clusters);
+        let envoy = Envoy::start_with(&bootstrap, &StartOptions::default().file("filter.wasm", wasm())).unwrap();
+        // `check --envoy` finds it as well.
+        let file = tempfile::NamedTempFile::with_suffix(".json").unwrap();
+        fs::write(&file, bootstrap.to_string()).unwrap();
+        let checked = mesh_authz_cli::envoy::check(&[file.path().to_owned()], &[]).unwrap();
+        let is_found = checked.findings.iter().any(|finding| finding.code == Some("ME020"));
+        let seen = ["/app", "/keys", "/app/admin", "/public"].map(|path| status(&envoy, &request(path, true, true)));
+        (seen, is_found)
+    };
+    assert_eq!(statuses(filters), ([200; 4], false));
+    // The pairs stand in any order.
+    let mut swapped = filters.clone();
+    let pairs: Vec<_> = (0..filters.len()).filter(|index| is_asking(&filters[*index])).collect();
+    assert_eq!(pairs.len(), 4);
+    swapped.swap(pairs[0], pairs[2]);
+    swapped.swap(pairs[1], pairs[3]);
+    assert_eq!(statuses(&swapped), ([200; 4], false));
+
+    for (missing, expected) in [(0, [403, 200, 403, 200]), (2, [200, 403, 403, 200])] {
+        // Without the rules of one provider, that of the other leaves its trace all the same.
+        let mut without_rules = filters.clone();
+        without_rules[pairs[missing]]["typed_config"]["shadow_rules"]["policies"] = json!({});
+        assert_eq!(statuses(&without_rules), (expected, true), "{missing}");
+        // Without one of the pairs, nothing shows that its provider would be asked.
+        let mut without_pair = filters.clone();
+        without_pair.drain(pairs[missing]..=pairs[missing + 1]);
+        assert_eq!(statuses(&without_pair), ([403; 4], true), "{missing}");
+        // The trace of all is that of the last one.
+        let mut with_one_trace = filters.clone();
+        let text = Value::from(with_one_trace.clone()).to_string();
+        let shared = text
+            .replace("istio_ext_authz_login-admin_", "istio_ext_authz_")
+            .replace("istio_ext_authz_login_", "istio_ext_authz_");
+        with_one_trace.clone_from(serde_json::from_str::<Value>(&shared).unwrap().as_array().unwrap());
+        assert_eq!(statuses(&with_one_trace), ([403; 4], true));
+    }
+}
+
+fn is_asking(filter: &Value) -> bool {
+    ["envoy.filters.http.rbac", "envoy.filters.http.ext_authz"].iter().any(|name| filter["name"] == *name)
+}
+
+/// An Envoy whose filters are all in files that it watches.
+struct Watching {
+    envoy: Envoy,
+    _app: App,
+}
+
+impl Watching {
+    fn start(providers: &Providers, first: &[Value], more: &[&str]) -> Self {
+        let app = App::start().unwrap();
+        let source = folder(&[first, &[providers.mesh()]].concat());
+        let watch = ["--watch=ecds/policies.json", "--plaintext", "--listen=127.0.0.1:0"];
+        let upstream = format!("--upstream=localhost:{}", app.address().port());
+        let arguments = [&["envoy", text(source.path()), &upstream], &OF_WORKLOAD[..2], &watch, more].concat();
+        let (bootstrap, _) = render(&arguments);
+        let written = tempfile::tempdir().unwrap();
+        ecds(source.path(), written.path(), more);
+        let mut options = StartOptions::default().file("mesh_authz.wasm", wasm());
+        for file in fs::read_dir(written.path()).unwrap() {
+            let file = file.unwrap();
+            let name = format!("ecds/{}", file.file_name().to_str().unwrap());
+            options = options.file(&name, fs::read(file.path()).unwrap());
+        }
+        let envoy = Envoy::start_with(&bootstrap, &options).unwrap();
+        fs::write(envoy.dir().join("envoy.json"), bootstrap.to_string()).unwrap();
+        Self { envoy, _app: app }
+    }
+
+    /// Replaces the policies.
+    fn replace(&self, providers: &Providers, policies: &[Value], more: &[&str]) -> String {
+        let source = folder(&[policies, &[providers.mesh()]].concat());
+        ecds(source.path(), &self.envoy.dir().join("ecds"), more)
+    }
+
+    /// Whether `check --envoy` finds a provider that is not asked.
+    fn lacks_asking(&self) -> bool {
+        let checked = mesh_authz_cli::envoy::check(&[self.envoy.dir().join("envoy.json")], &[]).unwrap();
+        checked.findings.iter().any(|finding| finding.code == Some("ME020"))
+    }
+
+    #[track_caller]
+    fn wait_until(&self, path: &str, (has_session, has_key): (bool, bool), expected: u16) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let seen = status(&self.envoy, &request(path, has_session, has_key));
+            if seen == expected {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{path} stays {seen}, not {expected}:\n{}", self.envoy.log());
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+fn ecds(source: &Path, written: &Path, more: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mesh-authz"));
+    let file = written.join("policies.json");
+    command.args(["render", "ecds", text(source), "--output", text(&file)]).args(&OF_WORKLOAD[..2]).args(more);
+    let output = command.output().unwrap();
+    let notes = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{notes}");
+    notes
+}
+
+/// Policies of CUSTOM come, change their provider, and go, without a restart.
+#[test]
+fn custom_policies_change_without_a_restart() {
+    let providers = Providers::start();
+    let watching = Watching::start(&providers, &[closed()], &[]);
+    watching.wait_until("/app", (false, false), 200);
+    for (provider, without, with) in
+        [("login", 401, (true, false)), ("login-admin", 407, (false, true)), ("login", 401, (true, false))]
+    {
+        watching.replace(&providers, &[custom("ask", provider, &["/app"]), closed()], &[]);
+        watching.wait_until("/app", (false, false), without);
+        watching.wait_until("/app", with, 200);
+        watching.wait_until("/app", (!with.0, !with.1), without);
+        watching.wait_until("/public", (false, false), 200);
+    }
+    // A provider that the input does not have cannot be asked, so what the policy matches is refused.
+    let notes = watching.replace(&providers, &[custom("ask", "logins", &["/app"]), closed()], &[]);
+    assert!(notes.contains("did you mean `login`?"), "{notes}");
+    watching.wait_until("/app", (true, true), 403);
+    watching.wait_until("/public", (false, false), 200);
+    // Neither can two, without the option.
+    watching.replace(&providers, &policies(), &[]);
+    watching.wait_until("/keys", (true, true), 403);
+    watching.wait_until("/app", (true, true), 403);
+    watching.replace(&providers, &[closed()], &[]);
+    watching.wait_until("/app", (false, false), 200);
+}
+
+#[test]
+fn several_providers_change_without_a_restart() {
+    let providers = Providers::start();
+    let each = ["--several-providers"];
+    let watching = Watching::start(&providers, &policies()[..1], &each);
+    watching.wait_until("/app", (false, false), 401);
+    watching.wait_until("/keys", (false, false), 200);
+    watching.replace(&providers, &policies(), &each);
+    watching.wait_until("/keys", (false, false), 407);
+    assert_rows(&watching.envoy, &providers);
+    assert!(!watching.lacks_asking());
+
+    // A file of the filters that ask is missing, or is that of other policies: what it should ask about is refused.
+    let rbac = watching.envoy.dir().join("ecds/policies.rbac_login.json");
+    let newer = fs::read_to_string(&rbac).unwrap();
+    let draft = rbac.with_extension("draft");
+    fs::write(&draft, newer.replace("/app", "/other")).unwrap();
+    fs::rename(&draft, &rbac).unwrap();
+    watching.wait_until("/app", (true, true), 403);
+    watching.wait_until("/keys", (true, true), 200);
+    fs::remove_file(&rbac).unwrap();
+    assert!(watching.lacks_asking());
+    watching.wait_until("/app", (true, true), 403);
+}
