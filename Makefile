@@ -41,9 +41,17 @@ compose: build ## Start the demo's mesh in containers by docker-compose, and sen
 	$(COMPOSE) up --detach --force-recreate
 	$(CARGO) run --locked --quiet --package mesh-authz-demo -- --compose $(COMPOSE)
 
+.PHONY: compose-login
+compose-login: build ## Start a login in front of an application in containers: docs/docker-compose.md
+	$(CARGO) run --locked --quiet --package mesh-authz-demo -- --compose-login-files
+	$(TARGET)/release/mesh-authz render envoy examples/login --namespace shop --label app=orders --plaintext \
+		--listen 0.0.0.0:15006 > $(MESH)/orders/envoy.yaml
+	chmod -R a+rX $(MESH)
+	$(COMPOSE) --profile login up --detach --force-recreate orders orders-application oauth2-proxy openid
+
 .PHONY: compose-down
-compose-down: ## End what `make compose` has started
-	$(COMPOSE) down
+compose-down: ## End what `make compose` and `make compose-login` have started
+	$(COMPOSE) --profile login down
 
 .PHONY: first-build
 first-build:

@@ -4,11 +4,11 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use serde_json::Value;
-use testbed::{Authority, Client, Request};
+use serde_json::{Value, json};
+use testbed::{Authority, Client, Issuer, Request};
 
 use crate::mesh::{Answer, project, wasm};
 use crate::stages::{DemoRequest, Peer, REQUESTS, STAGES};
@@ -39,6 +39,26 @@ pub fn write_files() -> Result<()> {
         write(&format!("policies/{file}"), &fs::read(project("examples/tutorial").join(&file))?)?;
     }
     Ok(())
+}
+
+/// Writes what `envoy/compose/openid.yaml` answers with, and the filter. The command `mesh-authz` writes the rest.
+pub fn write_login_files() -> Result<()> {
+    const DAYS: u64 = 30 * 24 * 60 * 60;
+    write("orders/mesh_authz.wasm", &wasm()?)?;
+    let issuer = Issuer::new()?;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
+    let token = issuer.token(&json!({
+        "iss": "http://openid:15008",
+        "aud": "orders",
+        "sub": "bob",
+        "email": "bob@example.com",
+        "email_verified": true,
+        "iat": now,
+        "exp": now + DAYS,
+    }))?;
+    let answer = json!({ "access_token": "unused", "token_type": "Bearer", "expires_in": DAYS, "id_token": token });
+    write("openid/token.json", answer.to_string().as_bytes())?;
+    write("openid/jwks.json", issuer.jwks().as_bytes())
 }
 
 /// Writes a file that every user can read: the containers run as a user whom the host does not know.

@@ -24,6 +24,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["--keep-running"] => run(),
         ["--compose-files"] => compose::write_files().map(|()| 0),
+        ["--compose-login-files"] => compose::write_login_files().map(|()| 0),
         ["--compose", ..] => compose::demo(&arguments[1..]),
         _ => demo(),
     };

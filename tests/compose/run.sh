@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs docs/docker-compose.md: `make compose`, a change of the policies while Envoy runs, `make compose-down`.
+# Runs docs/docker-compose.md: `make compose`, a change of the policies while Envoy runs, `make compose-login`, and
+# `make compose-down`.
 #
 # Where there is no Docker, it installs Debian's packages, as root. Where no daemon runs, it starts one of its own. Where no
 # registry can be reached, stand-in.sh makes the image. It ends and removes what it has started and made.
@@ -14,10 +15,10 @@ fi
 
 work=$(mktemp -d)
 daemon=
-image=
+images=
 tidy() {
     make --no-print-directory compose-down >"$work/down" 2>&1 || cat "$work/down" >&2
-    if [ -n "$image" ]; then docker image rm "$image" >/dev/null || true; fi
+    for image in $images; do docker image rm "$image" >/dev/null || true; done
     if [ -n "$daemon" ]; then
         kill "$daemon"
         wait "$daemon" 2>/dev/null || true
@@ -40,7 +41,7 @@ if ! docker info >/dev/null 2>&1; then
     done
     docker info >/dev/null 2>&1 || { tail -n 20 "$work/log" >&2; exit 1; }
 fi
-image=$(tests/compose/stand-in.sh)
+images=$(tests/compose/stand-in.sh)
 
 status() { # port, path, further arguments of curl
     local port=$1 path=$2
@@ -92,4 +93,26 @@ for container in $(docker ps --quiet); do
     [ "$health $user" = "healthy 65532:65532 true" ] || { echo "compose: $container: $health $user" >&2; exit 1; }
 done
 [ "$(docker ps --quiet | wc -l)" = 4 ] || { docker ps >&2; exit 1; }
+
+# The login: with a cookie jar, curl does what a browser does. Nobody but the login says who that is.
+make --no-print-directory compose-login
+jar=$work/jar
+logged_in() { # path, further arguments of curl
+    local path=$1
+    shift
+    status 15004 "$path" --location --cookie "$jar" --cookie-jar "$jar" "$@"
+}
+for _ in $(seq 100); do
+    [ "$(status 15004 /orders/7)" = 302 ] && break
+    sleep 0.2
+done
+got="$(status 15004 /healthz) $(status 15004 /orders/7) $(status 15004 /orders/7 --header 'x-auth-request-email: alice@example.com')"
+[ "$got" = "200 302 302" ] || { echo "compose: without a login: $got" >&2; docker ps >&2; exit 1; }
+got="$(logged_in /orders/7) $(logged_in /orders/7 --request PUT) $(logged_in /orders/7 --request PUT --header 'x-auth-request-email: alice@example.com')"
+[ "$got" = "200 403 403" ] || { echo "compose: after a login: $got" >&2; exit 1; }
+published=$(docker ps --format '{{.Ports}}' | tr ',' '\n' | sed 's/^ *//; s/->.*//; /^$/d' | sort | tr '\n' ' ')
+[ "$published" = "127.0.0.1:15001 127.0.0.1:15002 127.0.0.1:15004 127.0.0.1:15008 " ] ||
+    { echo "compose: published with the login: $published" >&2; exit 1; }
+make --no-print-directory compose-down >/dev/null 2>&1
+[ -z "$(docker ps --quiet)" ] || { docker ps >&2; exit 1; }
 echo "compose: everything that docs/docker-compose.md says holds"
