@@ -44,6 +44,8 @@ unsafe extern "C" {
 
     fn proxy_close_stream(kind: u32) -> u32;
 
+    fn proxy_set_effective_context(number: u32) -> u32;
+
     fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
 
     fn proxy_get_buffer_bytes(
@@ -104,9 +106,13 @@ const NO_GRPC_STATUS: i32 = -1;
 const COUNTERS_EVERY: u32 = 1_000;
 
 thread_local! {
-    /// What Envoy has created, by number.
-    static CONTEXTS: RefCell<HashMap<u32, Context, FnvBuildHasher>> =
+    /// The filters that Envoy has created, by the number of their root context.
+    static ROOTS: RefCell<HashMap<u32, Root, FnvBuildHasher>> =
         const { RefCell::new(HashMap::with_hasher(FnvBuildHasher::new())) };
+
+    /// The context that Envoy has created last, and the root context that it belongs to. Envoy creates the context of a
+    /// request just before it gives its headers.
+    static LAST_CREATED: Cell<(u32, u32)> = const { Cell::new((0, 0)) };
 
     /// The metrics of the virtual machine, by name. If a metric is defined again, Envoy gives it a new number, and
     /// keeps all numbers. So each name is defined only once.
@@ -194,7 +200,7 @@ impl Root {
         }
     }
 
-    /// Whether the workload of a sidecar sends the request that is being created, and the configuration lets it pass.
+    /// Whether the workload of a sidecar sends the request whose headers have come, and the configuration lets it pass.
     /// What is unknown is not outgoing.
     fn passes(&self, plugin: Option<&Rc<Plugin>>) -> bool {
         let is_configured =
@@ -242,25 +248,32 @@ impl Drop for Root {
     }
 }
 
-/// What Envoy calls a context: a filter, or a request that a filter decides about.
-enum Context {
-    Root(Root),
-    /// The plugin decides the request or, if there is none, it is refused with these response code details.
-    Stream(Result<Rc<Plugin>, &'static str>),
-    /// A request that the workload of a sidecar sends, and that passes undecided.
-    Outgoing,
-}
-
-impl Context {
-    /// Keeps the context under this number. What was there goes: it makes calls of its own, so nothing is borrowed
-    /// then.
+impl Root {
+    /// Keeps the root under this number. What was there goes: it makes calls of its own, so nothing is borrowed then.
     fn keep(self, number: u32) {
-        let _before = CONTEXTS.with_borrow_mut(|contexts| contexts.insert(number, self));
+        let _before = ROOTS.with_borrow_mut(|roots| roots.insert(number, self));
     }
 
-    /// Takes the context with this number away.
+    /// Takes the root with this number away.
     fn take(number: u32) -> Option<Self> {
-        CONTEXTS.with_borrow_mut(|contexts| contexts.remove(&number))
+        ROOTS.with_borrow_mut(|roots| roots.remove(&number))
+    }
+}
+
+/// Drops the roots that Envoy no longer has. It does not say so: a callback when a context is deleted would be a call for
+/// every request. `own`: the root that Envoy calls.
+fn drop_dead_roots(own: u32) {
+    // SAFETY: the call takes only a number.
+    let exists = |number| unsafe { proxy_set_effective_context(number) } == STATUS_OK;
+    // Otherwise, the answers would not say which ones are dead.
+    if !exists(own) {
+        return;
+    }
+    let dead: Vec<_> = ROOTS.with_borrow(|roots| roots.keys().copied().filter(|number| !exists(*number)).collect());
+    // What follows is done for the root that Envoy calls.
+    exists(own);
+    for number in dead {
+        drop(Root::take(number));
     }
 }
 
@@ -273,29 +286,24 @@ extern "C" fn on_vm_start(_root: u32, _size: usize) -> u32 {
 /// Envoy creates a filter, or with `root` a request of that filter.
 #[unsafe(export_name = "mesh_authz_on_context_create")]
 extern "C" fn on_context_create(number: u32, root: u32) {
-    let context = if root == 0 {
-        Context::Root(Root::default())
+    if root == 0 {
+        Root::default().keep(number);
     } else {
-        CONTEXTS.with_borrow(|contexts| match contexts.get(&root) {
-            Some(Context::Root(root)) => match root.plugin() {
-                plugin if root.passes(plugin.as_ref().ok()) => Context::Outgoing,
-                plugin => Context::Stream(plugin),
-            },
-            _ => Context::Stream(Err("mesh_authz_unknown_context")),
-        })
-    };
-    context.keep(number);
+        LAST_CREATED.set((number, root));
+    }
 }
 
 /// Envoy gives a filter its configuration. The answer is whether the filter can be used.
 #[unsafe(export_name = "mesh_authz_on_configure")]
 extern "C" fn on_configure(number: u32, _size: usize) -> u32 {
-    let Some(Context::Root(mut root)) = Context::take(number) else { return 0 };
+    // Their configurations must not stay in force.
+    drop_dead_roots(number);
+    let Some(mut root) = Root::take(number) else { return 0 };
     if let Lookup::Value(name) = Envoy.property("plugin_name") {
         root.id.name = String::from_utf8(name).unwrap_or_default();
     }
     let result = root.configure();
-    Context::Root(root).keep(number);
+    root.keep(number);
     if result == Err(OnInvalid::Fail) {
         return 0;
     }
@@ -310,8 +318,9 @@ extern "C" fn on_configure(number: u32, _size: usize) -> u32 {
 /// The timer of a filter.
 #[unsafe(export_name = "mesh_authz_on_tick")]
 extern "C" fn on_tick(number: u32) {
-    CONTEXTS.with_borrow(|contexts| {
-        if let Some(Context::Root(root)) = contexts.get(&number) {
+    drop_dead_roots(number);
+    ROOTS.with_borrow(|roots| {
+        if let Some(root) = roots.get(&number) {
             root.report_metrics();
         }
     });
@@ -320,14 +329,19 @@ extern "C" fn on_tick(number: u32) {
 /// The headers of a request have come.
 #[unsafe(export_name = "mesh_authz_on_request_headers")]
 extern "C" fn on_request_headers(number: u32, _count: usize, _is_last: u32) -> u32 {
-    let plugin = CONTEXTS.with_borrow(|contexts| match contexts.get(&number) {
-        Some(Context::Stream(plugin)) => plugin.clone().map(Some),
-        Some(Context::Outgoing) => Ok(None),
-        Some(Context::Root(_)) | None => Err("mesh_authz_unknown_context"),
+    let (last, root) = LAST_CREATED.get();
+    let plugin = ROOTS.with_borrow(|roots| match roots.get(&root).filter(|_| last == number) {
+        Some(root) => match root.plugin() {
+            plugin if root.passes(plugin.as_ref().ok()) => Ok(None),
+            plugin => plugin.map(Some),
+        },
+        None => Err("mesh_authz_unknown_context"),
     });
     let status = match plugin {
         Ok(Some(plugin)) => plugin.on_request(&Envoy),
+        // The workload of a sidecar sends it, and it passes undecided.
         Ok(None) => FilterStatus::Continue,
+        // There is no plugin: these are the response code details of the refusal.
         Err(details) => {
             Envoy.respond(&DenyResponse::default().into(), details);
             FilterStatus::Answered
@@ -337,12 +351,6 @@ extern "C" fn on_request_headers(number: u32, _count: usize, _is_last: u32) -> u
         FilterStatus::Continue => CONTINUE,
         FilterStatus::Answered => PAUSE,
     }
-}
-
-/// Envoy no longer needs a filter, or a request.
-#[unsafe(export_name = "mesh_authz_on_delete")]
-extern "C" fn on_delete(number: u32) {
-    drop(Context::take(number));
 }
 
 // The filter decides about HTTP requests. In a network filter chain it must not let connections through undecided.

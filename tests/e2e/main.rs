@@ -40,6 +40,7 @@ mod question;
 mod rendered;
 mod replies;
 mod requests;
+mod roots;
 mod several_providers;
 mod shared;
 mod sidecar;

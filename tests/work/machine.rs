@@ -103,7 +103,6 @@ impl Machine {
         self.store.set_fuel(PLENTY).unwrap();
         self.call("proxy_on_context_create", &[number, 1]);
         self.call("proxy_on_request_headers", &[number, count, 1]);
-        self.call("proxy_on_delete", &[number]);
         let instructions = PLENTY - self.store.get_fuel().unwrap();
         (self.store.data().status.unwrap_or(200), instructions)
     }

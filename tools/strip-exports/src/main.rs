@@ -24,14 +24,17 @@ const KEPT: [&str; 4] = ["_initialize", "memory", "proxy_abi_version_0_2_1", "pr
 /// The callbacks that Envoy makes to a filter that looks at request headers and at nothing else, without the prefix
 /// `proxy_on_`.
 ///
-/// Two callbacks are left out, with the same effect as the SDK's own ones:
-/// - Without `proxy_on_done`, a context may go at once.
-/// - Without `proxy_on_log`, a context is told nothing when a request ends.
+/// Three callbacks are left out, because each would be a call for every request:
+/// - Without `proxy_on_done`, a context may go at once, as with the SDK's own callback.
+/// - Without `proxy_on_log`, a context is told nothing when a request ends, as with the SDK's own one.
+/// - Without `proxy_on_delete`, nobody says that a context goes. The filter keeps nothing of a request, and finds out by
+///   itself which filters have gone. A filter with the SDK's callbacks keeps its contexts, so it has this one.
 ///
-/// Two callbacks are kept for these reasons:
-/// - In `proxy_on_delete`, contexts are dropped.
-/// - In `proxy_on_tick`, counters are reported.
-const CALLBACKS: [&str; 6] = ["configure", "context_create", "delete", "request_headers", "tick", "vm_start"];
+/// In `proxy_on_tick`, counters are reported.
+const CALLBACKS: [&str; 5] = ["configure", "context_create", "request_headers", "tick", "vm_start"];
+
+/// What a filter of the SDK needs as well.
+const CALLBACK_OF_THE_SDK: &str = "proxy_on_delete";
 
 /// The callbacks in a network filter chain.
 const CALLBACKS_OF_CONNECTIONS: [&str; 3] = ["new_connection", "downstream_data", "upstream_data"];
@@ -62,6 +65,9 @@ fn with_wanted_exports(wasm: &[u8]) -> Result<Vec<u8>> {
     let mut wanted: Vec<_> = KEPT.into_iter().map(|name| (name.to_owned(), name.to_owned())).collect();
     let own = if has_own { OWN } else { "proxy_on_" };
     wanted.extend(CALLBACKS.map(|name| (format!("{own}{name}"), format!("proxy_on_{name}"))));
+    if !has_own {
+        wanted.push((CALLBACK_OF_THE_SDK.to_owned(), CALLBACK_OF_THE_SDK.to_owned()));
+    }
     if has_own {
         wanted.extend(CALLBACKS_OF_CONNECTIONS.map(|name| (format!("{own}{name}"), format!("proxy_on_{name}"))));
     }
