@@ -677,6 +677,81 @@ fn a_watched_file_says_how_many_policies_apply_and_for_whom() {
     assert!(other.contains(r#"for another workload: {"labels":{"app":"cart"}"#), "{other}");
 }
 
+/// What `render` says about the providers of CUSTOM policies, where Envoy would not do what the input says.
+#[test]
+fn render_says_what_envoy_makes_of_providers() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy = |name: &str, provider: &str, label: &str| {
+        let selector =
+            if label.is_empty() { String::new() } else { format!("selector: {{ matchLabels: {{ app: {label} }} }}, ") };
+        format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{ name: {name} }}\n\
+             spec: {{ {selector}action: CUSTOM, provider: {{ name: {provider} }}, rules: [{{}}] }}\n"
+        )
+    };
+    let provider = |name: &str, kind: &str, more: &str| {
+        format!("- name: {name}\n  envoyExtAuthz{kind}: {{ service: localhost, port: 9000{more} }}\n")
+    };
+    let file = folder.path().join("watched.json");
+    let render = |command: &str, policies: &[&str], providers: &[&str], more: &[&str]| {
+        let mesh = folder.path().join("mesh.yaml");
+        std::fs::write(&mesh, format!("extensionProviders:\n{}", providers.concat())).unwrap();
+        let arguments = ["render", command, "-", mesh.to_str().unwrap(), "--namespace=default"];
+        let (out, notes, status) = run_with_notes(&[&arguments, more].concat(), &policies.join("---\n"));
+        (out + &notes, status)
+    };
+    let to_file = ["--no-labels", "--output", file.to_str().unwrap()];
+    let (login, http) = (policy("p", "login", ""), provider("login", "Http", ""));
+
+    // What is at one address differs.
+    let both = [&*http, &provider("admin", "Grpc", "")];
+    let (said, status) = render("ecds", &[&login], &both, &to_file);
+    assert!(
+        said.contains("are both at localhost:9000, one over HTTP and one over gRPC") && status == Some(2),
+        "{said}"
+    );
+    // Nobody can tell which policies apply.
+    let (said, status) = render("ecds", &[&policy("p", "login", "web")], &[&http], &to_file[1..]);
+    assert!(said.contains("CUSTOM policy default/p has a selector") && status == Some(2), "{said}");
+    // Envoy would refuse the filter.
+    let line_break = provider("login", "Http", r#", includeAdditionalHeadersInCheck: { x-a: "b\n" }"#);
+    let (said, status) = render("ecds", &[&login], &[&line_break], &to_file);
+    assert!(said.contains("includeAdditionalHeadersInCheck.x-a: has a line break") && status == Some(1), "{said}");
+    assert!(!file.exists());
+    // There is no folder.
+    let nowhere = folder.path().join("nowhere/watched.json");
+    let (said, status) = render("ecds", &[&login], &[&http], &["--no-labels", "--output", nowhere.to_str().unwrap()]);
+    assert!(said.contains("nowhere/watched.json: there is no folder") && status == Some(2), "{said}");
+    // What Envoy reads from one file is one document.
+    let (said, _) = render("ecds", &[&login], &[&http], &["--no-labels", "--format=json"]);
+    assert!(said.contains("in files of their own: --output writes them") && !said.contains("ExtAuthz"), "{said}");
+
+    let (said, status) = render("ecds", &[&login], &[&http], &to_file);
+    assert!(!said.contains("ATTENTION") && status == Some(0), "{said}");
+    let elsewhere = http.replace("9000", "9001");
+    let (said, _) = render("ecds", &[&login], &[&elsewhere], &to_file);
+    assert!(said.contains("watched.ext_authz_login.json: ATTENTION: before, it asked another address"), "{said}");
+    let (said, _) = render("ecds", &[&login], &[&http.replace("Http", "Grpc")], &to_file);
+    assert!(said.contains("ATTENTION"), "{said}");
+    let other = provider("admin", "Http", "");
+    let (said, _) = render("ecds", &[&policy("p", "admin", "")], &[&other], &to_file);
+    assert!(said.contains("watched.rbac_login.json: nothing is asked any more"), "{said}");
+    let idle = std::fs::read_to_string(folder.path().join("watched.rbac_login.json")).unwrap();
+    assert!(idle.contains(r#""policies": {}"#) && idle.contains(r#""rbac_login""#), "{idle}");
+
+    // One of several is not there, so none is asked: what the policies of the other match is refused, too.
+    let two = [&*login, &policy("q", "missing", "")];
+    let fails_open = provider("login", "Http", ", failOpen: true");
+    for (command, more) in [("ecds", &to_file[..]), ("filters", &to_file[..1])] {
+        let (said, _) = render(command, &two, &[&fails_open], &[more, &["--several-providers"]].concat());
+        assert!(said.contains("policy default/p: spec.provider.name: this policy denies what it matches"), "{said}");
+        assert!(said.contains("no provider called `missing`, which policy default/q names"), "{said}");
+        assert!(!said.contains("MA050"), "{said}");
+    }
+    let (said, status) = render("ecds", &[], &[&http], &to_file);
+    assert!(said.contains("only: mesh configuration 1") && status == Some(2), "{said}");
+}
+
 #[test]
 fn messages_say_what_was_found() {
     const EXAMPLE: &str = "examples/tutorial/deny-all-backend.yaml";

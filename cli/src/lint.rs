@@ -147,6 +147,9 @@ pub const SKIPPED_RESOURCE: &str = skipped_resource::LINT.code;
 /// The code of the lint about CUSTOM policies.
 pub const CUSTOM_IS_REFUSED: &str = custom_is_refused::LINT.code;
 
+/// The code of the lint about providers that let requests pass.
+pub const PROVIDER_FAILS_OPEN: &str = provider_fails_open::LINT.code;
+
 /// The annotation that disables lints for one resource. Its value is a comma-separated list of codes.
 pub const ALLOW_ANNOTATION: &str = "mesh-authz/allow";
 

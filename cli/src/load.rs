@@ -119,6 +119,7 @@ impl Other {
             _ if self.lets_http_through() => "policy of `render`, which lets HTTP through to the plugin",
             kind if self.is_resource() => kind,
             _ if self.is_test_file() => "test file",
+            _ if self.node.get("extensionProviders").is_some() => "mesh configuration",
             _ => "document that is no Kubernetes resource",
         }
     }

@@ -135,7 +135,7 @@ fn configurations_come_and_go_while_requests_wait() {
     // The other listener goes, and comes back with other policies; the first one changes again and again.
     for round in 0..6 {
         let second = listener("b", if round % 2 == 0 { "x" } else { "y" }, &authorizer);
-        replace(&[changed.clone()]);
+        replace(std::slice::from_ref(&changed));
         wait_for(&envoy, "a", "/b/1", 403);
         replace(&[a.clone(), second]);
         wait_for(&envoy, "a", "/a/1", 403);

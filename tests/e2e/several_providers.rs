@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -229,8 +230,13 @@ struct Watching {
 
 impl Watching {
     fn start(providers: &Providers, first: &[Value], more: &[&str]) -> Self {
+        Self::start_in(providers, first, more, |_| ())
+    }
+
+    /// `change` changes the mesh.
+    fn start_in(providers: &Providers, first: &[Value], more: &[&str], change: impl Fn(&mut Value)) -> Self {
         let app = App::start().unwrap();
-        let source = folder(&[first, &[providers.mesh()]].concat());
+        let source = source(providers, first, change);
         let watch = ["--watch=ecds/policies.json", "--plaintext", "--listen=127.0.0.1:0"];
         let upstream = format!("--upstream=localhost:{}", app.address().port());
         let arguments = [&["envoy", text(source.path()), &upstream], &OF_WORKLOAD[..2], &watch, more].concat();
@@ -250,7 +256,17 @@ impl Watching {
 
     /// Replaces the policies.
     fn replace(&self, providers: &Providers, policies: &[Value], more: &[&str]) -> String {
-        let source = folder(&[policies, &[providers.mesh()]].concat());
+        self.replace_in(providers, policies, more, |_| ())
+    }
+
+    fn replace_in(
+        &self,
+        providers: &Providers,
+        policies: &[Value],
+        more: &[&str],
+        change: impl Fn(&mut Value),
+    ) -> String {
+        let source = source(providers, policies, change);
         ecds(source.path(), &self.envoy.dir().join("ecds"), more)
     }
 
@@ -272,6 +288,12 @@ impl Watching {
             thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+fn source(providers: &Providers, policies: &[Value], change: impl Fn(&mut Value)) -> tempfile::TempDir {
+    let mut mesh = providers.mesh();
+    change(&mut mesh);
+    folder(&[policies, &[mesh]].concat())
 }
 
 fn ecds(source: &Path, written: &Path, more: &[&str]) -> String {
@@ -310,6 +332,101 @@ fn custom_policies_change_without_a_restart() {
     watching.wait_until("/app", (true, true), 403);
     watching.replace(&providers, &[closed()], &[]);
     watching.wait_until("/app", (false, false), 200);
+}
+
+/// The option changes what is refused, and never what shows that a provider was asked: Envoy reads each file when it likes.
+#[test]
+fn nothing_passes_unasked_while_the_option_changes() {
+    let providers = Providers::start();
+    let everything = |name: &str, provider: &str| {
+        let mut custom = custom(name, provider, &[]);
+        custom["spec"]["rules"] = json!([{}]);
+        custom
+    };
+    let one = [everything("people", "login")];
+    let watching = Watching::start(&providers, &one, &[]);
+    let address = watching.envoy.address("inbound").unwrap();
+    let is_over = AtomicBool::new(false);
+    let passed = thread::scope(|scope| {
+        let clients: Vec<_> = (0..3)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut client = Client::plain(address).connect().unwrap();
+                    let mut passed = 0;
+                    while !is_over.load(Ordering::Relaxed) {
+                        passed += u32::from(
+                            client.send(&Request::get("/app").header("x-key", "alice")).unwrap().status == 200,
+                        );
+                    }
+                    passed
+                })
+            })
+            .collect();
+        for round in 0..30 {
+            let more: &[&str] = if round % 2 == 0 { &["--several-providers"] } else { &[] };
+            watching.replace(&providers, &one, more);
+        }
+        is_over.store(true, Ordering::Relaxed);
+        clients.into_iter().map(|client| client.join().unwrap()).sum::<u32>()
+    });
+    assert_eq!(passed, 0, "requests passed that the provider had not allowed");
+}
+
+/// A provider that the mesh has, and that no policy names, is not asked, whatever its name is.
+#[test]
+fn a_provider_that_no_policy_names_is_not_asked() {
+    let providers = Providers::start();
+    let rename = |mesh: &mut Value| mesh["extensionProviders"][1]["name"] = json!("login-ns");
+    let watching = Watching::start_in(&providers, &policies()[..1], &[], rename);
+    watching.wait_until("/app", (true, false), 200);
+    assert_eq!(providers.asked()[1], 0);
+    // It is named, and then it goes from the mesh: nobody is asked any more.
+    let named = [custom("people", "login-ns", &["/app"])];
+    watching.replace_in(&providers, &named, &[], rename);
+    watching.wait_until("/app", (true, false), 407);
+    let notes = watching.replace_in(&providers, &[closed()], &[], |mesh| {
+        mesh["extensionProviders"].as_array_mut().unwrap().pop();
+    });
+    assert!(notes.contains("policies.rbac_login-ns.json: nothing is asked any more"), "{notes}");
+    watching.wait_until("/app", (false, false), 200);
+}
+
+/// The first provider that gets bodies makes Envoy keep them: a longer one is not refused for those that come after it.
+#[test]
+fn a_second_provider_can_get_the_beginning_of_a_body() {
+    let providers = Providers::start();
+    let mut mesh = providers.mesh();
+    for (index, most) in [(0, 1000), (1, 10)] {
+        let settings = &mut mesh["extensionProviders"][index]["envoyExtAuthzHttp"];
+        settings["includeRequestBodyInCheck"] = json!({ "maxRequestBytes": most });
+    }
+    let files = folder(&[&policies()[..], &[mesh]].concat());
+    let (standalone, notes) = Standalone::start(&[&[text(files.path()), "--plaintext"], &OF_WORKLOAD[..]].concat());
+    assert!(notes.contains("MA050") && notes.contains("gets the beginning of a body"), "{notes}");
+    let post = |path: &str| Request { method: b"POST".to_vec(), ..request(path, true, true) }.body(vec![b'x'; 500]);
+    standalone.assert_answers(&post("/keys"), 413);
+    assert!(providers.admin.questions().is_empty());
+    standalone.assert_answers(&post("/app/admin"), 200);
+    let question = providers.admin.questions().pop().unwrap();
+    assert_eq!(question.body.len(), 10);
+    assert_eq!(question.header_values("x-envoy-auth-partial-body"), ["true"]);
+    assert_eq!(providers.login.questions().pop().unwrap().body.len(), 500);
+}
+
+#[test]
+fn two_providers_can_be_at_one_address() {
+    let providers = Providers::start();
+    let mut mesh = providers.mesh();
+    let mut second = mesh["extensionProviders"][0].clone();
+    second["name"] = json!("second");
+    second["envoyExtAuthzHttp"]["pathPrefix"] = json!("/second");
+    mesh["extensionProviders"].as_array_mut().unwrap().push(second);
+    let files = folder(&[custom("people", "login", &["/app"]), custom("others", "second", &["/other"]), mesh]);
+    let (standalone, _) = Standalone::start(&[&[text(files.path()), "--plaintext"], &OF_WORKLOAD[..]].concat());
+    standalone.assert_answers(&request("/app", true, false), 200);
+    standalone.assert_answers(&request("/other", false, false), 401);
+    let paths: Vec<_> = providers.login.questions().into_iter().map(|question| question.path).collect();
+    assert_eq!(paths, ["/app", "/second/other"]);
 }
 
 #[test]

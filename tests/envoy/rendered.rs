@@ -167,6 +167,8 @@ fn a_provider_that_is_not_asked_is_found() {
         ("istio-ext-authz-log", false),
         ("istio-ext-authz-other", false),
         ("istio-ext-authz-login-strict", false),
+        // Another provider's: it would be asked in place of this one.
+        ("istio-ext-authz-login-ns", false),
     ] {
         let condition = json!({ "string_match": { "prefix": prefix } });
         let found = asking.with(|manager| {

@@ -314,7 +314,8 @@ fn others(explanation: &Explanation<'_>, extent: Extent, out: &mut String) {
     let most = extent.most(10);
     for RuleReport { rule, action, .. } in also.iter().take(most) {
         let _infallible = match action {
-            Action::Custom => writeln!(out, "Matches, so that the provider is asked first: {action} {}", name(rule)),
+            // Its provider may decide.
+            Action::Custom => writeln!(out, "Also matches: {action} {}", name(rule)),
             _ => writeln!(out, "Also matches, and does not decide: {action} {}", name(rule)),
         };
     }

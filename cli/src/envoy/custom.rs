@@ -125,7 +125,7 @@ fn asks_about(config: &Place<'_>, provider: &str, stat_prefix: &str) -> bool {
     condition.text("filter") == Some(RBAC)
         && keys == [format!("{stat_prefix}{EFFECTIVE_POLICY}")]
         && !condition.is_true("invert")
-        && prefix.is_some_and(|prefix| prefix.starts_with(&own) && format!("{own}-ns[").starts_with(prefix))
+        && prefix.is_some_and(|prefix| ["", "-", "-ns["].iter().any(|end| prefix.strip_prefix(&own) == Some(end)))
 }
 
 /// What takes one of the two filters out of the way of some requests.

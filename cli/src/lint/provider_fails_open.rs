@@ -2,7 +2,8 @@
 
 use mesh_authz::diagnostic::Path;
 
-use super::{Check, Input, Lint, Reporter};
+use super::{Check, Input, Lint, Related, Reporter, several_providers};
+use crate::load::LoadedPolicy;
 use crate::load::providers::Providers;
 
 pub(super) static LINT: Lint = Lint {
@@ -12,7 +13,9 @@ pub(super) static LINT: Lint = Lint {
     explanation: "With `failOpen`, a request that a CUSTOM policy matches passes while its provider does not answer or \
             answers 5xx. A client may be able to cause that: Envoy asks over HTTP with the client's own method and path, \
             and many servers answer 501 to a method that they do not know. Over HTTP, Envoy cannot ask about a CONNECT \
-            request at all, so that one always passes. If this is meant, disable the lint for the policy with the annotation \
+            request at all, so that one always passes. With `--several-providers`, the lint also finds a provider that \
+            gets only the beginning of a long body, because another provider gets the body before: Envoy then does not \
+            refuse the request with 413. If this is meant, disable the lint for the policy with the annotation \
             `mesh-authz/allow: MA050`.",
     bad: r#"
 apiVersion: install.istio.io/v1alpha1
@@ -77,14 +80,39 @@ fn check(input: &Input<'_>, reporter: &mut Reporter) {
         return;
     }
     let providers = Providers::of(input.resources);
+    let named = |resource: &LoadedPolicy| resource.policy.provider.as_deref().and_then(|name| providers.named(name));
     for resource in custom {
-        let provider = resource.policy.provider.as_deref().and_then(|name| providers.named(name));
-        let Some(provider) = provider.filter(|provider| provider.fail_open) else { continue };
-        let message = format!(
-            "provider `{}` has `failOpen`: while it does not answer, or answers 5xx, what this policy matches passes. A client may \
-             be able to cause that",
-            provider.name
-        );
-        reporter.report(&LINT, resource, Path::of(["spec", "provider", "name"]), message, "remove `failOpen`");
+        let Some(provider) = named(resource) else { continue };
+        // Otherwise, nobody is asked, and what the policy matches is refused.
+        let is_asked = input.context.mesh.several_providers || several_providers::beside(input, resource).is_empty();
+        if provider.fail_open && is_asked {
+            let message = format!(
+                "provider `{}` has `failOpen`: while it does not answer, or answers 5xx, what this policy matches passes. A client \
+                 may be able to cause that",
+                provider.name
+            );
+            reporter.report(&LINT, resource, provider_name(), message, "remove `failOpen`");
+        }
+        let wants_whole_body = provider.body.as_ref().is_some_and(|body| !body.allow_partial);
+        if !wants_whole_body || !input.context.mesh.several_providers {
+            continue;
+        }
+        let reads_before = |other: &&LoadedPolicy| {
+            named(other).is_some_and(|other| other.name < provider.name && other.body.is_some())
+        };
+        if let Some(before) = several_providers::beside(input, resource).into_iter().find(reads_before) {
+            let message = format!(
+                "provider `{}` gets the beginning of a body that is longer than its `maxRequestBytes`, and the request can pass: that \
+                 Envoy refuses a longer body, as without `allowPartialMessage`, holds only for the first provider that gets bodies",
+                provider.name
+            );
+            let related = Related::new(before, &provider_name(), "this one's provider gets bodies before");
+            let hint = "let it refuse what has the header `x-envoy-auth-partial-body: true`";
+            reporter.report_related(&LINT, resource, provider_name(), message, hint, related);
+        }
     }
+}
+
+fn provider_name() -> Path {
+    Path::of(["spec", "provider", "name"])
 }

@@ -70,6 +70,19 @@ fn provider(resource: &LoadedPolicy) -> &str {
     resource.policy.provider.as_deref().unwrap_or_default()
 }
 
+/// The CUSTOM policies that name another provider, and that are for all workloads of this one, or this one for all of theirs.
+pub(super) fn beside<'r>(input: &Input<'r>, own: &LoadedPolicy) -> Vec<&'r LoadedPolicy> {
+    let (reach, root) = (own.policy.reach(), &input.context.mesh.root_namespace);
+    let is_beside = |other: &&LoadedPolicy| {
+        let theirs = other.policy.reach();
+        other.policy.action == Action::Custom
+            && provider(other) != provider(own)
+            && (covers(theirs, reach, root) || covers(reach, theirs, root))
+            && !input.are_apart(&other.source, &own.source)
+    };
+    input.policies(reach).filter(is_beside).collect()
+}
+
 fn check(input: &Input<'_>, reporter: &mut Reporter) {
     if input.context.mesh.several_providers {
         return;
@@ -88,9 +101,7 @@ fn check(input: &Input<'_>, reporter: &mut Reporter) {
             covers(wide.policy.reach(), reach, root)
                 && (!covers(reach, wide.policy.reach(), root) || wide.policy.name < narrow.policy.name)
         };
-        let mut others = input.policies(reach).filter(is_custom).filter(|wide| provider(wide) != provider(narrow));
-        let other = others.find(|wide| is_reported(wide) && !input.are_apart(&wide.source, &narrow.source));
-        let Some(wide) = other else { continue };
+        let Some(wide) = beside(input, narrow).into_iter().find(is_reported) else { continue };
         let [own, others] = [narrow, wide].map(provider);
         let is_prefix = own.starts_with(others) || others.starts_with(own);
         let also = if is_prefix {

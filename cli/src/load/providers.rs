@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use mesh_authz::diagnostic::{Diagnostics, Path};
 use mesh_authz::document::{Node, Object, Value, boolean, list, string, whole_number};
+use mesh_authz::request::headers::is_name;
 
 use super::finding::{Finding, SourceText};
 use super::request_authentication::duration;
@@ -211,7 +212,22 @@ fn texts(node: &Node, d: &mut Diagnostics) -> Vec<(String, String)> {
         d.error(format!("must be an object, is {}", node.value.kind()));
         return Vec::new();
     };
-    let text = |(name, node): &(String, Node)| Some((name.clone(), d.field(name, |d| string(node, d))?.to_owned()));
+    let text = |(name, node): &(String, Node)| {
+        let value = d.field(name, |d| {
+            let value = string(node, d)?;
+            if !is_name(name) {
+                d.error("is not the name of a header");
+            }
+            if value.contains(['\r', '\n', '\0']) {
+                d.error_with_hint(
+                    "has a line break, with which Envoy refuses the filter",
+                    "in YAML, `|` and `>` add one at the end, and `|-` and `>-` do not",
+                );
+            }
+            Some(value)
+        });
+        Some((name.clone(), value?.to_owned()))
+    };
     fields.iter().filter_map(text).collect()
 }
 

@@ -77,7 +77,7 @@ pub struct Arguments {
 /// Checks the name of a file that Envoy watches: its ending tells Envoy whether it is JSON or YAML.
 pub fn watched(text: &str) -> Result<String, String> {
     match text.rsplit_once('.') {
-        Some((_, "json" | "yaml" | "yml")) => Ok(text.to_owned()),
+        Some((stem, "json" | "yaml" | "yml")) if !stem.is_empty() && !stem.ends_with('/') => Ok(text.to_owned()),
         _ => Err("Envoy tells JSON from YAML by the name's ending: .json or .yaml".to_owned()),
     }
 }

@@ -1,6 +1,9 @@
 //! What `render` says about CUSTOM policies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::fs;
+use std::path::Path as FilePath;
 
 use mesh_authz::config::{Mesh, PrincipalFrom};
 use mesh_authz::diagnostic::{Path, suggestion};
@@ -84,30 +87,58 @@ impl Asking {
             principal_from: PrincipalFrom::of(workload.gateway.as_ref()),
             trust_domains: &options.trust_domains,
         };
-        let warnings = warnings(policies, &providers, mesh, place.traffic);
+        let mut warnings = warnings(policies, &providers, mesh, place.traffic);
         let are_asked = warnings.is_empty();
+        warnings.extend(refused_beside_others(policies, &providers, mesh));
         let mut by_provider: BTreeMap<&str, Vec<&AuthorizationPolicy>> = BTreeMap::new();
         for policy in policies.iter().map(|resource| &resource.policy).filter(|_| are_asked) {
             let Some(name) = &policy.provider else { continue };
             by_provider.entry(name).or_default().push(policy);
         }
-        let custom = if by_provider.is_empty() { Custom::Refuse } else { mesh.custom() };
+        // Envoy reads each file when it likes. So what says that a provider was asked has the same name in all of them, always,
+        // and no file of before fits one of another provider.
+        let have_own_traces = mesh.several_providers || kept == Kept::InFiles;
+        let custom = match (by_provider.is_empty(), have_own_traces) {
+            (true, _) => Custom::Refuse,
+            (false, true) => Custom::NativeEach,
+            (false, false) => Custom::Native,
+        };
         if kept == Kept::InFiles {
             for provider in &providers.valid {
                 by_provider.entry(&provider.name).or_default();
             }
         }
-        let several = if mesh.several_providers { Several::OwnTraces } else { Several::Deny };
+        let several = if have_own_traces { Several::OwnTraces } else { Several::Deny };
         let asked = by_provider.into_iter().filter_map(|(name, policies)| Some((providers.named(name)?, policies)));
         let mut asking = Self { pairs: Vec::new(), custom, clusters: Vec::new(), warnings, fails_open: false };
+        let mut at = BTreeMap::new();
         for (provider, policies) in asked {
+            let cluster = rbac::custom::standalone_cluster(provider);
+            match at.insert(rbac::custom::cluster(provider), (&provider.name, cluster.clone())) {
+                None => asking.clusters.push(cluster),
+                Some((_, same)) if same == cluster => {}
+                Some((other, _)) => {
+                    return Err(Failure::Unusable(format!(
+                        "the providers `{other}` and `{}` are both at {}:{}, one over HTTP and one over gRPC: give each its own port",
+                        provider.name, provider.host, provider.port
+                    )));
+                }
+            }
             let filters = rbac::custom::asking(provider, &policies, place, several);
-            let filters = ["rbac", "ext_authz"].into_iter().zip(filters.iter().map(in_snake_case)).collect();
+            let filters = [RBAC, EXT_AUTHZ].into_iter().zip(filters.iter().map(in_snake_case)).collect();
             asking.pairs.push(Pair { provider: provider.name.clone(), filters });
-            asking.clusters.push(rbac::custom::standalone_cluster(provider));
             asking.fails_open |= provider.fail_open;
         }
         Ok(asking)
+    }
+
+    /// Whether the finding of a lint holds. What becomes of CUSTOM policies is known here.
+    pub fn agrees_with(&self, finding: &Finding) -> bool {
+        match finding.code {
+            Some(lint::CUSTOM_IS_REFUSED) => false,
+            Some(lint::PROVIDER_FAILS_OPEN) => self.custom != Custom::Refuse,
+            _ => true,
+        }
     }
 
     /// The filters, in the order of Envoy. `watched`: the file with the filter that decides, if Envoy watches files; then Envoy
@@ -126,16 +157,46 @@ impl Asking {
 
     /// The files with the filters, beside the file with the filter that decides.
     pub fn in_files(&self, deciding: &str) -> Vec<WatchedFilter> {
-        let (stem, ending) = deciding.rsplit_once('.').unwrap_or((deciding, "yaml"));
         let files = self.pairs.iter().flat_map(|Pair { provider, filters }| {
             filters.iter().map(move |(kind, filter)| WatchedFilter {
-                file: format!("{stem}.{kind}_{provider}.{ending}"),
+                file: beside(deciding, &format!("{kind}_{provider}")),
                 name: format!("{kind}_{provider}"),
                 typed_config: filter.get("typed_config").cloned().unwrap_or_default(),
             })
         });
         files.collect()
     }
+
+    /// The files of providers that are not here any more, which Envoy may still watch. In them, no request matches, so that
+    /// nobody is asked.
+    pub fn left_over(&self, deciding: &str) -> Vec<WatchedFilter> {
+        let path = FilePath::new(deciding);
+        let folder = path.parent().filter(|folder| *folder != FilePath::new("")).unwrap_or(FilePath::new("."));
+        let stem = path.file_stem().and_then(OsStr::to_str).unwrap_or_default();
+        let ending = path.extension().and_then(OsStr::to_str).unwrap_or_default();
+        let (start, end) = (format!("{stem}.{RBAC}_"), format!(".{ending}"));
+        let names =
+            fs::read_dir(folder).into_iter().flatten().filter_map(|file| file.ok()?.file_name().into_string().ok());
+        let provider = |name: String| Some(name.strip_prefix(&start)?.strip_suffix(&end)?.to_owned());
+        let is_gone = |provider: &String| !self.pairs.iter().any(|pair| pair.provider == *provider);
+        let gone: BTreeSet<_> = names.filter_map(provider).filter(is_gone).collect();
+        let idle = |provider: String| {
+            let name = format!("{RBAC}_{provider}");
+            let nothing = rbac::custom::asks_about_nothing(&Custom::NativeEach.stat_prefix(&provider));
+            WatchedFilter { file: beside(deciding, &name), name, typed_config: in_snake_case(&nothing) }
+        };
+        gone.into_iter().map(idle).collect()
+    }
+}
+
+/// The short names of the filters that ask.
+const RBAC: &str = "rbac";
+const EXT_AUTHZ: &str = "ext_authz";
+
+/// The file of the filter with this name, beside the file of the filter that decides.
+fn beside(deciding: &str, name: &str) -> String {
+    let (stem, ending) = deciding.rsplit_once('.').unwrap_or((deciding, "yaml"));
+    format!("{stem}.{name}.{ending}")
 }
 
 /// The same message with field names as bootstraps write them. The keys of maps, which are names of rules, stay as they are.
@@ -163,6 +224,22 @@ fn in_snake_case(message: &Value) -> Value {
 
 fn provider_name() -> Path {
     Path::of(["spec", "provider", "name"])
+}
+
+/// Warnings about CUSTOM policies whose provider is there, and is not asked because that of another policy is not.
+fn refused_beside_others(policies: &[&LoadedPolicy], providers: &Providers, mesh: &Mesh) -> Vec<Finding> {
+    let custom = policies.iter().filter_map(|resource| Some((*resource, resource.policy.provider.as_deref()?)));
+    let (known, unknown): (Vec<_>, Vec<_>) = custom.partition(|(_, name)| providers.named(name).is_some());
+    let Some((other, lacking)) = unknown.first().filter(|_| mesh.several_providers) else { return Vec::new() };
+    let warning = |resource: &LoadedPolicy| {
+        let message = format!(
+            "this policy denies what it matches: no provider is asked, because the input has no provider called `{lacking}`, \
+             which policy {} names",
+            other.policy.name
+        );
+        lint::left_out(resource, provider_name(), &message, "add it, or correct its name")
+    };
+    known.into_iter().filter_map(|(resource, _)| warning(resource)).collect()
 }
 
 /// Warnings about CUSTOM policies whose provider is not asked.

@@ -69,8 +69,7 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
     };
     let asking = asking(resources, &workload.workload(&mesh)?, &mesh)?;
     let mut found = lint::lint(resources, &context);
-    // What becomes of CUSTOM policies is known here.
-    found.retain(|finding| finding.code != Some(lint::CUSTOM_IS_REFUSED));
+    found.retain(|finding| asking.agrees_with(finding));
     found.extend(asking.warnings.iter().cloned());
     found.extend(lint::skipped_request_authentications(resources));
     found.extend(lint::skipped_peer_authentications(resources));
@@ -94,12 +93,17 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
     let document = envoy::watched(&config, wasm, &version).map_err(Failure::unusable)?;
     let discovered = |filter: &WatchedFilter| envoy::discovered(&filter.name, &filter.typed_config, &version);
     let Some(file) = output else {
-        let asking = asking.in_files("").iter().map(discovered).collect::<Vec<_>>();
-        let texts: Result<Vec<_>, _> =
-            asking.iter().chain([&document]).map(|document| format.print(document)).collect();
-        let between = if matches!(format, Format::Yaml) { "---\n" } else { "" };
-        return Ok(texts?.join(between));
+        if !asking.in_files("").is_empty() {
+            note(
+                "the filters that ask the providers of CUSTOM policies are in files of their own: --output writes them",
+            );
+        }
+        return format.print(&document);
     };
+    let folder = Path::new(file).parent().filter(|folder| *folder != Path::new(""));
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        return Err(Failure::Unusable(format!("{file}: there is no folder {}", folder.display())));
+    }
     let format = match Path::new(file).extension().and_then(OsStr::to_str) {
         Some("json") => Format::Json,
         _ => Format::Yaml,
@@ -112,8 +116,18 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
     };
     // The filters that ask come first: until Envoy has all files, the filter that decides refuses what it does not find asked.
     for filter in asking.in_files(file) {
+        if asks_elsewhere(&filter) {
+            note(&format!(
+                "{}: ATTENTION: before, it asked another address, or in another way: Envoy needs a new bootstrap for that",
+                filter.file
+            ));
+        }
         replace(&filter.file, &format.print(&discovered(&filter))?)?;
         note(&format!("{}: written", filter.file));
+    }
+    for filter in asking.left_over(file) {
+        replace(&filter.file, &format.print(&discovered(&filter))?)?;
+        note(&format!("{}: nothing is asked any more, because the input does not have this provider", filter.file));
     }
     replace(file, &text)?;
     let which = which_apply(resources, &workload.workload(&mesh)?);
@@ -124,6 +138,19 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
         note(&format!("{file}: ATTENTION: before, it was for another workload: {before}, and now {now}"));
     }
     Ok(String::new())
+}
+
+/// Whether the file exists, and its filter asks a cluster that is not that of the new one.
+fn asks_elsewhere(filter: &WatchedFilter) -> bool {
+    let service = |config: &serde_json::Value| {
+        let named = |name: &str, at: &str| Some((name.to_owned(), config.get(name)?.pointer(at)?.clone()));
+        named("http_service", "/server_uri/cluster").or_else(|| named("grpc_service", "/envoy_grpc/cluster_name"))
+    };
+    let Some(before) = load::documents(Path::new(&filter.file)).ok().and_then(|read| read.into_iter().next()) else {
+        return false;
+    };
+    let before = json!(before).pointer("/resources/0/typed_config").and_then(service);
+    before.is_some_and(|before| service(&filter.typed_config) != Some(before))
 }
 
 /// Fails if the module is there and is none. The file can be for another machine, so a module that is not there only gets a note.
@@ -161,7 +188,7 @@ fn workload_in(file: &Path) -> Option<serde_json::Value> {
     json!(document).pointer(pointer).cloned()
 }
 
-/// What asks the providers of the CUSTOM policies. If the labels of the workload are unknown, those count that can apply.
+/// What asks the providers of the CUSTOM policies. Fails if nobody can tell whether one of them applies.
 fn asking(resources: &Resources, workload: &Workload, mesh: &Mesh) -> Result<Asking, Failure> {
     let applies = |resource: &&LoadedPolicy| {
         let is_known = workload.missing_labels(&resource.policy.target).is_none();
@@ -169,6 +196,12 @@ fn asking(resources: &Resources, workload: &Workload, mesh: &Mesh) -> Result<Ask
         found == Scope::Applies || (!is_known && found == Scope::OtherLabels)
     };
     let policies: Vec<_> = resources.policies.iter().filter(applies).collect();
+    // Envoy asks about all of them: unlike the filter that decides, it does not know the workload.
+    for LoadedPolicy { policy, .. } in policies.iter().copied().filter(|resource| resource.policy.provider.is_some()) {
+        if let Some(what) = workload.missing_labels(&policy.target) {
+            return Err(Failure::NeedsLabels { kind: "CUSTOM policy", name: policy.name.clone(), what });
+        }
+    }
     Asking::of(resources, &policies, workload, mesh, Kept::InFiles)
 }
 

@@ -56,8 +56,7 @@ impl<'r> Enforced<'r> {
             ..LintContext::default()
         };
         let mut warnings = lint::lint(resources, &context);
-        // What becomes of CUSTOM policies is known here.
-        warnings.retain(|finding| finding.code != Some(lint::CUSTOM_IS_REFUSED));
+        warnings.retain(|finding| self.asking.agrees_with(finding));
         warnings.extend(self.asking.warnings.iter().cloned());
         if is_accepted {
             warnings.extend(lint::skipped_peer_authentications(resources));

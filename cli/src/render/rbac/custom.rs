@@ -83,7 +83,15 @@ pub fn asking(
     let rules = rules(&provider.name, "", policies, place);
     let stat_prefix = several.stat_prefix(&provider.name);
     let shadow = json!({ "shadowRules": rules, "shadowRulesStatPrefix": stat_prefix });
-    vec![rbac(place.traffic, shadow), ext_authz(provider, &stat_prefix, place.traffic)]
+    vec![rbac(place.traffic, shadow), ext_authz(provider, several, place.traffic)]
+}
+
+/// The configuration of an RBAC filter that finds nothing about which to ask.
+#[must_use]
+pub fn asks_about_nothing(stat_prefix: &str) -> Value {
+    let rules = json!({ "action": "DENY", "policies": {} });
+    let shadow = json!({ "shadowRules": rules, "shadowRulesStatPrefix": stat_prefix });
+    rbac(Traffic::Http, shadow).get("typedConfig").cloned().unwrap_or_default()
 }
 
 fn rules(provider: &str, suffix: &str, policies: &[&AuthorizationPolicy], place: Place<'_>) -> Value {
@@ -105,11 +113,15 @@ fn rbac(traffic: Traffic, fields: Value) -> Value {
     json!({ "name": traffic.filter("rbac"), "typedConfig": config })
 }
 
-fn ext_authz(provider: &Provider, stat_prefix: &str, traffic: Traffic) -> Value {
+fn ext_authz(provider: &Provider, several: Several, traffic: Traffic) -> Value {
+    let stat_prefix = several.stat_prefix(&provider.name);
+    // Istio's prefix also fits the names of some other providers.
+    let end = if several == Several::OwnTraces { "-ns[" } else { "" };
+    let prefix = format!("{RULE_PREFIX}-{}{end}", provider.name);
     let metadata = json!({
         "filter": traffic.filter("rbac"),
         "path": [{ "key": format!("{stat_prefix}{EFFECTIVE_POLICY}") }],
-        "value": { "stringMatch": { "prefix": format!("{RULE_PREFIX}-{}", provider.name) } },
+        "value": { "stringMatch": { "prefix": prefix } },
     });
     let mut config = Map::new();
     let mut set = |name: &str, value: Option<Value>| config.extend(value.map(|value| (name.to_owned(), value)));
