@@ -142,6 +142,16 @@ impl Engine {
         asked.chain([custom, deny, allow, audit, dry_run_deny, dry_run_allow])
     }
 
+    /// Whether a rule looks at the path of a request.
+    pub(crate) fn tests_paths(&self) -> bool {
+        let is_path = |test: &Test| test.check.header() == Some(b":path");
+        let mut rules = self.rule_sets().flat_map(|set| set.index.rules());
+        rules.any(|rule| {
+            let groups = [&rule.from, &rule.to].into_iter().filter_map(|groups| groups.as_deref()).flatten();
+            groups.chain([&rule.when]).any(|group| group.iter().any(is_path))
+        })
+    }
+
     /// The providers that Envoy asks about a request, in the order in which it asks, each with the first of its rules that
     /// matches.
     pub fn asked_about<'e, A: Attributes>(&'e self, attributes: &A) -> Vec<(&'e str, &'e RuleId)> {
@@ -154,40 +164,6 @@ impl Engine {
     #[must_use]
     pub fn decide<A: Attributes>(&self, attributes: &A) -> Decision<'_> {
         Engines::from(self).decide_in(&Evaluation::new(attributes))
-    }
-}
-
-/// The request headers that rules test.
-#[derive(Clone, Copy, Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each says whether rules test one header")]
-pub(crate) struct TestedHeaders {
-    pub method: bool,
-    pub path: bool,
-    pub authority: bool,
-    /// Any other header.
-    pub others: bool,
-}
-
-impl TestedHeaders {
-    /// Adds the headers that the rules of an engine test.
-    pub fn add(&mut self, engine: &Engine) {
-        for rule in engine.rule_sets().flat_map(|set| set.index.rules()) {
-            for groups in [&rule.from, &rule.to] {
-                groups.as_deref().unwrap_or_default().iter().for_each(|group| self.add_group(group));
-            }
-            self.add_group(&rule.when);
-        }
-    }
-
-    fn add_group(&mut self, group: &[Test]) {
-        for name in group.iter().filter_map(|test| test.check.header()) {
-            *match name {
-                b":method" => &mut self.method,
-                b":path" => &mut self.path,
-                b":authority" => &mut self.authority,
-                _ => &mut self.others,
-            } = true;
-        }
     }
 }
 

@@ -30,7 +30,7 @@ use crate::config::{
 use crate::diagnostic::Diagnostic;
 use crate::engine::evaluate::Evaluation;
 use crate::engine::explain::NearMiss;
-use crate::engine::{Decision, DenyReason, Engines, Outcome, Peers, TestedHeaders, Verdict};
+use crate::engine::{Decision, DenyReason, Engines, Outcome, Peers, Verdict};
 use crate::policy::scope::{Scope, scope};
 use crate::policy::waypoint;
 use crate::request::{Attributes, Headers, Lookup, is_normalized, without_query};
@@ -41,8 +41,6 @@ pub trait Host {
     fn property(&self, path: &str) -> Lookup<Vec<u8>>;
     /// All request headers, in the host's encoding.
     fn request_headers(&self) -> Lookup<Vec<u8>>;
-    /// One value of a request header. There may be more values, unless the name begins with a colon.
-    fn request_header(&self, name: &[u8]) -> Lookup<Vec<u8>>;
     /// Answers the request in place of the application. `details` are the response code details.
     fn respond(&self, reply: &Reply, details: &str);
 }
@@ -177,9 +175,9 @@ impl Plugin {
             headers: deny_response.headers.clone(),
         });
         Ok(Self {
-            sources: Sources::new(policies.headers(), principal_from, source_ip_from),
+            sources: Sources { principal: principal_from, source_ip: source_ip_from },
             outgoing,
-            paths: PathCheck::new(paths, policies.headers()),
+            paths: PathCheck::new(paths, policies.test_paths()),
             policies,
             refusal: deny_response.into(),
             debugging,
@@ -293,9 +291,8 @@ impl Plugin {
 }
 
 impl PathCheck {
-    fn new(paths: Paths, headers: TestedHeaders) -> Self {
-        let is_needed = paths == Paths::Strict || headers.path;
-        Self { is_needed, paths, has_warned: Cell::new(false) }
+    fn new(paths: Paths, rules_test_paths: bool) -> Self {
+        Self { is_needed: paths == Paths::Strict || rules_test_paths, paths, has_warned: Cell::new(false) }
     }
 
     /// Whether the path of the request has a form that Envoy would have changed. Warns the first time.

@@ -238,18 +238,6 @@ unsafe extern "C" fn proxy_set_property(path: *const u8, path_size: usize, value
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn proxy_get_header_map_value(
-    _map: u32,
-    _name: *const u8,
-    _name_size: usize,
-    value: *mut *mut u8,
-    size: *mut usize,
-) -> u32 {
-    // SAFETY: as above.
-    unsafe { give(host(Script::answer), value, size) }
-}
-
-#[unsafe(no_mangle)]
 unsafe extern "C" fn proxy_get_header_map_pairs(_map: u32, value: *mut *mut u8, size: *mut usize) -> u32 {
     let answer = host(|host| match host.next() {
         0xf0.. => host.answer(),
@@ -323,6 +311,7 @@ never_called! {
     proxy_dequeue_shared_queue
     proxy_done
     proxy_enqueue_shared_queue
+    proxy_get_header_map_value
     proxy_get_metric
     proxy_get_shared_data
     proxy_get_status

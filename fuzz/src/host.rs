@@ -17,10 +17,6 @@ impl Host for Empty {
         Lookup::Absent
     }
 
-    fn request_header(&self, _: &[u8]) -> Lookup<Vec<u8>> {
-        Lookup::Absent
-    }
-
     fn respond(&self, _: &Reply, _: &str) {}
 }
 

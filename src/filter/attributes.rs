@@ -7,46 +7,19 @@ use std::net::IpAddr;
 
 use super::{Host, property};
 use crate::config::{PrincipalFrom, SourceIpFrom};
-use crate::engine::TestedHeaders;
 use crate::request::{Address, Attributes, ConnectionText, HeaderValues, Headers, Lookup, Metadata, PeerName};
 
-/// Where attributes come from: part of a plugin's configuration, and what follows from its policies.
+/// Where attributes come from: part of a plugin's configuration.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sources {
-    principal: PrincipalFrom,
-    source_ip: SourceIpFrom,
-    headers: HeadersFrom,
-}
-
-impl Sources {
-    pub(super) fn new(headers: TestedHeaders, principal: PrincipalFrom, source_ip: SourceIpFrom) -> Self {
-        Self { principal, source_ip, headers: HeadersFrom::of(headers) }
-    }
-}
-
-/// How the request line is read. One host call for all headers costs as much as two calls for single values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum HeadersFrom {
-    /// One call for each part that is needed.
-    EachByItself,
-    /// One call for all headers. This is used if a rule looks at other headers too, or if the rules look at all parts
-    /// of the line.
-    Map,
-}
-
-impl HeadersFrom {
-    fn of(TestedHeaders { method, path, authority, others }: TestedHeaders) -> Self {
-        if others || (method && path && authority) { Self::Map } else { Self::EachByItself }
-    }
+    pub principal: PrincipalFrom,
+    pub source_ip: SourceIpFrom,
 }
 
 /// The request, with the attributes that have been read so far.
 pub(super) struct HostAttributes<'h, H> {
     host: &'h H,
     sources: Sources,
-    method: OnceCell<Lookup<Vec<u8>>>,
-    path: OnceCell<Lookup<Vec<u8>>>,
-    authority: OnceCell<Lookup<Vec<u8>>>,
     uris: OnceCell<Uris>,
     dns: OnceCell<Lookup<Vec<u8>>>,
     subject: OnceCell<Lookup<Vec<u8>>>,
@@ -73,9 +46,6 @@ impl<'h, H: Host> HostAttributes<'h, H> {
         Self {
             host,
             sources,
-            method: OnceCell::new(),
-            path: OnceCell::new(),
-            authority: OnceCell::new(),
             uris: OnceCell::new(),
             dns: OnceCell::new(),
             subject: OnceCell::new(),
@@ -138,7 +108,7 @@ impl<'h, H: Host> HostAttributes<'h, H> {
     }
 }
 
-/// The request headers, checked once. Every request has a method, so a map without one is not the map of the request.
+/// The request headers, checked once. One call for all of them costs hardly more than one for a single value. Every request has a method, so a map without one is not the map of the request.
 fn request_headers(host: &impl Host) -> Lookup<Vec<u8>> {
     host.request_headers().and_then(|bytes| match Headers::read(&bytes) {
         Lookup::Value(headers) if headers.values(b":method").next().is_some() => Lookup::Value(bytes),
@@ -190,15 +160,6 @@ impl<H: Host> Attributes for HostAttributes<'_, H> {
     }
 
     fn header<'a>(&'a self, name: &'a [u8]) -> Lookup<HeaderValues<'a>> {
-        let single = match name {
-            b":method" => Some(&self.method),
-            b":path" => Some(&self.path),
-            b":authority" => Some(&self.authority),
-            _ => None,
-        };
-        if let (Some(cell), HeadersFrom::EachByItself) = (single, self.sources.headers) {
-            return cell.get_or_init(|| self.host.request_header(name)).as_slice().map(HeaderValues::only);
-        }
         let all = self.headers.get_or_init(|| request_headers(self.host));
         all.as_slice().and_then(Headers::again).map(|headers| headers.values(name))
     }

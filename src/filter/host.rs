@@ -60,14 +60,6 @@ unsafe extern "C" {
 
     fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize) -> u32;
 
-    fn proxy_get_header_map_value(
-        map_type: u32,
-        key: *const u8,
-        key_size: usize,
-        value: *mut *mut u8,
-        value_size: *mut usize,
-    ) -> u32;
-
     fn proxy_get_header_map_pairs(map_type: u32, pairs: *mut *mut u8, pairs_size: *mut usize) -> u32;
 
     fn proxy_send_local_response(
@@ -466,13 +458,6 @@ impl Host for Envoy {
     fn request_headers(&self) -> Lookup<Vec<u8>> {
         // SAFETY: the results are written before the call returns.
         read(|value, size| unsafe { proxy_get_header_map_pairs(HTTP_REQUEST_HEADERS, value, size) })
-    }
-
-    fn request_header(&self, name: &[u8]) -> Lookup<Vec<u8>> {
-        read(|value, size| {
-            // SAFETY: the name is valid for its length; the results are written before the call returns.
-            unsafe { proxy_get_header_map_value(HTTP_REQUEST_HEADERS, name.as_ptr(), name.len(), value, size) }
-        })
     }
 
     fn respond(&self, reply: &Reply, details: &str) {

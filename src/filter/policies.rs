@@ -2,7 +2,7 @@
 
 use super::Host;
 use crate::engine::index::Index;
-use crate::engine::{Builder, Engine, Engines, Options, TestedHeaders};
+use crate::engine::{Builder, Engine, Engines, Options};
 use crate::policy::AuthorizationPolicy;
 use crate::policy::scope::{Workload, for_each_service};
 use crate::policy::waypoint::{Destination, ServicesByHost};
@@ -46,10 +46,8 @@ impl PolicySets {
     }
 
     /// The request headers that rules test.
-    pub fn headers(&self) -> TestedHeaders {
-        let mut headers = TestedHeaders::default();
-        self.engines.iter().for_each(|engine| headers.add(engine));
-        headers
+    pub fn test_paths(&self) -> bool {
+        self.engines.iter().any(Engine::tests_paths)
     }
 
     /// The name of the request's filter chain. It is read only if it tells services apart.

@@ -67,7 +67,7 @@ impl<'a> Headers<'a> {
     /// The values of all headers with this name. `name` must be in lower case.
     #[must_use]
     pub fn values(self, name: &'a [u8]) -> HeaderValues<'a> {
-        HeaderValues { only: None, others: self.iter(), name }
+        HeaderValues { others: self.iter(), name }
     }
 
     /// Encodes pairs in the same way as the host.
@@ -135,18 +135,11 @@ impl<'a> Iterator for Pairs<'a> {
 /// An iterator over the values of one header.
 #[derive(Clone, Debug)]
 pub struct HeaderValues<'a> {
-    only: Option<&'a [u8]>,
     others: Pairs<'a>,
     name: &'a [u8],
 }
 
-impl<'a> HeaderValues<'a> {
-    /// The single value of a header that a request cannot have twice.
-    #[must_use]
-    pub fn only(value: &'a [u8]) -> Self {
-        Self { only: Some(value), others: Pairs { lengths: &[], data: &[] }, name: &[] }
-    }
-
+impl HeaderValues<'_> {
     /// How many bytes are read to find all values: the lengths of all headers.
     pub(crate) fn bytes_to_look_through(&self) -> usize {
         self.others.lengths.len()
@@ -157,7 +150,7 @@ impl<'a> Iterator for HeaderValues<'a> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.only.take().or_else(|| self.others.next_value_of(self.name))
+        self.others.next_value_of(self.name)
     }
 }
 

@@ -84,10 +84,6 @@ impl Host for Recorder {
         Lookup::Value(Headers::encode(&[(":method", "GET"), (":path", "/a")]))
     }
 
-    fn request_header(&self, name: &[u8]) -> Lookup<Vec<u8>> {
-        if name == b":path" { Lookup::Value(b"/a".to_vec()) } else { Lookup::Absent }
-    }
-
     fn respond(&self, _: &Reply, _: &str) {}
 }
 

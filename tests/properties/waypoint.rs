@@ -126,13 +126,6 @@ impl Host for Proxy<'_> {
         self.headers().map(|headers| Headers::encode(&headers))
     }
 
-    fn request_header(&self, name: &[u8]) -> Lookup<Vec<u8>> {
-        self.headers().and_then(|headers| {
-            let found = headers.iter().find(|(known, _)| known.as_bytes() == name);
-            found.map_or(Lookup::Absent, |(_, value)| Lookup::Value(value.as_bytes().to_vec()))
-        })
-    }
-
     fn respond(&self, reply: &Reply, details: &str) {
         self.done.borrow_mut().replies.push((reply.status, details.to_owned()));
     }

@@ -162,11 +162,6 @@ fn answer(mut caller: Caller<'_, Host>, name: &str, arguments: &[u32]) -> i32 {
             let value = caller.data().properties.get(&name).cloned();
             return value.map_or(NOT_FOUND, |value| give(&mut caller, memory, &value, at(2), at(3)));
         }
-        "proxy_get_header_map_value" => {
-            let name = read(&caller, memory, at(1), at(2)).into_bytes();
-            let value = caller.data().headers.iter().find(|(other, _)| *other == name).map(|(_, value)| value.clone());
-            return value.map_or(NOT_FOUND, |value| give(&mut caller, memory, &value, at(3), at(4)));
-        }
         "proxy_get_header_map_pairs" => {
             let headers = Headers::encode(&caller.data().headers);
             return give(&mut caller, memory, &headers, at(1), at(2));
