@@ -718,6 +718,15 @@ fn render_says_what_envoy_makes_of_providers() {
     let (said, status) = render("ecds", &[&login], &[&line_break], &to_file);
     assert!(said.contains("includeAdditionalHeadersInCheck.x-a: has a line break") && status == Some(1), "{said}");
     assert!(!file.exists());
+    for (field, problem) in [
+        (r#"{ x-a: "100%" }"#, "x-a: has a percent sign"),
+        ("{ Host: a }", "Host: is not the name of a header that can be set"),
+    ] {
+        let more = format!(", includeAdditionalHeadersInCheck: {field}");
+        let (said, status) = render("ecds", &[&login], &[&provider("login", "Http", &more)], &to_file);
+        assert!(said.contains(problem) && status == Some(1), "{said}");
+    }
+    assert!(!file.exists());
     // There is no folder.
     let nowhere = folder.path().join("nowhere/watched.json");
     let (said, status) = render("ecds", &[&login], &[&http], &["--no-labels", "--output", nowhere.to_str().unwrap()]);
@@ -736,8 +745,17 @@ fn render_says_what_envoy_makes_of_providers() {
     let other = provider("admin", "Http", "");
     let (said, _) = render("ecds", &[&policy("p", "admin", "")], &[&other], &to_file);
     assert!(said.contains("watched.rbac_login.json: nothing is asked any more"), "{said}");
-    let idle = std::fs::read_to_string(folder.path().join("watched.rbac_login.json")).unwrap();
+    let path = |name: &str| folder.path().join(format!("watched.rbac_{name}.json"));
+    let idle = std::fs::read_to_string(path("login")).unwrap();
     assert!(idle.contains(r#""policies": {}"#) && idle.contains(r#""rbac_login""#), "{idle}");
+    // What only looks like one of these files stays as it is.
+    for name in ["login.bak", "mine"] {
+        std::fs::write(path(name), "{}").unwrap();
+    }
+    std::fs::create_dir(path("dir")).unwrap();
+    let (said, status) = render("ecds", &[&policy("p", "admin", "")], &[&other], &to_file);
+    assert!(!said.contains("rbac_mine") && !said.contains("bak") && status == Some(0), "{said}");
+    assert_eq!(["login.bak", "mine"].map(|name| std::fs::read_to_string(path(name)).unwrap()), ["{}", "{}"]);
 
     // One of several is not there, so none is asked: what the policies of the other match is refused, too.
     let two = [&*login, &policy("q", "missing", "")];
@@ -750,6 +768,42 @@ fn render_says_what_envoy_makes_of_providers() {
     }
     let (said, status) = render("ecds", &[], &[&http], &to_file);
     assert!(said.contains("only: mesh configuration 1") && status == Some(2), "{said}");
+}
+
+/// The files of two runs at once are those of one of them.
+#[test]
+fn two_runs_at_once_leave_the_files_of_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let mesh = ["login", "admin"]
+        .map(|name| format!("- name: {name}\n  envoyExtAuthzHttp: {{ service: localhost, port: 9000 }}\n"));
+    let inputs = ["login", "admin"].map(|name| {
+        let input = folder.path().join(format!("{name}.yaml"));
+        let policy = format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{ name: p }}\n\
+             spec: {{ action: CUSTOM, provider: {{ name: {name} }}, rules: [{{}}] }}\n"
+        );
+        std::fs::write(folder.path().join("mesh.yaml"), format!("extensionProviders:\n{}", mesh.concat())).unwrap();
+        std::fs::write(&input, policy).unwrap();
+        input
+    });
+    let written = tempfile::tempdir().unwrap();
+    let file = written.path().join("watched.json");
+    for round in 0..20 {
+        let run = |input: &PathBuf| {
+            let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_mesh-authz"));
+            command.arg("render").arg("ecds").arg(input).arg(folder.path().join("mesh.yaml"));
+            command.args(["--namespace=default", "--no-labels", "--output"]).arg(&file);
+            command.stderr(std::process::Stdio::null()).spawn().unwrap()
+        };
+        let runs = [run(&inputs[0]), run(&inputs[1])];
+        assert!(runs.map(|mut run| run.wait().unwrap().success()).iter().all(|is_good| *is_good));
+        let read = |name: &str| std::fs::read_to_string(written.path().join(name)).unwrap();
+        let asks = |name: &str| read(&format!("watched.rbac_{name}.json")).contains("rule[0]");
+        let decides = |name: &str| read("watched.json").contains(&format!(r#""name": "{name}""#));
+        for name in ["login", "admin"] {
+            assert_eq!(asks(name), decides(name), "round {round}: {name}");
+        }
+    }
 }
 
 #[test]

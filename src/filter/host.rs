@@ -94,6 +94,8 @@ const PAUSE: u32 = 1;
 const CRITICAL: u32 = 5;
 /// Lets Envoy derive the gRPC status from the HTTP status.
 const NO_GRPC_STATUS: i32 = -1;
+/// Nanoseconds between two searches for filters that have gone: less than the time between two calls of a timer.
+const DEAD_ROOTS_EVERY: u64 = 900_000_000;
 /// Milliseconds between two flushes of the counters.
 const COUNTERS_EVERY: u32 = 1_000;
 
@@ -113,6 +115,12 @@ thread_local! {
 
     /// The configurations in force in the virtual machine.
     static REGISTRY: Registry = const { Registry::new() };
+
+    /// When the dead roots were last dropped, in nanoseconds.
+    static LAST_SEARCH: Cell<u64> = const { Cell::new(0) };
+
+    /// Whether the log says already that dead roots cannot be found.
+    static HAS_WARNED_OF_ROOTS: Cell<bool> = const { Cell::new(false) };
 
     /// Whether the log says already that connections are closed.
     static HAS_WARNED_OF_TCP: Cell<bool> = const { Cell::new(false) };
@@ -200,7 +208,8 @@ impl Root {
         self.is_sidecar && is_configured && direction::is_outbound(&Envoy.property(direction::LISTENER_DIRECTION))
     }
 
-    fn configure(&mut self) -> Result<(), OnInvalid> {
+    /// `others_exist`: whether the other roots are known to exist, so that one of their configurations can stay in force.
+    fn configure(&mut self, others_exist: bool) -> Result<(), OnInvalid> {
         self.published.set(None);
         let configuration = configuration();
         self.is_sidecar = direction::is_sidecar(&Envoy.property(direction::NODE_ID));
@@ -224,7 +233,7 @@ impl Root {
             return Err(on_invalid);
         }
         write_log(CRITICAL, "configuration refused: nothing of it is applied");
-        self.state = match REGISTRY.with(|registry| registry.get(&self.id)) {
+        self.state = match REGISTRY.with(|registry| registry.get(&self.id)).filter(|_| others_exist) {
             Some(in_force) => State::Decides { in_force, is_own: false },
             None => State::Refused,
         };
@@ -253,13 +262,21 @@ impl Root {
 }
 
 /// Drops the roots that Envoy no longer has. It does not say so: a callback when a context is deleted would be a call for
-/// every request. `own`: the root that Envoy calls.
-fn drop_dead_roots(own: u32) {
+/// every request. `own`: the root that Envoy calls. Returns whether the roots that are left exist.
+fn drop_dead_roots(own: u32) -> bool {
     // SAFETY: the call takes only a number.
     let exists = |number| unsafe { proxy_set_effective_context(number) } == STATUS_OK;
+    LAST_SEARCH.set(Envoy.now());
     // Otherwise, the answers would not say which ones are dead.
     if !exists(own) {
-        return;
+        if !HAS_WARNED_OF_ROOTS.replace(true) {
+            write_log(
+                CRITICAL,
+                "Envoy does not let the filter call proxy_set_effective_context: the policies of filters that have gone stay in \
+                 memory, and an update with errors leaves nothing in force; allow it in capability_restriction_config",
+            );
+        }
+        return false;
     }
     let dead: Vec<_> = ROOTS.with_borrow(|roots| roots.keys().copied().filter(|number| !exists(*number)).collect());
     // What follows is done for the root that Envoy calls.
@@ -267,6 +284,7 @@ fn drop_dead_roots(own: u32) {
     for number in dead {
         drop(Root::take(number));
     }
+    true
 }
 
 /// The virtual machine starts. It has no configuration of its own.
@@ -289,12 +307,12 @@ extern "C" fn on_context_create(number: u32, root: u32) {
 #[unsafe(export_name = "mesh_authz_on_configure")]
 extern "C" fn on_configure(number: u32, _size: usize) -> u32 {
     // Their configurations must not stay in force.
-    drop_dead_roots(number);
+    let others_exist = drop_dead_roots(number);
     let Some(mut root) = Root::take(number) else { return 0 };
     if let Lookup::Value(name) = Envoy.property("plugin_name") {
         root.id.name = String::from_utf8(name).unwrap_or_default();
     }
-    let result = root.configure();
+    let result = root.configure(others_exist);
     root.keep(number);
     if result == Err(OnInvalid::Fail) {
         return 0;
@@ -310,7 +328,10 @@ extern "C" fn on_configure(number: u32, _size: usize) -> u32 {
 /// The timer of a filter.
 #[unsafe(export_name = "mesh_authz_on_tick")]
 extern "C" fn on_tick(number: u32) {
-    drop_dead_roots(number);
+    // Each filter has a timer. One of them is enough.
+    if Envoy.now().saturating_sub(LAST_SEARCH.get()) >= DEAD_ROOTS_EVERY {
+        drop_dead_roots(number);
+    }
     ROOTS.with_borrow(|roots| {
         if let Some(root) = roots.get(&number) {
             root.report_metrics();

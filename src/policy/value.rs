@@ -163,6 +163,7 @@ pub enum PathValue {
 impl PathValue {
     const ONE: &'static str = "{*}";
     const ANY: &'static str = "{**}";
+    const LONGEST_TEMPLATE: usize = 256;
 
     /// Reads a path or a path template.
     ///
@@ -185,9 +186,14 @@ impl PathValue {
             return Err(ParseError::new(format!("`{text}`: a path template starts with a slash"), "add the slash"));
         };
         let mut any_seen = false;
+        let mut length = text.len();
         let mut segments = rest.split('/').peekable();
         while let Some(segment) = segments.next() {
             let is_last = segments.peek().is_none();
+            if segment == Self::ONE || segment == Self::ANY {
+                // Envoy writes them without braces.
+                length = length.saturating_sub(2);
+            }
             match segment {
                 Self::ONE | Self::ANY if any_seen => {
                     return Err(ParseError::new(
@@ -213,6 +219,12 @@ impl PathValue {
                 }
                 _ => {}
             }
+        }
+        if length > Self::LONGEST_TEMPLATE {
+            return Err(ParseError::new(
+                format!("this template is longer than {} bytes, without braces", Self::LONGEST_TEMPLATE),
+                "Envoy's RBAC filter refuses it, and with it all policies: write a shorter one",
+            ));
         }
         Ok(Self::Template(text.to_owned()))
     }

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use testbed::bootstrap::{self, cluster, direct_response, http_connection_manager};
 use testbed::{Client, Envoy, HttpAnswer, HttpAuthorizer, Request, StartOptions};
 
@@ -143,4 +143,61 @@ fn configurations_come_and_go_while_requests_wait() {
         assert_eq!(status(&envoy, "a", "/b/1"), 200);
     }
     assert!(!envoy.log().contains("unknown_context"), "{}", envoy.log());
+}
+
+/// Where Envoy does not let the filter ask which filters exist, none of their configurations stays in force.
+#[test]
+fn without_the_call_that_tells_what_exists_nothing_stays_in_force() {
+    let authorizer = authorizer();
+    let functions = [
+        "environ_get",
+        "environ_sizes_get",
+        "fd_write",
+        "proc_exit",
+        "proxy_define_metric",
+        "proxy_get_buffer_bytes",
+        "proxy_get_current_time_nanoseconds",
+        "proxy_get_header_map_pairs",
+        "proxy_get_log_level",
+        "proxy_get_property",
+        "proxy_increment_metric",
+        "proxy_log",
+        "proxy_on_configure",
+        "proxy_on_context_create",
+        "proxy_on_request_headers",
+        "proxy_on_tick",
+        "proxy_on_vm_start",
+        "proxy_record_metric",
+        "proxy_send_local_response",
+        "proxy_set_property",
+        "proxy_set_tick_period_milliseconds",
+        "random_get",
+    ];
+    for may_ask in [true, false] {
+        let more = may_ask.then_some("proxy_set_effective_context");
+        let allowed: Map<_, _> = functions.into_iter().chain(more).map(|name| (name.to_owned(), json!({}))).collect();
+        let restricted = |refused: &str, is_valid: bool| {
+            let mut listener = listener("a", refused, &authorizer);
+            let manager = &mut listener["filter_chains"][0]["filters"][0]["typed_config"];
+            let filters = manager["http_filters"].as_array_mut().unwrap();
+            let ours = filters.iter_mut().find(|filter| filter["name"] == "mesh_authz").unwrap();
+            let config = &mut ours["typed_config"]["config"];
+            config["capability_restriction_config"] = json!({ "allowed_capabilities": allowed });
+            config["configuration"]["value"]["onInvalid"] = json!("deny");
+            if !is_valid {
+                config["configuration"]["value"]["policies"] = json!(5);
+            }
+            listener
+        };
+        let envoy = start(&[restricted("a", true)], &authorizer);
+        assert_eq!([status(&envoy, "a", "/a/1"), status(&envoy, "a", "/b/1")], [403, 200]);
+        envoy.write_file_atomically("lds.json", resources(&[restricted("a", false)])).unwrap();
+        if may_ask {
+            envoy.wait_for_log("the previous one stays in force", PATIENCE).unwrap();
+            assert_eq!([status(&envoy, "a", "/a/1"), status(&envoy, "a", "/b/1")], [403, 200]);
+        } else {
+            wait_for(&envoy, "a", "/b/1", 403);
+            assert!(envoy.log().contains("does not let the filter call proxy_set_effective_context"));
+        }
+    }
 }

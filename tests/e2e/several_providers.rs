@@ -453,3 +453,106 @@ fn several_providers_change_without_a_restart() {
     assert!(watching.lacks_asking());
     watching.wait_until("/app", (true, true), 403);
 }
+
+/// Settings at the edge of what is valid. Envoy must take each that `render` takes: it would keep the old filter otherwise.
+#[test]
+fn envoy_takes_every_setting_that_render_takes() {
+    let lists = [
+        "includeRequestHeadersInCheck",
+        "headersToUpstreamOnAllow",
+        "headersToDownstreamOnDeny",
+        "headersToDownstreamOnAllow",
+    ];
+    let long = "a".repeat(17_000);
+    let mut candidates = Vec::new();
+    for (name, value) in [
+        ("x-a", "100%"),
+        ("x-a", "100%%"),
+        ("x-a", "%%%"),
+        ("x-a", "%FOO%"),
+        ("x-a", "%REQ(x-b)%"),
+        ("host", "a"),
+        ("Host", "a"),
+        (":path", "/"),
+        ("content-length", "5"),
+        ("x-a", ""),
+        ("x-a", "a\u{1}b"),
+        ("x-a", "a\tb"),
+        ("x-a", "a\nb"),
+        ("x-a", "\u{e4}"),
+        ("x-a", &long),
+        (&long, "a"),
+    ] {
+        candidates.push(json!({ "includeAdditionalHeadersInCheck": { name: value } }));
+    }
+    for value in ["*", "**", "*-", "x-*", "a b", "\u{e4}", ":path", "a\nb", "x*y", "*x*", "X-Up"] {
+        candidates.extend(lists.map(|list| json!({ list: [value] })));
+    }
+    for timeout in ["1ms", "0.5ms", "8760h", "8761h", "876000h", "2562047h47m16s"] {
+        candidates.push(json!({ "timeout": timeout }));
+    }
+    for status in ["100", "200", "204", "304", "511", "599", "600"] {
+        candidates.push(json!({ "statusOnError": status }));
+    }
+    for prefix in ["/a b", "/a\nb", "/a?x=", "/%41", "//"] {
+        candidates.push(json!({ "pathPrefix": prefix }));
+    }
+    for host in ["::1", "ns/foo", "a%b", "a?b", "a@b", "\u{e9}", "a\nb", "-", "a_b", "a|b", "127.1", "999.1.1.1", "a b"]
+    {
+        candidates.push(json!({ "service": host }));
+    }
+    for most in [1_u32, u32::MAX] {
+        candidates.push(json!({ "includeRequestBodyInCheck": { "maxRequestBytes": most } }));
+    }
+    let mut taken = Vec::new();
+    for (number, candidate) in candidates.iter().enumerate() {
+        for kind in ["envoyExtAuthzHttp", "envoyExtAuthzGrpc"] {
+            let mut settings = json!({ "service": "127.0.0.1", "port": 20_000 + 2 * taken.len() });
+            settings.as_object_mut().unwrap().extend(candidate.as_object().unwrap().clone());
+            let provider = json!({ "name": format!("p{number}-{}", kind.to_lowercase()), kind: settings });
+            let mesh = folder(&[
+                custom("p", provider["name"].as_str().unwrap(), &["/"]),
+                json!({ "extensionProviders": [provider] }),
+            ]);
+            let mut render = Command::new(env!("CARGO_BIN_EXE_mesh-authz"));
+            render.args(["render", "filters", text(mesh.path())]).args(OF_WORKLOAD);
+            if render.output().unwrap().status.success() {
+                taken.push(provider);
+            }
+        }
+    }
+    assert!(taken.len() > 60 && taken.len() < 2 * candidates.len() - 40, "{} of {}", taken.len(), candidates.len());
+    let names = taken.iter().map(|provider| provider["name"].as_str().unwrap());
+    let mut documents: Vec<_> =
+        names.enumerate().map(|(n, name)| custom(&format!("p{n}"), name, &[&format!("/{n}")])).collect();
+    documents.push(json!({ "extensionProviders": taken }));
+    let files = folder(&documents);
+    let (rendered, _) = render(&[&["filters", text(files.path()), "--wasm=filter.wasm"], &OF_WORKLOAD[..]].concat());
+    let manager =
+        http_connection_manager(rendered["http_filters"].as_array().unwrap(), &[bootstrap::direct_response(200, "")]);
+    let listener = bootstrap::listener("inbound", manager, None);
+    let bootstrap = bootstrap::bootstrap(&[listener], rendered["clusters"].as_array().unwrap());
+    let envoy = Envoy::start_with(&bootstrap, &StartOptions::default().file("filter.wasm", wasm())).unwrap();
+    assert_eq!(status(&envoy, &Request::get("/public")), 200);
+}
+
+/// The longest template that a policy may have is the longest one that Envoy takes.
+#[test]
+fn envoy_takes_the_longest_template() {
+    let longest = format!("/{{*}}/{}/{{**}}", "a".repeat(250));
+    let providers = Providers::start();
+    let files = folder(&[custom("long", "login", &[&longest]), providers.mesh()]);
+    let (rendered, _) = render(&[&["filters", text(files.path()), "--wasm=filter.wasm"], &OF_WORKLOAD[..2]].concat());
+    let mut filters = rendered["http_filters"].as_array().unwrap().clone();
+    let start = |filters: &[Value]| {
+        let manager = http_connection_manager(filters, &[bootstrap::direct_response(200, "")]);
+        let listener = bootstrap::listener("inbound", manager, None);
+        bootstrap::bootstrap(&[listener], &providers.clusters())
+    };
+    let options = StartOptions::default().file("filter.wasm", wasm());
+    let envoy = Envoy::start_with(&start(&filters), &options).unwrap();
+    assert_eq!(status(&envoy, &request(&format!("/x/{}/y", "a".repeat(250)), false, false)), 401);
+    let longer = Value::from(filters.clone()).to_string().replace(&"a".repeat(250), &"a".repeat(251));
+    filters.clone_from(serde_json::from_str::<Value>(&longer).unwrap().as_array().unwrap());
+    assert!(Envoy::start_refused_with(&start(&filters), &options).unwrap().contains("256"));
+}

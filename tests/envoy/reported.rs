@@ -186,7 +186,10 @@ fn a_default_or_a_filter_that_envoy_may_not_call_is_no_protection() {
         }
     };
     assert_tree_finds(restricted(&["proxy_on_configure", "proxy_on_context_create"]), &["ME003"]);
-    assert_tree_finds(restricted(&["proxy_on_configure", "proxy_on_context_create", "proxy_on_request_headers"]), &[]);
+    let decides = ["proxy_on_configure", "proxy_on_context_create", "proxy_on_request_headers"];
+    assert_tree_finds(restricted(&decides), &["ME003 warning"]);
+    let asks = ["proxy_on_tick", "proxy_set_effective_context"];
+    assert_tree_finds(restricted(&[&decides[..], &asks].concat()), &[]);
 }
 
 #[test]

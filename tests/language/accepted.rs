@@ -104,6 +104,9 @@ fn paths_and_templates() {
     ];
     values_accepted("to: [{ operation: { paths: [VALUE] } }]", &paths);
     values_accepted("to: [{ operation: { notPaths: [VALUE] } }]", &paths);
+    // Envoy takes templates of 256 bytes, in which an operator has no braces.
+    let longest = format!("/{{*}}/{}/{{**}}", "a".repeat(250));
+    values_accepted("to: [{ operation: { paths: [VALUE] } }]", &[&longest, &format!("/{}", "a".repeat(400))]);
 }
 
 #[test]

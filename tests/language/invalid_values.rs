@@ -197,6 +197,11 @@ fn path_templates_have_a_form() {
     let rows: Vec<_> = rows.iter().map(|(value, expected)| (*value, expected.as_str())).collect();
     value_refused("ALLOW", "to: [{ operation: { paths: [VALUE] } }]", "to[0].operation.paths[0]", &rows);
     value_refused("ALLOW", "to: [{ operation: { notPaths: [VALUE] } }]", "to[0].operation.notPaths[0]", &rows);
+    let too_long = format!("/{{*}}/{}/{{**}}", "a".repeat(251));
+    let expected = "this template is longer than 256 bytes, without braces; Envoy's RBAC filter refuses it, and with it all \
+                    policies: write a shorter one";
+    let row = [(too_long.as_str(), expected)];
+    value_refused("ALLOW", "to: [{ operation: { paths: [VALUE] } }]", "to[0].operation.paths[0]", &row);
 }
 
 #[test]

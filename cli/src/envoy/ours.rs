@@ -25,6 +25,9 @@ pub const WASM: &str = "envoy.extensions.filters.http.wasm.v3.Wasm";
 /// What Envoy must call, so that the filter decides.
 const CALLED: [&str; 3] = ["proxy_on_context_create", "proxy_on_configure", "proxy_on_request_headers"];
 
+/// Without these, it cannot tell which filters have gone: it keeps their policies in memory, and none in force.
+const ASKED: [&str; 2] = ["proxy_on_tick", "proxy_set_effective_context"];
+
 /// The filter in a connection manager.
 #[derive(Debug)]
 pub struct Ours<'c> {
@@ -206,6 +209,18 @@ impl<'c> Ours<'c> {
         {
             let message = format!("Envoy does not call {missing} of the filter, so the filter does not decide");
             findings.push(capabilities.error(&SWITCHED_OFF, message, "remove capability_restriction_config"));
+        } else if let Some(capabilities) = plugin.at(["capability_restriction_config", "allowed_capabilities"])
+            && let Some(missing) = ASKED.iter().find(|name| capabilities.get(name).is_none())
+        {
+            let message = format!(
+                "without {missing}, the filter cannot tell which filters have gone: their policies stay in memory, and an update \
+                 with errors leaves nothing in force"
+            );
+            findings.push(capabilities.warning(
+                &SWITCHED_OFF,
+                message,
+                "add it, or remove capability_restriction_config",
+            ));
         }
         let written = self.written.as_ref().unwrap_or(plugin);
         let in_a_struct = written.message_type() == "google.protobuf.Struct";

@@ -58,6 +58,12 @@ pub struct HttpSettings {
     pub to_client_on_allow: Vec<String>,
 }
 
+/// Envoy refuses longer names and values of headers.
+const LONGEST_HEADER: usize = 16384;
+
+/// Envoy refuses some longer times.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// The providers in the input, and the mistakes in them.
 #[derive(Clone, Debug, Default)]
 pub struct Providers {
@@ -149,12 +155,18 @@ fn provider(node: &Node, d: &mut Diagnostics) -> Option<Provider> {
     (d.count() == before).then_some(provider)
 }
 
-fn name(node: &Node, d: &mut Diagnostics) -> Option<String> {
-    let name = string(node, d)?;
-    let is_valid = (1..=63).contains(&name.len())
+/// Whether Istio takes this for the name of a provider.
+#[must_use]
+pub fn is_provider_name(name: &str) -> bool {
+    (1..=63).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
         && !name.starts_with('-')
-        && !name.ends_with('-');
+        && !name.ends_with('-')
+}
+
+fn name(node: &Node, d: &mut Diagnostics) -> Option<String> {
+    let name = string(node, d)?;
+    let is_valid = is_provider_name(name);
     if !is_valid {
         d.error_with_hint(
             format!("`{name}` is not the name of a provider"),
@@ -174,6 +186,9 @@ fn service(node: &Node, is_http: bool, d: &mut Diagnostics) -> Option<Provider> 
         }
     }
     let timeout = object.read("timeout", d, duration).flatten();
+    if timeout.is_some_and(|timeout| timeout > LONGEST_TIMEOUT) {
+        d.field("timeout", |d| d.error("is longer than a year"));
+    }
     let fail_open = object.read("failOpen", d, boolean).flatten().unwrap_or(false);
     let status_on_error = object.read("statusOnError", d, status).flatten();
     let body = object.read("includeRequestBodyInCheck", d, body).flatten();
@@ -215,14 +230,23 @@ fn texts(node: &Node, d: &mut Diagnostics) -> Vec<(String, String)> {
     let text = |(name, node): &(String, Node)| {
         let value = d.field(name, |d| {
             let value = string(node, d)?;
-            if !is_name(name) {
-                d.error("is not the name of a header");
+            if !is_name(name) || name.eq_ignore_ascii_case("host") || name.len() > LONGEST_HEADER {
+                d.error("is not the name of a header that can be set");
             }
             if value.contains(['\r', '\n', '\0']) {
                 d.error_with_hint(
                     "has a line break, with which Envoy refuses the filter",
                     "in YAML, `|` and `>` add one at the end, and `|-` and `>-` do not",
                 );
+            }
+            if value.replace("%%", "").contains('%') {
+                d.error_with_hint(
+                    "has a percent sign, with which a command of Envoy's access log begins",
+                    "write %% for a percent sign",
+                );
+            }
+            if value.len() > LONGEST_HEADER {
+                d.error(format!("is longer than {LONGEST_HEADER} bytes"));
             }
             Some(value)
         });
@@ -257,7 +281,8 @@ fn host(node: &Node, d: &mut Diagnostics) -> Option<String> {
     };
     // A port has a field of its own.
     let has_port = host.contains(':') && host.parse::<Ipv6Addr>().is_err();
-    if host.is_empty() || host.contains(['/', '*', ' ']) || has_port {
+    let has_odd_characters = !host.bytes().all(|byte| byte.is_ascii_graphic()) || host.contains(['/', '*']);
+    if host.is_empty() || has_odd_characters || has_port {
         d.error_with_hint(format!("`{text}` is not a service"), "write NAMESPACE/HOST, or HOST");
         return None;
     }

@@ -34,9 +34,10 @@ use crate::{
 };
 
 /// Why a policy is refused that Istio's webhook takes, and what docs/differences-from-istio.md says of it.
-pub const STRICTER: [(&str, &str); 2] = [
+pub const STRICTER: [(&str, &str); 3] = [
     ("a path template starts with a slash", "| a template that Envoy refuses |"),
     ("a segment is empty", "| a template that Envoy refuses |"),
+    ("this template is longer than 256 bytes", "| a template that Envoy refuses |"),
 ];
 
 /// Every field and key that the language has.

@@ -10,13 +10,13 @@ use mesh_authz::diagnostic::{Path, suggestion};
 use mesh_authz::engine::Custom;
 use mesh_authz::policy::scope::Workload;
 use mesh_authz::policy::{Action, AuthorizationPolicy};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::command::Failure;
 use crate::lint;
 use crate::load::finding::Finding;
-use crate::load::providers::Providers;
-use crate::load::{LoadedPolicy, Resources};
+use crate::load::providers::{Providers, is_provider_name};
+use crate::load::{self, LoadedPolicy, Resources};
 use crate::render::envoy;
 use crate::render::rbac::custom::Several;
 use crate::render::rbac::{self, Traffic};
@@ -178,7 +178,12 @@ impl Asking {
         let names =
             fs::read_dir(folder).into_iter().flatten().filter_map(|file| file.ok()?.file_name().into_string().ok());
         let provider = |name: String| Some(name.strip_prefix(&start)?.strip_suffix(&end)?.to_owned());
-        let is_gone = |provider: &String| !self.pairs.iter().any(|pair| pair.provider == *provider);
+        let is_gone = |provider: &String| {
+            let name = format!("{RBAC}_{provider}");
+            is_provider_name(provider)
+                && !self.pairs.iter().any(|pair| pair.provider == *provider)
+                && is_filter(FilePath::new(&beside(deciding, &name)), &name)
+        };
         let gone: BTreeSet<_> = names.filter_map(provider).filter(is_gone).collect();
         let idle = |provider: String| {
             let name = format!("{RBAC}_{provider}");
@@ -192,6 +197,12 @@ impl Asking {
 /// The short names of the filters that ask.
 const RBAC: &str = "rbac";
 const EXT_AUTHZ: &str = "ext_authz";
+
+/// Whether the file is one that a filter with this name watches.
+fn is_filter(file: &FilePath, name: &str) -> bool {
+    let found = load::documents(file).ok().and_then(|documents| documents.into_iter().next());
+    found.is_some_and(|document| json!(document).pointer("/resources/0/name").is_some_and(|found| found == name))
+}
 
 /// The file of the filter with this name, beside the file of the filter that decides.
 fn beside(deciding: &str, name: &str) -> String {

@@ -1,6 +1,7 @@
 //! `mesh-authz render ecds`: the file that an Envoy watches, so that policies change without a restart.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use mesh_authz::config::{Mesh, NodeMetadata, OnInvalid, PluginConfig};
@@ -110,6 +111,10 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
     };
     let text = format.print(&document)?;
     require_module(wasm, file)?;
+    // Two runs at once would leave some files of one, and some of the other.
+    let folder = File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| folder.lock().map(|()| folder));
+    let _until_the_end =
+        folder.map_err(|error| Failure::unusable(format!("{file}: its folder cannot be locked: {error}")))?;
     let before = workload_in(Path::new(file));
     let replace = |file: &str, text: &str| {
         replace::file(Path::new(file), text).map_err(|error| Failure::unusable(format!("{file}: {error}")))
@@ -118,7 +123,8 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
     for filter in asking.in_files(file) {
         if asks_elsewhere(&filter) {
             note(&format!(
-                "{}: ATTENTION: before, it asked another address, or in another way: Envoy needs a new bootstrap for that",
+                "{}: ATTENTION: before, it asked another address, or in another way: if Envoy's bootstrap has no cluster for that, \
+                 it needs a new one",
                 filter.file
             ));
         }
