@@ -156,9 +156,9 @@ $(MDBOOK)/bin/mdbook:
 	rm -rf $(MDBOOK)/build
 
 .PHONY: bench
-bench: dist/mesh_authz.wasm $(NOOP) ## Measure a request's cost, next to Envoy's own RBAC filter: QUICK=1 ADVERSARIAL=1
-	QUICK="$(QUICK)" ADVERSARIAL="$(ADVERSARIAL)" $(CARGO) bench --locked --bench envoy
-	QUICK="$(QUICK)" $(CARGO) bench --locked --bench engine -- --quiet
+bench: dist/mesh_authz.wasm $(NOOP) ## Measure a request's cost, next to Envoy's own RBAC filter: QUICK=1 ADVERSARIAL=1 POLICIES=folder
+	QUICK="$(QUICK)" ADVERSARIAL="$(ADVERSARIAL)" POLICIES="$(POLICIES)" $(CARGO) bench --locked --bench envoy
+	$(if $(POLICIES),,QUICK="$(QUICK)" $(CARGO) bench --locked --bench engine -- --quiet)
 
 # The baseline: a filter that does nothing. It is built and stripped in the same way as the filter.
 $(NOOP): wasm-target FORCE

@@ -10,7 +10,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::env;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use criterion::{BenchmarkId, Criterion, Throughput};
@@ -96,7 +96,31 @@ fn main() -> Result<()> {
     decide(&mut criterion, &subjects);
     load(&mut criterion)?;
     criterion.final_summary();
+    say_budget(&subjects);
     Ok(())
+}
+
+/// Compares the realistic mix with 10,000 rules with the budget: less than 300 ns, and no allocation.
+fn say_budget(subjects: &[Subject]) {
+    const DECISIONS: u32 = 200_000;
+    let Some(subject) = subjects.iter().find(|subject| subject.rules == 10_000) else { return };
+    let requests = || subject.allowed.iter().chain(&subject.denied);
+    let allocations = ALLOCATIONS.load(Ordering::Relaxed);
+    let mut took = Duration::MAX;
+    // The best of some: everything else on the machine only makes it longer.
+    for _ in 0..5 {
+        let begin = Instant::now();
+        for request in requests().cycle().take(DECISIONS as usize) {
+            black_box(subject.engine.decide(black_box(request)).outcome.verdict());
+        }
+        took = took.min(begin.elapsed() / DECISIONS);
+    }
+    let allocations = ALLOCATIONS.load(Ordering::Relaxed) - allocations;
+    let holds = if took.as_nanos() < 300 && allocations == 0 { "holds" } else { "does not hold" };
+    println!(
+        "4. the engine alone, 10,000 rules: {} ns a decision, {allocations} allocations; goal: < 300 ns, none: {holds}",
+        took.as_nanos()
+    );
 }
 
 fn criterion() -> Criterion {
@@ -187,7 +211,7 @@ fn request(call: &Call) -> Result<Request> {
         .principal(&call.principal)
         .source_ip(Lookup::Value(call.source_ip.into()))
         .remote_ip(Lookup::Value(call.source_ip.into()))
-        .header(":authority", "backend.example.com")
+        .header(":authority", call.host)
         .header(":scheme", "https");
     for (name, value) in ORDINARY_HEADERS {
         request = request.header(name, value);

@@ -22,6 +22,13 @@ pub struct Case {
     pub rules: usize,
     /// The filter that decides.
     pub contestant: Contestant,
+    /// The fields of the plugin configuration beside the policies.
+    pub settings: Value,
+}
+
+/// The workload of the benchmark's own policies.
+pub fn backend() -> Value {
+    json!({ "workload": { "namespace": "default", "labels": { "app": "backend" } } })
 }
 
 /// The filter that decides.
@@ -98,10 +105,10 @@ impl Case {
     }
 
     fn plugin_config(&self, says_what_it_decides: bool) -> String {
-        let mut config = json!({
-            "policies": self.set.policies,
-            "workload": { "namespace": "default", "labels": { "app": "backend" } },
-        });
+        let mut config = self.settings.clone();
+        if let Value::Object(fields) = &mut config {
+            fields.insert("policies".to_owned(), json!(self.set.policies));
+        }
         if !says_what_it_decides && let Value::Object(fields) = &mut config {
             fields.extend(["decisionLog", "filterState"].map(|field| (field.to_owned(), json!("none"))));
         }

@@ -64,7 +64,7 @@ pub struct Prepared {
 impl Prepared {
     /// Encodes a call as bytes.
     pub fn new(call: &Call, claims: &Claims) -> Result<Self> {
-        let mut request = Request::new(call.method, &call.path).host("backend.example.com");
+        let mut request = Request::new(call.method, &call.path).host(call.host);
         for (name, value) in ORDINARY_HEADERS {
             request = request.header(name, value);
         }

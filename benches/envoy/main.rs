@@ -7,7 +7,7 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | [`contestant`] | says which filters a listener has |
-//! | [`mix`] | says which requests a listener gets |
+//! | [`mix`], [`own`] | say which requests a listener gets |
 //! | [`station`] | starts Envoy and keeps the connections |
 //! | [`rounds`] | measures the CPU time of requests |
 //! | [`beside`] | measures how long ordinary requests wait beside the worst ones |
@@ -20,6 +20,7 @@ mod beside;
 mod contestant;
 mod lanes;
 mod machine;
+mod own;
 mod plot;
 mod report;
 mod rounds;
@@ -34,9 +35,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use testbed::Issuer;
 
-use self::contestant::{Case, Claims, Contestant};
+use self::contestant::{Case, Claims, Contestant, backend};
 use self::lanes::Connections;
-use self::machine::Machine;
+use self::own::Own;
 use self::report::Report;
 use self::station::Rig;
 
@@ -85,9 +86,14 @@ impl Plan {
     fn comparison_cases(&self) -> Vec<Case> {
         let mut cases = Vec::new();
         for &rules in self.rules {
-            let case = |contestant| Case { set: mix::realistic::realistic(rules), rules, contestant };
+            let case =
+                |contestant| Case { set: mix::realistic::realistic(rules), rules, contestant, settings: backend() };
             if rules == 1 {
-                cases.extend([Contestant::NoFilter, Contestant::Bare, Contestant::NoOp].map(case));
+                cases.extend([Contestant::NoFilter, Contestant::Bare].map(case));
+            }
+            // The requests differ: with more rules, they have more headers.
+            if matches!(rules, 1 | 10_000) {
+                cases.push(case(Contestant::NoOp));
             }
             cases.extend([Contestant::Native, Contestant::Ours, Contestant::Both, Contestant::DecidesHttp].map(case));
             if rules == 100 {
@@ -103,7 +109,7 @@ impl Plan {
         for &rules in self.adversarial_rules {
             for contestant in [Contestant::Native, Contestant::Ours] {
                 let sets = mix::adversarial::adversarial(rules).into_iter();
-                cases.extend(sets.map(|set| Case { set, rules, contestant }));
+                cases.extend(sets.map(|set| Case { set, rules, contestant, settings: backend() }));
             }
         }
         cases.sort_by_key(|case| case.set.name);
@@ -114,13 +120,35 @@ impl Plan {
         if self.adversarial_rules.is_empty() {
             return Vec::new();
         }
-        let case = |set| Case { set, rules: WORST_RULES, contestant: Contestant::Logging };
+        let case = |set| Case { set, rules: WORST_RULES, contestant: Contestant::Logging, settings: backend() };
         mix::worst::worst(WORST_RULES).into_iter().map(case).collect()
     }
 }
 
+/// Measures the user's own policies.
+fn measure_own(folder: &Path, plan: &Plan) -> Result<()> {
+    let contestants = [
+        Contestant::NoFilter,
+        Contestant::Bare,
+        Contestant::NoOp,
+        Contestant::Native,
+        Contestant::Ours,
+        Contestant::Logging,
+    ];
+    let Own { set, rules, settings } = Own::read(folder)?;
+    let case = |contestant| Case { set: set.clone(), rules, contestant, settings: settings.clone() };
+    let cases: Vec<_> = contestants.map(case).into();
+    let rig = Rig::start(&cases, Connections::FEW, Claims::Header)?;
+    let comparison = rounds::measure(rig, cases, plan.comparison / 4)?;
+    print!("{}", Report { comparison, ..Report::empty()? }.text());
+    Ok(())
+}
+
 fn main() -> Result<()> {
     let plan = Plan::from_environment();
+    if let Some(folder) = env::var_os("POLICIES").filter(|folder| !folder.is_empty()) {
+        return measure_own(&from_checkout(Path::new(&folder)), &plan);
+    }
     let measure = |cases: Vec<Case>, connections, claims, time| {
         if cases.is_empty() {
             return Ok(rounds::Outcome::default());
@@ -135,11 +163,11 @@ fn main() -> Result<()> {
     };
     eprintln!("measuring for about {} s", (plan.comparison + adversarial).as_secs());
     let report = Report {
-        machine: Machine::describe()?,
         comparison: measure(plan.comparison_cases(), Connections::MANY, Claims::Header, plan.comparison)?,
         adversarial: measure(plan.adversarial_cases(), Connections::FEW, Claims::Header, plan.adversarial)?,
         worst: measure(plan.worst_cases(), Connections::FEW, Claims::Token(Box::new(Issuer::new()?)), plan.worst)?,
         beside: beside::measure(plan.worst_cases(), plan.beside)?,
+        ..Report::empty()?
     };
     print!("{}", report.text());
 
@@ -159,4 +187,9 @@ fn main() -> Result<()> {
 fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target"), PathBuf::from)
+}
+
+/// A path that the user has written, which is relative to the folder of the checkout: cargo runs a benchmark elsewhere.
+fn from_checkout(path: &Path) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }

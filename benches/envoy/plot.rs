@@ -54,6 +54,8 @@ pub fn svg(report: &Report) -> String {
     let of = |contestant| report.comparison.results.iter().filter(move |result| result.contestant == contestant);
     let (native, ours): (Vec<_>, Vec<_>) = (of(Contestant::Native).collect(), of(Contestant::Ours).collect());
     let floor = of(Contestant::NoOp).next();
+    // Only mesh-authz needs the filters before it.
+    let helpers = report.helpers().unwrap_or_default();
     let shown = || native.iter().chain(&ours).copied().chain(floor);
     let decades = |values: &mut dyn Iterator<Item = f64>| {
         let (least, most) = values.fold((f64::INFINITY, 1.0_f64), |(least, most), v| (least.min(v), most.max(v)));
@@ -67,8 +69,8 @@ pub fn svg(report: &Report) -> String {
     };
     plot.frame(&report.machine.caption(), report.comparison.rounds);
     plot.grid();
-    plot.series("native", "native RBAC", &native);
-    plot.series("ours", "mesh-authz", &ours);
+    plot.series("native", "native RBAC", &native, 0.0);
+    plot.series("ours", "mesh-authz", &ours, helpers);
     plot.floor(floor, ours.last().copied());
     plot.svg.push_str("</svg>\n");
     plot.svg
@@ -112,7 +114,7 @@ impl Plot {
         let machine = machine.replace('&', "&amp;").replace('<', "&lt;");
         self.put(format_args!(r#"<text class="muted" x="24" y="58">{machine}</text>"#));
         self.put(format_args!(
-            r#"<text class="muted" x="24" y="77">Half of the requests allowed, half denied; medians of {rounds} rounds, bars: the middle half</text>"#
+            r#"<text class="muted" x="24" y="77">Half of the requests allowed, half denied; medians of {rounds} rounds, bars: the middle half; with set_filter_state</text>"#
         ));
         let (middle_x, middle_y) = (f64::midpoint(LEFT, WIDTH - RIGHT), f64::midpoint(TOP, HEIGHT - BOTTOM));
         let bottom = HEIGHT - 20.0;
@@ -158,20 +160,21 @@ impl Plot {
         self.put(format_args!(r#"<text class="label" x="{label}" y="{middle:.1}">no-op Wasm</text></g>"#));
     }
 
-    /// Draws a line through the medians. At each median, a bar shows the middle half of the measurements.
-    fn series(&mut self, class: &str, name: &str, results: &[&Measured]) {
+    /// Draws a line through the medians. At each median, a bar shows the middle half of the measurements. `more`: what is
+    /// added to each of them.
+    fn series(&mut self, class: &str, name: &str, results: &[&Measured], more: f64) {
         self.put(format_args!(r#"<g class="{class}">"#));
         let mut path = String::new();
         for result in results {
-            let (x, y) = (self.x(rules(result)), self.y(result.added.mix.median));
+            let (x, y) = (self.x(rules(result)), self.y(result.added.mix.median + more));
             let _infallible = write!(path, "{}{x:.1} {y:.1}", if path.is_empty() { 'M' } else { 'L' });
-            let (lower, upper) = (self.y(result.added.mix.lower), self.y(result.added.mix.upper));
+            let (lower, upper) = (self.y(result.added.mix.lower + more), self.y(result.added.mix.upper + more));
             self.put(format_args!(r#"<line class="spread" x1="{x:.1}" y1="{lower:.1}" x2="{x:.1}" y2="{upper:.1}"/>"#));
             self.put(format_args!(r#"<circle class="point" cx="{x:.1}" cy="{y:.1}" r="4"/>"#));
         }
         self.put(format_args!(r#"<path class="line" d="{path}"/>"#));
         if let Some(last) = results.last() {
-            let (x, y) = (WIDTH - RIGHT + 12.0, self.y(last.added.mix.median) + 4.5);
+            let (x, y) = (WIDTH - RIGHT + 12.0, self.y(last.added.mix.median + more) + 4.5);
             self.put(format_args!(r#"<text class="label" x="{x}" y="{y:.1}">{name}</text>"#));
         }
         self.put(format_args!("</g>"));

@@ -130,7 +130,7 @@ impl Series {
     }
 
     fn name(&self) -> String {
-        let Case { set, rules, contestant } = &self.station.case;
+        let Case { set, rules, contestant, .. } = &self.station.case;
         format!("{}, {rules} rules, {contestant}", set.name)
     }
 
@@ -142,7 +142,7 @@ impl Series {
     }
 
     fn summary(&self) -> Measured {
-        let Case { set, rules, contestant } = &self.station.case;
+        let Case { set, rules, contestant, .. } = &self.station.case;
         let visits = &self.visits;
         Measured {
             set: set.name,

@@ -60,7 +60,7 @@ impl Rig {
             log_level: "warning".into(),
             ..StartOptions::default()
         };
-        let options = options.file(FILTER, module(&checkout().join("dist/mesh_authz.wasm"))?);
+        let options = options.file(FILTER, filter()?);
         let options = options.file(NO_OP, module(&crate::target().join("bench/noop.wasm"))?);
         Ok(Self { envoy: Envoy::start_with(&bootstrap(&listeners, &[]), &options)?, callers, connections, claims })
     }
@@ -96,6 +96,11 @@ impl Rig {
     pub fn open(&mut self, address: SocketAddr, requests: &[Prepared]) -> Result<Lanes> {
         Lanes::open(address, requests, self.connections, &mut self.callers)
     }
+}
+
+/// This project's filter.
+pub fn filter() -> Result<Vec<u8>> {
+    module(&checkout().join("dist/mesh_authz.wasm"))
 }
 
 fn name(index: usize) -> String {

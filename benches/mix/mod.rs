@@ -16,6 +16,7 @@ use std::net::Ipv4Addr;
 use serde_json::{Value, json};
 
 /// Policies, with requests that they allow and requests that they refuse.
+#[derive(Clone)]
 pub struct Set {
     /// The name of the set in the results.
     pub name: &'static str,
@@ -36,6 +37,8 @@ pub struct Call {
     pub source_ip: Ipv4Addr,
     /// The HTTP method.
     pub method: &'static str,
+    /// The host.
+    pub host: &'static str,
     /// The request path.
     pub path: String,
     /// Headers beyond [`ORDINARY_HEADERS`].
@@ -60,6 +63,7 @@ impl Call {
             principal: principal.into(),
             source_ip: Ipv4Addr::LOCALHOST,
             method,
+            host: "backend.example.com",
             path: path.into(),
             headers: Vec::new(),
             claims: None,

@@ -223,7 +223,8 @@ fn rule(rng: &mut Rng) -> Value {
 fn fields(rng: &mut Rng, names: &[&str]) -> Value {
     let mut fields = json!({});
     for _ in 0..1 + rng.usize(..2) {
-        fields[pick(rng, names)] = match rng.u8(..8) {
+        fields[pick(rng, names)] = match rng.u8(..9) {
+            8 => json!([format!("/{{*}}/{}", "a".repeat(pick(rng, &[252, 253, 254, 255])))]),
             0 => vec!["a"; pick(rng, &[0, 16, 17])].into(),
             1 => json!([pick(rng, &["a", "é"]).repeat(pick(rng, &[160, 161, 320, 321]))]),
             _ => (0..1 + rng.usize(..2)).map(|_| pick(rng, &VALUES)).collect(),
