@@ -95,8 +95,8 @@ impl Asking {
             let Some(name) = &policy.provider else { continue };
             by_provider.entry(name).or_default().push(policy);
         }
-        // Envoy reads each file when it likes. So what says that a provider was asked has the same name in all of them, always,
-        // and no file of before fits one of another provider.
+        // Envoy reads each file when it likes, so it can have the new RBAC filter of a provider and its old ext_authz. The key
+        // by which one finds the other therefore depends on the provider only, and on no setting.
         let have_own_traces = mesh.several_providers || kept == Kept::InFiles;
         let custom = match (by_provider.is_empty(), have_own_traces) {
             (true, _) => Custom::Refuse,
