@@ -75,9 +75,8 @@ impl Machine {
     /// Sends a request through the filter. Returns the status of the response, and how many instructions the filter
     /// has executed.
     pub fn request(&mut self, call: &Call) -> (i32, u64) {
-        let Call { principal, source_ip, method, path, headers, claims } = call;
-        let pseudo =
-            [(":method", *method), (":path", path), (":authority", "backend.example.com"), (":scheme", "https")];
+        let Call { principal, source_ip, method, host, path, headers, claims } = call;
+        let pseudo = [(":method", *method), (":path", path), (":authority", host), (":scheme", "https")];
         let further = headers.iter().map(|(name, value)| (*name, value.as_str()));
         let host = self.store.data_mut();
         host.status = None;
