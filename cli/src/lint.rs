@@ -150,6 +150,12 @@ pub const CUSTOM_IS_REFUSED: &str = custom_is_refused::LINT.code;
 /// The code of the lint about providers that let requests pass.
 pub const PROVIDER_FAILS_OPEN: &str = provider_fails_open::LINT.code;
 
+/// Where a CUSTOM policy names its provider.
+#[must_use]
+pub fn provider_name() -> Path {
+    Path::of(["spec", "provider", "name"])
+}
+
 /// The annotation that disables lints for one resource. Its value is a comma-separated list of codes.
 pub const ALLOW_ANNOTATION: &str = "mesh-authz/allow";
 

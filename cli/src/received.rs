@@ -189,7 +189,8 @@ struct AskedProviders<'s> {
 
 impl<'s> AskedProviders<'s> {
     fn of(set: &'s PolicySet) -> Self {
-        Self { names: set.asked_providers(), custom: set.mesh.custom(), settings: Providers::of(&set.resources) }
+        let settings = Providers::of(&set.resources);
+        Self { names: set.asked_providers(&settings), custom: set.mesh.custom(), settings }
     }
 
     /// What a provider answers, if the request says that, or if it cannot be asked.

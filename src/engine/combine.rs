@@ -64,7 +64,7 @@ impl<'e> Engines<'e> {
                 return (Denied(DenyReason::NoProvider(rule)), custom.unreadable);
             }
         }
-        if !self.asked().all(|provider| provider.was_asked(evaluation)) {
+        if !self.asked().all(|provider| provider.was_asked(evaluation, self.asked())) {
             return (Denied(DenyReason::NotAsked), None);
         }
         let (deny_policies, allow_policies) = (self.of(|engine| &engine.deny), self.of(|engine| &engine.allow));
@@ -107,13 +107,19 @@ impl<'e> Engines<'e> {
 
 impl AskedProvider {
     /// Whether Envoy has asked this provider, if one of its policies matches. If none does, whether Envoy would have asked.
-    fn was_asked<'r, A: Attributes>(&'r self, evaluation: &Evaluation<'r, A>) -> bool {
+    /// `all`: the providers of all policies. If several share a trace, nobody should have been asked.
+    fn was_asked<'r, A: Attributes>(
+        &'r self,
+        evaluation: &Evaluation<'r, A>,
+        mut all: impl Iterator<Item = &'r Self>,
+    ) -> bool {
         let Self { policies, trace, .. } = self;
         if policies.index.first_match(evaluation).rule.is_none() {
             return evaluation.metadata(&trace.result).known().is_some();
         }
         // Envoy must have found a policy of the same provider: only then, `ext_authz` has asked it.
-        evaluation.string(&trace.policy).known().is_some_and(|found| found.starts_with(&trace.prefix))
+        let is_only_one = all.all(|other| other.trace.policy != trace.policy || other.trace.prefix == trace.prefix);
+        is_only_one && evaluation.string(&trace.policy).known().is_some_and(|found| found.starts_with(&trace.prefix))
     }
 }
 

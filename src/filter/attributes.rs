@@ -108,7 +108,8 @@ impl<'h, H: Host> HostAttributes<'h, H> {
     }
 }
 
-/// The request headers, checked once. One call for all of them costs hardly more than one for a single value. Every request has a method, so a map without one is not the map of the request.
+/// The request headers, checked once. One call for all of them costs hardly more than one for a single value. Every request
+/// has a method, so a map without one is not the map of the request.
 fn request_headers(host: &impl Host) -> Lookup<Vec<u8>> {
     host.request_headers().and_then(|bytes| match Headers::read(&bytes) {
         Lookup::Value(headers) if headers.values(b":method").next().is_some() => Lookup::Value(bytes),

@@ -329,7 +329,7 @@ extern "C" fn on_configure(number: u32, _size: usize) -> u32 {
 #[unsafe(export_name = "mesh_authz_on_tick")]
 extern "C" fn on_tick(number: u32) {
     // Each filter has a timer. One of them is enough.
-    if Envoy.now().saturating_sub(LAST_SEARCH.get()) >= DEAD_ROOTS_EVERY {
+    if Envoy.now().abs_diff(LAST_SEARCH.get()) >= DEAD_ROOTS_EVERY {
         drop_dead_roots(number);
     }
     ROOTS.with_borrow(|roots| {

@@ -344,6 +344,15 @@ fn nothing_passes_unasked_while_the_option_changes() {
         custom
     };
     let one = [everything("people", "login")];
+    // Whichever files Envoy has read, they are the same.
+    let input = source(&providers, &one, |_| ());
+    let [without, with] = [&[][..], &["--several-providers"]].map(|more| {
+        let written = tempfile::tempdir().unwrap();
+        ecds(input.path(), written.path(), more);
+        ["policies", "policies.rbac_login", "policies.ext_authz_login", "policies.rbac_login-admin"]
+            .map(|name| fs::read_to_string(written.path().join(format!("{name}.json"))).unwrap())
+    });
+    assert_eq!(without, with);
     let watching = Watching::start(&providers, &one, &[]);
     let address = watching.envoy.address("inbound").unwrap();
     let is_over = AtomicBool::new(false);

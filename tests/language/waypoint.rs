@@ -1,7 +1,17 @@
 //! Which service of a waypoint a request is for: the name of its filter chain tells.
 
+use std::cell::Cell;
+
+use mesh_authz::config::NodeMetadata;
+use mesh_authz::document::from_json;
+use mesh_authz::filter::telemetry::metrics::{Metric, MetricKind, Metrics};
+use mesh_authz::filter::{Host, Plugin, Reply, Telemetry};
 use mesh_authz::policy::scope::{Gateway, ServiceName};
 use mesh_authz::policy::waypoint::{Destination, ServicesByHost};
+use mesh_authz::request::owned::encode_value;
+use mesh_authz::request::{Headers, Lookup};
+use mesh_authz::wire::{Field, Fields};
+use serde_json::json;
 
 fn service(namespace: &str, name: &str, host: &str) -> ServiceName {
     ServiceName { namespace: namespace.to_owned(), name: name.to_owned(), host: Some(host.to_owned()) }
@@ -95,4 +105,117 @@ fn a_host_that_is_there_twice_is_found() {
     assert_eq!(twin(vec![cart()], vec![service("a", "x", &host.to_uppercase())]), Some(host.to_uppercase()));
     let further = service("shop", "cart", "cart.shop.svc.clusterset.local");
     assert_eq!(twin(vec![cart(), further], vec![]), None, "a Service can have several hosts");
+}
+
+/// A waypoint with a request `GET /` for the service `s`, and what Envoy's RBAC filter has found about CUSTOM policies.
+struct Asked {
+    metadata: Vec<u8>,
+    status: Cell<u16>,
+}
+
+impl Host for Asked {
+    fn property(&self, path: &str) -> Lookup<Vec<u8>> {
+        match path {
+            "xds\0filter_chain_name" => Lookup::Value(b"inbound-vip|80|http|s.a.svc.cluster.local".to_vec()),
+            "metadata" => Lookup::Value(self.metadata.clone()),
+            _ => Lookup::Absent,
+        }
+    }
+
+    fn request_headers(&self) -> Lookup<Vec<u8>> {
+        Lookup::Value(Headers::encode(&[(":method", "GET"), (":path", "/"), (":authority", "s")]))
+    }
+
+    fn respond(&self, reply: &Reply, _: &str) {
+        self.status.set(reply.status);
+    }
+}
+
+impl Telemetry for Asked {
+    fn now(&self) -> u64 {
+        0
+    }
+
+    fn set_filter_state(&self, _: &str, _: &str) {}
+}
+
+impl Metrics for Asked {
+    fn define(&self, _: MetricKind, _: &str) -> Option<Metric> {
+        None
+    }
+
+    fn add(&self, _: Metric, _: u32) {}
+
+    fn record(&self, _: Metric, _: u64) {}
+}
+
+/// An `envoy.config.core.v3.Metadata` message with what the RBAC filter has set.
+fn found(fields: &serde_json::Value) -> Vec<u8> {
+    let field = |number: u8, bytes: &[u8]| {
+        let [low, high] = [bytes.len() & 0x7f, bytes.len() >> 7].map(|part| u8::try_from(part).unwrap());
+        [&[number << 3 | 2, low | 0x80, high], bytes].concat()
+    };
+    let value = encode_value(&from_json(fields.to_string().as_bytes()).unwrap());
+    let Some(Ok((5, Field::Bytes(set)))) = Fields::of(&value).next() else { panic!("{fields}") };
+    field(1, &[field(1, b"envoy.filters.http.rbac"), field(2, set)].concat())
+}
+
+/// The policies of the whole waypoint and those of the service are in two engines. With one trace, only one provider can be
+/// asked: if the policies name two, nobody is, as in Istio by default. With a trace for each, both must have been asked.
+#[test]
+fn a_waypoint_and_its_service_name_one_provider_or_each_is_asked() {
+    let custom = |name: &str, provider: &str, kind: &str, target: &str, path: &str| {
+        let group = if kind == "Gateway" { "gateway.networking.k8s.io" } else { "" };
+        json!({
+            "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
+            "metadata": { "name": name, "namespace": "a" },
+            "spec": {
+                "action": "CUSTOM", "provider": { "name": provider },
+                "targetRefs": [{ "group": group, "kind": kind, "name": target }],
+                "rules": [{ "to": [{ "operation": { "paths": [path] } }] }],
+            },
+        })
+    };
+    let id = |provider: &str| format!("istio-ext-authz-{provider}-ns[a]-policy[x]-rule[0]");
+    let status = |custom_field: &str, service_provider: &str, service_path: &str, fields: serde_json::Value| {
+        let config = json!({
+            "policies": [
+                custom("whole", "p", "Gateway", "w", "/"),
+                custom("of-service", service_provider, "Service", "s", service_path),
+            ],
+            "custom": custom_field,
+            "workload": { "namespace": "a", "labels": {} },
+            "gateway": {
+                "name": "w", "waypoint": true,
+                "services": [{ "host": "s.a.svc.cluster.local", "namespace": "a", "name": "s" }],
+            },
+        });
+        let asked = Asked { metadata: found(&fields), status: Cell::new(200) };
+        let plugin = Plugin::load(config.to_string().into_bytes(), &NodeMetadata::default(), &asked).unwrap();
+        plugin.on_request(&asked);
+        asked.status.get()
+    };
+    let shared = |provider: &str| json!({ "istio_ext_authz_shadow_engine_result": "denied", "istio_ext_authz_shadow_effective_policy_id": id(provider) });
+    assert_eq!(status("native", "p", "/", shared("p")), 200);
+    assert_eq!(status("native", "p", "/other", shared("p")), 200);
+    for service_path in ["/", "/other"] {
+        for asked in ["p", "q"] {
+            assert_eq!(status("native", "q", service_path, shared(asked)), 403, "{service_path}, {asked}");
+        }
+    }
+    let own = |asked: &[&str]| {
+        let mut fields = json!({});
+        for provider in ["p", "q"] {
+            fields[format!("istio_ext_authz_{provider}_shadow_engine_result")] = json!("allowed");
+        }
+        for provider in asked {
+            fields[format!("istio_ext_authz_{provider}_shadow_effective_policy_id")] = json!(id(provider));
+        }
+        fields
+    };
+    assert_eq!(status("native-each", "q", "/", own(&["p", "q"])), 200);
+    assert_eq!(status("native-each", "q", "/other", own(&["p"])), 200);
+    for asked in [&[][..], &["p"], &["q"]] {
+        assert_eq!(status("native-each", "q", "/", own(asked)), 403, "{asked:?}");
+    }
 }

@@ -1,6 +1,6 @@
 //! MA031. A CUSTOM policy, whose provider the filter does not ask itself.
 
-use mesh_authz::diagnostic::{Path, suggestion};
+use mesh_authz::diagnostic::Path;
 use mesh_authz::engine::Custom;
 use mesh_authz::policy::Action;
 
@@ -68,16 +68,11 @@ fn check(input: &Input<'_>, reporter: &mut Reporter) {
         let (message, hint) = match (is_named, input.context.custom) {
             (true, Custom::Native | Custom::NativeEach) => continue,
             (false, _) if providers.are_known => {
-                let known = providers.valid.iter().map(|provider| provider.name.as_str());
-                let hint = match suggestion(name, known) {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None => "add it to `extensionProviders` of the mesh configuration".to_owned(),
-                };
                 let message = format!(
                     "the mesh configuration in the input has no provider `{name}`: Istio refuses what this policy matches, and so \
                      does the filter"
                 );
-                (message, hint)
+                (message, providers.hint(name))
             }
             _ => (
                 "the filter does not ask the provider itself: without Envoy's own filters, it refuses every request that this \

@@ -1,8 +1,6 @@
 //! MA050. CUSTOM policies whose provider lets requests pass that it has not decided about.
 
-use mesh_authz::diagnostic::Path;
-
-use super::{Check, Input, Lint, Related, Reporter, several_providers};
+use super::{Check, Input, Lint, Related, Reporter, provider_name, several_providers};
 use crate::load::LoadedPolicy;
 use crate::load::providers::Providers;
 
@@ -111,8 +109,4 @@ fn check(input: &Input<'_>, reporter: &mut Reporter) {
             reporter.report_related(&LINT, resource, provider_name(), message, hint, related);
         }
     }
-}
-
-fn provider_name() -> Path {
-    Path::of(["spec", "provider", "name"])
 }

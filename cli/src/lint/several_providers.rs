@@ -1,10 +1,9 @@
 //! MA049. CUSTOM policies of one workload that name different providers.
 
-use mesh_authz::diagnostic::Path;
 use mesh_authz::policy::Action;
 use mesh_authz::policy::scope::covers;
 
-use super::{Check, Input, Lint, Related, Reporter};
+use super::{Check, Input, Lint, Related, Reporter, provider_name};
 use crate::load::LoadedPolicy;
 
 pub(super) static LINT: Lint = Lint {
@@ -109,11 +108,10 @@ fn check(input: &Input<'_>, reporter: &mut Reporter) {
         } else {
             ""
         };
-        let path = || Path::of(["spec", "provider", "name"]);
         reporter.report_related(
             &LINT,
             narrow,
-            path(),
+            provider_name(),
             format!(
                 "CUSTOM policy {} is for the same workloads and names the provider `{others}`: without \
                  PILOT_ENABLE_MULTIPLE_CUSTOM_AUTHZ_PROVIDERS, Istio refuses what the two policies match, and asks neither \
@@ -121,7 +119,7 @@ fn check(input: &Input<'_>, reporter: &mut Reporter) {
                 wide.policy.name
             ),
             "let all CUSTOM policies of a workload name the same provider; or, if istiod has that setting, give --several-providers",
-            Related::new(wide, &path(), "the other provider"),
+            Related::new(wide, &provider_name(), "the other provider"),
         );
     }
 }

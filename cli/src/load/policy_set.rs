@@ -50,10 +50,10 @@ impl PolicySet {
 
     /// The providers that Envoy asks, which CUSTOM policies that apply name. There are none if the policies name several and
     /// the mesh does not allow that, or if the mesh configuration in the input lacks one: then what they match is refused.
+    /// `providers`: those of [`Self::resources`].
     #[must_use]
-    pub fn asked_providers(&self) -> BTreeSet<&str> {
+    pub fn asked_providers(&self, providers: &Providers) -> BTreeSet<&str> {
         let names: BTreeSet<_> = self.applying().filter_map(|resource| resource.policy.provider.as_deref()).collect();
-        let providers = Providers::of(&self.resources);
         let is_known = |name: &&str| !providers.are_known || providers.named(name).is_some();
         let are_asked = (self.mesh.several_providers || names.len() == 1) && names.iter().all(is_known);
         if are_asked { names } else { BTreeSet::new() }
@@ -88,7 +88,8 @@ impl PolicySet {
     /// The policies that apply, compiled. Envoy asks the providers, if it can.
     #[must_use]
     pub fn engine(&self) -> Engine {
-        let custom = if self.asked_providers().is_empty() { Custom::Refuse } else { self.mesh.custom() };
+        let providers = Providers::of(&self.resources);
+        let custom = if self.asked_providers(&providers).is_empty() { Custom::Refuse } else { self.mesh.custom() };
         let options = Options { custom, ..self.mesh.options() };
         Engine::new(self.applying().map(|resource| &resource.policy), &options)
     }

@@ -7,7 +7,7 @@ use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mesh_authz::diagnostic::{Diagnostics, Path};
+use mesh_authz::diagnostic::{Diagnostics, Path, suggestion};
 use mesh_authz::document::{Node, Object, Value, boolean, list, string, whole_number};
 use mesh_authz::request::headers::is_name;
 
@@ -91,6 +91,17 @@ impl Providers {
     #[must_use]
     pub fn named(&self, name: &str) -> Option<&Provider> {
         self.valid.iter().find(|provider| provider.name == name)
+    }
+
+    /// What to do about a policy that names a provider which is not there.
+    #[must_use]
+    pub fn hint(&self, unknown: &str) -> String {
+        let known = self.valid.iter().map(|provider| provider.name.as_str());
+        match suggestion(unknown, known) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None if self.are_known => "add it to `extensionProviders` of the mesh configuration".to_owned(),
+            None => "give a mesh configuration with it in `extensionProviders` as well".to_owned(),
+        }
     }
 
     fn add(&mut self, source: &Arc<SourceText>, document: &Node, mesh: &Node, path: &Path) {

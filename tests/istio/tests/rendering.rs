@@ -209,6 +209,18 @@ fn shrink(istio: &mut Istio, mut question: Question) -> Question {
     }
 }
 
+/// The smallest part of the question that is rendered otherwise, and both renderings.
+fn difference(istio: &mut Istio, question: Question) -> String {
+    let question = shrink(istio, question);
+    let answer = istio.answer(std::slice::from_ref(&question)).remove(0);
+    let [http, tcp] = render(&question);
+    format!(
+        "another rendering of {:#}\nIstio: {answer:#}\nhere: {:#}",
+        question.to_json(),
+        json!({ "http": http, "tcp": tcp }),
+    )
+}
+
 /// A number from the environment.
 pub fn number(name: &str, default: u64) -> u64 {
     env::var(name).ok().filter(|text| !text.is_empty()).map_or(default, |text| text.parse().expect("a number"))
@@ -252,14 +264,7 @@ fn the_filters_are_those_that_istio_generates() {
         let answer = istio.answer(std::slice::from_ref(&question)).remove(0);
         assert_eq!(answer["invalid"], json!({}), "SEED={seed}, set {number}: Istio refuses {:#?}", question.policies);
         if differs(&question, &answer) {
-            let question = shrink(&mut istio, question);
-            let answer = istio.answer(std::slice::from_ref(&question)).remove(0);
-            let [http, tcp] = render(&question);
-            panic!(
-                "SEED={seed}, set {number}: another rendering of {:#}\nIstio: {answer:#}\nhere: {:#}",
-                question.to_json(),
-                json!({ "http": http, "tcp": tcp }),
-            );
+            panic!("SEED={seed}, set {number}: {}", difference(&mut istio, question));
         }
         let filters = answer["http"].as_array().unwrap().len();
         add(&format!("sets with {filters} filters"));
@@ -368,14 +373,7 @@ fn the_filters_that_ask_providers_are_those_that_istio_generates() {
         let answer = istio.answer(std::slice::from_ref(&question)).remove(0);
         assert_eq!(answer["invalid"], json!({}), "SEED={seed}, set {number}: Istio refuses {:#?}", question.policies);
         if differs(&question, &answer) {
-            let question = shrink(&mut istio, question);
-            let answer = istio.answer(std::slice::from_ref(&question)).remove(0);
-            let [http, tcp] = render(&question);
-            panic!(
-                "SEED={seed}, set {number}: another rendering of {:#}\nIstio: {answer:#}\nhere: {:#}",
-                question.to_json(),
-                json!({ "http": http, "tcp": tcp }),
-            );
+            panic!("SEED={seed}, set {number}: {}", difference(&mut istio, question));
         }
         for traffic in ["http", "tcp"] {
             let text = answer[traffic].to_string();

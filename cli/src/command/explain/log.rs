@@ -22,6 +22,7 @@ use crate::explain::Explanation;
 use crate::load;
 use crate::load::Resources;
 use crate::load::policy_set::PolicySet;
+use crate::load::providers::Providers;
 use crate::received::Known;
 use crate::render::instances::Hosts;
 
@@ -134,8 +135,8 @@ pub(super) fn run(
             continue;
         }
         // The filter sees only what the provider has allowed, unless nobody asks it.
-        let (engine, behind) =
-            (set.engine_that_refuses(), (!set.asked_providers().is_empty()).then(|| set.engine_behind_provider()));
+        let is_asked = !set.asked_providers(&Providers::of(&set.resources)).is_empty();
+        let (engine, behind) = (set.engine_that_refuses(), is_asked.then(|| set.engine_behind_provider()));
         let mut names: HashMap<&'static str, Vec<String>> = HashMap::new();
         for position in positions {
             let Some(entry) = decisions.entries.get(position) else { continue };

@@ -6,7 +6,6 @@ use std::fs;
 use std::path::Path as FilePath;
 
 use mesh_authz::config::{Mesh, PrincipalFrom};
-use mesh_authz::diagnostic::{Path, suggestion};
 use mesh_authz::engine::Custom;
 use mesh_authz::policy::scope::Workload;
 use mesh_authz::policy::{Action, AuthorizationPolicy};
@@ -182,7 +181,7 @@ impl Asking {
             let name = format!("{RBAC}_{provider}");
             is_provider_name(provider)
                 && !self.pairs.iter().any(|pair| pair.provider == *provider)
-                && is_filter(FilePath::new(&beside(deciding, &name)), &name)
+                && in_watched_file(FilePath::new(&beside(deciding, &name)), "/resources/0/name") == Some(json!(name))
         };
         let gone: BTreeSet<_> = names.filter_map(provider).filter(is_gone).collect();
         let idle = |provider: String| {
@@ -198,10 +197,10 @@ impl Asking {
 const RBAC: &str = "rbac";
 const EXT_AUTHZ: &str = "ext_authz";
 
-/// Whether the file is one that a filter with this name watches.
-fn is_filter(file: &FilePath, name: &str) -> bool {
-    let found = load::documents(file).ok().and_then(|documents| documents.into_iter().next());
-    found.is_some_and(|document| json!(document).pointer("/resources/0/name").is_some_and(|found| found == name))
+/// What the file, which Envoy watches, has at this place. `None`: there is no such file, or it has nothing there.
+pub fn in_watched_file(file: &FilePath, pointer: &str) -> Option<Value> {
+    let document = load::documents(file).ok()?.into_iter().next()?;
+    json!(document).pointer(pointer).cloned()
 }
 
 /// The file of the filter with this name, beside the file of the filter that decides.
@@ -233,10 +232,6 @@ fn in_snake_case(message: &Value) -> Value {
     }
 }
 
-fn provider_name() -> Path {
-    Path::of(["spec", "provider", "name"])
-}
-
 /// Warnings about CUSTOM policies whose provider is there, and is not asked because that of another policy is not.
 fn refused_beside_others(policies: &[&LoadedPolicy], providers: &Providers, mesh: &Mesh) -> Vec<Finding> {
     let custom = policies.iter().filter_map(|resource| Some((*resource, resource.policy.provider.as_deref()?)));
@@ -248,7 +243,7 @@ fn refused_beside_others(policies: &[&LoadedPolicy], providers: &Providers, mesh
              which policy {} names",
             other.policy.name
         );
-        lint::left_out(resource, provider_name(), &message, "add it, or correct its name")
+        lint::left_out(resource, lint::provider_name(), &message, "add it, or correct its name")
     };
     known.into_iter().filter_map(|(resource, _)| warning(resource)).collect()
 }
@@ -267,22 +262,17 @@ pub fn warnings(policies: &[&LoadedPolicy], providers: &Providers, mesh: &Mesh, 
                     .to_owned(),
                 "let all CUSTOM policies of the workload name the same provider, or give --several-providers".to_owned(),
             ),
-            None => {
-                let known = providers.valid.iter().map(|provider| provider.name.as_str());
-                let hint = match suggestion(&own, known) {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None if providers.are_known => "add it to `extensionProviders` of the mesh configuration".to_owned(),
-                    None => "give a mesh configuration with it in `extensionProviders` as well".to_owned(),
-                };
-                (format!("this policy denies what it matches: the input has no provider called `{own}`"), hint)
-            }
+            None => (
+                format!("this policy denies what it matches: the input has no provider called `{own}`"),
+                providers.hint(&own),
+            ),
             Some(provider) if traffic == Traffic::Tcp && provider.http.is_some() => (
                 format!("nobody enforces this policy over TCP: provider `{own}` is asked over HTTP"),
                 "use a provider over gRPC".to_owned(),
             ),
             Some(_) => return None,
         };
-        lint::left_out(resource, provider_name(), &message, &hint)
+        lint::left_out(resource, lint::provider_name(), &message, &hint)
     };
     custom.into_iter().filter_map(warning).collect()
 }

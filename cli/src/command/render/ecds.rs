@@ -11,13 +11,13 @@ use mesh_authz::request::Lookup;
 use serde_json::json;
 
 use super::bootstrap::watched;
-use super::custom::{Asking, Kept, WatchedFilter};
+use super::custom::{Asking, Kept, WatchedFilter, in_watched_file};
 use super::plugin::{PluginFor, PluginOptions};
 use super::shared::{Format, say_scopes, warn};
 use crate::command::options::{NoneAppliesOption, Setting, WarningOptions};
 use crate::command::{Failure, note, replace};
 use crate::lint::{self, Enforced, LintContext, PathNormalization, Plaintexts};
-use crate::load::{self, LoadedPolicy, Resources};
+use crate::load::{LoadedPolicy, Resources};
 use crate::render::{self, FilterSettings, envoy};
 
 pub const EXAMPLE: &str = "Example:
@@ -152,10 +152,7 @@ fn asks_elsewhere(filter: &WatchedFilter) -> bool {
         let named = |name: &str, at: &str| Some((name.to_owned(), config.get(name)?.pointer(at)?.clone()));
         named("http_service", "/server_uri/cluster").or_else(|| named("grpc_service", "/envoy_grpc/cluster_name"))
     };
-    let Some(before) = load::documents(Path::new(&filter.file)).ok().and_then(|read| read.into_iter().next()) else {
-        return false;
-    };
-    let before = json!(before).pointer("/resources/0/typed_config").and_then(service);
+    let before = in_watched_file(Path::new(&filter.file), "/resources/0/typed_config").as_ref().and_then(service);
     before.is_some_and(|before| service(&filter.typed_config) != Some(before))
 }
 
@@ -189,9 +186,7 @@ fn which_apply(resources: &Resources, workload: &Workload) -> String {
 
 /// The workload that the file names, if there is a file.
 fn workload_in(file: &Path) -> Option<serde_json::Value> {
-    let document = load::documents(file).ok()?.into_iter().next()?;
-    let pointer = "/resources/0/typed_config/config/configuration/value/workload";
-    json!(document).pointer(pointer).cloned()
+    in_watched_file(file, "/resources/0/typed_config/config/configuration/value/workload")
 }
 
 /// What asks the providers of the CUSTOM policies. Fails if nobody can tell whether one of them applies.
