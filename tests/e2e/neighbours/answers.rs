@@ -242,6 +242,8 @@ fn a_rate_limit_service_is_asked_about_requests_that_come_so_far() {
         "ratelimit.v3.RateLimit",
         json!({
             "domain": "test",
+            // By default, Envoy waits for 20 ms, and lets the request pass then: too short on a busy machine.
+            "timeout": "10s",
             "rate_limit_service": {
                 "transport_api_version": "V3", "grpc_service": { "envoy_grpc": { "cluster_name": "grpc-servers" } },
             },
