@@ -173,7 +173,7 @@ pub enum Paths {
 /// Where the filter gets the direct peer's address from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SourceIpFrom {
-    /// The filter state `mesh_authz.source_ip`, which a filter before this one sets.
+    /// The filter state `mesh_authz.peer`, which a filter before this one sets.
     #[default]
     FilterState,
     /// The address that Envoy derives. A client can choose it if Envoy trusts X-Forwarded-For.

@@ -20,6 +20,7 @@ pub(super) struct Sources {
 pub(super) struct HostAttributes<'h, H> {
     host: &'h H,
     sources: Sources,
+    peer: OnceCell<Lookup<Vec<u8>>>,
     uris: OnceCell<Uris>,
     dns: OnceCell<Lookup<Vec<u8>>>,
     subject: OnceCell<Lookup<Vec<u8>>>,
@@ -30,6 +31,20 @@ pub(super) struct HostAttributes<'h, H> {
     remote_ip: OnceCell<Lookup<IpAddr>>,
     destination_ip: OnceCell<Lookup<IpAddr>>,
     destination_port: OnceCell<Lookup<u16>>,
+}
+
+/// What a filter before this one tells about the connection: three fields with a line feed between them.
+const PEER: &str = "filter_state\0mesh_authz.peer";
+
+/// A field of [`PEER`]. No field before the last one holds what a peer chooses as it likes.
+#[derive(Clone, Copy)]
+enum PeerField {
+    /// The address of the direct peer.
+    Ip,
+    /// The port that the peer has connected to.
+    Port,
+    /// The URIs in the peer's certificate, joined with commas.
+    Uris,
 }
 
 /// The identity of the peer of a tunnel, in which the request has come. Waypoints and sidecars of Istio set it.
@@ -46,6 +61,7 @@ impl<'h, H: Host> HostAttributes<'h, H> {
         Self {
             host,
             sources,
+            peer: OnceCell::new(),
             uris: OnceCell::new(),
             dns: OnceCell::new(),
             subject: OnceCell::new(),
@@ -56,6 +72,29 @@ impl<'h, H: Host> HostAttributes<'h, H> {
             remote_ip: OnceCell::new(),
             destination_ip: OnceCell::new(),
             destination_port: OnceCell::new(),
+        }
+    }
+
+    /// A field of [`PEER`]. It is absent if no filter tells anything. If the number of fields is wrong, a path or a URI
+    /// with a line feed is in it, and nobody can tell where which field begins: then all fields are unreadable.
+    fn told(&self, field: PeerField) -> Lookup<&[u8]> {
+        let peer = self.peer.get_or_init(|| {
+            self.host.property(PEER).and_then(|peer| {
+                let fields = peer.split(|byte| *byte == b'\n').count();
+                if fields == 3 { Lookup::Value(peer) } else { Lookup::Unreadable }
+            })
+        });
+        peer.as_slice().and_then(|peer| match peer.split(|byte| *byte == b'\n').nth(field as usize) {
+            Some(value) => Lookup::Value(value),
+            None => Lookup::Unreadable,
+        })
+    }
+
+    /// The value of a field of [`PEER`], or of filter state that older configurations have in its place.
+    fn told_or(&self, field: PeerField, older: &str) -> Lookup<Vec<u8>> {
+        match self.told(field) {
+            Lookup::Absent => self.host.property(older),
+            told => told.map(<[u8]>::to_vec),
         }
     }
 
@@ -72,7 +111,7 @@ impl<'h, H: Host> HostAttributes<'h, H> {
             if self.sources.principal == PrincipalFrom::FilterState {
                 return of_tunnel();
             }
-            let all = self.host.property("filter_state\0mesh_authz.peer_uris");
+            let all = self.told_or(PeerField::Uris, "filter_state\0mesh_authz.peer_uris");
             let says_nothing = match &all {
                 Lookup::Value(all) => all.is_empty() || all == b"-",
                 Lookup::Absent => true,
@@ -141,17 +180,30 @@ impl<H: Host> Attributes for HostAttributes<'_, H> {
                 self.parsed(&self.remote_ip, "source\0address", property::ip_of_address)
             }
             (Address::Source, SourceIpFrom::FilterState) => {
-                match self.parsed(&self.source_ip, "filter_state\0mesh_authz.source_ip", property::ip) {
-                    // No filter has set the address. That says nothing about the peer, so the address is unreadable.
-                    Lookup::Absent => Lookup::Unreadable,
-                    known => known,
-                }
+                let ip = || {
+                    let told = self.told_or(PeerField::Ip, "filter_state\0mesh_authz.source_ip");
+                    match told.and_then(|bytes| property::ip(&bytes)) {
+                        // No filter has set the address. That says nothing about the peer, so the address is unreadable.
+                        Lookup::Absent => Lookup::Unreadable,
+                        known => known,
+                    }
+                };
+                *self.source_ip.get_or_init(ip)
             }
         }
     }
 
     fn destination_port(&self) -> Lookup<u16> {
-        self.parsed(&self.destination_port, "destination\0port", property::port)
+        *self.destination_port.get_or_init(|| {
+            match self.told(PeerField::Port).map(property::port_in_text) {
+                Lookup::Value(Some(port)) => Lookup::Value(port),
+                // A Unix socket, for example, has no port there. Envoy's own attribute says what there is instead.
+                Lookup::Value(None) | Lookup::Absent => {
+                    self.host.property("destination\0port").and_then(|bytes| property::port(&bytes))
+                }
+                Lookup::Unreadable => Lookup::Unreadable,
+            }
+        })
     }
 
     fn text(&self, which: ConnectionText) -> Lookup<&[u8]> {

@@ -45,6 +45,13 @@ pub fn port(bytes: &[u8]) -> Lookup<u16> {
     }
 }
 
+/// Reads a port in decimal digits: `8080`.
+#[must_use]
+pub fn port_in_text(bytes: &[u8]) -> Option<u16> {
+    let is_number = !bytes.is_empty() && bytes.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(bytes).ok().filter(|_| is_number)?.parse().ok()
+}
+
 /// Reads UTF-8 text.
 #[must_use]
 pub fn text(bytes: &[u8]) -> Lookup<String> {

@@ -15,20 +15,18 @@ struct Recorder {
     calls: RefCell<Vec<String>>,
 }
 
-const URIS: &str = "filter_state mesh_authz.peer_uris";
+const PEER: &str = "filter_state mesh_authz.peer";
 const DNS: &str = "connection dns_san_peer_certificate";
-const SOURCE_IP: &str = "filter_state mesh_authz.source_ip";
 
 impl Host for Recorder {
     fn property(&self, path: &str) -> Lookup<Vec<u8>> {
         let path = path.replace('\0', " ");
         let value: &[u8] = match path.as_str() {
-            URIS => b"spiffe://td/ns/shop/sa/cart",
-            SOURCE_IP => b"10.0.0.1",
+            PEER => b"10.0.0.1\n8080\nspiffe://td/ns/shop/sa/cart",
             "metadata" => b"",
             _ => &[],
         };
-        let known = matches!(path.as_str(), URIS | SOURCE_IP | "metadata");
+        let known = matches!(path.as_str(), PEER | "metadata");
         self.calls.borrow_mut().push(path);
         if known { Lookup::Value(value.to_vec()) } else { Lookup::Absent }
     }
@@ -112,7 +110,7 @@ fn what_matches_is_asked_for_once_each() {
     let rules: Vec<_> = ["/b", "/a", "/a", "/*"].map(principal_and_path).into();
     let policies: Vec<_> = rules.iter().enumerate().map(|(number, rule)| policy(number, "ALLOW", rule)).collect();
     let (outcome, calls) = asked(&policies);
-    assert_eq!((outcome, calls), (FilterStatus::Continue, ["headers", URIS].map(str::to_owned).into()));
+    assert_eq!((outcome, calls), (FilterStatus::Continue, ["headers", PEER].map(str::to_owned).into()));
 }
 
 #[test]
@@ -121,7 +119,7 @@ fn a_thousand_rules_ask_for_no_more_than_one() {
     let mut policies: Vec<_> = rules.enumerate().map(|(number, rule)| policy(number, "ALLOW", &rule)).collect();
     assert_eq!(asked(&policies), (FilterStatus::Answered, vec!["headers".to_owned()]));
     policies.push(policy(1_000, "ALLOW", &principal_and_path("/a")));
-    assert_eq!(asked(&policies).1, ["headers", URIS]);
+    assert_eq!(asked(&policies).1, ["headers", PEER]);
 }
 
 #[test]
@@ -136,13 +134,22 @@ fn all_headers_are_read_in_one_call() {
 #[test]
 fn further_names_of_the_peer_are_read_only_where_the_first_does_not_match() {
     let from = |field: &str, value: &str| policy(0, "ALLOW", &json!({ "from": [{ "source": { field: [value] } }] }));
-    assert_eq!(asked(&[from("principals", "td/ns/shop/sa/cart")]).1, [URIS]);
-    assert_eq!(asked(&[from("principals", "td/ns/shop/sa/pay")]).1, [URIS, DNS], "a subject is never a principal");
+    assert_eq!(asked(&[from("principals", "td/ns/shop/sa/cart")]).1, [PEER]);
+    assert_eq!(asked(&[from("principals", "td/ns/shop/sa/pay")]).1, [PEER, DNS], "a subject is never a principal");
     assert_eq!(
         asked(&[from("namespaces", "warehouse")]).1,
-        [URIS, DNS, "connection subject_peer_certificate"],
+        [PEER, DNS, "connection subject_peer_certificate"],
         "anything may hold a namespace"
     );
+}
+
+#[test]
+fn what_is_told_about_the_connection_is_read_once() {
+    let rule = json!({
+        "from": [{ "source": { "principals": ["td/ns/shop/sa/cart"], "ipBlocks": ["10.0.0.1"] } }],
+        "to": [{ "operation": { "ports": ["8080"] } }],
+    });
+    assert_eq!(asked(&[policy(0, "ALLOW", &rule)]), (FilterStatus::Continue, vec![PEER.to_owned()]));
 }
 
 #[test]
@@ -151,7 +158,7 @@ fn rules_that_come_too_late_to_be_the_first_are_not_looked_up() {
         policy(number, "ALLOW", &json!({ "from": [{ "source": { "ipBlocks": [format!("10.0.{number}.0/24")] } }] }))
     };
     let mut policies: Vec<_> = (1..20).map(by_address).collect();
-    assert_eq!(asked(&policies), (FilterStatus::Answered, vec![SOURCE_IP.to_owned()]));
+    assert_eq!(asked(&policies), (FilterStatus::Answered, vec![PEER.to_owned()]));
     policies.push(policy(0, "ALLOW", &json!({ "to": [{ "operation": { "paths": ["/a"] } }] })));
     policies.extend((20..40).map(|n| policy(n, "ALLOW", &principal_and_path(&format!("/{n}")))));
     assert_eq!(asked(&policies), (FilterStatus::Continue, vec!["headers".to_owned()]));

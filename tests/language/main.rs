@@ -46,6 +46,7 @@ mod validation;
 
 mod host_calls;
 mod nearest;
+mod peer;
 mod stricter;
 mod telemetry;
 mod unreadable;

@@ -106,6 +106,11 @@ impl Host for Proxy<'_> {
         };
         match path {
             "filter_state\0io.istio.peer_principal" => self.of(Attribute::Uri).map(bytes),
+            // Where both are known, a filter tells them in one entry. Otherwise older filter state and attributes do.
+            "filter_state\0mesh_authz.peer" => match (self.of(Attribute::SourceIp), self.of(Attribute::Port)) {
+                (Lookup::Value(ip), Lookup::Value(port)) => Lookup::Value(format!("{ip}\n{port}\n").into_bytes()),
+                _ => Lookup::Absent,
+            },
             "filter_state\0mesh_authz.source_ip" => self.of(Attribute::SourceIp).map(bytes),
             "source\0address" => self.of(Attribute::RemoteIp).map(address),
             "destination\0address" => self.of(Attribute::DestinationIp).map(address),

@@ -85,9 +85,8 @@ impl Machine {
             .collect();
         let peer = format!("spiffe://{principal}");
         host.properties = [
-            ("connection.uri_san_peer_certificate", peer.clone()),
-            ("filter_state.mesh_authz.peer_uris", peer),
-            ("filter_state.mesh_authz.source_ip", source_ip.to_string()),
+            ("filter_state.mesh_authz.peer", format!("{source_ip}\n8080\n{peer}")),
+            ("connection.uri_san_peer_certificate", peer),
             ("source.address", format!("{source_ip}:40000")),
         ]
         .into_iter()
