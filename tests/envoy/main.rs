@@ -12,6 +12,7 @@
     reason = "tests fail by panicking"
 )]
 
+mod peer;
 mod public;
 mod rendered;
 mod reported;

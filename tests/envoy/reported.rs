@@ -7,7 +7,7 @@ use super::{
     tree, with,
 };
 
-fn chain(tree: &mut Value) -> &mut Value {
+pub fn chain(tree: &mut Value) -> &mut Value {
     &mut listeners(tree)[0]["filter_chains"][0]
 }
 

@@ -69,11 +69,12 @@ catalogue! {
         "The filter knows the claims of a token from `jwt_authn`, which must come before it, and must store the payload where \
          the filter looks for it: `payload_in_metadata: payload`. Without it, a DENY policy about a claim matches nothing.";
     DIRECT_PEER: "ME013", "direct-peer", "an address of the direct peer that nothing provides",
-        "Envoy does not show the address of the direct peer to a Wasm filter. The filter `set_filter_state` provides it. Without \
-         it, `ipBlocks` counts against every request.";
+        "Envoy does not show the address of the direct peer to a Wasm filter. The network filter `set_filter_state` tells it, in \
+         `mesh_authz.peer`. Without it, `ipBlocks` counts against every request.";
     SECOND_URI: "ME014", "second-uri", "nothing that shows a second URI in a certificate",
         "Envoy shows only the first URI in a certificate to a Wasm filter. If an authority certifies several in one certificate, \
-         a DENY policy about the second does not stop the peer. The filter `set_filter_state` shows that there are several.";
+         a DENY policy about the second does not stop the peer. The network filter `set_filter_state` shows that there are \
+         several, in `mesh_authz.peer`, once the TLS handshake is done: Envoy knows no certificate in `on_new_connection`.";
     SERVER_NAME: "ME015", "server-name", "a server name that nothing reads",
         "Without TLS termination, only the listener filter `tls_inspector` reads the server name in the client's handshake.";
     REFUSED: "ME016", "refused-configuration", "a plugin configuration that the filter refuses",

@@ -14,7 +14,7 @@ use super::{ChainSummary, Decides};
 pub const CONNECTION_MANAGER: &str =
     "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const MCP_ROUTER: &str = "envoy.extensions.filters.http.mcp_router.v3.McpRouter";
-const NETWORK_STATE: &str = "envoy.extensions.filters.network.set_filter_state.v3.Config";
+pub const NETWORK_STATE: &str = "envoy.extensions.filters.network.set_filter_state.v3.Config";
 const SNI_CLUSTER: &str = "envoy.extensions.filters.network.sni_cluster.v3.SniCluster";
 
 /// A filter chain of a listener.

@@ -9,7 +9,7 @@ use super::catalogue::{
     CLIENT_ADDRESS, DIRECT_PEER, EnvoyCheck, HOST_DOT, PATH, PATH_PARAMETERS, PEER_CERTIFICATE, SECOND_URI,
     SERVER_NAME, TOKENS, UNKNOWN,
 };
-use super::chain::{CONNECTION_MANAGER, Chain};
+use super::chain::{CONNECTION_MANAGER, Chain, NETWORK_STATE};
 use super::configuration::Configuration;
 use super::needs::{Because, Needs};
 use super::neighbours::{per_filter_configs, runs_everywhere};
@@ -19,6 +19,10 @@ use crate::load::finding::{Finding, Severity};
 
 pub const JWT_AUTHN: &str = "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication";
 pub const SET_FILTER_STATE: &str = "envoy.extensions.filters.http.set_filter_state.v3.Config";
+/// The filter state that tells what is known of the peer, and its text: address, port and URIs.
+const PEER: &str = "mesh_authz.peer";
+const PEER_FORMAT: &str =
+    "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%\n%DOWNSTREAM_LOCAL_PORT%\n%DOWNSTREAM_PEER_URI_SAN%";
 /// The namespace of the metadata in which the filter looks for claims.
 const JWT_METADATA: &str = "envoy.filters.http.jwt_authn";
 const TLS: &str = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext";
@@ -166,7 +170,7 @@ impl<'c> Checked<'_, 'c> {
         {
             let and =
                 "`sourceIpFrom: remote-address` takes the client's address for it, which comes from a header here";
-            let hint = "remove `sourceIpFrom`, and put `set_filter_state` before this filter";
+            let hint = "remove `sourceIpFrom`, and let `set_filter_state` tell `mesh_authz.peer`";
             self.findings.push(because.report(&ours.filter, &CLIENT_ADDRESS, and, hint));
         }
     }
@@ -411,33 +415,81 @@ impl<'c> Checked<'_, 'c> {
         }
     }
 
-    /// What `set_filter_state` must provide.
+    /// What `set_filter_state` must tell about the peer.
     fn filter_state(&mut self) {
         let from_filter_state =
             self.chain.ours.iter().any(|ours| {
                 ours.config.as_ref().is_none_or(|config| config.source_ip_from == SourceIpFrom::FilterState)
             });
-        let hint = |key: &str, operator: &str| {
-            format!(
-                "put `set_filter_state` before the filter, with `object_key: {key}`, `factory_key: envoy.string` and the text \
-                 `{operator}`"
-            )
-        };
-        let (key, operator) = ("mesh_authz.source_ip", "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%");
-        if let Some(because) = self.needs.attribute(Attribute::SourceIp, "the address of the direct peer")
-            && from_filter_state
-            && !self.provides(key, operator)
-        {
-            let and = "nothing provides it";
-            self.set(&because, self.manager, "http_filters", &DIRECT_PEER, and, hint(key, operator));
+        let address = self.needs.attribute(Attribute::SourceIp, "the address of the direct peer");
+        let address = address.filter(|_| from_filter_state);
+        let identity = self.needs.open_subject(Subject::Identity, "the peer's identity");
+        let identity = identity.filter(|_| !self.all_say(|config| config.principal_from == PrincipalFrom::FilterState));
+        let told = self.told();
+        let older = [
+            (address, &DIRECT_PEER, "mesh_authz.source_ip", "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"),
+            (identity, &SECOND_URI, "mesh_authz.peer_uris", "%DOWNSTREAM_PEER_URI_SAN%"),
+        ];
+        for (because, check, key, operator) in older {
+            let Some(because) = because else { continue };
+            let is_address = std::ptr::eq(check, &raw const DIRECT_PEER);
+            let (place, and) = match &told {
+                Told::Rightly => continue,
+                Told::BeforeTheHandshake(_) if is_address => continue,
+                Told::BeforeTheHandshake(place) => (
+                    Some(place.clone()),
+                    "`on_new_connection` comes before the TLS handshake, when no certificate is known",
+                ),
+                Told::Otherwise(place) => {
+                    (Some(place.clone()), "`mesh_authz.peer`, from which the filter takes it, is set otherwise here")
+                }
+                Told::Twice(place) => (
+                    Some(place.clone()),
+                    "a network filter and an HTTP filter set `mesh_authz.peer`, which has one value",
+                ),
+                Told::Nowhere if self.provides(key, operator) => continue,
+                Told::Nowhere if is_address => (None, "nothing provides it"),
+                Told::Nowhere => (None, "nothing shows that a certificate has a second URI"),
+            };
+            let place = place.or_else(|| self.manager.get("http_filters")).unwrap_or_else(|| self.manager.clone());
+            let hint = match &told {
+                Told::Twice(_) => "remove the HTTP filter".to_owned(),
+                _ => format!(
+                    "put the network filter `set_filter_state` before the connection manager; in \
+                     `on_downstream_tls_handshake` with `object_key: {PEER}`, `factory_key: envoy.string` and the text \
+                     `{}`; `mesh-authz render filters` prints it, and an HTTP filter for Envoy before 1.37",
+                    PEER_FORMAT.replace('\n', "\\n")
+                ),
+            };
+            self.findings.push(because.report(&place, check, and, hint));
         }
-        let (key, operator) = ("mesh_authz.peer_uris", "%DOWNSTREAM_PEER_URI_SAN%");
-        if let Some(because) = self.needs.open_subject(Subject::Identity, "the peer's identity")
-            && !self.all_say(|config| config.principal_from == PrincipalFrom::FilterState)
-            && !self.provides(key, operator)
-        {
-            let and = "nothing shows that a certificate has a second URI";
-            self.set(&because, self.manager, "http_filters", &SECOND_URI, and, hint(key, operator));
+    }
+
+    /// Where `mesh_authz.peer` is set, and whether it is what the filter expects.
+    fn told(&self) -> Told<'c> {
+        let (of_requests, further) = self.stored(PEER);
+        let is_right = |value: &&Place<'c>| is_text(value, PEER_FORMAT);
+        if let Some(wrong) = of_requests.iter().chain(&further).find(|value| !is_right(value)) {
+            return Told::Otherwise(wrong.clone());
+        }
+        let filters = self.chain.place.items("filters");
+        let configs = filters.iter().filter_map(|filter| self.configuration.config(filter, NETWORK_STATE));
+        let (mut early, mut once, mut other) = (Vec::new(), Vec::new(), Vec::new());
+        for (field, values) in configs.flat_map(|config| config.children().collect::<Vec<_>>()) {
+            let found = match &*field {
+                "on_new_connection" => &mut early,
+                "on_downstream_tls_handshake" => &mut once,
+                _ => &mut other,
+            };
+            add_values(&values, PEER, found);
+        }
+        match (early.first(), once.first(), of_requests.first()) {
+            (Some(_), _, Some(of_requests)) | (_, Some(_), Some(of_requests)) => Told::Twice(of_requests.clone()),
+            (Some(early), None, None) if other.is_empty() && tls(self.chain).is_some() => {
+                Told::BeforeTheHandshake(early.clone())
+            }
+            (None, None, Some(_)) | (None, Some(_), None) | (Some(_), None, None) if other.is_empty() => Told::Rightly,
+            _ => early.into_iter().chain(other).chain(further).next().map_or(Told::Nowhere, Told::Otherwise),
         }
     }
 
@@ -468,8 +520,7 @@ impl<'c> Checked<'_, 'c> {
     /// Whether a filter before ours stores the value of this operator under this key, and nothing stores another one.
     fn provides(&self, key: &str, operator: &str) -> bool {
         let (of_all, further) = self.stored(key);
-        let is_right =
-            |value: &Place<'c>| format_of(value) == Some(operator) && value.text("factory_key") == Some("envoy.string");
+        let is_right = |value: &Place<'c>| is_text(value, operator);
         !of_all.is_empty() && of_all.iter().chain(&further).all(is_right)
     }
 
@@ -485,6 +536,20 @@ impl<'c> Checked<'_, 'c> {
             self.set(&because, listener, "listener_filters", &SERVER_NAME, and, hint);
         }
     }
+}
+
+/// What is set as `mesh_authz.peer` before ours decides.
+enum Told<'c> {
+    /// The three fields, for every request.
+    Rightly,
+    /// The three fields, but at a time when Envoy knows no certificate.
+    BeforeTheHandshake(Place<'c>),
+    /// Something else, or not for every request.
+    Otherwise(Place<'c>),
+    /// For the connection, and again for each request, which Envoy refuses.
+    Twice(Place<'c>),
+    /// Nothing: the filter reads older filter state.
+    Nowhere,
 }
 
 /// The TLS configuration of a chain.
@@ -508,6 +573,11 @@ fn add_values<'c>(place: &Place<'c>, key: &str, found: &mut Vec<Place<'c>>) {
     for (_, child) in place.children() {
         add_values(&child, key, found);
     }
+}
+
+/// Whether this text is stored, as the filter can read it.
+fn is_text(value: &Place<'_>, format: &str) -> bool {
+    format_of(value) == Some(format) && value.text("factory_key") == Some("envoy.string")
 }
 
 /// The text of a format.
