@@ -153,8 +153,11 @@ pub fn wasm() -> Result<Vec<u8>> {
     fs::read(project("dist/mesh_authz.wasm")).context("dist/mesh_authz.wasm: run `make build`")
 }
 
+/// A bootstrap for the Envoy that runs the demo.
 fn bootstrap(path: &str) -> Result<Value> {
-    yaml(&project(path))
+    let mut bootstrap = yaml(&project(path))?;
+    testbed::suit_listeners(&mut bootstrap["static_resources"]["listeners"]);
+    Ok(bootstrap)
 }
 
 fn yaml(file: &Path) -> Result<Value> {
@@ -182,7 +185,7 @@ fn listener_port(bootstrap: &mut Value) -> Result<u16> {
 
 fn plugin_config(bootstrap: &mut Value) -> Option<&mut Value> {
     let chain = &mut bootstrap["static_resources"]["listeners"][0]["filter_chains"][0];
-    let filters = chain["filters"][0]["typed_config"]["http_filters"].as_array_mut()?;
+    let filters = chain["filters"].as_array_mut()?.last_mut()?["typed_config"]["http_filters"].as_array_mut()?;
     let filter = filters.iter_mut().find(|filter| filter["name"] == "mesh_authz")?;
     filter.pointer_mut("/typed_config/config/configuration/value")
 }

@@ -286,7 +286,7 @@ fn without_a_certificate_the_identity_is_that_of_the_peer_of_a_tunnel() {
 #[test]
 fn a_dash_in_place_of_the_uris_of_a_certificate_is_none() {
     let asked = ask_with(vec![principals("exact", FRONTEND), principals("any", "*")], json!({}), |blueprint| {
-        blueprint.plaintext().filter(stored("mesh_authz.peer_uris", "-")).filter(peer_of_tunnel())
+        blueprint.plaintext().untold().filter(stored("mesh_authz.peer", "127.0.0.1\n1\n-")).filter(peer_of_tunnel())
     });
     let client = asked.plain_client();
     let from = |peer: &str| Request::get("/").header("x-peer", format!("spiffe://{peer}"));

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use mesh_authz_cli::load;
 use serde_json::{Value, json};
-use testbed::Request;
+use testbed::{Request, tells_once_a_connection};
 
-use crate::rendered::{filters, render};
-use crate::sidecar::{Blueprint, FRONTEND, PATIENCE, STRANGER, Sidecar, project};
+use crate::rendered::{filters, render, telling};
+use crate::sidecar::{Blueprint, FRONTEND, PATIENCE, STRANGER, Sidecar, manager_of, project};
 
 fn resources(file: &str) -> Vec<Value> {
     let documents = load::documents(Path::new(&project(&format!("examples/istio/{file}")))).unwrap();
@@ -49,11 +49,10 @@ fn node_metadata(labels: &Value) -> Value {
 /// The filter that Istio generates from the `RequestAuthentication`.
 fn jwt_authn() -> Value {
     let files = ["examples/istio/request-authentication.yaml", "examples/tutorial/allow-nothing-backend.yaml"];
-    let (bootstrap, _) =
+    let (mut bootstrap, _) =
         render(&[&["envoy"], &files[..], &["--namespace", "default", "--label", "app=backend"]].concat());
-    let filters =
-        bootstrap.pointer("/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters");
-    let mut filters = filters.unwrap().as_array().unwrap().iter();
+    let filters = &manager_of(&mut bootstrap["static_resources"]["listeners"][0])["http_filters"];
+    let mut filters = filters.as_array().unwrap().iter();
     filters.find(|filter| filter["name"] == "envoy.filters.http.jwt_authn").unwrap().clone()
 }
 
@@ -67,11 +66,17 @@ fn sidecar(file: &str, kind: &str, direction: &str) -> Sidecar {
     blueprint.bootstrap["node"]["metadata"] = node_metadata(&deployment["spec"]["template"]["metadata"]["labels"]);
     let router = blueprint.manager()["http_filters"].as_array().unwrap().last().unwrap().clone();
     // The order: a filter with INSERT_FIRST, then Istio's own filter, then filters in the phase AUTHZ.
-    let mut all = filters(&resources(file), kind);
-    all.insert(1, jwt_authn());
+    let resources = resources(file);
+    let mut all = filters(&resources, kind);
+    if tells_once_a_connection() {
+        blueprint = blueprint.told_by(telling(&resources));
+        all.insert(0, jwt_authn());
+    } else {
+        all.insert(1, jwt_authn());
+    }
     all.push(router);
     let names: Vec<_> = all.iter().map(|filter| filter["name"].as_str().unwrap()).collect();
-    assert_eq!(names.len(), 4, "{names:?}");
+    assert_eq!(names.len(), if tells_once_a_connection() { 3 } else { 4 }, "{names:?}");
     blueprint.manager()["http_filters"] = json!(all);
     blueprint.start()
 }

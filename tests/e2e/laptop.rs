@@ -4,7 +4,7 @@ use std::fs;
 
 use mesh_authz_cli::load::yaml;
 use serde_json::json;
-use testbed::{Client, Envoy, Request, StartOptions};
+use testbed::{Client, Envoy, Request, StartOptions, suit_listeners};
 
 use crate::sidecar::{PATIENCE, filter_lines, project, wasm};
 
@@ -12,6 +12,7 @@ use crate::sidecar::{PATIENCE, filter_lines, project, wasm};
 fn a_laptop_needs_neither_certificates_nor_an_application() {
     let text = fs::read_to_string(project("envoy/func-e.yaml")).unwrap();
     let mut bootstrap = serde_json::to_value(yaml::documents(&text).unwrap().remove(0)).unwrap();
+    suit_listeners(&mut bootstrap["static_resources"]["listeners"]);
     let address = &mut bootstrap["static_resources"]["listeners"][0]["address"]["socket_address"];
     assert_eq!((&address["address"], &address["port_value"]), (&json!("127.0.0.1"), &json!(15006)));
     address["port_value"] = json!(0);

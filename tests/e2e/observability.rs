@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use testbed::{Http2Request, Request, Response, San};
 
 use crate::shared::resources;
-use crate::sidecar::{Blueprint, FRONTEND, PATIENCE, STRANGER, Sidecar, denied_by, policy, project, to, when};
+use crate::sidecar::{
+    Blueprint, FRONTEND, PATIENCE, STRANGER, Sidecar, denied_by, manager_of, policy, project, to, when,
+};
 use crate::updates::listener;
 
 /// A policy that matches all paths below `path`.
@@ -237,7 +239,7 @@ fn after_an_update_that_envoy_rejects_the_gauges_tell_what_decides() {
     wait_for(&sidecar, "config.policies", 1);
     let first = metrics(&sidecar)["config.hash"];
     let mut update = listener(&json!({ "policies": [below("second", "DENY", "/1"), below("third", "DENY", "/3")] }));
-    let filters = update["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"].as_array_mut().unwrap();
+    let filters = manager_of(&mut update)["http_filters"].as_array_mut().unwrap();
     let position = filters.iter().position(|filter| filter["name"] == "mesh_authz").unwrap();
     let mut invalid = filters[position].clone();
     invalid["name"] = json!("invalid");

@@ -6,7 +6,9 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use testbed::bootstrap::{self, ClientCertificate, direct_response, http_connection_manager, mutual_tls};
-use testbed::{App, Certified, Client, Envoy, Issuer, Request, San, StartOptions, Tls};
+use testbed::{
+    App, Certified, Client, Envoy, Issuer, Request, San, StartOptions, Tls, envoy_version, tells_once_a_connection,
+};
 
 use crate::jwt::{issuer, with_token};
 use crate::sidecar::{Blueprint, FRONTEND, PATIENCE, STRANGER, authority, client_of, policy, project, to, wasm};
@@ -17,12 +19,21 @@ pub fn render(arguments: &[&str]) -> (Value, String) {
         .current_dir(project(""))
         .arg("render")
         .args(arguments)
+        .args(version_option(arguments))
         .args(["--format", "json"])
         .output()
         .unwrap();
     let (out, notes) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
     assert!(output.status.success(), "{}: {out}{notes}", output.status);
     (serde_json::from_str(&out).unwrap(), notes)
+}
+
+/// The option for the version of the Envoy to test with, if the subcommand has it.
+pub fn version_option(arguments: &[&str]) -> Vec<String> {
+    match arguments.first() {
+        Some(&"envoy" | &"filters") => vec!["--envoy-version".to_owned(), envoy_version().to_owned()],
+        _ => Vec::new(),
+    }
 }
 
 /// A temporary folder with one file per document. It is deleted when the value is dropped.
@@ -143,7 +154,10 @@ fn existing(arguments: &[&str], tls: Option<Value>) -> (Envoy, String) {
     let settings = mesh_authz_cli::load::yaml::documents(mesh_authz_cli::render::envoy::REQUIRED).unwrap();
     let Value::Object(settings) = json!(settings[0]) else { panic!("{settings:?}") };
     manager["typed_config"].as_object_mut().unwrap().extend(settings);
-    let bootstrap = bootstrap::bootstrap(&[bootstrap::listener("inbound", manager, tls)], &[]);
+    let mut listener = bootstrap::listener("inbound", manager, tls);
+    let before = rendered.get("filters").and_then(Value::as_array).cloned().unwrap_or_default();
+    listener["filter_chains"][0]["filters"].as_array_mut().unwrap().splice(0..0, before);
+    let bootstrap = bootstrap::bootstrap(&[listener], &[]);
     let options = StartOptions::default().file("filter.wasm", wasm());
     (Envoy::start_with(&bootstrap, &options).unwrap(), notes)
 }
@@ -394,8 +408,7 @@ fn selecting(mut policy: Value, key: &str, value: &str) -> Value {
 /// The filters that Istio would generate from rendered resources, in order: the helper filters, then the project's
 /// filters.
 pub fn filters(items: &[Value], kind: &str) -> Vec<Value> {
-    let helping = items.iter().filter(|item| item["kind"] == "EnvoyFilter");
-    let mut filters: Vec<_> = helping.map(|item| item["spec"]["configPatches"][0]["patch"]["value"].clone()).collect();
+    let mut filters = if tells_once_a_connection() { Vec::new() } else { telling(items) };
     for item in items.iter().filter(|item| item["kind"] == kind) {
         let mut blueprint = Blueprint::new(&json!({ "policies": [] }));
         let module = if kind == "WasmPlugin" { &item["spec"] } else { &item["spec"]["wasm"] };
@@ -408,6 +421,15 @@ pub fn filters(items: &[Value], kind: &str) -> Vec<Value> {
         filters.extend(ours.filter(|filter| filter["name"] == "mesh_authz").cloned());
     }
     filters
+}
+
+/// The filters that tell what is known of the peer, from these resources: for the version of Envoy, one for each resource.
+pub fn telling(items: &[Value]) -> Vec<Value> {
+    let kind = if tells_once_a_connection() { "NETWORK_FILTER" } else { "HTTP_FILTER" };
+    let helping = items.iter().filter(|item| item["kind"] == "EnvoyFilter");
+    let patches = helping.flat_map(|item| item["spec"]["configPatches"].as_array().unwrap());
+    let patches = patches.filter(|patch| patch["applyTo"] == kind && patch["match"]["context"] == "SIDECAR_INBOUND");
+    patches.map(|patch| patch["patch"]["value"].clone()).collect()
 }
 
 #[test]
@@ -443,6 +465,12 @@ fn several_instances_on_one_workload_decide_as_one() {
         blueprint.options.component_log_level = "wasm:debug".to_owned();
         blueprint.bootstrap["node"]["metadata"] = json!({ "NAMESPACE": "default", "LABELS": labels });
         let router = blueprint.manager()["http_filters"].as_array().unwrap().last().unwrap().clone();
+        if tells_once_a_connection() {
+            // Each of the two resources adds one that tells the same.
+            let telling = telling(&items);
+            assert_eq!(telling.len(), 2);
+            blueprint = blueprint.told_by(telling);
+        }
         let mut all = filters(&items, kind);
         all.push(router);
         blueprint.manager()["http_filters"] = json!(all);

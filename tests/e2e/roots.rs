@@ -11,7 +11,7 @@ use testbed::{Client, Envoy, HttpAnswer, HttpAuthorizer, Request, StartOptions};
 
 use crate::rendered::{folder, render, text};
 use crate::shared::resources;
-use crate::sidecar::{PATIENCE, policy, to, wasm};
+use crate::sidecar::{PATIENCE, manager_of, policy, to, wasm};
 
 /// A filter that asks about every request, and gets its answer late if the path says so.
 fn waiting(authorizer: &HttpAuthorizer) -> Value {
@@ -178,7 +178,7 @@ fn without_the_call_that_tells_what_exists_nothing_stays_in_force() {
         let allowed: Map<_, _> = functions.into_iter().chain(more).map(|name| (name.to_owned(), json!({}))).collect();
         let restricted = |refused: &str, is_valid: bool| {
             let mut listener = listener("a", refused, &authorizer);
-            let manager = &mut listener["filter_chains"][0]["filters"][0]["typed_config"];
+            let manager = manager_of(&mut listener);
             let filters = manager["http_filters"].as_array_mut().unwrap();
             let ours = filters.iter_mut().find(|filter| filter["name"] == "mesh_authz").unwrap();
             let config = &mut ours["typed_config"]["config"];

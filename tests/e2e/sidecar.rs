@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use mesh_authz_cli::load::yaml;
 use serde_json::{Value, json};
-use testbed::{App, Authority, Certified, Client, Envoy, San, StartOptions, Tls};
+use testbed::{App, Authority, Certified, Client, Envoy, San, StartOptions, Tls, suit_listeners};
 
 use crate::neighbours::services;
 use crate::shared::{Shared, resources};
@@ -62,7 +62,8 @@ impl Blueprint {
     fn in_front_of(app: Arc<App>, plugin_config: &Value) -> Self {
         let text = fs::read_to_string(project("envoy/backend.yaml")).unwrap();
         let document = yaml::documents(&text).unwrap().remove(0);
-        let bootstrap = serde_json::to_value(document).unwrap();
+        let mut bootstrap = serde_json::to_value(document).unwrap();
+        suit_listeners(&mut bootstrap["static_resources"]["listeners"]);
         let mut blueprint = Self { bootstrap, options: backend_files(), app };
         blueprint.listener()["address"]["socket_address"]["port_value"] = json!(0);
         let endpoint = "/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/socket_address/port_value";
@@ -82,7 +83,7 @@ impl Blueprint {
 
     /// The configuration of the HTTP connection manager.
     pub fn manager(&mut self) -> &mut Value {
-        &mut self.listener()["filter_chains"][0]["filters"][0]["typed_config"]
+        manager_of(self.listener())
     }
 
     fn http_filters(&mut self) -> &mut Vec<Value> {
@@ -127,14 +128,41 @@ impl Blueprint {
         self
     }
 
-    /// Removes the filter state from which the project's filter reads the direct peer's address.
-    pub fn without_source_ip(mut self) -> Self {
-        for filter in self.http_filters() {
-            if let Some(states) = filter.pointer_mut("/typed_config/on_request_headers") {
-                states.as_array_mut().unwrap().retain(|state| state["object_key"] != "mesh_authz.source_ip");
-            }
-        }
+    /// Removes what tells the project's filter about the peer.
+    pub fn untold(mut self) -> Self {
+        let tells = |filter: &Value| {
+            let name = filter["name"].as_str().unwrap_or_default();
+            name.starts_with("envoy.filters.") && name.ends_with(".set_filter_state")
+        };
+        self.http_filters().retain(|filter| !tells(filter));
+        self.listener()["filter_chains"][0]["filters"].as_array_mut().unwrap().retain(|filter| !tells(filter));
         self
+    }
+
+    /// Lets these network filters tell the project's filter about the peer.
+    pub fn told_by(self, filters: Vec<Value>) -> Self {
+        let mut blueprint = self.untold();
+        blueprint.listener()["filter_chains"][0]["filters"].as_array_mut().unwrap().splice(0..0, filters);
+        blueprint
+    }
+
+    /// Removes what tells the address of the direct peer. The URIs are told in older filter state.
+    pub fn without_source_ip(self) -> Self {
+        self.untold().filter(json!({
+            "name": "test.peer_uris",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.set_filter_state.v3.Config",
+                "on_request_headers": [{
+                    "object_key": "mesh_authz.peer_uris",
+                    "factory_key": "envoy.string",
+                    "skip_if_empty": true,
+                    "format_string": {
+                        "text_format_source": { "inline_string": "%DOWNSTREAM_PEER_URI_SAN%" },
+                        "omit_empty_values": true,
+                    },
+                }],
+            },
+        }))
     }
 
     /// Changes a setting of the connection manager.
@@ -331,6 +359,12 @@ impl Sidecar {
             thread::sleep(Duration::from_millis(200));
         }
     }
+}
+
+/// The configuration of the connection manager in the first filter chain.
+pub fn manager_of(listener: &mut Value) -> &mut Value {
+    let filters = listener["filter_chains"][0]["filters"].as_array_mut().unwrap();
+    &mut filters.last_mut().unwrap()["typed_config"]
 }
 
 /// A client with this identity, over mutual TLS.

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use testbed::{App, Client, Connection, Envoy, Request, StartOptions};
 
 use crate::shared::resources;
-use crate::sidecar::{FRONTEND, PATIENCE, authority, client_of, policy, project, to, wasm};
+use crate::sidecar::{FRONTEND, PATIENCE, authority, client_of, manager_of, policy, project, to, wasm};
 
 /// The file that Envoy watches, relative to Envoy's working directory.
 const WATCHED: &str = "ecds/policies.json";
@@ -64,6 +64,8 @@ impl Watching {
         let output = mesh_authz(&[
             "render",
             "envoy",
+            "--envoy-version",
+            testbed::envoy_version(),
             "--namespace=default",
             policies.to_str().unwrap(),
             "--watch=ecds/policies.json",
@@ -75,9 +77,8 @@ impl Watching {
         assert!(output.status.success(), "{output:?}");
         let bootstrap = yaml::documents(&String::from_utf8(output.stdout).unwrap()).unwrap().remove(0);
         let mut bootstrap = serde_json::to_value(bootstrap).unwrap();
-        let manager = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
         // Tells the client which policy refused its request. The policy's name contains the version.
-        bootstrap.pointer_mut(manager).unwrap()["local_reply_config"] = json!({ "mappers": [{
+        manager_of(&mut bootstrap["static_resources"]["listeners"][0])["local_reply_config"] = json!({ "mappers": [{
             "filter": { "status_code_filter": { "comparison": {
                 "op": "GE", "value": { "default_value": 100, "runtime_key": "unset" },
             } } },
@@ -374,8 +375,7 @@ fn bad_start_under_xds_lets_nothing_through_also_after_a_removal() {
     let sidecar = Watching::start_listening_dynamically(&version(1));
     let listener = sidecar.listener.clone().unwrap();
     let mut without_filter = listener.clone();
-    let filters = "/filter_chains/0/filters/0/typed_config/http_filters";
-    let all = without_filter.pointer_mut(filters).unwrap().as_array_mut().unwrap();
+    let all = manager_of(&mut without_filter)["http_filters"].as_array_mut().unwrap();
     let before = all.len();
     all.retain(|filter| filter["name"] != "mesh_authz");
     assert_eq!(all.len() + 1, before);
@@ -502,7 +502,9 @@ fn a_wrong_file_never_brings_the_policies_of_another_workload() {
     let ecds = |namespace: &str, policy: &Value| render(policy, &["ecds", &format!("--namespace={namespace}")]);
     for (namespace, policy) in [("web", &web), ("vault", &vault)] {
         let (own, watch) = (format!("--namespace={namespace}"), format!("--watch={namespace}/p.json"));
-        let arguments = ["envoy", &own, &watch, "--plaintext", "--listen=127.0.0.1:0", "--upstream", &upstream];
+        let version = format!("--envoy-version={}", testbed::envoy_version());
+        let arguments =
+            ["envoy", &own, &watch, &version, "--plaintext", "--listen=127.0.0.1:0", "--upstream", &upstream];
         let mut rendered: Value = serde_json::from_slice(&render(policy, &arguments)).unwrap();
         rendered["static_resources"]["listeners"][0]["name"] = json!(namespace);
         let listener = rendered["static_resources"]["listeners"][0].clone();

@@ -108,7 +108,7 @@ impl Asking {
     /// What is found about the provider if the connection manager is changed.
     fn with(&self, change: impl FnOnce(&mut Value)) -> Vec<String> {
         let mut bootstrap = self.bootstrap.clone();
-        change(bootstrap.pointer_mut("/static_resources/listeners/0/filter_chains/0/filters/0/typed_config").unwrap());
+        change(bootstrap.pointer_mut("/static_resources/listeners/0/filter_chains/0/filters/1/typed_config").unwrap());
         let file = self.folder.path().join("envoy.json");
         std::fs::write(&file, bootstrap.to_string()).unwrap();
         let checked = envoy::check(&[file], &[]).unwrap();
@@ -150,12 +150,12 @@ fn a_provider_that_is_not_asked_is_found() {
     finds(&asking.without("ext_authz"), &["no ext_authz before this filter asks"]);
     finds(&asking.without("rbac"), &["no RBAC filter before this one"]);
     finds(
-        &asking.with(|manager| manager["http_filters"].as_array_mut().unwrap().swap(1, 2)),
+        &asking.with(|manager| manager["http_filters"].as_array_mut().unwrap().swap(0, 1)),
         &["no RBAC filter before"],
     );
     let last = asking.with(|manager| {
         let filters = manager["http_filters"].as_array_mut().unwrap();
-        let asking = filters.remove(2);
+        let asking = filters.remove(1);
         let router = filters.len() - 1;
         filters.insert(router, asking);
     });

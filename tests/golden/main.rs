@@ -14,6 +14,7 @@ mod beside;
 mod fields;
 mod many;
 mod providers;
+mod proxies;
 mod rendered;
 mod schema;
 mod waypoints;

@@ -25,6 +25,10 @@ fn cases() -> Vec<Case> {
     let plugin = |file: &'static str, more: &[&'static str]| [&["wasm-plugin", file], &URL[..], more].concat();
     vec![
         ("envoy", 0, [&["envoy", "shop.yaml"], &orders[..]].concat()),
+        ("envoy-older", 0, [&["envoy", "shop.yaml", "--envoy-version=1.36.4"], &orders[..]].concat()),
+        ("envoy-too-old", 2, [&["envoy", "shop.yaml", "--envoy-version=1.35"], &orders[..]].concat()),
+        ("envoy-no-version", 2, [&["envoy", "shop.yaml", "--envoy-version=latest"], &orders[..]].concat()),
+        ("filters-older", 0, [&["filters", "shop.yaml", "--envoy-version=1.36"], &orders[..]].concat()),
         (
             "envoy-elsewhere",
             0,
@@ -459,7 +463,7 @@ fn every_render_counts_warnings() {
 fn the_shipped_sidecar_has_what_the_filters_need() {
     let document = |text: &str| json!(yaml::documents(text).unwrap().first());
     let sidecar = document(include_str!("../../envoy/backend.yaml"));
-    let manager = &sidecar["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"];
+    let manager = &sidecar["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][1]["typed_config"];
     let required = document(envoy::REQUIRED);
     let page = include_str!("../../docs/envoy.md");
     for (name, value) in required.as_object().unwrap() {

@@ -11,6 +11,7 @@ use mesh_authz::document::Node;
 use mesh_authz::engine::Custom;
 use serde_json::{Map, Value, json};
 
+use super::version::EnvoyVersion;
 use super::{FilterSettings, WorkloadSettings, plugin_config_of};
 use crate::load::LoadedPolicy;
 use crate::load::yaml;
@@ -39,6 +40,8 @@ pub struct Settings {
     pub filters: Filters,
     /// The clusters from which `jwt_authn` fetches its keys.
     pub clusters: Vec<Value>,
+    /// The version of Envoy that reads the bootstrap.
+    pub version: EnvoyVersion,
 }
 
 /// A listener, and the application to which it forwards requests.
@@ -135,10 +138,15 @@ strip_trailing_host_dot: true
 use_remote_address: true
 ";
 
+/// The network filter that tells our filter what it cannot see by itself.
+const TELLING: &str = "envoy.filters.network.set_filter_state";
+/// The field of [`TELLING`] with what it tells. Without TLS, Envoy applies it when a connection begins.
+const ONCE_A_CONNECTION: &str = "on_downstream_tls_handshake";
+
 const LISTENERS: &str = "/static_resources/listeners";
 const LISTENER: &str = "/static_resources/listeners/0";
 const CHAIN: &str = "/static_resources/listeners/0/filter_chains/0";
-const MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
+const MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/1/typed_config";
 const ROUTE: &str = "/route_config/virtual_hosts/0/routes/0/route";
 const CLUSTERS: &str = "/static_resources/clusters";
 const APPLICATION: &str = "/static_resources/clusters/0";
@@ -180,7 +188,22 @@ pub fn bootstrap(
         application.extend(protocol.map(|options| ("typed_extension_protocol_options".to_owned(), options)));
     }
     clusters.extend(settings.clusters.iter().cloned());
+    if !settings.version.tells_once_a_connection() {
+        tell_at_every_request(&mut bootstrap)?;
+    }
     Ok(bootstrap)
+}
+
+/// Replaces the network filter of every listener by the HTTP filter for versions of Envoy without it. The connection
+/// manager becomes the only network filter.
+fn tell_at_every_request(bootstrap: &mut Value) -> Result<(), TemplateError> {
+    let telling = telling_filter(false)?;
+    for listener in list(bootstrap, LISTENERS)? {
+        let filters = list(listener, "/filter_chains/0/filters")?;
+        filters.retain(|filter| filter.get("name").is_none_or(|name| name != TELLING));
+        list(listener, "/filter_chains/0/filters/0/typed_config/http_filters")?.insert(0, telling.clone());
+    }
+    Ok(())
 }
 
 fn tell_client_address(bootstrap: &mut Value, address: ClientAddress) -> Result<(), TemplateError> {
@@ -339,12 +362,27 @@ pub fn watching(name: &str, file: &str, kind: &str) -> Value {
     })
 }
 
-/// The template's `set_filter_state` filter, which tells our filter what it cannot see by itself.
+/// The filter that tells our filter what it cannot see by itself. `once_a_connection`: the network filter of the
+/// template, which is cheaper. Otherwise, an HTTP filter that tells the same at every request, for older versions.
 ///
 /// # Errors
 /// The template does not have it.
-pub fn set_filter_state() -> Result<Value, TemplateError> {
-    http_filter("envoy.filters.http.set_filter_state")
+pub fn telling_filter(once_a_connection: bool) -> Result<Value, TemplateError> {
+    let mut template = template()?;
+    let filters = list(&mut template, &format!("{CHAIN}/filters"))?;
+    let found = filters.iter_mut().find(|filter| filter.get("name").is_some_and(|found| found == TELLING));
+    let network = found.ok_or_else(|| TemplateError(TELLING.to_owned()))?;
+    if once_a_connection {
+        return Ok(network.take());
+    }
+    let entries = slot(network, &format!("/typed_config/{ONCE_A_CONNECTION}"))?.take();
+    Ok(json!({
+        "name": "envoy.filters.http.set_filter_state",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.set_filter_state.v3.Config",
+            "on_request_headers": entries,
+        },
+    }))
 }
 
 fn http_filter(name: &str) -> Result<Value, TemplateError> {

@@ -141,27 +141,40 @@ pub fn let_through(place: &Location, revision: Option<&str>, is_stopper: bool) -
     resource("security.istio.io/v1", "AuthorizationPolicy", let_through::NAME, place, revision, &spec)
 }
 
+/// The proxies of Istio 1.30 and later. Their Envoy has what the network filter needs.
+pub const NEWER_PROXIES: &str = r"^1\.([3-9][0-9]|[1-9][0-9][0-9])";
+/// All other proxies that say a version, also builds whose name or number is not Istio's. Istio's regular expressions
+/// cannot be negated, so this one spells out every text that [`NEWER_PROXIES`] does not match.
+pub const OLDER_PROXIES: &str = r"^($|[^1]|1($|[^.]|\.($|[^1-9]|[12]($|[^0-9]|[0-9]($|[^0-9]))|[3-9]($|[^0-9]))))";
+
 /// The resource that inserts the `set_filter_state` filter before all other filters, for the control plane of this
-/// revision.
+/// revision. Newer proxies get the network filter, and older ones the HTTP filter, which costs more.
 ///
 /// # Errors
-/// See [`envoy::set_filter_state`].
+/// See [`envoy::telling_filter`].
 pub fn envoy_filter(place: &Location, revision: Option<&str>) -> Result<Value, TemplateError> {
-    let filter = envoy::set_filter_state()?;
+    let (network, http) = (envoy::telling_filter(true)?, envoy::telling_filter(false)?);
     let manager = "envoy.filters.network.http_connection_manager";
-    let patch = |context: &&str| {
+    let forms = [
+        ("NETWORK_FILTER", "INSERT_BEFORE", NEWER_PROXIES, network),
+        ("HTTP_FILTER", "INSERT_FIRST", OLDER_PROXIES, http),
+    ];
+    // For Istio, the listeners of a waypoint are those of a sidecar.
+    let contexts = ["SIDECAR_INBOUND", "GATEWAY"];
+    let patches = contexts.iter().flat_map(|context| forms.iter().map(move |form| (context, form)));
+    let patch = |(context, (kind, operation, proxies, filter)): (&&str, &(&str, &str, &str, Value))| {
         json!({
-            "applyTo": "HTTP_FILTER",
+            "applyTo": kind,
             "match": {
                 "context": context,
+                "proxy": { "proxyVersion": proxies },
                 "listener": { "filterChain": { "filter": { "name": manager } } },
             },
-            "patch": { "operation": "INSERT_FIRST", "value": filter },
+            "patch": { "operation": operation, "value": filter },
         })
     };
     let mut spec = Map::new();
-    // For Istio, the listeners of a waypoint are those of a sidecar.
-    spec.insert("configPatches".to_owned(), ["SIDECAR_INBOUND", "GATEWAY"].iter().map(patch).collect());
+    spec.insert("configPatches".to_owned(), patches.map(patch).collect());
     attach(&mut spec, place, |labels| ("workloadSelector", json!({ "labels": labels })));
     Ok(resource("networking.istio.io/v1alpha3", "EnvoyFilter", NAME, place, revision, &spec))
 }

@@ -45,6 +45,7 @@ mod jwt;
 mod message;
 mod process;
 mod transport;
+mod version;
 
 pub use admin::Admin;
 pub use app::{App, SeenRequest};
@@ -64,3 +65,4 @@ pub use process::{envoy_binary, spawn};
 /// The error of a gRPC call.
 #[cfg(feature = "authorizers")]
 pub use tonic::Status;
+pub use version::{envoy_version, suit_listeners, tells_once_a_connection};

@@ -18,6 +18,7 @@ use crate::lint::PathNormalization;
 use crate::load::{LoadedPolicy, Resources};
 use crate::render::WorkloadSettings;
 use crate::render::envoy::{self, Filters, Settings};
+use crate::render::version::EnvoyVersion;
 
 pub const EXAMPLE: &str = "Example:
   mesh-authz render envoy policies/ --namespace default --label app=backend \\
@@ -64,6 +65,11 @@ pub struct Arguments {
 
     #[command(flatten, next_help_heading = "TLS")]
     tls: TlsOptions,
+
+    /// Version of Envoy, such as 1.36 or 1.36.4. Before 1.37, Envoy needs an HTTP filter to see the peer, which costs more
+    /// than the network filter.
+    #[arg(long, help_heading = "Envoy", value_name = "VERSION", default_value_t)]
+    envoy_version: EnvoyVersion,
 
     /// Certificate authorities for the servers that a jwksUri names, in PEM.
     #[arg(long, help_heading = "Envoy", value_name = "FILE", default_value = "/etc/ssl/certs/ca-certificates.crt")]
@@ -117,6 +123,7 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
         tls: tls.tls(),
         filters: Filters { wasm: Some(wasm.clone()), watch: watch.clone(), asking, jwt_authn, further: plugin.fields },
         clusters,
+        version: arguments.envoy_version,
     };
     let Enforced { mesh, policies, .. } = &enforced;
     let bootstrap = envoy::bootstrap(policies, &described, mesh, &settings).map_err(Failure::unusable)?;

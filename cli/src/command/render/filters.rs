@@ -17,6 +17,7 @@ use crate::lint::Plaintexts;
 use crate::load::Resources;
 use crate::render::WorkloadSettings;
 use crate::render::envoy::{self, Filters};
+use crate::render::version::EnvoyVersion;
 
 pub const EXAMPLE: &str = "Example:
   mesh-authz render filters policies/ --namespace default --label app=backend \\
@@ -27,7 +28,21 @@ const PLACE: &str = "\
 # connection manager that leads to this workload. A filter that changes the path, the method, the host or other headers
 # that policies look at comes before them.
 #
-# - set_filter_state tells mesh_authz what it cannot see: the direct peer's address, and all URIs of its certificate.
+";
+
+const TOLD_ONCE: &str = "\
+# Put `filters` into the filter chain, before each of these connection managers:
+#
+# - set_filter_state tells mesh_authz, once a connection, what it cannot see: the direct peer's address, the port, and all
+#   URIs of its certificate. Envoy has this since version 1.37; give --envoy-version for an older one.
+#
+# Of the HTTP filters:
+#
+";
+
+const TOLD_AT_REQUESTS: &str = "\
+# - set_filter_state tells mesh_authz what it cannot see: the direct peer's address, the port, and all URIs of its
+#   certificate.
 ";
 
 const ASKING: &str = "\
@@ -136,6 +151,11 @@ pub struct Arguments {
     )]
     watch: Option<String>,
 
+    /// Version of Envoy, such as 1.36 or 1.36.4. Before 1.37, Envoy needs an HTTP filter to see the peer, which costs more
+    /// than the network filter.
+    #[arg(long, help_heading = "Envoy", value_name = "VERSION", default_value_t)]
+    envoy_version: EnvoyVersion,
+
     /// Certificate authorities for the servers that a jwksUri names, in PEM.
     #[arg(long, help_heading = "Envoy", value_name = "FILE", default_value = "/etc/ssl/certs/ca-certificates.crt")]
     jwks_ca: String,
@@ -164,10 +184,18 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
         jwt_authn,
         further: plugin.fields,
     };
-    let filters = envoy::http_filters(policies, &described, mesh, &filters).map_err(Failure::unusable)?;
+    let mut filters = envoy::http_filters(policies, &described, mesh, &filters).map_err(Failure::unusable)?;
 
-    let comments = comments(&enforced, watch.is_some(), verifies_tokens, fetches_keys);
+    let once = arguments.envoy_version.tells_once_a_connection();
+    let telling = envoy::telling_filter(once).map_err(Failure::unusable)?;
+    let told = if once { TOLD_ONCE } else { TOLD_AT_REQUESTS };
+    let comments = comments(&enforced, told, watch.is_some(), verifies_tokens, fetches_keys);
     let mut output = Map::new();
+    if once {
+        output.insert("filters".to_owned(), vec![telling].into());
+    } else {
+        filters.insert(0, telling);
+    }
     output.insert("http_filters".to_owned(), filters.into());
     if !clusters.is_empty() {
         output.insert("clusters".to_owned(), clusters.into());
@@ -180,7 +208,13 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
 }
 
 /// What the rest of Envoy's configuration needs, as comments in YAML.
-fn comments(enforced: &Enforced<'_>, is_watched: bool, verifies_tokens: bool, fetches_keys: bool) -> String {
+fn comments(
+    enforced: &Enforced<'_>,
+    told: &str,
+    is_watched: bool,
+    verifies_tokens: bool,
+    fetches_keys: bool,
+) -> String {
     let Enforced { policies, scope, asking, .. } = enforced;
     let looks = |subject| policies.iter().any(|policy| looks_at(policy, subject));
     let predicates = || policies.iter().flat_map(|found| found.policy.predicates()).map(Predicate::attribute);
@@ -191,6 +225,7 @@ fn comments(enforced: &Enforced<'_>, is_watched: bool, verifies_tokens: bool, fe
     let settings = format!("#   {settings}\n");
     let comments = [
         (true, PLACE),
+        (true, told),
         (!asking.clusters.is_empty(), ASKING),
         (asking.fails_open, FAIL_OPEN),
         (verifies_tokens, TOKENS),
