@@ -6,6 +6,7 @@
 //! | `index` | stores rules under the values that they require; finds the rules that a request could match | load, request |
 //! | `evaluate` | evaluates one rule for one request | request |
 //! | `many` | remembers what is long or many in a request | request |
+//! | `method` | knows the methods that a rule takes | load, request |
 //! | `combine` | combines the policies of one engine, or of two, into a decision | request |
 //! | [`decision`] | defines the types of a decision | request |
 //! | [`explain`] | says why rules do not match | request |
@@ -13,7 +14,7 @@
 //!
 //! [`Engine::decide`] looks for the first matching rule of one action after another, until the decision is made. It
 //! cannot fail and cannot panic. It allocates memory only to look up a path that is not UTF-8 among templates, for a
-//! long path, for a large token, for many headers, and for an odd form of a host.
+//! long path, for a large token, for many headers, for an odd form of a host, and for many rules of `not` fields only.
 
 mod combine;
 pub(crate) mod compile;
@@ -22,6 +23,7 @@ pub(crate) mod evaluate;
 pub mod explain;
 pub(crate) mod index;
 mod many;
+mod method;
 mod peers;
 
 use std::borrow::Borrow;

@@ -55,6 +55,26 @@ impl CompiledRule {
         self
     }
 
+    /// A rule that matches if this single value of a test does.
+    pub(crate) fn of_value(&self, test: &Test, value: Check) -> Self {
+        let test = Test { check: value, expected: Expected::Match, ..*test };
+        Self { id: self.id.clone(), from: None, to: None, when: [test].into() }
+    }
+
+    /// Whether the conditions of the two compare the same values in the same way.
+    pub(crate) fn has_conditions_of(&self, other: &Self) -> bool {
+        let alike = |(one, other): (&Test, &Test)| {
+            one.check == other.check && one.expected == other.expected && one.polarity == other.polarity
+        };
+        self.when.len() == other.when.len() && self.when.iter().zip(&other.when).all(alike)
+    }
+
+    /// The tests that must all hold. A test of one of several groups is none of them.
+    pub(crate) fn required_tests(&self) -> impl Iterator<Item = &Test> {
+        let clauses = [&self.to, &self.from].into_iter().flatten().filter(|groups| groups.len() == 1);
+        clauses.flatten().chain(std::iter::once(&self.when)).flatten()
+    }
+
     /// The tests of all clauses.
     pub(crate) fn tests(&self) -> impl Iterator<Item = &Test> {
         self.from.iter().chain(&self.to).flatten().chain(std::iter::once(&self.when)).flatten()
@@ -88,7 +108,7 @@ pub(crate) enum Expected {
 
 /// The attribute to look at, and the values to compare it with. Attributes that are compared in the same way share a
 /// variant.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) enum Check {
     Identity(Box<[IdentityMatcher]>),
     Address(Address, Box<[Cidr]>),
@@ -142,21 +162,21 @@ impl CustomTrace {
 }
 
 /// A value of `paths`, compiled.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PathMatcher {
     Text(Pattern),
     Template(Template),
 }
 
 /// A value of `requestPrincipals`, compiled. The issuer and the subject must both match.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RequestPrincipalMatcher {
     pub issuer: Pattern,
     pub subject: Pattern,
 }
 
 /// A value of `experimental.envoy.filters.…`, compiled.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum MetadataMatcher {
     Text(Pattern),
     Element(Pattern),
@@ -205,6 +225,40 @@ fn polarity(action: Action, expected: Expected) -> Polarity {
 }
 
 impl Check {
+    /// A check for each of the values.
+    pub(crate) fn single_values(&self) -> Vec<Self> {
+        fn each<T: Clone>(values: &[T], check: impl Fn(Box<[T]>) -> Check) -> Vec<Check> {
+            values.iter().map(|value| check(Box::from([value.clone()]))).collect()
+        }
+        match self {
+            Self::Identity(values) => each(values, Self::Identity),
+            Self::Address(which, values) => each(values, |value| Self::Address(*which, value)),
+            Self::DestinationPort(values) => each(values, Self::DestinationPort),
+            Self::Text(text, values) => each(values, |value| Self::Text(text.clone(), value)),
+            Self::Host(values) => each(values, Self::Host),
+            Self::Path(values) => each(values, Self::Path),
+            Self::RequestPrincipal { issuer, subject, matchers } => each(matchers, |matchers| Self::RequestPrincipal {
+                issuer: Arc::clone(issuer),
+                subject: Arc::clone(subject),
+                matchers,
+            }),
+            Self::Metadata(path, values) => each(values, |value| Self::Metadata(Arc::clone(path), value)),
+        }
+    }
+
+    /// The number of values.
+    pub(crate) fn values(&self) -> usize {
+        match self {
+            Self::Identity(values) => values.len(),
+            Self::Address(_, values) => values.len(),
+            Self::DestinationPort(values) => values.len(),
+            Self::Text(_, values) | Self::Host(values) => values.len(),
+            Self::Path(values) => values.len(),
+            Self::RequestPrincipal { matchers, .. } => matchers.len(),
+            Self::Metadata(_, values) => values.len(),
+        }
+    }
+
     const HIGHEST_COST: u8 = 5;
 
     /// The relative cost of the check. The checks of a group run in this order. The path comes first: it is short, and

@@ -27,6 +27,7 @@ use super::compile::{
     Text,
 };
 use super::many::{LongTexts, SortedValues};
+use super::method::Methods;
 use crate::attribute::Origin;
 use crate::identity::IdentityMatcher;
 use crate::matcher::template::SplitPath;
@@ -44,6 +45,8 @@ pub(crate) struct Evaluation<'r, A> {
     split_path: OnceCell<SplitPath<'r>>,
     /// The same path as text, once a template has been looked for.
     path_text: OnceCell<Cow<'r, str>>,
+    /// The method, once a rule for some methods has been found.
+    methods: OnceCell<Methods>,
     /// The large maps in the metadata that have been looked into.
     maps: IndexedMaps<'r>,
     /// The forms of the host, if it is long.
@@ -140,6 +143,7 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
             path: OnceCell::new(),
             split_path: OnceCell::new(),
             path_text: OnceCell::new(),
+            methods: OnceCell::new(),
             maps: IndexedMaps::default(),
             hosts: OnceCell::new(),
             many: SortedValues::default(),
@@ -362,6 +366,11 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
                 (Some(_), Some(_)) => Lookup::Unreadable,
             })
         })
+    }
+
+    /// Whether a rule for these methods can match.
+    pub(super) fn has_method_of(&self, methods: Methods) -> bool {
+        methods == Methods::ALL || self.methods.get_or_init(|| Methods::of_request(self)).overlaps(methods)
     }
 
     /// The path as text. Bytes that are not UTF-8 become the replacement character.

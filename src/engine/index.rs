@@ -14,9 +14,13 @@
 //! index takes the one that is cheapest to look up. If many rules share even the chosen predicate, the index divides
 //! these rules again, by another dimension.
 //!
-//! Some rules are evaluated for every request that reaches them: rules without an access predicate, such as rules of
-//! `not` fields only; rules whose best predicate more than half of the rules share; and the rules of a group of up to
-//! 16.
+//! Some rules have no access predicate, such as rules of `not` fields only; or more than half of the rules share their
+//! best one. Nothing that a request has finds these. If they are more than 16, the values that they exclude are filed in
+//! an index of their own: a request that has such a value leaves out the rules that exclude it. The others are evaluated
+//! for every request that reaches them.
+//!
+//! A rule is filed together with the methods that it takes. A request with another method leaves it out, without a look
+//! at the rule.
 //!
 //! # Terms
 //!
@@ -24,11 +28,14 @@
 //! | --- | --- | --- |
 //! | dimension | something to look requests up by: the path, the local port, the peer's namespace, … | [`key`] |
 //! | key | an exact value of a dimension, or a pattern: a prefix, a suffix, a template, a network | [`key`] |
-//! | table | the keys of one dimension, each with a number: its slot | [`table`] |
-//! | postings | what is filed under one key: rules or, if there are many rules, another node | [`node`] |
-//! | node | for each dimension in use, a table and its postings; also the rules that are always evaluated | [`node`] |
+//! | forms | the forms and lengths of the keys of one dimension: they say which hashes a value has | [`key_forms`] |
+//! | posting | what is filed under one key: a rule, a list of rules or, if there are many, another node | [`table`] |
+//! | table | the postings of all keys, by hash | [`table`] |
+//! | node | the dimensions in use; also the rules that are always evaluated | [`node`] |
+//! | exclusions | the values that exclude some of these other rules | [`exclusion`] |
 //!
-//! `build` makes the nodes at load time; `look_up` searches them at request time.
+//! `build` makes the tree of nodes at load time. At request time, `walk` goes through it, and `look_up` finds the first
+//! rule that matches.
 //!
 //! # The result does not depend on the index
 //!
@@ -42,15 +49,24 @@
 mod build;
 #[cfg(test)]
 mod collisions;
+mod exclusion;
+mod hash;
 mod key;
+mod key_forms;
 mod look_up;
 mod node;
 mod table;
+mod walk;
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
 
 use self::build::Builder;
+use self::key_forms::{Inconclusive, Visited};
 pub(crate) use self::look_up::FirstMatch;
 use self::look_up::Search;
-use self::node::Node;
+use self::node::{Tree, Word};
+use self::walk::{Visitor, Walk};
 use super::compile::CompiledRule;
 use super::evaluate::Evaluation;
 use crate::request::Attributes;
@@ -60,25 +76,28 @@ use crate::request::Attributes;
 #[derive(Debug, Default)]
 pub struct Index {
     rules: Box<[CompiledRule]>,
-    root: Node,
+    /// `None` if none of the rules is filed.
+    tree: Option<Box<Tree>>,
 }
 
 impl Index {
     /// Sorts the rules and files them.
     #[must_use]
     pub fn new(rules: Vec<CompiledRule>) -> Self {
-        let Self { rules, root } = Self::plain_scan(rules);
-        let root = Builder::new(&rules).node(&root.always, &[]);
-        Self { rules, root }
+        Self::in_this_order(Self::plain_scan(rules).rules)
+    }
+
+    fn in_this_order(rules: Box<[CompiledRule]>) -> Self {
+        Self { tree: Builder::file(&rules).map(Box::new), rules }
     }
 
     /// Sorts the rules and files none of them, so that every rule is evaluated for every request. An index must give
     /// the same results.
     #[must_use]
-    pub(crate) fn plain_scan(mut rules: Vec<CompiledRule>) -> Self {
-        rules.sort_unstable_by(|a, b| a.id().as_str().cmp(b.id().as_str()));
-        let always = (0..).take(rules.len()).collect();
-        Self { rules: rules.into(), root: Node { filed: Box::default(), always } }
+    pub(crate) fn plain_scan(rules: Vec<CompiledRule>) -> Self {
+        // A heap: the larger sorting functions are seven kilobytes of the module.
+        let sorted = rules.into_iter().map(ByName).collect::<BinaryHeap<_>>().into_sorted_vec();
+        Self { rules: sorted.into_iter().map(|ByName(rule)| rule).collect(), tree: None }
     }
 
     /// All rules, in order.
@@ -88,32 +107,77 @@ impl Index {
     }
 
     /// Finds the first rule, in order, that matches the request.
+    pub(crate) fn first_match<'i: 'r, 'r, A: Attributes>(&'i self, request: &Evaluation<'r, A>) -> FirstMatch<'i> {
+        if self.rules.is_empty() { FirstMatch::default() } else { self.first_match_of_some(request) }
+    }
+
     // A decision calls this function in several places. Inlining would put as many copies into the Wasm module.
     #[inline(never)]
-    pub(crate) fn first_match<'i: 'r, 'r, A: Attributes>(&'i self, request: &Evaluation<'r, A>) -> FirstMatch<'i> {
-        let start = || Search::new(&self.rules, request);
-        let mut search = start();
-        if search.node(&self.root).is_err() {
-            search = start();
-            for number in (0..).take(self.rules.len()) {
-                if !search.matters(number) {
-                    break;
-                }
-                search.look_at(number);
-            }
+    fn first_match_of_some<'i: 'r, 'r, A: Attributes>(&'i self, request: &Evaluation<'r, A>) -> FirstMatch<'i> {
+        let mut search = Search::new(&self.rules, request);
+        if self.walk(request, &mut search).is_err() {
+            search = Search::new(&self.rules, request);
+            search.scan();
         }
         search.found()
     }
 
-    /// The positions of every rule that matches the request, and perhaps of some that do not: no rule is evaluated.
-    /// This is for [`crate::analysis`], which compares rules.
+    /// Visits the rules that are filed under the values of the request, and perhaps others.
+    fn walk<'r, A: Attributes>(&'r self, request: &Evaluation<'r, A>, visitor: &mut dyn Visitor) -> Visited {
+        let tree = self.tree.as_deref().ok_or(Inconclusive)?;
+        Walk { tree, request, visitor }.node(tree.root().ok_or(Inconclusive)?)
+    }
+
+    /// The positions of every rule that matches the request, and perhaps of some that do not. No rule is evaluated, and
+    /// no rule is left out for what it excludes. This is for [`crate::analysis`], which compares rules.
     pub fn candidates<'r, A: Attributes>(&'r self, request: &Evaluation<'r, A>) -> Vec<usize> {
-        let mut found = Vec::new();
-        if self.root.find(request, &mut found).is_err() {
+        let mut found = Candidates(Vec::new());
+        if self.walk(request, &mut found).is_err() {
             return (0..self.rules.len()).collect();
         }
-        found.sort_unstable();
-        found.dedup();
-        found.into_iter().filter_map(|number| usize::try_from(number).ok()).collect()
+        found.0.sort_unstable();
+        found.0.dedup();
+        found.0
+    }
+}
+
+/// A rule, in the order of its name as text.
+struct ByName(CompiledRule);
+
+impl Ord for ByName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.id().as_str().cmp(other.0.id().as_str())
+    }
+}
+
+impl PartialOrd for ByName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Eq for ByName {}
+
+impl PartialEq for ByName {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+/// The positions of the rules that a walk finds.
+struct Candidates(Vec<usize>);
+
+impl Visitor for Candidates {
+    fn leaves_out_excluded(&self) -> bool {
+        false
+    }
+
+    fn visit(&mut self, word: Word) -> Visited {
+        self.0.extend(usize::try_from(word.number()));
+        Ok(())
+    }
+
+    fn spend(&mut self, _: usize) -> Visited {
+        Ok(())
     }
 }

@@ -14,7 +14,7 @@ use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 
 use crate::cases;
-use crate::policies::{BOTH, named, options, read, spec};
+use crate::policies::{BOTH, named, only_excluding, options, read, spec};
 use crate::requests::partly_readable;
 
 /// Two engines for these policies: one with an index, one without.
@@ -66,6 +66,78 @@ fn the_index_decides_as_a_scan_does() {
     for seen in [allowed, by_rule, unreadable] {
         assert!((100..4_450).contains(&seen.get()), "every kind of decision occurs: {}", seen.get());
     }
+}
+
+#[test]
+fn a_rule_is_left_out_for_what_it_excludes_only_if_it_does_not_match() {
+    let keeps = select(&["methods", "methods", "ports", "values", ""][..]);
+    let one = (select(&["ALLOW", "DENY", "DENY", "AUDIT"][..]).prop_flat_map(spec), keeps)
+        .prop_map(|(spec, keeps)| only_excluding(spec, keeps));
+    let policies = vec(one, 30..120).prop_map(|specs| {
+        specs.into_iter().enumerate().map(|(number, spec)| named(&format!("p{number}"), spec)).collect::<Vec<_>>()
+    });
+    let [by_rule, unreadable, audited] = [0, 0, 0].map(Cell::new);
+    TestRunner::new(cases(200))
+        .run(&(policies, vec(partly_readable(), 30), select(&BOTH[..])), |(policies, requests, combining)| {
+            let (index, scan) = engines(combining, &policies);
+            for facts in requests {
+                let request = facts.request();
+                let decision = index.decide(&request);
+                prop_assert_eq!(&decision, &scan.decide(&request), "{:?}", facts);
+                let count = |cell: &Cell<u32>, is: bool| cell.set(cell.get() + u32::from(is));
+                count(&by_rule, decision.outcome.rule().is_some());
+                count(&unreadable, decision.unreadable.is_some());
+                count(&audited, decision.audited.is_some());
+            }
+            Ok(())
+        })
+        .unwrap();
+    for seen in [by_rule, unreadable, audited] {
+        assert!((100..5_990).contains(&seen.get()), "every kind of decision occurs: {}", seen.get());
+    }
+}
+
+/// What a rule says about methods, in all forms: in operations, in conditions, and in both.
+#[test]
+fn a_rule_is_left_out_for_its_methods_only_if_it_does_not_match() {
+    let methods = || vec(select(&["GET", "POST", "get", "*", "P*", "*T", "PROPFIND", "MKCOL"][..]), 1..3);
+    let operation = (methods(), any::<bool>(), any::<bool>()).prop_map(|(methods, not, path)| {
+        let mut operation = json!({ if not { "notMethods" } else { "methods" }: methods });
+        if path {
+            operation["paths"] = json!(["/a*"]);
+        }
+        json!({ "operation": operation })
+    });
+    let condition = (methods(), any::<bool>()).prop_map(|(methods, not)| {
+        json!({ "key": "request.headers[:method]", if not { "notValues" } else { "values" }: methods })
+    });
+    let rule =
+        (vec(operation, 0..3), vec(condition, 0..2)).prop_map(|(to, when)| match (to.is_empty(), when.is_empty()) {
+            (true, true) => json!({}),
+            (true, false) => json!({ "when": when }),
+            (false, true) => json!({ "to": to }),
+            (false, false) => json!({ "to": to, "when": when }),
+        });
+    let policies = (select(&["ALLOW", "DENY"][..]), vec(rule, 1..60)).prop_map(|(action, rules)| {
+        let policy = |(number, rule)| named(&format!("p{number}"), json!({ "action": action, "rules": [rule] }));
+        rules.into_iter().enumerate().map(policy).collect::<Vec<_>>()
+    });
+    let request =
+        (vec(select(&["GET", "POST", "get", " GET", "GET ", "MKCOL", ""][..]), 0..3), select(&["/a", "/b"][..]));
+    TestRunner::new(cases(300))
+        .run(&(policies, vec(request, 30)), |(policies, requests)| {
+            let (index, scan) = engines(BOTH[0], &policies);
+            for (methods, path) in requests {
+                let request =
+                    methods.iter().fold(Request::default(), |request, method| request.header(":method", method));
+                let request = request.header(":path", path);
+                prop_assert_eq!(index.decide(&request), scan.decide(&request), "{:?} {:?}", methods, path);
+            }
+            let dark = Request::default().unreadable_headers();
+            prop_assert_eq!(index.decide(&dark), scan.decide(&dark));
+            Ok(())
+        })
+        .unwrap();
 }
 
 /// Texts of a few letters, so that they are often prefixes or suffixes of each other.

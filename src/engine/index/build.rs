@@ -1,89 +1,153 @@
 //! Load time: files rules under the keys of their access predicates.
 
-use std::collections::BTreeMap;
-use std::mem;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::BuildHasherDefault;
 
+use super::exclusion::{self, Exclusions};
+use super::hash::{AsItIs, FiledId};
 use super::key::{self, Dimension, Key};
-use super::node::{Filed, Node, Number, Postings};
-use super::table::Table;
+use super::key_forms::KeyForms;
+use super::node::{Filed, ListAt, Lists, Node, NodeAt, Number, Tree, Word};
+use super::table::{Posting, Table};
 use crate::engine::compile::CompiledRule;
+use crate::engine::method::Methods;
 
 /// Groups of up to this many rules are not divided; all their rules are evaluated. One rule costs about 50 ns. Dividing
 /// the group may need one more value from the host, which costs microseconds.
-const FEW: usize = 16;
+pub(super) const FEW: usize = 16;
 
 /// Files rules, and limits the size of the index.
 pub(super) struct Builder<'r> {
     rules: &'r [CompiledRule],
-    /// For each rule, how many keys it has in all its access predicates.
+    /// For each rule, how many keys it has in all its access predicates, and how many values it excludes.
     keys: Box<[usize]>,
     /// The number of keys that dividing groups again may still file. This limits the size of the index to a multiple of
     /// the size of the policies. Without a limit, a rule with n paths and m principals could be filed n × m times. A
     /// group that needs more keys than are left is not divided.
     keys_left: usize,
+    last_id: FiledId,
+    nodes: Vec<Node>,
+    filed: Vec<Filed>,
+    lists: Lists,
+    postings: Vec<(u64, Posting)>,
 }
 
 impl<'r> Builder<'r> {
-    pub(super) fn new(rules: &'r [CompiledRule]) -> Self {
-        let keys: Box<[_]> = rules.iter().map(key::keys).collect();
-        let keys_left = keys.iter().sum::<usize>().saturating_mul(8);
-        Self { rules, keys, keys_left }
+    /// Files these rules. `None` if they are too many to be numbered.
+    pub(super) fn file(rules: &'r [CompiledRule]) -> Option<Tree> {
+        if rules.len() > Word::MOST {
+            return None;
+        }
+        let keys: Box<[_]> = rules.iter().map(|rule| key::keys(rule).saturating_add(exclusion::values(rule))).collect();
+        let mut builder = Self {
+            rules,
+            keys_left: keys.iter().sum::<usize>().saturating_mul(8),
+            keys,
+            last_id: 0,
+            nodes: Vec::new(),
+            filed: Vec::new(),
+            lists: Lists::default(),
+            postings: Vec::new(),
+        };
+        let numbers: Vec<_> = (0..).take(rules.len()).collect();
+        let root = builder.node(&numbers, &[]);
+        builder.nodes.push(root);
+        let Self { nodes, filed, lists, postings, .. } = builder;
+        Some(Tree { nodes: nodes.into(), filed: filed.into(), lists, table: Table::new(&postings) })
     }
 
     /// Files these rules in a new node. `used` has the dimensions of the nodes above; this node uses others.
-    pub(super) fn node(&mut self, numbers: &[Number], used: &[Dimension]) -> Node {
+    fn node(&mut self, numbers: &[Number], used: &[Dimension]) -> Node {
+        let depth = u32::try_from(used.len()).unwrap_or(u32::MAX);
         if numbers.len() <= FEW {
-            return Node { filed: Box::default(), always: numbers.into() };
+            return Node { filed: 0..0, depth, always: self.list(numbers), exclusions: None };
         }
         let rules: Vec<_> = numbers.iter().filter_map(|number| Some((*number, self.rule(*number)?))).collect();
-        let mut shares = KeyMap::<usize>::default();
+        let (mut slots, mut counts) = (Slots::default(), Vec::<u32>::new());
         for (_, rule) in &rules {
             key::each_key(rule, used, &mut |dimension, key| {
-                shares.change(dimension, key, &mut |count| *count = count.saturating_add(1));
+                let (slot, _) = slots.slot(&mut self.last_id, dimension, key);
+                if let Some(count) = content(&mut counts, slot) {
+                    *count = count.saturating_add(1);
+                }
             });
         }
         let mut always = Vec::new();
-        let mut map = KeyMap::<Vec<Number>>::default();
+        let (mut filed_slots, mut contents) = (Slots::default(), Vec::<Vec<Number>>::new());
         for (number, rule) in &rules {
-            match key::narrowest(rule, used, FEW, &|dimension, key| shares.share(dimension, key)) {
+            match key::narrowest(rule, used, FEW, &|dimension, key| slots.share(dimension, key, &counts)) {
                 Some((share, keys)) if share <= rules.len() / 2 => {
                     for (dimension, key) in keys {
-                        map.change(&dimension, &key, &mut |numbers| {
-                            if numbers.last() != Some(number) {
-                                numbers.push(*number);
-                            }
-                        });
+                        let (slot, _) = filed_slots.slot(&mut self.last_id, &dimension, &key);
+                        if let Some(numbers) = content(&mut contents, slot)
+                            && numbers.last() != Some(number)
+                        {
+                            numbers.push(*number);
+                        }
                     }
                 }
                 // If more than half of the rules share the predicate, a lookup saves too little.
                 _ => always.push(*number),
             }
         }
-        drop(shares);
-        let KeyMap { mut entries, positions } = map;
-        let filed = positions.into_iter().filter_map(|((_, dimension), at)| {
-            let Entry { table, contents } = entries.get_mut(at).map(mem::take)?;
+        drop((slots, counts));
+        let filed = self.filed(filed_slots, &contents, used);
+        let start = self.filed.len();
+        self.filed.extend(filed);
+        let exclusions = if always.len() > FEW { Exclusions::new(self.rules, &always) } else { None };
+        Node { filed: start..self.filed.len(), depth, always: self.list(&always), exclusions: exclusions.map(Box::new) }
+    }
+
+    /// Enters what is filed in each slot into the table, and returns the dimensions.
+    fn filed(&mut self, slots: Slots, contents: &[Vec<Number>], used: &[Dimension]) -> Vec<Filed> {
+        let Slots { dimensions, positions, .. } = slots;
+        let mut dimensions: Vec<_> = dimensions.into_iter().map(Some).collect();
+        let mut all = Vec::with_capacity(dimensions.len());
+        for ((_, dimension), at) in positions {
+            let Some(DimensionSlots { forms, of_hash }) = dimensions.get_mut(at).and_then(Option::take) else {
+                continue;
+            };
             let used = [used, std::slice::from_ref(&dimension)].concat();
-            let first = contents.iter().filter_map(|numbers| numbers.first().copied()).min().unwrap_or_default();
-            let postings = contents.into_iter().map(|numbers| self.postings(numbers, &used)).collect();
-            Some(Filed { dimension, first, table, postings })
-        });
-        Node { filed: filed.collect(), always: always.into() }
+            let mut first = Number::MAX;
+            for (hash, slot) in of_hash {
+                let Some(numbers) = contents.get(slot) else { continue };
+                first = first.min(numbers.first().copied().unwrap_or_default());
+                let posting = self.posting(numbers, &used);
+                self.postings.push((hash, posting));
+            }
+            all.push(Filed { dimension, first, forms });
+        }
+        all
     }
 
     /// Divides these rules in a node of their own, if they are many and the limit allows it.
-    fn postings(&mut self, numbers: Vec<Number>, used: &[Dimension]) -> Postings {
+    fn posting(&mut self, numbers: &[Number], used: &[Dimension]) -> Posting {
+        if let [number] = numbers {
+            return Posting::Rule(self.word(*number));
+        }
         if numbers.len() > FEW {
             let keys: usize = numbers.iter().filter_map(|number| self.keys.get(usize::try_from(*number).ok()?)).sum();
             if let Some(left) = self.keys_left.checked_sub(keys) {
                 self.keys_left = left;
-                let node = self.node(&numbers, used);
-                if !node.filed.is_empty() {
-                    return Postings::Node(Box::new(node));
+                let node = self.node(numbers, used);
+                if node.filed.is_empty() && node.exclusions.is_none() {
+                    return Posting::List(node.always);
                 }
+                let at = NodeAt(u32::try_from(self.nodes.len()).unwrap_or(u32::MAX));
+                self.nodes.push(node);
+                return Posting::Node(at);
             }
         }
-        Postings::Rules(numbers.into())
+        Posting::List(self.list(numbers))
+    }
+
+    fn list(&mut self, numbers: &[Number]) -> ListAt {
+        let words: Vec<_> = numbers.iter().map(|number| self.word(*number)).collect();
+        self.lists.add(&words)
+    }
+
+    fn word(&self, number: Number) -> Word {
+        Word::new(number, self.rule(number).map_or(Methods::ALL, Methods::of_rule))
     }
 
     fn rule(&self, number: Number) -> Option<&'r CompiledRule> {
@@ -91,53 +155,60 @@ impl<'r> Builder<'r> {
     }
 }
 
-/// Maps each key, of any dimension, to its content. It is used only while rules are filed.
+/// Gives a slot to each key, of any dimension: a number, counted from 0. It is used only while rules are filed.
 #[derive(Default)]
-struct KeyMap<T> {
-    entries: Vec<Entry<T>>,
-    /// For each dimension, with its cost before it, the position of its entry. The cheapest dimension comes first.
+pub(super) struct Slots {
+    dimensions: Vec<DimensionSlots>,
+    /// For each dimension, with its cost before it, its position. The cheapest dimension comes first.
     positions: BTreeMap<(u8, Dimension), usize>,
+    count: usize,
 }
 
-#[derive(Default)]
-struct Entry<T> {
-    table: Table,
-    /// The content of each key, by slot.
-    contents: Vec<T>,
+struct DimensionSlots {
+    forms: KeyForms,
+    /// For each hash, its slot.
+    of_hash: HashMap<u64, usize, BuildHasherDefault<AsItIs>>,
 }
 
-impl<T: Default> KeyMap<T> {
-    /// Changes the content of a key. A new key starts with the default content.
-    fn change(&mut self, dimension: &Dimension, key: &Key<'_>, change: &mut dyn FnMut(&mut T)) {
-        let next = self.entries.len();
+impl Slots {
+    /// The slot of a key, and the position of its dimension.
+    #[inline(never)]
+    pub(super) fn slot(&mut self, last_id: &mut FiledId, dimension: &Dimension, key: &Key<'_>) -> (usize, usize) {
+        let next = self.dimensions.len();
         let at = *self.positions.entry((dimension.cost(), dimension.clone())).or_insert(next);
         if at == next {
-            self.entries.push(Entry::default());
+            *last_id = last_id.wrapping_add(1);
+            self.dimensions.push(DimensionSlots { forms: KeyForms::new(*last_id), of_hash: HashMap::default() });
         }
-        let Some(Entry { table, contents }) = self.entries.get_mut(at) else { return };
-        let slot = table.slot(dimension, key);
-        if slot == contents.len() {
-            contents.push(T::default());
+        #[expect(clippy::indexing_slicing, reason = "the position was found, or has just been filled")]
+        let DimensionSlots { forms, of_hash } = &mut self.dimensions[at];
+        let slot = *of_hash.entry(forms.add(dimension, key)).or_insert(self.count);
+        if slot == self.count {
+            self.count = self.count.saturating_add(1);
         }
-        if let Some(content) = contents.get_mut(slot) {
-            change(content);
-        }
+        (slot, at)
     }
-}
 
-impl KeyMap<usize> {
     /// Estimates how many rules a request with this key finds: the rules under this key, and the rules under the other
-    /// keys that such a request also has ([`Table::together_with`]).
-    fn share(&self, dimension: &Dimension, key: &Key<'_>) -> usize {
+    /// keys that such a request also has ([`KeyForms::together_with`]). `counts`: the rules under each key, by slot.
+    fn share(&self, dimension: &Dimension, key: &Key<'_>, counts: &[u32]) -> usize {
         let mut sum: usize = 0;
-        if let Some(Entry { table, contents }) =
-            self.positions.get(&(dimension.cost(), dimension.clone())).and_then(|at| self.entries.get(*at))
-        {
-            let _nothing_is_read_here = table.together_with(dimension, key, &mut |slot| {
-                sum = sum.saturating_add(contents.get(slot).copied().unwrap_or_default());
+        let position = self.positions.get(&(dimension.cost(), dimension.clone()));
+        if let Some(DimensionSlots { forms, of_hash }) = position.and_then(|at| self.dimensions.get(*at)) {
+            let _nothing_is_read_here = forms.together_with(dimension, key, &mut |hash| {
+                let count = of_hash.get(&hash).and_then(|slot| counts.get(*slot)).copied().unwrap_or_default();
+                sum = sum.saturating_add(usize::try_from(count).unwrap_or(usize::MAX));
                 Ok(())
             });
         }
         sum
     }
+}
+
+/// What is in a slot. A slot that is new starts with the default.
+pub(super) fn content<T: Default>(contents: &mut Vec<T>, slot: usize) -> Option<&mut T> {
+    if slot >= contents.len() {
+        contents.resize_with(slot.saturating_add(1), T::default);
+    }
+    contents.get_mut(slot)
 }

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::key::{Dimension, Key};
-use super::table::Table;
+use super::key_forms::KeyForms;
 use crate::diagnostic::Diagnostics;
 use crate::document::from_json;
 use crate::engine::{Combining, Custom, Engine, Options};
@@ -45,9 +45,11 @@ fn rules_are_found_though_their_keys_share_hashes() {
     let mut random = fastrand::Rng::with_seed(7);
     for _ in 0..300 {
         let action = if random.bool() { "ALLOW" } else { "DENY" };
-        let rule = |random: &mut fastrand::Rng| match random.u8(0..4) {
+        let rule = |random: &mut fastrand::Rng| match random.u8(0..7) {
             0 => json!({ "to": [{ "operation": { "ports": [random.u16(0..5).to_string()] } }] }),
             1 => json!({ "from": [{ "source": { "ipBlocks": [pick(random, &BLOCKS)] } }] }),
+            2 => json!({ "from": [{ "source": { "notIpBlocks": [pick(random, &BLOCKS)] } }] }),
+            3 | 4 => json!({ "to": [{ "operation": { "notPaths": [pick(random, &PATHS), pick(random, &PATHS)] } }] }),
             _ => json!({ "to": [{ "operation": { "paths": [pick(random, &PATHS)] } }] }),
         };
         let policies: Vec<_> = (0..random.usize(20..90)).map(|n| policy(n, action, &rule(&mut random))).collect();
@@ -64,14 +66,14 @@ fn rules_are_found_though_their_keys_share_hashes() {
 
 #[test]
 fn every_template_has_a_route_of_its_own() {
-    let mut table = Table::default();
+    let mut forms = KeyForms::new(1);
     for _ in 0..2 {
         for text in
             ["/a/{*}", "/a/{**}", "/{*}/a", "/{*}/a/", "/{**}", "/{*}/{*}/{*}/{*}", "/{*}/{*}/{*}/{**}", "/a/{*}/{*}"]
         {
             let template = Template::new(text, Polarity::Denies);
-            table.slot(&Dimension::Path, &Key::Template(&template));
+            forms.add(&Dimension::Path, &Key::Template(&template));
         }
     }
-    assert_eq!(table.unrouted(), 0, "{table:?}");
+    assert_eq!(forms.unrouted(), 0, "{forms:?}");
 }

@@ -14,9 +14,7 @@
 
 use std::sync::Arc;
 
-use crate::engine::compile::{
-    Check, CompiledRule, Expected, Group, MetadataPath, PathMatcher, RequestPrincipalMatcher, Test, Text,
-};
+use crate::engine::compile::{Check, CompiledRule, Expected, Group, MetadataPath, PathMatcher, Test, Text};
 use crate::identity::IdentityMatcher;
 use crate::matcher::Pattern;
 use crate::matcher::template::Template;
@@ -142,14 +140,12 @@ fn of_test<'r>(test: &'r Test, used: &[Dimension]) -> Vec<Keys<'r>> {
 fn of_check(check: &Check) -> Vec<Keys<'_>> {
     let patterns = |dimension, patterns| one(dimension, keyed(patterns, pattern));
     match check {
-        Check::Identity(matchers) => [
-            (Dimension::PeerName, keyed(matchers, name)),
-            (Dimension::PeerNamespace, keyed(matchers, namespace)),
-            (Dimension::PeerAccount, keyed(matchers, account)),
-        ]
-        .into_iter()
-        .flat_map(|(dimension, keys)| one(dimension, keys))
-        .collect(),
+        Check::Identity(matchers) => {
+            let mut keys = one(Dimension::PeerName, keyed(matchers, name));
+            keys.extend(one(Dimension::PeerNamespace, keyed(matchers, namespace)));
+            keys.extend(one(Dimension::PeerAccount, keyed(matchers, account)));
+            keys
+        }
         Check::Address(which, blocks) => {
             one(Dimension::Address(*which), keyed(blocks, |block| Some(Key::Block(block))))
         }
@@ -158,8 +154,8 @@ fn of_check(check: &Check) -> Vec<Keys<'_>> {
         Check::Host(values) => patterns(Dimension::Host, values),
         Check::Path(matchers) => one(Dimension::Path, keyed(matchers, path)),
         Check::RequestPrincipal { issuer, subject, matchers } => {
-            let of_issuer = keyed(matchers, |matcher: &RequestPrincipalMatcher| pattern(&matcher.issuer));
-            let of_subject = keyed(matchers, |matcher: &RequestPrincipalMatcher| pattern(&matcher.subject));
+            let of_issuer = keyed(matchers, |matcher| pattern(&matcher.issuer));
+            let of_subject = keyed(matchers, |matcher| pattern(&matcher.subject));
             let mut keys = one(Dimension::RequestPrincipal(Arc::clone(subject), Arc::clone(issuer)), of_subject);
             keys.extend(one(Dimension::RequestPrincipal(Arc::clone(issuer), Arc::clone(subject)), of_issuer));
             keys
@@ -177,7 +173,8 @@ fn one(dimension: Dimension, keys: Option<Vec<Key<'_>>>) -> Vec<Keys<'_>> {
 
 /// The keys of all values. `None` if one of the values has no key: a request could match this value and have none of
 /// the keys.
-fn keyed<'r, T>(values: &'r [T], key: impl Fn(&'r T) -> Option<Key<'r>>) -> Option<Vec<Key<'r>>> {
+// A pointer to a function, and not a type for each: then the module has this code less often.
+fn keyed<'r, T>(values: &'r [T], key: fn(&'r T) -> Option<Key<'r>>) -> Option<Vec<Key<'r>>> {
     values.iter().map(key).collect()
 }
 
