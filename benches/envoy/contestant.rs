@@ -205,7 +205,7 @@ fn claims_from_header() -> Value {
     http_filter("header_to_metadata", "header_to_metadata.v3.Config", json!({ "request_rules": [rule] }))
 }
 
-fn wasm(vm: &str, module: &str, configuration: &str) -> Value {
+pub fn wasm(vm: &str, module: &str, configuration: &str) -> Value {
     let config = json!({
         "name": vm,
         "failure_policy": "FAIL_CLOSED",

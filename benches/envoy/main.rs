@@ -11,6 +11,7 @@
 //! | [`station`] | starts Envoy and keeps the connections |
 //! | [`rounds`] | measures the CPU time of requests |
 //! | [`beside`] | measures how long ordinary requests wait beside the worst ones |
+//! | [`loading`] | measures what it takes to load many policies |
 //! | [`report`], [`plot`] | show the results |
 
 #[path = "../mix/mod.rs"]
@@ -19,6 +20,7 @@ mod mix;
 mod beside;
 mod contestant;
 mod lanes;
+mod loading;
 mod machine;
 mod own;
 mod plot;
@@ -51,6 +53,8 @@ struct Plan {
     adversarial: Duration,
     worst: Duration,
     beside: Duration,
+    /// The number of updates after which memory should not have grown.
+    updates: u32,
 }
 
 /// The number of rules that the worst requests meet.
@@ -69,6 +73,7 @@ impl Plan {
             adversarial: Duration::from_secs(90),
             worst: Duration::from_secs(60),
             beside: Duration::from_secs(2),
+            updates: 1_000,
         };
         if quick {
             plan.rules = &[1, 100, 10_000];
@@ -76,6 +81,7 @@ impl Plan {
             plan.adversarial = Duration::from_secs(30);
             plan.worst = Duration::from_secs(20);
             plan.beside = Duration::from_secs(1);
+            plan.updates = 100;
         }
         if quick && !adversarial {
             plan.adversarial_rules = &[];
@@ -167,6 +173,7 @@ fn main() -> Result<()> {
         adversarial: measure(plan.adversarial_cases(), Connections::FEW, Claims::Header, plan.adversarial)?,
         worst: measure(plan.worst_cases(), Connections::FEW, Claims::Token(Box::new(Issuer::new()?)), plan.worst)?,
         beside: beside::measure(plan.worst_cases(), plan.beside)?,
+        loaded: Some(loading::measure(plan.updates)?),
         ..Report::empty()?
     };
     print!("{}", report.text());

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::WORST_RULES;
 use crate::beside::Waited;
 use crate::contestant::Contestant;
+use crate::loading::Loaded;
 use crate::machine::Machine;
 use crate::own::OWN;
 use crate::rounds::{Costs, Measured, Outcome};
@@ -24,6 +25,8 @@ pub struct Report {
     pub worst: Outcome,
     /// How long ordinary requests took beside the worst ones. Empty if these were left out.
     pub beside: Vec<Waited>,
+    /// What loading takes. `None` if it was not measured.
+    pub loaded: Option<Loaded>,
     /// The size of the filter's module.
     pub module_bytes: u32,
 }
@@ -86,6 +89,7 @@ impl Report {
             adversarial: Outcome::default(),
             worst: Outcome::default(),
             beside: Vec::new(),
+            loaded: None,
             module_bytes: crate::station::filter()?.len().try_into()?,
         })
     }
@@ -187,7 +191,24 @@ impl Report {
             let what = format!("3. native RBAC against mesh-authz, {rules} rules");
             budget.push(Budget::new(&what, AtLeast(least), ratio(added(Contestant::Native, rules), ours(rules))));
         }
+        let loaded = self.loaded.as_ref();
+        let updates = loaded.map_or(0, |loaded| loaded.updates);
         budget.extend([
+            Budget::new(
+                "5. loading 10,000 policies, ms of CPU time in a VM",
+                AtMost(150.0),
+                loaded.map(|loaded| loaded.milliseconds.median),
+            ),
+            Budget::new(
+                "5. memory of a VM with 10,000 policies, MiB",
+                AtMost(25.0),
+                loaded.map(|loaded| loaded.mebibytes),
+            ),
+            Budget::new(
+                &format!("5. memory after {updates} updates of 1,000 policies, MiB more than after 20"),
+                AtMost(10.0),
+                loaded.map(|loaded| loaded.growth),
+            ),
             Budget::new(
                 "6. the worst adversarial set, 10,000 rules, µs",
                 AtMost(30.0),

@@ -61,7 +61,7 @@ impl Rig {
             ..StartOptions::default()
         };
         let options = options.file(FILTER, filter()?);
-        let options = options.file(NO_OP, module(&crate::target().join("bench/noop.wasm"))?);
+        let options = options.file(NO_OP, no_op()?);
         Ok(Self { envoy: Envoy::start_with(&bootstrap(&listeners, &[]), &options)?, callers, connections, claims })
     }
 
@@ -101,6 +101,11 @@ impl Rig {
 /// This project's filter.
 pub fn filter() -> Result<Vec<u8>> {
     module(&checkout().join("dist/mesh_authz.wasm"))
+}
+
+/// The filter that does nothing.
+pub fn no_op() -> Result<Vec<u8>> {
+    module(&crate::target().join("bench/noop.wasm"))
 }
 
 fn name(index: usize) -> String {
