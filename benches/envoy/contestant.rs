@@ -36,7 +36,7 @@ pub fn backend() -> Value {
 pub enum Contestant {
     /// No filter, as on the baseline. The result shows how exact the measurement is.
     NoFilter,
-    /// No filter, and not even the `set_filter_state` filter that this project's filter needs.
+    /// No filter, and not even the network filter that this project's filter needs ([`telling_peer`]).
     Bare,
     /// A Wasm filter that does nothing.
     NoOp,
@@ -73,6 +73,11 @@ impl fmt::Display for Contestant {
 }
 
 impl Contestant {
+    /// Whether the listener has [`telling_peer`].
+    pub fn tells_peer(self) -> bool {
+        self != Self::Bare
+    }
+
     /// The status of the response to a request that no policy allows.
     pub fn status_of_denied(self) -> u16 {
         match self {
@@ -86,10 +91,7 @@ impl Case {
     /// The filters of the case's listener, in order. `listener` is also the name of the Wasm VM, so that no VM is
     /// shared.
     pub fn filters(&self, listener: &str, claims: &Claims) -> Result<Vec<Value>> {
-        let mut filters = match self.contestant {
-            Contestant::Bare => vec![claims.filter()],
-            _ => helpers(claims),
-        };
+        let mut filters = vec![claims.filter()];
         match self.contestant {
             Contestant::NoFilter | Contestant::Bare => {}
             Contestant::NoOp => filters.push(wasm(listener, NO_OP, "")),
@@ -135,21 +137,22 @@ impl Case {
     }
 }
 
-/// The filters that every listener has before the filter that decides. So two listeners differ only in the decision.
-pub fn helpers(claims: &Claims) -> Vec<Value> {
-    let set = |key: &str, format: &str| {
-        json!({
-            "object_key": key,
-            "factory_key": "envoy.string",
-            "skip_if_empty": true,
-            "format_string": { "omit_empty_values": true, "text_format_source": { "inline_string": format } },
-        })
-    };
-    let filter_state = json!({ "on_request_headers": [
-        set("mesh_authz.source_ip", "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"),
-        set("mesh_authz.peer_uris", "%DOWNSTREAM_PEER_URI_SAN%"),
-    ] });
-    vec![claims.filter(), http_filter("set_filter_state", "set_filter_state.v3.Config", filter_state)]
+/// The network filter that tells this project's filter about the peer, once a connection. Nearly every listener has it, so
+/// two listeners differ only in the decision.
+pub fn telling_peer() -> Value {
+    json!({
+        "name": "envoy.filters.network.set_filter_state",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.network.set_filter_state.v3.Config",
+            "on_downstream_tls_handshake": [{
+                "object_key": "mesh_authz.peer",
+                "factory_key": "envoy.string",
+                "format_string": { "omit_empty_values": true, "text_format_source": { "inline_string":
+                    "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%\n%DOWNSTREAM_LOCAL_PORT%\n%DOWNSTREAM_PEER_URI_SAN%",
+                } },
+            }],
+        },
+    })
 }
 
 /// How a request carries its claims.
@@ -162,7 +165,7 @@ pub enum Claims {
 
 impl Claims {
     /// The filter that makes dynamic metadata of the claims.
-    fn filter(&self) -> Value {
+    pub fn filter(&self) -> Value {
         match self {
             Self::Header => claims_from_header(),
             Self::Token(issuer) => verified_claims(issuer),

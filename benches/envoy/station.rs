@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use testbed::bootstrap::{
     ClientCertificate, bootstrap, direct_response, http_connection_manager, listener, mutual_tls,
 };
-use testbed::{Certified, Envoy, StartOptions};
+use testbed::{Certified, Envoy, StartOptions, suit_listeners};
 
-use crate::contestant::{Case, Claims, FILTER, NO_OP, helpers};
+use crate::contestant::{Case, Claims, FILTER, NO_OP, telling_peer};
 use crate::lanes::{Callers, Connections, Lanes, Prepared};
 use crate::mix::Call;
 
@@ -49,11 +49,19 @@ impl Rig {
     pub fn start(cases: &[Case], connections: Connections, claims: Claims) -> Result<Self> {
         let callers = Callers::new()?;
         let own = callers.authority().server("cluster.local/ns/default/sa/backend")?;
-        let mut listeners = vec![inbound(BASELINE, &helpers(&claims), &callers, &own)];
+        let mut listeners = vec![inbound(BASELINE, &[claims.filter()], true, &callers, &own)];
         for (index, case) in cases.iter().enumerate() {
             let name = name(index);
-            listeners.push(inbound(&name, &case.filters(&name, &claims)?, &callers, &own));
+            listeners.push(inbound(
+                &name,
+                &case.filters(&name, &claims)?,
+                case.contestant.tells_peer(),
+                &callers,
+                &own,
+            ));
         }
+        let mut listeners = Value::Array(listeners);
+        suit_listeners(&mut listeners);
         let options = StartOptions {
             // Refused requests are logged at this level, which is Envoy's default.
             component_log_level: "wasm:info".into(),
@@ -62,7 +70,12 @@ impl Rig {
         };
         let options = options.file(FILTER, filter()?);
         let options = options.file(NO_OP, no_op()?);
-        Ok(Self { envoy: Envoy::start_with(&bootstrap(&listeners, &[]), &options)?, callers, connections, claims })
+        Ok(Self {
+            envoy: Envoy::start_with(&bootstrap(listeners.as_array().map_or(&[], Vec::as_slice), &[]), &options)?,
+            callers,
+            connections,
+            claims,
+        })
     }
 
     /// Opens the connections for each case.
@@ -114,7 +127,7 @@ fn name(index: usize) -> String {
 
 /// A listener like that of a sidecar: see envoy/backend.yaml. The listener itself answers every request that passes,
 /// with as many bytes as a refusal has.
-fn inbound(name: &str, filters: &[Value], callers: &Callers, own: &Certified) -> Value {
+fn inbound(name: &str, filters: &[Value], tells_peer: bool, callers: &Callers, own: &Certified) -> Value {
     let mut manager = http_connection_manager(filters, &[direct_response(200, "RBAC: access passed")]);
     if let Some(Value::Object(config)) = manager.get_mut("typed_config") {
         let settings = [
@@ -129,7 +142,11 @@ fn inbound(name: &str, filters: &[Value], callers: &Callers, own: &Certified) ->
         ];
         config.extend(settings.map(|(name, value)| (name.to_owned(), value)));
     }
-    listener(name, manager, Some(mutual_tls(callers.authority(), own, ClientCertificate::Required)))
+    let mut listener = listener(name, manager, Some(mutual_tls(callers.authority(), own, ClientCertificate::Required)));
+    if tells_peer && let Some(Value::Array(filters)) = listener.pointer_mut("/filter_chains/0/filters") {
+        filters.insert(0, telling_peer());
+    }
+    listener
 }
 
 fn checkout() -> PathBuf {

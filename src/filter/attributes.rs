@@ -90,14 +90,6 @@ impl<'h, H: Host> HostAttributes<'h, H> {
         })
     }
 
-    /// The value of a field of [`PEER`], or of filter state that older configurations have in its place.
-    fn told_or(&self, field: PeerField, older: &str) -> Lookup<Vec<u8>> {
-        match self.told(field) {
-            Lookup::Absent => self.host.property(older),
-            told => told.map(<[u8]>::to_vec),
-        }
-    }
-
     /// The URIs in the peer's certificate. Envoy's own attribute holds only the first of them.
     ///
     /// A filter before this one can provide all of them, joined with commas. If there is no comma in that text, it is
@@ -111,7 +103,10 @@ impl<'h, H: Host> HostAttributes<'h, H> {
             if self.sources.principal == PrincipalFrom::FilterState {
                 return of_tunnel();
             }
-            let all = self.told_or(PeerField::Uris, "filter_state\0mesh_authz.peer_uris");
+            let all = match self.told(PeerField::Uris) {
+                Lookup::Absent => self.host.property("filter_state\0mesh_authz.peer_uris"),
+                told => told.map(<[u8]>::to_vec),
+            };
             let says_nothing = match &all {
                 Lookup::Value(all) => all.is_empty() || all == b"-",
                 Lookup::Absent => true,
@@ -180,13 +175,16 @@ impl<H: Host> Attributes for HostAttributes<'_, H> {
                 self.parsed(&self.remote_ip, "source\0address", property::ip_of_address)
             }
             (Address::Source, SourceIpFrom::FilterState) => {
-                let ip = || {
-                    let told = self.told_or(PeerField::Ip, "filter_state\0mesh_authz.source_ip");
-                    match told.and_then(|bytes| property::ip(&bytes)) {
+                let ip = || match self.told(PeerField::Port).map(property::port_in_text) {
+                    Lookup::Value(Some(_)) => self.told(PeerField::Ip).and_then(property::ip),
+                    // A client can give its Unix socket a path that looks like an address. But such a connection has no
+                    // port.
+                    Lookup::Value(None) | Lookup::Unreadable => Lookup::Unreadable,
+                    Lookup::Absent => match self.host.property("filter_state\0mesh_authz.source_ip") {
                         // No filter has set the address. That says nothing about the peer, so the address is unreadable.
                         Lookup::Absent => Lookup::Unreadable,
-                        known => known,
-                    }
+                        known => known.and_then(|bytes| property::ip(&bytes)),
+                    },
                 };
                 *self.source_ip.get_or_init(ip)
             }

@@ -160,7 +160,7 @@ fn answers(response: &Response) -> Result<Answers> {
 }
 
 fn connection_manager(set: &PolicySet) -> Result<Value> {
-    let mut filters = vec![header_to_metadata(), source_ip()];
+    let mut filters = vec![header_to_metadata(), peer()];
     filters.extend(shadows(set)?);
     filters.push(wasm(&set.plugin_config()));
     let mut manager = http_connection_manager(&filters, &[direct_response(200, "passed")]);
@@ -236,16 +236,17 @@ fn header_to_metadata() -> Value {
     })
 }
 
-pub fn source_ip() -> Value {
+/// Tells the project's filter about the peer. In this form, every version of Envoy takes it.
+pub fn peer() -> Value {
     json!({
         "name": "envoy.filters.http.set_filter_state",
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.http.set_filter_state.v3.Config",
             "on_request_headers": [{
-                "object_key": "mesh_authz.source_ip",
+                "object_key": "mesh_authz.peer",
                 "factory_key": "envoy.string",
-                "format_string": { "text_format_source": {
-                    "inline_string": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%",
+                "format_string": { "omit_empty_values": true, "text_format_source": { "inline_string":
+                    "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%\n%DOWNSTREAM_LOCAL_PORT%\n%DOWNSTREAM_PEER_URI_SAN%",
                 } },
             }],
         },

@@ -579,7 +579,7 @@ fn listener_of(name: &str, settings: &Settings, resources: &[Value], issuer: &Is
             ] } } }],
         },
     });
-    let filters = [jwt, arena::source_ip(), arena::wasm(&plugin)];
+    let filters = [jwt, arena::peer(), arena::wasm(&plugin)];
     let mut manager = http_connection_manager(&filters, &[direct_response(200, "passed")]);
     let config = &mut manager["typed_config"];
     config.as_object_mut().context("an object")?.remove("upgrade_configs");
