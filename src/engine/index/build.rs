@@ -33,7 +33,7 @@ pub(super) struct Builder<'r> {
 }
 
 impl<'r> Builder<'r> {
-    /// Files these rules. `None` if they are too many to be numbered.
+    /// Files these rules. `None` if they are too many to be numbered, or if the hashes of their keys are too much alike.
     pub(super) fn file(rules: &'r [CompiledRule]) -> Option<Tree> {
         if rules.len() > Word::MOST {
             return None;
@@ -53,7 +53,7 @@ impl<'r> Builder<'r> {
         let root = builder.node(&numbers, &[]);
         builder.nodes.push(root);
         let Self { nodes, filed, lists, postings, .. } = builder;
-        Some(Tree { nodes: nodes.into(), filed: filed.into(), lists, table: Table::new(&postings) })
+        Some(Tree { nodes: nodes.into(), filed: filed.into(), lists, table: Table::new(&postings)? })
     }
 
     /// Files these rules in a new node. `used` has the dimensions of the nodes above; this node uses others.

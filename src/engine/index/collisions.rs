@@ -5,8 +5,11 @@ use serde_json::{Value, json};
 
 use super::key::{Dimension, Key};
 use super::key_forms::KeyForms;
+use super::node::Word;
+use super::table::{Posting, Table};
 use crate::diagnostic::Diagnostics;
 use crate::document::from_json;
+use crate::engine::method::Methods;
 use crate::engine::{Combining, Custom, Engine, Options};
 use crate::identity::TrustDomains;
 use crate::matcher::Polarity;
@@ -76,4 +79,21 @@ fn every_template_has_a_route_of_its_own() {
         }
     }
     assert_eq!(forms.unrouted(), 0, "{forms:?}");
+}
+
+#[test]
+fn a_table_takes_hashes_that_are_alike_as_long_as_a_lookup_stays_short() {
+    let alike = |count: u32| {
+        let posting = |number: u32| (u64::from(number) << 40, Posting::Rule(Word::new(number, Methods::ALL)));
+        (0..count).map(posting).collect::<Vec<_>>()
+    };
+    let postings = alike(1_000);
+    let table = Table::new(&postings).unwrap();
+    for (hash, posting) in &postings {
+        assert!(table.postings(*hash).any(|found| found == Ok(*posting)), "{posting:?}");
+    }
+    let visits = table.postings(u64::MAX << 34).filter(|found| *found == Err(())).count();
+    assert!((10..20).contains(&visits), "{visits}");
+    assert!(Table::new(&alike(2_000)).is_none());
+    assert!(Table::new(&[]).unwrap().postings(0).next().is_none());
 }

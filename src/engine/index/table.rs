@@ -56,19 +56,28 @@ impl Entry {
     }
 }
 
+/// An entry is at most so far from its first place. Entries of a single hash need less room than that: they are one for
+/// each dimension with keys of this hash.
+const FARTHEST: usize = 1_024;
+
+/// How often the table is made twice as large to keep entries near their first places.
+const DOUBLINGS: u32 = 4;
+
 impl Table {
-    pub(super) fn new(postings: &[(u64, Posting)]) -> Self {
-        let size = if postings.is_empty() { 0 } else { postings.len().saturating_mul(2).next_power_of_two() };
+    /// Makes a table. `None` if somebody has constructed keys whose hashes are so alike that it would be slow.
+    pub(super) fn new(postings: &[(u64, Posting)]) -> Option<Self> {
+        let least = if postings.is_empty() { 0 } else { postings.len().checked_mul(2)?.checked_next_power_of_two()? };
+        (0..=DOUBLINGS).find_map(|doublings| Self::of_size(least.checked_mul(1 << doublings)?, postings))
+    }
+
+    fn of_size(size: usize, postings: &[(u64, Posting)]) -> Option<Self> {
         let mut entries = vec![Entry::default(); size];
         for (hash, posting) in postings {
-            let mut at = slots(*hash, size);
-            if let Some(free) = at.find(|at| entries.get(*at) == Some(&Entry::default()))
-                && let Some(entry) = entries.get_mut(free)
-            {
-                *entry = Entry::new(*hash, *posting);
-            }
+            let mut near = slots(*hash, size).take(FARTHEST);
+            let free = near.find(|at| entries.get(*at) == Some(&Entry::default()))?;
+            *entries.get_mut(free)? = Entry::new(*hash, *posting);
         }
-        Self { entries: entries.into() }
+        Some(Self { entries: entries.into() })
     }
 
     /// The postings under a hash, and perhaps others. `Err` stands for so many entries of other hashes that they count as a
