@@ -32,6 +32,7 @@ mod neighbours;
 mod normalization;
 mod observability;
 mod outgoing;
+mod peer;
 mod pinned;
 mod protocols;
 mod providers;

@@ -294,6 +294,7 @@ fn envoy_reads_rendered_yaml_as_it_is_meant() {
     let folder = folder(&[policy("odd", "ALLOW", &[values("request.headers[x-odd]", &ODD)])]);
     let output = Command::new(env!("CARGO_BIN_EXE_mesh-authz"))
         .args(["render", "envoy", text(folder.path()), "--namespace=default", "--label=app=backend", "--plaintext"])
+        .args(version_option(&["envoy"]))
         .args(["--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--wasm=filter.wasm", "--upstream"])
         .arg(app.address().to_string())
         .output()
