@@ -175,6 +175,8 @@ impl Pod {
             ("SERVICE_ACCOUNT", account),
             ("ISTIO_META_CLUSTER_ID", "Kubernetes"),
             ("ISTIO_META_INTERCEPTION_MODE", "REDIRECT"),
+            // The proxy is built without one. Resources can be for proxies of some versions only.
+            ("ISTIO_META_ISTIO_VERSION", "1.31-dev"),
             ("ISTIO_META_MESH_ID", "cluster.local"),
             ("WASM_INSECURE_REGISTRIES", &format!("{NODE}:5000,{NODE}:5001")),
             ("PROXY_CONFIG", &proxy_config.to_string()),

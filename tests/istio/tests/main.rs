@@ -22,6 +22,7 @@ mod outages;
 #[path = "../../differential/parts.rs"]
 mod parts;
 mod paths;
+mod peer;
 mod phases;
 mod place;
 mod plugin;

@@ -38,7 +38,7 @@ pub fn status(response: &[u8]) -> u16 {
 }
 
 /// A sidecar that takes tunnels too, as in a mesh with ztunnel.
-fn backend() -> Backend {
+pub fn backend() -> Backend {
     let place = Place::new();
     // Without it, a plain Envoy refuses what istiod sends.
     place.apply(include_str!("../objects/plain-hbone-sidecar.yaml"));
@@ -46,7 +46,7 @@ fn backend() -> Backend {
 }
 
 /// What the frontend and a stranger get, each by their sidecar and through ztunnel.
-fn answers(backend: &Backend) -> [u16; 4] {
+pub fn answers(backend: &Backend) -> [u16; 4] {
     let through_ztunnel = |account: &str| {
         let address = format!("{}:8080", backend.pod.ip());
         let request = b"GET / HTTP/1.1\r\nHost: backend\r\nConnection: close\r\n\r\n";

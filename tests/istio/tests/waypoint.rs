@@ -22,7 +22,7 @@ pub struct Waypoint {
 const PORTS: [(&str, u16); 3] = [("http", 8080), ("api", 8081), ("tcp", 8082)];
 
 /// The plugin's targets, and the selector's place in a policy.
-fn waypoint_target() -> Value {
+pub fn waypoint_target() -> Value {
     json!([{ "group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "waypoint" }])
 }
 
