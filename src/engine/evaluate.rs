@@ -370,7 +370,7 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
 
     /// Whether a rule for these methods can match.
     pub(super) fn has_method_of(&self, methods: Methods) -> bool {
-        methods == Methods::ALL || self.methods.get_or_init(|| Methods::of_request(self)).overlaps(methods)
+        methods == Methods::ALL || self.methods.get_or_init(|| Methods::of_request(self)).can_match(methods)
     }
 
     /// The path as text. Bytes that are not UTF-8 become the replacement character.

@@ -129,7 +129,7 @@ impl Index {
     /// Visits the rules that are filed under the values of the request, and perhaps others.
     fn walk<'r, A: Attributes>(&'r self, request: &Evaluation<'r, A>, visitor: &mut dyn Visitor) -> Visited {
         let tree = self.tree.as_deref().ok_or(Inconclusive)?;
-        Walk { tree, request, visitor }.node(tree.root().ok_or(Inconclusive)?)
+        Walk { tree, request, visitor, unpaid: 0 }.node(tree.root().ok_or(Inconclusive)?)
     }
 
     /// The positions of every rule that matches the request, and perhaps of some that do not. No rule is evaluated, and

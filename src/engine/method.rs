@@ -26,7 +26,7 @@ impl Methods {
         })
     }
 
-    fn and(self, other: Self) -> Self {
+    fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
@@ -34,30 +34,34 @@ impl Methods {
         Self(self.0 & other.0)
     }
 
-    pub(super) fn overlaps(self, other: Self) -> bool {
-        self.0 & other.0 != 0
-    }
-
-    /// The methods that the rule takes, and perhaps more. With any other method, it does not match, and nothing unreadable
-    /// changes that.
+    /// The methods that the rule takes, and perhaps more. With any other single method, it does not match, and nothing
+    /// unreadable changes that.
     pub(super) fn of_rule(rule: &CompiledRule) -> Self {
         let of_group = |tests: &[Test]| tests.iter().map(of_test).fold(Self::ALL, Self::in_both);
         let of_operation =
-            |groups: &[Box<[Test]>]| groups.iter().map(|group| of_group(group)).fold(Self::NONE, Self::and);
+            |groups: &[Box<[Test]>]| groups.iter().map(|group| of_group(group)).fold(Self::NONE, Self::or);
         rule.to.as_deref().map_or(Self::ALL, of_operation).in_both(of_group(&rule.when))
     }
 
-    /// The method of the request. If it is unreadable, all methods.
+    /// The method of the request. All methods if it is unreadable, or if there are several: each test of a rule may look
+    /// at another one.
     pub(super) fn of_request<A: Attributes>(request: &Evaluation<'_, A>) -> Self {
-        let mut found = Self::NONE;
+        let (mut found, mut count) = (Self::NONE, 0_u32);
         let seen = request.header(b":method", Polarity::Denies, &mut |method| {
-            found = found.and(Self::of(method));
+            found = Self::of(method);
+            count = count.saturating_add(1);
             false
         });
         match seen {
-            Lookup::Value(false) | Lookup::Absent => found,
-            Lookup::Value(true) | Lookup::Unreadable => Self::ALL,
+            Lookup::Value(false) | Lookup::Absent if count <= 1 => found,
+            _ => Self::ALL,
         }
+    }
+
+    /// Whether a rule for these methods can match a request with this method.
+    pub(super) fn can_match(self, rule: Self) -> bool {
+        // A rule can contradict itself, and take no method at all.
+        self == Self::ALL || self.0 & rule.0 != 0
     }
 }
 
@@ -68,7 +72,7 @@ fn of_test(test: &Test) -> Methods {
                 Pattern::Exact(method) => Methods::of(method),
                 Pattern::Present | Pattern::NonEmpty(_) | Pattern::Prefix(_) | Pattern::Suffix(_) => Methods::ALL,
             };
-            patterns.iter().map(of_pattern).fold(Methods::NONE, Methods::and)
+            patterns.iter().map(of_pattern).fold(Methods::NONE, Methods::or)
         }
         _ => Methods::ALL,
     }

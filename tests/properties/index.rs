@@ -124,7 +124,7 @@ fn a_rule_is_left_out_for_its_methods_only_if_it_does_not_match() {
     });
     let request =
         (vec(select(&["GET", "POST", "get", " GET", "GET ", "MKCOL", ""][..]), 0..3), select(&["/a", "/b"][..]));
-    TestRunner::new(cases(300))
+    TestRunner::new(cases(600))
         .run(&(policies, vec(request, 30)), |(policies, requests)| {
             let (index, scan) = engines(BOTH[0], &policies);
             for (methods, path) in requests {
@@ -461,4 +461,85 @@ fn rules_are_found_for_values_that_match_whatever_a_policy_asks_for() {
         }
     }
     assert_eq!(denied, 44);
+}
+
+/// A rule that takes no single method can still count against a request whose method is unknown.
+#[test]
+fn a_rule_that_contradicts_itself_counts_if_the_method_is_not_known() {
+    for action in ["ALLOW", "DENY"] {
+        let rule = json!({
+            "to": [{ "operation": { "methods": ["GET"] } }],
+            "when": [{ "key": "request.headers[:method]", "values": ["POST"] }],
+        });
+        let (index, scan) = engines(BOTH[0], &[named("p", json!({ "action": action, "rules": [rule] }))]);
+        let several = Request::default().header(":method", "GET").header(":method", "POST");
+        for request in [Request::default().unreadable_headers(), several, Request::new("GET", "/")] {
+            assert_eq!(index.decide(&request), scan.decide(&request), "{action} {request:?}");
+        }
+    }
+}
+
+#[test]
+fn a_value_that_may_be_excluded_excludes_nothing() {
+    let rule = json!({ "from": [{ "source": { "notPrincipals": ["*"] } }] });
+    for action in ["ALLOW", "DENY"] {
+        let policy = |number| named(&format!("p{number:02}"), json!({ "action": action, "rules": [rule] }));
+        let (index, scan) = engines(BOTH[0], &(0..40).map(policy).collect::<Vec<_>>());
+        for name in [Lookup::Unreadable, Lookup::Absent, Lookup::Value(&b"spiffe://td/ns/a/sa/x"[..])] {
+            let request = Request::new("GET", "/").peer_name(PeerName::Uri, name);
+            assert_eq!(index.decide(&request), scan.decide(&request), "{action} {name:?}");
+        }
+    }
+}
+
+#[test]
+fn exact_values_of_every_length_are_found() {
+    let path = |length: usize| format!("/{}", "a".repeat(length));
+    let policy = |length| {
+        let rule = json!({ "to": [{ "operation": { "paths": [path(length)] } }] });
+        named(&format!("p{length:03}"), json!({ "action": "DENY", "rules": [rule] }))
+    };
+    let (index, scan) = engines(BOTH[0], &(1..200).map(policy).collect::<Vec<_>>());
+    for length in 0..300 {
+        let request = Request::new("GET", &path(length));
+        assert_eq!(index.decide(&request), scan.decide(&request), "{length}");
+    }
+}
+
+/// A request can lead to the same group of rules again and again, and each time to look-ups that find nothing.
+#[test]
+fn what_a_group_of_rules_costs_is_paid_each_time() {
+    let header =
+        |name: &str, field: &str, value: String| json!({ "key": format!("request.headers[{name}]"), field: [value] });
+    let policies = |rule: &dyn Fn(usize) -> Value| -> Vec<_> {
+        (0..400)
+            .map(|number| named(&format!("p{number:03}"), json!({ "action": "DENY", "rules": [rule(number)] })))
+            .collect()
+    };
+    let excluding = policies(&|number| {
+        let other = header("y", "notValues", format!("{}*", "b".repeat(number % 20 + 1)));
+        json!({ "when": if number.is_multiple_of(2) {
+            json!([header("x", "values", "a".to_owned()), other])
+        } else {
+            json!([header("x", "values", format!("b{number}"))])
+        } })
+    });
+    let looking_up = policies(&|number| {
+        json!({ "when": [
+            header("x", "values", format!("a{}", number / 40)), header("y", "values", format!("c{}", number % 40)),
+        ] })
+    });
+    for (policies, x, y) in [(excluding, "a", "b".repeat(600)), (looking_up, "a1", "zz".to_owned())] {
+        let (index, scan) = engines(BOTH[0], &policies);
+        let mut request = Request::new("GET", "/").header("y", &y);
+        for _ in 0..300 {
+            request = request.header("x", x).header("y", &y);
+        }
+        let request = Counted(request, Cell::new(0));
+        let decision = scan.decide(&request);
+        let scanned = request.1.replace(0);
+        assert_eq!(index.decide(&request), decision);
+        let asked = request.1.get();
+        assert!(asked <= scanned * 4, "{asked} instead of {scanned}");
+    }
 }

@@ -66,7 +66,7 @@ impl<'r> Builder<'r> {
         let (mut slots, mut counts) = (Slots::default(), Vec::<u32>::new());
         for (_, rule) in &rules {
             key::each_key(rule, used, &mut |dimension, key| {
-                let (slot, _) = slots.slot(&mut self.last_id, dimension, key);
+                let slot = slots.slot(&mut self.last_id, dimension, key);
                 if let Some(count) = content(&mut counts, slot) {
                     *count = count.saturating_add(1);
                 }
@@ -78,7 +78,7 @@ impl<'r> Builder<'r> {
             match key::narrowest(rule, used, FEW, &|dimension, key| slots.share(dimension, key, &counts)) {
                 Some((share, keys)) if share <= rules.len() / 2 => {
                     for (dimension, key) in keys {
-                        let (slot, _) = filed_slots.slot(&mut self.last_id, &dimension, &key);
+                        let slot = filed_slots.slot(&mut self.last_id, &dimension, &key);
                         if let Some(numbers) = content(&mut contents, slot)
                             && numbers.last() != Some(number)
                         {
@@ -171,9 +171,9 @@ struct DimensionSlots {
 }
 
 impl Slots {
-    /// The slot of a key, and the position of its dimension.
+    /// The slot of a key.
     #[inline(never)]
-    pub(super) fn slot(&mut self, last_id: &mut FiledId, dimension: &Dimension, key: &Key<'_>) -> (usize, usize) {
+    pub(super) fn slot(&mut self, last_id: &mut FiledId, dimension: &Dimension, key: &Key<'_>) -> usize {
         let next = self.dimensions.len();
         let at = *self.positions.entry((dimension.cost(), dimension.clone())).or_insert(next);
         if at == next {
@@ -186,7 +186,7 @@ impl Slots {
         if slot == self.count {
             self.count = self.count.saturating_add(1);
         }
-        (slot, at)
+        slot
     }
 
     /// Estimates how many rules a request with this key finds: the rules under this key, and the rules under the other
@@ -195,7 +195,7 @@ impl Slots {
         let mut sum: usize = 0;
         let position = self.positions.get(&(dimension.cost(), dimension.clone()));
         if let Some(DimensionSlots { forms, of_hash }) = position.and_then(|at| self.dimensions.get(*at)) {
-            let _nothing_is_read_here = forms.together_with(dimension, key, &mut |hash| {
+            let _nothing_is_read_here = forms.together_with(dimension, key, &mut |hash, _| {
                 let count = of_hash.get(&hash).and_then(|slot| counts.get(*slot)).copied().unwrap_or_default();
                 sum = sum.saturating_add(usize::try_from(count).unwrap_or(usize::MAX));
                 Ok(())

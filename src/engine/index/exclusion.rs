@@ -12,7 +12,7 @@ use super::hash::FiledId;
 use super::key;
 use super::key_forms::Visited;
 use super::node::{Number, Word};
-use super::walk::{Visitor, spend};
+use super::walk::Visitor;
 use crate::engine::compile::{Check, CompiledRule, Expected, Test};
 use crate::engine::evaluate::{Evaluation, Truth};
 use crate::request::Attributes;
@@ -57,8 +57,6 @@ struct Values {
 }
 
 struct Value {
-    /// The position of the dimension that it can be looked up by.
-    dimension: Option<usize>,
     /// Matches if the value does.
     rule: CompiledRule,
     /// The positions in the list of the rules that it excludes.
@@ -75,7 +73,7 @@ impl Values {
             key = Some(self.slots.slot(&mut self.last_id, dimension, found));
         });
         let alike = match key {
-            Some((slot, _)) => content(&mut self.by_key, slot),
+            Some(slot) => content(&mut self.by_key, slot),
             None => Some(&mut self.without_key),
         };
         let Some(alike) = alike else { return };
@@ -88,22 +86,8 @@ impl Values {
             }
         } else if alike.len() < MOST_ALIKE {
             alike.push(self.all.len());
-            self.all.push(Value { dimension: key.map(|(_, dimension)| dimension), rule, positions: vec![position] });
+            self.all.push(Value { rule, positions: vec![position] });
         }
-    }
-
-    /// To look something up for a few rules costs more than to evaluate them. A value without a key is looked at by itself.
-    fn keep_what_is_worth_a_look(&mut self) {
-        let mut excluded = Vec::<usize>::new();
-        for Value { dimension, positions, .. } in &self.all {
-            if let Some(sum) = dimension.and_then(|at| content(&mut excluded, at)) {
-                *sum = sum.saturating_add(positions.len());
-            }
-        }
-        self.all.retain(|Value { dimension, positions, .. }| {
-            let of_all = dimension.map_or(Some(positions.len()), |at| excluded.get(at).copied());
-            of_all.is_some_and(|sum| sum > FEW)
-        });
     }
 }
 
@@ -155,7 +139,8 @@ impl Exclusions {
                 }
             }
         }
-        found.keep_what_is_worth_a_look();
+        // A value that excludes a few rules saves less than it costs, also in memory.
+        found.all.retain(|value| value.positions.len() > FEW);
         if found.all.is_empty() {
             return None;
         }
@@ -164,10 +149,16 @@ impl Exclusions {
         Some(Self { values: Index::in_this_order(values.into()), excluded: excluded.into() })
     }
 
-    /// The rules of a list that are left for a request: a bit for each of them, and of further ones.
-    pub(super) fn left<'r, A: Attributes>(&'r self, rules: usize, request: &Evaluation<'r, A>) -> Vec<u64> {
-        let mut search =
-            Search { exclusions: self, request, left: vec![u64::MAX; rules.div_ceil(64)], visits_left: rules };
+    /// The rules of a list that are left for a request: a bit for each of them, and of further ones. `for_whom`: who pays
+    /// for the visits.
+    pub(super) fn left<'r, A: Attributes>(
+        &'r self,
+        rules: usize,
+        request: &Evaluation<'r, A>,
+        for_whom: &mut dyn Visitor,
+    ) -> Vec<u64> {
+        let left = vec![u64::MAX; rules.div_ceil(64)];
+        let mut search = Search { exclusions: self, request, left, for_whom };
         // What is not found excludes nothing.
         let _may_be_inconclusive = self.values.walk(request, &mut search);
         search.left
@@ -179,7 +170,7 @@ struct Search<'r, 's, A> {
     exclusions: &'r Exclusions,
     request: &'s Evaluation<'r, A>,
     left: Vec<u64>,
-    visits_left: usize,
+    for_whom: &'s mut dyn Visitor,
 }
 
 impl<A: Attributes> Visitor for Search<'_, '_, A> {
@@ -196,6 +187,6 @@ impl<A: Attributes> Visitor for Search<'_, '_, A> {
     }
 
     fn spend(&mut self, visits: usize) -> Visited {
-        spend(&mut self.visits_left, visits)
+        self.for_whom.spend(visits)
     }
 }

@@ -46,8 +46,9 @@ struct Templates {
     unrouted: Vec<u64>,
 }
 
-/// Receives the hashes of the keys that a value may have. It may receive a hash more than once.
-pub(super) type Visit<'v> = &'v mut dyn FnMut(u64) -> Visited;
+/// Receives the hashes of the keys that a value may have, each with the number of bytes that were hashed for it. It may
+/// receive a hash more than once.
+pub(super) type Visit<'v> = &'v mut dyn FnMut(u64, usize) -> Visited;
 
 /// The index cannot limit the rules to evaluate, because a value is unreadable or the values lead to too many rules.
 #[derive(Debug)]
@@ -112,14 +113,14 @@ impl KeyForms {
 
     /// Visits the hash of a port.
     pub(super) fn port(&self, port: u16, visit: Visit<'_>) -> Visited {
-        visit(hash::of_port(self.id, port))
+        visit(hash::of_port(self.id, port), 0)
     }
 
     /// Visits the hashes of the networks that contain an address.
     pub(super) fn address(&self, address: IpAddr, visit: Visit<'_>) -> Visited {
         let lengths = if address.is_ipv4() { &self.prefixes } else { &self.suffixes };
         let lengths = lengths.iter().filter_map(|length| u8::try_from(*length).ok());
-        lengths.into_iter().try_for_each(|length| visit(hash::of_block(self.id, address, length)))
+        lengths.into_iter().try_for_each(|length| visit(hash::of_block(self.id, address, length), 0))
     }
 
     fn bytes(
@@ -129,7 +130,8 @@ impl KeyForms {
     ) -> Visited {
         let (hash, rest) = self.beginnings(bytes.clone(), &self.prefixes, KeyForm::Prefix, visit)?;
         if self.exact & length_bit(bytes.len()) != 0 {
-            visit(rest.fold(hash, Hash::add).of(KeyForm::Exact, self.id))?;
+            let further = rest.len();
+            visit(rest.fold(hash, Hash::add).of(KeyForm::Exact, self.id), further)?;
         }
         self.beginnings(bytes.rev(), &self.suffixes, KeyForm::Suffix, visit).map(|_| ())
     }
@@ -152,7 +154,7 @@ impl KeyForms {
             }
             hash = bytes.by_ref().take(further).fold(hash, Hash::add);
             hashed = *length;
-            visit(hash.of(form, self.id))?;
+            visit(hash.of(form, self.id), further)?;
         }
         Ok((hash, bytes))
     }
@@ -165,7 +167,7 @@ impl KeyForms {
                 self.text_ignoring_case(text, visit)
             }
             Key::Exact(text) | Key::Prefix(text) | Key::Suffix(text) => self.text(text, visit),
-            Key::Template(_) | Key::Port(_) => visit(hash::of_key(self.id, dimension, key)),
+            Key::Template(_) | Key::Port(_) => visit(hash::of_key(self.id, dimension, key), 0),
             Key::Block(block) => self.address(block.address, visit),
         }
     }
@@ -196,10 +198,10 @@ impl Templates {
     fn look_up(&self, path: &str, visit: Visit<'_>) -> Visited {
         for (_, router) in &self.routers {
             if let Ok(route) = router.at(path) {
-                visit(*route.value)?;
+                visit(*route.value, path.len())?;
             }
         }
-        self.unrouted.iter().try_for_each(|hash| visit(*hash))
+        self.unrouted.iter().try_for_each(|hash| visit(*hash, 0))
     }
 }
 

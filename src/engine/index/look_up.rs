@@ -1,8 +1,8 @@
 //! Request time: finds the first rule that matches.
 
-use super::key_forms::Visited;
+use super::key_forms::{Inconclusive, Visited};
 use super::node::{Number, Word};
-use super::walk::{Visitor, spend};
+use super::walk::Visitor;
 use crate::attribute::Origin;
 use crate::engine::RuleId;
 use crate::engine::compile::CompiledRule;
@@ -29,13 +29,15 @@ pub(super) struct Search<'i: 'r, 's, 'r, A> {
     matched: Option<(Number, &'i RuleId, Option<Origin>)>,
     /// The first rule so far that might match if an attribute were readable, and this attribute.
     unproven: Option<(Number, &'i RuleId, Origin)>,
-    /// How many more rules and nodes the search may visit before it gives up. It starts with the number of rules.
+    /// How many more visits the search may make before it gives up: rules, nodes, and look-ups ([`super::walk::Walk`]).
     left: usize,
 }
 
 impl<'i: 'r, 's, 'r, A: Attributes> Search<'i, 's, 'r, A> {
     pub(super) fn new(rules: &'i [CompiledRule], request: &'s Evaluation<'r, A>) -> Self {
-        Self { rules, request, matched: None, unproven: None, left: rules.len() }
+        // Half as many again as there are rules, and some for what lies around a few rules.
+        let left = rules.len().saturating_add(rules.len() / 2).saturating_add(64);
+        Self { rules, request, matched: None, unproven: None, left }
     }
 
     /// Evaluates every rule in order, as long as a rule could still be the first that matches.
@@ -90,6 +92,7 @@ impl<A: Attributes> Visitor for Search<'_, '_, '_, A> {
     }
 
     fn spend(&mut self, visits: usize) -> Visited {
-        spend(&mut self.left, visits)
+        self.left = self.left.checked_sub(visits).ok_or(Inconclusive)?;
+        Ok(())
     }
 }

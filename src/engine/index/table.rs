@@ -83,7 +83,8 @@ impl Table {
     /// The postings under a hash, and perhaps others. `Err` stands for so many entries of other hashes that they count as a
     /// visit of their own ([`ENTRIES_OF_A_VISIT`]).
     pub(super) fn postings(&self, hash: u64) -> impl Iterator<Item = Result<Posting, ()>> {
-        let in_use = slots(hash, self.entries.len()).map_while(|at| self.entries.get(at).filter(|entry| entry.0 != 0));
+        let near = slots(hash, self.entries.len()).take(FARTHEST);
+        let in_use = near.map_while(|at| self.entries.get(at).filter(|entry| entry.0 != 0));
         in_use.enumerate().filter_map(move |(number, entry)| {
             if (entry.0 ^ hash) & HASH == 0 {
                 Some(Ok(entry.posting()))

@@ -19,6 +19,9 @@ const BEFORE_SUBJECT: [PeerName; 3] = [PeerName::Uri, PeerName::FurtherUris, Pee
 /// To read so many bytes takes as long as to evaluate a rule.
 const BYTES_OF_A_VISIT: usize = 256;
 
+/// To look up a hash takes as long as to read so many bytes.
+const BYTES_OF_A_HASH: usize = 32;
+
 /// Receives the rules that a walk finds. It may receive a rule more than once.
 pub(super) trait Visitor {
     /// Whether the rule with this number, or one behind it, still matters.
@@ -39,17 +42,13 @@ pub(super) trait Visitor {
     fn spend(&mut self, visits: usize) -> Visited;
 }
 
-/// Takes visits from those that are left.
-pub(super) fn spend(left: &mut usize, visits: usize) -> Visited {
-    *left = left.checked_sub(visits).ok_or(Inconclusive)?;
-    Ok(())
-}
-
 /// A walk from the root.
 pub(super) struct Walk<'r, 'w, A> {
     pub tree: &'r Tree,
     pub request: &'w Evaluation<'r, A>,
     pub visitor: &'w mut dyn Visitor,
+    /// The bytes that look-ups have read and that no visit has paid for yet.
+    pub unpaid: usize,
 }
 
 impl<'r, A: Attributes> Walk<'r, '_, A> {
@@ -61,16 +60,31 @@ impl<'r, A: Attributes> Walk<'r, '_, A> {
                 if filed.dimension == Dimension::Path {
                     // Each router reads the path from the start.
                     let length = self.request.path().known().map_or(0, <[u8]>::len);
-                    self.visitor.spend((length / BYTES_OF_A_VISIT).saturating_mul(filed.forms.routers()))?;
+                    self.pay(length.saturating_add(BYTES_OF_A_HASH).saturating_mul(filed.forms.routers()))?;
                 }
                 let request = self.request;
-                filed.dimension.look_up(&filed.forms, request, &mut |hash| self.hash(hash, node.depth))?;
+                filed.dimension.look_up(&filed.forms, request, &mut |hash, bytes| {
+                    self.pay(bytes.saturating_add(BYTES_OF_A_HASH))?;
+                    self.hash(hash, node.depth)
+                })?;
             }
         }
         match &node.exclusions {
             Some(exclusions) if self.visitor.leaves_out_excluded() => self.left_of(node.always, exclusions),
             Some(_) | None => self.list(node.always),
         }
+    }
+
+    /// Counts bytes that were read against the limit of visits. Without it, look-ups that find nothing would cost nothing,
+    /// however often a request leads to the same node.
+    fn pay(&mut self, bytes: usize) -> Visited {
+        self.unpaid = self.unpaid.saturating_add(bytes);
+        if self.unpaid < BYTES_OF_A_VISIT {
+            return Ok(());
+        }
+        let visits = self.unpaid / BYTES_OF_A_VISIT;
+        self.unpaid %= BYTES_OF_A_VISIT;
+        self.visitor.spend(visits)
     }
 
     /// Visits what is filed under a hash of a node at this depth.
@@ -112,7 +126,10 @@ impl<'r, A: Attributes> Walk<'r, '_, A> {
     #[inline(never)]
     fn left_of(&mut self, at: ListAt, exclusions: &'r Exclusions) -> Visited {
         let words = self.tree.lists.get(at);
-        for (words, mut bits) in words.chunks(64).zip(exclusions.left(words.len(), self.request)) {
+        // A bit for each rule is written and read.
+        self.pay(words.len() / 4)?;
+        let left = exclusions.left(words.len(), self.request, self.visitor);
+        for (words, mut bits) in words.chunks(64).zip(left) {
             while bits != 0 {
                 let lowest = usize::try_from(bits.trailing_zeros()).unwrap_or_default();
                 bits &= bits.wrapping_sub(1);
