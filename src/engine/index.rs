@@ -15,9 +15,9 @@
 //! these rules again, by another dimension.
 //!
 //! Some rules have no access predicate, such as rules of `not` fields only; or more than half of the rules share their
-//! best one. Nothing that a request has finds these. If they are more than 16, the values that they exclude are filed in
-//! an index of their own: a request that has such a value leaves out the rules that exclude it. The others are evaluated
-//! for every request that reaches them.
+//! best one. Nothing that a request has finds these. If they are more than 16, the values that they exclude are filed
+//! in an index of their own: a request that has such a value leaves out the rules that exclude it. The others are
+//! evaluated for every request that reaches them.
 //!
 //! A rule is filed together with the methods that it takes. A request with another method leaves it out, without a look
 //! at the rule.

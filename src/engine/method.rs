@@ -43,8 +43,8 @@ impl Methods {
         rule.to.as_deref().map_or(Self::ALL, of_operation).in_both(of_group(&rule.when))
     }
 
-    /// The method of the request. All methods if it is unreadable, or if there are several: each test of a rule may look
-    /// at another one.
+    /// The method of the request. All methods if it is unreadable, or if there are several: each test of a rule may
+    /// look at another one.
     pub(super) fn of_request<A: Attributes>(request: &Evaluation<'_, A>) -> Self {
         let (mut found, mut count) = (Self::NONE, 0_u32);
         let seen = request.header(b":method", Polarity::Denies, &mut |method| {

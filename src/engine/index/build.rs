@@ -33,7 +33,8 @@ pub(super) struct Builder<'r> {
 }
 
 impl<'r> Builder<'r> {
-    /// Files these rules. `None` if they are too many to be numbered, or if the hashes of their keys are too much alike.
+    /// Files these rules. `None` if they are too many to be numbered, or if somebody has made keys with similar hashes
+    /// ([`Table::new`]).
     pub(super) fn file(rules: &'r [CompiledRule]) -> Option<Tree> {
         if rules.len() > Word::MOST {
             return None;
@@ -53,6 +54,8 @@ impl<'r> Builder<'r> {
         let root = builder.node(&numbers, &[]);
         builder.nodes.push(root);
         let Self { nodes, filed, lists, postings, .. } = builder;
+        // Positions have 32 bits. A list that nobody finds would be rules that are lost.
+        u32::try_from(lists.len().max(nodes.len())).ok()?;
         Some(Tree { nodes: nodes.into(), filed: filed.into(), lists, table: Table::new(&postings)? })
     }
 

@@ -1,8 +1,8 @@
 //! Excludes rules by what they say must not be.
 //!
-//! Some rules have no access predicate, such as a rule of `notPaths` only. Nothing that a request has finds them; but if a
-//! request has a value that such a rule excludes, the rule does not match. So these values are filed in an index of their
-//! own, and under each value are the rules that it excludes. What is left is evaluated.
+//! Some rules have no access predicate, such as a rule of `notPaths` only. Nothing that a request has finds them; but
+//! if a request has a value that such a rule excludes, the rule does not match. So these values are filed in an index
+//! of their own, and under each value are the rules that it excludes. What is left is evaluated.
 //!
 //! Only the evaluator says that a value matches, never a hash: a rule that is excluded wrongly could be a DENY.
 
@@ -149,8 +149,8 @@ impl Exclusions {
         Some(Self { values: Index::in_this_order(values.into()), excluded: excluded.into() })
     }
 
-    /// The rules of a list that are left for a request: a bit for each of them, and of further ones. `for_whom`: who pays
-    /// for the visits.
+    /// The rules of a list that are left for a request: a bit for each of them, and of further ones. `for_whom`: who
+    /// pays for the visits.
     pub(super) fn left<'r, A: Attributes>(
         &'r self,
         rules: usize,

@@ -47,8 +47,8 @@ impl Hash {
         bytes.into_iter().fold(Self::start(), Self::add)
     }
 
-    /// The hash of a key of this form. It mixes in the form and the dimension, and then spreads every bit over all bits,
-    /// with the finalizer of `SplitMix64`.
+    /// The hash of a key of this form. It mixes in the form and the dimension, and then spreads every bit over all
+    /// bits, with the finalizer of `SplitMix64`.
     pub(super) fn of(self, form: KeyForm, id: FiledId) -> u64 {
         // In unit tests, many keys have the same hash, so that the tests cover collisions.
         if cfg!(test) {

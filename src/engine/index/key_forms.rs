@@ -6,8 +6,8 @@
 //! # Exact values, prefixes and suffixes
 //!
 //! A value is hashed byte by byte. One pass from the front finds the prefix keys and the exact key: it looks up the
-//! hash at every length that a prefix key has and, if an exact key may be as long as the value, after the last byte. One
-//! pass from the back finds the suffix keys in the same way.
+//! hash at every length that a prefix key has and, if an exact key may be as long as the value, after the last byte.
+//! One pass from the back finds the suffix keys in the same way.
 //!
 //! # Templates
 //!
@@ -136,8 +136,8 @@ impl KeyForms {
         self.beginnings(bytes.rev(), &self.suffixes, KeyForm::Suffix, visit).map(|_| ())
     }
 
-    /// Visits the hashes of the first bytes, for each of these lengths. Returns the hash of the longest beginning that was
-    /// visited, and the bytes after it.
+    /// Visits the hashes of the first bytes, for each of these lengths. Returns the hash of the longest beginning that
+    /// was visited, and the bytes after it.
     fn beginnings<B: ExactSizeIterator<Item = u8>>(
         &self,
         mut bytes: B,

@@ -29,7 +29,7 @@ pub(super) struct Search<'i: 'r, 's, 'r, A> {
     matched: Option<(Number, &'i RuleId, Option<Origin>)>,
     /// The first rule so far that might match if an attribute were readable, and this attribute.
     unproven: Option<(Number, &'i RuleId, Origin)>,
-    /// How many more visits the search may make before it gives up: rules, nodes, and look-ups ([`super::walk::Walk`]).
+    /// How many more visits the search may make before it gives up: rules, nodes, and lookups ([`super::walk::Walk`]).
     left: usize,
 }
 

@@ -1,8 +1,8 @@
 //! The data structure of the index: a tree of nodes. A lookup goes from the root to the rules, along the values of a
 //! request.
 //!
-//! A decision is made rarely enough that its data is no longer in the cache of the processor. Therefore the parts are in
-//! few, contiguous pieces of memory, and refer to each other by position.
+//! A decision is made rarely enough that its data is no longer in the cache of the processor. Therefore the parts are
+//! in few, contiguous pieces of memory, and refer to each other by position.
 
 use std::ops::Range;
 
@@ -80,6 +80,11 @@ impl Lists {
         self.0.push(Word(u32::try_from(words.len()).unwrap_or(u32::MAX)));
         self.0.extend(words);
         at
+    }
+
+    /// The length of all lists together.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 
     pub(super) fn get(&self, ListAt(at): ListAt) -> &[Word] {

@@ -24,7 +24,8 @@ pub(super) enum Posting {
     Node(NodeAt),
 }
 
-/// From the highest bit: 30 bits of the hash, two for the kind of posting, 32 for the posting. Zero if it is not in use.
+/// From the highest bit: 30 bits of the hash, two for the kind of posting, 32 for the posting. Zero if it is not in
+/// use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Entry(u64);
 
@@ -73,17 +74,17 @@ impl Table {
     fn of_size(size: usize, postings: &[(u64, Posting)]) -> Option<Self> {
         let mut entries = vec![Entry::default(); size];
         for (hash, posting) in postings {
-            let mut near = slots(*hash, size).take(FARTHEST);
+            let mut near = places(*hash, size).take(FARTHEST);
             let free = near.find(|at| entries.get(*at) == Some(&Entry::default()))?;
             *entries.get_mut(free)? = Entry::new(*hash, *posting);
         }
         Some(Self { entries: entries.into() })
     }
 
-    /// The postings under a hash, and perhaps others. `Err` stands for so many entries of other hashes that they count as a
-    /// visit of their own ([`ENTRIES_OF_A_VISIT`]).
+    /// The postings under a hash, and perhaps others. `Err` stands for so many entries of other hashes that they count
+    /// as a visit of their own ([`ENTRIES_OF_A_VISIT`]).
     pub(super) fn postings(&self, hash: u64) -> impl Iterator<Item = Result<Posting, ()>> {
-        let near = slots(hash, self.entries.len()).take(FARTHEST);
+        let near = places(hash, self.entries.len()).take(FARTHEST);
         let in_use = near.map_while(|at| self.entries.get(at).filter(|entry| entry.0 != 0));
         in_use.enumerate().filter_map(move |(number, entry)| {
             if (entry.0 ^ hash) & HASH == 0 {
@@ -102,7 +103,7 @@ impl Table {
 const ENTRIES_OF_A_VISIT: usize = 64;
 
 /// Where an entry with this hash can be, one place after another.
-fn slots(hash: u64, size: usize) -> impl Iterator<Item = usize> {
+fn places(hash: u64, size: usize) -> impl Iterator<Item = usize> {
     let mask = size.wrapping_sub(1);
     #[expect(clippy::cast_possible_truncation, reason = "only the lowest bits count")]
     let start = hash as usize;

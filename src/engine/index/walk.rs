@@ -47,7 +47,7 @@ pub(super) struct Walk<'r, 'w, A> {
     pub tree: &'r Tree,
     pub request: &'w Evaluation<'r, A>,
     pub visitor: &'w mut dyn Visitor,
-    /// The bytes that look-ups have read and that no visit has paid for yet.
+    /// The bytes that lookups have read and that no visit has paid for yet.
     pub unpaid: usize,
 }
 
@@ -75,8 +75,8 @@ impl<'r, A: Attributes> Walk<'r, '_, A> {
         }
     }
 
-    /// Counts bytes that were read against the limit of visits. Without it, look-ups that find nothing would cost nothing,
-    /// however often a request leads to the same node.
+    /// Counts bytes that were read against the limit of visits. Without it, lookups that find nothing would cost
+    /// nothing, however often a request leads to the same node.
     fn pay(&mut self, bytes: usize) -> Visited {
         self.unpaid = self.unpaid.saturating_add(bytes);
         if self.unpaid < BYTES_OF_A_VISIT {
@@ -145,7 +145,7 @@ impl<'r, A: Attributes> Walk<'r, '_, A> {
 }
 
 impl Dimension {
-    /// Visits the slots of all keys that the request has in this dimension.
+    /// Visits the hashes of all keys that the request may have in this dimension.
     fn look_up<'r, A: Attributes>(
         &'r self,
         forms: &KeyForms,
@@ -206,7 +206,8 @@ fn all(visit_all: impl FnOnce(&mut dyn FnMut(Visited) -> bool) -> Lookup<bool>) 
         result.is_err()
     });
     match complete {
-        // True without an inconclusive look-up: a text counts as matching whatever a policy asks for. No look-up finds all rules.
+        // True without an inconclusive lookup: a text counts as matching whatever a policy asks for. A lookup cannot
+        // find every rule.
         Lookup::Unreadable | Lookup::Value(true) => Err(Inconclusive),
         Lookup::Value(false) | Lookup::Absent => result,
     }
