@@ -149,3 +149,14 @@ fn rules_about_identities_and_peers_without_one() {
         })
         .unwrap();
 }
+
+/// A rule can cover another one that never matches what the other one excludes, such as the other one itself.
+#[test]
+fn what_a_rule_excludes_does_not_hide_it_as_a_wider_one() {
+    let rule = |operation: Value| json!({ "action": "ALLOW", "rules": [{ "to": [{ "operation": operation }] }] });
+    let wide: Vec<_> = (0..40).map(|_| rule(json!({ "notPaths": ["/a"] }))).collect();
+    let narrow = compiled(&[rule(json!({ "paths": ["/a*"], "notPaths": ["/a"] }))]);
+    let index = RuleIndex::new(compiled(&wide));
+    assert!(compiled(&wide)[0].covers(&narrow[0]));
+    assert_eq!(index.candidates(&narrow[0].witness()).len(), 40);
+}

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::net::IpAddr;
 
 use mesh_authz::document::from_json;
-use mesh_authz::engine::{Combining, Engine, Verdict};
+use mesh_authz::engine::{Combining, Decision, Engine, Verdict};
 use mesh_authz::request::owned::encode_value;
 use mesh_authz::request::{Address, Attributes, ConnectionText, HeaderValues, Lookup, Metadata, PeerName, Request};
 use proptest::collection::vec;
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::cases;
 use crate::policies::{BOTH, named, only_excluding, options, read, spec};
-use crate::requests::partly_readable;
+use crate::requests::{Facts, partly_readable};
 
 /// Two engines for these policies: one with an index, one without.
 fn engines(combining: Combining, policies: &[Value]) -> (Engine, Engine) {
@@ -44,23 +44,41 @@ fn many() -> impl Strategy<Value = Vec<Value>> {
     })
 }
 
+/// Compares the decisions about these requests, and counts those of each kind.
+fn assert_alike<const N: usize>(
+    combining: Combining,
+    policies: &[Value],
+    requests: &[Facts],
+    kinds: [(&Cell<u32>, fn(&Decision<'_>) -> bool); N],
+) -> Result<(), TestCaseError> {
+    let (index, scan) = engines(combining, policies);
+    for facts in requests {
+        let request = facts.request();
+        let decision = index.decide(&request);
+        prop_assert_eq!(&decision, &scan.decide(&request), "{:?}", facts);
+        for (seen, is) in kinds {
+            seen.set(seen.get() + u32::from(is(&decision)));
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn the_index_decides_as_a_scan_does() {
     let strategy = (many(), vec(partly_readable(), 30), select(&BOTH[..]));
     let [allowed, by_rule, unreadable] = [0, 0, 0].map(Cell::new);
     TestRunner::new(cases(150))
         .run(&strategy, |(policies, requests, combining)| {
-            let (index, scan) = engines(combining, &policies);
-            for facts in requests {
-                let request = facts.request();
-                let decision = index.decide(&request);
-                prop_assert_eq!(&decision, &scan.decide(&request), "{:?}", facts);
-                let count = |cell: &Cell<u32>, is: bool| cell.set(cell.get() + u32::from(is));
-                count(&allowed, decision.outcome.verdict() == Verdict::Allow);
-                count(&by_rule, decision.outcome.rule().is_some());
-                count(&unreadable, decision.unreadable.is_some());
-            }
-            Ok(())
+            assert_alike(
+                combining,
+                &policies,
+                &requests,
+                [
+                    (&allowed, |decision| decision.outcome.verdict() == Verdict::Allow),
+                    (&by_rule, |decision| decision.outcome.rule().is_some()),
+                    (&unreadable, |decision| decision.unreadable.is_some()),
+                ],
+            )
         })
         .unwrap();
     for seen in [allowed, by_rule, unreadable] {
@@ -79,17 +97,16 @@ fn a_rule_is_left_out_for_what_it_excludes_only_if_it_does_not_match() {
     let [by_rule, unreadable, audited] = [0, 0, 0].map(Cell::new);
     TestRunner::new(cases(200))
         .run(&(policies, vec(partly_readable(), 30), select(&BOTH[..])), |(policies, requests, combining)| {
-            let (index, scan) = engines(combining, &policies);
-            for facts in requests {
-                let request = facts.request();
-                let decision = index.decide(&request);
-                prop_assert_eq!(&decision, &scan.decide(&request), "{:?}", facts);
-                let count = |cell: &Cell<u32>, is: bool| cell.set(cell.get() + u32::from(is));
-                count(&by_rule, decision.outcome.rule().is_some());
-                count(&unreadable, decision.unreadable.is_some());
-                count(&audited, decision.audited.is_some());
-            }
-            Ok(())
+            assert_alike(
+                combining,
+                &policies,
+                &requests,
+                [
+                    (&by_rule, |decision| decision.outcome.rule().is_some()),
+                    (&unreadable, |decision| decision.unreadable.is_some()),
+                    (&audited, |decision| decision.audited.is_some()),
+                ],
+            )
         })
         .unwrap();
     for seen in [by_rule, unreadable, audited] {

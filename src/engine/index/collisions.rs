@@ -3,12 +3,15 @@
 
 use serde_json::{Value, json};
 
+use super::Index;
 use super::key::{Dimension, Key};
 use super::key_forms::KeyForms;
 use super::node::Word;
 use super::table::{Posting, Table};
 use crate::diagnostic::Diagnostics;
 use crate::document::from_json;
+use crate::engine::compile;
+use crate::engine::evaluate::Evaluation;
 use crate::engine::method::Methods;
 use crate::engine::{Combining, Custom, Engine, Options};
 use crate::identity::TrustDomains;
@@ -25,13 +28,17 @@ fn policy(number: usize, action: &str, rule: &Value) -> AuthorizationPolicy {
     read::policy(&from_json(policy.to_string().as_bytes()).unwrap(), &mut Diagnostics::new()).unwrap()
 }
 
-fn engines(policies: &[AuthorizationPolicy]) -> [Engine; 2] {
-    let options = Options {
+fn options() -> Options {
+    Options {
         trust_domains: TrustDomains::new("td".to_owned(), []),
         combining: Combining::DenyOverrides,
         custom: Custom::default(),
         jwt_payload_key: "payload".to_owned(),
-    };
+    }
+}
+
+fn engines(policies: &[AuthorizationPolicy]) -> [Engine; 2] {
+    let options = options();
     [Engine::new(policies, &options), Engine::without_index(policies, &options)]
 }
 
@@ -96,4 +103,29 @@ fn a_table_takes_hashes_that_are_alike_as_long_as_a_lookup_stays_short() {
     assert!((10..20).contains(&visits), "{visits}");
     assert!(Table::new(&alike(2_000)).is_none());
     assert!(Table::new(&[]).unwrap().postings(0).next().is_none());
+}
+
+/// Under a hash, a lookup may find the node that it has come from. Nothing but the depth of nodes ends such a walk.
+#[test]
+fn a_walk_ends_though_a_node_is_found_under_hashes_of_its_own() {
+    let policies: Vec<_> = (0..100)
+        .map(|number| {
+            let ports = [(number / 5 % 5 + 1).to_string()];
+            let operation = json!({ "paths": [format!("/{}", number % 5)], "ports": ports });
+            policy(number, "DENY", &json!({ "to": [{ "operation": operation }] }))
+        })
+        .collect();
+    let options = options();
+    let index = Index::new(policies.iter().flat_map(|policy| compile::policy(policy, &options)).collect());
+    assert!(index.tree.as_ref().unwrap().nodes.len() > 1, "there are nodes below the root");
+    for (path, port) in (0..5).flat_map(|path| (1..=5).map(move |port| (path, port))) {
+        let request = Request::new("GET", &format!("/{path}")).destination_port(Lookup::Value(port));
+        let evaluation = Evaluation::new(&request);
+        let found = index.candidates(&evaluation);
+        let matching = (0..index.rules().len()).filter(|at| evaluation.rule(&index.rules()[*at]).counts());
+        assert!(
+            matching.clone().count() == 4 && matching.clone().all(|at| found.contains(&at)),
+            "{path} {port}: {found:?}"
+        );
+    }
 }
