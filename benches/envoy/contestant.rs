@@ -36,7 +36,7 @@ pub fn backend() -> Value {
 pub enum Contestant {
     /// No filter, as on the baseline. The result shows how exact the measurement is.
     NoFilter,
-    /// No filter, and not even the network filter that this project's filter needs ([`telling_peer`]).
+    /// No filter, and not even the network filter that tells this project's filter about the peer.
     Bare,
     /// A Wasm filter that does nothing.
     NoOp,
@@ -73,7 +73,7 @@ impl fmt::Display for Contestant {
 }
 
 impl Contestant {
-    /// Whether the listener has [`telling_peer`].
+    /// Whether the listener has the network filter that tells about the peer.
     pub fn tells_peer(self) -> bool {
         self != Self::Bare
     }
@@ -135,24 +135,6 @@ impl Case {
         let policies: Vec<_> = config.policies.iter().collect();
         Ok(rbac::filters(&policies, Place::of_workload(Traffic::Http, &config.options.trust_domains)))
     }
-}
-
-/// The network filter that tells this project's filter about the peer, once a connection. Nearly every listener has it, so
-/// two listeners differ only in the decision.
-pub fn telling_peer() -> Value {
-    json!({
-        "name": "envoy.filters.network.set_filter_state",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.network.set_filter_state.v3.Config",
-            "on_downstream_tls_handshake": [{
-                "object_key": "mesh_authz.peer",
-                "factory_key": "envoy.string",
-                "format_string": { "omit_empty_values": true, "text_format_source": { "inline_string":
-                    "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%\n%DOWNSTREAM_LOCAL_PORT%\n%DOWNSTREAM_PEER_URI_SAN%",
-                } },
-            }],
-        },
-    })
 }
 
 /// How a request carries its claims.

@@ -4,11 +4,10 @@
 //! text is also given to a filter that does nothing, and what is left counts. There are two VMs: one of the worker, and
 //! one of the main thread.
 
-use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde_json::{Value, json};
 use testbed::bootstrap::{bootstrap, direct_response, http_connection_manager, listener};
 use testbed::{Envoy, StartOptions};
@@ -38,7 +37,7 @@ pub struct Loaded {
     pub mebibytes: f64,
     /// How many updates of 1,000 policies each were made one after another.
     pub updates: u32,
-    /// By how much Envoy's memory has grown in all these updates but the first, in MiB.
+    /// By how much Envoy's memory has grown after the first twenty of these updates, in MiB.
     pub growth: f64,
 }
 
@@ -105,13 +104,8 @@ impl Updated {
         Ok(self.envoy.cpu_time()?.saturating_sub(before))
     }
 
-    /// The memory that Envoy uses. It includes the VMs, which Envoy's own statistics do not count.
     fn mebibytes(&self) -> Result<f64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.envoy.pid()))?;
-        let line =
-            status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("the kernel tells the memory")?;
-        let kibibytes: u32 = line.trim().trim_end_matches(" kB").parse()?;
-        Ok(f64::from(kibibytes) / KIBIBYTES_OF_A_MEBIBYTE)
+        Ok(f64::from(self.envoy.memory()?) / KIBIBYTES_OF_A_MEBIBYTE)
     }
 }
 

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use fastrand::Rng;
+use mesh_authz_cli::render::envoy::telling_filter;
 use serde_json::{Value, json};
 use testbed::bootstrap::{
     ClientCertificate, bootstrap, direct_response, http_connection_manager, listener, mutual_tls,
 };
-use testbed::{Certified, Envoy, StartOptions, suit_listeners};
+use testbed::{Certified, Envoy, StartOptions, tells_once_a_connection};
 
-use crate::contestant::{Case, Claims, FILTER, NO_OP, telling_peer};
+use crate::contestant::{Case, Claims, FILTER, NO_OP};
 use crate::lanes::{Callers, Connections, Lanes, Prepared};
 use crate::mix::Call;
 
@@ -49,19 +50,12 @@ impl Rig {
     pub fn start(cases: &[Case], connections: Connections, claims: Claims) -> Result<Self> {
         let callers = Callers::new()?;
         let own = callers.authority().server("cluster.local/ns/default/sa/backend")?;
-        let mut listeners = vec![inbound(BASELINE, &[claims.filter()], true, &callers, &own)];
+        let mut listeners = vec![inbound(BASELINE, &[claims.filter()], true, &callers, &own)?];
         for (index, case) in cases.iter().enumerate() {
             let name = name(index);
-            listeners.push(inbound(
-                &name,
-                &case.filters(&name, &claims)?,
-                case.contestant.tells_peer(),
-                &callers,
-                &own,
-            ));
+            let (filters, tells_peer) = (case.filters(&name, &claims)?, case.contestant.tells_peer());
+            listeners.push(inbound(&name, &filters, tells_peer, &callers, &own)?);
         }
-        let mut listeners = Value::Array(listeners);
-        suit_listeners(&mut listeners);
         let options = StartOptions {
             // Refused requests are logged at this level, which is Envoy's default.
             component_log_level: "wasm:info".into(),
@@ -70,12 +64,7 @@ impl Rig {
         };
         let options = options.file(FILTER, filter()?);
         let options = options.file(NO_OP, no_op()?);
-        Ok(Self {
-            envoy: Envoy::start_with(&bootstrap(listeners.as_array().map_or(&[], Vec::as_slice), &[]), &options)?,
-            callers,
-            connections,
-            claims,
-        })
+        Ok(Self { envoy: Envoy::start_with(&bootstrap(&listeners, &[]), &options)?, callers, connections, claims })
     }
 
     /// Opens the connections for each case.
@@ -127,8 +116,12 @@ fn name(index: usize) -> String {
 
 /// A listener like that of a sidecar: see envoy/backend.yaml. The listener itself answers every request that passes,
 /// with as many bytes as a refusal has.
-fn inbound(name: &str, filters: &[Value], tells_peer: bool, callers: &Callers, own: &Certified) -> Value {
-    let mut manager = http_connection_manager(filters, &[direct_response(200, "RBAC: access passed")]);
+fn inbound(name: &str, filters: &[Value], tells_peer: bool, callers: &Callers, own: &Certified) -> Result<Value> {
+    let once = tells_once_a_connection();
+    let telling = if tells_peer { Some(telling_filter(once)?) } else { None };
+    let (network, http) = if once { (telling, None) } else { (None, telling) };
+    let filters: Vec<_> = http.into_iter().chain(filters.iter().cloned()).collect();
+    let mut manager = http_connection_manager(&filters, &[direct_response(200, "RBAC: access passed")]);
     if let Some(Value::Object(config)) = manager.get_mut("typed_config") {
         let settings = [
             ("normalize_path", json!(true)),
@@ -143,10 +136,10 @@ fn inbound(name: &str, filters: &[Value], tells_peer: bool, callers: &Callers, o
         config.extend(settings.map(|(name, value)| (name.to_owned(), value)));
     }
     let mut listener = listener(name, manager, Some(mutual_tls(callers.authority(), own, ClientCertificate::Required)));
-    if tells_peer && let Some(Value::Array(filters)) = listener.pointer_mut("/filter_chains/0/filters") {
-        filters.insert(0, telling_peer());
+    if let Some(Value::Array(filters)) = listener.pointer_mut("/filter_chains/0/filters") {
+        filters.splice(0..0, network);
     }
-    listener
+    Ok(listener)
 }
 
 fn checkout() -> PathBuf {

@@ -12,6 +12,7 @@ use mesh_authz::diagnostic::Diagnostics;
 use mesh_authz::identity::TrustDomains;
 use mesh_authz::policy::scope::{Scope, Workload, scope};
 use mesh_authz::policy::{Action, AuthorizationPolicy, read};
+use mesh_authz_cli::render::envoy::telling_filter;
 use mesh_authz_cli::render::rbac::{self, Place, Traffic};
 use serde_json::{Value, json};
 use testbed::bootstrap::{
@@ -238,19 +239,7 @@ fn header_to_metadata() -> Value {
 
 /// Tells the project's filter about the peer. In this form, every version of Envoy takes it.
 pub fn peer() -> Value {
-    json!({
-        "name": "envoy.filters.http.set_filter_state",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.http.set_filter_state.v3.Config",
-            "on_request_headers": [{
-                "object_key": "mesh_authz.peer",
-                "factory_key": "envoy.string",
-                "format_string": { "omit_empty_values": true, "text_format_source": { "inline_string":
-                    "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%\n%DOWNSTREAM_LOCAL_PORT%\n%DOWNSTREAM_PEER_URI_SAN%",
-                } },
-            }],
-        },
-    })
+    telling_filter(false).unwrap()
 }
 
 pub fn wasm(plugin_config: &Value) -> Value {

@@ -1,7 +1,7 @@
 //! Updates of the configuration while Envoy serves requests.
 
 #[cfg(target_os = "linux")]
-use std::{env, fs};
+use std::env;
 
 use serde_json::{Value, json};
 use testbed::Request;
@@ -91,11 +91,9 @@ impl Replaced {
         self.sidecar.envoy.wait_for_stat("listener_manager.lds.update_success", is_there, PATIENCE).unwrap();
     }
 
-    /// The memory that Envoy uses, in KiB. It includes the VMs, which Envoy's own statistics do not count.
-    fn memory(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.sidecar.envoy.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
+    /// The memory that Envoy uses, in KiB.
+    fn memory(&self) -> u32 {
+        self.sidecar.envoy.memory().unwrap()
     }
 
     fn denies(&self, version: u64, index: usize) -> bool {
@@ -112,7 +110,7 @@ impl Replaced {
 fn a_thousand_policies_can_be_replaced_again_and_again_without_taking_more_memory() {
     const SETTLED: u64 = 20;
     // Forty configurations that stayed in memory would need four times as much.
-    const MOST_GROWTH: u64 = 10 * 1024;
+    const MOST_GROWTH: u32 = 10 * 1024;
     let updates: u64 = env::var("UPDATES").map_or(60, |updates| updates.parse().unwrap());
     let mut replaced = Replaced::by(1_000);
     let mut settled = 0;
@@ -132,7 +130,7 @@ fn a_thousand_policies_can_be_replaced_again_and_again_without_taking_more_memor
 #[test]
 fn ten_thousand_policies_take_less_than_25_mebibytes_a_vm() {
     // There are two VMs, one of them in the main thread. The rest is for Envoy's own copies of the text.
-    const MOST_GROWTH: u64 = (2 * 25 + 30) * 1024;
+    const MOST_GROWTH: u32 = (2 * 25 + 30) * 1024;
     let mut replaced = Replaced::by(10_000);
     let without = replaced.memory();
     replaced.update();

@@ -4,10 +4,11 @@
 use std::cell::RefCell;
 
 use mesh_authz::config::NodeMetadata;
-use mesh_authz::filter::telemetry::metrics::{Metric, MetricKind, Metrics};
-use mesh_authz::filter::{FilterStatus, Host, Plugin, Reply, Telemetry};
+use mesh_authz::filter::{FilterStatus, Host, Plugin, Reply};
 use mesh_authz::request::{Headers, Lookup};
 use serde_json::{Value, json};
+
+use crate::support::reports_nothing;
 
 /// A host with the request `GET /a` from `spiffe://td/ns/shop/sa/cart`. It records the filter's calls.
 #[derive(Default)]
@@ -40,23 +41,7 @@ impl Host for Recorder {
     fn respond(&self, _: &Reply, _: &str) {}
 }
 
-impl Telemetry for Recorder {
-    fn now(&self) -> u64 {
-        0
-    }
-
-    fn set_filter_state(&self, _: &str, _: &str) {}
-}
-
-impl Metrics for Recorder {
-    fn define(&self, _: MetricKind, _: &str) -> Option<Metric> {
-        None
-    }
-
-    fn add(&self, _: Metric, _: u32) {}
-
-    fn record(&self, _: Metric, _: u64) {}
-}
+reports_nothing!(Recorder);
 
 fn policy(number: usize, action: &str, rule: &Value) -> Value {
     json!({

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use mesh_authz::config::NodeMetadata;
-use mesh_authz::filter::telemetry::metrics::{Metric, MetricKind, Metrics};
-use mesh_authz::filter::{FilterStatus, Host, Plugin, Reply, Telemetry};
+use mesh_authz::filter::{FilterStatus, Host, Plugin, Reply};
 use mesh_authz::request::{Headers, Lookup};
 use serde_json::{Value, json};
+
+use crate::support::reports_nothing;
 
 /// A host that knows these properties, and cannot read one of them.
 #[derive(Clone, Default)]
@@ -50,23 +51,7 @@ impl Host for Envoy {
     fn respond(&self, _: &Reply, _: &str) {}
 }
 
-impl Telemetry for Envoy {
-    fn now(&self) -> u64 {
-        0
-    }
-
-    fn set_filter_state(&self, _: &str, _: &str) {}
-}
-
-impl Metrics for Envoy {
-    fn define(&self, _: MetricKind, _: &str) -> Option<Metric> {
-        None
-    }
-
-    fn add(&self, _: Metric, _: u32) {}
-
-    fn record(&self, _: Metric, _: u64) {}
-}
+reports_nothing!(Envoy);
 
 /// What a rule makes of a request.
 #[derive(Debug, PartialEq, Eq)]

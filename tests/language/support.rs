@@ -228,3 +228,31 @@ pub fn check_all(attribute: &Attribute, rows: &[(&str, Request, Is)]) {
 pub fn ip(text: &str) -> Lookup<std::net::IpAddr> {
     Lookup::Value(text.parse().unwrap())
 }
+
+/// Lets a host keep its time and its telemetry to itself.
+macro_rules! reports_nothing {
+    ($host:ty) => {
+        impl mesh_authz::filter::Telemetry for $host {
+            fn now(&self) -> u64 {
+                0
+            }
+
+            fn set_filter_state(&self, _: &str, _: &str) {}
+        }
+
+        impl mesh_authz::filter::telemetry::metrics::Metrics for $host {
+            fn define(
+                &self,
+                _: mesh_authz::filter::telemetry::metrics::MetricKind,
+                _: &str,
+            ) -> Option<mesh_authz::filter::telemetry::metrics::Metric> {
+                None
+            }
+
+            fn add(&self, _: mesh_authz::filter::telemetry::metrics::Metric, _: u32) {}
+
+            fn record(&self, _: mesh_authz::filter::telemetry::metrics::Metric, _: u64) {}
+        }
+    };
+}
+pub(crate) use reports_nothing;

@@ -4,14 +4,15 @@ use std::cell::Cell;
 
 use mesh_authz::config::NodeMetadata;
 use mesh_authz::document::from_json;
-use mesh_authz::filter::telemetry::metrics::{Metric, MetricKind, Metrics};
-use mesh_authz::filter::{Host, Plugin, Reply, Telemetry};
+use mesh_authz::filter::{Host, Plugin, Reply};
 use mesh_authz::policy::scope::{Gateway, ServiceName};
 use mesh_authz::policy::waypoint::{Destination, ServicesByHost};
 use mesh_authz::request::owned::encode_value;
 use mesh_authz::request::{Headers, Lookup};
 use mesh_authz::wire::{Field, Fields};
 use serde_json::json;
+
+use crate::support::reports_nothing;
 
 fn service(namespace: &str, name: &str, host: &str) -> ServiceName {
     ServiceName { namespace: namespace.to_owned(), name: name.to_owned(), host: Some(host.to_owned()) }
@@ -131,23 +132,7 @@ impl Host for Asked {
     }
 }
 
-impl Telemetry for Asked {
-    fn now(&self) -> u64 {
-        0
-    }
-
-    fn set_filter_state(&self, _: &str, _: &str) {}
-}
-
-impl Metrics for Asked {
-    fn define(&self, _: MetricKind, _: &str) -> Option<Metric> {
-        None
-    }
-
-    fn add(&self, _: Metric, _: u32) {}
-
-    fn record(&self, _: Metric, _: u64) {}
-}
+reports_nothing!(Asked);
 
 /// An `envoy.config.core.v3.Metadata` message with what the RBAC filter has set.
 fn found(fields: &serde_json::Value) -> Vec<u8> {

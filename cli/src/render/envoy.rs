@@ -123,6 +123,8 @@ impl Default for Tls {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateError(pub String);
 
+impl std::error::Error for TemplateError {}
+
 impl std::fmt::Display for TemplateError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "envoy/backend.yaml has nothing at {}", self.0)

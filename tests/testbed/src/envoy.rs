@@ -130,6 +130,13 @@ impl Envoy {
         Ok(total)
     }
 
+    /// The memory that Envoy uses, in KiB (on Linux). It includes the VMs, which Envoy's own statistics do not count.
+    pub fn memory(&self) -> Result<u32> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("the memory of Envoy")?;
+        Ok(line.trim().trim_end_matches(" kB").parse()?)
+    }
+
     /// Whether the process still runs. Some tests want to know whether Envoy has crashed.
     pub fn is_running(&self) -> bool {
         matches!(self.process.exit_status(), Ok(None))
