@@ -18,7 +18,6 @@ use crate::station::{filter, no_op};
 use crate::statistics::Spread;
 
 const POLICIES: usize = 10_000;
-const LOADS: usize = 9;
 /// The policies of each of many updates.
 const POLICIES_OF_AN_UPDATE: usize = 1_000;
 /// Until then, memory may grow.
@@ -41,13 +40,13 @@ pub struct Loaded {
     pub growth: f64,
 }
 
-/// Measures with this many updates.
-pub fn measure(updates: u32) -> Result<Loaded> {
+/// Loads 10,000 policies this many times, and then makes this many updates.
+pub fn measure(loads: u32, updates: u32) -> Result<Loaded> {
     let (mut ours, mut nothing) = (Updated::start(FILTER)?, Updated::start(NO_OP)?);
     let before = [ours.mebibytes()?, nothing.mebibytes()?];
     let mut milliseconds = Vec::new();
     let mut mebibytes = f64::NAN;
-    for load in 0..LOADS {
+    for load in 0..loads {
         let (with, without) = (ours.update(POLICIES)?, nothing.update(POLICIES)?);
         milliseconds.push((with.as_secs_f64() - without.as_secs_f64()) * 1000.0 / VMS);
         if load == 0 {

@@ -53,6 +53,8 @@ struct Plan {
     adversarial: Duration,
     worst: Duration,
     beside: Duration,
+    /// How often 10,000 policies are loaded.
+    loads: u32,
     /// The number of updates after which memory should not have grown.
     updates: u32,
 }
@@ -73,15 +75,17 @@ impl Plan {
             adversarial: Duration::from_secs(90),
             worst: Duration::from_secs(60),
             beside: Duration::from_secs(2),
+            loads: 9,
             updates: 1_000,
         };
         if quick {
             plan.rules = &[1, 100, 10_000];
-            plan.comparison = Duration::from_secs(50);
+            plan.comparison = Duration::from_secs(45);
             plan.adversarial = Duration::from_secs(30);
             plan.worst = Duration::from_secs(20);
             plan.beside = Duration::from_secs(1);
-            plan.updates = 100;
+            plan.loads = 3;
+            plan.updates = 40;
         }
         if quick && !adversarial {
             plan.adversarial_rules = &[];
@@ -173,7 +177,7 @@ fn main() -> Result<()> {
         adversarial: measure(plan.adversarial_cases(), Connections::FEW, Claims::Header, plan.adversarial)?,
         worst: measure(plan.worst_cases(), Connections::FEW, Claims::Token(Box::new(Issuer::new()?)), plan.worst)?,
         beside: beside::measure(plan.worst_cases(), plan.beside)?,
-        loaded: Some(loading::measure(plan.updates)?),
+        loaded: Some(loading::measure(plan.loads, plan.updates)?),
         ..Report::empty()?
     };
     print!("{}", report.text());
