@@ -18,7 +18,7 @@ pub use self::read::{WorkloadFields, namespace, trust_domain, workload};
 use crate::engine::{Combining, Custom, Options};
 use crate::identity::TrustDomains;
 use crate::policy::scope::{Gateway, Workload};
-use crate::policy::{AuthorizationPolicy, Labels};
+use crate::policy::{AuthorizationPolicy, Labels, Traffic};
 use crate::request::Lookup;
 use crate::request::metadata::DEFAULT_PAYLOAD_KEY;
 
@@ -137,6 +137,7 @@ impl Mesh {
             combining: self.combining,
             custom: Custom::Refuse,
             jwt_payload_key: DEFAULT_PAYLOAD_KEY.to_owned(),
+            traffic: Traffic::Http,
         }
     }
 }

@@ -35,7 +35,7 @@ use self::evaluate::Evaluation;
 use self::index::Index;
 pub(crate) use self::peers::Peers;
 use crate::identity::TrustDomains;
-use crate::policy::{Action, AuthorizationPolicy};
+use crate::policy::{Action, AuthorizationPolicy, Traffic};
 use crate::request::Attributes;
 use crate::request::metadata::STAT_PREFIX;
 
@@ -82,6 +82,8 @@ pub struct Options {
     pub custom: Custom,
     /// The key under which `jwt_authn` stores the payload of a token in dynamic metadata.
     pub jwt_payload_key: String,
+    /// What the engine decides about.
+    pub traffic: Traffic,
 }
 
 /// The policies of one workload, compiled.
@@ -236,7 +238,7 @@ impl Builder {
         let (mut unasked, mut asked) = (Compiled::default(), Vec::new());
         for (provider, compiled) in custom {
             if is_asked {
-                let trace = CustomTrace::new(options.custom, &provider);
+                let trace = CustomTrace::new(options.custom, options.traffic, &provider);
                 asked.push(AskedProvider { name: provider, policies: rule_set(compiled), trace });
             } else {
                 unasked.policy_count = unasked.policy_count.saturating_add(compiled.policy_count);

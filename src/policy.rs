@@ -95,14 +95,36 @@ impl fmt::Display for Action {
     }
 }
 
+/// What a policy is read for. A policy has two forms, because HTTP requests have attributes that TCP connections do not
+/// have ([`Attribute::is_http_only`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Traffic {
+    /// HTTP requests: the policy as it is written.
+    #[default]
+    Http,
+    /// TCP connections. If a rule has a field or a condition that only HTTP has, an ALLOW policy leaves out the rule, and a
+    /// policy of another action leaves out the field or the condition.
+    Tcp,
+}
+
+impl Traffic {
+    /// Whether the rule counts, in a policy of this action. A policy none of whose rules counts never matches.
+    #[must_use]
+    pub fn has_rule(self, action: Action, rule: &Rule) -> bool {
+        action != Action::Allow || rule.predicates().all(|predicate| self.has(predicate))
+    }
+
+    /// Whether the field or the condition counts, in a rule that does.
+    #[must_use]
+    pub fn has(self, predicate: &Predicate) -> bool {
+        self == Self::Http || !predicate.attribute().is_http_only()
+    }
+}
+
 impl AuthorizationPolicy {
     /// The fields and conditions of all rules.
     pub fn predicates(&self) -> impl Iterator<Item = &Predicate> {
-        self.rules.iter().flat_map(|rule| {
-            let sources = rule.from.iter().flat_map(|from| &from.0);
-            let operations = rule.to.iter().flat_map(|to| &to.0);
-            sources.chain(operations).chain([&rule.when]).flat_map(|all| &all.0)
-        })
+        self.rules.iter().flat_map(Rule::predicates)
     }
 }
 
@@ -160,6 +182,13 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// The fields of all sources and operations, and the conditions.
+    pub fn predicates(&self) -> impl Iterator<Item = &Predicate> {
+        let sources = self.from.iter().flat_map(|from| &from.0);
+        let operations = self.to.iter().flat_map(|to| &to.0);
+        sources.chain(operations).chain([&self.when]).flat_map(|all| &all.0)
+    }
+
     /// How many times Istio expands the trust domains of the principals in `when`: once for each entry of `from`.
     #[must_use]
     pub fn expansions(&self) -> usize {

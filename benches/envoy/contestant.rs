@@ -7,8 +7,9 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use mesh_authz::config::{NodeMetadata, PluginConfig};
 use mesh_authz::document;
+use mesh_authz::policy::Traffic;
 use mesh_authz::request::owned::encode_value;
-use mesh_authz_cli::render::rbac::{self, Place, Traffic};
+use mesh_authz_cli::render::rbac::{self, Place};
 use serde_json::{Value, json};
 use testbed::Issuer;
 

@@ -6,7 +6,7 @@ use mesh_authz::document::{Node, Value};
 use mesh_authz::engine::{Combining, Custom, Engine, Options, Verdict};
 use mesh_authz::filter::telemetry::{filter_state, log_line};
 use mesh_authz::identity::TrustDomains;
-use mesh_authz::policy::{AuthorizationPolicy, read};
+use mesh_authz::policy::{AuthorizationPolicy, Traffic, read};
 use mesh_authz::request::{Address, Lookup, PeerName, Request};
 
 /// Pieces of which values of policies and of requests are made, so that they often match or nearly match.
@@ -100,6 +100,7 @@ pub fn run(input: &[u8]) {
         combining,
         custom: Custom::Refuse,
         jwt_payload_key: "payload".to_owned(),
+        traffic: Traffic::Http,
     };
     let engine = Engine::new(&policies, &options);
     let scan = Engine::without_index(&policies, &options);

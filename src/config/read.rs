@@ -12,7 +12,9 @@ use crate::document::{self, Node, Object, boolean, list, one_of, string, string_
 use crate::engine::Options;
 use crate::identity::{SCHEME, TrustDomains};
 use crate::policy::scope::{Gateway, Scope, Workload, for_each_service, scope};
-use crate::policy::{AuthorizationPolicy, Labels, PolicyName, Target, is_only_known_to_istiod, read, resource};
+use crate::policy::{
+    AuthorizationPolicy, Labels, PolicyName, Target, Traffic, is_only_known_to_istiod, read, resource,
+};
 use crate::request::metadata::DEFAULT_PAYLOAD_KEY;
 use crate::request::{Lookup, headers};
 
@@ -125,6 +127,7 @@ fn plugin_config(
             combining: choice(object, "combining", &COMBINING, d),
             custom: choice(object, "custom", &CUSTOM, d),
             jwt_payload_key: object.read("jwt", d, jwt).flatten().unwrap_or_else(|| DEFAULT_PAYLOAD_KEY.to_owned()),
+            traffic: Traffic::Http,
         },
         principal_from: principal_from(object, workload.gateway.as_ref(), d),
         workload,

@@ -19,9 +19,10 @@ use crate::identity::{IdentityMatcher, TrustDomains};
 use crate::matcher::template::Template;
 use crate::matcher::{Pattern, Polarity, Wildcard};
 use crate::policy::{
-    Action, AllOf, AuthorizationPolicy, Cidr, Form, MetadataValue, PathValue, Predicate, ServiceAccount, Values,
+    Action, AllOf, AuthorizationPolicy, Cidr, Form, MetadataValue, PathValue, Predicate, ServiceAccount, Traffic,
+    Values,
 };
-use crate::request::metadata::{EFFECTIVE_POLICY, ENGINE_RESULT, JWT_AUTHN, RBAC, RULE_PREFIX};
+use crate::request::metadata::{EFFECTIVE_POLICY, ENGINE_RESULT, JWT_AUTHN, NETWORK_RBAC, RBAC, RULE_PREFIX};
 use crate::request::{Address, ConnectionText};
 
 /// A compiled rule, ready to be evaluated for requests. It matches if all three clauses hold.
@@ -152,10 +153,14 @@ pub(crate) struct CustomTrace {
 }
 
 impl CustomTrace {
-    pub fn new(custom: Custom, provider: &str) -> Self {
+    pub fn new(custom: Custom, traffic: Traffic, provider: &str) -> Self {
         let stat_prefix = custom.stat_prefix(provider);
+        let filter = match traffic {
+            Traffic::Http => RBAC,
+            Traffic::Tcp => NETWORK_RBAC,
+        };
         let path =
-            |key: &str| MetadataPath { filter: bytes(RBAC), keys: [bytes(&[&stat_prefix, key].concat())].into() };
+            |key: &str| MetadataPath { filter: bytes(filter), keys: [bytes(&[&stat_prefix, key].concat())].into() };
         let prefix = bytes(&[RULE_PREFIX, "-", provider, "-ns["].concat());
         Self { result: path(ENGINE_RESULT), policy: path(EFFECTIVE_POLICY), prefix }
     }
@@ -203,7 +208,8 @@ pub fn policy(policy: &AuthorizationPolicy, options: &Options) -> Vec<CompiledRu
         to: rule.to.as_ref().map(|to| groups(&to.0)),
         when: Compiler { expands_again: rule.expansions() > 1, ..compiler }.tests(&rule.when),
     };
-    policy.rules.iter().enumerate().map(rule).collect()
+    let counts = |(_, rule): &(usize, &crate::policy::Rule)| options.traffic.has_rule(policy.action, rule);
+    policy.rules.iter().enumerate().filter(counts).map(rule).collect()
 }
 
 /// Whether a match of values permits or denies. `Expected::NoMatch` means the values of a `not` field.
@@ -303,7 +309,8 @@ impl Compiler<'_> {
     /// Compiles a group of tests, and puts the cheapest first. The order does not change the answer.
     fn tests(&self, predicates: &AllOf<Predicate>) -> Group {
         let mut tests = Vec::with_capacity(predicates.0.len());
-        for (field, predicate) in (0..=u16::MAX).chain(std::iter::repeat(u16::MAX)).zip(&predicates.0) {
+        let fields = (0..=u16::MAX).chain(std::iter::repeat(u16::MAX)).zip(&predicates.0);
+        for (field, predicate) in fields.filter(|(_, predicate)| self.options.traffic.has(predicate)) {
             tests.extend(self.predicate(predicate).into_iter().map(|test| Test { field, ..test }));
         }
         let mut ordered = Vec::with_capacity(tests.len());

@@ -22,6 +22,9 @@ pub const DEFAULT_PAYLOAD_KEY: &str = "payload";
 /// The name under which Envoy's RBAC filter stores its dynamic metadata.
 pub const RBAC: &str = "envoy.filters.http.rbac";
 
+/// The same for connections.
+pub const NETWORK_RBAC: &str = "envoy.filters.network.rbac";
+
 /// What the keys of that filter begin with, in Istio's configuration for CUSTOM policies.
 pub const STAT_PREFIX: &str = "istio_ext_authz_";
 

@@ -11,9 +11,9 @@ use anyhow::{Context as _, Result, ensure};
 use mesh_authz::diagnostic::Diagnostics;
 use mesh_authz::identity::TrustDomains;
 use mesh_authz::policy::scope::{Scope, Workload, scope};
-use mesh_authz::policy::{Action, AuthorizationPolicy, read};
+use mesh_authz::policy::{Action, AuthorizationPolicy, Traffic, read};
 use mesh_authz_cli::render::envoy::telling_filter;
-use mesh_authz_cli::render::rbac::{self, Place, Traffic};
+use mesh_authz_cli::render::rbac::{self, Place};
 use serde_json::{Value, json};
 use testbed::bootstrap::{
     ClientCertificate, bootstrap, direct_response, http_connection_manager, listener, mutual_tls,

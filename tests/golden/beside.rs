@@ -6,8 +6,8 @@ use std::process::{Command, Output};
 use mesh_authz::diagnostic::Diagnostics;
 use mesh_authz::document::from_json;
 use mesh_authz::identity::TrustDomains;
-use mesh_authz::policy::read;
-use mesh_authz_cli::render::rbac::{Place, Traffic, filters};
+use mesh_authz::policy::{Traffic, read};
+use mesh_authz_cli::render::rbac::{Place, filters};
 use serde_json::{Value, json};
 
 const KINDS: [&str; 2] = ["wasm-plugin", "traffic-extension"];

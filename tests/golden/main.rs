@@ -23,11 +23,12 @@ mod yaml;
 use std::path::{Path, PathBuf};
 
 use mesh_authz::identity::TrustDomains;
+use mesh_authz::policy::Traffic;
 use mesh_authz::policy::scope::{Scope, Workload, scope};
 use mesh_authz_cli::load::providers::Providers;
 use mesh_authz_cli::load::{self, Resources};
 use mesh_authz_cli::render::rbac::custom::Several;
-use mesh_authz_cli::render::rbac::{self, Place, Traffic};
+use mesh_authz_cli::render::rbac::{self, Place};
 use serde_json::Value;
 
 /// Istio's output for proxies older than 1.11, with regular expressions for hosts. Istio's control plane no longer

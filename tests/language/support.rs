@@ -7,7 +7,7 @@ use mesh_authz::diagnostic::{Diagnostic, Diagnostics};
 use mesh_authz::document::{Node, from_json};
 use mesh_authz::engine::{Combining, Custom, Decision, Engine, Options, Verdict};
 use mesh_authz::identity::TrustDomains;
-use mesh_authz::policy::{AuthorizationPolicy, read};
+use mesh_authz::policy::{AuthorizationPolicy, Traffic, read};
 use mesh_authz::request::{Lookup, Request};
 
 /// The decision on a request, and the rule that decided.
@@ -56,6 +56,7 @@ pub fn mesh(domains: &[&str]) -> Options {
         combining: Combining::DenyOverrides,
         custom: Custom::Refuse,
         jwt_payload_key: "payload".to_owned(),
+        traffic: Traffic::Http,
     }
 }
 

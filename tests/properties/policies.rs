@@ -4,7 +4,7 @@ use mesh_authz::diagnostic::Diagnostics;
 use mesh_authz::document::{Node, from_json};
 use mesh_authz::engine::{Combining, Custom, Engine, Options};
 use mesh_authz::identity::TrustDomains;
-use mesh_authz::policy::{AuthorizationPolicy, read};
+use mesh_authz::policy::{AuthorizationPolicy, Traffic, read};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use serde_json::{Value, json};
@@ -159,6 +159,7 @@ pub fn options(combining: Combining) -> Options {
         combining,
         custom: Custom::Refuse,
         jwt_payload_key: "payload".to_owned(),
+        traffic: Traffic::Http,
     }
 }
 

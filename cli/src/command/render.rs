@@ -18,6 +18,7 @@ mod waypoints;
 use std::path::PathBuf;
 
 use mesh_authz::config::PrincipalFrom;
+use mesh_authz::policy::Traffic;
 
 use self::plugin::{PluginFor, PluginOptions};
 use self::shared::{Format, applying, say_scopes, warn};
@@ -30,8 +31,8 @@ use crate::load::finding::Finding;
 use crate::load::providers::Providers;
 use crate::load::{Other, Resources};
 use crate::render::kubernetes::ExtensionKind;
+use crate::render::rbac;
 use crate::render::rbac::custom::Several;
-use crate::render::rbac::{self, Traffic};
 use crate::render::{self, FilterSettings};
 
 /// The subcommands of `mesh-authz render`, one for each kind of output.

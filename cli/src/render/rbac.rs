@@ -11,40 +11,28 @@ use mesh_authz::config::PrincipalFrom;
 use mesh_authz::identity::{SCHEME, TrustDomains};
 use mesh_authz::policy::{
     Action, AllOf, AnyOf, AuthorizationPolicy, Cidr, Form, MetadataValue, PathValue, Predicate, Rule, ServiceAccount,
-    Values,
+    Traffic, Values,
 };
 use mesh_authz::request::metadata::{DEFAULT_PAYLOAD_KEY, JWT_AUTHN};
 use serde_json::{Map, Value, json};
 
 pub use self::regex::{LARGEST_PROGRAM, ProgramSize, largest_program};
 
-/// The kind of traffic that a filter is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Traffic {
-    /// HTTP requests.
-    Http,
-    /// TCP connections. If a rule has a field that only HTTP has, an ALLOW filter leaves out the rule, and a DENY or
-    /// AUDIT filter leaves out the field.
-    Tcp,
+fn layer(traffic: Traffic) -> &'static str {
+    match traffic {
+        Traffic::Http => "http",
+        Traffic::Tcp => "network",
+    }
 }
 
-impl Traffic {
-    fn layer(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Tcp => "network",
-        }
-    }
+/// The name of a filter.
+fn filter_name(traffic: Traffic, name: &str) -> String {
+    format!("envoy.filters.{}.{name}", layer(traffic))
+}
 
-    /// The name of a filter.
-    fn filter(self, name: &str) -> String {
-        format!("envoy.filters.{}.{name}", self.layer())
-    }
-
-    /// The type of a filter's configuration.
-    fn type_url(self, name: &str, message: &str) -> String {
-        format!("type.googleapis.com/envoy.extensions.filters.{}.{name}.v3.{message}", self.layer())
-    }
+/// The type of a filter's configuration.
+fn type_url(traffic: Traffic, name: &str, message: &str) -> String {
+    format!("type.googleapis.com/envoy.extensions.filters.{}.{name}.v3.{message}", layer(traffic))
 }
 
 /// The place that filters are for.
@@ -85,7 +73,7 @@ fn filter(policies: &[&AuthorizationPolicy], action: Action, place: Place<'_>) -
         return None;
     }
     let mut config = Map::new();
-    config.insert("@type".to_owned(), place.traffic.type_url("rbac", "RBAC").into());
+    config.insert("@type".to_owned(), type_url(place.traffic, "rbac", "RBAC").into());
     if place.traffic == Traffic::Tcp {
         config.insert("statPrefix".to_owned(), "tcp.".into());
     }
@@ -95,7 +83,7 @@ fn filter(policies: &[&AuthorizationPolicy], action: Action, place: Place<'_>) -
     config.insert("shadowRulesStatPrefix".to_owned(), prefix.into());
     config.extend(enforced.map(|rules| ("rules".to_owned(), rules)));
     config.extend(shadow.map(|rules| ("shadowRules".to_owned(), rules)));
-    Some(json!({ "name": place.traffic.filter("rbac"), "typedConfig": config }))
+    Some(json!({ "name": filter_name(place.traffic, "rbac"), "typedConfig": config }))
 }
 
 fn rules(policies: &[&AuthorizationPolicy], action: Action, dry_run: bool, place: Place<'_>) -> Option<Value> {
@@ -168,21 +156,12 @@ struct Renderer<'p> {
 
 impl Renderer<'_> {
     fn rule(&self, rule: &Rule) -> Option<Value> {
-        let sources = rule.from.iter().flat_map(|from| &from.0);
-        let operations = rule.to.iter().flat_map(|to| &to.0);
-        let mut predicates = sources.chain(operations).chain([&rule.when]).flat_map(|all| &all.0);
-        if self.action == Action::Allow && predicates.any(|predicate| self.is_foreign(predicate)) {
-            return None;
-        }
-        Some(json!({
-            "permissions": self.side(rule.to.as_ref(), rule, PERMISSION),
-            "principals": self.side(rule.from.as_ref(), rule, PRINCIPAL),
-        }))
-    }
-
-    /// Whether this kind of traffic does not have the predicate's attribute.
-    fn is_foreign(&self, predicate: &Predicate) -> bool {
-        self.place.traffic == Traffic::Tcp && predicate.attribute().is_http_only()
+        self.place.traffic.has_rule(self.action, rule).then(|| {
+            json!({
+                "permissions": self.side(rule.to.as_ref(), rule, PERMISSION),
+                "principals": self.side(rule.from.as_ref(), rule, PRINCIPAL),
+            })
+        })
     }
 
     /// Expands principals so many times, as Istio does it for a condition: once for each entry of `from`. From the third
@@ -226,7 +205,7 @@ impl Renderer<'_> {
     /// The matchers for the values of a predicate, and for its `not` values. Its principals are expanded so many times to
     /// the trust domains of the mesh.
     fn predicate(&self, predicate: &Predicate, expansions: usize, side: Connectives) -> Vec<Value> {
-        if self.is_foreign(predicate) {
+        if !self.place.traffic.has(predicate) {
             return Vec::new();
         }
         match predicate {

@@ -17,7 +17,7 @@ use crate::engine::{Combining, Custom, Engine, Options};
 use crate::identity::TrustDomains;
 use crate::matcher::Polarity;
 use crate::matcher::template::Template;
-use crate::policy::{AuthorizationPolicy, read};
+use crate::policy::{AuthorizationPolicy, Traffic, read};
 use crate::request::{Lookup, Request};
 
 fn policy(number: usize, action: &str, rule: &Value) -> AuthorizationPolicy {
@@ -34,6 +34,7 @@ fn options() -> Options {
         combining: Combining::DenyOverrides,
         custom: Custom::default(),
         jwt_payload_key: "payload".to_owned(),
+        traffic: Traffic::Http,
     }
 }
 

@@ -17,13 +17,13 @@ use mesh_authz::{
     document::from_json,
     identity::TrustDomains,
     policy::{
-        AuthorizationPolicy, read,
+        AuthorizationPolicy, Traffic, read,
         scope::{Gateway, Scope, ServiceName, Workload, scope},
     },
 };
 use mesh_authz_cli::{
     load::{Resources, providers::Providers},
-    render::rbac::{self, Place, Traffic, custom::Several},
+    render::rbac::{self, Place, custom::Several},
 };
 use serde_json::{Value, json};
 

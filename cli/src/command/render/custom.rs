@@ -8,7 +8,7 @@ use std::path::Path as FilePath;
 use mesh_authz::config::{Mesh, PrincipalFrom};
 use mesh_authz::engine::Custom;
 use mesh_authz::policy::scope::Workload;
-use mesh_authz::policy::{Action, AuthorizationPolicy};
+use mesh_authz::policy::{Action, AuthorizationPolicy, Traffic};
 use serde_json::{Map, Value, json};
 
 use crate::command::Failure;
@@ -17,8 +17,8 @@ use crate::load::finding::Finding;
 use crate::load::providers::{Providers, is_provider_name};
 use crate::load::{self, LoadedPolicy, Resources};
 use crate::render::envoy;
+use crate::render::rbac;
 use crate::render::rbac::custom::Several;
-use crate::render::rbac::{self, Traffic};
 
 /// What asks the providers of CUSTOM policies, in an Envoy without Istio.
 #[derive(Debug)]

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mesh_authz::engine::Custom;
-use mesh_authz::policy::{Action, AuthorizationPolicy};
+use mesh_authz::policy::{Action, AuthorizationPolicy, Traffic};
 use mesh_authz::request::metadata::{EFFECTIVE_POLICY, RULE_PREFIX, STAT_PREFIX};
 use serde_json::{Map, Value, json};
 
-use super::{Place, Traffic, named_rules};
+use super::{Place, filter_name, named_rules, type_url};
 use crate::load::providers::{Body, HttpSettings, Provider};
 use crate::render::envoy;
 
@@ -103,14 +103,14 @@ fn rules(provider: &str, suffix: &str, policies: &[&AuthorizationPolicy], place:
 
 fn rbac(traffic: Traffic, fields: Value) -> Value {
     let mut config = Map::new();
-    config.insert("@type".to_owned(), traffic.type_url("rbac", "RBAC").into());
+    config.insert("@type".to_owned(), type_url(traffic, "rbac", "RBAC").into());
     if traffic == Traffic::Tcp {
         config.insert("statPrefix".to_owned(), "tcp.".into());
     }
     if let Value::Object(fields) = fields {
         config.extend(fields);
     }
-    json!({ "name": traffic.filter("rbac"), "typedConfig": config })
+    json!({ "name": filter_name(traffic, "rbac"), "typedConfig": config })
 }
 
 fn ext_authz(provider: &Provider, several: Several, traffic: Traffic) -> Value {
@@ -119,13 +119,13 @@ fn ext_authz(provider: &Provider, several: Several, traffic: Traffic) -> Value {
     let end = if several == Several::OwnTraces { "-ns[" } else { "" };
     let prefix = format!("{RULE_PREFIX}-{}{end}", provider.name);
     let metadata = json!({
-        "filter": traffic.filter("rbac"),
+        "filter": filter_name(traffic, "rbac"),
         "path": [{ "key": format!("{stat_prefix}{EFFECTIVE_POLICY}") }],
         "value": { "stringMatch": { "prefix": prefix } },
     });
     let mut config = Map::new();
     let mut set = |name: &str, value: Option<Value>| config.extend(value.map(|value| (name.to_owned(), value)));
-    set("@type", Some(traffic.type_url("ext_authz", "ExtAuthz").into()));
+    set("@type", Some(type_url(traffic, "ext_authz", "ExtAuthz").into()));
     set("filterEnabledMetadata", Some(metadata));
     set("failureModeAllow", provider.fail_open.then(|| true.into()));
     set("transportApiVersion", Some("V3".into()));
@@ -151,7 +151,7 @@ fn ext_authz(provider: &Provider, several: Several, traffic: Traffic) -> Value {
         }
         Traffic::Tcp => set("statPrefix", Some("tcp.".into())),
     }
-    json!({ "name": traffic.filter("ext_authz"), "typedConfig": config })
+    json!({ "name": filter_name(traffic, "ext_authz"), "typedConfig": config })
 }
 
 /// The cluster of a provider, for an Envoy that does not get it from Istio.
