@@ -211,7 +211,7 @@ pub enum Cardinality {
 }
 
 /// A kind of address of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Address {
     /// The local address of the connection.
     Destination,
@@ -222,7 +222,7 @@ pub enum Address {
 }
 
 /// A text that belongs to the connection of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ConnectionText {
     /// The server name that the client asked for in its TLS handshake.
     Sni,

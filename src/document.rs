@@ -15,8 +15,8 @@ mod object;
 
 pub use self::decode::{from_json, from_struct};
 pub(crate) use self::decode::{from_json_apart, from_struct_apart, search};
-pub(crate) use self::object::string_map;
 pub use self::object::{Object, boolean, list, list_of_some, one_of, string, whole_number};
+pub(crate) use self::object::{repeated, string_map};
 use crate::diagnostic::{Part, Path, Segment};
 
 /// A value, and where it is in the source.

@@ -1,8 +1,8 @@
-//! The filter: it makes a decision about every request.
+//! The filter: it makes a decision about every request and, in a network filter chain, about every connection.
 //!
-//! [`Plugin`] is one accepted configuration. [`Plugin::on_request`] answers one request through a [`Host`]. The host is
-//! Envoy in `filter/host.rs`, and an ordinary object in tests. `attributes` reads the request, and [`telemetry`]
-//! reports the decision. Telemetry never changes a decision: if a report fails, only the report is missing.
+//! [`Plugin`] is one accepted configuration. [`Plugin::on_request`] answers one request through a [`Host`], and
+//! [`Plugin::on_new_connection`] and [`Plugin::on_data`] decide about one connection. The host is Envoy in `filter/host.rs`, and an ordinary object
+//! in tests. `attributes` reads the request or the connection, and [`telemetry`] reports the decision. Telemetry never changes a decision: if a report fails, only the report is missing.
 
 mod attributes;
 pub mod direction;
@@ -19,6 +19,7 @@ use std::cell::{Cell, RefCell};
 use log::{Level, debug, info, log_enabled, warn};
 
 use self::attributes::{HostAttributes, Sources};
+pub use self::attributes::{Speaker, Undecided};
 use self::policies::PolicySets;
 pub use self::telemetry::Telemetry;
 use self::telemetry::limiter::{Limiter, TimeShare};
@@ -31,6 +32,7 @@ use crate::diagnostic::Diagnostic;
 use crate::engine::evaluate::Evaluation;
 use crate::engine::explain::NearMiss;
 use crate::engine::{Decision, DenyReason, Engines, Outcome, Peers, Verdict};
+use crate::policy::Traffic;
 use crate::policy::scope::{Scope, scope};
 use crate::policy::waypoint;
 use crate::request::{Attributes, Headers, Lookup, is_normalized, without_query};
@@ -191,41 +193,95 @@ impl Plugin {
 
     /// Decides one request. If the request is refused, answers it.
     pub fn on_request(&self, host: &(impl Host + Telemetry)) -> FilterStatus {
-        let attributes = HostAttributes::new(host, self.sources);
+        let attributes = HostAttributes::of_request(host, self.sources);
         let evaluation = Evaluation::new(&attributes);
         let chain = self.policies.filter_chain(host);
-        let engines = self.policies.of_request(&chain);
-        let mut decision = engines.map_or(Decision::UNKNOWN_SERVICE, |engines| engines.decide_in(&evaluation));
+        let engines = self.policies.of(Traffic::Http, &chain);
+        let mut decision = decide(engines, &evaluation);
         if self.paths.finds(&attributes) {
             self.counters.count_unnormalized_path();
             if self.paths.paths == Paths::Strict {
                 decision.outcome = Outcome::Denied(DenyReason::UnnormalizedPath);
             }
         }
-        self.counters.count(&decision);
-        if let Some(suppressed) = self.log.admits(&decision, host) {
-            let nearest = self.nearest_miss(engines, &decision, &evaluation, host);
-            let service = chain.as_slice().known().and_then(waypoint::host);
-            info!("{}", log_line::decision(&decision, nearest, &self.log.workload, service, suppressed, &attributes));
-        }
-        let mut room = self.room.take();
-        if self.filter_state.holds(&decision) {
-            room.clear();
-            filter_state::write(&mut room, &decision, None);
-            host.set_filter_state(filter_state::NAME, &room);
-        }
-        let status = match decision.outcome.verdict() {
+        self.report(Traffic::Http, &decision, engines, &chain, &evaluation, host);
+        match decision.outcome.verdict() {
             Verdict::Allow => FilterStatus::Continue,
             Verdict::Deny => {
                 let debugged = self.debugged(engines, &decision, &evaluation, host);
+                let mut room = self.room.take();
                 room.clear();
                 write_response_code_details(&decision, &mut room);
                 host.respond(debugged.as_ref().unwrap_or(&self.refusal), &room);
+                self.room.replace(room);
                 FilterStatus::Answered
             }
-        };
-        self.room.replace(room);
-        status
+        }
+    }
+
+    /// Decides about a connection that has just begun.
+    ///
+    /// # Errors
+    /// The policies ask for what the host does not know yet: who the peer is, if the connection has TLS.
+    pub fn on_new_connection(&self, host: &(impl Host + Telemetry)) -> Result<Verdict, Undecided> {
+        let attributes = HostAttributes::of_new_connection(host, self.sources);
+        self.decide_connection(&attributes, true, host).ok_or_else(|| attributes.undecided())
+    }
+
+    /// Decides about a connection on which `speaker` is the first to send data. What the host does not know counts
+    /// against the connection.
+    pub fn on_data(&self, undecided: Undecided, speaker: Speaker, host: &(impl Host + Telemetry)) -> Verdict {
+        let attributes = HostAttributes::of_connection(host, self.sources, undecided, speaker);
+        self.decide_connection(&attributes, false, host).unwrap_or(Verdict::Deny)
+    }
+
+    /// `None`: the decision may change when the host knows more, and `may_wait`.
+    fn decide_connection<H: Host + Telemetry>(
+        &self,
+        attributes: &HostAttributes<'_, H>,
+        may_wait: bool,
+        host: &H,
+    ) -> Option<Verdict> {
+        let evaluation = Evaluation::new(attributes);
+        let chain = self.policies.filter_chain(host);
+        let engines = self.policies.of(Traffic::Tcp, &chain);
+        let decision = decide(engines, &evaluation);
+        if may_wait && attributes.wait() {
+            return None;
+        }
+        self.report(Traffic::Tcp, &decision, engines, &chain, &evaluation, host);
+        Some(decision.outcome.verdict())
+    }
+
+    /// Counts the decision, and logs and stores it if the configuration says so.
+    fn report<'p: 'r, 'r, A: Attributes>(
+        &'p self,
+        traffic: Traffic,
+        decision: &Decision<'_>,
+        engines: Option<Engines<'p>>,
+        filter_chain: &Lookup<Vec<u8>>,
+        evaluation: &Evaluation<'r, A>,
+        host: &impl Telemetry,
+    ) {
+        self.counters.count(decision);
+        if let Some(suppressed) = self.log.admits(decision, host) {
+            let line = log_line::Line {
+                traffic,
+                decision,
+                near_miss: self.nearest_miss(engines, decision, evaluation, host),
+                workload: &self.log.workload,
+                service: filter_chain.as_slice().known().and_then(waypoint::host),
+                suppressed,
+            };
+            info!("{}", line.write(evaluation.attributes()));
+        }
+        if self.filter_state.holds(decision) {
+            let mut room = self.room.take();
+            room.clear();
+            filter_state::write(&mut room, decision, None);
+            host.set_filter_state(filter_state::NAME, &room);
+            self.room.replace(room);
+        }
     }
 
     /// What the gauges say about the configuration.
@@ -288,6 +344,11 @@ impl Plugin {
         self.log.searches.charge(begin, host.now());
         nearest
     }
+}
+
+/// Decides by these policies. If nobody can tell which ones apply, refuses.
+fn decide<'e: 'r, 'r, A: Attributes>(engines: Option<Engines<'e>>, evaluation: &Evaluation<'r, A>) -> Decision<'e> {
+    engines.map_or(Decision::UNKNOWN_SERVICE, |engines| engines.decide_in(evaluation))
 }
 
 impl PathCheck {

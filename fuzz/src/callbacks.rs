@@ -2,7 +2,7 @@
 //! meanwhile.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::{ptr, slice, thread};
 
 use arbitrary::{Result, Unstructured};
@@ -153,6 +153,7 @@ unsafe extern "C" {
     safe fn mesh_authz_on_new_connection(context: u32) -> u32;
     safe fn mesh_authz_on_downstream_data(context: u32, size: usize, is_last: u32) -> u32;
     safe fn mesh_authz_on_upstream_data(context: u32, size: usize, is_last: u32) -> u32;
+    safe fn mesh_authz_on_downstream_connection_close(context: u32, by_whom: u32);
 }
 
 // What the filter imports. Pointers are valid, as `filter/host.rs` promises.
@@ -351,11 +352,13 @@ fn calls(bytes: &mut Unstructured<'_>) -> Result<()> {
     let mut may_pass = false;
     // The filters, and whether each has had a configuration.
     let mut roots = BTreeMap::<u32, bool>::new();
-    // The last request, and its filter.
+    // The last request or connection, and its filter.
     let mut last = (0, 0);
+    // The connections that were not closed.
+    let mut connections = BTreeSet::<u32>::new();
     while !bytes.is_empty() {
         let context = bytes.int_in_range(1..=NUMBERS)?;
-        match bytes.int_in_range(0..=11)? {
+        match bytes.int_in_range(0..=12)? {
             0..=1 => {
                 mesh_authz_on_context_create(context, 0);
                 roots.insert(context, false);
@@ -397,10 +400,29 @@ fn calls(bytes: &mut Unstructured<'_>) -> Result<()> {
                 assert!(!passes || is_known, "it is the last request, of a known filter");
                 assert_eq!(host(|host| host.responses), u32::from(!passes), "a request is answered, or passes");
             }
-            10 => assert_ne!(mesh_authz_on_new_connection(context), 0),
+            10 => {
+                let goes_on = mesh_authz_on_new_connection(context) == 0;
+                assert!(may_pass || !goes_on, "nothing was configured that lets a connection pass");
+                let is_known = last.0 == context && roots.get(&last.1) == Some(&true);
+                assert!(!goes_on || is_known, "it is the last connection, of a known filter");
+                if goes_on {
+                    connections.insert(context);
+                }
+            }
+            11 => {
+                let speaks = *bytes.choose(&[
+                    mesh_authz_on_downstream_data as extern "C" fn(u32, usize, u32) -> u32,
+                    mesh_authz_on_upstream_data,
+                ])?;
+                let passes = speaks(context, 1, bytes.int_in_range(0..=1)?) == 0;
+                assert!(!passes || connections.contains(&context), "a connection that is not open");
+                if !passes {
+                    connections.remove(&context);
+                }
+            }
             _ => {
-                assert_ne!(mesh_authz_on_downstream_data(context, 1, 0), 0);
-                assert_ne!(mesh_authz_on_upstream_data(context, 1, 1), 0);
+                mesh_authz_on_downstream_connection_close(context, 1);
+                connections.remove(&context);
             }
         }
     }

@@ -4,7 +4,7 @@ use arbitrary::{Result, Unstructured};
 use mesh_authz::diagnostic::Diagnostics;
 use mesh_authz::document::{Node, Value};
 use mesh_authz::engine::{Combining, Custom, Engine, Options, Verdict};
-use mesh_authz::filter::telemetry::{filter_state, log_line};
+use mesh_authz::filter::telemetry::{filter_state, log_line::Line};
 use mesh_authz::identity::TrustDomains;
 use mesh_authz::policy::{AuthorizationPolicy, Traffic, read};
 use mesh_authz::request::{Address, Lookup, PeerName, Request};
@@ -100,7 +100,7 @@ pub fn run(input: &[u8]) {
         combining,
         custom: Custom::Refuse,
         jwt_payload_key: "payload".to_owned(),
-        traffic: Traffic::Http,
+        traffic: if bytes.arbitrary().unwrap_or_default() { Traffic::Tcp } else { Traffic::Http },
     };
     let engine = Engine::new(&policies, &options);
     let scan = Engine::without_index(&policies, &options);
@@ -118,7 +118,15 @@ pub fn run(input: &[u8]) {
             assert_eq!(together.map(|other| other.matches), Some(trace.matches), "{}", trace.rule);
         }
         let nearest = engine.nearest_miss(&request, || true);
-        let line = log_line::decision(&decision, nearest, "{}", None, 0, &request);
+        let line = Line {
+            traffic: options.traffic,
+            decision: &decision,
+            near_miss: nearest,
+            workload: "{}",
+            service: None,
+            suppressed: 0,
+        };
+        let line = line.write(&request);
         assert!(!line.contains('\n') && serde_json::from_str::<serde_json::Value>(&line).is_ok(), "{line}");
         let mut state = String::new();
         filter_state::write(&mut state, &decision, nearest);

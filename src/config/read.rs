@@ -1,20 +1,16 @@
 //! Reads JSON text or an encoded `Struct` into a valid configuration, and reports every mistake on the way.
 
-use std::collections::HashMap;
-
 use super::{
     COMBINING, CUSTOM, DEFAULT_DECISION_LOG_RATE, DEFAULT_ROOT_NAMESPACE, DEFAULT_TRUST_DOMAIN, DebugHeader,
     DecisionLog, DenyResponse, NodeMetadata, OnInvalid, Outgoing, Paths, PluginConfig, PrincipalFrom, SourceIpFrom,
     StoredDecisions, fingerprint, gateway, on_invalid, outgoing,
 };
 use crate::diagnostic::{Diagnostic, Diagnostics};
-use crate::document::{self, Node, Object, boolean, list, one_of, string, string_map, whole_number};
+use crate::document::{self, Node, Object, boolean, list, one_of, repeated, string, string_map, whole_number};
 use crate::engine::Options;
 use crate::identity::{SCHEME, TrustDomains};
 use crate::policy::scope::{Gateway, Scope, Workload, for_each_service, scope};
-use crate::policy::{
-    AuthorizationPolicy, Labels, PolicyName, Target, Traffic, is_only_known_to_istiod, read, resource,
-};
+use crate::policy::{AuthorizationPolicy, Labels, Target, Traffic, is_only_known_to_istiod, read, resource};
 use crate::request::metadata::DEFAULT_PAYLOAD_KEY;
 use crate::request::{Lookup, headers};
 
@@ -169,22 +165,22 @@ impl Policies {
     /// one.
     fn finish(self, diagnostics: &mut Diagnostics) -> Vec<AuthorizationPolicy> {
         diagnostics.append(self.diagnostics);
-        let mut seen: HashMap<&PolicyName, usize> = HashMap::with_capacity(self.read.len());
-        for (index, policy) in self.read.iter().enumerate() {
-            let Some(name) = policy.as_ref().map(|policy| &policy.name) else { continue };
-            if let Some(first) = seen.insert(name, index) {
-                diagnostics.index(index, |diagnostics| {
-                    diagnostics.policy(
-                        || Some(name.to_string()),
-                        |diagnostics| {
-                            diagnostics.error_with_hint(
-                                format!("another policy, at position {first}, has the same namespace and name"),
-                                "rename or remove one; a cluster cannot hold both",
-                            );
-                        },
-                    );
-                });
-            }
+        let named: Vec<_> =
+            (0..).zip(&self.read).filter_map(|(at, policy)| Some((at, policy.as_ref()?.name.to_string()))).collect();
+        let names: Vec<_> = named.iter().map(|(_, name)| name.as_str()).collect();
+        for (later, first) in repeated(&names) {
+            let (Some((index, name)), Some((first, _))) = (named.get(later), named.get(first)) else { continue };
+            diagnostics.index(*index, |diagnostics| {
+                diagnostics.policy(
+                    || Some(name.clone()),
+                    |diagnostics| {
+                        diagnostics.error_with_hint(
+                            format!("another policy, at position {first}, has the same namespace and name"),
+                            "rename or remove one; a cluster cannot hold both",
+                        );
+                    },
+                );
+            });
         }
         self.read.into_iter().flatten().collect()
     }

@@ -1,7 +1,7 @@
 //! Reads the tree into Rust values, and reports every mistake on the way.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use super::{Node, Value};
 use crate::diagnostic::{Diagnostics, suggestion};
@@ -108,15 +108,20 @@ impl<'n> Object<'n> {
 
 /// The keys that have already occurred in the map.
 fn twins(entries: &[(String, Node)]) -> Vec<&str> {
+    let keys: Vec<_> = entries.iter().map(|(key, _)| key.as_str()).collect();
+    repeated(&keys).into_iter().filter_map(|(later, _)| keys.get(later).copied()).collect()
+}
+
+/// The names that have occurred before: the position of each, and that of the last one before it.
+pub(crate) fn repeated(names: &[&str]) -> Vec<(usize, usize)> {
     const FEW: usize = 16;
-    let keys = || entries.iter().map(|(key, _)| key.as_str());
-    // For a few keys, comparing is faster than hashing.
-    if entries.len() <= FEW {
-        let is_twin = |(index, key): &(usize, &str)| keys().take(*index).any(|before| before == *key);
-        return keys().enumerate().filter(is_twin).map(|(_, key)| key).collect();
+    // For a few names, comparing is faster than hashing.
+    if names.len() <= FEW {
+        let before = |(at, name): (usize, &&str)| Some((at, names.get(..at)?.iter().rposition(|other| other == name)?));
+        return names.iter().enumerate().filter_map(before).collect();
     }
-    let mut seen = HashSet::new();
-    keys().filter(|key| !seen.insert(*key)).collect()
+    let mut seen = HashMap::with_capacity(names.len());
+    names.iter().enumerate().filter_map(|(at, name)| Some((at, seen.insert(*name, at)?))).collect()
 }
 
 /// Reads the value of a key that the input chose. In messages, a long key is shortened.
@@ -164,17 +169,25 @@ pub fn boolean(node: &Node, diagnostics: &mut Diagnostics) -> Option<bool> {
 
 /// One of a few words. Reports anything else, and suggests the nearest word.
 pub fn one_of<T: Copy>(node: &Node, choices: &[(&'static str, T)], diagnostics: &mut Diagnostics) -> Option<T> {
+    let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+    let (_, value) = choices.get(position(node, &names, diagnostics)?)?;
+    Some(*value)
+}
+
+/// The position of a word among a few.
+// Not inlined, so that the module has one copy of this code.
+#[inline(never)]
+fn position(node: &Node, names: &[&str], diagnostics: &mut Diagnostics) -> Option<usize> {
     let text = string(node, diagnostics)?;
-    let found = choices.iter().find(|(name, _)| *name == text);
+    let found = names.iter().position(|name| *name == text);
     if found.is_none() {
-        let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
         let hint = match suggestion(text, names.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("known here: {}", names.join(", ")),
         };
         diagnostics.error_with_hint(format!("`{text}` is unknown"), hint);
     }
-    found.map(|(_, value)| *value)
+    found
 }
 
 /// The items of a list, each read with `read`. Reports anything that is not a list.

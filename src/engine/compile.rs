@@ -122,7 +122,7 @@ pub(crate) enum Check {
 }
 
 /// A text of a request that is compared as it is. A request may have several such texts; it is enough that one matches.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Text {
     /// A text of the connection.
     Connection(ConnectionText),
@@ -133,7 +133,7 @@ pub(crate) enum Text {
 }
 
 /// The place of a value in dynamic metadata.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct MetadataPath {
     /// The filter that sets the value.
     pub filter: Box<[u8]>,

@@ -1,8 +1,10 @@
-//! The attributes of the request that the host is processing. Each is read at most once, and only when it is needed.
+//! The attributes of the request, or of the connection, that the host is processing. Each is read at most once, and only
+//! when it is needed.
 //!
-//! If the host refuses to give an attribute, the attribute is unreadable, never absent.
+//! If the host refuses to give an attribute, the attribute is unreadable, never absent. So is an attribute of a
+//! connection that the host does not know yet.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::net::IpAddr;
 
 use super::{Host, property};
@@ -16,10 +18,41 @@ pub(super) struct Sources {
     pub source_ip: SourceIpFrom,
 }
 
+/// How much the host knows of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    /// Everything.
+    All,
+    /// What other network filters find out in the data is not there yet.
+    Peer,
+    /// The TLS handshake may not be over either. Until then, the certificate is what somebody claims, and no certificate
+    /// looks like a connection without TLS.
+    Handshake,
+}
+
+/// A connection about which nothing could be decided when it began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Undecided {
+    /// A filter before this one has told the peer then. So it says nothing about the TLS handshake.
+    is_told_too_early: bool,
+}
+
+/// Who sends data on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaker {
+    /// The client. It can send data only when the TLS handshake is over.
+    Client,
+    /// The application. It can send data at any time.
+    Application,
+}
+
 /// The request, with the attributes that have been read so far.
 pub(super) struct HostAttributes<'h, H> {
     host: &'h H,
     sources: Sources,
+    known: Known,
+    /// Whether an attribute was asked for that may be there later.
+    waits: Cell<bool>,
     peer: OnceCell<Lookup<Vec<u8>>>,
     uris: OnceCell<Uris>,
     dns: OnceCell<Lookup<Vec<u8>>>,
@@ -57,10 +90,47 @@ struct Uris {
 }
 
 impl<'h, H: Host> HostAttributes<'h, H> {
-    pub(super) fn new(host: &'h H, sources: Sources) -> Self {
+    pub(super) fn of_request(host: &'h H, sources: Sources) -> Self {
+        Self::new(host, sources, Known::All)
+    }
+
+    /// A connection that has just begun.
+    pub(super) fn of_new_connection(host: &'h H, sources: Sources) -> Self {
+        Self::new(host, sources, if is_tls(host) { Known::Handshake } else { Known::Peer })
+    }
+
+    /// A connection on which somebody sends data for the first time.
+    pub(super) fn of_connection(host: &'h H, sources: Sources, undecided: Undecided, speaker: Speaker) -> Self {
+        if speaker == Speaker::Client {
+            return Self::new(host, sources, Known::All);
+        }
+        let attributes = Self::of_new_connection(host, sources);
+        // The filter before this one tells the peer when the handshake is over.
+        let is_over = !undecided.is_told_too_early && attributes.told(PeerField::Uris) != Lookup::Absent;
+        Self { known: if is_over { Known::Peer } else { attributes.known }, ..attributes }
+    }
+
+    /// What to remember of a connection that has just begun.
+    pub(super) fn undecided(&self) -> Undecided {
+        Undecided { is_told_too_early: self.told(PeerField::Uris) != Lookup::Absent }
+    }
+
+    /// Whether a decision about these attributes may change when the host knows more.
+    pub(super) fn wait(&self) -> bool {
+        self.waits.get()
+    }
+
+    fn later<T>(&self) -> Lookup<T> {
+        self.waits.set(true);
+        Lookup::Unreadable
+    }
+
+    fn new(host: &'h H, sources: Sources, known: Known) -> Self {
         Self {
             host,
             sources,
+            known,
+            waits: Cell::new(false),
             peer: OnceCell::new(),
             uris: OnceCell::new(),
             dns: OnceCell::new(),
@@ -142,6 +212,11 @@ impl<'h, H: Host> HostAttributes<'h, H> {
     }
 }
 
+/// Whether a connection has TLS. It is known before the handshake.
+fn is_tls(host: &impl Host) -> bool {
+    host.property("connection\0tls_version") != Lookup::Absent
+}
+
 /// The request headers, checked once. One call for all of them costs hardly more than one for a single value. Every request
 /// has a method, so a map without one is not the map of the request.
 fn request_headers(host: &impl Host) -> Lookup<Vec<u8>> {
@@ -153,6 +228,9 @@ fn request_headers(host: &impl Host) -> Lookup<Vec<u8>> {
 
 impl<H: Host> Attributes for HostAttributes<'_, H> {
     fn peer_name(&self, which: PeerName) -> Lookup<&[u8]> {
+        if self.known == Known::Handshake {
+            return self.later();
+        }
         match (which, self.sources.principal) {
             (PeerName::Uri, _) => self.uris().first.as_slice(),
             (PeerName::FurtherUris, _) => self.uris().further.as_slice(),
@@ -186,7 +264,10 @@ impl<H: Host> Attributes for HostAttributes<'_, H> {
                         known => known.and_then(|bytes| property::ip(&bytes)),
                     },
                 };
-                *self.source_ip.get_or_init(ip)
+                match *self.source_ip.get_or_init(ip) {
+                    Lookup::Unreadable if self.known == Known::Handshake => self.later(),
+                    ip => ip,
+                }
             }
         }
     }
@@ -216,6 +297,9 @@ impl<H: Host> Attributes for HostAttributes<'_, H> {
     }
 
     fn metadata(&self) -> Lookup<Metadata<'_>> {
+        if self.known != Known::All {
+            return self.later();
+        }
         self.bytes(&self.metadata, "metadata").map(Metadata::new)
     }
 }

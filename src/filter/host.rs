@@ -21,9 +21,11 @@ use log::{Level, LevelFilter, Log, Metadata, Record, error, info};
 
 use super::direction;
 use super::in_force::{FilterId, InForce, Registry};
+use super::telemetry::filter_state;
 use super::telemetry::metrics::{ConfigSummary, Metric, MetricKind, Metrics};
-use super::{FilterStatus, Host, Plugin, Reply, Telemetry, property};
+use super::{FilterStatus, Host, Plugin, Reply, Speaker, Telemetry, Undecided, property};
 use crate::config::{DenyResponse, NodeMetadata, OnInvalid, Outgoing, workload_of};
+use crate::engine::Verdict;
 use crate::request::Lookup;
 
 proxy_wasm::main! {{
@@ -94,6 +96,8 @@ const PAUSE: u32 = 1;
 const CRITICAL: u32 = 5;
 /// Lets Envoy derive the gRPC status from the HTTP status.
 const NO_GRPC_STATUS: i32 = -1;
+/// The response code details if Envoy names a context that it has not created.
+const UNKNOWN_CONTEXT: &str = "mesh_authz_unknown_context";
 /// Nanoseconds between two searches for filters that have gone: less than the time between two calls of a timer.
 const DEAD_ROOTS_EVERY: u64 = 900_000_000;
 /// Milliseconds between two flushes of the counters.
@@ -122,8 +126,21 @@ thread_local! {
     /// Whether the log says already that dead roots cannot be found.
     static HAS_WARNED_OF_ROOTS: Cell<bool> = const { Cell::new(false) };
 
-    /// Whether the log says already that connections are closed.
-    static HAS_WARNED_OF_TCP: Cell<bool> = const { Cell::new(false) };
+    /// The connections of network filter chains that are not closed, by the number of their context.
+    static CONNECTIONS: RefCell<HashMap<u32, Connection, FnvBuildHasher>> =
+        const { RefCell::new(HashMap::with_hasher(FnvBuildHasher::new())) };
+}
+
+/// What is decided about a connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Connection {
+    /// Nothing yet. It belongs to this root context.
+    Undecided {
+        root: u32,
+        undecided: Undecided,
+    },
+    Allowed,
+    Denied,
 }
 
 /// A filter in Envoy's configuration. Several filters may share a virtual machine if their code is the same.
@@ -287,13 +304,25 @@ fn drop_dead_roots(own: u32) -> bool {
     true
 }
 
+/// The plugin of a root context that decides. `None`: the workload of a sidecar sends the request or has opened the
+/// connection, and it passes. If there is no plugin: the response code details of the refusal.
+fn plugin(root: u32) -> Result<Option<Rc<Plugin>>, &'static str> {
+    ROOTS.with_borrow(|roots| match roots.get(&root) {
+        Some(root) => match root.plugin() {
+            plugin if root.passes(plugin.as_ref().ok()) => Ok(None),
+            plugin => plugin.map(Some),
+        },
+        None => Err(UNKNOWN_CONTEXT),
+    })
+}
+
 /// The virtual machine starts. It has no configuration of its own.
 #[unsafe(export_name = "mesh_authz_on_vm_start")]
 extern "C" fn on_vm_start(_root: u32, _size: usize) -> u32 {
     1
 }
 
-/// Envoy creates a filter, or with `root` a request of that filter.
+/// Envoy creates a filter, or with `root` a request or a connection of that filter.
 #[unsafe(export_name = "mesh_authz_on_context_create")]
 extern "C" fn on_context_create(number: u32, root: u32) {
     if root == 0 {
@@ -343,16 +372,9 @@ extern "C" fn on_tick(number: u32) {
 #[unsafe(export_name = "mesh_authz_on_request_headers")]
 extern "C" fn on_request_headers(number: u32, _count: usize, _is_last: u32) -> u32 {
     let (last, root) = LAST_CREATED.get();
-    let plugin = ROOTS.with_borrow(|roots| match roots.get(&root).filter(|_| last == number) {
-        Some(root) => match root.plugin() {
-            plugin if root.passes(plugin.as_ref().ok()) => Ok(None),
-            plugin => plugin.map(Some),
-        },
-        None => Err("mesh_authz_unknown_context"),
-    });
+    let plugin = if last == number { plugin(root) } else { Err(UNKNOWN_CONTEXT) };
     let status = match plugin {
         Ok(Some(plugin)) => plugin.on_request(&Envoy),
-        // The workload of a sidecar sends it, and it passes undecided.
         Ok(None) => FilterStatus::Continue,
         // There is no plugin: these are the response code details of the refusal.
         Err(details) => {
@@ -366,41 +388,88 @@ extern "C" fn on_request_headers(number: u32, _count: usize, _is_last: u32) -> u
     }
 }
 
-// The filter decides about HTTP requests. In a network filter chain it must not let connections through undecided.
-
-/// Closes every connection of a network filter chain.
+/// A connection of a network filter chain begins.
 #[unsafe(export_name = "mesh_authz_on_new_connection")]
-extern "C" fn on_new_connection(_context: u32) -> u32 {
-    close_connection()
+extern "C" fn on_new_connection(number: u32) -> u32 {
+    let (last, root) = LAST_CREATED.get();
+    let plugin = if last == number { plugin(root) } else { Err(UNKNOWN_CONTEXT) };
+    Connection::of(plugin, |plugin| match plugin.on_new_connection(&Envoy) {
+        Ok(verdict) => verdict.into(),
+        Err(undecided) => Connection::Undecided { root, undecided },
+    })
+    .go_on(number)
 }
 
-/// As [`on_new_connection`], for data that Envoy has read already.
+/// The client has sent data on a connection, or has closed its half.
 #[unsafe(export_name = "mesh_authz_on_downstream_data")]
-extern "C" fn on_downstream_data(_context: u32, _size: usize, _end_of_stream: i32) -> u32 {
-    close_connection()
+extern "C" fn on_downstream_data(number: u32, _size: usize, _is_last: u32) -> u32 {
+    Connection::take(number).decided(Speaker::Client).go_on(number)
 }
 
-/// As [`on_downstream_data`], for data from the application.
+/// The application has sent data on a connection, or has closed its half.
 #[unsafe(export_name = "mesh_authz_on_upstream_data")]
-extern "C" fn on_upstream_data(_context: u32, _size: usize, _end_of_stream: i32) -> u32 {
-    close_connection()
+extern "C" fn on_upstream_data(number: u32, _size: usize, _is_last: u32) -> u32 {
+    Connection::take(number).decided(Speaker::Application).go_on(number)
 }
 
-fn close_connection() -> u32 {
-    if !HAS_WARNED_OF_TCP.replace(true) {
-        write_log(
-            CRITICAL,
-            "mesh-authz is in a network filter chain, and decides about HTTP requests only: it closes every connection; \
-             configure it as an HTTP filter",
-        );
+/// A connection is closed.
+#[unsafe(export_name = "mesh_authz_on_downstream_connection_close")]
+extern "C" fn on_downstream_connection_close(number: u32, _by_whom: u32) {
+    Connection::take(number);
+}
+
+impl Connection {
+    /// Asks the plugin. If there is none, says so in the access log: a connection has no response code details.
+    fn of(plugin: Result<Option<Rc<Plugin>>, &'static str>, ask: impl FnOnce(&Plugin) -> Self) -> Self {
+        match plugin {
+            Ok(Some(plugin)) => ask(&plugin),
+            Ok(None) => Self::Allowed,
+            Err(details) => {
+                let decision = format!("{{\"decision\":\"DENY\",\"reason\":\"{details}\"}}");
+                Envoy.set_filter_state(filter_state::NAME, &decision);
+                Self::Denied
+            }
+        }
     }
-    // SAFETY: the call takes only a number.
-    let status = unsafe { proxy_close_stream(DOWNSTREAM) };
-    if status != STATUS_OK {
-        error!("Envoy does not close a connection: status {status}");
+
+    /// Takes what is known of a connection away. Of one that is not known, nothing passes.
+    fn take(number: u32) -> Self {
+        CONNECTIONS.with_borrow_mut(|connections| connections.remove(&number)).unwrap_or(Self::Denied)
     }
-    // Nothing passes, even if the connection stays open.
-    PAUSE
+
+    /// The connection with a decision, now that somebody sends data.
+    fn decided(self, speaker: Speaker) -> Self {
+        match self {
+            Self::Undecided { root, undecided } => {
+                Self::of(plugin(root), |plugin| plugin.on_data(undecided, speaker, &Envoy).into())
+            }
+            decided => decided,
+        }
+    }
+
+    /// Lets the connection go on, and remembers it. Or closes it.
+    fn go_on(self, number: u32) -> u32 {
+        if self != Self::Denied {
+            let _none = CONNECTIONS.with_borrow_mut(|connections| connections.insert(number, self));
+            return CONTINUE;
+        }
+        // SAFETY: the call takes only a number.
+        let status = unsafe { proxy_close_stream(DOWNSTREAM) };
+        if status != STATUS_OK {
+            error!("Envoy does not close a connection: status {status}");
+        }
+        // Nothing passes, even if the connection stays open.
+        PAUSE
+    }
+}
+
+impl From<Verdict> for Connection {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Allow => Self::Allowed,
+            Verdict::Deny => Self::Denied,
+        }
+    }
 }
 
 /// The plugin configuration. `None` if Envoy does not give it.

@@ -1,11 +1,6 @@
 //! Filters that do not start, and filters that fail later. No request passes, and Envoy's log says why.
 
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::thread;
-use std::time::{Duration, Instant};
-
-use serde_json::{Value, json};
+use serde_json::json;
 use testbed::{Envoy, Request};
 
 use crate::neighbours::lua;
@@ -176,62 +171,4 @@ fn a_request_without_a_route_is_decided_all_the_same() {
     blueprint.manager()["route_config"]["virtual_hosts"] = json!([]);
     let sidecar = blueprint.start();
     assert_eq!([status(&sidecar, "/admin"), status(&sidecar, "/data")], [403, 404]);
-}
-
-/// The filter decides about HTTP requests only. In a network filter chain it closes every connection, whatever its
-/// policies.
-#[test]
-fn network_filter_lets_no_byte_pass_in_either_direction_and_says_why_once() {
-    for plugin_config in [json!({ "policies": [] }), json!({ "policies": [policy("all", "ALLOW", &[json!({})])] })] {
-        let mut blueprint = Blueprint::new(&plugin_config);
-        let config = blueprint.wasm_filter().clone();
-        let cluster = blueprint.cluster()["name"].clone();
-        let filter = |name: &str, kind: &str, config: Value| {
-            let mut typed = json!({ "@type": format!("type.googleapis.com/envoy.extensions.filters.network.{kind}") });
-            typed.as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
-            json!({ "name": name, "typed_config": typed })
-        };
-        let chain = &mut blueprint.listener()["filter_chains"][0];
-        chain.as_object_mut().unwrap().remove("transport_socket");
-        chain["filters"] = json!([
-            filter("mesh_authz", "wasm.v3.Wasm", json!({ "config": config })),
-            filter("tcp", "tcp_proxy.v3.TcpProxy", json!({ "stat_prefix": "tcp", "cluster": cluster })),
-        ]);
-        // The application would speak first.
-        let speaks_first = TcpListener::bind("127.0.0.1:0").unwrap();
-        let endpoint = "/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/socket_address/port_value";
-        *blueprint.cluster().pointer_mut(endpoint).unwrap() = json!(speaks_first.local_addr().unwrap().port());
-        let got = thread::spawn(move || {
-            speaks_first.set_nonblocking(true).unwrap();
-            let deadline = Instant::now() + Duration::from_secs(2);
-            let mut got = Vec::new();
-            while Instant::now() < deadline {
-                if let Ok((mut connection, _)) = speaks_first.accept() {
-                    connection.set_nonblocking(false).unwrap();
-                    connection.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-                    let _closed = connection.write_all(b"220 ready\r\n");
-                    let _timeout = connection.read_to_end(&mut got);
-                }
-                thread::sleep(Duration::from_millis(5));
-            }
-            got
-        });
-
-        let sidecar = blueprint.start();
-        for _ in 0..3 {
-            let mut connection = TcpStream::connect(sidecar.envoy.address("inbound").unwrap()).unwrap();
-            connection.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-            let _reset = connection.write_all(b"SELECT 1;");
-            let mut answer = Vec::new();
-            match connection.read_to_end(&mut answer) {
-                Ok(_) => {}
-                Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "the connection stays open"),
-            }
-            assert_eq!(answer, b"");
-        }
-        assert_eq!(got.join().unwrap(), b"", "the application got something");
-        let lines = sidecar.filter_log();
-        let said: Vec<_> = lines.iter().filter(|line| line.contains("it closes every connection")).collect();
-        assert_eq!(said.len(), 1, "{lines:#?}");
-    }
 }

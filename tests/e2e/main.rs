@@ -48,6 +48,7 @@ mod sidecar;
 mod standalone;
 mod stricter;
 mod surroundings;
+mod tcp;
 mod unreadable;
 mod updates;
 mod watched;

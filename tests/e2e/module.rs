@@ -52,12 +52,13 @@ const WASI: [&str; 7] =
 
 /// The exports. Envoy calls the module for every exported callback, so each additional one makes every request more
 /// expensive.
-const EXPORTS: [&str; 12] = [
+const EXPORTS: [&str; 13] = [
     "_initialize",
     "memory",
     "proxy_abi_version_0_2_1",
     "proxy_on_configure",
     "proxy_on_context_create",
+    "proxy_on_downstream_connection_close",
     "proxy_on_downstream_data",
     "proxy_on_memory_allocate",
     "proxy_on_new_connection",

@@ -1,14 +1,22 @@
 //! What the log says about the nearest miss: the key of the condition, and how it failed.
 
 use mesh_authz::document::from_json;
-use mesh_authz::engine::Engine;
+use mesh_authz::engine::explain::NearMiss;
+use mesh_authz::engine::{Decision, Engine};
 use mesh_authz::filter::telemetry::log_line;
+use mesh_authz::policy::Traffic;
 use mesh_authz::policy::scope::Workload;
 use mesh_authz::request::metadata::JWT_AUTHN;
 use mesh_authz::request::{Lookup, Request};
 use serde_json::{Value, json};
 
 use crate::support::{get, options, policies};
+
+/// The line about a request.
+fn line(decision: &Decision<'_>, near_miss: Option<NearMiss<'_>>, request: &Request) -> String {
+    let traffic = Traffic::Http;
+    log_line::Line { traffic, decision, near_miss, workload: "{}", service: None, suppressed: 0 }.write(request)
+}
 
 /// The nearest miss of an ALLOW policy with one rule, as a log line shows it.
 fn nearest(rule: &str, request: &Request) -> Value {
@@ -17,7 +25,7 @@ fn nearest(rule: &str, request: &Request) -> Value {
     );
     let engine = Engine::new(policies(&policy), &options());
     let decision = engine.decide(request);
-    let line = log_line::decision(&decision, engine.nearest_miss(request, || true), "{}", None, 0, request);
+    let line = line(&decision, engine.nearest_miss(request, || true), request);
     serde_json::from_str::<Value>(&line).unwrap()["nearest"].clone()
 }
 
@@ -119,7 +127,7 @@ fn the_host_is_shown_without_userinfo() {
     let engine = Engine::new(policies(""), &options());
     for (sent, shown) in [("shop.example:80", "shop.example:80"), ("u:s3cret@shop.example", "shop.example")] {
         let request = host(sent);
-        let line = log_line::decision(&engine.decide(&request), None, "{}", None, 0, &request);
+        let line = line(&engine.decide(&request), None, &request);
         assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["host"], shown);
     }
 }

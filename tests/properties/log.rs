@@ -1,9 +1,10 @@
 //! Whatever bytes a request contains, its log line is one line of JSON that contains the same text.
 
 use mesh_authz::engine::explain::NearMiss;
+use mesh_authz::filter::telemetry::filter_state;
 use mesh_authz::filter::telemetry::json::{LONGEST, Object};
-use mesh_authz::filter::telemetry::{filter_state, log_line};
-use mesh_authz::policy::Action;
+use mesh_authz::filter::telemetry::log_line::Line;
+use mesh_authz::policy::{Action, Traffic};
 use mesh_authz::request::{Lookup, PeerName, Request};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -84,7 +85,18 @@ fn every_decision_about_any_request_is_a_line_without_a_header_in_it() {
                     .header("x-any", &path);
                 let decision = engine.decide(&request);
                 let nearest = engine.nearest_miss(&request, || true);
-                let line = log_line::decision(&decision, nearest, "{}", None, suppressed, &request);
+                let line = |traffic| {
+                    let (decision, workload) = (&decision, "{}");
+                    let line = Line { traffic, decision, near_miss: nearest, workload, service: None, suppressed };
+                    line.write(&request)
+                };
+                let of_connection = line(Traffic::Tcp);
+                prop_assert!(
+                    is_one_plain_line(&of_connection) && !of_connection.contains(SECRET),
+                    "{:?}",
+                    of_connection
+                );
+                let line = line(Traffic::Http);
                 prop_assert!(is_one_plain_line(&line) && !line.contains(SECRET), "{:?}", line);
                 let line: Value = serde_json::from_str(&line).unwrap();
                 prop_assert_eq!(line["decision"].as_str().unwrap(), decision.outcome.verdict().to_string());

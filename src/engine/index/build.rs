@@ -1,6 +1,6 @@
 //! Load time: files rules under the keys of their access predicates.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 
 use super::exclusion::{self, Exclusions};
@@ -103,13 +103,11 @@ impl<'r> Builder<'r> {
 
     /// Enters what is filed in each slot into the table, and returns the dimensions.
     fn filed(&mut self, slots: Slots, contents: &[Vec<Number>], used: &[Dimension]) -> Vec<Filed> {
-        let Slots { dimensions, positions, .. } = slots;
-        let mut dimensions: Vec<_> = dimensions.into_iter().map(Some).collect();
+        let Slots { mut dimensions, .. } = slots;
         let mut all = Vec::with_capacity(dimensions.len());
-        for ((_, dimension), at) in positions {
-            let Some(DimensionSlots { forms, of_hash }) = dimensions.get_mut(at).and_then(Option::take) else {
-                continue;
-            };
+        let cheapest_first = (0..=Dimension::HIGHEST_COST)
+            .flat_map(|cost| dimensions.extract_if(.., |slots| slots.dimension.cost() == cost).collect::<Vec<_>>());
+        for DimensionSlots { dimension, forms, of_hash } in cheapest_first {
             let used = [used, std::slice::from_ref(&dimension)].concat();
             let mut first = Number::MAX;
             for (hash, slot) in of_hash {
@@ -162,12 +160,13 @@ impl<'r> Builder<'r> {
 #[derive(Default)]
 pub(super) struct Slots {
     dimensions: Vec<DimensionSlots>,
-    /// For each dimension, with its cost before it, its position. The cheapest dimension comes first.
-    positions: BTreeMap<(u8, Dimension), usize>,
+    /// For the hash of each dimension, its position. If the hash is taken, the next one that is not.
+    positions: HashMap<u64, usize, BuildHasherDefault<AsItIs>>,
     count: usize,
 }
 
 struct DimensionSlots {
+    dimension: Dimension,
     forms: KeyForms,
     /// For each hash, its slot.
     of_hash: HashMap<u64, usize, BuildHasherDefault<AsItIs>>,
@@ -177,14 +176,16 @@ impl Slots {
     /// The slot of a key.
     #[inline(never)]
     pub(super) fn slot(&mut self, last_id: &mut FiledId, dimension: &Dimension, key: &Key<'_>) -> usize {
-        let next = self.dimensions.len();
-        let at = *self.positions.entry((dimension.cost(), dimension.clone())).or_insert(next);
-        if at == next {
+        let at = self.position(dimension).unwrap_or_else(|hash| {
+            let next = self.dimensions.len();
+            self.positions.insert(hash, next);
             *last_id = last_id.wrapping_add(1);
-            self.dimensions.push(DimensionSlots { forms: KeyForms::new(*last_id), of_hash: HashMap::default() });
-        }
+            let forms = KeyForms::new(*last_id);
+            self.dimensions.push(DimensionSlots { dimension: dimension.clone(), forms, of_hash: HashMap::default() });
+            next
+        });
         #[expect(clippy::indexing_slicing, reason = "the position was found, or has just been filled")]
-        let DimensionSlots { forms, of_hash } = &mut self.dimensions[at];
+        let DimensionSlots { forms, of_hash, .. } = &mut self.dimensions[at];
         let slot = *of_hash.entry(forms.add(dimension, key)).or_insert(self.count);
         if slot == self.count {
             self.count = self.count.saturating_add(1);
@@ -192,12 +193,28 @@ impl Slots {
         slot
     }
 
+    /// The position of a dimension. If it is new, the hash for it.
+    fn position(&self, dimension: &Dimension) -> Result<usize, u64> {
+        // Most policies look at few attributes.
+        if let Some(at) = self.dimensions.iter().take(FEW).position(|known| known.dimension == *dimension) {
+            return Ok(at);
+        }
+        let mut hash = dimension.hash();
+        while let Some(at) = self.positions.get(&hash) {
+            if self.dimensions.get(*at).is_some_and(|known| known.dimension == *dimension) {
+                return Ok(*at);
+            }
+            hash = hash.wrapping_add(1);
+        }
+        Err(hash)
+    }
+
     /// Estimates how many rules a request with this key finds: the rules under this key, and the rules under the other
     /// keys that such a request also has ([`KeyForms::together_with`]). `counts`: the rules under each key, by slot.
     fn share(&self, dimension: &Dimension, key: &Key<'_>, counts: &[u32]) -> usize {
         let mut sum: usize = 0;
-        let position = self.positions.get(&(dimension.cost(), dimension.clone()));
-        if let Some(DimensionSlots { forms, of_hash }) = position.and_then(|at| self.dimensions.get(*at)) {
+        let position = self.position(dimension).ok();
+        if let Some(DimensionSlots { forms, of_hash, .. }) = position.and_then(|at| self.dimensions.get(at)) {
             let _nothing_is_read_here = forms.together_with(dimension, key, &mut |hash, _| {
                 let count = of_hash.get(&hash).and_then(|slot| counts.get(*slot)).copied().unwrap_or_default();
                 sum = sum.saturating_add(usize::try_from(count).unwrap_or(usize::MAX));

@@ -12,7 +12,10 @@
 //! A key may require less than its test. For example, a test for a service account may be filed under the namespace
 //! alone. The evaluator checks the rest.
 
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
+
+use fnv::FnvBuildHasher;
 
 use crate::engine::compile::{Check, CompiledRule, Expected, Group, MetadataPath, PathMatcher, Test, Text};
 use crate::identity::IdentityMatcher;
@@ -23,7 +26,7 @@ use crate::request::Address;
 
 /// Something that requests are looked up by. Most dimensions are attributes of the policy language. Some are parts of a
 /// peer's name, and a request principal consists of two values.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Dimension {
     /// The path, without query and fragment.
     Path,
@@ -44,6 +47,12 @@ pub(super) enum Dimension {
 }
 
 impl Dimension {
+    pub(super) const HIGHEST_COST: u8 = 10;
+
+    pub(super) fn hash(&self) -> u64 {
+        FnvBuildHasher::new().hash_one(self)
+    }
+
     /// The relative cost of getting the value from the host. Cheaper dimensions are looked up first.
     pub(super) fn cost(&self) -> u8 {
         match self {
@@ -57,7 +66,7 @@ impl Dimension {
             Self::PeerNamespace => 7,
             Self::PeerAccount => 8,
             Self::Text(Text::Metadata(_)) => 9,
-            Self::RequestPrincipal(..) => 10,
+            Self::RequestPrincipal(..) => Self::HIGHEST_COST,
         }
     }
 }
@@ -109,8 +118,8 @@ pub(super) fn narrowest<'r>(
     };
     let of_group = |tests: &'r [Test]| {
         let all = tests.iter().flat_map(|test| of_test(test, used)).map(of_keys);
-        let rank = |(share, dimension, _): &(usize, Dimension, _)| (few.max(*share), dimension.cost());
-        all.min_by(|one, other| rank(one).cmp(&rank(other)).then_with(|| one.1.cmp(&other.1)))
+        // The hash decides at last, so that the order of the tests does not matter.
+        all.min_by_key(|(share, dimension, _)| (few.max(*share), dimension.cost(), dimension.hash()))
     };
     let of_clause = |groups: &'r [Group]| {
         let mut largest = 0;

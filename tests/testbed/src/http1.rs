@@ -1,6 +1,6 @@
 //! HTTP/1.1 over an open connection. Requests are bytes. Responses are framed as in RFC 9112.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -50,6 +50,26 @@ impl Connection {
             ensure!(self.fill()?, "the connection ended within the data");
         }
         Ok(self.buffer.drain(..length).collect())
+    }
+
+    /// Closes the client's half of the connection.
+    pub fn finish(&mut self) -> Result<()> {
+        self.stream.finish()
+    }
+
+    /// Reads until the connection ends, in whatever way. Fails if it stays open.
+    pub fn read_to_end(&mut self) -> Result<Vec<u8>> {
+        loop {
+            match self.fill() {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => match error.downcast_ref::<std::io::Error>().map(std::io::Error::kind) {
+                    Some(ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe) => break,
+                    _ => return Err(error.context("the connection stays open")),
+                },
+            }
+        }
+        Ok(std::mem::take(&mut self.buffer))
     }
 
     /// Reads the response to a request with this method. The method decides whether there is a body.

@@ -5,7 +5,7 @@
 //! | the certificate authority | [`Authority`], which also issues certificates that no honest authority would issue |
 //! | the issuer of tokens | [`Issuer`] |
 //! | the sidecar | [`Envoy`]: a process with its log, its statistics and its files |
-//! | the application behind it | [`App`], which reports the requests that have reached it |
+//! | the application behind it | [`App`], which reports the requests that have reached it; [`TcpApp`] for TCP |
 //! | what decides besides policies | [`HttpAuthorizer`] and [`GrpcAuthorizer`], with the feature `authorizers` |
 //! | its clients, honest and hostile | [`Client`] with [`Request`] and [`Http2Request`], which write the given bytes |
 //!
@@ -44,6 +44,7 @@ mod http2;
 mod jwt;
 mod message;
 mod process;
+mod tcp_app;
 mod transport;
 mod version;
 
@@ -62,6 +63,7 @@ pub use http2::Http2Connection;
 pub use jwt::Issuer;
 pub use message::{Http2Request, Request, Response};
 pub use process::{envoy_binary, spawn};
+pub use tcp_app::TcpApp;
 /// The error of a gRPC call.
 #[cfg(feature = "authorizers")]
 pub use tonic::Status;

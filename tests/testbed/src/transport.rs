@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{Shutdown, SocketAddr, TcpStream},
     sync::Arc,
     time::Duration,
 };
@@ -48,6 +48,19 @@ impl Stream {
             connection.complete_io(&mut socket).context("the TLS handshake failed")?;
         }
         Ok(Self::Tls(Box::new(StreamOwned::new(connection, socket))))
+    }
+
+    /// Says that the client sends nothing more.
+    pub(crate) fn finish(&mut self) -> Result<()> {
+        let socket = match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => {
+                stream.conn.send_close_notify();
+                stream.flush()?;
+                &mut stream.sock
+            }
+        };
+        Ok(socket.shutdown(Shutdown::Write)?)
     }
 }
 

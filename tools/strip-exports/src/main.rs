@@ -37,7 +37,8 @@ const CALLBACKS: [&str; 5] = ["configure", "context_create", "request_headers", 
 const CALLBACK_OF_THE_SDK: &str = "proxy_on_delete";
 
 /// The callbacks in a network filter chain.
-const CALLBACKS_OF_CONNECTIONS: [&str; 3] = ["new_connection", "downstream_data", "upstream_data"];
+const CALLBACKS_OF_CONNECTIONS: [&str; 4] =
+    ["new_connection", "downstream_data", "upstream_data", "downstream_connection_close"];
 
 /// The prefix of the callbacks that a filter exports itself. Without this, they are those of the SDK.
 const OWN: &str = "mesh_authz_on_";
