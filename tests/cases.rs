@@ -13,6 +13,7 @@
 
 use std::path::{Path, PathBuf};
 
+use mesh_authz_cli::load::policy_set::Engines;
 use mesh_authz_cli::received::{answers, where_answered};
 use mesh_authz_cli::testfile::TestFile;
 
@@ -22,9 +23,9 @@ fn run(path: &Path) -> (Vec<String>, usize) {
         Ok(file) => file,
         Err(error) => return (vec![format!("{}: {error}", path.display())], 0),
     };
-    let engine = file.set.engine();
+    let engines = Engines::of(&file.set);
     let failed = file.tests.iter().filter_map(|test| {
-        let answers = answers(&test.request, &file.set, &engine);
+        let answers = answers(&test.request, &file.set, engines.engine(test.request.traffic()));
         let wrong = answers.iter().find(|answered| !test.expect.is_met_by(answered))?;
         let place = where_answered(wrong, &answers);
         Some(format!("{}: {}: expected {}, got {wrong} {place}", path.display(), test.name, test.expect))
@@ -63,9 +64,9 @@ fn the_test_files_of_every_attribute() {
 fn every_attribute_that_a_policy_of_the_cases_looks_at_is_given() {
     for path in files(&root().join("tests/cases"), |name| Path::new(name).extension().is_some_and(|e| e == "yaml")) {
         let file = TestFile::read(&path).unwrap();
-        let engine = file.set.engine();
+        let engines = Engines::of(&file.set);
         for test in &file.tests {
-            for answered in answers(&test.request, &file.set, &engine) {
+            for answered in answers(&test.request, &file.set, engines.engine(test.request.traffic())) {
                 let unreadable = answered.decision.and_then(|decision| decision.unreadable);
                 assert_eq!(unreadable, None, "{}: {}", path.display(), test.name);
             }

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use mesh_authz::engine::Verdict;
-use mesh_authz::policy::Labels;
+use mesh_authz::policy::{Labels, Traffic};
 use mesh_authz::request::{
     Address, Attributes, ConnectionText, HeaderValues, Lookup, Metadata, PeerName, Request, is_normalized,
 };
@@ -210,6 +210,8 @@ fn labels(text: &str) -> Labels {
 /// A request, as far as a line of the decision log has it. What it does not have is unreadable.
 #[derive(Debug)]
 pub struct LoggedRequest {
+    /// Whether it is a request, or a connection that is none of HTTP.
+    pub traffic: Traffic,
     pub method: Option<String>,
     pub host: Option<String>,
     /// Without its query.
@@ -217,6 +219,7 @@ pub struct LoggedRequest {
     /// The URI in the peer's certificate.
     pub principal: Option<String>,
     known: Request,
+    knows_sni: bool,
     /// The pseudo-headers that the line has.
     headers: Vec<&'static str>,
 }
@@ -254,12 +257,16 @@ impl LoggedRequest {
         let port = line.get("destination_port").and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok());
         known = known.destination_port(port.map_or(Lookup::Unreadable, Lookup::Value));
         let text = |name: &str| line.get(name).and_then(Value::as_str).map(str::to_owned);
+        let is_tcp = line.get("protocol").and_then(Value::as_str) == Some("tcp");
+        let sni = field("sni");
         Self {
+            traffic: if is_tcp { Traffic::Tcp } else { Traffic::Http },
+            knows_sni: sni != Lookup::Unreadable,
             method: text("method"),
             host: text("host"),
             path: text("path"),
             principal: text("principal"),
-            known,
+            known: known.sni(sni.map(str::as_bytes)),
             headers,
         }
     }
@@ -288,8 +295,11 @@ impl Attributes for LoggedRequest {
         Attributes::destination_port(&self.known)
     }
 
-    fn text(&self, _: ConnectionText) -> Lookup<&[u8]> {
-        Lookup::Unreadable
+    fn text(&self, which: ConnectionText) -> Lookup<&[u8]> {
+        match which {
+            ConnectionText::Sni if self.knows_sni => Attributes::text(&self.known, which),
+            ConnectionText::Sni => Lookup::Unreadable,
+        }
     }
 
     fn header<'a>(&'a self, name: &'a [u8]) -> Lookup<HeaderValues<'a>> {

@@ -9,6 +9,7 @@ mod headers;
 mod known;
 mod path;
 mod settings;
+mod tcp;
 mod token;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,9 +17,10 @@ use std::fmt;
 
 use mesh_authz::document::{Node, Value};
 use mesh_authz::engine::{Custom, Decision, Engine, RuleId, Verdict};
+use mesh_authz::policy::Traffic;
 use mesh_authz::request::Request;
 use mesh_authz::request::headers::is_name;
-use mesh_authz::request::metadata::{EFFECTIVE_POLICY, ENGINE_RESULT, RBAC, RULE_PREFIX};
+use mesh_authz::request::metadata::{EFFECTIVE_POLICY, ENGINE_RESULT, NETWORK_RBAC, RBAC, RULE_PREFIX};
 
 pub use self::headers::{JOINED, SOME_REQUEST_ID};
 pub use self::known::{Known, says_settings};
@@ -112,7 +114,10 @@ impl fmt::Display for Answered<'_> {
 /// the first settings of the input or, if it has none, with Istio's.
 #[must_use]
 pub fn answers<'e>(sent: &RequestFields, set: &PolicySet, engine: &'e Engine) -> Vec<Answered<'e>> {
-    let providers = AskedProviders::of(set);
+    let providers = AskedProviders::of(set, sent.traffic());
+    if sent.traffic() == Traffic::Tcp {
+        return answers_about_connection(sent, set, &providers, engine);
+    }
     let mut answers: Vec<Answered<'e>> = Vec::new();
     for way in ways(sent, set) {
         let Received { request, notes } = received(sent, set, &way);
@@ -141,6 +146,27 @@ pub fn answers<'e>(sent: &RequestFields, set: &PolicySet, engine: &'e Engine) ->
     answers
 }
 
+/// The answers about a connection. Envoy changes nothing of it.
+fn answers_about_connection<'e>(
+    sent: &RequestFields,
+    set: &PolicySet,
+    providers: &AskedProviders<'_>,
+    engine: &'e Engine,
+) -> Vec<Answered<'e>> {
+    let request = sent.to_request();
+    let decided = if providers.names.is_empty() {
+        let decision = engine.decide(&request);
+        vec![(Ok(request), Some(decision), Vec::new())]
+    } else {
+        decided(&request, &request, sent, providers, engine)
+    };
+    let answered = |(request, decision, asked)| {
+        let received = Received { request, notes: tcp::notes(set, &providers.settings) };
+        Answered { received, decision, asked, ways: Vec::new() }
+    };
+    decided.into_iter().map(answered).collect()
+}
+
 type Decided<'e> = (Result<Request, String>, Option<Decision<'e>>, Vec<Asked<'e>>);
 
 /// What is decided about a request that Envoy shows the filter. If CUSTOM policies match, their providers are asked first: if
@@ -161,7 +187,7 @@ fn decided<'e>(
         let answered = |answer| Asked { provider, rule, answer, is_given: given.is_some() };
         if given != Some(Verdict::Allow) {
             // The filter never sees it. Without the trace of a policy that matches, the engine denies.
-            let unasked = before.clone().metadata(RBAC, &providers.trace(&[]));
+            let unasked = before.clone().metadata(providers.rbac, &providers.trace(&[]));
             let all = asked.iter().cloned().chain([answered(Verdict::Deny)]).collect();
             let decision = engine.decide(&unasked);
             decided.push((Ok(unasked), Some(decision), all));
@@ -172,7 +198,7 @@ fn decided<'e>(
         asked.push(answered(Verdict::Allow));
     }
     let names: Vec<_> = asked.iter().map(|asked| asked.provider).collect();
-    let request = request.clone().metadata(RBAC, &providers.trace(&names));
+    let request = request.clone().metadata(providers.rbac, &providers.trace(&names));
     let decision = engine.decide(&request);
     // First comes what is decided if all allow.
     decided.insert(0, (Ok(request), Some(decision), asked));
@@ -183,14 +209,20 @@ fn decided<'e>(
 struct AskedProviders<'s> {
     names: BTreeSet<&'s str>,
     custom: Custom,
+    /// The filter that finds out which CUSTOM policies match.
+    rbac: &'static str,
     /// What the mesh configuration in the input says of providers, if there is one.
     settings: Providers,
 }
 
 impl<'s> AskedProviders<'s> {
-    fn of(set: &'s PolicySet) -> Self {
+    fn of(set: &'s PolicySet, traffic: Traffic) -> Self {
         let settings = Providers::of(&set.resources);
-        Self { names: set.asked_providers(&settings), custom: set.mesh.custom(), settings }
+        let rbac = match traffic {
+            Traffic::Http => RBAC,
+            Traffic::Tcp => NETWORK_RBAC,
+        };
+        Self { names: set.asked_providers(traffic, &settings), custom: set.mesh.custom(), rbac, settings }
     }
 
     /// What a provider answers, if the request says that, or if it cannot be asked.
@@ -490,6 +522,7 @@ fn is_method(method: &str, protocol: Protocol) -> bool {
     match protocol {
         Protocol::Http1 => KNOWN.contains(&method),
         Protocol::Http2 => is_name(method),
+        Protocol::Tcp => false,
     }
 }
 

@@ -25,7 +25,7 @@ pub fn test_file() -> Value {
         "method": described(text(), "GET if it is absent"),
         "path": described(text(), "/ if it is absent; a query is allowed"),
         "host": described(text(), "localhost if it is absent"),
-        "protocol": described(names(&Protocol::NAMES), "absent: the test is for both"),
+        "protocol": described(names(&Protocol::NAMES), "absent: the test is for both versions of HTTP; tcp: the test is about a connection, without fields of HTTP"),
         "headers": described(
             map_of(json!({ "anyOf": [text(), list_of(text())] })),
             "names and values; a list: the header comes several times",

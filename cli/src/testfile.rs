@@ -13,8 +13,8 @@ use mesh_authz::config::{self, COMBINING, Mesh};
 use mesh_authz::diagnostic::Diagnostics;
 use mesh_authz::document::{Node, Object, Position, Value, boolean, list, one_of, string, whole_number};
 use mesh_authz::engine::Verdict;
-use mesh_authz::policy::DEFAULT_NAMESPACE;
 use mesh_authz::policy::scope::Workload;
+use mesh_authz::policy::{DEFAULT_NAMESPACE, Traffic};
 use mesh_authz::request::metadata::{DEFAULT_PAYLOAD_KEY, JWT_AUTHN};
 use mesh_authz::request::{Lookup, Request};
 
@@ -94,7 +94,7 @@ pub struct RequestFields {
     pub path: Option<String>,
     /// `localhost` when absent.
     pub host: Option<String>,
-    /// How it comes to Envoy. `None`: over HTTP/1.1 or HTTP/2.
+    /// How it comes to Envoy. `None`: over HTTP/1.1 or HTTP/2. With [`Protocol::Tcp`], this is no request but a connection.
     pub protocol: Option<Protocol>,
     /// Names and values. A name may occur more than once.
     pub headers: Vec<(String, String)>,
@@ -137,7 +137,25 @@ impl RequestFields {
             providers: object.read("provider", d, providers).unwrap_or_default(),
         };
         object.finish(d);
+        if request.traffic() == Traffic::Tcp {
+            for field in
+                ["method", "path", "host", "headers", "jwt"].into_iter().filter(|field| node.get(field).is_some())
+            {
+                d.field(field, |d| {
+                    d.error_with_hint("is of HTTP, and a connection with `protocol: tcp` has none", "remove it")
+                });
+            }
+        }
         Some(request)
+    }
+
+    /// What the policies are read for.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        match self.protocol {
+            Some(Protocol::Tcp) => Traffic::Tcp,
+            Some(Protocol::Http1 | Protocol::Http2) | None => Traffic::Http,
+        }
     }
 
     /// The method; `GET` if it is not given.

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail};
 use fastrand::Rng;
 use mesh_authz::config::Mesh;
+use mesh_authz::policy::Traffic;
 use mesh_authz::policy::scope::Workload;
 use mesh_authz_cli::lint::PathNormalization;
 use mesh_authz_cli::load::Resources;
@@ -316,7 +317,7 @@ fn ask_all(
     tokens: &[(Value, String)],
     count: &mut Count,
 ) -> Result<()> {
-    let engine = subject.set.engine();
+    let engine = subject.set.engine(Traffic::Http);
     let mut open: BTreeMap<(Protocol, &str), Open> = BTreeMap::new();
     for _ in 0..REQUESTS_OF_A_LISTENER {
         let protocol = if rng.bool() { Protocol::Http1 } else { Protocol::Http2 };
@@ -365,6 +366,7 @@ fn connect(address: SocketAddr, protocol: Protocol, client: &str) -> Result<Open
     Ok(match protocol {
         Protocol::Http1 => Open::Http1(Box::new(client.connect()?)),
         Protocol::Http2 => Open::Http2(Box::new(client.connect_http2()?)),
+        Protocol::Tcp => bail!("this test sends requests"),
     })
 }
 

@@ -4,6 +4,7 @@ use std::io::Write as _;
 
 use mesh_authz::config::Mesh;
 use mesh_authz::diagnostic::Diagnostics;
+use mesh_authz::policy::Traffic;
 use mesh_authz::policy::scope::Workload;
 use mesh_authz_cli::explain::{Actual, Explanation, FailedCondition};
 use mesh_authz_cli::load::policy_set::PolicySet;
@@ -30,7 +31,7 @@ fn explained(action: &str, rule: &str, request: &str, mesh: &Mesh, look: impl Fn
     assert!(!resources.has_errors(), "{:?}", resources.findings);
     let workload = Workload { namespace: "default".to_owned(), ..Workload::default() };
     let set = PolicySet { resources, workload, mesh: mesh.clone(), envoy: Known::default() };
-    let engine = set.engine();
+    let engine = set.engine(Traffic::Http);
     let mut diagnostics = Diagnostics::new();
     let node = yaml::documents(request).unwrap().remove(0);
     let request = RequestFields::read(&node, &mut diagnostics).unwrap().to_request();

@@ -7,6 +7,7 @@ use mesh_authz::config::Mesh;
 use mesh_authz::diagnostic::Diagnostics;
 use mesh_authz::engine::Verdict;
 use mesh_authz::policy::Labels;
+use mesh_authz::policy::Traffic;
 use mesh_authz::policy::scope::{Gateway, Workload};
 use mesh_authz_cli::load::finding::SourceText;
 use mesh_authz_cli::load::policy_set::PolicySet;
@@ -40,7 +41,7 @@ fn ask_all(rule: &str, others: &str, request: &str) -> Vec<(bool, String, Vec<St
         "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{ name: p }}\nspec: {{ rules: [{rule}] }}\n{others}"
     ));
     let request = RequestFields::read(&yaml::documents(request).unwrap()[0], &mut Diagnostics::new()).unwrap();
-    let engine = set.engine();
+    let engine = set.engine(Traffic::Http);
     let answers = answers(&request, &set, &engine);
     let all = answers.iter().map(|answered| {
         let allowed = answered.verdict() == Verdict::Allow;
@@ -271,7 +272,7 @@ fn the_clients_address_comes_from_where_envoy_takes_it() {
         ));
         set.envoy = known;
         let request = RequestFields::read(&yaml::documents(request).unwrap()[0], &mut Diagnostics::new()).unwrap();
-        let engine = set.engine();
+        let engine = set.engine(Traffic::Http);
         let answers = answers(&request, &set, &engine);
         let verdicts: Vec<_> = answers.iter().map(Answered::verdict).collect();
         assert_eq!(verdicts, [Verdict::Allow], "{use_remote_address} {hops}");
@@ -407,7 +408,7 @@ fn each_connection_manager_of_the_input_answers() {
             "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: { name: p }\nspec: { rules: [{ to: [{ operation: { hosts: [a.example] } }] }] }\n",
         );
         set.envoy = known("static_resources", &[manager(option)]);
-        let engine = set.engine();
+        let engine = set.engine(Traffic::Http);
         for (port, expected) in [(80, strips_any), (8080, strips_local)] {
             let request = format!("{{ host: 'a.example:{port}', destinationPort: 8080 }}");
             let request = RequestFields::read(&yaml::documents(&request).unwrap()[0], &mut Diagnostics::new()).unwrap();
@@ -477,7 +478,7 @@ fn a_waypoint_does_not_know_the_address_of_the_direct_peer() {
         set.workload.gateway = Some(Gateway { name: "w".to_owned(), waypoint: true, ..Gateway::default() });
         let document = &yaml::documents(&format!("sourceIp: {address}")).unwrap()[0];
         let request = RequestFields::read(document, &mut Diagnostics::new()).unwrap();
-        let engine = set.engine();
+        let engine = set.engine(Traffic::Http);
         let answers = answers(&request, &set, &engine);
         assert!(answers.iter().all(|answered| answered.received.notes.iter().any(|note| note.contains("a waypoint"))));
         answers.iter().all(|answered| answered.verdict() == Verdict::Deny)

@@ -139,7 +139,7 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
         }
         return Err(failure);
     }
-    let engine = set.engine();
+    let engine = set.engine(request.traffic());
     let answers = answers(&request, &set, &engine);
     for line in answers.first().iter().flat_map(|first| &first.received.notes) {
         note(line);

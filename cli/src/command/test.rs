@@ -10,7 +10,6 @@ use anstyle::AnsiColor;
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use mesh_authz::diagnostic::{self, Part};
-use mesh_authz::engine::Engine;
 use mesh_authz::policy::rule_path;
 use mesh_authz::policy::scope::{Scope, Workload, scope};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
@@ -24,6 +23,7 @@ use super::{Answer, Failure, explain, note, snippet};
 use crate::explain::Explanation;
 use crate::load::finding::{Finding, Severity};
 use crate::load::kustomization::Kustomizations;
+use crate::load::policy_set::Engines;
 use crate::load::{self, Excluded, InputError, LoadedPolicy, Resources};
 use crate::received::{Answered, answers, where_answered};
 use crate::testfile::{Test, TestFile, TestFileError};
@@ -423,20 +423,21 @@ impl FileResult {
 
 impl Run {
     fn of(file: &TestFile, wanted: &Wanted) -> Self {
-        let engine = file.set.engine();
+        let engines = Engines::of(&file.set);
         let elsewhere = file.set.scopes().filter(|(_, scope)| *scope != Scope::Applies);
         let elsewhere: Vec<_> = elsewhere.map(|(resource, scope)| (&resource.policy.name, scope)).collect();
         let tests = file.tests.par_iter().filter(|test| wanted.runs(test));
         Self {
             notes: super::not_applying("policy", &elsewhere),
-            tests: tests.map(|test| tested(file, &engine, test, wanted)).collect(),
-            covered: wanted.with_coverage.then(|| covered(file, &engine, wanted)),
+            tests: tests.map(|test| tested(file, &engines, test, wanted)).collect(),
+            covered: wanted.with_coverage.then(|| covered(file, &engines, wanted)),
         }
     }
 }
 
-fn tested(file: &TestFile, engine: &Engine, test: &Test, wanted: &Wanted) -> Tested {
+fn tested(file: &TestFile, engines: &Engines<'_>, test: &Test, wanted: &Wanted) -> Tested {
     let start = Instant::now();
+    let engine = engines.engine(test.request.traffic());
     let answers = answers(&test.request, &file.set, engine);
     let is_wrong = |answered: &&Answered<'_>| !test.expect.is_met_by(answered);
     // An answer of the policies says more than one of Envoy itself.
@@ -478,8 +479,9 @@ fn got(answered: &Answered<'_>, all: &[Answered<'_>]) -> String {
     }
 }
 
-fn covered(file: &TestFile, engine: &Engine, wanted: &Wanted) -> Covered {
+fn covered(file: &TestFile, engines: &Engines<'_>, wanted: &Wanted) -> Covered {
     let matched = |test: &Test| {
+        let engine = engines.engine(test.request.traffic());
         let answers = answers(&test.request, &file.set, engine);
         let requests = answers.iter().filter_map(|answered| answered.received.request.as_ref().ok());
         let traces = requests.flat_map(|request| engine.explain(request)).filter(|trace| trace.miss.is_none());

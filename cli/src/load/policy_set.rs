@@ -1,12 +1,13 @@
 //! The policies from files for one workload: which of them apply, and the engine that decides with them.
 
 use std::collections::BTreeSet;
+use std::sync::OnceLock;
 
 use mesh_authz::config::Mesh;
 use mesh_authz::diagnostic::suggestion;
 use mesh_authz::engine::{Custom, Engine, Options};
-use mesh_authz::policy::Action;
 use mesh_authz::policy::scope::{NeedsLabels, Scope, Workload, scope};
+use mesh_authz::policy::{Action, Traffic};
 
 use crate::load::providers::Providers;
 use crate::load::{LoadedPolicy, Resources};
@@ -48,12 +49,22 @@ impl PolicySet {
         policies.find_map(|resource| Some((resource, self.workload.missing_labels(&resource.policy.target)?)))
     }
 
+    /// The policies that apply to this traffic. Istio enforces no CUSTOM policy over TCP if its provider is asked over HTTP.
+    /// `providers`: those of [`Self::resources`].
+    pub fn applying_to(&self, traffic: Traffic, providers: &Providers) -> impl Iterator<Item = &LoadedPolicy> {
+        self.applying().filter(move |resource| {
+            let provider = resource.policy.provider.as_deref().and_then(|name| providers.named(name));
+            traffic == Traffic::Http || provider.is_none_or(|provider| provider.http.is_none())
+        })
+    }
+
     /// The providers that Envoy asks, which CUSTOM policies that apply name. There are none if the policies name several and
     /// the mesh does not allow that, or if the mesh configuration in the input lacks one: then what they match is refused.
     /// `providers`: those of [`Self::resources`].
     #[must_use]
-    pub fn asked_providers(&self, providers: &Providers) -> BTreeSet<&str> {
-        let names: BTreeSet<_> = self.applying().filter_map(|resource| resource.policy.provider.as_deref()).collect();
+    pub fn asked_providers(&self, traffic: Traffic, providers: &Providers) -> BTreeSet<&str> {
+        let applying = self.applying_to(traffic, providers);
+        let names: BTreeSet<_> = applying.filter_map(|resource| resource.policy.provider.as_deref()).collect();
         let is_known = |name: &&str| !providers.are_known || providers.named(name).is_some();
         let are_asked = (self.mesh.several_providers || names.len() == 1) && names.iter().all(is_known);
         if are_asked { names } else { BTreeSet::new() }
@@ -74,23 +85,51 @@ impl PolicySet {
 
     /// The policies that apply, compiled for a filter that refuses what CUSTOM policies match.
     #[must_use]
-    pub fn engine_that_refuses(&self) -> Engine {
-        Engine::new(self.applying().map(|resource| &resource.policy), &self.mesh.options())
-    }
-
-    /// The policies that apply, compiled, for requests that the providers of CUSTOM policies have allowed.
-    #[must_use]
-    pub fn engine_behind_provider(&self) -> Engine {
+    pub fn engine_that_refuses(&self, traffic: Traffic) -> Engine {
         let policies = self.applying().map(|resource| &resource.policy);
-        Engine::new(policies.filter(|policy| policy.action != Action::Custom), &self.mesh.options())
+        Engine::new(policies, &Options { traffic, ..self.mesh.options() })
     }
 
-    /// The policies that apply, compiled. Envoy asks the providers, if it can.
+    /// The policies that apply, compiled, for what the providers of CUSTOM policies have allowed.
     #[must_use]
-    pub fn engine(&self) -> Engine {
+    pub fn engine_behind_provider(&self, traffic: Traffic) -> Engine {
+        let policies = self.applying().map(|resource| &resource.policy);
+        let options = Options { traffic, ..self.mesh.options() };
+        Engine::new(policies.filter(|policy| policy.action != Action::Custom), &options)
+    }
+
+    /// The policies that apply to this traffic, compiled. Envoy asks the providers, if it can.
+    #[must_use]
+    pub fn engine(&self, traffic: Traffic) -> Engine {
         let providers = Providers::of(&self.resources);
-        let custom = if self.asked_providers(&providers).is_empty() { Custom::Refuse } else { self.mesh.custom() };
-        let options = Options { custom, ..self.mesh.options() };
-        Engine::new(self.applying().map(|resource| &resource.policy), &options)
+        let is_asked = !self.asked_providers(traffic, &providers).is_empty();
+        let custom = if is_asked { self.mesh.custom() } else { Custom::Refuse };
+        let options = Options { custom, traffic, ..self.mesh.options() };
+        Engine::new(self.applying_to(traffic, &providers).map(|resource| &resource.policy), &options)
+    }
+}
+
+/// The policies of a set, compiled when they are first needed.
+#[derive(Debug)]
+pub struct Engines<'s> {
+    set: &'s PolicySet,
+    http: OnceLock<Engine>,
+    tcp: OnceLock<Engine>,
+}
+
+impl<'s> Engines<'s> {
+    /// Those of this set.
+    #[must_use]
+    pub fn of(set: &'s PolicySet) -> Self {
+        Self { set, http: OnceLock::new(), tcp: OnceLock::new() }
+    }
+
+    /// The policies for this traffic.
+    pub fn engine(&self, traffic: Traffic) -> &Engine {
+        let engine = match traffic {
+            Traffic::Http => &self.http,
+            Traffic::Tcp => &self.tcp,
+        };
+        engine.get_or_init(|| self.set.engine(traffic))
     }
 }

@@ -72,16 +72,17 @@ pub enum EscapedSlashes {
     Refuse,
 }
 
-/// The protocol of a request.
+/// The protocol of a request, or of a connection that is none of HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Protocol {
     Http1,
     Http2,
+    Tcp,
 }
 
 impl Protocol {
     /// All values, with their names in test files and on the command line.
-    pub const NAMES: [(&'static str, Self); 2] = [("http1", Self::Http1), ("http2", Self::Http2)];
+    pub const NAMES: [(&'static str, Self); 3] = [("http1", Self::Http1), ("http2", Self::Http2), ("tcp", Self::Tcp)];
 }
 
 impl Settings {
@@ -158,6 +159,7 @@ impl fmt::Display for Protocol {
         f.write_str(match self {
             Self::Http1 => "HTTP/1.1",
             Self::Http2 => "HTTP/2",
+            Self::Tcp => "TCP",
         })
     }
 }

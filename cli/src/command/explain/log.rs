@@ -10,7 +10,7 @@ use mesh_authz::config::Mesh;
 use mesh_authz::diagnostic::Diagnostics;
 use mesh_authz::engine::{Combining, DryRun, Verdict};
 use mesh_authz::policy::scope::{Gateway, ServiceName, Workload};
-use mesh_authz::policy::{Action, Labels, TargetKind};
+use mesh_authz::policy::{Action, Labels, TargetKind, Traffic};
 use serde::Serialize;
 
 use super::json::Json;
@@ -135,12 +135,17 @@ pub(super) fn run(
             continue;
         }
         // The filter sees only what the provider has allowed, unless nobody asks it.
-        let is_asked = !set.asked_providers(&Providers::of(&set.resources)).is_empty();
-        let (engine, behind) = (set.engine_that_refuses(), is_asked.then(|| set.engine_behind_provider()));
+        let providers = Providers::of(&set.resources);
+        let engines = [Traffic::Http, Traffic::Tcp].map(|traffic| {
+            let is_asked = !set.asked_providers(traffic, &providers).is_empty();
+            (traffic, set.engine_that_refuses(traffic), is_asked.then(|| set.engine_behind_provider(traffic)))
+        });
         let mut names: HashMap<&'static str, Vec<String>> = HashMap::new();
         for position in positions {
             let Some(entry) = decisions.entries.get(position) else { continue };
-            let engine = behind.as_ref().filter(|_| !entry.is_about_a_provider()).unwrap_or(&engine);
+            let of_traffic = engines.iter().find(|(traffic, ..)| *traffic == entry.request.traffic);
+            let Some((_, engine, behind)) = of_traffic else { continue };
+            let engine = behind.as_ref().filter(|_| !entry.is_about_a_provider()).unwrap_or(engine);
             let mut explanation = Explanation::new(&set, engine, &entry.request);
             // Nobody knows what these rest on that the line does not have.
             explanation.decision.dry_run = DryRun::default();
@@ -369,7 +374,11 @@ fn request(entry: &Entry, set: &PolicySet) -> String {
         [] => format!("a workload in {}", set.workload.namespace),
         labels => format!("workload {} in {}", labels.join(","), set.workload.namespace),
     };
-    format!("{} {}{host}, from {peer}, to {workload}", or_unknown(&request.method), or_unknown(&request.path))
+    let what = match request.traffic {
+        Traffic::Http => format!("{} {}{host}", or_unknown(&request.method), or_unknown(&request.path)),
+        Traffic::Tcp => "a TCP connection".to_owned(),
+    };
+    format!("{what}, from {peer}, to {workload}")
 }
 
 /// The first few names, and how many more there are.

@@ -42,9 +42,14 @@ pub struct RequestOptions {
     #[arg(long)]
     host: Option<String>,
 
-    /// How the request comes to Envoy. If it is not given, the request is decided for both.
+    /// How the request comes to Envoy. If it is not given, the request is decided for both versions of HTTP.
     #[arg(long, value_parser = PossibleValuesParser::new(Protocol::NAMES.map(|(name, _)| name)))]
     protocol: Option<String>,
+
+    /// Decide about a TCP connection instead of a request, as `--protocol tcp`. A rule of ALLOW with a field that only HTTP
+    /// has does not count then. In a policy of another action, such a field does not count.
+    #[arg(long, conflicts_with_all = ["protocol", "method", "path", "host", "headers", "claims"])]
+    tcp: bool,
 
     /// Header of the request (repeatable).
     #[arg(long = "header", value_name = "NAME=VALUE", value_parser = key_value)]
@@ -107,7 +112,10 @@ impl RequestOptions {
             ("method", self.method.as_ref().map(text)),
             ("path", self.path.as_ref().map(text)),
             ("host", self.host.as_ref().map(text)),
-            ("protocol", self.protocol.as_ref().map(text)),
+            (
+                "protocol",
+                self.protocol.as_ref().map(text).or_else(|| self.tcp.then(|| Value::String("tcp".to_owned()))),
+            ),
             ("sourceIp", self.source_ip.as_ref().map(text)),
             ("remoteIp", self.remote_ip.as_ref().map(text)),
             ("destinationIp", self.destination_ip.as_ref().map(text)),
