@@ -64,6 +64,8 @@ pub struct Surroundings {
     pub normalizes_paths: bool,
     /// The Envoy is none of Istio's proxies.
     pub is_standalone: bool,
+    /// A network filter chain has the filter.
+    pub decides_tcp: bool,
 }
 
 /// A filter chain of a listener, in short.
@@ -141,7 +143,9 @@ pub fn check(files: &[PathBuf], given: &[&AuthorizationPolicy]) -> Result<Checke
             findings.extend(chain.http_filters.iter().filter_map(|filter| configuration.several(filter)));
             let needs = Needs::of(&chain.ours, given);
             findings.extend(settings::missing(chain, &needs, &configuration));
-            findings.extend(custom::missing(chain, &configuration));
+            if chain.manager.is_some() {
+                findings.extend(custom::missing(chain, &configuration));
+            }
             findings.extend(neighbours::around(chain, &needs, &configuration));
             findings.extend(rewrites::after_the_decision(chain, &needs));
             for behind in side_doors::behind(chain, &mut clusters) {
@@ -154,10 +158,12 @@ pub fn check(files: &[PathBuf], given: &[&AuthorizationPolicy]) -> Result<Checke
     let mut seen = HashSet::new();
     // What several chains share is found for each of them.
     findings.retain(|finding| seen.insert(finding.to_string()));
+    let for_requests = || protected().filter(|chain| chain.manager.is_some());
     let is_of_istio = |id: &str| ["sidecar~", "router~", "waypoint~"].iter().any(|kind| id.starts_with(kind));
     let surroundings = Surroundings {
-        normalizes_paths: protected().next().is_some()
-            && protected().all(|chain| settings::normalizes_paths(chain, &configuration)),
+        normalizes_paths: for_requests().next().is_some()
+            && for_requests().all(|chain| settings::normalizes_paths(chain, &configuration)),
+        decides_tcp: protected().any(|chain| chain.manager.is_none()),
         is_standalone: configuration.node.as_ref().and_then(|node| node.text("id")).is_some_and(|id| !is_of_istio(id)),
     };
     let names = chains.iter().flat_map(|chain| &chain.ours).flat_map(Ours::policies).map(|policy| &policy.name);

@@ -269,8 +269,10 @@ pub enum Enforced {
     /// Istio, in every proxy, for HTTP and TCP.
     #[default]
     ByIstio,
-    /// Only this filter, in an Envoy that is none of Istio's.
+    /// Only this filter, in an Envoy that is none of Istio's, and for HTTP only.
     ByThisFilter,
+    /// As [`Self::ByThisFilter`], and the filter decides about TCP connections too.
+    ByThisFilterAlsoOnTcp,
 }
 
 /// Which peers in plaintext may connect.

@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use mesh_authz_cli::load::yaml;
 use serde_json::{Value, json};
-use testbed::{Client, Envoy, StartOptions, TcpApp, Tls, tells_once_a_connection};
+use testbed::ext_authz::v3::pb::CheckResponse;
+use testbed::rpc;
+use testbed::{Client, Envoy, GrpcAuthorizer, StartOptions, TcpApp, Tls, tells_once_a_connection};
 
+use crate::rendered::{TLS_FILES, folder, start_rendered, text};
 use crate::shared::resources;
 use crate::sidecar::{FRONTEND, PATIENCE, STRANGER, authority, client_of, filter_lines, policy, project, wasm};
 
@@ -538,4 +541,66 @@ fn a_module_serves_requests_and_connections() {
         assert_eq!(says(&database.client(FRONTEND), b"SELECT 1;"), b"");
         assert_eq!(says(&database.client(STRANGER), b"SELECT 1;"), PASSED);
     }
+}
+
+/// What `render envoy --listen-tcp` prints for these policies, started in front of an application.
+fn rendered(documents: &[Value], app: &TcpApp, more: &[&str]) -> Envoy {
+    let files = folder(documents);
+    let upstream = format!("127.0.0.1:{}", app.address().port());
+    let arguments =
+        [text(files.path()), "--namespace=default", "--no-labels", "--listen-tcp=127.0.0.1:0", "--upstream"];
+    start_rendered(&[&arguments[..], &[&upstream], more].concat()).0
+}
+
+#[test]
+fn a_rendered_listener_is_the_shipped_one() {
+    if !tells_once_a_connection() {
+        return;
+    }
+    let app = TcpApp::start(GREETING).unwrap();
+    let envoy = rendered(&[principals("ALLOW", FRONTEND)], &app, &TLS_FILES);
+    let client = |principal: &str| client_of(envoy.address("inbound_tcp").unwrap(), principal);
+    assert_eq!(says(&client(FRONTEND), b"SELECT 1;"), [GREETING, PASSED].concat());
+    assert_eq!(listens(&client(STRANGER)), b"");
+
+    let here = policy("here", "ALLOW", &[json!({ "from": [{ "source": { "ipBlocks": ["127.0.0.1"] } }] })]);
+    let envoy = rendered(&[here], &app, &["--plaintext"]);
+    let plain = Client::plain(envoy.address("inbound_tcp").unwrap());
+    assert_eq!(says(&plain, b"SELECT 1;"), [GREETING, PASSED].concat());
+    let reached = app.connections();
+    assert_eq!(listens(&plain.from_ip([127, 0, 0, 2])), b"");
+    assert_eq!(app.connections(), reached);
+}
+
+/// As in Istio: a provider over gRPC is asked about a connection, and one over HTTP is not.
+#[test]
+fn a_provider_over_grpc_is_asked_about_a_connection() {
+    if !tells_once_a_connection() {
+        return;
+    }
+    let mut custom = policy(
+        "ask",
+        "CUSTOM",
+        &[json!({
+            "from": [{ "source": { "notIpBlocks": ["127.0.0.9"] } }], "to": [{ "operation": { "methods": ["GET"] } }],
+        })],
+    );
+    custom["spec"]["provider"] = json!({ "name": "provider" });
+    let provider = GrpcAuthorizer::start(|question| {
+        let source = question.attributes.as_ref().and_then(|all| all.source.as_ref());
+        let address = format!("{:?}", source.and_then(|source| source.address.as_ref()));
+        let code = if address.contains("127.0.0.3") { 0 } else { 7 };
+        Ok(CheckResponse { status: Some(rpc::Status { code, ..rpc::Status::default() }), ..CheckResponse::default() })
+    });
+    let provider = provider.unwrap();
+    for (kind, expected) in [("envoyExtAuthzGrpc", [false, true, true]), ("envoyExtAuthzHttp", [true, true, true])] {
+        let service = json!({ "service": "localhost", "port": provider.address().port() });
+        let mesh = json!({ "extensionProviders": [{ "name": "provider", (kind): service }] });
+        let app = TcpApp::start(b"").unwrap();
+        let envoy = rendered(&[custom.clone(), mesh], &app, &["--plaintext", "--allow", "MA030"]);
+        let client = |last: u8| Client::plain(envoy.address("inbound_tcp").unwrap()).from_ip([127, 0, 0, last]);
+        let passes = [2, 3, 9].map(|last| says(&client(last), b"SELECT 1;") == PASSED);
+        assert_eq!(passes, expected, "{kind}\n{}", envoy.log());
+    }
+    assert_eq!(provider.questions().len(), 2);
 }

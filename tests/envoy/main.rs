@@ -98,8 +98,38 @@ fn nothing_is_missing_in_the_complete_configuration_and_in_the_sidecar_that_the_
     assert_eq!(checked.policies, 1);
     let chains: Vec<_> = checked.chains.iter().map(|chain| (chain.decides, chain.clusters.join(" "))).collect();
     assert_eq!(chains, [(Decides::Yes, "application".to_owned())]);
-    let shipped = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../envoy/backend.yaml");
-    assert!(envoy::check(&[shipped], &[]).unwrap().findings.is_empty());
+    for shipped in ["../envoy/backend.yaml", "../envoy/database.yaml"] {
+        let shipped = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(shipped);
+        assert!(envoy::check(&[shipped], &[]).unwrap().findings.is_empty());
+    }
+}
+
+/// What a listener for TCP lacks.
+#[test]
+fn each_setting_that_is_missing_for_tcp_is_found() {
+    let shipped = include_str!("../../envoy/database.yaml");
+    let ours = "- name: mesh_authz\n        typed_config:\n          \"@type\": type.googleapis.com/envoy.extensions.filters.network.wasm.v3.Wasm";
+    for (from, to, code) in [
+        ("require_client_certificate: true", "require_client_certificate: false", "ME010 warning"),
+        ("trusted_ca: { filename: certs/ca.crt }", "max_verify_depth: 3", "ME010 warning"),
+        ("failure_policy: FAIL_CLOSED", "failure_policy: FAIL_OPEN", "ME011"),
+        ("object_key: mesh_authz.peer", "object_key: other", "ME014 warning"),
+        ("on_downstream_tls_handshake:", "on_new_connection:", "ME014 warning"),
+        (
+            "upstream_connect_mode: ON_DOWNSTREAM_TLS_HANDSHAKE",
+            "upstream_connect_mode: ON_DOWNSTREAM_DATA",
+            "ME022 warning",
+        ),
+        ("          upstream_connect_mode: ON_DOWNSTREAM_TLS_HANDSHAKE\n", "", "ME022 warning"),
+        ("action: ALLOW", "action: ALOW", "ME016"),
+        (ours, "- name: rbac\n        typed_config:\n          \"@type\": type.googleapis.com/a.b", "ME001"),
+    ] {
+        assert_eq!(shipped.matches(from).count(), 1, "{from}");
+        assert_finds(&shipped.replace(from, to), &[code]);
+    }
+    // A chain for TCP without the filter leads to the same application.
+    let both = shipped.replace("  clusters:\n", "  - name: other\n    address: { socket_address: { address: 0.0.0.0, port_value: 1 } }\n    filter_chains:\n    - filters:\n      - name: tcp\n        typed_config: { \"@type\": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, cluster: application }\n  clusters:\n");
+    assert_finds(&both, &["ME002"]);
 }
 
 /// The rows of the table of settings in docs/envoy.md.

@@ -175,7 +175,11 @@ impl Arguments {
             }),
             plaintext: Plaintexts::AsInIstio,
             custom: self.setting.mesh().custom(),
-            enforced: if envoy.is_standalone { Enforced::ByThisFilter } else { Enforced::ByIstio },
+            enforced: match (envoy.is_standalone, envoy.decides_tcp) {
+                (true, false) => Enforced::ByThisFilter,
+                (true, true) => Enforced::ByThisFilterAlsoOnTcp,
+                (false, _) => Enforced::ByIstio,
+            },
         })
     }
 

@@ -30,7 +30,7 @@ macro_rules! catalogue {
 }
 
 catalogue! {
-    NO_FILTER: "ME001", "no-filter", "no connection manager has the filter",
+    NO_FILTER: "ME001", "no-filter", "no filter chain has the filter",
         "Nothing decides about requests, or the filter has no policy. `mesh-authz render filters` prints the HTTP filters to put \
          before the router.";
     SIDE_DOOR: "ME002", "side-door", "a filter chain that leads to the same application without the filter",
@@ -99,4 +99,9 @@ catalogue! {
     OTHER_POLICIES: "ME021", "other-policies", "policies of the filter that are not those that are given",
         "The command was given policies, and the configuration of Envoy. The filter enforces what is in its configuration: a policy \
          that is missing there, or an older one, is not enforced, whatever the file says. Policies for other workloads do not count.";
+    CONNECTS_EARLY: "ME022", "connects-early", "a connection to the application before the peer is known",
+        "Until the TLS handshake is over, nobody knows the peer of a TCP connection. If the application speaks first and the \
+         policies ask who the peer is, the filter closes the connection: nothing that the application says can be held back. With \
+         `upstream_connect_mode: ON_DOWNSTREAM_TLS_HANDSHAKE`, Envoy connects to the application after the handshake. Envoy 1.37 and \
+         later have this. If the client speaks first, accept the finding with --allow ME022.";
 }

@@ -114,6 +114,9 @@ impl<'c> Chain<'c> {
             }
         }
         chain.leads_to = Rc::new(leads_to);
+        let ours =
+            filters.iter().enumerate().filter_map(|(index, filter)| Ours::of(filter, index, &chain, configuration));
+        chain.ours = ours.collect();
         chain
     }
 

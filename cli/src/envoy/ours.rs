@@ -22,8 +22,18 @@ use crate::load::finding::Finding;
 /// The message of a Wasm filter.
 pub const WASM: &str = "envoy.extensions.filters.http.wasm.v3.Wasm";
 
+/// The message of a Wasm filter for connections.
+pub const NETWORK_WASM: &str = "envoy.extensions.filters.network.wasm.v3.Wasm";
+
 /// What Envoy must call, so that the filter decides.
-const CALLED: [&str; 3] = ["proxy_on_context_create", "proxy_on_configure", "proxy_on_request_headers"];
+const CALLED: [&str; 2] = ["proxy_on_context_create", "proxy_on_configure"];
+const CALLED_FOR_REQUESTS: [&str; 1] = ["proxy_on_request_headers"];
+const CALLED_FOR_CONNECTIONS: [&str; 4] = [
+    "proxy_on_new_connection",
+    "proxy_on_downstream_data",
+    "proxy_on_upstream_data",
+    "proxy_on_downstream_connection_close",
+];
 
 /// Without these, it cannot tell which filters have gone: it keeps their policies in memory, and none in force.
 const ASKED: [&str; 2] = ["proxy_on_tick", "proxy_set_effective_context"];
@@ -35,6 +45,8 @@ pub struct Ours<'c> {
     pub filter: Place<'c>,
     /// Its position.
     pub index: usize,
+    /// What Envoy must call of it.
+    called: &'static [&'static str],
     /// Whether another filter decides for which requests this one runs.
     pub is_conditional: bool,
     /// Why it decides about no request. `None`: it decides.
@@ -60,10 +72,12 @@ pub enum Idle {
 }
 
 impl<'c> Ours<'c> {
-    /// The filter, if this entry of `http_filters` is the one.
+    /// The filter, if this entry of `http_filters`, or this network filter, is the one.
     pub fn of(filter: &Place<'c>, index: usize, chain: &Chain<'c>, configuration: &Configuration<'c>) -> Option<Self> {
+        let message = if chain.manager.is_some() { WASM } else { NETWORK_WASM };
         let extensions = configuration.extensions(filter);
-        let config = extensions.iter().find(|extension| extension.name == WASM).and_then(|found| found.config.clone());
+        let config =
+            extensions.iter().find(|extension| extension.name == message).and_then(|found| found.config.clone());
         if let Some(plugin) = config.and_then(|config| config.get("config")) {
             return is_ours(filter, &plugin).then(|| Self::read(filter, index, Some(plugin), chain, configuration));
         }
@@ -85,6 +99,7 @@ impl<'c> Ours<'c> {
         let mut ours = Self {
             filter: filter.clone(),
             index,
+            called: if chain.manager.is_some() { &CALLED_FOR_REQUESTS } else { &CALLED_FOR_CONNECTIONS },
             is_conditional: false,
             idle: None,
             written: plugin.as_ref().and_then(|plugin| plugin.get("configuration")),
@@ -205,7 +220,7 @@ impl<'c> Ours<'c> {
             findings.push(place.error(&FAIL_OPEN, message, "write `failure_policy: FAIL_CLOSED`"));
         }
         if let Some(capabilities) = plugin.at(["capability_restriction_config", "allowed_capabilities"])
-            && let Some(missing) = CALLED.iter().find(|name| capabilities.get(name).is_none())
+            && let Some(missing) = CALLED.iter().chain(self.called).find(|name| capabilities.get(name).is_none())
         {
             let message = format!("Envoy does not call {missing} of the filter, so the filter does not decide");
             findings.push(capabilities.error(&SWITCHED_OFF, message, "remove capability_restriction_config"));
@@ -333,8 +348,9 @@ pub fn missing(documents: &Documents, configuration: &Configuration<'_>, chains:
         return Some(place.error(&NO_FILTER, message, hint));
     }
     if let Some(chain) = chains.first().filter(|_| !is_elsewhere) {
-        let message = "no listener has a connection manager, and the filter decides about HTTP requests only";
-        return Some(chain.place.error(&NO_FILTER, message, "use http_connection_manager with the filter in it"));
+        let message = "no filter chain has the filter, so nothing decides about connections";
+        let hint = "put it before `tcp_proxy`, or use http_connection_manager with the filter in it";
+        return Some(chain.place.error(&NO_FILTER, message, hint));
     }
     let is_one = |place: &Place<'_>| {
         ["static_resources", "dynamic_resources", "resources", "configs"].iter().any(|name| place.get(name).is_some())

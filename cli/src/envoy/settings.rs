@@ -6,8 +6,8 @@ use mesh_authz::document::Value;
 use mesh_authz::request::metadata::DEFAULT_PAYLOAD_KEY;
 
 use super::catalogue::{
-    CLIENT_ADDRESS, DIRECT_PEER, EnvoyCheck, HOST_DOT, PATH, PATH_PARAMETERS, PEER_CERTIFICATE, SECOND_URI,
-    SERVER_NAME, TOKENS, UNKNOWN,
+    CLIENT_ADDRESS, CONNECTS_EARLY, DIRECT_PEER, EnvoyCheck, HOST_DOT, PATH, PATH_PARAMETERS, PEER_CERTIFICATE,
+    SECOND_URI, SERVER_NAME, TOKENS, UNKNOWN,
 };
 use super::chain::{CONNECTION_MANAGER, Chain, NETWORK_STATE};
 use super::configuration::Configuration;
@@ -29,6 +29,7 @@ const TLS: &str = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContex
 const QUIC: &str = "envoy.extensions.transport_sockets.quic.v3.QuicDownstreamTransport";
 const TLS_INSPECTOR: &str = "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector";
 const PROXY_PROTOCOL: &str = "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol";
+const TCP_PROXY: &str = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
 const CUSTOM_HEADER: &str = "envoy.extensions.http.original_ip_detection.custom_header.v3.CustomHeaderConfig";
 const ESCAPES_IN_RUNTIME: &str = "http_connection_manager.path_with_escaped_slashes_action_enabled";
 
@@ -43,7 +44,7 @@ struct Checked<'k, 'c> {
 
 /// What is missing for the decisions of the filters in this chain.
 pub fn missing<'c>(chain: &Chain<'c>, needs: &Needs, configuration: &Configuration<'c>) -> Vec<Finding> {
-    let Some(manager) = &chain.manager else { return Vec::new() };
+    let Some(manager) = &chain.manager else { return missing_for_connections(chain, needs, configuration) };
     let mut checked = Checked { chain, manager, needs, configuration, findings: Vec::new() };
     checked.paths();
     checked.hosts();
@@ -57,6 +58,16 @@ pub fn missing<'c>(chain: &Chain<'c>, needs: &Needs, configuration: &Configurati
         let message = "routes come from elsewhere, and nothing is known of them";
         routes.warning(&UNKNOWN, message, "give the file with them as well, or the /config_dump of the running Envoy")
     }));
+    checked.findings
+}
+
+/// The same for a chain without a connection manager.
+fn missing_for_connections<'c>(chain: &Chain<'c>, needs: &Needs, configuration: &Configuration<'c>) -> Vec<Finding> {
+    let mut checked = Checked { chain, manager: &chain.place, needs, configuration, findings: Vec::new() };
+    checked.peer_certificate();
+    checked.filter_state();
+    checked.server_name();
+    checked.connects_too_early();
     checked.findings
 }
 
@@ -522,6 +533,24 @@ impl<'c> Checked<'_, 'c> {
         let (of_all, further) = self.stored(key);
         let is_right = |value: &Place<'c>| is_text(value, operator);
         !of_all.is_empty() && of_all.iter().chain(&further).all(is_right)
+    }
+
+    /// Whether Envoy connects to the application before the TLS handshake is over.
+    fn connects_too_early(&mut self) {
+        let Some(because) = self.needs.open_subject(Subject::Identity, "the peer's identity") else { return };
+        if tls(self.chain).is_none() {
+            return;
+        }
+        let filters = self.chain.place.items("filters");
+        for proxy in filters.iter().filter_map(|filter| self.configuration.config(filter, TCP_PROXY)) {
+            let mode = proxy.get("upstream_connect_mode");
+            if !mode.as_ref().is_some_and(|mode| mode.is_value("ON_DOWNSTREAM_TLS_HANDSHAKE", 2.0)) {
+                let and = "Envoy connects to the application before it knows the peer: if the application speaks first, the filter \
+                           closes the connection";
+                let hint = "write `upstream_connect_mode: ON_DOWNSTREAM_TLS_HANDSHAKE` and `max_early_data_bytes: 0`";
+                self.findings.push(because.clone().milder().report(&proxy, &CONNECTS_EARLY, and, hint));
+            }
+        }
     }
 
     fn server_name(&mut self) {

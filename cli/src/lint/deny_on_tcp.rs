@@ -18,8 +18,8 @@ pub(super) static LINT: Lint = Lint {
             conditions, the rule refuses every connection. If only `not` fields are left, it refuses nearly every \
             connection. List the ports that the rule is for. The lint says nothing if all ports of the workload's \
             Services in the input are HTTP. It says nothing about gateways, unless a Gateway in the input has a \
-            listener for TCP or passes TLS on. In an Envoy without Istio, this cannot happen, because this filter \
-            decides about HTTP only: give the Envoy's configuration with --envoy, or --allow MA013. In ambient mode, \
+            listener for TCP or passes TLS on. In an Envoy without Istio, this happens only if a network \
+            filter chain has the filter: give the Envoy's configuration with --envoy, or --allow MA013. In ambient mode, \
             ztunnel leaves the HTTP fields out too, but a source or an operation without any other field then matches \
             nothing. If the input says that the policy's namespace is in ambient mode, the lint reports the rules that \
             ztunnel never matches: they need a waypoint, and targetRefs.",
@@ -45,7 +45,7 @@ spec:
 };
 
 fn check(input: &Input<'_>, reporter: &mut Reporter) {
-    // This filter decides about HTTP only.
+    // The filter decides about HTTP only there.
     if input.context.enforced == Enforced::ByThisFilter {
         return;
     }

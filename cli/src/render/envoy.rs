@@ -1,7 +1,8 @@
 //! Renders a complete bootstrap for a standalone Envoy that enforces the policies.
 //!
 //! The bootstrap is the sidecar that the project ships, `envoy/backend.yaml`, with other addresses, files, workload and
-//! policies. The settings that decisions depend on are in that file and nowhere else.
+//! policies. Listeners for TCP are those of `envoy/database.yaml`. The settings that decisions depend on are in these two
+//! files and nowhere else.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -9,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use mesh_authz::config::Mesh;
 use mesh_authz::document::Node;
 use mesh_authz::engine::Custom;
+use mesh_authz::policy::Traffic;
 use serde_json::{Map, Value, json};
 
 use super::version::EnvoyVersion;
@@ -16,8 +18,9 @@ use super::{FilterSettings, WorkloadSettings, plugin_config_of};
 use crate::load::LoadedPolicy;
 use crate::load::yaml;
 
-/// The sidecar that the project ships.
+/// The sidecars that the project ships: of an application that speaks HTTP, and of one that speaks TCP.
 const TEMPLATE: &str = include_str!("../../../envoy/backend.yaml");
+const TCP_TEMPLATE: &str = include_str!("../../../envoy/database.yaml");
 
 /// The filter's name in the template.
 const FILTER: &str = "mesh_authz";
@@ -38,6 +41,8 @@ pub struct Settings {
     pub tls: Tls,
     /// The filters that decide about requests.
     pub filters: Filters,
+    /// The filters that decide about connections.
+    pub tcp_filters: TcpFilters,
     /// The clusters from which `jwt_authn` fetches its keys.
     pub clusters: Vec<Value>,
     /// The version of Envoy that reads the bootstrap.
@@ -49,6 +54,8 @@ pub struct Settings {
 pub struct Listener {
     /// The address and port that Envoy listens on.
     pub address: SocketAddr,
+    /// What comes there.
+    pub traffic: Traffic,
     /// The application: a name or an IP address, and the port.
     pub upstream: (String, u16),
 }
@@ -90,6 +97,15 @@ pub struct Filters {
     pub further: Vec<(String, Node)>,
 }
 
+/// The settings of the filters that decide about connections.
+#[derive(Clone, Debug, Default)]
+pub struct TcpFilters {
+    /// The policies, which are not quite those for requests.
+    pub policies: Vec<Node>,
+    /// The filters that ask the providers of CUSTOM policies.
+    pub asking: Vec<Value>,
+}
+
 /// The protection of the sidecar's listener.
 #[derive(Clone, Debug)]
 pub enum Tls {
@@ -119,7 +135,8 @@ impl Default for Tls {
     }
 }
 
-/// The error that the template lacks a place. It cannot occur unless `envoy/backend.yaml` changes its shape.
+/// The error that a template lacks a place. It cannot occur unless `envoy/backend.yaml` or `envoy/database.yaml` changes its
+/// shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateError(pub String);
 
@@ -127,7 +144,7 @@ impl std::error::Error for TemplateError {}
 
 impl std::fmt::Display for TemplateError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "envoy/backend.yaml has nothing at {}", self.0)
+        write!(f, "envoy/backend.yaml or envoy/database.yaml has nothing at {}", self.0)
     }
 }
 
@@ -171,7 +188,7 @@ pub fn bootstrap(
     if let Some(address) = settings.admin {
         slot(&mut bootstrap, "/admin")?["address"] = socket_address(&address.ip().to_string(), address.port());
     }
-    protect(&mut bootstrap, &settings.tls)?;
+    protect(slot(&mut bootstrap, CHAIN)?, &settings.tls)?;
 
     let described = WorkloadSettings {
         gateway: workload.gateway.clone(),
@@ -183,7 +200,16 @@ pub fn bootstrap(
     filters.splice(..position(filters)?.saturating_add(1), deciding);
 
     tell_client_address(&mut bootstrap, settings.client_address)?;
-    listen(&mut bootstrap, &settings.listeners)?;
+    let (tcp, http): (Vec<_>, Vec<_>) =
+        settings.listeners.iter().cloned().partition(|listener| listener.traffic == Traffic::Tcp);
+    listen(&mut bootstrap, &http)?;
+    if !tcp.is_empty() {
+        if http.is_empty() {
+            list(&mut bootstrap, LISTENERS)?.clear();
+            list(&mut bootstrap, CLUSTERS)?.clear();
+        }
+        listen_for_connections(&mut bootstrap, &tcp, &tcp_listener(&described, mesh, settings)?)?;
+    }
     let clusters = list(&mut bootstrap, CLUSTERS)?;
     for application in clusters.iter_mut().filter_map(Value::as_object_mut) {
         let protocol = settings.upstream_protocol.options();
@@ -195,6 +221,80 @@ pub fn bootstrap(
     }
     Ok(bootstrap)
 }
+
+/// The listener for TCP, without name, address and cluster.
+fn tcp_listener(workload: &WorkloadSettings, mesh: &Mesh, settings: &Settings) -> Result<Value, TemplateError> {
+    let Settings { tls, client_address, filters: Filters { wasm, further, .. }, tcp_filters, .. } = settings;
+    let mut template = parsed(TCP_TEMPLATE)?;
+    let custom = if tcp_filters.asking.is_empty() { Custom::Refuse } else { mesh.custom() };
+    let filter = FilterSettings { custom, further, ..FilterSettings::default() };
+    let config = plugin_config_of(tcp_filters.policies.iter(), workload, mesh, filter);
+    let chain = slot(&mut template, CHAIN)?;
+    protect(chain, tls)?;
+    let filters = list(chain, "/filters")?;
+    let position = position(filters)?;
+    if let Some(ours) = filters.get_mut(position) {
+        configure(ours, json!(config), wasm.as_deref())?;
+    }
+    if matches!(tls, Tls::Plaintext) {
+        let proxy = slot(chain, &format!("/filters/{}", position.saturating_add(1)))?;
+        // Without TLS, there is no handshake to wait for, and the TLS inspector would wait for the client to speak.
+        remove(proxy, "/typed_config", "upstream_connect_mode")?;
+        remove(proxy, "/typed_config", "max_early_data_bytes")?;
+        list(&mut template, &format!("{LISTENER}/listener_filters"))?.clear();
+    }
+    let filters = list(&mut template, &format!("{CHAIN}/filters"))?;
+    filters.splice(position..position, tcp_filters.asking.iter().cloned());
+    // X-Forwarded-For is of HTTP.
+    tell_client_address(&mut template, ClientAddress { trusted_hops: 0, ..*client_address })?;
+    Ok(slot(&mut template, LISTENER)?.take())
+}
+
+/// Adds these listeners for TCP, and the clusters of their applications.
+fn listen_for_connections(
+    bootstrap: &mut Value,
+    listeners: &[Listener],
+    template: &Value,
+) -> Result<(), TemplateError> {
+    let base = name_of(template).to_owned();
+    for Listener { address, upstream: (host, port), .. } in listeners {
+        let clusters = list(bootstrap, CLUSTERS)?;
+        let same =
+            clusters.iter().map(name_of).zip(&*clusters).find(|(name, known)| **known == cluster(name, host, *port));
+        let cluster_name = if let Some((name, _)) = same {
+            name.to_owned()
+        } else {
+            let name = unused(clusters, APPLICATION_NAME, *port);
+            clusters.push(cluster(&name, host, *port));
+            name
+        };
+        let all = list(bootstrap, LISTENERS)?;
+        let name = unused(all, &base, address.port());
+        let mut listener = template.clone();
+        *slot(&mut listener, "/address")? = socket_address(&address.ip().to_string(), address.port());
+        *slot(&mut listener, "/name")? = json!(name);
+        let proxy = list(&mut listener, "/filter_chains/0/filters")?.last_mut();
+        let proxy = proxy.ok_or_else(|| TemplateError("tcp_proxy".to_owned()))?;
+        *slot(proxy, "/typed_config/stat_prefix")? = json!(name);
+        *slot(proxy, "/typed_config/cluster")? = json!(cluster_name);
+        all.push(listener);
+    }
+    Ok(())
+}
+
+fn name_of(value: &Value) -> &str {
+    value.get("name").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// A name that none of these has: `BASE`, `BASE_PORT`, or one with a further number.
+fn unused(all: &[Value], base: &str, port: u16) -> String {
+    let mut candidates = [base.to_owned(), format!("{base}_{port}")].into_iter();
+    let is_unused = |name: &String| !all.iter().any(|other| name_of(other) == name);
+    candidates.find(is_unused).unwrap_or_else(|| format!("{base}_{port}_{}", all.len()))
+}
+
+/// The name of the first application's cluster in the templates.
+const APPLICATION_NAME: &str = "application";
 
 /// Replaces the network filter of every listener by the HTTP filter for versions of Envoy without it. The connection
 /// manager becomes the only network filter.
@@ -243,7 +343,7 @@ fn listen(bootstrap: &mut Value, listeners: &[Listener]) -> Result<(), TemplateE
     let (inbound, application) = (name(bootstrap, LISTENER)?, name(bootstrap, APPLICATION)?);
     let mut names = BTreeSet::new();
     let (mut rendered, mut clusters) = (Vec::new(), Vec::<(_, Value)>::new());
-    for Listener { address, upstream: upstream @ (host, port) } in listeners {
+    for Listener { address, upstream: upstream @ (host, port), .. } in listeners {
         let known = clusters.iter().find(|(known, _)| *known == upstream).map(|(_, cluster)| cluster["name"].clone());
         let cluster_name = known.unwrap_or_else(|| {
             let name = if clusters.is_empty() { application.clone() } else { format!("{application}_{port}") };
@@ -420,8 +520,12 @@ fn socket_address(host: &str, port: u16) -> Value {
 }
 
 fn template() -> Result<Value, TemplateError> {
+    parsed(TEMPLATE)
+}
+
+fn parsed(template: &str) -> Result<Value, TemplateError> {
     let not_yaml = |_| TemplateError("its start".to_owned());
-    let document: Option<Node> = yaml::documents(TEMPLATE).map_err(not_yaml)?.into_iter().next();
+    let document: Option<Node> = yaml::documents(template).map_err(not_yaml)?.into_iter().next();
     Ok(json!(document))
 }
 
@@ -438,8 +542,8 @@ fn node(workload: &WorkloadSettings) -> Value {
     json!({ "id": app, "cluster": app, "metadata": metadata })
 }
 
-fn protect(bootstrap: &mut Value, tls: &Tls) -> Result<(), TemplateError> {
-    let chain = slot(bootstrap, CHAIN)?;
+/// Sets the protection of a filter chain.
+fn protect(chain: &mut Value, tls: &Tls) -> Result<(), TemplateError> {
     let (certificate, key, authority) = match tls {
         Tls::Plaintext => {
             remove(chain, "", "transport_socket")?;

@@ -14,10 +14,10 @@ use super::standalone::{Enforced, looks_at};
 use super::tls::TlsOptions;
 use crate::command::options::{NoneAppliesOption, Setting, WarningOptions};
 use crate::command::{Failure, note};
-use crate::lint::PathNormalization;
+use crate::lint::{self, PathNormalization};
 use crate::load::{LoadedPolicy, Resources};
 use crate::render::WorkloadSettings;
-use crate::render::envoy::{self, Filters, Settings};
+use crate::render::envoy::{self, Filters, Settings, TcpFilters};
 use crate::render::version::EnvoyVersion;
 
 pub const EXAMPLE: &str = "Example:
@@ -92,6 +92,14 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
     let Arguments { setting, listeners, tls, admin, wasm, watch, format, .. } = arguments;
     let enforced = Enforced::of(resources, setting, arguments.none_applies, Kept::of(watch.as_deref()))?;
     let listens = listeners.listeners()?;
+    if listeners.are_for_tcp() && watch.is_some() {
+        return Err(Failure::unusable("--watch is for HTTP only: leave out --listen-tcp, or --watch"));
+    }
+    if listeners.are_for_tcp() && !arguments.envoy_version.tells_once_a_connection() {
+        return Err(Failure::unusable(
+            "--listen-tcp needs Envoy 1.37 or later: an older one does not say who the peer of a connection is",
+        ));
+    }
     keep_apart(*admin, &listens)?;
     if listeners.proxy_protocol {
         ports::say_of_proxy_protocol(&enforced.policies);
@@ -101,7 +109,15 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
     say(&enforced.policies, tls.why_no_identity());
     // The bootstrap configures Envoy to do this.
     let paths = PathNormalization::DecodeAndMergeSlashes;
-    warn(enforced.warnings(resources, paths, tls.plaintexts()), &arguments.warnings)?;
+    let (over_tcp, asking_over_tcp) = enforced.over_tcp(resources)?;
+    let (where_enforced, of_tcp) = if listeners.are_for_tcp() {
+        (lint::Enforced::ByThisFilterAlsoOnTcp, asking_over_tcp.warnings.as_slice())
+    } else {
+        (lint::Enforced::ByThisFilter, &[][..])
+    };
+    let mut warnings = enforced.warnings_where(resources, paths, tls.plaintexts(), where_enforced);
+    warnings.extend(of_tcp.iter().filter(|warning| !enforced.asking.has_said(warning)).cloned());
+    warn(warnings, &arguments.warnings)?;
 
     let described =
         WorkloadSettings { gateway: setting.workload.gateway()?, ..WorkloadSettings::from(&enforced.scope) };
@@ -114,6 +130,10 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
     }
     let (jwt_authn, mut clusters) = enforced.verification(&arguments.jwks_ca, plugin.payload_key())?;
     clusters.extend(enforced.asking.clusters.iter().cloned());
+    if listeners.are_for_tcp() {
+        let further = asking_over_tcp.clusters.iter().filter(|cluster| !clusters.contains(cluster)).cloned();
+        clusters.extend(further.collect::<Vec<_>>());
+    }
     let asking = enforced.asking.filters(watch.as_deref());
     let settings = Settings {
         listeners: listens,
@@ -121,6 +141,10 @@ pub fn render(resources: &Resources, arguments: &Arguments) -> Result<String, Fa
         upstream_protocol: listeners.upstream_protocol,
         admin: Some(*admin),
         tls: tls.tls(),
+        tcp_filters: TcpFilters {
+            policies: over_tcp.iter().map(|resource| resource.node.clone()).collect(),
+            asking: asking_over_tcp.filters(None),
+        },
         filters: Filters { wasm: Some(wasm.clone()), watch: watch.clone(), asking, jwt_authn, further: plugin.fields },
         clusters,
         version: arguments.envoy_version,

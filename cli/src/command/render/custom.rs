@@ -75,6 +75,7 @@ impl Asking {
         workload: &Workload,
         mesh: &Mesh,
         kept: Kept,
+        traffic: Traffic,
     ) -> Result<Self, Failure> {
         let providers = Providers::of(resources);
         if !providers.findings.is_empty() {
@@ -82,7 +83,7 @@ impl Asking {
         }
         let options = mesh.options();
         let place = rbac::Place {
-            traffic: Traffic::Http,
+            traffic,
             principal_from: PrincipalFrom::of(workload.gateway.as_ref()),
             trust_domains: &options.trust_domains,
         };
@@ -129,6 +130,11 @@ impl Asking {
             asking.fails_open |= provider.fail_open;
         }
         Ok(asking)
+    }
+
+    /// Whether this is one of the warnings.
+    pub fn has_said(&self, warning: &Finding) -> bool {
+        self.warnings.iter().any(|said| said.to_string() == warning.to_string())
     }
 
     /// Whether the finding of a lint holds. What becomes of CUSTOM policies is known here.

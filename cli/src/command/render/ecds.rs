@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use mesh_authz::config::{Mesh, NodeMetadata, OnInvalid, PluginConfig};
 use mesh_authz::policy::scope::{Scope, Workload, scope};
-use mesh_authz::policy::{AuthorizationPolicy, Labels, Target};
+use mesh_authz::policy::{AuthorizationPolicy, Labels, Target, Traffic};
 use mesh_authz::request::Lookup;
 use serde_json::json;
 
@@ -203,7 +203,7 @@ fn asking(resources: &Resources, workload: &Workload, mesh: &Mesh) -> Result<Ask
             return Err(Failure::NeedsLabels { kind: "CUSTOM policy", name: policy.name.clone(), what });
         }
     }
-    Asking::of(resources, &policies, workload, mesh, Kept::InFiles)
+    Asking::of(resources, &policies, workload, mesh, Kept::InFiles, Traffic::Http)
 }
 
 /// Labels of a workload that a policy applies to.

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use mesh_authz::policy::Traffic;
+
 use crate::command::Failure;
 use crate::load::request_authentication::host_and_port;
 use crate::render::envoy::{ClientAddress, Listener, UpstreamProtocol};
@@ -12,12 +14,17 @@ const DEFAULT: &str = "127.0.0.1:15006";
 /// Where Envoy listens, and where it forwards requests to.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ListenerOptions {
-    /// Address and port that Envoy listens on (repeatable); 127.0.0.1:15006 if it is not given. If policies look at ports,
-    /// give it for each port of the application.
+    /// Address and port that Envoy listens on (repeatable); 127.0.0.1:15006 if neither this nor --listen-tcp is given. If
+    /// policies look at ports, give it for each port of the application.
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = socket)]
     listen: Vec<SocketAddr>,
 
-    /// Host and port of the application, to which Envoy forwards requests. Without a port, it is the port that Envoy has
+    /// Address and port that Envoy listens on for connections that are none of HTTP, such as those to a database
+    /// (repeatable). It needs Envoy 1.37 or later.
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = socket)]
+    listen_tcp: Vec<SocketAddr>,
+
+    /// Host and port of the application, to which Envoy forwards requests and connections. Without a port, it is the port that Envoy has
     /// accepted the connection on.
     #[arg(long, value_name = "HOST[:PORT]", default_value = "127.0.0.1:8080", value_parser = upstream)]
     upstream: (String, Option<u16>),
@@ -59,8 +66,9 @@ fn upstream(text: &str) -> Result<(String, Option<u16>), String> {
 impl ListenerOptions {
     /// The ports that Envoy listens on. `None` if the system chooses all of them.
     pub fn ports(&self) -> Option<Vec<u16>> {
-        let ports: Vec<_> = self.listen.iter().map(SocketAddr::port).filter(|port| *port > 0).collect();
-        (self.listen.is_empty() || !ports.is_empty()).then_some(ports)
+        let all = || self.listen.iter().chain(&self.listen_tcp);
+        let ports: Vec<_> = all().map(SocketAddr::port).filter(|port| *port > 0).collect();
+        (all().next().is_none() || !ports.is_empty()).then_some(ports)
     }
 
     /// Whether Envoy learns the client's address from what somebody sends.
@@ -72,14 +80,20 @@ impl ListenerOptions {
         ClientAddress { trusted_hops: self.trusted_hops, proxy_protocol: self.proxy_protocol }
     }
 
+    /// Whether there are listeners for TCP.
+    pub fn are_for_tcp(&self) -> bool {
+        !self.listen_tcp.is_empty()
+    }
+
     /// The listeners, each with its application. There is at least one.
     pub fn listeners(&self) -> Result<Vec<Listener>, Failure> {
-        let mut addresses = self.listen.clone();
+        let mut addresses: Vec<_> = self.listen.iter().map(|address| (*address, Traffic::Http)).collect();
+        addresses.extend(self.listen_tcp.iter().map(|address| (*address, Traffic::Tcp)));
         if addresses.is_empty() {
-            addresses.push(DEFAULT.parse().map_err(Failure::unusable)?);
+            addresses.push((DEFAULT.parse().map_err(Failure::unusable)?, Traffic::Http));
         }
         let mut listeners = Vec::<Listener>::new();
-        for address in addresses {
+        for (address, traffic) in addresses {
             let is_chosen = address.port() == 0;
             if !is_chosen && listeners.iter().any(|listener| listener.address == address) {
                 return Err(Failure::Unusable(format!("--listen {address} is given twice")));
@@ -90,7 +104,7 @@ impl ListenerOptions {
                     "--listen {address}: the system chooses the port, so --upstream needs one; write --upstream {host}:PORT"
                 )));
             }
-            listeners.push(Listener { address, upstream: (host.clone(), port.unwrap_or(address.port())) });
+            listeners.push(Listener { address, traffic, upstream: (host.clone(), port.unwrap_or(address.port())) });
         }
         let upstreams: Vec<_> = listeners.iter().map(|listener| &listener.upstream).collect();
         for Listener { address, .. } in &listeners {
@@ -107,7 +121,7 @@ impl ListenerOptions {
 
 /// Fails if the admin interface is where Envoy listens, or where it forwards requests to.
 pub fn keep_apart(admin: SocketAddr, listeners: &[Listener]) -> Result<(), Failure> {
-    for Listener { address, upstream } in listeners {
+    for Listener { address, upstream, .. } in listeners {
         if admin.port() != 0 && (*address == admin || is_itself(admin, upstream)) {
             return Err(Failure::Unusable(format!(
                 "--admin {admin} is also where Envoy listens or forwards requests to; give it a port of its own"

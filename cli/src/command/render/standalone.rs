@@ -3,15 +3,17 @@
 use mesh_authz::attribute::Subject;
 use mesh_authz::config::Mesh;
 use mesh_authz::diagnostic::{Diagnostic, Path, Segment};
+use mesh_authz::policy::Traffic;
 use mesh_authz::policy::scope::{Scope, Workload, scope_of};
 use serde_json::Value;
 
-use super::custom::{Asking, Kept};
+use super::custom::{self, Asking, Kept};
 use super::shared::applying;
 use crate::command::options::{NoneAppliesOption, Setting};
 use crate::command::{Failure, not_applying, note};
 use crate::lint::{self, LintContext, PathNormalization, Plaintexts};
 use crate::load::finding::Finding;
+use crate::load::providers::Providers;
 use crate::load::request_authentication::Keys;
 use crate::load::{Authentication, LoadedPolicy, Resources};
 use crate::render::jwt;
@@ -40,19 +42,45 @@ impl<'r> Enforced<'r> {
         let scope = setting.workload.workload(&mesh)?;
         let policies = applying(resources, &scope, none_applies)?;
         let authentications = authentications(resources, &scope)?;
-        let asking = Asking::of(resources, &policies, &scope, &mesh, kept)?;
+        let asking = Asking::of(resources, &policies, &scope, &mesh, kept, Traffic::Http)?;
         Ok(Self { mesh, scope, policies, authentications, asking })
+    }
+
+    /// What is enforced over TCP: the policies, and what asks the providers of CUSTOM policies. As in Istio, no CUSTOM policy
+    /// is enforced over TCP if its provider is asked over HTTP.
+    pub fn over_tcp(&self, resources: &Resources) -> Result<(Vec<&'r LoadedPolicy>, Asking), Failure> {
+        let providers = Providers::of(resources);
+        let is_enforced = |resource: &&&LoadedPolicy| {
+            let provider = resource.policy.provider.as_deref().and_then(|name| providers.named(name));
+            provider.is_none_or(|provider| provider.http.is_none())
+        };
+        let policies: Vec<_> = self.policies.iter().filter(is_enforced).copied().collect();
+        let mut asking =
+            Asking::of(resources, &policies, &self.scope, &self.mesh, Kept::InConfiguration, Traffic::Tcp)?;
+        asking.warnings = custom::warnings(&self.policies, &providers, &self.mesh, Traffic::Tcp);
+        Ok((policies, asking))
     }
 
     /// What lints find in an Envoy that normalizes paths like this.
     pub fn warnings(&self, resources: &Resources, paths: PathNormalization, plaintext: Plaintexts) -> Vec<Finding> {
+        self.warnings_where(resources, paths, plaintext, lint::Enforced::ByThisFilter)
+    }
+
+    /// As [`Self::warnings`], if the filter may decide about TCP connections too.
+    pub fn warnings_where(
+        &self,
+        resources: &Resources,
+        paths: PathNormalization,
+        plaintext: Plaintexts,
+        enforced: lint::Enforced,
+    ) -> Vec<Finding> {
         let is_accepted = matches!(plaintext, Plaintexts::Accepted);
         let context = LintContext {
             mesh: self.mesh.clone(),
             workload: self.scope.labels.clone().map(|labels| (self.scope.namespace.clone(), labels)),
             path_normalization: paths,
             plaintext,
-            enforced: lint::Enforced::ByThisFilter,
+            enforced,
             ..LintContext::default()
         };
         let mut warnings = lint::lint(resources, &context);
