@@ -43,9 +43,15 @@ pub struct Arena {
     envoy: Envoy,
 }
 
-fn authority() -> &'static Authority {
+pub fn authority() -> &'static Authority {
     static AUTHORITY: OnceLock<Authority> = OnceLock::new();
     AUTHORITY.get_or_init(|| Authority::new().unwrap())
+}
+
+/// The certificate of the workload.
+pub fn server() -> &'static Certified {
+    static SERVER: OnceLock<Certified> = OnceLock::new();
+    SERVER.get_or_init(|| authority().server("cluster.local/ns/foo/sa/httpbin").unwrap())
 }
 
 fn certificate(peer: &Peer) -> Option<Certified> {
@@ -71,12 +77,10 @@ impl Arena {
     /// Starts an Envoy with a listener for each set. The listener is on `::1` if the boolean is true, otherwise on
     /// 127.0.0.1.
     pub fn start<'s>(sets: impl Iterator<Item = (&'s PolicySet, bool)>) -> Result<Self> {
-        static SERVER: OnceLock<Certified> = OnceLock::new();
-        let server = SERVER.get_or_init(|| authority().server("cluster.local/ns/foo/sa/httpbin").unwrap());
         let mut listeners = Vec::new();
         for (index, (set, on_ipv6)) in sets.enumerate() {
             let filter = connection_manager(set)?;
-            let tls = mutual_tls(authority(), server, ClientCertificate::Optional);
+            let tls = mutual_tls(authority(), server(), ClientCertificate::Optional);
             let mut listener = listener(&name(index), filter, Some(tls));
             let proxy_protocol = json!({
                 "name": "envoy.filters.listener.proxy_protocol",
@@ -97,23 +101,28 @@ impl Arena {
         Ok(Self { envoy })
     }
 
-    /// The address of each listener, by name. One request to Envoy's admin interface returns all of them.
+    /// The address of each listener, by name.
     pub fn addresses(&self) -> Result<HashMap<String, std::net::SocketAddr>> {
-        let json: Value = serde_json::from_str(&self.envoy.admin_get("/listeners?format=json")?)?;
-        let mut addresses = HashMap::new();
-        for status in json["listener_statuses"].as_array().context("no listeners")? {
-            let socket = &status["local_address"]["socket_address"];
-            let ip = socket["address"].as_str().context("no address")?.parse()?;
-            let port = u16::try_from(socket["port_value"].as_u64().context("no port")?)?;
-            let name = status["name"].as_str().context("no name")?.to_owned();
-            addresses.insert(name, std::net::SocketAddr::new(ip, port));
-        }
-        Ok(addresses)
+        addresses_of(&self.envoy)
     }
 
     pub fn log(&self) -> String {
         self.envoy.log()
     }
+}
+
+/// The address of each listener, by name. One request to Envoy's admin interface returns all of them.
+pub fn addresses_of(envoy: &Envoy) -> Result<HashMap<String, std::net::SocketAddr>> {
+    let json: Value = serde_json::from_str(&envoy.admin_get("/listeners?format=json")?)?;
+    let mut addresses = HashMap::new();
+    for status in json["listener_statuses"].as_array().context("no listeners")? {
+        let socket = &status["local_address"]["socket_address"];
+        let ip = socket["address"].as_str().context("no address")?.parse()?;
+        let port = u16::try_from(socket["port_value"].as_u64().context("no port")?)?;
+        let name = status["name"].as_str().context("no name")?.to_owned();
+        addresses.insert(name, std::net::SocketAddr::new(ip, port));
+    }
+    Ok(addresses)
 }
 
 /// The name of a set's listener.
@@ -122,6 +131,11 @@ pub fn name(set: usize) -> String {
 }
 
 pub fn connect(address: std::net::SocketAddr, link: &Link) -> Result<Open> {
+    Open::connect(&client(address, link), link.http2)
+}
+
+/// The client of a connection with TLS.
+pub fn client(address: std::net::SocketAddr, link: &Link) -> Client {
     let tls = Tls {
         authority_pem: authority().pem().to_owned(),
         certificate: certificate(&link.peer),
@@ -132,7 +146,7 @@ pub fn connect(address: std::net::SocketAddr, link: &Link) -> Result<Open> {
     if let Some(last) = link.from {
         client = client.from_ip([127, 0, 0, last]);
     }
-    Open::connect(&client, link.http2)
+    client
 }
 
 pub fn ask(open: &mut Open, question: &Question) -> Result<Answers> {
@@ -183,8 +197,8 @@ fn connection_manager(set: &PolicySet) -> Result<Value> {
     Ok(manager)
 }
 
-/// RBAC filters with Istio's rendering of the enforced ALLOW and DENY policies, as shadow rules.
-fn shadows(set: &PolicySet) -> Result<Vec<Value>> {
+/// RBAC filters with Istio's rendering of the enforced ALLOW and DENY policies.
+pub fn native_filters(set: &PolicySet, traffic: Traffic) -> Result<Vec<Value>> {
     let mut diagnostics = Diagnostics::new();
     let policies: Vec<_> = set.nodes().iter().map(|node| read::policy(node, &mut diagnostics)).collect();
     ensure!(diagnostics.count() == 0, "{:?}", diagnostics.into_found());
@@ -202,7 +216,12 @@ fn shadows(set: &PolicySet) -> Result<Vec<Value>> {
     };
     let policies: Vec<_> = policies.iter().flatten().filter(decides).collect();
     let trust_domains = TrustDomains::new(set.trust_domain.clone(), set.aliases.clone());
-    let mut filters = rbac::filters(&policies, Place::of_workload(Traffic::Http, &trust_domains));
+    Ok(rbac::filters(&policies, Place::of_workload(traffic, &trust_domains)))
+}
+
+/// The same filters with shadow rules: they refuse nothing.
+fn shadows(set: &PolicySet) -> Result<Vec<Value>> {
+    let mut filters = native_filters(set, Traffic::Http)?;
     for filter in &mut filters {
         let config = filter["typedConfig"].as_object_mut().context("a filter has a configuration")?;
         let rules = config.remove("rules").context("an enforced policy has rules")?;
@@ -247,17 +266,22 @@ pub fn wasm(plugin_config: &Value) -> Value {
         "name": "mesh_authz",
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
-            "config": {
-                "failure_policy": "FAIL_CLOSED",
-                "vm_config": {
-                    "runtime": "envoy.wasm.runtime.v8",
-                    "code": { "local": { "filename": "mesh_authz.wasm" } },
-                },
-                "configuration": {
-                    "@type": "type.googleapis.com/google.protobuf.StringValue",
-                    "value": plugin_config.to_string(),
-                },
-            },
+            "config": wasm_config(plugin_config),
+        },
+    })
+}
+
+/// The plugin, for requests and for connections.
+pub fn wasm_config(plugin_config: &Value) -> Value {
+    json!({
+        "failure_policy": "FAIL_CLOSED",
+        "vm_config": {
+            "runtime": "envoy.wasm.runtime.v8",
+            "code": { "local": { "filename": "mesh_authz.wasm" } },
+        },
+        "configuration": {
+            "@type": "type.googleapis.com/google.protobuf.StringValue",
+            "value": plugin_config.to_string(),
         },
     })
 }

@@ -30,6 +30,7 @@ mod policies;
 mod questions;
 mod raw;
 mod shrink;
+mod tcp;
 mod vocabulary;
 
 use std::collections::HashMap;
@@ -111,11 +112,14 @@ pub fn relation(link: &Link, question: &Question, answers: &Answers) -> Relation
     }
 }
 
+/// The number in a variable of the environment.
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok().filter(|text| !text.is_empty())?;
+    Some(text.parse().expect("a number"))
+}
+
 #[test]
 fn native_rbac_and_the_filter_decide_alike() {
-    let number = |name: &str| {
-        std::env::var(name).ok().filter(|text| !text.is_empty()).map(|text| text.parse::<u64>().expect("a number"))
-    };
     let seed = number("SEED").unwrap_or(20_261_122);
     let deadline = number("SECONDS").map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let ipv6 = TcpListener::bind("[::1]:0").is_ok();
