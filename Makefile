@@ -49,9 +49,18 @@ compose-login: build ## Start a login in front of an application in containers: 
 	chmod -R a+rX $(MESH)
 	$(COMPOSE) --profile login up --detach --force-recreate orders orders-application oauth2-proxy openid
 
+.PHONY: compose-redis
+compose-redis: build ## Start a Redis server behind the filter in containers: docs/docker-compose.md
+	$(CARGO) run --locked --quiet --package mesh-authz-demo -- --compose-redis-files
+	$(TARGET)/release/mesh-authz render envoy examples/redis --namespace default --label app=sessions \
+		--listen-tcp 0.0.0.0:6379 --upstream 127.0.0.1:6380 --certificate certs/own.crt --key certs/own.key \
+		> $(MESH)/sessions/envoy.yaml
+	chmod -R a+rX $(MESH)
+	$(COMPOSE) --profile redis up --detach --force-recreate sessions redis shop redis-stranger
+
 .PHONY: compose-down
-compose-down: ## End what `make compose` and `make compose-login` have started
-	$(COMPOSE) --profile login down
+compose-down: ## End what `make compose`, `make compose-login` and `make compose-redis` have started
+	$(COMPOSE) --profile login --profile redis down
 
 .PHONY: first-build
 first-build:
@@ -64,6 +73,10 @@ test: lint dist/mesh_authz.wasm ## Run all tests: format, lints, tables, propert
 .PHONY: login
 login: dist/mesh_authz.wasm ## Log in to examples/login in a real Envoy, by oauth2-proxy and a small OpenID provider; needs Go
 	tests/login/run.sh
+
+.PHONY: redis
+redis: dist/mesh_authz.wasm ## Put the filter in front of a real Redis server, examples/redis; needs redis-server
+	tests/redis/run.sh
 
 .PHONY: quick
 quick: ## The checks for while you work: format, clippy, the language's tables, lints, cases; no Envoy

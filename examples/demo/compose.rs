@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
-use testbed::{Authority, Client, Issuer, Request};
+use testbed::{Authority, Certified, Client, Issuer, Request};
 
 use crate::mesh::{Answer, project, wasm};
 use crate::stages::{DemoRequest, Peer, REQUESTS, STAGES};
@@ -28,9 +28,7 @@ pub fn write_files() -> Result<()> {
         ("frontend", authority.spiffe("cluster.local/ns/default/sa/frontend")?),
         ("stranger", authority.spiffe("cluster.local/ns/default/sa/stranger")?),
     ] {
-        for (name, content) in [("ca.crt", authority.pem()), ("own.crt", &own.cert_pem), ("own.key", &own.key_pem)] {
-            write(&format!("{folder}/{name}"), content.as_bytes())?;
-        }
+        write_certificate(folder, &authority, &own)?;
     }
     // The command writes the watched file there.
     fs::create_dir_all(project(FOLDER).join("backend/policies"))?;
@@ -59,6 +57,22 @@ pub fn write_login_files() -> Result<()> {
     let answer = json!({ "access_token": "unused", "token_type": "Bearer", "expires_in": DAYS, "id_token": token });
     write("openid/token.json", answer.to_string().as_bytes())?;
     write("openid/jwks.json", issuer.jwks().as_bytes())
+}
+
+/// Writes the certificates and the filter for examples/redis. The command `mesh-authz` writes the rest.
+pub fn write_redis_files() -> Result<()> {
+    let authority = Authority::new()?;
+    write("sessions/mesh_authz.wasm", &wasm()?)?;
+    write_certificate("sessions/certs", &authority, &authority.server("cluster.local/ns/default/sa/sessions")?)?;
+    write_certificate("shop", &authority, &authority.spiffe("cluster.local/ns/default/sa/shop")?)?;
+    write_certificate("redis-stranger", &authority, &authority.spiffe("cluster.local/ns/default/sa/stranger")?)
+}
+
+fn write_certificate(folder: &str, authority: &Authority, own: &Certified) -> Result<()> {
+    for (name, content) in [("ca.crt", authority.pem()), ("own.crt", &own.cert_pem), ("own.key", &own.key_pem)] {
+        write(&format!("{folder}/{name}"), content.as_bytes())?;
+    }
+    Ok(())
 }
 
 /// Writes a file that every user can read: the containers run as a user whom the host does not know.

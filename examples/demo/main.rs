@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         ["--keep-running"] => run(),
         ["--compose-files"] => compose::write_files().map(|()| 0),
         ["--compose-login-files"] => compose::write_login_files().map(|()| 0),
+        ["--compose-redis-files"] => compose::write_redis_files().map(|()| 0),
         ["--compose", ..] => compose::demo(&arguments[1..]),
         _ => demo(),
     };

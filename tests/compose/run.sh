@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs docs/docker-compose.md: `make compose`, a change of the policies while Envoy runs, `make compose-login`, and
-# `make compose-down`.
+# Runs docs/docker-compose.md: `make compose`, a change of the policies while Envoy runs, `make compose-login`,
+# `make compose-redis`, and `make compose-down`.
 #
 # Where there is no Docker, it installs Debian's packages, as root. Where no daemon runs, it starts one of its own. Where no
 # registry can be reached, stand-in.sh makes the image. It ends and removes what it has started and made.
@@ -11,6 +11,12 @@ if ! command -v dockerd >/dev/null || ! { docker compose version || command -v d
     echo "compose: installing Docker" >&2
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends docker.io docker-compose iptables >/dev/null
+fi
+
+if ! command -v redis-server >/dev/null; then
+    echo "compose: installing Redis" >&2
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server >/dev/null
 fi
 
 work=$(mktemp -d)
@@ -113,6 +119,20 @@ got="$(logged_in /orders/7) $(logged_in /orders/7 --request PUT) $(logged_in /or
 published=$(docker ps --format '{{.Ports}}' | tr ',' '\n' | sed 's/^ *//; s/->.*//; /^$/d' | sort | tr '\n' ' ')
 [ "$published" = "127.0.0.1:15001 127.0.0.1:15002 127.0.0.1:15004 127.0.0.1:15008 " ] ||
     { echo "compose: published with the login: $published" >&2; exit 1; }
+
+# Redis: one caller may use it, and the other gets nothing.
+make --no-print-directory compose-redis
+redis() { # port, command
+    { exec 3<>"/dev/tcp/127.0.0.1/$1" && printf '%s\r\n' "$2" >&3 && timeout 3 head -n 1 <&3 | tr -d '\r'; } 2>/dev/null || true
+}
+for _ in $(seq 100); do
+    [ "$(redis 15005 PING)" = "+PONG" ] && break
+    sleep 0.2
+done
+got="$(redis 15005 'SET session:7 alice') $(redis 15007 'DEL session:7') $(redis 15005 'EXISTS session:7')"
+[ "$got" = "+OK  :1" ] || { echo "compose: Redis: $got" >&2; docker ps >&2; exit 1; }
+docker logs "$(docker ps --quiet --filter name=sessions)" 2>&1 | grep -q '"decision":"DENY".*default/sa/stranger' ||
+    { echo "compose: the refusal is not logged" >&2; exit 1; }
 make --no-print-directory compose-down >/dev/null 2>&1
 [ -z "$(docker ps --quiet)" ] || { docker ps >&2; exit 1; }
 echo "compose: everything that docs/docker-compose.md says holds"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes images that stand in for those in envoy/docker-compose.yaml, where no registry can be reached: the Envoy of
-# find-envoy.sh, with the bash that the health checks need, and an oauth2-proxy that Go builds. Prints the names of the images
+# find-envoy.sh, with the bash that the health checks need, an oauth2-proxy that Go builds, and Debian's Redis. Prints the names of the images
 # that it made.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -48,4 +48,10 @@ if ! is_there "$oauth2_proxy"; then
     (cd tests/login && CGO_ENABLED=0 go build -buildvcs=false -o "$root/oauth2-proxy/bin/oauth2-proxy" \
         github.com/oauth2-proxy/oauth2-proxy/v7)
     build "$root/oauth2-proxy" "$oauth2_proxy" 'ENTRYPOINT ["/bin/oauth2-proxy"]'
+fi
+redis=$(image_of redis)
+if ! is_there "$redis"; then
+    mkdir "$root/redis"
+    add "$root/redis" "$(command -v redis-server)" /usr/local/bin/redis-server
+    build "$root/redis" "$redis" ""
 fi

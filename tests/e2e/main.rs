@@ -38,6 +38,7 @@ mod protocols;
 mod providers;
 mod public;
 mod question;
+mod redis;
 mod rendered;
 mod replies;
 mod requests;
