@@ -13,6 +13,7 @@ mod public_endpoint;
 mod several_values;
 mod tcp_traffic;
 
+mod allow_on_tcp;
 mod any_issuer;
 mod client_in_ip_blocks;
 mod custom_is_refused;
@@ -88,7 +89,7 @@ use crate::load::{Authentication, LoadedPolicy, Other, Resources, peer_authentic
 use crate::received;
 
 /// All lints, sorted by code.
-pub static CATALOGUE: [&Lint; 50] = [
+pub static CATALOGUE: [&Lint; 51] = [
     &unreachable_allow::LINT,
     &never_matches::LINT,
     &plaintext_slips_past_deny::LINT,
@@ -139,6 +140,7 @@ pub static CATALOGUE: [&Lint; 50] = [
     &unusable_keys::LINT,
     &several_providers::LINT,
     &provider_fails_open::LINT,
+    &allow_on_tcp::LINT,
 ];
 
 /// The code of the lint about what is skipped.
@@ -347,7 +349,7 @@ pub fn lint(resources: &Resources, context: &LintContext) -> Vec<Finding> {
 }
 
 /// The lints that have to know a policy's action or selector.
-static WHOLE_POLICIES: [&Lint; 10] = [
+static WHOLE_POLICIES: [&Lint; 11] = [
     &unreachable_allow::LINT,
     &plaintext_slips_past_deny::LINT,
     &plaintext_satisfies_allow::LINT,
@@ -358,6 +360,7 @@ static WHOLE_POLICIES: [&Lint; 10] = [
     &whole_mesh::LINT,
     &split_rule::LINT,
     &peer_address_at_waypoint::LINT,
+    &allow_on_tcp::LINT,
 ];
 
 impl Lint {

@@ -53,6 +53,7 @@ pub fn rows() -> Vec<Applied> {
     let workload = "---\n{ apiVersion: v1, kind: Pod, metadata: { name: w, labels: { app: backend } } }\n";
     let account = "---\n{ apiVersion: v1, kind: ServiceAccount, metadata: { name: bar, namespace: foo } }\n";
     let service = "---\n{ apiVersion: v1, kind: Service, metadata: { name: s }, spec: { selector: { app: a }, ports: [{ port: 81, targetPort: 8080 }] } }\n";
+    let tcp_service = "---\n{ apiVersion: v1, kind: Service, metadata: { name: s }, spec: { selector: { app: a }, ports: [{ name: redis, port: 8080 }] } }\n".to_owned();
     let gateway = "---\n{ apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: { name: website } }\n";
     let target = |name: &str| {
         policy(
@@ -221,6 +222,19 @@ pub fn rows() -> Vec<Applied> {
                 "{ action: DENY, rules: [{ to: [{ operation: { methods: [GET], ports: ['80', '8080'] } }] }] }",
             ),
             false,
+        ),
+        // MA051: a rule for TCP. Over HTTP, it lets requests pass, too.
+        row(
+            "MA051",
+            policy(
+                "p",
+                "{ selector: { matchLabels: { app: a } }, rules: [{ to: [{ operation: { methods: [GET] } }] }] }",
+            ) + &tcp_service,
+            policy(
+                "p",
+                "{ selector: { matchLabels: { app: a } }, rules: [{ to: [{ operation: { methods: [GET] } }] }, { to: [{ operation: { ports: ['8080'] } }] }] }",
+            ) + &tcp_service,
+            true,
         ),
         // MA013: name the ports.
         row("MA013", operation("DENY", "methods: [GET]"), operation("DENY", "methods: [GET], ports: ['8080']"), true),

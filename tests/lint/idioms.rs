@@ -122,6 +122,28 @@ fn ports_that_are_declared_say_whether_there_is_tcp_traffic() {
     assert_eq!(message("MA013", &(by_reference + &service("app: api", "{ name: http, port: 80 }"))), None);
 }
 
+#[test]
+fn an_allow_policy_that_leaves_a_tcp_port_to_nobody_is_found() {
+    let allow = |name: &str, rules: &str| {
+        policy(&format!("edge/{name}"), &format!("{{ selector: {{ matchLabels: {{ app: api }} }}, rules: [{rules}] }}"))
+    };
+    let get = "{ to: [{ operation: { methods: [GET] } }] }";
+    let port = "{ to: [{ operation: { ports: ['5432'] } }] }";
+    let mixed = "{ to: [{ operation: { ports: ['5432'] } }, { operation: { methods: [GET] } }] }";
+    let (tcp, http) =
+        (service("app: api", "{ name: tcp-db, port: 5432 }"), service("app: api", "{ name: http, port: 80 }"));
+    let fires = |text: &str| message("MA051", text).map(|text| text.contains("no ALLOW rule"));
+    assert_eq!(fires(&(allow("a", get) + &tcp)), Some(true));
+    assert_eq!(fires(&(allow("a", get) + &http)), None);
+    assert_eq!(fires(&allow("a", get)), None, "nothing says that there is a TCP port");
+    assert_eq!(fires(&(allow("a", port) + &tcp)), None);
+    assert_eq!(fires(&(allow("a", &format!("{get}, {port}")) + &tcp)), None);
+    assert_eq!(fires(&(allow("a", get) + &allow("b", port) + &tcp)), None, "another policy is for TCP");
+    assert_eq!(fires(&(allow("a", mixed) + &allow("b", port) + &tcp)), Some(false), "an operation that does not count");
+    assert_eq!(fires(&(allow("a", mixed) + &http)), None);
+    assert_eq!(fires(&(allow("a", "") + &tcp)), None, "allow-nothing is meant");
+}
+
 /// Nothing in such a namespace but gateways.
 #[test]
 fn a_namespace_of_gateways_is_like_a_gateway() {
