@@ -81,6 +81,7 @@ use rayon::prelude::*;
 use self::by_namespace::ByNamespace;
 use self::comparison::AllRules;
 use self::plaintext::Plaintext;
+pub use self::tcp_traffic::{DeclaredProtocol, is_gateway as has_labels_of_a_gateway, protocol_of_service_port};
 pub use self::unpinned_module::is_sha256;
 use crate::load::finding::{Finding, Related, Severity, SourceText};
 use crate::load::kustomization::Kustomizations;

@@ -5,6 +5,7 @@ pub mod instances;
 pub mod jwt;
 pub mod kubernetes;
 pub mod rbac;
+pub mod tcp_ports;
 pub mod version;
 pub mod yaml;
 

@@ -13,6 +13,7 @@
 mod beside;
 mod fields;
 mod many;
+mod network;
 mod providers;
 mod proxies;
 mod rendered;

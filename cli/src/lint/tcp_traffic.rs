@@ -45,11 +45,12 @@ struct Service<'r> {
 #[derive(Clone, Debug)]
 struct Port {
     name: String,
-    protocol: Protocol,
+    protocol: DeclaredProtocol,
 }
 
+/// What a port is declared to be for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Protocol {
+pub enum DeclaredProtocol {
     Http,
     Tcp,
     /// Envoy finds out for each connection.
@@ -95,13 +96,13 @@ impl<'r> Traffic<'r> {
                 let made = labels.iter().filter(|(key, _)| key == GATEWAY_NAME_LABEL);
                 let made = made.filter_map(|(_, name)| self.gateways.get(&(namespace, name.as_str())));
                 let listeners = selected.map(|(_, ports)| ports).chain(made).flatten();
-                sum(listeners.filter(|port| port.protocol == Protocol::Tcp).map(Port::tcp))
+                sum(listeners.filter(|port| port.protocol == DeclaredProtocol::Tcp).map(Port::tcp))
             }
             Target::Everything if is_for_gateways(namespace) => {
                 let made = self.gateways.iter().filter(|((of, _), _)| *of == namespace).map(|(_, ports)| ports);
                 let selected = self.by_labels.iter().map(|(_, ports)| ports);
                 let listeners = made.chain(selected).flatten();
-                sum(listeners.filter(|port| port.protocol == Protocol::Tcp).map(Port::tcp))
+                sum(listeners.filter(|port| port.protocol == DeclaredProtocol::Tcp).map(Port::tcp))
             }
             target => {
                 let of_target = |service: &&Service<'_>| match target {
@@ -151,9 +152,9 @@ impl Service<'_> {
 impl Port {
     fn tcp(&self) -> Tcp {
         match self.protocol {
-            Protocol::Http => Tcp::HttpOnly,
-            Protocol::Tcp => Tcp::Has(self.name.clone()),
-            Protocol::Detected => Tcp::Unknown,
+            DeclaredProtocol::Http => Tcp::HttpOnly,
+            DeclaredProtocol::Tcp => Tcp::Has(self.name.clone()),
+            DeclaredProtocol::Detected => Tcp::Unknown,
         }
     }
 }
@@ -181,7 +182,8 @@ pub(super) fn may_be_reached_directly(target: &Target) -> bool {
 }
 
 /// Whether the labels are among those that gateways usually have.
-fn is_gateway(labels: &Labels) -> bool {
+#[must_use]
+pub fn is_gateway(labels: &Labels) -> bool {
     labels.iter().any(|(key, value)| is_gateway_label(key, value))
 }
 
@@ -231,8 +233,8 @@ fn port_number(node: &Node, field: &str) -> String {
 /// A listener of a Gateway of the Gateway API.
 fn of_listener(listener: &Node) -> Port {
     let protocol = match text(listener, "protocol") {
-        "TCP" | "TLS" => Protocol::Tcp,
-        _ => Protocol::Http,
+        "TCP" | "TLS" => DeclaredProtocol::Tcp,
+        _ => DeclaredProtocol::Http,
     };
     Port { name: format!("the listener `{}`", text(listener, "name")), protocol }
 }
@@ -242,20 +244,24 @@ fn of_server(server: &Node) -> Port {
     let port = server.get("port").unwrap_or(server);
     let is_passed_on = server.get("tls").is_some_and(|tls| text(tls, "mode").ends_with("PASSTHROUGH"));
     let protocol = match text(port, "protocol").to_ascii_uppercase().as_str() {
-        "TCP" | "TLS" | "MONGO" | "MYSQL" | "REDIS" => Protocol::Tcp,
-        _ if is_passed_on => Protocol::Tcp,
-        _ => Protocol::Http,
+        "TCP" | "TLS" | "MONGO" | "MYSQL" | "REDIS" => DeclaredProtocol::Tcp,
+        _ if is_passed_on => DeclaredProtocol::Tcp,
+        _ => DeclaredProtocol::Http,
     };
     Port { name: format!("{} of a Gateway", port_number(port, "number")), protocol }
 }
 
-/// A port of a Service. The application protocol counts, and otherwise the beginning of the name.
 fn of_service_port(port: &Node) -> Port {
-    let declared = match text(port, "appProtocol") {
+    Port { name: port_number(port, "port"), protocol: protocol_of_service_port(port) }
+}
+
+/// What a port of a Service is for. The application protocol counts, and otherwise the beginning of the name.
+#[must_use]
+pub fn protocol_of_service_port(port: &Node) -> DeclaredProtocol {
+    declared_protocol(match text(port, "appProtocol") {
         "" => text(port, "name"),
         protocol => protocol,
-    };
-    Port { name: port_number(port, "port"), protocol: declared_protocol(declared) }
+    })
 }
 
 /// A port of a `ServiceEntry`.
@@ -264,7 +270,7 @@ fn of_entry(port: &Node) -> Port {
 }
 
 /// What Istio makes of an application protocol, or of the name of a port. It passes on what is already TLS.
-fn declared_protocol(declared: &str) -> Protocol {
+fn declared_protocol(declared: &str) -> DeclaredProtocol {
     let declared = declared.to_ascii_lowercase();
     let declared = declared.strip_prefix("kubernetes.io/").unwrap_or(&declared);
     let is = |known: &[&str]| {
@@ -273,10 +279,10 @@ fn declared_protocol(declared: &str) -> Protocol {
             .any(|known| declared.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')))
     };
     if is(&["https", "tcp", "tls", "mongo", "mysql", "redis"]) {
-        Protocol::Tcp
+        DeclaredProtocol::Tcp
     } else if is(&["http", "http2", "grpc", "grpc-web", "h2c", "ws"]) {
-        Protocol::Http
+        DeclaredProtocol::Http
     } else {
-        Protocol::Detected
+        DeclaredProtocol::Detected
     }
 }

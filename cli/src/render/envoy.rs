@@ -487,6 +487,23 @@ pub fn telling_filter(once_a_connection: bool) -> Result<Value, TemplateError> {
     }))
 }
 
+/// The part of a `tcp_proxy` that has Envoy connect to the application when the TLS handshake is over.
+///
+/// # Errors
+/// The template does not have it.
+pub fn connect_mode() -> Result<Value, TemplateError> {
+    let mut template = parsed(TCP_TEMPLATE)?;
+    let proxy = list(&mut template, &format!("{CHAIN}/filters"))?.last_mut();
+    let proxy = proxy.ok_or_else(|| TemplateError("tcp_proxy".to_owned()))?;
+    let name = slot(proxy, "/name")?.take();
+    let config = slot(proxy, "/typed_config")?;
+    let mut kept = Map::new();
+    for field in ["@type", "upstream_connect_mode", "max_early_data_bytes"] {
+        kept.insert(field.to_owned(), slot(config, &format!("/{field}"))?.take());
+    }
+    Ok(json!({ "name": name, "typed_config": kept }))
+}
+
 fn http_filter(name: &str) -> Result<Value, TemplateError> {
     let mut template = template()?;
     let filters = list(&mut template, &format!("{MANAGER}/http_filters"))?;

@@ -1,6 +1,8 @@
 //! Renders the Kubernetes resources that make Istio load the filter: `WasmPlugin` or `TrafficExtension`, the `EnvoyFilter`
 //! that tells the filter what it cannot see by itself, and the policies that Istio enforces beside the filter.
 
+use std::collections::BTreeSet;
+
 use mesh_authz::config::{Mesh, OnInvalid, Outgoing};
 use mesh_authz::document::Node;
 use mesh_authz::policy::Labels;
@@ -19,6 +21,8 @@ const LONGEST_NAME: usize = 63;
 
 /// What the names of rendered resources begin with.
 const NAME: &str = "mesh-authz";
+/// The same for the resources that are about connections.
+const NETWORK_NAME: &str = "mesh-authz-tcp";
 
 /// The kinds of resources that load a filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +55,33 @@ pub fn extension(
     revision: Option<&str>,
     further: &[(String, Node)],
 ) -> Value {
+    load(kind, instance, image, mesh, revision, further, None)
+}
+
+/// The same for connections to these ports.
+#[must_use]
+pub fn network_extension(
+    kind: ExtensionKind,
+    instance: &Instance<'_>,
+    image: &Image,
+    mesh: &Mesh,
+    revision: Option<&str>,
+    further: &[(String, Node)],
+    ports: &BTreeSet<u16>,
+) -> Value {
+    load(kind, instance, image, mesh, revision, further, Some(ports))
+}
+
+/// `ports`: those on which it decides about connections. `None`: it decides about requests.
+fn load(
+    kind: ExtensionKind,
+    instance: &Instance<'_>,
+    image: &Image,
+    mesh: &Mesh,
+    revision: Option<&str>,
+    further: &[(String, Node)],
+    ports: Option<&BTreeSet<u16>>,
+) -> Value {
     let workload = WorkloadSettings {
         // A waypoint is told its name.
         match_labels: labels_of(&instance.place).filter(|_| instance.waypoint.is_none()),
@@ -72,7 +103,7 @@ pub fn extension(
     let config = plugin_config_of(policies, &workload, mesh, filter);
     let mut module = Map::new();
     let mut set = |name: &str, value: Value| module.insert(name.to_owned(), value);
-    set("type", json!("HTTP"));
+    set("type", json!(if ports.is_some() { "NETWORK" } else { "HTTP" }));
     set("url", json!(image.url));
     // If the filter cannot run, no request passes.
     set("failStrategy", json!("FAIL_CLOSE"));
@@ -87,6 +118,10 @@ pub fn extension(
     // The filter runs after Istio has verified tokens, and before Istio's own policies.
     spec.insert("phase".to_owned(), json!("AUTHZ"));
     attach(&mut spec, &instance.place, |labels| ("selector", json!({ "matchLabels": labels })));
+    if let Some(ports) = ports {
+        let ports: Vec<_> = ports.iter().map(|number| json!({ "number": number })).collect();
+        spec.insert("match".to_owned(), json!([{ "mode": "SERVER", "ports": ports }]));
+    }
     let name = match kind {
         ExtensionKind::WasmPlugin => {
             spec.extend(module);
@@ -97,7 +132,8 @@ pub fn extension(
             "TrafficExtension"
         }
     };
-    resource("extensions.istio.io/v1alpha1", name, NAME, &instance.place, revision, &spec)
+    let prefix = if ports.is_some() { NETWORK_NAME } else { NAME };
+    resource("extensions.istio.io/v1alpha1", name, prefix, &instance.place, revision, &spec)
 }
 
 /// The labels that istiod has found at every workload of this place. The proxy only knows those that it started with.
@@ -177,6 +213,38 @@ pub fn envoy_filter(place: &Location, revision: Option<&str>) -> Result<Value, T
     spec.insert("configPatches".to_owned(), patches.map(patch).collect());
     attach(&mut spec, place, |labels| ("workloadSelector", json!({ "labels": labels })));
     Ok(resource("networking.istio.io/v1alpha3", "EnvoyFilter", NAME, place, revision, &spec))
+}
+
+/// The resource that prepares these ports for [`network_extension`], for the control plane of this revision: Envoy tells the
+/// peer when the TLS handshake is over, and connects to the application only then. Older proxies can do neither.
+///
+/// # Errors
+/// See [`envoy::telling_filter`].
+pub fn network_envoy_filter(
+    place: &Location,
+    revision: Option<&str>,
+    ports: &BTreeSet<u16>,
+) -> Result<Value, TemplateError> {
+    let forms = [("INSERT_FIRST", envoy::telling_filter(true)?), ("MERGE", envoy::connect_mode()?)];
+    let patch = |port: &u16, (operation, value): &(&str, Value)| {
+        json!({
+            "applyTo": "NETWORK_FILTER",
+            "match": {
+                "context": "SIDECAR_INBOUND",
+                "proxy": { "proxyVersion": NEWER_PROXIES },
+                "listener": { "filterChain": {
+                    "destinationPort": port,
+                    "filter": { "name": "envoy.filters.network.tcp_proxy" },
+                } },
+            },
+            "patch": { "operation": operation, "value": value },
+        })
+    };
+    let patches = ports.iter().flat_map(|port| forms.iter().map(move |form| patch(port, form)));
+    let mut spec = Map::new();
+    spec.insert("configPatches".to_owned(), patches.collect());
+    attach(&mut spec, place, |labels| ("workloadSelector", json!({ "labels": labels })));
+    Ok(resource("networking.istio.io/v1alpha3", "EnvoyFilter", NETWORK_NAME, place, revision, &spec))
 }
 
 fn attach(spec: &mut Map<String, Value>, place: &Location, select: impl FnOnce(Value) -> (&'static str, Value)) {

@@ -37,6 +37,7 @@ mod rendered;
 mod rendering;
 mod resources;
 mod sequences;
+mod tcp;
 mod tunnel;
 mod updates;
 mod validity;

@@ -75,6 +75,11 @@ const OF_CUSTOM: &str = "Istio enforces this policy itself, and asks the provide
 pub const OF_ENVOY_FILTER: &str =
     "Tells the plugin what it cannot see: the peer's own address, and how many URIs the peer's certificate has.";
 
+pub const OF_NETWORK_ENVOY_FILTER: &str = "For the plugin for connections: tells it the peer, and has Envoy connect to the application when the peer is known.";
+
+pub const OF_NETWORK_PLUGIN: &str =
+    "The plugin for connections, on ports that Services name as TCP. Istio enforces the policies there, too.";
+
 const OF_PLUGIN_AT_WAYPOINT: &str =
     "The plugin, with every policy that can apply where it is loaded. It decides about HTTP requests.";
 

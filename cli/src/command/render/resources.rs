@@ -1,7 +1,9 @@
 //! `mesh-authz render wasm-plugin` and `traffic-extension`: the resources that make Istio load the filter.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use mesh_authz::config::Mesh;
 use mesh_authz::diagnostic::Path;
 use mesh_authz::policy::Predicate;
 use mesh_authz::policy::resource::REVISION;
@@ -21,6 +23,7 @@ use crate::lint::{self, LintContext, Plaintexts};
 use crate::load::{LoadedPolicy, Resources};
 use crate::render::instances::{self, Gateways, Hosts, Instance, Plan, Topology};
 use crate::render::kubernetes::{self, ExtensionKind, Image};
+use crate::render::tcp_ports;
 
 pub const WASM_PLUGIN_EXAMPLE: &str = "Example:
   mesh-authz render wasm-plugin policies/ --sha256 DIGEST \\
@@ -82,6 +85,11 @@ pub struct Arguments {
     /// read the peer's address. It also sees only the first URI of a certificate.
     #[arg(long, help_heading = "Istio's resources")]
     no_envoy_filter: bool,
+
+    /// Also load the plugin for connections, on the ports that Services in the input name as TCP. Istio enforces the policies
+    /// there anyway; the plugin says why it refuses a connection. Needs Istio 1.30 or later.
+    #[arg(long, help_heading = "Istio's resources", conflicts_with = "no_envoy_filter")]
+    network_plugin: bool,
 
     /// Output format; JSON is one List.
     #[arg(long, help_heading = "Istio's resources", value_enum, default_value = "yaml")]
@@ -190,8 +198,52 @@ pub fn render(resources: &Resources, kind: ExtensionKind, arguments: &Arguments)
         say(instance, &resource, &topology.gateways, arguments.native.plugin_decides_http)?;
         documents.push(Document { comment: beside::of_plugin(instance, mesh.combining), resource });
     }
+    if arguments.network_plugin {
+        let ports = tcp_ports(&plan, resources, &mesh)?;
+        for (instance, ports) in &ports {
+            let comment = beside::OF_NETWORK_ENVOY_FILTER.to_owned();
+            let resource =
+                kubernetes::network_envoy_filter(&instance.place, revision, ports).map_err(Failure::unusable)?;
+            documents.push(Document { comment, resource });
+        }
+        for (instance, ports) in &ports {
+            let fields = &plugin.fields;
+            let resource = kubernetes::network_extension(kind, instance, &image, &mesh, revision, fields, ports);
+            say(instance, &resource, &topology.gateways, false)?;
+            documents.push(Document { comment: beside::OF_NETWORK_PLUGIN.to_owned(), resource });
+        }
+    }
     documents.extend(decides_http::let_through(&plan, &arguments.native, revision));
     beside::print(arguments.format, &documents)
+}
+
+/// The instances on workloads with ports for TCP, each with these ports.
+fn tcp_ports<'p, 'r>(
+    plan: &'p Plan<'r>,
+    resources: &Resources,
+    mesh: &Mesh,
+) -> Result<Vec<(&'p Instance<'r>, BTreeSet<u16>)>, Failure> {
+    let (mut found, mut refused) = (Vec::new(), Vec::new());
+    for instance in &plan.instances {
+        match tcp_ports::of(instance, &resources.others, &mesh.root_namespace) {
+            Ok(ports) if ports.is_empty() => {}
+            Ok(ports) => found.push((instance, ports)),
+            // Several instances can be for the same Service.
+            Err(findings) => refused.extend(findings),
+        }
+    }
+    refused.sort_by_key(ToString::to_string);
+    refused.dedup_by_key(|finding| finding.to_string());
+    if !refused.is_empty() {
+        return Err(Failure::Invalid(refused));
+    }
+    if found.is_empty() {
+        return Err(Failure::unusable(
+            "--network-plugin: no Service in the input names a port of these workloads as TCP; give the Services too, with \
+             `appProtocol: tcp` or a port name such as tcp-db",
+        ));
+    }
+    Ok(found)
 }
 
 /// Why there is no resource that loads the filter.
