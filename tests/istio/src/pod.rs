@@ -227,7 +227,15 @@ impl Pod {
     /// # Errors
     /// If the port is taken.
     pub fn serve(&self, port: u16) -> Result<Recorder> {
-        self.network.inside(|| Recorder::start(port))?
+        self.network.inside(|| Recorder::start(port, b""))?
+    }
+
+    /// As [`Self::serve`], and it speaks first on each connection.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn serve_greeting(&self, port: u16, greeting: &'static [u8]) -> Result<Recorder> {
+        self.network.inside(|| Recorder::start(port, greeting))?
     }
 
     /// Sends a GET request to Envoy's administration interface: status and body.

@@ -25,7 +25,7 @@ pub struct Recorder {
 
 impl Recorder {
     /// Listens on a port of all addresses of the network namespace that this thread is in.
-    pub(crate) fn start(port: u16) -> Result<Self> {
+    pub(crate) fn start(port: u16, greeting: &'static [u8]) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))?;
         let port = listener.local_addr()?.port();
         let reached = Arc::new(AtomicU64::new(0));
@@ -35,7 +35,7 @@ impl Recorder {
                 match accepting.accept() {
                     Ok((connection, _)) => {
                         let counter = Arc::clone(&counter);
-                        thread::spawn(move || answer(connection, &counter));
+                        thread::spawn(move || answer(connection, greeting, &counter));
                     }
                     // The listener was shut down.
                     Err(error) if error.kind() == ErrorKind::InvalidInput => return,
@@ -68,11 +68,11 @@ impl Drop for Recorder {
 }
 
 /// Each read is taken as one request, which is true for the small requests of tests.
-fn answer(mut connection: TcpStream, reached: &AtomicU64) {
+fn answer(mut connection: TcpStream, greeting: &[u8], reached: &AtomicU64) {
     let mut bytes = [0; 8_192];
     let usable =
         connection.set_nonblocking(false).and_then(|()| connection.set_read_timeout(Some(Duration::from_secs(30))));
-    if usable.is_err() {
+    if usable.is_err() || connection.write_all(greeting).is_err() {
         return;
     }
     while let Ok(1..) = connection.read(&mut bytes) {

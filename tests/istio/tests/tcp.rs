@@ -51,8 +51,12 @@ impl Database {
 
     /// Renders the policies of this rule with the Service, without the policies for Istio itself, and applies it.
     fn apply(&self, action: &str, rule: Value) {
+        self.apply_with(action, rule, &service("database", &[("tcp", PORT)]));
+    }
+
+    fn apply_with(&self, action: &str, rule: Value, service: &Value) {
         let policy = policy("database", "database", action, json!([rule]));
-        let mut resources = vec![policy, service("database", &[("tcp", PORT)])];
+        let mut resources = vec![policy, service.clone()];
         for resource in &mut resources {
             resource["metadata"]["namespace"] = json!(self.place.namespace);
         }
@@ -98,4 +102,37 @@ fn a_network_plugin_decides_about_plaintext_too() {
     let address = json!({ "from": [{ "source": { "notIpBlocks": ["203.0.113.0/24"] } }] });
     database.apply("ALLOW", address);
     eventually("the address of the peer is known", &[true, true], who);
+}
+
+const GREETING: &[u8] = b"220 ready";
+
+/// What Istio's own filter cannot do: it decides at the first data of the client.
+#[test]
+fn with_the_plugin_an_application_that_speaks_first_says_nothing_to_whoever_is_refused() {
+    let database = Database::new("STRICT");
+    let Database { place, pod, .. } = &database;
+    let port = PORT + 1;
+    let _application = pod.serve_greeting(port, GREETING).unwrap();
+    let mut speaker = service("speaker", &[("tcp", port)]);
+    speaker["spec"]["selector"] = json!({ "app": "database" });
+    place.apply(&speaker.to_string());
+    let hears = |account: &str| {
+        let mut client = pod.client(port, Some(&place.certificate(account)));
+        client.timeout = Duration::from_millis(700);
+        client.tls.as_mut().unwrap().alpn = Some(vec!["istio".to_owned()]);
+        let heard = client.connect().and_then(|mut connection| connection.read_exact(GREETING.len()));
+        heard.is_ok_and(|heard| heard == GREETING)
+    };
+    let who = || ["orders", "stranger"].map(|account| hears(account));
+    eventually("everybody", &[true, true], who);
+    let orders = format!("cluster.local/ns/{}/sa/orders", place.namespace);
+    let rule = json!({ "from": [{ "source": { "principals": [orders] } }] });
+    let native = policy("native", "database", "ALLOW", json!([&rule]));
+    place.apply(&native.to_string());
+    eventually("natively, nobody else is answered", &[true, false], || {
+        [Some("orders"), Some("stranger")].map(|account| database.reaches(account))
+    });
+    assert_eq!(who(), [true, true], "but everybody hears the greeting");
+    database.apply_with("ALLOW", rule, &speaker);
+    eventually("the plugin", &[true, false], who);
 }
