@@ -27,6 +27,7 @@ mod log;
 mod many;
 mod mutations;
 mod robustness;
+mod tcp;
 mod unreadable;
 mod waypoint;
 mod wire;
