@@ -297,6 +297,7 @@ fn a_policy_has_its_form_for_tcp() {
         (vec![get("DENY", json!([{ "source": { "requestPrincipals": ["*"] } }]))], false, false),
         (vec![get("ALLOW", from.clone()), principals("ALLOW", FRONTEND)], true, false),
         (vec![policy("nothing", "ALLOW", &[])], false, false),
+        (vec![principals("ALLOW", "*"), policy("all", "DENY", &[json!({})])], false, false),
     ] {
         let Some(database) = Blueprint::of(&policies, b"").start() else { return };
         let passes = |principal: &str| says(&database.client(principal), b"SELECT 1;") == PASSED;
