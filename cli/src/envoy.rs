@@ -130,6 +130,7 @@ pub fn check(files: &[PathBuf], given: &[&AuthorizationPolicy]) -> Result<Checke
         findings.extend(ours::missing(&documents, &configuration, &chains));
     }
     findings.extend(ours::only_outgoing(&chains));
+    findings.extend(ours::same_names(&chains));
     for chain in protected() {
         let upgrades = neighbours::upgrades(chain);
         let upgraded = upgrades.iter().map(|upgrade| (upgrade, chain.upgraded(upgrade, &configuration)));
@@ -143,9 +144,7 @@ pub fn check(files: &[PathBuf], given: &[&AuthorizationPolicy]) -> Result<Checke
             findings.extend(chain.http_filters.iter().filter_map(|filter| configuration.several(filter)));
             let needs = Needs::of(&chain.ours, given);
             findings.extend(settings::missing(chain, &needs, &configuration));
-            if chain.manager.is_some() {
-                findings.extend(custom::missing(chain, &configuration));
-            }
+            findings.extend(custom::missing(chain, &configuration));
             findings.extend(neighbours::around(chain, &needs, &configuration));
             findings.extend(rewrites::after_the_decision(chain, &needs));
             for behind in side_doors::behind(chain, &mut clusters) {

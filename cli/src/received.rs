@@ -146,14 +146,16 @@ pub fn answers<'e>(sent: &RequestFields, set: &PolicySet, engine: &'e Engine) ->
     answers
 }
 
-/// The answers about a connection. Envoy changes nothing of it.
+/// The answers about a connection.
 fn answers_about_connection<'e>(
     sent: &RequestFields,
     set: &PolicySet,
     providers: &AskedProviders<'_>,
     engine: &'e Engine,
 ) -> Vec<Answered<'e>> {
-    let request = sent.to_request();
+    let mut notes = tcp::notes(set, &providers.settings);
+    let seen = RequestFields { sni: server_name(sent, &mut notes), ..sent.clone() };
+    let request = seen.to_request();
     let decided = if providers.names.is_empty() {
         let decision = engine.decide(&request);
         vec![(Ok(request), Some(decision), Vec::new())]
@@ -161,7 +163,7 @@ fn answers_about_connection<'e>(
         decided(&request, &request, sent, providers, engine)
     };
     let answered = |(request, decision, asked)| {
-        let received = Received { request, notes: tcp::notes(set, &providers.settings) };
+        let received = Received { request, notes: notes.clone() };
         Answered { received, decision, asked, ways: Vec::new() }
     };
     decided.into_iter().map(answered).collect()
@@ -377,6 +379,7 @@ fn seen(
         notes.push(format!("Envoy makes `{normal}` of the host `{host}`"));
     }
     seen.host = Some(normal);
+    seen.sni = server_name(sent, notes);
     seen.headers = headers::seen(&sent.headers, *protocol, settings)?;
     for (name, value) in &seen.headers {
         let lines: Vec<_> = sent.headers.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name)).collect();
@@ -427,6 +430,16 @@ fn seen(
         notes.extend(options.map(|option| format!("the input sets `{option}`, which is not taken into account here")));
     }
     Ok(seen)
+}
+
+/// The server name of the handshake, as Envoy shows it.
+fn server_name(sent: &RequestFields, notes: &mut Vec<String>) -> Option<String> {
+    let name = sent.sni.as_ref()?;
+    let lower = name.to_ascii_lowercase();
+    if lower != *name {
+        notes.push(format!("Envoy makes `{lower}` of the server name `{name}`"));
+    }
+    Some(lower)
 }
 
 /// What the first line of a request says.

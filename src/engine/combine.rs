@@ -51,7 +51,8 @@ impl<'e> Engines<'e> {
         Decision { outcome, dry_run, audited, unreadable }
     }
 
-    fn combine<'r, A: Attributes>(self, evaluation: &Evaluation<'r, A>) -> (Outcome<'e>, Option<Origin>)
+    /// What the enforced policies decide, and the unreadable attribute that this rests on.
+    pub fn combine<'r, A: Attributes>(self, evaluation: &Evaluation<'r, A>) -> (Outcome<'e>, Option<Origin>)
     where
         'e: 'r,
     {

@@ -265,7 +265,8 @@ impl<H: Host> Attributes for HostAttributes<'_, H> {
                     },
                 };
                 match *self.source_ip.get_or_init(ip) {
-                    Lookup::Unreadable if self.known == Known::Handshake => self.later(),
+                    // A network filter behind this one may still tell it.
+                    Lookup::Unreadable if self.known != Known::All => self.later(),
                     ip => ip,
                 }
             }

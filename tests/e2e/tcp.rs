@@ -12,7 +12,7 @@ use testbed::{Client, Envoy, GrpcAuthorizer, StartOptions, TcpApp, Tls, tells_on
 
 use crate::rendered::{TLS_FILES, folder, start_rendered, text};
 use crate::shared::resources;
-use crate::sidecar::{FRONTEND, PATIENCE, STRANGER, authority, client_of, filter_lines, policy, project, wasm};
+use crate::sidecar::{FRONTEND, PATIENCE, STRANGER, authority, client_of, filter_lines, policy, project, wasm, when};
 
 /// What the application says first.
 const GREETING: &[u8] = b"220 ready\r\n";
@@ -282,6 +282,40 @@ fn what_identity_cannot_change_is_decided_before_the_handshake() {
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert_eq!(lines[0]["sni"], "secret.example.com");
     assert_eq!(database.app.connections(), 1);
+}
+
+/// Why `check --envoy` wants the listener filter: nothing else reads the server name, also where Envoy ends TLS. And Envoy
+/// writes it in lower case, as `explain` does.
+#[test]
+fn only_the_tls_inspector_reads_the_server_name() {
+    let sni = policy("sni", "DENY", &[when("connection.sni", &["secret.example.com"])]);
+    for inspected in [true, false] {
+        let mut blueprint = Blueprint::of(std::slice::from_ref(&sni), b"");
+        if !inspected {
+            blueprint.bootstrap["static_resources"]["listeners"][0]["listener_filters"] = json!([]);
+        }
+        let Some(database) = blueprint.start() else { return };
+        for name in ["secret.example.com", "Secret.EXAMPLE.com"] {
+            let tls = Tls::mutual(authority().pem(), &authority().spiffe(FRONTEND).unwrap()).server_name(name);
+            let passes = says(&Client::tls(database.address(), tls), b"SELECT 1;") == PASSED;
+            assert_eq!(passes, !inspected, "{name}, inspected: {inspected}");
+        }
+    }
+}
+
+/// What decides nothing keeps nothing open: a policy that is tried out asks for what is not known yet.
+#[test]
+fn a_dry_run_delays_no_denial() {
+    let mut dry_run = policy("tried", "DENY", &[when("experimental.envoy.filters.a[b]", &["c"])]);
+    dry_run["metadata"]["annotations"] = json!({ "istio.io/dry-run": "true" });
+    let audit = policy("audited", "AUDIT", &[json!({ "from": [{ "source": { "principals": ["*"] } }] })]);
+    let here = |block: &str| policy("a", "ALLOW", &[json!({ "from": [{ "source": { "ipBlocks": [block] } }] })]);
+    for (block, passes) in [("10.0.0.0/8", false), ("127.0.0.0/8", true)] {
+        let policies = [here(block), dry_run.clone(), audit.clone()];
+        let Some(database) = Blueprint::of(&policies, b"").plaintext().start() else { return };
+        assert_eq!(says(&database.plain(), b"SELECT 1;") == PASSED, passes);
+        assert_eq!(database.app.connections(), u64::from(passes), "{block}");
+    }
 }
 
 /// HTTP-only fields: a rule of ALLOW with one of them is left out; in DENY, the field is left out.

@@ -127,9 +127,85 @@ fn each_setting_that_is_missing_for_tcp_is_found() {
         assert_eq!(shipped.matches(from).count(), 1, "{from}");
         assert_finds(&shipped.replace(from, to), &[code]);
     }
+    // Who it is that is told behind the filter, nobody knows in time.
+    let mut swapped: Value = json!(yaml::documents(shipped).unwrap()[0]);
+    swapped
+        .pointer_mut("/static_resources/listeners/0/filter_chains/0/filters")
+        .unwrap()
+        .as_array_mut()
+        .unwrap()
+        .swap(0, 1);
+    assert_finds(&swapped.to_string(), &["ME013"]);
+    // The addresses that a header says.
+    let mut proxied: Value = json!(yaml::documents(shipped).unwrap()[0]);
+    let listener = proxied.pointer_mut("/static_resources/listeners/0").unwrap();
+    let inspector = listener["listener_filters"][0].clone();
+    listener["listener_filters"] = json!([{ "name": "p", "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
+    } }, inspector]);
+    let config = "/filter_chains/0/filters/1/typed_config/config/configuration/value";
+    let rule = |source: Value| json!([{ "from": [{ "source": source }] }]);
+    listener.pointer_mut(config).unwrap()["policies"][0]["spec"]["rules"] =
+        rule(json!({ "remoteIpBlocks": ["10.0.0.0/8"] }));
+    assert_finds(&proxied.to_string(), &["ME009 warning"]);
+    let listener = proxied.pointer_mut("/static_resources/listeners/0").unwrap();
+    let value = listener.pointer_mut(config).unwrap();
+    value["policies"][0]["spec"]["rules"] = rule(json!({ "ipBlocks": ["10.0.0.0/8"] }));
+    value["sourceIpFrom"] = json!("remote-address");
+    assert_finds(&proxied.to_string(), &["ME009"]);
     // A chain for TCP without the filter leads to the same application.
     let both = shipped.replace("  clusters:\n", "  - name: other\n    address: { socket_address: { address: 0.0.0.0, port_value: 1 } }\n    filter_chains:\n    - filters:\n      - name: tcp\n        typed_config: { \"@type\": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, cluster: application }\n  clusters:\n");
     assert_finds(&both, &["ME002"]);
+}
+
+/// Only `tls_inspector` reads the server name, for HTTP and for TCP, and also where Envoy ends TLS.
+#[test]
+fn a_server_name_that_nothing_reads_is_found() {
+    for shipped in [include_str!("../../envoy/backend.yaml"), include_str!("../../envoy/database.yaml")] {
+        let mut tree: Value = json!(yaml::documents(shipped).unwrap()[0]);
+        let text = tree.to_string().replace(r#""action":"ALLOW""#, r#""action":"DENY""#);
+        let text =
+            text.replace(r#""rules":[{"#, r#""rules":[{"when":[{"key":"connection.sni","values":["a.example"]}],"#);
+        tree = serde_json::from_str(&text).unwrap();
+        let find = |tree: &Value| {
+            codes(&check(&tree.to_string())).into_iter().filter(|code| code.starts_with("ME015")).collect::<Vec<_>>()
+        };
+        assert_eq!(find(&tree), Vec::<String>::new());
+        let mut without = tree.clone();
+        without["static_resources"]["listeners"][0]["listener_filters"] = json!([]);
+        assert_eq!(find(&without), ["ME015"]);
+        let mut slow = tree.clone();
+        slow["static_resources"]["listeners"][0]["continue_on_listener_filters_timeout"] = json!(true);
+        assert_eq!(find(&slow), ["ME015"]);
+        let mut disabled = tree;
+        disabled["static_resources"]["listeners"][0]["listener_filters"][0]["filter_disabled"] =
+            json!({ "any_match": true });
+        assert_eq!(find(&disabled), ["ME015"]);
+    }
+}
+
+/// A refused configuration goes on with the last one of the same name.
+#[test]
+fn filters_with_one_name_and_different_policies_are_found() {
+    let (http, tcp) = (include_str!("../../envoy/backend.yaml"), include_str!("../../envoy/database.yaml"));
+    let parsed = |text: &str| -> Value { json!(yaml::documents(text).unwrap()[0]) };
+    let (mut both, other) = (parsed(http), parsed(tcp));
+    let mut listener = other["static_resources"]["listeners"][0].clone();
+    // Of another application.
+    let proxy = listener.pointer_mut("/filter_chains/0/filters/2/typed_config").unwrap();
+    proxy["cluster"] = json!("database");
+    both["static_resources"]["listeners"].as_array_mut().unwrap().push(listener);
+    let find = |tree: &Value| {
+        codes(&check(&tree.to_string())).into_iter().filter(|code| code.starts_with("ME023")).collect::<Vec<_>>()
+    };
+    let config = "/static_resources/listeners/1/filter_chains/0/filters/1/typed_config/config";
+    both.pointer_mut(config).unwrap()["configuration"]["value"]["onInvalid"] = json!("deny");
+    both.pointer_mut(config).unwrap()["configuration"]["value"]["allowNoneApplies"] = json!(true);
+    assert_eq!(find(&both), Vec::<String>::new(), "the shipped filters have different names");
+    both.pointer_mut(config).unwrap()["name"] = json!("mesh_authz");
+    assert_eq!(find(&both), ["ME023"]);
+    both.pointer_mut(config).unwrap()["configuration"]["value"]["onInvalid"] = json!("fail");
+    assert_eq!(find(&both), Vec::<String>::new());
 }
 
 /// The rows of the table of settings in docs/envoy.md.
@@ -218,10 +294,10 @@ fn a_chain_without_tls_has_no_identities_and_needs_the_inspector() {
         },
         &["ME010", "ME015"],
     );
-    // TLS termination reads the server name, too.
+    // TLS termination does not read the server name.
     assert_tree_finds(
         |tree| tree.pointer_mut("/static_resources/listeners/0").unwrap()["listener_filters"] = json!([]),
-        &[],
+        &["ME015"],
     );
 }
 

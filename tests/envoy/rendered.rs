@@ -249,3 +249,50 @@ fn filters_that_ask_somebody_else_are_found() {
     });
     assert!(between.len() == 1 && between[0].contains("has no rule 0 of CUSTOM policy default/login"), "{between:?}");
 }
+
+/// For connections, the filters are other ones, and what is missing is the same.
+#[test]
+fn what_keeps_a_provider_from_being_asked_about_connections_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("custom.yaml"), CUSTOM).unwrap();
+    let mesh = MESH.replace("envoyExtAuthzHttp", "envoyExtAuthzGrpc");
+    std::fs::write(folder.path().join("mesh.yaml"), mesh).unwrap();
+    let arguments = ["envoy", "custom.yaml", "mesh.yaml", "--namespace", "default", "--format", "json"];
+    let arguments = [&arguments[..], &["--listen-tcp", "127.0.0.1:5432", "--upstream", "10.0.0.1"]].concat();
+    let bootstrap: Value = serde_json::from_str(&render(&arguments, folder.path())).unwrap();
+    let found = |change: fn(&mut Vec<Value>)| {
+        let mut bootstrap = bootstrap.clone();
+        let filters = bootstrap.pointer_mut("/static_resources/listeners/0/filter_chains/0/filters").unwrap();
+        change(filters.as_array_mut().unwrap());
+        let file = folder.path().join("envoy.json");
+        std::fs::write(&file, bootstrap.to_string()).unwrap();
+        codes(&envoy::check(&[file], &[]).unwrap())
+    };
+    // 0 tells the peer, 1 is the RBAC filter, 2 asks, 3 is ours.
+    assert_eq!(found(|_| ()), Vec::<String>::new());
+    assert_eq!(found(|filters| drop(filters.remove(2))), ["ME020"]);
+    assert_eq!(found(|filters| drop(filters.remove(1))), ["ME020"]);
+    assert_eq!(found(|filters| filters.swap(1, 2)), ["ME020"]);
+    assert_eq!(found(|filters| filters.swap(2, 3)), ["ME020"]);
+    assert_eq!(found(|filters| filters[2]["typed_config"]["failure_mode_allow"] = json!(true)), ["ME020 warning"]);
+    assert_eq!(found(|filters| filters[1]["typed_config"]["shadow_rules"]["policies"] = json!({})), ["ME020"]);
+}
+
+/// A provider over HTTP is not asked about connections, so the two listeners have different policies.
+#[test]
+fn listeners_for_http_and_tcp_are_no_side_doors_of_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("custom.yaml"), CUSTOM).unwrap();
+    std::fs::write(folder.path().join("mesh.yaml"), MESH).unwrap();
+    let allow = CUSTOM
+        .replace("CUSTOM", "ALLOW")
+        .replace("  provider: { name: login }\n", "")
+        .replace("methods: [GET]", "ports: ['5432', '8080']");
+    std::fs::write(folder.path().join("allow.yaml"), allow.replace("name: login", "name: all")).unwrap();
+    let arguments = ["envoy", "custom.yaml", "mesh.yaml", "allow.yaml", "--namespace", "default", "--allow", "MA030"];
+    let both = ["--listen", "127.0.0.1:8080", "--listen-tcp", "127.0.0.1:5432", "--upstream", "10.0.0.1:80"];
+    let file = folder.path().join("envoy.yaml");
+    std::fs::write(&file, render(&[&arguments[..], &both].concat(), folder.path())).unwrap();
+    let codes = codes(&envoy::check(&[file], &[]).unwrap());
+    assert!(!codes.iter().any(|code| code.starts_with("ME002")), "{codes:?}");
+}

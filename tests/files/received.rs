@@ -486,3 +486,58 @@ fn a_waypoint_does_not_know_the_address_of_the_direct_peer() {
     assert!(denied("ipBlocks", "10.0.0.7") && denied("ipBlocks", "192.0.2.1"));
     assert!(denied("remoteIpBlocks", "10.0.0.7") && !denied("remoteIpBlocks", "192.0.2.1"));
 }
+
+/// Envoy writes the server name in lower case.
+#[test]
+fn a_server_name_is_in_lower_case() {
+    let condition = "{ key: connection.sni, values: [a.example] }";
+    let (allowed, notes) = ask(condition, "", "{ principal: td/ns/a/sa/b, sni: A.example }");
+    assert!(allowed && notes == ["Envoy makes `a.example` of the server name `A.example`"], "{notes:?}");
+    let condition = "{ key: connection.sni, values: [A.example] }";
+    assert!(!ask(condition, "", "{ principal: td/ns/a/sa/b, sni: A.example }").0);
+}
+
+/// A connection: what of the policies does not count over TCP is said.
+#[test]
+fn what_does_not_count_over_tcp_is_said() {
+    for (action, rule, allowed, note) in [
+        ("ALLOW", "{ to: [{ operation: { ports: ['1'] } }] }", true, None),
+        (
+            "ALLOW",
+            "{ to: [{ operation: { ports: ['1'] } }, { operation: { paths: [/a] } }] }",
+            false,
+            Some("over TCP, rule 0 of default/p does not count: only HTTP has `paths`"),
+        ),
+        (
+            "DENY",
+            "{ to: [{ operation: { ports: ['1'], methods: [GET], notHosts: [a] } }] }",
+            false,
+            Some("over TCP, rule 0 of default/p counts without `hosts` and `methods`, which only HTTP has"),
+        ),
+        (
+            "DENY",
+            "{ when: [{ key: 'request.headers[a]', values: [b] }] }",
+            false,
+            Some("over TCP, rule 0 of default/p refuses every connection: only HTTP has `request.headers[a]`"),
+        ),
+    ] {
+        let set = set(&format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{ name: p }}\nspec: {{ action: {action}, rules: [{rule}] }}\n"
+        ));
+        let request = "{ protocol: tcp, destinationPort: 1 }";
+        let request = RequestFields::read(&yaml::documents(request).unwrap()[0], &mut Diagnostics::new()).unwrap();
+        let engine = set.engine(request.traffic());
+        let [answered] = answers(&request, &set, &engine).try_into().unwrap();
+        assert_eq!(answered.verdict() == Verdict::Allow, allowed, "{action} {rule}");
+        assert_eq!(answered.received.notes, note.into_iter().collect::<Vec<_>>(), "{action} {rule}");
+    }
+}
+
+#[test]
+fn a_connection_has_nothing_of_http() {
+    let mut diagnostics = Diagnostics::new();
+    let request = "{ protocol: tcp, path: /a, jwt: {}, headers: { a: b }, sni: c }";
+    RequestFields::read(&yaml::documents(request).unwrap()[0], &mut diagnostics);
+    let found: Vec<_> = diagnostics.into_found().iter().map(|mistake| mistake.path.to_string()).collect();
+    assert_eq!(found, ["path", "headers", "jwt"]);
+}

@@ -130,6 +130,7 @@ fn parts_that_the_attribute_does_not_have() {
     for (key, value) in [
         ("connection.sni", "a.example:443"),
         ("connection.sni", "https://a.example/"),
+        ("connection.sni", "*.A.example"),
         ("request.headers[x-envoy-external-address]", "198.51.100.0/24"),
         ("request.headers[x-real-ip]", "2001:db8::/32"),
         ("request.auth.claims[ipaddr]", "198.51.100.0/24"),
@@ -151,6 +152,7 @@ fn parts_that_the_attribute_does_not_have() {
         assert_eq!(codes(&when(key, value)), [""; 0], "{key} {value}");
     }
     assert_eq!(hint(&when("connection.sni", "https://a.example:443/x")), "write `a.example`");
+    assert_eq!(hint(&when("connection.sni", "A.example")), "write `a.example`");
     for (name, value) in [
         ("requestPrincipals", "cluster.local/ns/shop/sa/web"),
         ("requestPrincipals", "spiffe://td1/ns/shop/sa/web"),

@@ -76,7 +76,8 @@ catalogue! {
          a DENY policy about the second does not stop the peer. The network filter `set_filter_state` shows that there are \
          several, in `mesh_authz.peer`, once the TLS handshake is done: Envoy knows no certificate in `on_new_connection`.";
     SERVER_NAME: "ME015", "server-name", "a server name that nothing reads",
-        "Without TLS termination, only the listener filter `tls_inspector` reads the server name in the client's handshake.";
+        "Only the listener filter `tls_inspector` reads the server name in the client's handshake, also where Envoy ends TLS. \
+         Without it, or if Envoy goes on without it, no connection has a server name, and a DENY policy about one lets all pass.";
     REFUSED: "ME016", "refused-configuration", "a plugin configuration that the filter refuses",
         "Envoy does not start with it, or refuses the update.";
     UNKNOWN: "ME017", "not-in-the-input", "a part of the configuration that is not in the input",
@@ -104,4 +105,8 @@ catalogue! {
          policies ask who the peer is, the filter closes the connection: nothing that the application says can be held back. With \
          `upstream_connect_mode: ON_DOWNSTREAM_TLS_HANDSHAKE`, Envoy connects to the application after the handshake. Envoy 1.37 and \
          later have this. If the client speaks first, accept the finding with --allow ME022.";
+    SAME_NAME: "ME023", "same-name", "plugins with one name and different policies",
+        "With `onInvalid: deny`, a plugin whose new configuration has a mistake goes on with the last valid one of the same plugin \
+         name in this Envoy. If another filter has that name, for example the one for TCP beside the one for HTTP, that is the \
+         configuration of the other filter.";
 }

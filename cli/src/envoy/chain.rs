@@ -1,5 +1,6 @@
 //! The filter chains of the listeners, and the clusters to which they lead.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -188,6 +189,14 @@ impl<'c> Chain<'c> {
         };
         chain.find_ours(configuration);
         chain
+    }
+
+    /// The filters among which the filter stands: of the connection manager, or of the chain if it is for connections.
+    pub fn filters(&self) -> Cow<'_, [Place<'c>]> {
+        match self.manager {
+            Some(_) => Cow::Borrowed(&self.http_filters),
+            None => Cow::Owned(self.place.items("filters")),
+        }
     }
 
     /// Whether the filter decides about the requests of this chain. A filter whose policies are not known does.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use mesh_authz::engine::Custom;
 use mesh_authz::policy::{Action, AuthorizationPolicy};
-use mesh_authz::request::metadata::{EFFECTIVE_POLICY, RBAC, RULE_PREFIX};
+use mesh_authz::request::metadata::{EFFECTIVE_POLICY, NETWORK_RBAC, RBAC, RULE_PREFIX};
 
 use super::catalogue::PROVIDER;
 use super::chain::Chain;
@@ -14,8 +14,23 @@ use super::ours::Ours;
 use super::place::{Place, snake_case};
 use crate::load::finding::Finding;
 
-const RBAC_CONFIG: &str = "envoy.extensions.filters.http.rbac.v3.RBAC";
-const EXT_AUTHZ: &str = "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz";
+/// The messages of the two filters, and the namespace in which the first one stores what it finds.
+struct Names {
+    rbac: &'static str,
+    ext_authz: &'static str,
+    stored: &'static str,
+}
+
+const FOR_REQUESTS: Names = Names {
+    rbac: "envoy.extensions.filters.http.rbac.v3.RBAC",
+    ext_authz: "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz",
+    stored: RBAC,
+};
+const FOR_CONNECTIONS: Names = Names {
+    rbac: "envoy.extensions.filters.network.rbac.v3.RBAC",
+    ext_authz: "envoy.extensions.filters.network.ext_authz.v3.ExtAuthz",
+    stored: NETWORK_RBAC,
+};
 
 const HINT: &str = "`mesh-authz render filters` prints the filters that ask; put them before this filter";
 
@@ -77,10 +92,12 @@ fn unless_asked<'c>(
     let Some(first) = policies.first() else { return Vec::new() };
     let because = format!("CUSTOM policy {} names the provider {provider}", first.name);
     let stat_prefix = custom.stat_prefix(provider);
-    let before = || chain.http_filters.iter().take(ours.index).enumerate();
-    let asking = before().find_map(|(index, filter)| {
-        let config =
-            configuration.config(filter, EXT_AUTHZ).filter(|config| asks_about(config, provider, &stat_prefix))?;
+    let names = if chain.manager.is_some() { FOR_REQUESTS } else { FOR_CONNECTIONS };
+    let filters = chain.filters();
+    let asking = filters.iter().take(ours.index).enumerate().find_map(|(index, filter)| {
+        let config = configuration
+            .config(filter, names.ext_authz)
+            .filter(|config| asks_about(config, provider, &stat_prefix, names.stored))?;
         Some((index, filter, config))
     });
     let Some((index, filter, config)) = asking else {
@@ -88,17 +105,17 @@ fn unless_asked<'c>(
         return vec![ours.filter.error(&PROVIDER, message, HINT)];
     };
     let stores = |filter: &&Place<'c>| {
-        let config = configuration.config(filter, RBAC_CONFIG);
+        let config = configuration.config(filter, names.rbac);
         config.is_some_and(|config| config.text("shadow_rules_stat_prefix") == Some(&stat_prefix))
     };
     // Of several, each one takes the place of what the one before has found.
-    let Some(rbac) = chain.http_filters.get(..index).unwrap_or_default().iter().rfind(stores) else {
+    let Some(rbac) = filters.get(..index).unwrap_or_default().iter().rfind(stores) else {
         let message = format!(
             "{because}, and no RBAC filter before this one finds out what the policy matches: no request passes"
         );
         return vec![filter.error(&PROVIDER, message, HINT)];
     };
-    let known = configuration.config(rbac, RBAC_CONFIG).and_then(|config| config.at(["shadow_rules", "policies"]));
+    let known = configuration.config(rbac, names.rbac).and_then(|config| config.at(["shadow_rules", "policies"]));
     let has = |name: &str| known.iter().any(|rules| rules.node.get(name).is_some());
     let rules = policies.iter().flat_map(|policy| (0..policy.rules.len()).map(move |index| (&policy.name, index)));
     let lacking = rules.filter(|(name, index)| {
@@ -117,12 +134,12 @@ fn unless_asked<'c>(
 
 /// Whether `ext_authz` asks about requests that match a policy with this provider, and not about those of a provider whose
 /// name begins this one's.
-fn asks_about(config: &Place<'_>, provider: &str, stat_prefix: &str) -> bool {
+fn asks_about(config: &Place<'_>, provider: &str, stat_prefix: &str, stored: &str) -> bool {
     let Some(condition) = config.get("filter_enabled_metadata") else { return false };
     let keys: Vec<_> = condition.items("path").iter().filter_map(|segment| segment.text("key")).collect();
     let prefix = condition.at(["value", "string_match"]).and_then(|text| text.text("prefix"));
     let own = format!("{RULE_PREFIX}-{provider}");
-    condition.text("filter") == Some(RBAC)
+    condition.text("filter") == Some(stored)
         && keys == [format!("{stat_prefix}{EFFECTIVE_POLICY}")]
         && !condition.is_true("invert")
         && prefix.is_some_and(|prefix| ["", "-", "-ns["].iter().any(|end| prefix.strip_prefix(&own) == Some(end)))

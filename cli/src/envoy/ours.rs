@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use mesh_authz::config::{NodeMetadata, Outgoing, PluginConfig};
+use mesh_authz::config::{NodeMetadata, OnInvalid, Outgoing, PluginConfig};
 use mesh_authz::diagnostic::{Diagnostic, Diagnostics};
 use mesh_authz::document::{Node, Value, from_json};
 use mesh_authz::policy::scope::{Scope, scope};
@@ -12,7 +12,7 @@ use mesh_authz::policy::{Action, AuthorizationPolicy, DEFAULT_NAMESPACE, Labels,
 use mesh_authz::request::Lookup;
 
 use super::Decides;
-use super::catalogue::{FAIL_OPEN, NO_FILTER, OTHER_POLICIES, REFUSED, SWITCHED_OFF, UNKNOWN};
+use super::catalogue::{FAIL_OPEN, NO_FILTER, OTHER_POLICIES, REFUSED, SAME_NAME, SWITCHED_OFF, UNKNOWN};
 use super::chain::Chain;
 use super::configuration::{Configuration, Documents};
 use super::neighbours::{is_enabled_by_routes, per_filter_configs};
@@ -151,6 +151,16 @@ impl<'c> Ours<'c> {
         let node_id = configuration.node.as_ref().and_then(|node| node.text("id")).unwrap_or_default();
         let is_outgoing = chain.listener.get("traffic_direction").is_some_and(|found| found.is_value("OUTBOUND", 2.0));
         (config.outgoing == Outgoing::Pass && node_id.starts_with("sidecar~") && is_outgoing).then_some(Idle::Outgoing)
+    }
+
+    /// The name of the plugin, by which a configuration with mistakes finds the one before it, and what else it is found by.
+    fn fallback(&self) -> Option<(&'c str, &PluginConfig)> {
+        let config = self.config.as_ref()?;
+        Some((self.plugin.as_ref()?.text("name").unwrap_or_default(), config))
+    }
+
+    fn denies_if_invalid(&self) -> bool {
+        self.written.as_ref().and_then(text_of).is_some_and(|text| OnInvalid::read(&text) == OnInvalid::Deny)
     }
 
     /// The policies that decide here. There are none if they are not known.
@@ -324,6 +334,30 @@ fn metadata_of(node: Option<&Place<'_>>) -> NodeMetadata {
         labels: labels.map_or(Lookup::Absent, |labels| Lookup::Value(Labels::from_iter(labels))),
         is_no_waypoint: id.starts_with("sidecar~") || id.starts_with("router~"),
     }
+}
+
+/// Warnings about plugins with one name and different policies. If the configuration of one is refused, the policies of the
+/// other one decide in its place.
+pub fn same_names(chains: &[Chain<'_>]) -> Vec<Finding> {
+    let mut known: BTreeMap<&str, &Ours<'_>> = BTreeMap::new();
+    let mut findings = Vec::new();
+    for ours in chains.iter().flat_map(|chain| &chain.ours) {
+        let Some((name, config)) = ours.fallback().filter(|(name, _)| !name.is_empty()) else { continue };
+        let first = *known.entry(name).or_insert(ours);
+        let differs = first.fallback().is_some_and(|(_, other)| other.policies != config.policies);
+        if differs && [first, ours].iter().any(|ours| ours.denies_if_invalid()) {
+            let message = format!(
+                "another plugin has the name {name} too, and other policies: with `onInvalid: deny`, they decide here if this \
+                 configuration has a mistake"
+            );
+            findings.push(ours.filter.error(
+                &SAME_NAME,
+                message,
+                "give each filter with policies of its own another name",
+            ));
+        }
+    }
+    findings
 }
 
 /// A warning that the filter only lets pass what the workload sends.

@@ -64,8 +64,13 @@ pub fn missing<'c>(chain: &Chain<'c>, needs: &Needs, configuration: &Configurati
 /// The same for a chain without a connection manager.
 fn missing_for_connections<'c>(chain: &Chain<'c>, needs: &Needs, configuration: &Configuration<'c>) -> Vec<Finding> {
     let mut checked = Checked { chain, manager: &chain.place, needs, configuration, findings: Vec::new() };
+    if checked.proxy_protocol().is_some() {
+        checked.client_for_peer("the PROXY protocol");
+    }
+    checked.addresses_from_a_header();
     checked.peer_certificate();
     checked.filter_state();
+    checked.told_behind();
     checked.server_name();
     checked.connects_too_early();
     checked.findings
@@ -172,17 +177,24 @@ impl<'c> Checked<'_, 'c> {
                 self.findings.push(because.report(extension, &CLIENT_ADDRESS, and, hint));
             }
         }
+        if !is_remote || hops || !detection.is_empty() || self.proxy_protocol().is_some() {
+            self.client_for_peer("a header");
+        }
+    }
+
+    /// Whether a filter takes the client's address for that of the direct peer, although it comes from what is sent.
+    fn client_for_peer(&mut self, comes_from: &str) {
         let takes_it_for_the_peer = |ours: &&Ours<'_>| {
             ours.config.as_ref().is_some_and(|config| config.source_ip_from == SourceIpFrom::RemoteAddress)
         };
         if let Some(because) = self.needs.attribute(Attribute::SourceIp, "the address of the direct peer")
             && let Some(ours) = self.chain.ours.iter().find(takes_it_for_the_peer)
-            && (!is_remote || hops || !detection.is_empty() || self.proxy_protocol().is_some())
         {
-            let and =
-                "`sourceIpFrom: remote-address` takes the client's address for it, which comes from a header here";
+            let and = format!(
+                "`sourceIpFrom: remote-address` takes the client's address for it, which comes from {comes_from} here"
+            );
             let hint = "remove `sourceIpFrom`, and let `set_filter_state` tell `mesh_authz.peer`";
-            self.findings.push(because.report(&ours.filter, &CLIENT_ADDRESS, and, hint));
+            self.findings.push(because.report(&ours.filter, &CLIENT_ADDRESS, &and, hint));
         }
     }
 
@@ -535,9 +547,32 @@ impl<'c> Checked<'_, 'c> {
         !of_all.is_empty() && of_all.iter().chain(&further).all(is_right)
     }
 
+    /// Whether the filter that tells the peer stands behind ours. Then nobody knows when it has told it.
+    fn told_behind(&mut self) {
+        let identity = self.needs.open_subject(Subject::Identity, "the peer's identity");
+        let address = self.needs.attribute(Attribute::SourceIp, "the address of the direct peer");
+        let Some(because) = identity.or(address) else { return };
+        let filters = self.chain.filters();
+        let mut behind = filters.iter().skip(self.chain.first());
+        let tells = |filter: &&Place<'c>| {
+            let mut found = Vec::new();
+            if let Some(config) = self.configuration.config(filter, NETWORK_STATE) {
+                add_values(&config, PEER, &mut found);
+            }
+            !found.is_empty()
+        };
+        if let Some(filter) = behind.find(tells) {
+            let message =
+                format!("{}, and this filter, which tells it, stands behind the mesh-authz filter", because.text);
+            self.findings.push(filter.error(&DIRECT_PEER, message, "put it before the mesh-authz filter"));
+        }
+    }
+
     /// Whether Envoy connects to the application before the TLS handshake is over.
     fn connects_too_early(&mut self) {
-        let Some(because) = self.needs.open_subject(Subject::Identity, "the peer's identity") else { return };
+        let identity = self.needs.open_subject(Subject::Identity, "the peer's identity");
+        let address = self.needs.attribute(Attribute::SourceIp, "the address of the direct peer");
+        let Some(because) = identity.or(address) else { return };
         if tls(self.chain).is_none() {
             return;
         }
@@ -556,13 +591,34 @@ impl<'c> Checked<'_, 'c> {
     fn server_name(&mut self) {
         let Some(because) = self.needs.attribute(Attribute::Sni, "the server name") else { return };
         let listener = &self.chain.listener;
+        // QUIC has it from the handshake.
+        let is_quic = self
+            .chain
+            .place
+            .get("transport_socket")
+            .is_some_and(|socket| socket.typed_config().is_some_and(|(name, _)| name == QUIC));
+        if is_quic {
+            return;
+        }
         let filters = listener.items("listener_filters");
-        if tls(self.chain).is_none()
-            && !filters.iter().any(|filter| self.configuration.config(filter, TLS_INSPECTOR).is_some())
-        {
-            let and = "nothing reads it without TLS termination";
-            let hint = "add the listener filter `tls_inspector`";
-            self.set(&because, listener, "listener_filters", &SERVER_NAME, and, hint);
+        let inspects = |filter: &&Place<'c>| self.configuration.config(filter, TLS_INSPECTOR).is_some();
+        match filters.iter().find(inspects) {
+            None => {
+                let and = "nothing reads it";
+                let hint = "add the listener filter `tls_inspector`";
+                self.set(&because, listener, "listener_filters", &SERVER_NAME, and, hint);
+            }
+            Some(filter) => {
+                if let Some(disabled) = filter.get("filter_disabled") {
+                    let and = "the filter that reads it is disabled for some connections";
+                    self.findings.push(because.report(&disabled, &SERVER_NAME, and, "remove `filter_disabled`"));
+                }
+                let setting = "continue_on_listener_filters_timeout";
+                if let Some(place) = listener.get(setting).filter(|_| listener.is_true(setting)) {
+                    let and = "Envoy goes on without it if a client is slow";
+                    self.findings.push(because.report(&place, &SERVER_NAME, and, "remove it"));
+                }
+            }
         }
     }
 }

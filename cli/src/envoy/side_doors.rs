@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use mesh_authz::policy::AuthorizationPolicy;
+use mesh_authz::policy::{Action, AuthorizationPolicy};
 
 use super::Decides;
 use super::catalogue::{SIDE_DOOR, UNKNOWN};
@@ -124,7 +124,7 @@ fn side_door(
     let hint = if chain.manager.is_some() {
         "put the filters, with the same policies, into this chain as well, or remove what leads to the cluster"
     } else {
-        "remove what leads to the cluster, or lead there by http_connection_manager, with the filters in it"
+        "put the filter, with the same policies, before `tcp_proxy` in this chain as well, or remove what leads to the cluster"
     };
     let mut finding = place.error(&SIDE_DOOR, message, hint);
     finding.related.push(decided.related(format!("in {}, the filter decides who reaches {application}", other.name())));
@@ -149,9 +149,14 @@ fn other_policies(protected: &[&Chain<'_>], clusters: &mut Clusters<'_, '_>) -> 
                 let other = *first.entry(reached.clone()).or_insert(index);
                 let is_new = other != index && compared.insert(other);
                 let Some(Some(theirs)) = sets.get(other).filter(|_| is_new) else { continue };
+                // Over TCP, a provider over HTTP is not asked, and its policies do not count.
+                let are_alike =
+                    protected.get(other).is_some_and(|other| other.manager.is_some() == chain.manager.is_some());
                 let lacks = |own: &BTreeMap<String, AuthorizationPolicy>,
                              theirs: &BTreeMap<String, AuthorizationPolicy>| {
-                    let different = theirs.iter().find(|(name, policy)| own.get(*name) != Some(policy));
+                    let different = theirs.iter().find(|(name, policy)| {
+                        (are_alike || policy.action != Action::Custom) && own.get(*name) != Some(policy)
+                    });
                     different.map(|(name, _)| name.clone())
                 };
                 let Some(policy) = lacks(own, theirs).or_else(|| lacks(theirs, own)) else { continue };

@@ -13,7 +13,7 @@ pub(super) static LINT: Lint = Lint {
     summary: "a value of hardly any request: two in one text, spaces around it, an odd character",
     explanation: "Each value of a list is compared as it stands. `GET, POST` is one value, and no method has a comma. A space at \
             an end, a copied character that looks like another one or like nothing, and a part that the attribute does not \
-            have, such as the port of a server name, have the same effect. Over HTTP/1, Envoy refuses methods that it does not \
+            have, such as the port or a capital of a server name, have the same effect. Over HTTP/1, Envoy refuses methods that it does not \
             know; over HTTP/2, it takes every word as a method, so the lint reports only those that are nearly a usual one. In headers and claims, a block of addresses is a \
             text. A claim that is a number, such as `exp`, matches no value. An ALLOW rule with such a value allows too \
             little, and a DENY rule protects nothing. Commas in paths, headers and claims are legal, and so the lint is silent \
@@ -75,8 +75,21 @@ fn mistake(value: &str, predicate: &Predicate) -> Option<Mistake> {
     separator(value, predicate)
         .or_else(|| odd_character(value, predicate))
         .or_else(|| space_around(value))
+        .or_else(|| capitals_in_server_name(value, predicate))
         .or_else(|| unknown_character(value, predicate))
         .or_else(|| impossible_part(value, predicate))
+}
+
+/// A server name with capitals. Envoy writes it without.
+fn capitals_in_server_name(value: &str, predicate: &Predicate) -> Option<Mistake> {
+    let lower = value.to_ascii_lowercase();
+    if !matches!(predicate, Predicate::Sni(_)) || lower == value {
+        return None;
+    }
+    Mistake::found(
+        format!("Envoy writes server names in lower case, and `{value}` has capitals"),
+        format!("write `{lower}`"),
+    )
 }
 
 /// Several values in one text.

@@ -8,6 +8,9 @@ use crate::load::providers::Providers;
 /// Says which rules do not count, and which count without some of their fields: sentences without a full stop.
 pub(super) fn notes(set: &PolicySet, providers: &Providers) -> Vec<String> {
     let mut notes = Vec::new();
+    if set.workload.gateway.as_ref().is_some_and(|gateway| gateway.waypoint) {
+        notes.push("on a waypoint that tells services apart, the filter refuses every TCP connection".to_owned());
+    }
     for resource in set.applying() {
         let policy = &resource.policy;
         if !set.applying_to(Traffic::Tcp, providers).any(|applying| std::ptr::eq(applying, resource)) {

@@ -98,7 +98,7 @@ const PORTS: &str = "\
 
 const SNI: &str = "\
 #
-# Policies look at the server name that the client asks for. Without TLS termination, the listener needs `tls_inspector`.
+# Policies look at the server name that the client asks for. The listener needs `tls_inspector`.
 ";
 
 const CLUSTERS: &str = "\
