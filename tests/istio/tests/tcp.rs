@@ -123,7 +123,7 @@ fn with_the_plugin_an_application_that_speaks_first_says_nothing_to_whoever_is_r
         let heard = client.connect().and_then(|mut connection| connection.read_exact(GREETING.len()));
         heard.is_ok_and(|heard| heard == GREETING)
     };
-    let who = || ["orders", "stranger"].map(|account| hears(account));
+    let who = || ["orders", "stranger"].map(&hears);
     eventually("everybody", &[true, true], who);
     let orders = format!("cluster.local/ns/{}/sa/orders", place.namespace);
     let rule = json!({ "from": [{ "source": { "principals": [orders] } }] });
