@@ -1,8 +1,9 @@
 //! The filter: it makes a decision about every request and, in a network filter chain, about every connection.
 //!
 //! [`Plugin`] is one accepted configuration. [`Plugin::on_request`] answers one request through a [`Host`], and
-//! [`Plugin::on_new_connection`] and [`Plugin::on_data`] decide about one connection. The host is Envoy in `filter/host.rs`, and an ordinary object
-//! in tests. `attributes` reads the request or the connection, and [`telemetry`] reports the decision. Telemetry never changes a decision: if a report fails, only the report is missing.
+//! [`Plugin::on_new_connection`] and [`Plugin::on_data`] decide about one connection. The host is Envoy in
+//! `filter/host.rs`, and an ordinary object in tests. `attributes` reads the request or the connection, and [`telemetry`]
+//! reports the decision. Telemetry never changes a decision: if a report fails, only the report is missing.
 
 mod attributes;
 pub mod direction;

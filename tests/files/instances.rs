@@ -254,7 +254,10 @@ fn topology<'t>(waypoints: &'t BTreeSet<Waypoint>, others: &'t [Other]) -> Topol
 
 fn rendered(plan: &Plan<'_>, kind: ExtensionKind, combining: Combining) -> Vec<Value> {
     let image = Image { url: "oci://registry.example/m:1".to_owned(), sha256: None, pull_secret: None };
-    plan.instances.iter().map(|instance| extension(kind, instance, &image, &options(combining), None, &[])).collect()
+    plan.instances
+        .iter()
+        .map(|instance| extension(kind, instance, &image, &options(combining), None, &[], None))
+        .collect()
 }
 
 /// The configuration of this resource, as a filter on this proxy reads it.

@@ -45,35 +45,9 @@ pub struct Image {
 }
 
 /// The resource that loads an instance, for the control plane of this revision. The plugin configuration has these further
-/// fields.
+/// fields. `ports`: those on which it decides about connections. `None`: it decides about requests.
 #[must_use]
 pub fn extension(
-    kind: ExtensionKind,
-    instance: &Instance<'_>,
-    image: &Image,
-    mesh: &Mesh,
-    revision: Option<&str>,
-    further: &[(String, Node)],
-) -> Value {
-    load(kind, instance, image, mesh, revision, further, None)
-}
-
-/// The same for connections to these ports.
-#[must_use]
-pub fn network_extension(
-    kind: ExtensionKind,
-    instance: &Instance<'_>,
-    image: &Image,
-    mesh: &Mesh,
-    revision: Option<&str>,
-    further: &[(String, Node)],
-    ports: &BTreeSet<u16>,
-) -> Value {
-    load(kind, instance, image, mesh, revision, further, Some(ports))
-}
-
-/// `ports`: those on which it decides about connections. `None`: it decides about requests.
-fn load(
     kind: ExtensionKind,
     instance: &Instance<'_>,
     image: &Image,
@@ -215,8 +189,9 @@ pub fn envoy_filter(place: &Location, revision: Option<&str>) -> Result<Value, T
     Ok(resource("networking.istio.io/v1alpha3", "EnvoyFilter", NAME, place, revision, &spec))
 }
 
-/// The resource that prepares these ports for [`network_extension`], for the control plane of this revision: Envoy tells the
-/// peer when the TLS handshake is over, and connects to the application only then. Older proxies can do neither.
+/// The resource that prepares these ports for an [`extension`] that decides about connections, for the control plane of this
+/// revision: Envoy tells the peer when the TLS handshake is over, and connects to the application only then. Older proxies
+/// can do neither.
 ///
 /// # Errors
 /// See [`envoy::telling_filter`].

@@ -2,7 +2,8 @@
 //!
 //! A line says who wanted what from which workload, what was decided and why. From the request it has the peer's
 //! identity, the method, the host without userinfo, the path without its query, addresses and the local port. From a
-//! connection it has the TLS server name instead of what only HTTP has. For the nearest miss it names the condition that failed, and how; it may also have the local address or the TLS server name.
+//! connection it has the TLS server name instead of what only HTTP has. For the nearest miss it names the condition that
+//! failed, and how; it may also have the local address or the TLS server name.
 //! It never has another header, and never a token.
 
 use std::net::IpAddr;

@@ -194,7 +194,7 @@ pub fn render(resources: &Resources, kind: ExtensionKind, arguments: &Arguments)
         }
     }
     for instance in &plan.instances {
-        let resource = kubernetes::extension(kind, instance, &image, &mesh, revision, &plugin.fields);
+        let resource = kubernetes::extension(kind, instance, &image, &mesh, revision, &plugin.fields, None);
         say(instance, &resource, &topology.gateways, arguments.native.plugin_decides_http)?;
         documents.push(Document { comment: beside::of_plugin(instance, mesh.combining), resource });
     }
@@ -208,7 +208,7 @@ pub fn render(resources: &Resources, kind: ExtensionKind, arguments: &Arguments)
         }
         for (instance, ports) in &ports {
             let fields = &plugin.fields;
-            let resource = kubernetes::network_extension(kind, instance, &image, &mesh, revision, fields, ports);
+            let resource = kubernetes::extension(kind, instance, &image, &mesh, revision, fields, Some(ports));
             say(instance, &resource, &topology.gateways, false)?;
             documents.push(Document { comment: beside::OF_NETWORK_PLUGIN.to_owned(), resource });
         }
