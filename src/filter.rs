@@ -247,10 +247,12 @@ impl Plugin {
         let chain = self.policies.filter_chain(host);
         let engines = self.policies.of(Traffic::Tcp, &chain);
         let is_denied = engines.is_none_or(|engines| engines.combine(&evaluation).0.verdict() == Verdict::Deny);
-        // What is only tried out or audited keeps no connection waiting that is denied.
-        let is_certain = is_denied && !attributes.wait();
+        if may_wait && attributes.wait() {
+            return None;
+        }
         let decision = decide(engines, &evaluation);
-        if may_wait && !is_certain && attributes.wait() {
+        // What is only tried out or audited keeps no connection waiting that is denied.
+        if may_wait && !is_denied && attributes.wait() {
             return None;
         }
         self.report(Traffic::Tcp, &decision, engines, &chain, &evaluation, host);
