@@ -21,7 +21,9 @@ mod schema;
 mod waypoints;
 mod yaml;
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 
 use mesh_authz::identity::TrustDomains;
 use mesh_authz::policy::Traffic;
@@ -30,11 +32,25 @@ use mesh_authz_cli::load::providers::Providers;
 use mesh_authz_cli::load::{self, Resources};
 use mesh_authz_cli::render::rbac::custom::Several;
 use mesh_authz_cli::render::rbac::{self, Place};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Istio's output for proxies older than 1.11, with regular expressions for hosts. Istio's control plane no longer
 /// renders it, and Istio's own tests no longer read this file.
 const BEFORE_1_11: &str = "allow-host-before-111";
+
+/// Runs the command, with these resources as its standard input.
+fn mesh_authz(arguments: &[&str], resources: &[Value]) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_mesh-authz"))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let list = json!({ "apiVersion": "v1", "kind": "List", "items": resources });
+    child.stdin.take().unwrap().write_all(list.to_string().as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
 
 /// The workload in Istio's golden files.
 fn httpbin() -> Workload {

@@ -1,10 +1,10 @@
 //! Many resources for a cluster: their names, and how much there is of them.
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
-use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
+
+use crate::mesh_authz;
 
 fn policy(namespace: &str, name: &str, spec: &Value) -> Value {
     json!({
@@ -23,17 +23,8 @@ fn selecting(namespace: &str, name: &str, labels: &Value) -> Value {
 
 /// What `render wasm-plugin` prints for these policies.
 fn rendered(policies: &[Value], more: &[&str]) -> String {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_mesh-authz"))
-        .args(["render", "wasm-plugin", "-", "--url=x", "--format=json"])
-        .args(more)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let list = json!({ "apiVersion": "v1", "kind": "List", "items": policies });
-    child.stdin.take().unwrap().write_all(list.to_string().as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
+    let arguments = ["render", "wasm-plugin", "-", "--url=x", "--format=json"];
+    let output = mesh_authz(&[&arguments, more].concat(), policies);
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
 }

@@ -1,23 +1,16 @@
 //! `render wasm-plugin --network-plugin`: on which ports the plugin for connections is loaded, and what is refused.
 
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 use serde_json::{Value, json};
 
+use crate::mesh_authz;
+
 fn render(kind: &str, resources: &[Value], more: &[&str]) -> Output {
-    let input = json!({ "apiVersion": "v1", "kind": "List", "items": resources }).to_string();
-    let digest = "0".repeat(64);
-    let mut child = Command::new(env!("CARGO_BIN_EXE_mesh-authz"))
-        .args(["render", kind, "-", "--url=oci://registry.example/a:1", "--sha256", &digest, "--network-plugin"])
-        .args(["--format", "json"])
-        .args(more)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), input.as_bytes()).unwrap();
-    child.wait_with_output().unwrap()
+    let digest = format!("--sha256={}", "0".repeat(64));
+    let arguments =
+        ["render", kind, "-", "--url=oci://registry.example/a:1", &digest, "--network-plugin", "--format=json"];
+    mesh_authz(&[&arguments, more].concat(), resources)
 }
 
 fn policy(namespace: &str, selector: &Value) -> Value {
