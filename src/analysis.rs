@@ -1,9 +1,21 @@
-//! Answers questions about all requests at once. Does one rule match every request that another rule matches? Can a
-//! rule match at all?
+//! Answers questions about all requests at once.
 //!
-//! A "yes" holds for every request, with one exception that [`CompiledRule::covers`] describes. A "no" means that a
-//! "yes" could not be shown: a comparison looks at values one by one, and does not see what follows from several values
-//! together.
+//! [`effect`] says whether a change of policies lets a request through, and [`prove`] whether all requests of a kind are
+//! decided as expected. Both are exact. If the answer is a request, the engine has matched the rules with it. If it is that
+//! there is none, all are excluded. If it would take too long to know, the answer is [`Undecided`].
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | `text` | finds a text that is in some sets of texts and in none of others |
+//! | `values` | turns the values of a test into such sets |
+//! | `subject` | knows what tests are about, and finds a value that meets several tests |
+//! | `region` | collects the tests that a request must meet |
+//! | `solve` | finds a request that some rules match and others do not |
+//! | `difference` | asks for the requests that two sets of policies decide differently |
+//! | [`words`] | says which requests these are |
+//!
+//! [`CompiledRule::covers`] and the questions about single rules approximate: a "yes" holds for every request, with one
+//! exception that is described there, and a "no" means that a "yes" could not be shown.
 //!
 //! ```
 //! use mesh_authz::analysis::rules;
@@ -23,8 +35,28 @@
 //! assert!(wide.covers(&narrow) && !narrow.covers(&wide));
 //! ```
 
+mod budget;
 mod cover;
+mod cover_witness;
+mod difference;
+mod region;
+mod solve;
+#[expect(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "sets are numbered as they are listed, and addresses have so many bits"
+)]
+mod subject;
+#[expect(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "states are numbered as they are listed")]
+mod text;
+mod values;
 mod witness;
+pub mod words;
+
+pub use budget::{Budget, Undecided};
+pub use difference::{Cause, Effect, Policies, Proof, Reason, Region, Side, Sides, causes, effect, prove};
+pub use solve::Workloads;
+pub use witness::Witness as Example;
 
 use crate::engine::Options;
 use crate::engine::compile;

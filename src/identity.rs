@@ -106,7 +106,7 @@ fn alike(one: &str, other: &str) -> bool {
 }
 
 /// A value of one of the identity fields.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum IdentityMatcher {
     /// Any name that is not empty, SPIFFE or not.
     Any(Wildcard),

@@ -17,7 +17,7 @@ pub mod template;
 use crate::policy::Form;
 
 /// What a match means for the decision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Polarity {
     /// A match brings the request nearer to being allowed.
     Permits,
@@ -26,7 +26,7 @@ pub enum Polarity {
 }
 
 /// Which bytes a wildcard accepts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Wildcard {
     /// Every byte.
     Bytes,
@@ -55,7 +55,7 @@ impl Wildcard {
 }
 
 /// A value of a policy, in one of the four forms that most fields share: presence, exact, prefix and suffix.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Pattern {
     /// `*` for a header, a host or a method: present, even if it is empty.
     Present,

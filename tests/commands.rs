@@ -952,7 +952,7 @@ fn tests_are_chosen_by_name_and_reported_in_short() {
     const TESTS: &str = "examples/tutorial/tests.yaml";
     let (out, status) = run(&["test", TESTS, "--filter", "MAY NOT", "--filter", "nobody else"], "", &[]);
     assert_eq!((out.lines().last(), status), (Some("3 passed, 0 failed"), Some(0)), "{out}");
-    assert_eq!(run(&["test", TESTS, "--quiet"], "", &[]), ("5 passed, 0 failed\n".to_owned(), Some(0)));
+    assert_eq!(run(&["test", TESTS, "--quiet"], "", &[]), ("7 passed, 0 failed\n".to_owned(), Some(0)));
     let failing = "tests/commands/input/failing.yaml";
     let (quiet, status) = run(&["test", failing, "-q"], "", &[]);
     assert!(quiet.starts_with("FAILED") && !quiet.contains("ok  ") && status == Some(1), "{quiet}");
@@ -964,7 +964,7 @@ fn tests_are_chosen_by_name_and_reported_in_short() {
     let json: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert!(json["files"][0]["tests"][0]["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{out}");
     let (out, _) = run(&["test", TESTS, "--durations", "--format", "junit"], "", &[]);
-    assert_eq!(out.matches(" time=\"").count(), 5, "{out}");
+    assert_eq!(out.matches(" time=\"").count(), 7, "{out}");
 }
 
 #[test]

@@ -217,7 +217,7 @@ fn the_action_checks_and_tests() {
     assert_says(
         &run_action(&[("check", ""), ("test", "--quiet tests.yaml\n  tests-as-written.yaml")], &examples),
         0,
-        "6 passed, 0 failed",
+        "8 passed, 0 failed",
     );
     // What is given is words, and no code.
     let odd = run_action(&[("check", "$(touch /tmp/never); `x` 'a b'")], &examples);

@@ -1,6 +1,7 @@
 //! The subcommands, and what they share: argument types, failures, and the exit status for each answer.
 
 mod check;
+mod diff;
 mod explain;
 mod generate;
 mod github;
@@ -60,6 +61,8 @@ enum Command {
     Check(Box<check::Arguments>),
     /// Explain why a request is allowed or denied.
     Explain(Box<explain::Arguments>),
+    /// Say who gains access by a change of policies, and who loses it.
+    Diff(Box<diff::Arguments>),
     /// Run policy tests from test files.
     Test(test::Arguments),
     /// Render policies as a plugin configuration, an Envoy bootstrap, Istio resources or Envoy's own RBAC filters.
@@ -262,6 +265,7 @@ fn run_once(command: &Command) -> ExitCode {
     let answer = match command {
         Command::Check(arguments) => check::run(arguments, &mut out),
         Command::Explain(arguments) => explain::run(arguments, &mut out),
+        Command::Diff(arguments) => diff::run(arguments, &mut out),
         Command::Test(arguments) => test::run(arguments, &mut out),
         Command::Render(arguments) => render::run(arguments, &mut out),
         Command::Init(arguments) => init::run(arguments, &mut out),
@@ -272,7 +276,7 @@ fn run_once(command: &Command) -> ExitCode {
     // Output for people has colours only on a terminal, and only if NO_COLOR is not set. Output for programs is written
     // unchanged. A reader that closes the pipe early, such as `head`, is not a failure.
     let written = match command {
-        Command::Check(_) | Command::Explain(_) | Command::Test(_) | Command::Init(_) => {
+        Command::Check(_) | Command::Diff(_) | Command::Explain(_) | Command::Test(_) | Command::Init(_) => {
             write(&mut anstream::stdout(), &out)
         }
         Command::Render(_) | Command::Completions(_) | Command::Man(_) | Command::Schema(_) => {

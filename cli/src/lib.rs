@@ -7,6 +7,7 @@
 //! | [`envoy`] | checks Envoy's own configuration: what decisions depend on, and ways around the filter |
 //! | [`explain`] | explains why a request is allowed or denied |
 //! | [`testfile`] | reads files with tests of policies |
+//! | [`witness`] | writes requests that the analysis of policies has found |
 //! | [`decision_log`] | reads lines of the filter's decision log |
 //! | [`received`] | what Envoy makes of a request before the filter sees it |
 //! | [`render`] | turns policies into the configurations and resources that enforce them |
@@ -25,3 +26,4 @@ pub mod received;
 pub mod render;
 pub mod schema;
 pub mod testfile;
+pub mod witness;

@@ -374,7 +374,8 @@ pub(crate) fn items(list: Option<&Node>) -> &[Node] {
 /// Whether the document is a file of tests for `mesh-authz test`.
 fn is_test(node: &Node) -> bool {
     let is_empty = |field| node.get(field).and_then(Node::as_str).unwrap_or_default().is_empty();
-    is_empty("kind") && is_empty("apiVersion") && node.get("tests").is_some()
+    let has_tests = ["tests", "proofs"].iter().any(|field| node.get(field).is_some());
+    is_empty("kind") && is_empty("apiVersion") && has_tests
 }
 
 /// An item of a list of one kind. In such a list, an item need not say its kind and version.

@@ -22,7 +22,7 @@ use mesh_authz::request::Request;
 use mesh_authz::request::headers::is_name;
 use mesh_authz::request::metadata::{EFFECTIVE_POLICY, ENGINE_RESULT, NETWORK_RBAC, RBAC, RULE_PREFIX};
 
-pub use self::headers::{JOINED, SOME_REQUEST_ID};
+pub use self::headers::SOME_REQUEST_ID;
 pub use self::known::{Known, says_settings};
 pub use self::settings::{ClientCertificate, EscapedSlashes, HostPort, Origin, Protocol, Settings};
 use crate::load::policy_set::PolicySet;

@@ -22,8 +22,12 @@ pub fn test_file() -> Value {
     let decision = json!({ "enum": ["ALLOW", "DENY"] });
     let request = object(json!({
         "principal": described(text(), "the peer's SPIFFE ID without spiffe://; absent: the request comes in plaintext"),
+        "peer": described(
+            object(json!({ "uris": list_of(text()), "dns": text(), "subject": text() })),
+            "the names in the peer's certificate, if they are other than one SPIFFE ID",
+        ),
         "method": described(text(), "GET if it is absent"),
-        "path": described(text(), "/ if it is absent; a query is allowed"),
+        "path": described(text(), "/ if it is absent, and none for a CONNECT; a query is allowed"),
         "host": described(text(), "localhost if it is absent"),
         "protocol": described(names(&Protocol::NAMES), "absent: the test is for both versions of HTTP; tcp: the test is about a connection, without fields of HTTP"),
         "headers": described(
@@ -61,6 +65,16 @@ pub fn test_file() -> Value {
         })),
         &["name", "request", "expect"],
     );
+    let workload = object(json!({ "namespace": text(), "labels": map_of(text()) }));
+    let proof = required(
+        object(json!({
+            "name": described(json!({ "type": "string", "minLength": 1 }), "what the proof shows; each name occurs once"),
+            "for": described(rule(), "the requests, as a rule of a policy: from, to and when"),
+            "expect": described(decision, "the decision about each of these requests"),
+            "workload": described(workload.clone(), "absent: the workload of the file or, if it has none, every workload"),
+        })),
+        &["name", "for", "expect"],
+    );
     let mesh = object(json!({
         "trustDomain": trust_domain(),
         "trustDomainAliases": described(list_of(text()), "other names of that trust domain"),
@@ -72,18 +86,17 @@ pub fn test_file() -> Value {
     let file = required(
         object(json!({
             "policies": described(list_of(text()), "files, folders or patterns, relative to this file"),
-            "workload": described(
-                object(json!({ "namespace": text(), "labels": map_of(text()) })),
-                "the workload that the policies protect; labels: {} says that it has none",
-            ),
+            "workload": described(workload, "the workload that the policies protect; labels: {} says that it has none"),
             "gateway": gateway(),
             "revision": described(text(), "the revision of the control plane"),
             "mesh": mesh,
             "allowNoneApplies": described(boolean(), "whether it is no error that none of the policies applies"),
             "tests": json!({ "type": "array", "items": test, "minItems": 1 }),
+            "proofs": described(list_of(proof), "what must hold for every request of a kind"),
         })),
-        &["policies", "tests"],
+        &["policies"],
     );
+    let file = either(file, ["tests", "proofs"]);
     titled(file, "Test file of mesh-authz")
 }
 
@@ -132,7 +145,8 @@ pub fn plugin_config() -> Value {
 }
 
 /// An `AuthorizationPolicy`, as the language has it.
-fn policy() -> Value {
+/// A rule of a policy.
+fn rule() -> Value {
     let fields_of = |side: Side| {
         let fields = Attribute::ALL.iter().filter(|attribute| attribute.info().side == side);
         let names = fields.filter_map(|attribute| attribute.info().fields).flatten();
@@ -145,11 +159,14 @@ fn policy() -> Value {
     };
     let condition =
         required(object(json!({ "key": text(), "values": list_of(text()), "notValues": list_of(text()) })), &["key"]);
-    let rule = object(json!({
+    object(json!({
         "from": wrapped("source", fields_of(Side::Principal)),
         "to": wrapped("operation", fields_of(Side::Permission)),
         "when": list_of(condition),
-    }));
+    }))
+}
+
+fn policy() -> Value {
     let target = required(
         object(json!({ "group": text(), "kind": text(), "name": text(), "namespace": text() })),
         &["kind", "name"],
@@ -160,7 +177,7 @@ fn policy() -> Value {
         "targetRefs": list_of(target),
         "action": names(&Action::NAMES),
         "provider": object(json!({ "name": text() })),
-        "rules": json!({ "type": ["array", "null"], "items": rule }),
+        "rules": json!({ "type": ["array", "null"], "items": rule() }),
     }));
     json!({
         "type": "object",
@@ -213,6 +230,12 @@ fn described(mut schema: Value, description: &str) -> Value {
 
 fn required(mut schema: Value, names: &[&str]) -> Value {
     set(&mut schema, "required", json!(names));
+    schema
+}
+
+/// An object that has one of these fields, or both.
+fn either(mut schema: Value, [one, other]: [&str; 2]) -> Value {
+    set(&mut schema, "anyOf", json!([{ "required": [one] }, { "required": [other] }]));
     schema
 }
 

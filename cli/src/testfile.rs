@@ -14,9 +14,9 @@ use mesh_authz::diagnostic::Diagnostics;
 use mesh_authz::document::{Node, Object, Position, Value, boolean, list, one_of, string, whole_number};
 use mesh_authz::engine::Verdict;
 use mesh_authz::policy::scope::Workload;
-use mesh_authz::policy::{DEFAULT_NAMESPACE, Traffic};
+use mesh_authz::policy::{Action, AuthorizationPolicy, DEFAULT_NAMESPACE, PolicyName, Target, Traffic, read};
 use mesh_authz::request::metadata::{DEFAULT_PAYLOAD_KEY, JWT_AUTHN};
-use mesh_authz::request::{Lookup, Request};
+use mesh_authz::request::{Lookup, PeerName, Request};
 
 use crate::lint::PathNormalization;
 use crate::load::finding::{Finding, SourceText};
@@ -34,6 +34,21 @@ pub struct TestFile {
     /// The policies, all valid, with the workload and the mesh.
     pub set: PolicySet,
     pub tests: Vec<Test>,
+    pub proofs: Vec<Proof>,
+}
+
+/// What must hold for every request of a kind.
+#[derive(Debug)]
+pub struct Proof {
+    /// What it shows.
+    pub name: String,
+    /// Where it is in the file.
+    pub position: Option<Position>,
+    /// The requests, as the rule of a policy.
+    pub requests: AuthorizationPolicy,
+    pub expect: Verdict,
+    /// `None`: every workload.
+    pub workload: Option<Workload>,
 }
 
 /// One request and the expected decision.
@@ -88,6 +103,8 @@ impl Expectation {
 pub struct RequestFields {
     /// The peer's SPIFFE ID without `spiffe://`. `None`: the request comes in plaintext.
     pub principal: Option<String>,
+    /// The names in the peer's certificate, if they are other than one SPIFFE ID.
+    pub peer: Option<PeerFields>,
     /// `GET` when absent.
     pub method: Option<String>,
     /// `/` when absent.
@@ -116,12 +133,37 @@ pub struct RequestFields {
     pub providers: Vec<(String, Verdict)>,
 }
 
+/// The names in the peer's certificate.
+#[derive(Clone, Debug, Default)]
+pub struct PeerFields {
+    /// The URIs. If there are several, nobody can read them.
+    pub uris: Vec<String>,
+    /// The DNS name.
+    pub dns: Option<String>,
+    /// The subject.
+    pub subject: Option<String>,
+}
+
+impl PeerFields {
+    fn read(node: &Node, d: &mut Diagnostics) -> Option<Self> {
+        let mut object = Object::open(node, d)?;
+        let peer = Self {
+            uris: object.strings("uris", d),
+            dns: object.string("dns", d),
+            subject: object.string("subject", d),
+        };
+        object.finish(d);
+        Some(peer)
+    }
+}
+
 impl RequestFields {
     /// Reads a request, in the form of a request in a test file.
     pub fn read(node: &Node, d: &mut Diagnostics) -> Option<Self> {
         let mut object = Object::open(node, d)?;
         let request = Self {
             principal: object.read("principal", d, principal).flatten(),
+            peer: object.read("peer", d, PeerFields::read).flatten(),
             method: object.string("method", d),
             path: object.string("path", d),
             host: object.string("host", d),
@@ -137,6 +179,9 @@ impl RequestFields {
             providers: object.read("provider", d, providers).unwrap_or_default(),
         };
         object.finish(d);
+        if request.peer.is_some() && request.principal.is_some() {
+            d.field("peer", |d| d.error_with_hint("says the same as `principal`", "give one of the two"));
+        }
         if request.traffic() == Traffic::Tcp {
             for field in
                 ["method", "path", "host", "headers", "jwt"].into_iter().filter(|field| node.get(field).is_some())
@@ -181,7 +226,12 @@ impl RequestFields {
     #[must_use]
     pub fn to_request(&self) -> Request {
         let given = |address: Option<IpAddr>| address.map_or(Lookup::Unreadable, Lookup::Value);
-        let mut request = Request::new(self.method(), self.path())
+        let mut request = Request::default().header(":method", self.method());
+        // A CONNECT has no path, unless it is given.
+        if self.path.is_some() || self.method() != "CONNECT" {
+            request = request.header(":path", self.path());
+        }
+        request = request
             .header(":authority", self.host())
             .source_ip(given(self.source_ip))
             .remote_ip(given(self.remote_ip.or(self.source_ip)))
@@ -190,6 +240,16 @@ impl RequestFields {
             .sni(self.sni.as_ref().map_or(Lookup::Absent, |name| Lookup::Value(name.as_bytes())));
         if let Some(principal) = &self.principal {
             request = request.principal(principal);
+        }
+        if let Some(PeerFields { uris, dns, subject }) = &self.peer {
+            let further = if uris.len() > 1 { Lookup::Unreadable } else { Lookup::Absent };
+            for (which, name) in
+                [(PeerName::Uri, &uris.first().cloned()), (PeerName::Dns, dns), (PeerName::Subject, subject)]
+            {
+                let name = name.as_ref().map_or(Lookup::Absent, |name| Lookup::Value(name.as_bytes()));
+                request = request.peer_name(which, name);
+            }
+            request = request.peer_name(PeerName::FurtherUris, further);
         }
         for (name, value) in &self.headers {
             request = request.header(name, value);
@@ -214,7 +274,8 @@ impl TestFile {
             Some(Value::List(items)) => items.first().is_some_and(|first| first.as_str().is_some()),
             _ => false,
         };
-        (node.get("tests").is_some() || names_policies) && node.get("kind").is_none()
+        let has_tests = ["tests", "proofs"].iter().any(|field| node.get(field).is_some());
+        (has_tests || names_policies) && node.get("kind").is_none()
     }
 
     /// Reads a test file and the policies that it names.
@@ -233,7 +294,8 @@ impl TestFile {
             let message = format!("a test file is one document, and this file has {count}");
             return Err(InputError { file: file.to_owned(), message }.into());
         };
-        if let Some(kind) = node.get("kind").and_then(Node::as_str).filter(|_| node.get("tests").is_none()) {
+        let has_tests = ["tests", "proofs"].iter().any(|field| node.get(field).is_some());
+        if let Some(kind) = node.get("kind").and_then(Node::as_str).filter(|_| !has_tests) {
             let message = format!("this is of kind {kind}, and not a test file, which has `policies` and `tests`");
             return Err(InputError { file: file.to_owned(), message }.into());
         }
@@ -241,7 +303,7 @@ impl TestFile {
         let fields = fields(&node, &mut diagnostics);
         let has_errors = diagnostics.count() > 0;
         let mut findings: Vec<_> = load::findings(&source, &node, diagnostics).collect();
-        let Some(Fields { policies, workload, mesh, path_normalization, none_may_apply, tests }) =
+        let Some(Fields { policies, workload, mesh, path_normalization, none_may_apply, tests, proofs }) =
             fields.filter(|_| !has_errors)
         else {
             return Err(TestFileError::Invalid(findings));
@@ -271,15 +333,15 @@ impl TestFile {
         }
         let mut envoy = Known::of(&resources);
         envoy.path_normalization = path_normalization;
-        let set = PolicySet { resources, workload, mesh, envoy };
-        if let Some((resource, what)) = set.missing_labels() {
+        let set = PolicySet { resources: Arc::new(resources), workload, mesh, envoy };
+        if let Some((resource, what)) = set.missing_labels().filter(|_| !tests.is_empty()) {
             let message = format!(
                 "policy {} has {what}: give `workload.labels`, or `labels: {{}}` if the workload has none",
                 resource.policy.name
             );
             return Err(InputError { file: file.to_owned(), message }.into());
         }
-        if !none_may_apply && set.applying().next().is_none() {
+        if !none_may_apply && !tests.is_empty() && set.applying().next().is_none() {
             let message = format!(
                 "no policy applies to the workload of these tests in namespace {}: correct `workload` or `policies`, or write \
                  `allowNoneApplies: true` if that is meant",
@@ -294,7 +356,7 @@ impl TestFile {
                 return Err(InputError { file: file.to_owned(), message }.into());
             }
         }
-        Ok(Self { source, set, tests })
+        Ok(Self { source, set, tests, proofs })
     }
 }
 
@@ -335,6 +397,7 @@ struct Fields {
     /// Whether it is no mistake that none of the policies applies.
     none_may_apply: bool,
     tests: Vec<Test>,
+    proofs: Vec<Proof>,
 }
 
 fn fields(node: &Node, d: &mut Diagnostics) -> Option<Fields> {
@@ -363,9 +426,12 @@ fn fields(node: &Node, d: &mut Diagnostics) -> Option<Fields> {
     let workload = Workload { revision, ..Workload::new(namespace, labels, gateway, mesh.root_namespace.clone(), d) };
     let none_may_apply = object.read("allowNoneApplies", d, boolean).flatten().unwrap_or(false);
     let tests = object.read("tests", d, tests).unwrap_or_default();
+    let of_all = object.has("workload") || object.has("gateway");
+    let of_all = of_all.then_some(&workload);
+    let proofs = object.read("proofs", d, |node, d| proofs(node, of_all, &workload, d)).unwrap_or_default();
     object.finish(d);
-    if tests.is_empty() {
-        d.error("has no tests");
+    if tests.is_empty() && proofs.is_empty() {
+        d.error("has no tests and no proofs");
     }
     Some(Fields {
         policies,
@@ -374,6 +440,66 @@ fn fields(node: &Node, d: &mut Diagnostics) -> Option<Fields> {
         path_normalization,
         none_may_apply,
         tests: tests.into_iter().flatten().collect(),
+        proofs: proofs.into_iter().flatten().collect(),
+    })
+}
+
+/// Reads the proofs. `of_all`: the workload of the file, if it gives one. `usual`: that of tests.
+fn proofs(node: &Node, of_all: Option<&Workload>, usual: &Workload, d: &mut Diagnostics) -> Vec<Option<Proof>> {
+    let mut seen = HashSet::new();
+    list(node, d, |node, d| {
+        let proof = proof(node, of_all, usual, d);
+        if let Some(name) = node.get("name").and_then(Node::as_str).filter(|name| !seen.insert(name.to_owned())) {
+            d.field("name", |d| {
+                d.error_with_hint(format!("another proof is called `{name}` too"), "give each proof a name of its own");
+            });
+        }
+        proof
+    })
+}
+
+fn proof(node: &Node, of_all: Option<&Workload>, usual: &Workload, d: &mut Diagnostics) -> Option<Proof> {
+    let mut object = Object::open(node, d)?;
+    let name = object.string("name", d);
+    let own = object.read("workload", d, |node, d| {
+        let (namespace, labels) = config::workload(node, d);
+        let namespace = namespace.unwrap_or_else(|| usual.namespace.clone());
+        if labels.is_none() {
+            d.error_with_hint("has no labels", "give `labels`, or `labels: {}` if the workload has none");
+        }
+        let workload = Workload::new(namespace, labels, None, usual.root_namespace.clone(), d);
+        Workload { revision: usual.revision.clone(), ..workload }
+    });
+    let expect = object.read("expect", d, |node, d| one_of(node, &DECISIONS, d)).flatten();
+    let workload = own.or_else(|| of_all.cloned());
+    let namespace = workload.as_ref().map_or(DEFAULT_NAMESPACE, |workload| &workload.namespace);
+    let requests = object.read("for", d, |node, d| region(node, expect, namespace, d)).flatten();
+    for required in ["name", "for", "expect"] {
+        if !object.has(required) {
+            d.field(required, |d| d.error("is missing"));
+        }
+    }
+    object.finish(d);
+    let position = node.place.as_deref().map(|place| place.value.start);
+    Some(Proof { name: name?, position, requests: requests?, expect: expect?, workload })
+}
+
+/// Reads the requests of a proof, as the only rule of a policy. What is not quite sure to be among them counts if they must
+/// be denied, and does not count if they must be allowed. So it is a rule of a policy that decides as expected.
+fn region(node: &Node, expect: Option<Verdict>, namespace: &str, d: &mut Diagnostics) -> Option<AuthorizationPolicy> {
+    let action = match expect? {
+        Verdict::Allow => Action::Allow,
+        Verdict::Deny => Action::Deny,
+    };
+    let rule = read::rule_for(node, action, d)?;
+    Some(AuthorizationPolicy {
+        name: PolicyName { namespace: namespace.to_owned(), name: "for".to_owned() },
+        revision: None,
+        dry_run: false,
+        action,
+        target: Target::Everything,
+        rules: vec![rule],
+        provider: None,
     })
 }
 

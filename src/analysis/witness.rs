@@ -1,143 +1,187 @@
-//! Makes a request, the *witness*, from one alternative of a rule ([`super::cover`]).
-//!
-//! The witness contains the first value of each test for a match, in literal form. In an [index](crate::engine::index),
-//! it finds every rule that covers the alternative: a wider prefix is a prefix of the literal value, and a wider
-//! network contains it. Rules that ask for something else are left out.
+//! A request, and the workload that it is for, that show what is claimed.
 
-use super::cover::Alternative;
-use crate::attribute::Origin;
-use crate::document::{Node, Value};
-use crate::engine::compile::{Check, Expected, MetadataMatcher, MetadataPath, PathMatcher, Text};
-use crate::identity::IdentityMatcher;
-use crate::matcher::Pattern;
-use crate::matcher::template::{Tail, Template};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::region::Region;
+use super::subject::{GATEWAY, Subject, Value, WAYPOINT, is_expected};
+use crate::attribute::{Address, ConnectionText};
+use crate::document::{self, Node};
+use crate::engine::compile::MetadataPath;
+use crate::policy::scope::{Gateway, ServiceName, Workload};
 use crate::request::{Lookup, PeerName, Request};
 
-/// The text for a place where any text is valid.
-const ANYTHING: &[u8] = b"x";
+/// A request, and the workload that it is for.
+#[derive(Clone, Debug)]
+pub struct Witness {
+    /// The workload.
+    pub workload: Workload,
+    /// The names in the peer's certificate. With [`PeerName::FurtherUris`], it has several URIs.
+    pub names: Vec<(PeerName, Vec<u8>)>,
+    /// The names and the values of headers, pseudo-headers among them.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// The addresses. One that is missing is unreadable.
+    pub addresses: BTreeMap<Address, IpAddr>,
+    /// The local port. `None`: it is unreadable.
+    pub destination_port: Option<u16>,
+    /// The server name in the TLS handshake.
+    pub sni: Option<Vec<u8>>,
+    /// Dynamic metadata, by filter.
+    pub metadata: Vec<(String, Node)>,
+    /// Whether all of this is what people expect. Otherwise, no request that they expect shows the same.
+    pub is_expected: bool,
+}
 
-impl Alternative<'_> {
-    /// A request with the first value of each test for a match. `None` if two tests ask for something that a request
-    /// has only once, such as an address.
-    #[must_use]
-    pub(super) fn witness(self) -> Option<Request> {
-        let mut request = Request::default()
-            .source_ip(Lookup::Absent)
-            .remote_ip(Lookup::Absent)
-            .destination_ip(Lookup::Absent)
-            .destination_port(Lookup::Absent);
-        let mut names = [PeerName::Uri, PeerName::FurtherUris, PeerName::Dns].into_iter();
-        let mut metadata: Vec<(String, Node)> = Vec::new();
-        let matches = self.tests().filter(|test| test.expected == Expected::Match);
-        let mut given_once = Vec::new();
-        for origin in matches.clone().map(|test| test.attribute.info().origin).filter(|origin| is_given_once(*origin)) {
-            if given_once.contains(&origin) {
-                return None;
+/// Where a request comes from and goes to if nothing depends on it.
+const ADDRESSES: [(Address, IpAddr); 3] = [
+    (Address::Source, IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))),
+    (Address::Remote, IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))),
+    (Address::Destination, IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2))),
+];
+const PORT: u16 = 8080;
+
+impl Witness {
+    /// A request of the region. `workload`: that of all requests, if it is given.
+    pub(super) fn of(region: &Region<'_>, workload: Option<&Workload>, root_namespace: &str) -> Self {
+        let mut witness = Self {
+            workload: workload.cloned().unwrap_or_else(|| some_workload(region, root_namespace)),
+            names: Vec::new(),
+            headers: Vec::new(),
+            addresses: BTreeMap::from(ADDRESSES),
+            destination_port: Some(PORT),
+            sni: None,
+            metadata: Vec::new(),
+            is_expected: region.values().all(|(subject, value)| is_expected(subject, value)),
+        };
+        let usual: [(&str, &[u8]); 3] = [(":method", b"GET"), (":path", b"/"), (":authority", b"localhost")];
+        for (name, usual) in usual {
+            match region.value(&Subject::header(name.as_bytes())) {
+                None => witness.headers.push((name.to_owned(), usual.to_vec())),
+                Some(Value::Text(value)) => witness.headers.push((name.to_owned(), value.clone())),
+                Some(_) => {}
             }
-            given_once.push(origin);
         }
-        for check in matches.map(|test| &test.check) {
-            request = match check {
-                Check::Identity(matchers) => request.peer_name(names.next()?, Lookup::Value(&name(matchers.first()?))),
-                Check::Address(which, blocks) => request.with_address(*which, Lookup::Value(blocks.first()?.address)),
-                Check::DestinationPort(ports) => request.destination_port(Lookup::Value(*ports.first()?)),
-                Check::Text(which, patterns) => match which {
-                    Text::Connection(which) => request.with_text(*which, Lookup::Value(text(patterns.first()?))),
-                    Text::Header(name) => request.header(name, text(patterns.first()?)),
-                    Text::Metadata(path) => {
-                        insert(&mut metadata, path, string(text(patterns.first()?)))?;
-                        request
-                    }
-                },
-                Check::Host(patterns) => request.header(":authority", text(patterns.first()?)),
-                Check::Path(matchers) => match matchers.first()? {
-                    PathMatcher::Text(pattern) => request.header(":path", text(pattern)),
-                    PathMatcher::Template(template) => request.header(":path", path(template)),
-                },
-                Check::RequestPrincipal { issuer, subject, matchers } => {
-                    let matcher = matchers.first()?;
-                    insert(&mut metadata, issuer, string(text(&matcher.issuer)))?;
-                    insert(&mut metadata, subject, string(text(&matcher.subject)))?;
-                    request
-                }
-                Check::Metadata(path, matchers) => {
-                    let value = match matchers.first()? {
-                        MetadataMatcher::Text(pattern) => string(text(pattern)),
-                        MetadataMatcher::Element(pattern) => Value::List(vec![string(text(pattern)).into()]),
-                    };
-                    insert(&mut metadata, path, value)?;
-                    request
-                }
-            };
+        for (subject, value) in region.values() {
+            witness.set(subject, value);
         }
-        Some(metadata.iter().fold(request, |request, (filter, fields)| request.metadata(filter, fields)))
+        witness
+    }
+
+    fn set(&mut self, subject: &Subject, value: &Value) {
+        match (subject, value) {
+            (Subject::Peer, Value::Names(names)) => self.names.clone_from(names),
+            (Subject::Peer, Value::Unreadable) => self.names = vec![(PeerName::FurtherUris, Vec::new())],
+            (Subject::Address(which), Value::Address(address)) => {
+                self.addresses.insert(*which, *address);
+            }
+            (Subject::Address(which), Value::Unreadable) => {
+                self.addresses.remove(which);
+            }
+            (Subject::DestinationPort, Value::Port(port)) => self.destination_port = Some(*port),
+            (Subject::DestinationPort, Value::Unreadable) => self.destination_port = None,
+            (Subject::Connection(ConnectionText::Sni), Value::Text(name)) => self.sni = Some(name.clone()),
+            (Subject::Header(name), _) if matches!(&**name, b":method" | b":path" | b":authority") => {}
+            (Subject::Header(name), Value::Text(value)) => self.add_header(name, value),
+            (Subject::Header(name), Value::Texts(values)) => {
+                for value in values {
+                    self.add_header(name, value);
+                }
+            }
+            (Subject::Metadata(path), Value::Text(text)) => insert(&mut self.metadata, path, string(text)),
+            (Subject::Metadata(path), Value::Texts(texts)) => {
+                let list = texts.iter().map(|text| string(text).into()).collect();
+                insert(&mut self.metadata, path, document::Value::List(list));
+            }
+            _ => {}
+        }
+    }
+
+    fn add_header(&mut self, name: &[u8], value: &[u8]) {
+        self.headers.push((String::from_utf8_lossy(name).into_owned(), value.to_vec()));
+    }
+
+    /// The request, as the engine takes it.
+    #[must_use]
+    pub fn request(&self) -> Request {
+        let mut request = Request::default()
+            .destination_port(self.destination_port.map_or(Lookup::Unreadable, Lookup::Value))
+            .sni(self.sni.as_deref().map_or(Lookup::Absent, Lookup::Value));
+        for (which, address) in &self.addresses {
+            request = request.with_address(*which, Lookup::Value(*address));
+        }
+        for (which, name) in &self.names {
+            let name = if *which == PeerName::FurtherUris { Lookup::Unreadable } else { Lookup::Value(&**name) };
+            request = request.peer_name(*which, name);
+        }
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        self.metadata.iter().fold(request, |request, (filter, fields)| request.metadata(filter, fields))
     }
 }
 
-/// Whether a request has only one value of this origin, so that a witness cannot have the values of two tests.
-fn is_given_once(origin: Origin) -> bool {
-    match origin {
-        Origin::Address(_) | Origin::DestinationPort | Origin::Text(_) => true,
-        Origin::PeerNames | Origin::Headers | Origin::Metadata => false,
+/// A text about the workload. `None`: it has none.
+pub(super) fn of_workload<'v>(region: &'v Region<'_>, subject: &Subject) -> Option<&'v [u8]> {
+    match (region.value(subject), subject) {
+        (Some(Value::Text(text)), _) => Some(text),
+        (None, Subject::Namespace) => Some(b"default"),
+        (None, Subject::Proxy) => Some(super::subject::SIDECAR),
+        _ => None,
     }
 }
 
-fn text(pattern: &Pattern) -> &[u8] {
-    match pattern {
-        Pattern::Present | Pattern::NonEmpty(_) => ANYTHING,
-        Pattern::Exact(text) | Pattern::Prefix(text) | Pattern::Suffix(text) => text,
-    }
-}
-
-fn path(template: &Template) -> Vec<u8> {
-    let (segments, tail) = template.parts();
-    let mut path = Vec::new();
-    for literal in segments {
-        path.extend_from_slice(literal);
-        path.extend_from_slice(ANYTHING);
-    }
-    match tail {
-        Tail::Literal(literal) => path.extend_from_slice(literal),
-        Tail::Any(before, behind) => path.extend([&**before, &**behind].concat()),
-    }
-    path
-}
-
-fn name(matcher: &IdentityMatcher) -> Vec<u8> {
-    let id: [&[u8]; 3] = match matcher {
-        IdentityMatcher::Any(_) => [b"spiffe://", ANYTHING, b""],
-        IdentityMatcher::Exact(text) | IdentityMatcher::Prefix(text) => [text, b"", b""],
-        IdentityMatcher::Suffix(text, _) => [b"spiffe://", text, b""],
-        IdentityMatcher::Namespace(pieces, _) => return [b"spiffe://x", &*pieces.concat(), b"sa/x"].concat(),
-        IdentityMatcher::ServiceAccount { namespace, account, .. } => [b"spiffe://x", namespace, account],
-        IdentityMatcher::TrustDomain { before, after, .. } => [before, after, b"ns/x/sa/x"],
+/// The workload of the requests of a region.
+fn some_workload(region: &Region<'_>, root_namespace: &str) -> Workload {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let about = |subject: &Subject| text(of_workload(region, subject).unwrap_or_default());
+    let label = |(subject, value): (&Subject, &Value)| match (subject, value) {
+        (Subject::Label(key), Value::Text(value)) => Some((key.to_string(), text(value))),
+        _ => None,
     };
-    id.concat()
+    let labels = region.values().filter_map(label).collect();
+    let proxy = about(&Subject::Proxy);
+    let kinds = [(GATEWAY, false), (WAYPOINT, true)];
+    let gateway = kinds.into_iter().find_map(|(kind, waypoint)| {
+        let name = text(proxy.as_bytes().strip_prefix(kind)?);
+        Some(Gateway { name, waypoint, services: Vec::new(), service_entries: Vec::new() })
+    });
+    let service = about(&Subject::Service);
+    let service = service.split_once('/').and_then(|(kind, name)| Some((kind, name.split_once('/')?)));
+    let gateway = gateway.map(|mut gateway| {
+        if let Some((kind, (namespace, name))) = service {
+            let service = ServiceName { namespace: namespace.to_owned(), name: name.to_owned(), host: None };
+            if kind == "Service" { gateway.services.push(service) } else { gateway.service_entries.push(service) }
+        }
+        gateway
+    });
+    Workload {
+        namespace: about(&Subject::Namespace),
+        labels: Some(labels),
+        gateway,
+        root_namespace: root_namespace.to_owned(),
+        revision: None,
+    }
 }
 
-fn string(bytes: &[u8]) -> Value {
-    Value::String(String::from_utf8_lossy(bytes).into_owned())
+fn string(bytes: &[u8]) -> document::Value {
+    document::Value::String(String::from_utf8_lossy(bytes).into_owned())
 }
 
-/// Sets a value at a path, and creates the maps that lead to it. `None` if the path already has a value.
-fn insert(metadata: &mut Vec<(String, Node)>, path: &MetadataPath, value: Value) -> Option<()> {
+/// Sets a value at a path, and creates the maps that lead to it.
+fn insert(metadata: &mut Vec<(String, Node)>, path: &MetadataPath, value: document::Value) {
     let keys = std::iter::once(&path.filter).chain(&path.keys);
     let mut keys: Vec<_> = keys.map(|key| String::from_utf8_lossy(key).into_owned()).collect();
-    let last = keys.pop()?;
+    let Some(last) = keys.pop() else { return };
     let mut entries = metadata;
     for key in keys {
         let at = entries.iter().position(|(name, _)| *name == key).unwrap_or_else(|| {
-            entries.push((key, Value::Map(Vec::new()).into()));
+            entries.push((key, document::Value::Map(Vec::new()).into()));
             entries.len().saturating_sub(1)
         });
         entries = match entries.get_mut(at).map(|(_, node)| &mut node.value) {
-            Some(Value::Map(inner)) => inner,
-            _ => return None,
+            Some(document::Value::Map(inner)) => inner,
+            _ => return,
         };
     }
-    if entries.iter().any(|(name, _)| *name == last) {
-        return None;
-    }
     entries.push((last, value.into()));
-    Some(())
 }

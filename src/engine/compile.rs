@@ -109,7 +109,7 @@ pub(crate) enum Expected {
 
 /// The attribute to look at, and the values to compare it with. Attributes that are compared in the same way share a
 /// variant.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Check {
     Identity(Box<[IdentityMatcher]>),
     Address(Address, Box<[Cidr]>),
@@ -133,7 +133,7 @@ pub(crate) enum Text {
 }
 
 /// The place of a value in dynamic metadata.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct MetadataPath {
     /// The filter that sets the value.
     pub filter: Box<[u8]>,
@@ -167,21 +167,21 @@ impl CustomTrace {
 }
 
 /// A value of `paths`, compiled.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum PathMatcher {
     Text(Pattern),
     Template(Template),
 }
 
 /// A value of `requestPrincipals`, compiled. The issuer and the subject must both match.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RequestPrincipalMatcher {
     pub issuer: Pattern,
     pub subject: Pattern,
 }
 
 /// A value of `experimental.envoy.filters.…`, compiled.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum MetadataMatcher {
     Text(Pattern),
     Element(Pattern),

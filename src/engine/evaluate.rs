@@ -164,6 +164,17 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
         Truth::all([to, from, self.group(&rule.when)])
     }
 
+    /// If the rule matches: the positions of the first operation and of the first source that do. This is for
+    /// [`crate::analysis`].
+    pub fn matching_groups(&self, rule: &'r CompiledRule) -> Option<[Option<usize>; 2]> {
+        let first = |groups: Option<&'r Groups>| match groups {
+            None => Some(None),
+            Some(groups) => groups.iter().position(|tests| self.group(tests).counts()).map(Some),
+        };
+        let [to, from] = [first(rule.to.as_ref())?, first(rule.from.as_ref())?];
+        self.group(&rule.when).counts().then_some([to, from])
+    }
+
     fn clause(&self, groups: Option<&'r Groups>) -> Truth {
         groups.map_or(Truth::Yes, |groups| Truth::any(groups.iter().map(|tests| self.group(tests))))
     }

@@ -13,7 +13,7 @@
 use super::Polarity;
 
 /// A compiled template.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Template {
     /// Literal texts, each followed by one `{*}`.
     segments: Box<[Box<[u8]>]>,
@@ -23,7 +23,7 @@ pub struct Template {
 }
 
 /// The part of a template after the last `{*}`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Tail {
     /// This text only.
     Literal(Box<[u8]>),
@@ -156,7 +156,7 @@ impl<'p> SplitPath<'p> {
 }
 
 /// Whether Envoy's own wildcards accept this byte. They also accept the slash.
-fn is_wildcard_byte(byte: u8) -> bool {
+pub(crate) fn is_wildcard_byte(byte: u8) -> bool {
     matches!(byte,
         b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z'
         | b'-' | b'.' | b'_' | b'~' | b'%' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'+' | b',' | b';' | b':' | b'@' | b'='

@@ -25,6 +25,16 @@ pub fn policy(node: &Node, diagnostics: &mut Diagnostics) -> Option<Authorizatio
     diagnostics.policy(|| name_of(node), |diagnostics| resource(node, diagnostics))
 }
 
+/// Reads and validates one rule of a policy with this action.
+///
+/// Returns `None` if the rule is invalid in any way. At least one error has then been reported.
+pub fn rule_for(node: &Node, action: Action, diagnostics: &mut Diagnostics) -> Option<Rule> {
+    let errors_before = diagnostics.count();
+    let rule = rule(node, diagnostics);
+    validate::rule(&rule, action, diagnostics);
+    if diagnostics.count() == errors_before { Some(rule) } else { None }
+}
+
 impl AuthorizationPolicy {
     /// Reads and validates one resource, in the form that `kubectl get -o json` prints.
     ///

@@ -110,7 +110,7 @@ fn provider(provider: Option<Provider>, action: Action, diagnostics: &mut Diagno
     })
 }
 
-fn rule(rule: &Rule, action: Action, diagnostics: &mut Diagnostics) {
+pub(crate) fn rule(rule: &Rule, action: Action, diagnostics: &mut Diagnostics) {
     let sources = rule.from.iter().flat_map(|from| from.0.iter());
     diagnostics.field("from", |diagnostics| {
         for (index, source) in sources.clone().enumerate() {

@@ -22,7 +22,7 @@ impl ParseError {
 }
 
 /// A network: an address, and the number of its leading bits that count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cidr {
     /// The address, as written. Bits that do not count may be set.
     pub address: IpAddr,

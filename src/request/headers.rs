@@ -17,6 +17,52 @@ pub fn is_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
+/// The headers whose lines Envoy joins, sorted by name. An end-to-end test asks Envoy. It joins those of `te` too, of which it keeps one value.
+pub const JOINED: [&str; 36] = [
+    "accept",
+    "accept-encoding",
+    "access-control-request-headers",
+    "access-control-request-method",
+    "authorization",
+    "cache-control",
+    "content-encoding",
+    "content-type",
+    "expect",
+    "grpc-accept-encoding",
+    "grpc-timeout",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "origin",
+    "pragma",
+    "proxy-status",
+    "referer",
+    "user-agent",
+    "via",
+    "x-client-trace-id",
+    "x-envoy-attempt-count",
+    "x-envoy-decorator-operation",
+    "x-envoy-downstream-service-cluster",
+    "x-envoy-downstream-service-node",
+    "x-envoy-external-address",
+    "x-envoy-is-timeout-retry",
+    "x-envoy-original-host",
+    "x-envoy-original-path",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+    "x-request-id",
+];
+
+/// Whether Envoy joins the lines of the header, so that a request has one value of it. `name` is in lower case.
+#[must_use]
+pub fn is_joined(name: &[u8]) -> bool {
+    name == b"te" || JOINED.iter().any(|joined| joined.as_bytes() == name)
+}
+
 /// Pairs of names and values, in the encoding of the host. [`Self::read`] checks the encoding.
 #[derive(Clone, Copy, Debug)]
 pub struct Headers<'a> {

@@ -16,11 +16,12 @@ use fastrand::Rng;
 use mesh_authz::config::Mesh;
 use mesh_authz::policy::Traffic;
 use mesh_authz::policy::scope::Workload;
+use mesh_authz::request::headers::JOINED;
 use mesh_authz_cli::lint::PathNormalization;
 use mesh_authz_cli::load::Resources;
 use mesh_authz_cli::load::finding::SourceText;
 use mesh_authz_cli::load::policy_set::PolicySet;
-use mesh_authz_cli::received::{HostPort, JOINED, Known, Protocol, Settings, Way, received};
+use mesh_authz_cli::received::{HostPort, Known, Protocol, Settings, Way, received};
 use mesh_authz_cli::testfile::RequestFields;
 use serde_json::{Value, json};
 use testbed::bootstrap::{bootstrap, direct_response, http_connection_manager, listener};
@@ -548,7 +549,7 @@ fn policy_set(resources: &[Value]) -> Result<PolicySet> {
         root_namespace: "istio-system".to_owned(),
         revision: None,
     };
-    Ok(PolicySet { resources, workload, mesh: Mesh::default(), envoy: Known::default() })
+    Ok(PolicySet { resources: resources.into(), workload, mesh: Mesh::default(), envoy: Known::default() })
 }
 
 fn listener_of(name: &str, settings: &Settings, resources: &[Value], issuer: &Issuer) -> Result<Value> {

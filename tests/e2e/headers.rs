@@ -1,6 +1,6 @@
 //! `request.headers[…]`: several values of a header, and values with any bytes.
 
-use mesh_authz_cli::received::JOINED;
+use mesh_authz::request::headers::JOINED;
 use serde_json::json;
 use testbed::{Http2Request, Request};
 

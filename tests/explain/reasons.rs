@@ -30,7 +30,7 @@ fn explained(action: &str, rule: &str, request: &str, mesh: &Mesh, look: impl Fn
     let resources = Resources::read(&[file.path().to_owned()]).unwrap();
     assert!(!resources.has_errors(), "{:?}", resources.findings);
     let workload = Workload { namespace: "default".to_owned(), ..Workload::default() };
-    let set = PolicySet { resources, workload, mesh: mesh.clone(), envoy: Known::default() };
+    let set = PolicySet { resources: resources.into(), workload, mesh: mesh.clone(), envoy: Known::default() };
     let engine = set.engine(Traffic::Http);
     let mut diagnostics = Diagnostics::new();
     let node = yaml::documents(request).unwrap().remove(0);

@@ -9,10 +9,11 @@ use mesh_authz::engine::Verdict;
 use mesh_authz::policy::Labels;
 use mesh_authz::policy::Traffic;
 use mesh_authz::policy::scope::{Gateway, Workload};
+use mesh_authz::request::headers::JOINED;
 use mesh_authz_cli::load::finding::SourceText;
 use mesh_authz_cli::load::policy_set::PolicySet;
 use mesh_authz_cli::load::{Resources, yaml};
-use mesh_authz_cli::received::{Answered, EscapedSlashes, JOINED, Known, answers, where_answered};
+use mesh_authz_cli::received::{Answered, EscapedSlashes, Known, answers, where_answered};
 use mesh_authz_cli::testfile::RequestFields;
 
 fn set(text: &str) -> PolicySet {
@@ -31,7 +32,7 @@ fn set(text: &str) -> PolicySet {
         revision: None,
     };
     let envoy = Known::of(&resources);
-    PolicySet { resources, workload, mesh: Mesh::default(), envoy }
+    PolicySet { resources: resources.into(), workload, mesh: Mesh::default(), envoy }
 }
 
 /// The answers to a request, where there is a policy with this rule: each with where it is given and what is said about

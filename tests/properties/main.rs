@@ -19,6 +19,7 @@
 mod policies;
 mod requests;
 
+mod analysis;
 mod cover;
 mod explain;
 mod index;

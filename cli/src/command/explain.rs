@@ -124,7 +124,7 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
     }
     let mut envoy = Known::of(&resources);
     envoy.path_normalization = arguments.path_normalization.given();
-    let set = PolicySet { resources, workload, mesh, envoy };
+    let set = PolicySet { resources: resources.into(), workload, mesh, envoy };
     if let Some((resource, what)) = set.missing_labels() {
         return Err(Failure::NeedsLabels { kind: "policy", name: resource.policy.name.clone(), what });
     }

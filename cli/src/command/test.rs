@@ -1,5 +1,7 @@
 //! `mesh-authz test`: runs test files with the engine that enforces policies.
 
+mod proof;
+
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -361,9 +363,8 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn runs(&self, test: &Test) -> bool {
-        let name = || test.name.to_lowercase();
-        self.names.is_empty() || self.names.iter().any(|part| name().contains(part))
+    fn runs(&self, name: &str) -> bool {
+        self.names.is_empty() || self.names.iter().any(|part| name.to_lowercase().contains(part))
     }
 }
 
@@ -426,10 +427,12 @@ impl Run {
         let engines = Engines::of(&file.set);
         let elsewhere = file.set.scopes().filter(|(_, scope)| *scope != Scope::Applies);
         let elsewhere: Vec<_> = elsewhere.map(|(resource, scope)| (&resource.policy.name, scope)).collect();
-        let tests = file.tests.par_iter().filter(|test| wanted.runs(test));
+        let tests = file.tests.par_iter().filter(|test| wanted.runs(&test.name));
+        let tests = tests.map(|test| tested(file, &engines, test, wanted));
+        let proofs = file.proofs.par_iter().filter(|proof| wanted.runs(&proof.name));
         Self {
-            notes: super::not_applying("policy", &elsewhere),
-            tests: tests.map(|test| tested(file, &engines, test, wanted)).collect(),
+            notes: if file.tests.is_empty() { Vec::new() } else { super::not_applying("policy", &elsewhere) },
+            tests: tests.chain(proofs.map(|proof| proof::proved(file, proof, wanted.with_durations))).collect(),
             covered: wanted.with_coverage.then(|| covered(file, &engines, wanted)),
         }
     }
@@ -487,7 +490,7 @@ fn covered(file: &TestFile, engines: &Engines<'_>, wanted: &Wanted) -> Covered {
         let traces = requests.flat_map(|request| engine.explain(request)).filter(|trace| trace.miss.is_none());
         traces.map(|trace| (trace.rule.policy.to_string(), trace.rule.index)).collect::<Vec<_>>()
     };
-    let tests = file.tests.par_iter().filter(|test| wanted.runs(test));
+    let tests = file.tests.par_iter().filter(|test| wanted.runs(&test.name));
     Covered {
         places: Places::of(&file.set.resources.policies),
         applying: Places::of(file.set.applying()).policies.into_keys().collect(),

@@ -1,7 +1,7 @@
 //! The policies from files for one workload: which of them apply, and the engine that decides with them.
 
 use std::collections::BTreeSet;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use mesh_authz::config::Mesh;
 use mesh_authz::diagnostic::suggestion;
@@ -14,10 +14,10 @@ use crate::load::{LoadedPolicy, Resources};
 use crate::received::Known;
 
 /// Policies, and the workload and the mesh that their meaning depends on.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PolicySet {
     /// The policies, and the other resources in the files.
-    pub resources: Resources,
+    pub resources: Arc<Resources>,
     /// The workload that they protect.
     pub workload: Workload,
     /// The mesh of the workload.

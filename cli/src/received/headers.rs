@@ -3,49 +3,9 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use mesh_authz::request::headers::is_name as is_header_name;
+use mesh_authz::request::headers::{is_joined, is_name as is_header_name};
 
 use super::settings::{ClientCertificate, Protocol, Settings};
-
-/// The headers whose lines Envoy joins, sorted by name. An end-to-end test asks Envoy.
-pub const JOINED: [&str; 36] = [
-    "accept",
-    "accept-encoding",
-    "access-control-request-headers",
-    "access-control-request-method",
-    "authorization",
-    "cache-control",
-    "content-encoding",
-    "content-type",
-    "expect",
-    "grpc-accept-encoding",
-    "grpc-timeout",
-    "if-match",
-    "if-modified-since",
-    "if-none-match",
-    "if-range",
-    "if-unmodified-since",
-    "origin",
-    "pragma",
-    "proxy-status",
-    "referer",
-    "user-agent",
-    "via",
-    "x-client-trace-id",
-    "x-envoy-attempt-count",
-    "x-envoy-decorator-operation",
-    "x-envoy-downstream-service-cluster",
-    "x-envoy-downstream-service-node",
-    "x-envoy-external-address",
-    "x-envoy-is-timeout-retry",
-    "x-envoy-original-host",
-    "x-envoy-original-path",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-proto",
-    "x-request-id",
-];
 
 /// The headers about the connection, which end at Envoy.
 const OF_THE_CONNECTION: [&str; 5] = ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"];
@@ -110,7 +70,7 @@ pub fn seen(sent: &[(String, String)], protocol: Protocol, settings: &Settings) 
         {
             return Err(format!("HTTP/2 has no header `{name}: {value}`"));
         }
-        let is_joined = name == "te" || JOINED.binary_search(&name.as_str()).is_ok();
+        let is_joined = is_joined(name.as_bytes());
         match seen.iter_mut().find(|(other, _)| is_joined && *other == name) {
             None => seen.push((name, value.to_owned())),
             Some((_, line)) => {

@@ -104,7 +104,8 @@ pub(super) fn run(
             None => workloads.push((workload, vec![position])),
         }
     }
-    let mut set = PolicySet { resources, workload: Workload::default(), mesh, envoy: Known::default() };
+    let mut set =
+        PolicySet { resources: resources.into(), workload: Workload::default(), mesh, envoy: Known::default() };
     let mut totals = Totals::default();
     let mut texts: Vec<(usize, String)> = Vec::new();
     let mut values: Vec<(usize, serde_json::Value)> = Vec::new();

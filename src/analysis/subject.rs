@@ -1,0 +1,537 @@
+//! What tests are about, which values it can have, and a value that some tests ask for.
+//!
+//! Tests about different subjects say nothing about each other. So a request that meets some tests is found subject by
+//! subject. There are two exceptions: a request without a path is a CONNECT, and a claim with parts is no text
+//! ([`super::region`]).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::{Arc, LazyLock};
+
+use super::budget::{Budget, Undecided};
+use super::text::{Bytes, Part, Set, Texts, find};
+use super::values::Values;
+use crate::attribute::{Address, ConnectionText};
+use crate::engine::compile::{Check, MetadataPath, Text};
+use crate::policy::Cidr;
+use crate::request::headers::is_joined;
+use crate::request::{PeerName, is_normalized, without_query};
+
+/// What a test is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Subject {
+    /// The namespace of the workload.
+    Namespace,
+    /// What the workload is: see [`Kind`].
+    Proxy,
+    /// The service that a request to a waypoint is for, as `Service/NAMESPACE/NAME`.
+    Service,
+    /// A label of the workload.
+    Label(Arc<str>),
+    /// The names in the peer's certificate.
+    Peer,
+    Address(Address),
+    DestinationPort,
+    Connection(ConnectionText),
+    /// The lines of a header, or a pseudo-header.
+    Header(Arc<[u8]>),
+    Metadata(Arc<MetadataPath>),
+}
+
+impl Subject {
+    /// The subject of a check. That of a request principal is its issuer.
+    pub fn of(check: &Check) -> Self {
+        match check {
+            Check::Identity(_) => Self::Peer,
+            Check::Address(which, _) => Self::Address(*which),
+            Check::DestinationPort(_) => Self::DestinationPort,
+            Check::Text(Text::Connection(which), _) => Self::Connection(*which),
+            Check::Text(Text::Header(name), _) => Self::Header(Arc::clone(name)),
+            Check::Text(Text::Metadata(path), _) | Check::Metadata(path, _) => Self::Metadata(Arc::clone(path)),
+            Check::Host(_) => Self::header(b":authority"),
+            Check::Path(_) => Self::header(b":path"),
+            Check::RequestPrincipal { issuer, .. } => Self::Metadata(Arc::clone(issuer)),
+        }
+    }
+
+    pub fn header(name: &[u8]) -> Self {
+        Self::Header(name.into())
+    }
+
+    /// Which kind of value it has.
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Namespace => Kind::Required(&NAMESPACES),
+            Self::Proxy => Kind::Required(&PROXIES),
+            Self::Service => Kind::Optional(&SERVICES),
+            Self::Label(_) => Kind::Optional(&LABELS),
+            Self::Connection(ConnectionText::Sni) => Kind::Optional(&SERVER_NAMES),
+            Self::Header(name) => match &**name {
+                b":method" => Kind::Required(&METHODS),
+                b":path" => Kind::Path,
+                b":authority" => Kind::Required(&HOSTS),
+                // Envoy lets no other value through.
+                b":scheme" => Kind::Required(&SCHEMES),
+                name if name.starts_with(b":") || is_joined(name) => Kind::Optional(&HEADERS),
+                _ => Kind::Lines,
+            },
+            Self::Peer => Kind::Peer,
+            Self::Address(_) => Kind::Address,
+            Self::DestinationPort => Kind::Port,
+            Self::Metadata(_) => Kind::Metadata,
+        }
+    }
+}
+
+/// The kinds of values.
+enum Kind {
+    /// One text.
+    Required(&'static Universe),
+    /// One text, or none.
+    Optional(&'static Universe),
+    /// One text, which has a query. A CONNECT has none.
+    Path,
+    /// Any number of texts.
+    Lines,
+    Peer,
+    Address,
+    Port,
+    Metadata,
+}
+
+/// A value of a subject.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Value {
+    /// The host does not tell. Only for peers with several URIs in their certificate, addresses, and ports.
+    Unreadable,
+    Absent,
+    /// A text, or a string in metadata.
+    Text(Vec<u8>),
+    /// The lines of a header, or a list in metadata.
+    Texts(Vec<Vec<u8>>),
+    Names(Vec<(PeerName, Vec<u8>)>),
+    Address(IpAddr),
+    Port(u16),
+}
+
+/// What a test asks of its subject.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Constraint<'v> {
+    pub values: &'v Values,
+    /// Whether a value must match, or none may.
+    pub is_match: bool,
+    /// Whether it holds if the subject is unreadable.
+    pub holds_unread: bool,
+}
+
+impl Constraint<'_> {
+    /// The constraint that holds exactly where this one does not.
+    pub fn not(self) -> Self {
+        Self { is_match: !self.is_match, holds_unread: !self.holds_unread, ..self }
+    }
+
+    /// Whether a value meets the constraint.
+    pub fn is_met_by(self, value: &Value) -> bool {
+        let matches = match (self.values, value) {
+            (_, Value::Unreadable) => return self.holds_unread,
+            (Values::Texts(texts), Value::Text(text)) => texts.contains(text),
+            (Values::Texts(texts), Value::Texts(lines)) => lines.iter().any(|line| texts.contains(line)),
+            (Values::Texts(texts), Value::Names(names)) => names.iter().any(|(_, name)| texts.contains(name)),
+            (Values::Paths(paths), Value::Text(path)) => paths.set.contains(without_query(path)),
+            (Values::Metadata(strings, _), Value::Text(text)) => strings.contains(text),
+            (Values::Metadata(_, elements), Value::Texts(list)) => list.iter().any(|text| elements.contains(text)),
+            (Values::Blocks(blocks), Value::Address(address)) => blocks.iter().any(|block| block.contains(*address)),
+            (Values::Ports(ports), Value::Port(port)) => ports.contains(port),
+            _ => false,
+        };
+        matches == self.is_match
+    }
+
+    /// What is the same for constraints that ask the same.
+    pub fn id(self) -> (usize, bool, bool) {
+        (std::ptr::from_ref(self.values).addr(), self.is_match, self.holds_unread)
+    }
+
+    fn texts(&self) -> Option<&Set> {
+        match self.values {
+            Values::Texts(texts) => Some(texts),
+            Values::Paths(..) | Values::Metadata(..) | Values::Blocks(_) | Values::Ports(_) => None,
+        }
+    }
+}
+
+/// The texts that a subject can have.
+struct Universe {
+    /// What people expect.
+    natural: Set,
+    /// Everything that can occur.
+    full: Set,
+}
+
+impl Universe {
+    fn new(natural: &Texts, full: &Texts) -> Self {
+        Self { natural: natural.clone().set(), full: full.clone().set() }
+    }
+}
+
+fn bytes(set: &[u8]) -> Bytes {
+    Bytes::of(|byte| byte.is_ascii_alphanumeric() || set.contains(&byte))
+}
+
+const VISIBLE: Bytes = Bytes::range(0x21, 0x7e).or(Bytes::range(0x80, 0xff));
+const LINE: Bytes = VISIBLE.or(Bytes::one(b' ')).or(Bytes::one(b'\t'));
+
+/// Words with something between them.
+fn words(word: Bytes, between: &'static [u8]) -> Texts {
+    let mut texts = Texts::default();
+    let mut parts = Vec::new();
+    for _ in 0..4 {
+        parts.push(Part::Some(word));
+        texts = texts.or(Texts::of([parts.clone()]));
+        parts.push(Part::Literal(between));
+    }
+    texts
+}
+
+static NAMESPACES: LazyLock<Universe> = LazyLock::new(|| {
+    let name = Texts::of([vec![Part::Some(bytes(b"-"))]]);
+    Universe::new(&name, &name)
+});
+
+/// What a workload is, as [`Subject::Proxy`] has it.
+pub(super) const SIDECAR: &[u8] = b"sidecar";
+pub(super) const GATEWAY: &[u8] = b"gateway/";
+pub(super) const WAYPOINT: &[u8] = b"waypoint/";
+
+static PROXIES: LazyLock<Universe> = LazyLock::new(|| {
+    let name = Part::Some(bytes(b"-."));
+    let gateways = [vec![Part::Literal(GATEWAY), name], vec![Part::Literal(WAYPOINT), name]];
+    let sidecar = Texts::of([vec![Part::Literal(SIDECAR)]]);
+    Universe::new(&sidecar, &sidecar.clone().or(Texts::of(gateways)))
+});
+
+static SERVICES: LazyLock<Universe> = LazyLock::new(|| {
+    let (name, slash) = (Part::Some(bytes(b"-.")), Part::Literal(b"/"));
+    let of_kind = |kind| vec![Part::Literal(kind), slash, name, slash, name];
+    let services = Texts::of([of_kind(b"Service"), of_kind(b"ServiceEntry")]);
+    Universe::new(&services, &services)
+});
+
+static LABELS: LazyLock<Universe> = LazyLock::new(|| {
+    let label = Texts::of([vec![Part::Any(bytes(b"-_."))]]);
+    Universe::new(&label, &label)
+});
+
+static METHODS: LazyLock<Universe> = LazyLock::new(|| {
+    let usual: [&[u8]; 7] = [b"GET", b"POST", b"PUT", b"DELETE", b"PATCH", b"HEAD", b"OPTIONS"];
+    let all = Texts::of([vec![Part::Some(bytes(b"!#$%&'*+-.^_`|~"))]]);
+    Universe::new(&Texts::of(usual.map(|method| vec![Part::Literal(method)])), &all)
+});
+
+static SCHEMES: LazyLock<Universe> = LazyLock::new(|| {
+    let schemes = Texts::of([vec![Part::Literal(b"http")], vec![Part::Literal(b"https")]]);
+    Universe::new(&schemes, &schemes)
+});
+
+static HOSTS: LazyLock<Universe> = LazyLock::new(|| {
+    let names = words(bytes(b"-_"), b".");
+    let port = [Part::Literal(b":"), Part::Some(Bytes::range(b'0', b'9'))];
+    Universe::new(&names.clone().or(names.then(&port)), &Texts::of([vec![Part::Any(LINE)]]))
+});
+
+/// In lower case, as Envoy keeps them.
+static SERVER_NAMES: LazyLock<Universe> = LazyLock::new(|| {
+    let is_upper = |byte: u8| byte.is_ascii_uppercase();
+    let no_upper = Bytes::of(is_upper).not();
+    let all = Texts::of([vec![Part::Some(VISIBLE.and(no_upper))]]);
+    Universe::new(&words(bytes(b"-_").and(no_upper), b"."), &all)
+});
+
+static HEADERS: LazyLock<Universe> = LazyLock::new(|| {
+    let (inner, outer) = (Part::Any(Bytes::range(b' ', b'~')), Part::Some(Bytes::range(b'!', b'~')));
+    let natural = Texts::of([vec![], vec![outer], vec![outer, inner, outer]]);
+    Universe::new(&natural, &Texts::of([vec![Part::Any(LINE)]]))
+});
+
+/// Paths without a query, and with one.
+static PATHS: LazyLock<[Universe; 2]> = LazyLock::new(|| {
+    let in_path = Bytes::one(b'?').or(Bytes::one(b'#')).not();
+    let paths = |bytes| Texts::of([vec![Part::Literal(b"/"), Part::Any(bytes)]]);
+    let (natural, full) = (paths(bytes(b"-._~%!$&'()*+,;:@=/")), paths(VISIBLE.and(in_path)));
+    let with_query = |paths: &Texts| paths.clone().or(paths.clone().then(&[Part::Literal(b"?"), Part::Some(VISIBLE)]));
+    [Universe::new(&natural, &full), Universe::new(&with_query(&natural), &with_query(&full))]
+});
+
+/// Paths that Envoy changes, or some of them ([`is_normalized`]).
+static CHANGED_PATHS: LazyLock<Set> = LazyLock::new(|| {
+    let any = Part::Any(Bytes::one(b'?').not());
+    let parts: [&[u8]; 7] = [b"//", b"/./", b"/../", b"\\", b"%", b"/.;", b"/..;"];
+    let within = parts.map(|part| vec![any, Part::Literal(part), Part::Any(Bytes::ALL)]);
+    let (end, query) = (Part::Literal(b"/."), [Part::Literal(b"?"), Part::Any(Bytes::ALL)]);
+    let dots = [vec![any, end], vec![any, end, Part::Literal(b".")]];
+    let with_query = dots.clone().map(|path| [&path[..], &query].concat());
+    Texts::of(within.into_iter().chain(dots).chain(with_query)).set()
+});
+
+static URIS: LazyLock<Universe> = LazyLock::new(|| {
+    let (word, literal) = (Part::Some(bytes(b"-._*")), |text| Part::Literal(text));
+    let id = vec![literal(b"spiffe://"), word, literal(b"/ns/"), word, literal(b"/sa/"), word];
+    let no_nul = Bytes::one(0).not();
+    Universe::new(&Texts::of([id]), &Texts::of([vec![Part::Any(no_nul)]]))
+});
+
+/// A subject begins with the type of its first attribute.
+static CERTIFICATE_SUBJECTS: LazyLock<Universe> = LazyLock::new(|| {
+    let no_nul = Part::Any(Bytes::one(0).not());
+    let begin = [Part::Some(bytes(b".")), Part::Literal(b"=")];
+    let natural = Texts::of([[&begin[..], &[Part::Some(bytes(b" -./"))]].concat()]);
+    Universe::new(&natural, &Texts::of([Vec::new(), [&begin[..], &[no_nul]].concat()]))
+});
+
+static STRINGS: LazyLock<Universe> =
+    LazyLock::new(|| Universe::new(&Texts::of([vec![Part::Some(Bytes::range(b'!', b'~'))]]), &Texts::utf8(false)));
+
+/// A value that meets all constraints. `None`: there is none.
+pub(super) fn choose(
+    subject: &Subject,
+    constraints: &[Constraint<'_>],
+    budget: &mut Budget,
+) -> Result<Option<Value>, Undecided> {
+    let asks = constraints.iter().any(|constraint| constraint.is_match);
+    let texts = |is_match| constraints.iter().filter(move |c| c.is_match == is_match).filter_map(Constraint::texts);
+    let (all, none): (Vec<_>, Vec<_>) = (texts(true).collect(), texts(false).collect());
+    match subject.kind() {
+        Kind::Optional(_) | Kind::Lines | Kind::Metadata | Kind::Peer if !asks => Ok(Some(Value::Absent)),
+        Kind::Required(universe) | Kind::Optional(universe) => Ok(universe.find(&all, &none, budget)?.map(Value::Text)),
+        Kind::Path => Ok(path(constraints, budget)?.or((!asks).then_some(Value::Absent))),
+        Kind::Lines => lines(&HEADERS, &all, &none, budget),
+        Kind::Metadata => metadata(constraints, budget),
+        Kind::Peer => Ok(match peer(&all, &none, budget)? {
+            Some(names) => Some(Value::Names(names)),
+            None => unread(constraints),
+        }),
+        Kind::Address => Ok(address(constraints).map(Value::Address).or_else(|| unread(constraints))),
+        Kind::Port => Ok(port(constraints).map(Value::Port).or_else(|| unread(constraints))),
+    }
+}
+
+/// Whether a test may also hold about a value that nobody can read, and all of these do.
+fn unread(constraints: &[Constraint<'_>]) -> Option<Value> {
+    constraints.iter().all(|constraint| constraint.holds_unread).then_some(Value::Unreadable)
+}
+
+impl Universe {
+    /// A text that is in all of these sets and in none of those; if there is one, a natural one.
+    fn find(&self, all: &[&Set], none: &[&Set], budget: &mut Budget) -> Result<Option<Vec<u8>>, Undecided> {
+        let within = |texts| [all, &[texts]].concat();
+        let Some(found) = find(&within(&self.full), none, budget)? else { return Ok(None) };
+        if self.natural.contains(&found) {
+            return Ok(Some(found));
+        }
+        // It is no loss if a nicer one is not found, because to look for it would take long.
+        let natural = find(&within(&self.natural), none, &mut Budget::of(300_000));
+        Ok(Some(natural.ok().flatten().unwrap_or(found)))
+    }
+}
+
+/// A path. If a test is about the query too, with a query.
+fn path(constraints: &[Constraint<'_>], budget: &mut Budget) -> Result<Option<Value>, Undecided> {
+    let has_query = constraints.iter().any(|constraint| matches!(constraint.values, Values::Texts(_)));
+    let sets = |is_match| {
+        let of_kind = constraints.iter().filter(move |constraint| constraint.is_match == is_match);
+        of_kind.filter_map(|constraint| match constraint.values {
+            Values::Paths(paths) if has_query => Some(paths.with_query()),
+            Values::Paths(paths) => Some(&paths.set),
+            Values::Texts(set) => Some(set),
+            Values::Metadata(..) | Values::Blocks(_) | Values::Ports(_) => None,
+        })
+    };
+    let (all, none): (Vec<_>, Vec<_>) = (sets(true).collect(), sets(false).collect());
+    let [without, with] = &*PATHS;
+    let universe = if has_query { with } else { without };
+    let Some(found) = universe.find(&all, &none, budget)? else { return Ok(None) };
+    if is_normalized(without_query(&found)) {
+        return Ok(Some(Value::Text(found)));
+    }
+    let normalized = universe.find(&all, &[&none[..], &[&*CHANGED_PATHS]].concat(), budget)?;
+    Ok(Some(Value::Text(normalized.unwrap_or(found))))
+}
+
+/// Texts: for each set of `all`, one that is in it, and that is in none of the others.
+fn lines(universe: &Universe, all: &[&Set], none: &[&Set], budget: &mut Budget) -> Result<Option<Value>, Undecided> {
+    if let Some(one) = universe.find(all, none, budget)? {
+        return Ok(Some(Value::Texts(vec![one])));
+    }
+    let mut found: Vec<Vec<u8>> = Vec::new();
+    for set in all {
+        if found.iter().any(|text| set.contains(text)) {
+            continue;
+        }
+        let Some(text) = universe.find(&[set], none, budget)? else { return Ok(None) };
+        found.push(text);
+    }
+    Ok(Some(Value::Texts(found)))
+}
+
+fn metadata(constraints: &[Constraint<'_>], budget: &mut Budget) -> Result<Option<Value>, Undecided> {
+    let sets = |is_match: bool, is_list: bool| {
+        let of_kind = constraints.iter().filter(move |constraint| constraint.is_match == is_match);
+        of_kind.filter_map(move |constraint| match constraint.values {
+            Values::Metadata(strings, elements) => Some(&**if is_list { elements } else { strings }),
+            Values::Texts(_) | Values::Paths(..) | Values::Blocks(_) | Values::Ports(_) => None,
+        })
+    };
+    let (all, none): (Vec<_>, Vec<_>) = (sets(true, false).collect(), sets(false, false).collect());
+    if let Some(text) = STRINGS.find(&all, &none, budget)? {
+        return Ok(Some(Value::Text(text)));
+    }
+    let (all, none): (Vec<_>, Vec<_>) = (sets(true, true).collect(), sets(false, true).collect());
+    lines(&STRINGS, &all, &none, budget)
+}
+
+/// The names of a certificate: for each set of `all`, one that is in it, and that is in none of the others. A certificate has
+/// one name of each kind.
+fn peer(all: &[&Set], none: &[&Set], budget: &mut Budget) -> Result<Option<Names>, Undecided> {
+    // Nearly always, a set without any name of its own is why there are none.
+    for set in all {
+        let mut has_one = false;
+        for universe in [&URIS, &CERTIFICATE_SUBJECTS] {
+            has_one = has_one || find(&[set, &universe.full], none, budget)?.is_some();
+        }
+        if !has_one {
+            return Ok(None);
+        }
+    }
+    let groups = [PeerName::Uri, PeerName::Dns, PeerName::Subject].map(|which| (which, Vec::new()));
+    shared_names(&groups, all, none, budget)
+}
+
+type Names = Vec<(PeerName, Vec<u8>)>;
+
+/// Puts each of the sets into one of the groups, so that the sets of each group have a name in common.
+fn shared_names(
+    groups: &[(PeerName, Vec<&Set>); 3],
+    all: &[&Set],
+    none: &[&Set],
+    budget: &mut Budget,
+) -> Result<Option<Names>, Undecided> {
+    let [first, rest @ ..] = all else {
+        let mut found = Vec::new();
+        for (which, sets) in groups.iter().filter(|(_, sets)| !sets.is_empty()) {
+            let Some(name) = universe_of(*which).find(sets, none, budget)? else { return Ok(None) };
+            found.push((*which, name));
+        }
+        return Ok(Some(found));
+    };
+    for (number, (which, sets)) in groups.iter().enumerate() {
+        let sets = [&sets[..], &[*first]].concat();
+        if universe_of(*which).find(&sets, none, budget)?.is_some() {
+            let mut groups = groups.clone();
+            groups[number] = (*which, sets);
+            if let Some(found) = shared_names(&groups, rest, none, budget)? {
+                return Ok(Some(found));
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn universe_of(name: PeerName) -> &'static Universe {
+    match name {
+        PeerName::Uri | PeerName::FurtherUris | PeerName::Dns => &URIS,
+        PeerName::Subject => &CERTIFICATE_SUBJECTS,
+    }
+}
+
+/// An address that is in all blocks that it must be in, and in none of the others. The least one of a family is the first of
+/// a block, or behind the last of another one, or the first of all.
+fn address(constraints: &[Constraint<'_>]) -> Option<IpAddr> {
+    const USUAL: [IpAddr; 4] = [
+        IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+        IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    ];
+    let blocks = |is_match: bool| {
+        let of_kind = constraints.iter().filter(move |constraint| constraint.is_match == is_match);
+        of_kind
+            .filter_map(|constraint| if let Values::Blocks(blocks) = constraint.values { Some(blocks) } else { None })
+    };
+    let holds = |address: &IpAddr| {
+        let contains = |blocks: &[Cidr]| blocks.iter().any(|block| block.contains(*address));
+        blocks(true).all(|blocks| contains(blocks)) && !blocks(false).any(|blocks| contains(blocks))
+    };
+    let firsts: Vec<_> = blocks(true).flatten().map(first_of).collect();
+    let seconds = firsts.iter().filter_map(|first| next(*first));
+    let behind = blocks(false).flatten().filter_map(|block| next(last_of(block)));
+    let mut candidates = seconds.chain(USUAL).chain(firsts.iter().copied()).chain(behind);
+    candidates.find(holds)
+}
+
+fn bits(block: &Cidr) -> (u128, u128) {
+    let (address, length) = match block.address {
+        IpAddr::V4(address) => (u128::from(u32::from(address)), 32),
+        IpAddr::V6(address) => (u128::from(address), 128),
+    };
+    let host = u128::MAX.checked_shr(128 - length + u32::from(block.prefix)).unwrap_or(0);
+    (address, host)
+}
+
+fn with_bits(block: &Cidr, bits: u128) -> IpAddr {
+    match block.address {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::from(u32::try_from(bits).unwrap_or(u32::MAX))),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::from(bits)),
+    }
+}
+
+fn first_of(block: &Cidr) -> IpAddr {
+    let (address, host) = bits(block);
+    with_bits(block, address & !host)
+}
+
+fn last_of(block: &Cidr) -> IpAddr {
+    let (address, host) = bits(block);
+    with_bits(block, address | host)
+}
+
+fn next(address: IpAddr) -> Option<IpAddr> {
+    match address {
+        IpAddr::V4(address) => Some(IpAddr::V4(u32::from(address).checked_add(1)?.into())),
+        IpAddr::V6(address) => Some(IpAddr::V6(u128::from(address).checked_add(1)?.into())),
+    }
+}
+
+fn port(constraints: &[Constraint<'_>]) -> Option<u16> {
+    let holds = |port: &u16| {
+        let meets = |constraint: &Constraint<'_>| match constraint.values {
+            Values::Ports(ports) => ports.contains(port) == constraint.is_match,
+            Values::Texts(_) | Values::Paths(..) | Values::Metadata(..) | Values::Blocks(_) => false,
+        };
+        constraints.iter().all(meets)
+    };
+    [8080, 80].into_iter().chain(1..=u16::MAX).chain([0]).find(holds)
+}
+
+/// Whether people expect such a value. What is decided about others can be right or wrong, but hardly anybody meets them.
+pub(super) fn is_expected(subject: &Subject, value: &Value) -> bool {
+    let universe = match (subject.kind(), value) {
+        (_, Value::Unreadable) => return false,
+        (Kind::Required(_), _) if *subject == Subject::Proxy => return true,
+        (Kind::Path, Value::Text(path)) => {
+            let path = without_query(path);
+            return is_normalized(path) && PATHS[0].natural.contains(path);
+        }
+        (Kind::Path, _) => return false,
+        (Kind::Required(universe) | Kind::Optional(universe), _) => universe,
+        (Kind::Lines, _) => &*HEADERS,
+        (Kind::Metadata, _) => &*STRINGS,
+        (Kind::Peer, Value::Names(names)) => {
+            return names.iter().all(|(which, name)| *which == PeerName::Uri && URIS.natural.contains(name));
+        }
+        (Kind::Peer | Kind::Address | Kind::Port, _) => return true,
+    };
+    match value {
+        Value::Text(text) => universe.natural.contains(text),
+        Value::Texts(texts) => texts.iter().all(|text| universe.natural.contains(text)),
+        Value::Unreadable | Value::Absent | Value::Names(_) | Value::Address(_) | Value::Port(_) => true,
+    }
+}

@@ -1,0 +1,619 @@
+//! Sets of texts, and a text that is in all of some sets and in none of others.
+//!
+//! A set is put together as a nondeterministic automaton over bytes, [`Texts`], and made deterministic once, as a [`Set`].
+//! [`find`] walks through the product of sets. So its answer is exact. A text that it finds is short, and where several bytes
+//! lead to the same place, it takes the one that people would write.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::rc::Rc;
+use std::sync::OnceLock;
+
+use fnv::FnvHashSet;
+
+use super::budget::{Budget, Undecided};
+
+/// A set of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Bytes([u128; 2]);
+
+impl Bytes {
+    pub const ALL: Self = Self([u128::MAX; 2]);
+    pub const NONE: Self = Self([0; 2]);
+
+    pub fn of(includes: impl Fn(u8) -> bool) -> Self {
+        (0..=u8::MAX).filter(|byte| includes(*byte)).fold(Self::NONE, |set, byte| set.or(Self::one(byte)))
+    }
+
+    /// The bytes from one to another.
+    pub const fn range(first: u8, last: u8) -> Self {
+        let (mut set, mut byte) = (Self::one(last), first);
+        while byte < last {
+            set = set.or(Self::one(byte));
+            byte += 1;
+        }
+        set
+    }
+
+    pub const fn one(byte: u8) -> Self {
+        if byte < 128 { Self([1 << byte, 0]) } else { Self([0, 1 << (byte - 128)]) }
+    }
+
+    pub const fn contains(self, byte: u8) -> bool {
+        !self.and(Self::one(byte)).is_none()
+    }
+
+    pub const fn and(self, Self([low, high]): Self) -> Self {
+        Self([self.0[0] & low, self.0[1] & high])
+    }
+
+    pub const fn or(self, Self([low, high]): Self) -> Self {
+        Self([self.0[0] | low, self.0[1] | high])
+    }
+
+    pub const fn not(self) -> Self {
+        Self([!self.0[0], !self.0[1]])
+    }
+
+    const fn is_none(self) -> bool {
+        self.0[0] == 0 && self.0[1] == 0
+    }
+
+    /// The byte that people would write.
+    fn nicest(self) -> Option<u8> {
+        const NICE: &[u8] = b"xyzabcdefghijklmnopqrstuvwXYZABCDEFGHIJKLMNOPQRSTUVW1234567890-_.~/:";
+        let visible = || (b'!'..=b'~').find(|byte| self.contains(*byte));
+        let any = || (0..=u8::MAX).find(|byte| self.contains(*byte));
+        NICE.iter().copied().find(|byte| self.contains(*byte)).or_else(visible).or_else(any)
+    }
+}
+
+/// One part of a sequence.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Part<'t> {
+    /// These bytes.
+    Literal(&'t [u8]),
+    /// These bytes, in upper or lower case.
+    AnyCase(&'t [u8]),
+    /// Any number of bytes of a set.
+    Any(Bytes),
+    /// Any number of bytes of a set, but at least one.
+    Some(Bytes),
+}
+
+/// A set of texts.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Texts {
+    states: Vec<State>,
+    starts: Vec<usize>,
+    /// All texts of the set, if it is known to be just these.
+    exact: Option<Vec<Vec<u8>>>,
+    /// Each text of the set begins and ends with one of these pairs, if they are known.
+    ends: Option<Vec<[Vec<u8>; 2]>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct State {
+    accepts: bool,
+    /// Where a byte leads.
+    steps: Vec<(Bytes, usize)>,
+    /// Where no byte leads.
+    skips: Vec<usize>,
+    /// The first of the states just before this one from which nothing is accepted that is not accepted from here too.
+    covers_from: Option<usize>,
+}
+
+impl State {
+    fn moved(mut self, offset: usize) -> Self {
+        self.steps.iter_mut().for_each(|(_, to)| *to += offset);
+        self.skips.iter_mut().for_each(|to| *to += offset);
+        self.covers_from = self.covers_from.map(|from| from + offset);
+        self
+    }
+}
+
+impl Texts {
+    /// The texts that one of the sequences describes.
+    pub fn of<'t>(sequences: impl IntoIterator<Item = Vec<Part<'t>>>) -> Self {
+        let mut texts = Self { exact: Some(Vec::new()), ends: Some(Vec::new()), ..Self::default() };
+        for sequence in sequences {
+            let literal = |part: Option<&Part<'_>>| match part {
+                Some(Part::Literal(text)) => text.to_vec(),
+                _ => Vec::new(),
+            };
+            texts.ends.iter_mut().for_each(|ends| ends.push([literal(sequence.first()), literal(sequence.last())]));
+            match (sequence.as_slice(), &mut texts.exact) {
+                ([], Some(exact)) => exact.push(Vec::new()),
+                ([Part::Literal(text)], Some(exact)) => exact.push(text.to_vec()),
+                _ => texts.exact = None,
+            }
+            let start = texts.state();
+            texts.starts.push(start);
+            let end = sequence.into_iter().fold(start, |at, part| {
+                let end = texts.part(at, part);
+                if matches!(part, Part::Any(Bytes::ALL) | Part::Some(Bytes::ALL)) {
+                    texts.states[end].covers_from = Some(start);
+                }
+                end
+            });
+            texts.states[end].accepts = true;
+        }
+        texts
+    }
+
+    /// The texts that are UTF-8, and that have no line feed if `is_line`.
+    pub fn utf8(is_line: bool) -> Self {
+        let mut texts = Self::default();
+        let all = texts.state();
+        texts.starts.push(all);
+        texts.states[all].accepts = true;
+        let ascii = Bytes::range(0, 0x7f);
+        let ascii = if is_line { ascii.and(Bytes::one(b'\n').not()) } else { ascii };
+        texts.step(all, ascii, all);
+        let tail = Bytes::range(0x80, 0xbf);
+        // The first bytes, the second, and how many more follow: table 3-7 of the Unicode Standard.
+        let rows = [
+            (Bytes::range(0xc2, 0xdf), tail, 0),
+            (Bytes::range(0xe0, 0xe0), Bytes::range(0xa0, 0xbf), 1),
+            (Bytes::range(0xe1, 0xec).or(Bytes::range(0xee, 0xef)), tail, 1),
+            (Bytes::range(0xed, 0xed), Bytes::range(0x80, 0x9f), 1),
+            (Bytes::range(0xf0, 0xf0), Bytes::range(0x90, 0xbf), 2),
+            (Bytes::range(0xf1, 0xf3), tail, 2),
+            (Bytes::range(0xf4, 0xf4), Bytes::range(0x80, 0x8f), 2),
+        ];
+        for (first, second, more) in rows {
+            let mut at = texts.state();
+            texts.step(all, first, at);
+            let mut set = second;
+            for _ in 0..more {
+                let next = texts.state();
+                texts.step(at, set, next);
+                (at, set) = (next, tail);
+            }
+            texts.step(at, set, all);
+        }
+        texts
+    }
+
+    /// The texts of both sets.
+    pub fn or(mut self, other: Self) -> Self {
+        let offset = self.states.len();
+        self.exact = self.exact.zip(other.exact).map(|(one, other)| [one, other].concat());
+        self.ends = self.ends.zip(other.ends).map(|(one, other)| [one, other].concat());
+        self.starts.extend(other.starts.iter().map(|start| start + offset));
+        self.states.extend(other.states.into_iter().map(|state| state.moved(offset)));
+        self
+    }
+
+    /// The texts that are in both sets.
+    pub fn and(&self, other: &Self) -> Self {
+        let mut product = Self { ends: self.ends.clone(), ..Self::default() };
+        let mut numbers = HashMap::new();
+        let mut pending = Vec::new();
+        let mut number = |pair: (usize, usize), product: &mut Self, pending: &mut Vec<(usize, usize)>| {
+            *numbers.entry(pair).or_insert_with(|| {
+                pending.push(pair);
+                let (one, other) = (&self.states[pair.0], &other.states[pair.1]);
+                product.states.push(State { accepts: one.accepts && other.accepts, ..State::default() });
+                product.states.len() - 1
+            })
+        };
+        for one in &self.starts {
+            for other in &other.starts {
+                let start = number((*one, *other), &mut product, &mut pending);
+                product.starts.push(start);
+            }
+        }
+        while let Some(pair) = pending.pop() {
+            let from = number(pair, &mut product, &mut pending);
+            let (one, another) = (&self.states[pair.0], &other.states[pair.1]);
+            for (bytes, to) in &one.steps {
+                for (others, other_to) in &another.steps {
+                    if !bytes.and(*others).is_none() {
+                        let to = number((*to, *other_to), &mut product, &mut pending);
+                        product.step(from, bytes.and(*others), to);
+                    }
+                }
+            }
+            let skips = one.skips.iter().map(|to| (*to, pair.1));
+            for to in skips.chain(another.skips.iter().map(|to| (pair.0, *to))) {
+                let to = number(to, &mut product, &mut pending);
+                product.states[from].skips.push(to);
+            }
+        }
+        product
+    }
+
+    /// The texts that begin with one of these, and go on with the parts.
+    pub fn then(mut self, parts: &[Part<'_>]) -> Self {
+        (self.exact, self.ends) = (None, None);
+        let start = self.state();
+        for state in &mut self.states {
+            if std::mem::take(&mut state.accepts) {
+                state.skips.push(start);
+            }
+        }
+        let end = parts.iter().fold(start, |at, part| self.part(at, *part));
+        self.states[end].accepts = true;
+        self
+    }
+
+    /// The texts that begin with the parts, and go on with one of these.
+    pub fn after(mut self, parts: &[Part<'_>]) -> Self {
+        (self.exact, self.ends) = (None, None);
+        let start = self.state();
+        let end = parts.iter().fold(start, |at, part| self.part(at, *part));
+        self.states[end].skips = std::mem::replace(&mut self.starts, vec![start]);
+        self
+    }
+
+    /// The texts that become one of these if somebody takes away the dots before the last colon: at least one dot. A colon
+    /// before a bracket does not count, and the part before the dots does not end with a dot.
+    pub fn with_dots_before_a_port(&self) -> Self {
+        const PARTS: usize = 4;
+        let [name, name_with_dot, dots, port] = [0, 1, 2, 3];
+        let (dot, colon) = (Bytes::one(b'.'), Bytes::one(b':'));
+        let in_port = colon.or(Bytes::one(b']')).not();
+        let count = self.states.len();
+        let at = |part: usize, state: usize| part * count + state;
+        let mut with_dots = Self { states: vec![State::default(); PARTS * count], ..Self::default() };
+        with_dots.starts = self.starts.iter().map(|start| at(name, *start)).collect();
+        for (number, state) in self.states.iter().enumerate() {
+            for part in 0..PARTS {
+                with_dots.states[at(part, number)].skips = state.skips.iter().map(|to| at(part, *to)).collect();
+            }
+            for (bytes, to) in &state.steps {
+                for part in [name, name_with_dot] {
+                    with_dots.step(at(part, number), bytes.and(dot.not()), at(name, *to));
+                    with_dots.step(at(part, number), bytes.and(dot), at(name_with_dot, *to));
+                }
+                with_dots.step(at(dots, number), bytes.and(colon), at(port, *to));
+                with_dots.step(at(port, number), bytes.and(in_port), at(port, *to));
+            }
+            with_dots.step(at(name, number), dot, at(dots, number));
+            with_dots.step(at(dots, number), dot, at(dots, number));
+            with_dots.states[at(port, number)].accepts = state.accepts;
+        }
+        with_dots
+    }
+
+    fn state(&mut self) -> usize {
+        self.states.push(State::default());
+        self.states.len() - 1
+    }
+
+    fn step(&mut self, from: usize, bytes: Bytes, to: usize) {
+        if !bytes.is_none() {
+            self.states[from].steps.push((bytes, to));
+        }
+    }
+
+    /// Adds a part behind a state. Returns the state behind the part.
+    fn part(&mut self, mut at: usize, part: Part<'_>) -> usize {
+        match part {
+            Part::Literal(bytes) | Part::AnyCase(bytes) => {
+                for byte in bytes {
+                    let next = self.state();
+                    let set = match part {
+                        Part::AnyCase(_) => {
+                            Bytes::one(byte.to_ascii_lowercase()).or(Bytes::one(byte.to_ascii_uppercase()))
+                        }
+                        _ => Bytes::one(*byte),
+                    };
+                    self.step(at, set, next);
+                    at = next;
+                }
+                at
+            }
+            Part::Any(bytes) | Part::Some(bytes) => {
+                let end = self.state();
+                self.step(end, bytes, end);
+                match part {
+                    Part::Some(_) => self.step(at, bytes, end),
+                    _ => self.states[at].skips.push(end),
+                }
+                end
+            }
+        }
+    }
+
+    /// For each state, those to which it leads without a byte, itself among them.
+    fn closures(&self) -> Vec<Vec<usize>> {
+        let closure = |state: usize| {
+            let mut closure = vec![state];
+            let mut next = 0;
+            while let Some(state) = closure.get(next).copied() {
+                next += 1;
+                for skip in &self.states[state].skips {
+                    if !closure.contains(skip) {
+                        closure.push(*skip);
+                    }
+                }
+            }
+            // Those that do nothing are not needed.
+            closure.retain(|state| self.states[*state].accepts || !self.states[*state].steps.is_empty());
+            closure
+        };
+        (0..self.states.len()).map(closure).collect()
+    }
+
+    /// Sorts states, and leaves those out that add nothing.
+    fn reduced(&self, mut states: Vec<usize>) -> Vec<usize> {
+        states.sort_unstable_by(|one, other| other.cmp(one));
+        states.dedup();
+        let mut covered_from = usize::MAX;
+        states.retain(|state| {
+            let is_covered = covered_from <= *state;
+            covered_from = self.states[*state].covers_from.map_or(covered_from, |from| from.min(covered_from));
+            !is_covered
+        });
+        states
+    }
+
+    /// The same set, to be searched.
+    pub fn set(self) -> Set {
+        Set { texts: self, table: OnceLock::new() }
+    }
+
+    fn table(&self) -> Option<Table> {
+        let mut kinds = vec![Bytes::ALL];
+        let mut all: Vec<_> =
+            self.states.iter().flat_map(|state| state.steps.iter().map(|(bytes, _)| *bytes)).collect();
+        all.sort_unstable();
+        all.dedup();
+        for bytes in all {
+            let split = kinds.iter().flat_map(|kind| [kind.and(bytes), kind.and(bytes.not())]);
+            kinds = split.filter(|kind| !kind.is_none()).collect();
+        }
+        let mut kind_of = [0; 256];
+        for (number, kind) in (0..).zip(&kinds) {
+            (0..=u8::MAX).filter(|byte| kind.contains(*byte)).for_each(|byte| kind_of[usize::from(byte)] = number);
+        }
+        let (next, fates) = self.determinized(&kinds)?;
+        Some(Table { kind_of, kinds: kinds.len(), next, fates })
+    }
+
+    /// For each state and each kind of bytes, the next state; and what becomes of a text there. `None`: there are too many.
+    fn determinized(&self, kinds: &[Bytes]) -> Option<(Vec<u32>, Vec<Fate>)> {
+        const MOST: usize = 20_000;
+        let samples: Vec<_> = kinds.iter().filter_map(|kind| kind.nicest()).collect();
+        let closures = self.closures();
+        let start = self.reduced(self.starts.iter().flat_map(|start| &closures[*start]).copied().collect());
+        let mut numbers = HashMap::from([(start.clone(), 0)]);
+        let mut sets = vec![start];
+        let mut next = Vec::new();
+        let mut at = 0;
+        while at < sets.len() {
+            for byte in &samples {
+                let steps = sets[at].iter().flat_map(|state| &self.states[*state].steps);
+                let ends = steps.filter(|(bytes, _)| bytes.contains(*byte)).flat_map(|(_, to)| &closures[*to]);
+                let states: Vec<_> = ends.copied().collect();
+                let states = if states.is_empty() { states } else { self.reduced(states) };
+                let number = *numbers.entry(states).or_insert_with_key(|states| {
+                    sets.push(states.clone());
+                    sets.len() - 1
+                });
+                next.push(number);
+            }
+            at += 1;
+            if sets.len() > MOST {
+                return None;
+            }
+        }
+        let accepts: Vec<_> = sets.iter().map(|set| set.iter().any(|state| self.states[*state].accepts)).collect();
+        let leads_to = |wanted: bool| {
+            let mut before = vec![Vec::new(); sets.len()];
+            for (position, to) in next.iter().enumerate() {
+                before[*to].push(position / samples.len());
+            }
+            let mut leads = vec![false; sets.len()];
+            let mut pending: Vec<_> = (0..sets.len()).filter(|number| accepts[*number] == wanted).collect();
+            while let Some(number) = pending.pop() {
+                if !std::mem::replace(&mut leads[number], true) {
+                    pending.extend(&before[number]);
+                }
+            }
+            leads
+        };
+        let (to_one, to_another) = (leads_to(true), leads_to(false));
+        let fate = |number: usize| match (accepts[number], to_one[number], to_another[number]) {
+            (_, false, _) => Fate::Never,
+            (_, _, false) => Fate::Always,
+            (true, ..) => Fate::Accepts,
+            (false, ..) => Fate::Open,
+        };
+        let next = next.into_iter().map(|number| u32::try_from(number).ok()).collect::<Option<_>>()?;
+        Some((next, (0..sets.len()).map(fate).collect()))
+    }
+}
+
+/// A set of texts. Its deterministic automaton is made when somebody needs it.
+#[derive(Debug)]
+pub(super) struct Set {
+    texts: Texts,
+    /// `None`: it would be too large.
+    table: OnceLock<Option<Table>>,
+}
+
+#[derive(Debug)]
+struct Table {
+    /// Bytes of one kind lead to the same place.
+    kind_of: [u8; 256],
+    kinds: usize,
+    /// For each state and each kind of bytes, the next state. The first state is 0.
+    next: Vec<u32>,
+    fates: Vec<Fate>,
+}
+
+/// What becomes of a text that leads to a state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// It is not in the set, however it goes on.
+    Never,
+    /// It is not in the set, but can be.
+    Open,
+    /// It is in the set, but need not be.
+    Accepts,
+    /// It is in the set, however it goes on.
+    Always,
+}
+
+impl Table {
+    fn step(&self, from: u32, byte: u8) -> u32 {
+        self.next[from as usize * self.kinds + usize::from(self.kind_of[usize::from(byte)])]
+    }
+}
+
+impl Set {
+    pub fn texts(&self) -> &Texts {
+        &self.texts
+    }
+
+    /// Whether it is seen at once, by how texts begin and end, that no text is in both.
+    fn differs_from(&self, other: &Self) -> bool {
+        const MANY: usize = 256;
+        let (Some(ones), Some(others)) = (&self.texts.ends, &other.texts.ends) else { return false };
+        let fits = |[begin, end]: &[Vec<u8>; 2], [other_begin, other_end]: &[Vec<u8>; 2]| {
+            (begin.starts_with(other_begin) || other_begin.starts_with(begin))
+                && (end.ends_with(other_end) || other_end.ends_with(end))
+        };
+        ones.len() * others.len() <= MANY && !ones.iter().any(|one| others.iter().any(|other| fits(one, other)))
+    }
+
+    fn table(&self) -> Option<&Table> {
+        self.table.get_or_init(|| self.texts.table()).as_ref()
+    }
+
+    /// Whether the text is in the set. Of a set that is too large, none is known to be.
+    pub fn contains(&self, text: &[u8]) -> bool {
+        if let Some(exact) = &self.texts.exact {
+            return exact.iter().any(|known| known == text);
+        }
+        let Some(table) = self.table() else { return false };
+        let end = text.iter().fold(0, |at, byte| table.step(at, *byte));
+        matches!(table.fates[end as usize], Fate::Accepts | Fate::Always)
+    }
+}
+
+/// A text that is in all sets of `all`, and in none of `none`. `all` has at least one set.
+pub(super) fn find(all: &[&Set], none: &[&Set], budget: &mut Budget) -> Result<Option<Vec<u8>>, Undecided> {
+    let exact = all.iter().filter_map(|set| set.texts.exact.as_ref()).min_by_key(|exact| exact.len());
+    if let Some(exact) = exact {
+        for text in exact {
+            budget.spend(all.len() + none.len())?;
+            if all.iter().all(|set| set.contains(text)) && !none.iter().any(|set| set.contains(text)) {
+                return Ok(Some(text.clone()));
+            }
+        }
+        return Ok(None);
+    }
+    if all.iter().enumerate().any(|(number, one)| all.iter().skip(number + 1).any(|other| one.differs_from(other))) {
+        return Ok(None);
+    }
+    let tables: Option<Vec<_>> = all.iter().chain(none).map(|set| set.table()).collect();
+    Search { tables: tables.ok_or(Undecided)?, wanted: all.len() }.run(budget)
+}
+
+struct Search<'t> {
+    /// First those of the sets that a text must be in, then the others.
+    tables: Vec<&'t Table>,
+    wanted: usize,
+}
+
+/// A state of each of the tables.
+type Node = Rc<[u32]>;
+
+impl Search<'_> {
+    /// Looks first at what is in most of the sets that a text must be in, and then at what is short. So a text that has to
+    /// contain many others is found without looking at every combination of them.
+    fn run(self, budget: &mut Budget) -> Result<Option<Vec<u8>>, Undecided> {
+        let bytes = self.bytes();
+        let start: Node = vec![0; self.tables.len()].into();
+        // The nodes that were reached, each with the one before it, and the byte between them.
+        let mut nodes = vec![(Rc::clone(&start), 0, 0)];
+        let mut next = start.to_vec();
+        let mut pending = BinaryHeap::from([Reverse((self.missing(&start), 0_usize, 0_usize))]);
+        let mut seen = FnvHashSet::from_iter([start]);
+        while let Some(Reverse((_, length, number))) = pending.pop() {
+            let node = Rc::clone(&nodes[number].0);
+            if self.is_found(&node) {
+                return Ok(Some(text(&nodes, number)));
+            }
+            budget.spend(bytes.len() * self.tables.len())?;
+            for byte in &bytes {
+                if self.step(&node, *byte, &mut next) && !seen.contains(&*next) {
+                    pending.push(Reverse((self.missing(&next), length + 1, nodes.len())));
+                    let next: Node = next.as_slice().into();
+                    seen.insert(Rc::clone(&next));
+                    nodes.push((next, number, *byte));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// How many of the sets that a text must be in it can still leave. For a few sets, this does not count: what is found is as
+    /// short as possible.
+    fn missing(&self, node: &[u32]) -> usize {
+        const FEW: usize = 4;
+        if self.wanted <= FEW {
+            return 0;
+        }
+        let fates = self.tables.iter().zip(node).take(self.wanted).map(|(table, at)| table.fates[*at as usize]);
+        fates.filter(|fate| *fate != Fate::Always).count()
+    }
+
+    /// Whether a text can go on with this byte so that it is found. `next`: where the byte leads.
+    fn step(&self, node: &[u32], byte: u8, next: &mut [u32]) -> bool {
+        let dead_ends = [Fate::Never, Fate::Always];
+        for (number, ((table, at), to)) in self.tables.iter().zip(node).zip(next).enumerate() {
+            *to = table.step(*at, byte);
+            if table.fates[*to as usize] == dead_ends[usize::from(number >= self.wanted)] {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn is_found(&self, node: &[u32]) -> bool {
+        let accepts = |fate| matches!(fate, Fate::Accepts | Fate::Always);
+        let mut fates = self.tables.iter().zip(node).map(|(table, at)| table.fates[*at as usize]);
+        fates.by_ref().take(self.wanted).all(accepts) && !fates.any(accepts)
+    }
+
+    /// One of each kind of bytes, nicest first. Bytes of one kind lead to the same place in all tables.
+    fn bytes(&self) -> Vec<u8> {
+        let (mut kind_of, mut count) = ([0_usize; 256], 1);
+        for table in &self.tables {
+            let mut numbers = vec![usize::MAX; count * table.kinds];
+            count = 0;
+            for (kind, other) in kind_of.iter_mut().zip(&table.kind_of) {
+                let number = &mut numbers[*kind * table.kinds + usize::from(*other)];
+                if *number == usize::MAX {
+                    *number = count;
+                    count += 1;
+                }
+                *kind = *number;
+            }
+        }
+        let mut kinds = vec![Bytes::NONE; count];
+        for (byte, kind) in (0..=u8::MAX).zip(kind_of) {
+            kinds[kind] = kinds[kind].or(Bytes::one(byte));
+        }
+        let mut bytes: Vec<_> = kinds.into_iter().filter_map(Bytes::nicest).collect();
+        bytes.sort_by_key(|byte| (!byte.is_ascii_alphanumeric(), !byte.is_ascii_graphic(), *byte));
+        bytes
+    }
+}
+
+/// The text that leads to a node.
+fn text(nodes: &[(Node, usize, u8)], mut number: usize) -> Vec<u8> {
+    let mut text = Vec::new();
+    while number > 0 {
+        let (_, before, byte) = &nodes[number];
+        text.push(*byte);
+        number = *before;
+    }
+    text.reverse();
+    text
+}

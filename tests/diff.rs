@@ -1,0 +1,212 @@
+//! `mesh-authz diff`: what it says about changes, in each format, and about a revision of a Git repository.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "tests fail by panicking"
+)]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+/// Runs the command in a folder.
+fn run(folder: &Path, arguments: &[&str]) -> (String, String, Option<i32>) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mesh-authz"));
+    let Output { stdout, stderr, status } = command.current_dir(folder).args(arguments).output().unwrap();
+    (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap(), status.code())
+}
+
+fn git(folder: &Path, arguments: &[&str]) {
+    let author = ["-c", "user.name=a", "-c", "user.email=a@example", "-c", "commit.gpgsign=false"];
+    let status = Command::new("git").current_dir(folder).args(author).args(arguments).output().unwrap().status;
+    assert!(status.success(), "{arguments:?}");
+}
+
+/// A policy of the namespace `shop` for the workloads `app: orders`, with one rule in flow style.
+fn policy(name: &str, action: &str, rule: &str) -> String {
+    format!(
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{ name: {name}, namespace: shop }}\nspec:\n  \
+         selector: {{ matchLabels: {{ app: orders }} }}\n  action: {action}\n  rules:\n  - {rule}\n"
+    )
+}
+
+/// Compares two texts with policies.
+fn compare(old: &str, new: &str, arguments: &[&str]) -> (String, String, Option<i32>) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("old.yaml"), old).unwrap();
+    std::fs::write(folder.path().join("new.yaml"), new).unwrap();
+    run(folder.path(), &[&["diff", "old.yaml", "new.yaml"], arguments].concat())
+}
+
+fn json(old: &str, new: &str, arguments: &[&str]) -> Value {
+    let (out, err, _) = compare(old, new, &[&["--format", "json"], arguments].concat());
+    serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}\n{out}\n{err}"))
+}
+
+fn gained_and_lost(comparison: &Value) -> [usize; 2] {
+    assert_eq!(comparison["undecided"], Value::Array(Vec::new()), "{comparison}");
+    ["gained", "lost"].map(|direction| comparison[direction].as_array().unwrap().len())
+}
+
+#[test]
+fn a_change_is_said_in_words_and_shown() {
+    let old = policy("orders", "ALLOW", "to: [{ operation: { paths: [/orders, /orders/*], methods: [GET] } }]");
+    let new = policy("orders", "ALLOW", "to: [{ operation: { paths: [/orders, /orders/*] } }]");
+    let comparison = json(&old, &new, &[]);
+    assert_eq!(gained_and_lost(&comparison), [1, 0], "{comparison}");
+    let gained = &comparison["gained"][0];
+    assert_eq!(gained["requests"], "path is /orders or begins with /orders/, method is not GET");
+    assert_eq!(gained["workloads"], "in namespace shop, with app=orders");
+    assert_eq!(gained["before"], "DENY: no ALLOW policy matched");
+    assert_eq!(gained["after"], "ALLOW: rule 0 of shop/orders matched");
+    assert_eq!(gained["example"]["workload"]["labels"]["app"], "orders");
+    assert_ne!(gained["example"]["request"]["method"], "GET");
+    assert_eq!(gained_and_lost(&json(&new, &old, &[])), [0, 1]);
+    assert_eq!(gained_and_lost(&json(&old, &old, &[])), [0, 0]);
+}
+
+#[test]
+fn what_is_written_otherwise_and_means_the_same_is_no_difference() {
+    let same = [
+        ("paths: [/a, /b]", "paths: [/b, /a]"),
+        ("paths: [/a/*]", "paths: [/a/*, /a/b]"),
+        ("hosts: [A.example]", "hosts: [a.example]"),
+        ("methods: [GET], notMethods: [POST]", "methods: [GET]"),
+        ("paths: [/a], notPaths: [/b*]", "paths: [/a]"),
+        ("ports: [\"80\"], notPorts: [\"81\"]", "ports: [\"80\"]"),
+    ];
+    for action in ["ALLOW", "DENY"] {
+        for (one, other) in same {
+            let policy = |fields: &str| policy("p", action, &format!("to: [{{ operation: {{ {fields} }} }}]"));
+            let comparison = json(&policy(one), &policy(other), &[]);
+            assert_eq!(gained_and_lost(&comparison), [0, 0], "{one} {other}: {comparison}");
+        }
+    }
+    // One rule, and two that match as much together.
+    let whole = policy("p", "DENY", "to: [{ operation: { methods: [GET, POST] } }]");
+    let parts =
+        policy("p", "DENY", "to: [{ operation: { methods: [POST] } }]\n  - to: [{ operation: { methods: [GET] } }]");
+    assert_eq!(gained_and_lost(&json(&whole, &parts, &[])), [0, 0]);
+}
+
+#[test]
+fn a_policy_that_goes_away_is_about_its_workloads() {
+    let all = policy("p", "ALLOW", "from: [{ source: { namespaces: [shop] } }]");
+    let comparison = json(&all, "", &[]);
+    assert_eq!(gained_and_lost(&comparison), [1, 0], "{comparison}");
+    assert_eq!(comparison["gained"][0]["after"], "ALLOW: no ALLOW policy applies, and no DENY policy matched");
+    // Of another workload, nothing is decided otherwise.
+    let other = ["--namespace", "shop", "--label", "app=cart"];
+    assert_eq!(gained_and_lost(&json(&all, "", &other)), [0, 0]);
+    assert_eq!(gained_and_lost(&json(&all, "", &["--namespace", "shop", "--label", "app=orders"])), [1, 0]);
+}
+
+#[test]
+fn what_fails_is_chosen() {
+    let narrow = policy("p", "ALLOW", "to: [{ operation: { paths: [/a] } }]");
+    let wide = policy("p", "ALLOW", "to: [{ operation: { paths: [/a*] } }]");
+    for (what, gained, lost) in [("gained", 1, 0), ("lost", 0, 1), ("any", 1, 1)] {
+        assert_eq!(compare(&narrow, &wide, &["--fail-on", what]).2, Some(gained), "{what}");
+        assert_eq!(compare(&wide, &narrow, &["--fail-on", what]).2, Some(lost), "{what}");
+        assert_eq!(compare(&wide, &wide, &["--fail-on", what]).2, Some(0), "{what}");
+    }
+    assert_eq!(compare(&narrow, &wide, &[]).2, Some(0));
+}
+
+#[test]
+fn connections_are_compared_in_their_own_form() {
+    // Over TCP, an ALLOW rule with a path does not count.
+    let old = policy("p", "ALLOW", "to: [{ operation: { ports: [\"6379\"] } }]");
+    let new = policy("p", "ALLOW", "to: [{ operation: { ports: [\"6379\"], paths: [/a] } }]");
+    let comparison = json(&old, &new, &["--tcp"]);
+    assert_eq!(gained_and_lost(&comparison), [0, 1], "{comparison}");
+    assert_eq!(comparison["lost"][0]["example"]["request"]["protocol"], "tcp");
+}
+
+#[test]
+fn who_asks_a_provider_is_said() {
+    let custom = |path: &str| {
+        policy("p", "CUSTOM", &format!("to: [{{ operation: {{ paths: [{path}] }} }}]"))
+            + "  provider: { name: login }\n"
+    };
+    let comparison = json(&custom("/a*"), &custom("/a/*"), &[]);
+    assert_eq!(gained_and_lost(&comparison), [1, 0], "{comparison}");
+    assert_eq!(comparison["gained"][0]["provider"], "login");
+}
+
+#[test]
+fn the_examples_are_a_test_file_that_passes() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = policy("p", "ALLOW", "to: [{ operation: { paths: [/a] } }]");
+    let new = policy("p", "ALLOW", "to: [{ operation: { paths: [/a/*] } }]");
+    std::fs::write(folder.path().join("old.yaml"), old).unwrap();
+    std::fs::write(folder.path().join("new.yaml"), new).unwrap();
+    run(folder.path(), &["diff", "old.yaml", "new.yaml", "--witnesses", "tests.yaml"]);
+    let (out, err, status) = run(folder.path(), &["test", "tests.yaml"]);
+    assert!(out.ends_with("2 passed, 0 failed\n") && status == Some(0), "{out}{err}");
+}
+
+#[test]
+fn a_comment_shows_names_as_they_are() {
+    let old = policy("p", "ALLOW", "to: [{ operation: { paths: [/a] } }]");
+    let new = policy("p", "ALLOW", "to: [{ operation: { paths: [\"/*</details>_@team\"] } }]");
+    let (out, _, _) = compare(&old, &new, &["--format", "markdown"]);
+    assert!(out.contains("path is /\\*&lt;/details>\\_\\@team"), "{out}");
+    assert!(out.starts_with("### Access: 1 change gains access, 1 change loses access\n"), "{out}");
+}
+
+#[test]
+fn a_revision_is_compared_with_the_files_of_now() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    git(root, &["init", "--quiet"]);
+    std::fs::create_dir_all(root.join("deep/policies")).unwrap();
+    std::fs::write(root.join("deep/policies/p.yaml"), policy("p", "ALLOW", "to: [{ operation: { paths: [/a] } }]"))
+        .unwrap();
+    std::fs::write(root.join("deep/policies/note.txt"), "no policy").unwrap();
+    git(root, &["add", "."]);
+    git(root, &["commit", "--quiet", "--message", "a"]);
+    let same = "no request is decided otherwise\n";
+    assert_eq!(run(root, &["diff", "--against", "HEAD", "deep/policies"]).0, same);
+    std::fs::write(root.join("deep/policies/p.yaml"), policy("p", "ALLOW", "to: [{ operation: { paths: [/b] } }]"))
+        .unwrap();
+    for (from, path) in
+        [("", "deep/policies"), ("deep", "policies"), ("deep", "policies/p.yaml"), ("deep/policies", ".")]
+    {
+        let (out, err, _) = run(&root.join(from), &["diff", "--against", "HEAD", path]);
+        assert!(out.contains("1 change gains access, 1 change loses access"), "{from} {path}: {out}{err}");
+        assert!(out.contains("HEAD:deep/policies/p.yaml:8:5"), "{out}");
+    }
+    // A folder that is new had no policies.
+    std::fs::create_dir(root.join("new")).unwrap();
+    std::fs::write(root.join("new/p.yaml"), policy("p", "DENY", "{}")).unwrap();
+    let (out, err, _) = run(root, &["diff", "--against", "HEAD", "new"]);
+    assert!(out.contains("LOST") && err.contains("there is no AuthorizationPolicy in the old policies"), "{out}{err}");
+    for wrong in ["nothing", "--upload-pack=x", ""] {
+        let (_, err, status) = run(root, &["diff", &format!("--against={wrong}"), "new"]);
+        assert!(status == Some(2) && err.starts_with("mesh-authz: "), "{wrong}: {err}");
+    }
+}
+
+#[test]
+fn wrong_usage_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("p.yaml"), policy("p", "DENY", "{}")).unwrap();
+    std::fs::write(folder.path().join("wrong.yaml"), policy("p", "DENI", "{}")).unwrap();
+    for (arguments, said, code) in [
+        (&["p.yaml"][..], "give two paths, or one and --against REVISION", 2),
+        (&["p.yaml", "p.yaml", "--against", "HEAD"], "with --against, give one path", 2),
+        (&["p.yaml", "nothing.yaml"], "nothing.yaml", 2),
+        (&["p.yaml", "wrong.yaml"], "DENI", 1),
+        (&["p.yaml", "p.yaml", "--namespace", "shop"], "give the labels of the workload too", 2),
+    ] {
+        let (_, err, status) = run(folder.path(), &[&["diff"], arguments].concat());
+        assert!(err.contains(said) && status == Some(code), "{arguments:?}: {status:?} {err}");
+    }
+}
