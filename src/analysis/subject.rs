@@ -14,6 +14,7 @@ use crate::attribute::{Address, ConnectionText};
 use crate::engine::compile::{Check, MetadataPath, Text};
 use crate::policy::Cidr;
 use crate::request::headers::is_joined;
+use crate::request::metadata::JWT_AUTHN;
 use crate::request::{PeerName, is_normalized, without_query};
 
 /// What a test is about.
@@ -261,15 +262,20 @@ static PATHS: LazyLock<[Universe; 2]> = LazyLock::new(|| {
     [Universe::new(&natural, &full), Universe::new(&with_query(&natural), &with_query(&full))]
 });
 
+/// The bytes in paths that Envoy escapes, or that not every client can send.
+const ESCAPED: &[u8] = b"\"<>\\^`{|}";
+
 /// Paths that Envoy changes, or some of them ([`is_normalized`]).
 static CHANGED_PATHS: LazyLock<Set> = LazyLock::new(|| {
     let any = Part::Any(Bytes::one(b'?').not());
     let parts: [&[u8]; 7] = [b"//", b"/./", b"/../", b"\\", b"%", b"/.;", b"/..;"];
     let within = parts.map(|part| vec![any, Part::Literal(part), Part::Any(Bytes::ALL)]);
+    let escaped = Bytes::of(|byte| ESCAPED.contains(&byte) || !byte.is_ascii());
+    let escaped = vec![any, Part::Some(escaped), Part::Any(Bytes::ALL)];
     let (end, query) = (Part::Literal(b"/."), [Part::Literal(b"?"), Part::Any(Bytes::ALL)]);
     let dots = [vec![any, end], vec![any, end, Part::Literal(b".")]];
     let with_query = dots.clone().map(|path| [&path[..], &query].concat());
-    Texts::of(within.into_iter().chain(dots).chain(with_query)).set()
+    Texts::of(within.into_iter().chain([escaped]).chain(dots).chain(with_query)).set()
 });
 
 static URIS: LazyLock<Universe> = LazyLock::new(|| {
@@ -349,7 +355,7 @@ fn path(constraints: &[Constraint<'_>], budget: &mut Budget) -> Result<Option<Va
     let [without, with] = &*PATHS;
     let universe = if has_query { with } else { without };
     let Some(found) = universe.find(&all, &none, budget)? else { return Ok(None) };
-    if is_normalized(without_query(&found)) {
+    if !CHANGED_PATHS.contains(&found) {
         return Ok(Some(Value::Text(found)));
     }
     let normalized = universe.find(&all, &[&none[..], &[&*CHANGED_PATHS]].concat(), budget)?;
@@ -391,6 +397,16 @@ fn metadata(constraints: &[Constraint<'_>], budget: &mut Budget) -> Result<Optio
 /// The names of a certificate: for each set of `all`, one that is in it, and that is in none of the others. A certificate has
 /// one name of each kind.
 fn peer(all: &[&Set], none: &[&Set], budget: &mut Budget) -> Result<Option<Names>, Undecided> {
+    // So many sets have no name in common that people expect.
+    const MANY: usize = 4;
+    let in_common = if all.len() < MANY {
+        URIS.find(all, none, budget)?
+    } else {
+        find(&[all, &[&URIS.full]].concat(), none, budget)?
+    };
+    if let Some(name) = in_common {
+        return Ok(Some(vec![(PeerName::Uri, name)]));
+    }
     // Nearly always, a set without any name of its own is why there are none.
     for set in all {
         let mut has_one = false;
@@ -529,6 +545,13 @@ pub(super) fn is_expected(subject: &Subject, value: &Value) -> bool {
         }
         (Kind::Peer | Kind::Address | Kind::Port, _) => return true,
     };
+    if let (Subject::Metadata(path), Value::Texts(_)) = (subject, value)
+        && *path.filter == *JWT_AUTHN.as_bytes()
+        && matches!(&*path.keys, [_, claim] if matches!(&**claim, b"iss" | b"sub"))
+    {
+        // A token has one issuer and one subject.
+        return false;
+    }
     match value {
         Value::Text(text) => universe.natural.contains(text),
         Value::Texts(texts) => texts.iter().all(|text| universe.natural.contains(text)),

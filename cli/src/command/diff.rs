@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use mesh_authz::analysis::words::{self, Phrase};
 use mesh_authz::analysis::{self, Budget, Cause, Effect, Example, Policies, Reason, Side, Workloads, causes, effect};
 use mesh_authz::config::Mesh;
-use mesh_authz::engine::{Options, RuleId, Verdict};
+use mesh_authz::engine::{Engine, Options, RuleId, Verdict};
 use mesh_authz::policy::scope::Workload;
 use mesh_authz::policy::{Action, PolicyName, Traffic};
 use rayon::prelude::*;
@@ -131,6 +131,8 @@ struct Difference {
     after: String,
     /// The decision of the new policies, and the deciding policy.
     expect: (Verdict, String),
+    /// Whether a client can send the request: Envoy neither changes nor refuses it.
+    can_be_sent: bool,
 }
 
 /// Both sides.
@@ -181,7 +183,7 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
     let mut changes = changes(&sides, &workloads, &Options { traffic, ..mesh.options() });
     for change in &mut changes {
         if let Outcome::Difference(difference) = &mut change.result {
-            sides.decide(difference, traffic);
+            sides.decide(difference, change.direction, change.provider.is_some(), traffic);
         }
         if let Some(revision) = &revision {
             change.place = revision.named(&change.place);
@@ -272,6 +274,7 @@ fn changes(sides: &Sides, workloads: &Workloads, options: &Options) -> Vec<Chang
                     before: String::new(),
                     after: String::new(),
                     expect: (Verdict::Deny, String::new()),
+                    can_be_sent: true,
                 }))
             }
             Ok(Effect::Nothing(reason)) => Outcome::Nothing(why(&reason)),
@@ -389,11 +392,10 @@ fn alternatives(all: &[Vec<Phrase>]) -> Option<String> {
 
 impl Sides {
     /// Lets the engine decide about the example of a difference, on both sides, and shortens it.
-    fn decide(&mut self, difference: &mut Difference, traffic: Traffic) {
+    fn decide(&mut self, difference: &mut Difference, direction: Direction, is_asked: bool, traffic: Traffic) {
         self.old.workload = difference.example.workload.clone();
         self.new.workload = difference.example.workload.clone();
-        let engines = [self.old.engine(traffic), self.new.engine(traffic)];
-        let [old, new] = &engines;
+        let [old, new] = &[self.old.engine(traffic), self.new.engine(traffic)];
         let decided = |fields: &RequestFields| {
             let of = |set: &PolicySet, engine| answers(fields, set, engine).first().map(decision);
             Some((of(&self.old, old)?, of(&self.new, new)?))
@@ -402,9 +404,21 @@ impl Sides {
         difference.fields =
             witness::shortest(difference.fields.clone(), |shorter| decided(shorter).as_ref() == Some(&whole));
         let (before, after) = whole;
+        let claimed = match direction {
+            Direction::Gained => (Verdict::Deny, Verdict::Allow),
+            Direction::Lost => (Verdict::Allow, Verdict::Deny),
+        };
+        difference.can_be_sent = is_asked || (before.0, after.0) == claimed;
         difference.expect = (after.0, after.2);
-        difference.before = before.1;
-        difference.after = after.1;
+        (difference.before, difference.after) = (before.1, after.1);
+        if !difference.can_be_sent {
+            let request = difference.example.request();
+            let said = |engine: &Engine| {
+                let outcome = engine.decide(&request).outcome;
+                format!("{}: {outcome}", outcome.verdict())
+            };
+            (difference.before, difference.after) = (said(old), said(new));
+        }
     }
 }
 

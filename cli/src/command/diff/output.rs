@@ -116,9 +116,8 @@ pub(super) fn human(changes: &[Change], traffic: Traffic, out: &mut String) {
             let _infallible = writeln!(out, "  {BOLD}{}{BOLD:#}  {}", printable(&title(change, changes)), change.place);
             let _infallible = writeln!(out, "  {}: {}", things(traffic), printable(&difference.requests));
             let _infallible = writeln!(out, "  workloads: {}", printable(&difference.workloads));
-            if !difference.example.is_expected {
-                let _infallible =
-                    writeln!(out, "  only for {} that hardly anybody sends, such as this one:", things(traffic));
+            if let Some(odd) = odd(difference, traffic) {
+                let _infallible = writeln!(out, "  {odd}");
             }
             let _infallible = writeln!(out, "  for example:");
             for line in example(difference).lines() {
@@ -135,6 +134,17 @@ pub(super) fn human(changes: &[Change], traffic: Traffic, out: &mut String) {
     for (title, why) in nothing(changes) {
         let _infallible = writeln!(out, "  {} changes nothing: {}", printable(&title), printable(why));
     }
+}
+
+/// Says that only odd requests show the difference, if that is so.
+fn odd(Difference { example, can_be_sent, .. }: &Difference, traffic: Traffic) -> Option<String> {
+    let things = things(traffic);
+    if !can_be_sent {
+        return Some(format!(
+            "only for {things} that Envoy changes or refuses before the policies decide, as far as its settings are known"
+        ));
+    }
+    (!example.is_expected).then(|| format!("only for {things} that hardly anybody sends"))
 }
 
 /// The workload and the request of a difference, as a test file has them.
@@ -154,7 +164,8 @@ pub(super) fn json(changes: &[Change]) -> Value {
         object.extend(change.provider.iter().map(|provider| ("provider".to_owned(), json!(provider))));
         object.insert("requests".to_owned(), json!(difference.requests));
         object.insert("workloads".to_owned(), json!(difference.workloads));
-        object.insert("expected".to_owned(), json!(difference.example.is_expected));
+        object.insert("isExpected".to_owned(), json!(difference.example.is_expected));
+        object.insert("canBeSent".to_owned(), json!(difference.can_be_sent));
         let mut example = workload_as_json(&difference.example.workload);
         example.insert("request".to_owned(), request_as_json(&difference.fields));
         object.insert("example".to_owned(), example.into());
@@ -180,8 +191,10 @@ pub(super) fn markdown(changes: &[Change], traffic: Traffic, out: &mut String) {
             let _infallible = writeln!(out, "- workloads: {}", escaped(&difference.workloads));
             let _infallible = writeln!(out, "- before: {}", escaped(&difference.before));
             let _infallible = writeln!(out, "- after: {}", escaped(&difference.after));
-            let odd = if difference.example.is_expected { "" } else { " (hardly anybody sends such)" };
-            let _infallible = writeln!(out, "\n<details><summary>Example{odd}</summary>\n\n```yaml");
+            if let Some(odd) = odd(difference, traffic) {
+                let _infallible = writeln!(out, "- {}", escaped(&odd));
+            }
+            let _infallible = writeln!(out, "\n<details><summary>Example</summary>\n\n```yaml");
             let _infallible = write!(out, "{}", example(difference).replace("```", "` ` `"));
             let _infallible = writeln!(out, "```\n\n</details>\n");
         }
