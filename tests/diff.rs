@@ -79,6 +79,7 @@ fn what_is_written_otherwise_and_means_the_same_is_no_difference() {
         ("hosts: [A.example]", "hosts: [a.example]"),
         ("methods: [GET], notMethods: [POST]", "methods: [GET]"),
         ("paths: [/a], notPaths: [/b*]", "paths: [/a]"),
+        ("paths: [/a], notHosts: [\"*\"]", "paths: [/b], notHosts: [\"*\"]"),
         ("ports: [\"80\"], notPorts: [\"81\"]", "ports: [\"80\"]"),
     ];
     for action in ["ALLOW", "DENY"] {
@@ -188,6 +189,10 @@ fn a_revision_is_compared_with_the_files_of_now() {
     std::fs::write(root.join("new/p.yaml"), policy("p", "DENY", "{}")).unwrap();
     let (out, err, _) = run(root, &["diff", "--against", "HEAD", "new"]);
     assert!(out.contains("LOST") && err.contains("there is no AuthorizationPolicy in the old policies"), "{out}{err}");
+    for pattern in ["new/*.yaml", "gone"] {
+        let (_, err, status) = run(root, &["diff", "--against", "HEAD", pattern]);
+        assert!(status == Some(2) && err.contains("name a file or a folder"), "{pattern}: {err}");
+    }
     for wrong in ["nothing", "--upload-pack=x", ""] {
         let (_, err, status) = run(root, &["diff", &format!("--against={wrong}"), "new"]);
         assert!(status == Some(2) && err.starts_with("mesh-authz: "), "{wrong}: {err}");
@@ -208,5 +213,35 @@ fn wrong_usage_is_said() {
     ] {
         let (_, err, status) = run(folder.path(), &[&["diff"], arguments].concat());
         assert!(err.contains(said) && status == Some(code), "{arguments:?}: {status:?} {err}");
+    }
+}
+
+/// What odd requests can have is not left out: an empty query, a line feed in a server name, a certificate of which only one
+/// name can be read.
+#[test]
+fn odd_requests_count() {
+    let condition =
+        |action: &str, key: &str, values: &str| policy("p", action, &format!("when: [{{ key: \"{key}\", {values} }}]"));
+    let changes = [
+        (
+            condition("ALLOW", "request.headers[:path]", "values: [\"/a?\"]"),
+            condition("ALLOW", "request.headers[:path]", "values: [\"/b?\"]"),
+        ),
+        (
+            condition("DENY", "connection.sni", "notValues: [\"*\"]"),
+            condition("DENY", "connection.sni", "notValues: [\"a*\", \"*\"], values: [b]"),
+        ),
+        (
+            policy(
+                "p",
+                "ALLOW",
+                "from: [{ source: { principals: [td/ns/a/sa/x] } }]\n    when: [{ key: source.principal, notValues: [td/ns/b/sa/y] }]",
+            ),
+            policy("p", "ALLOW", "from: [{ source: { principals: [td/ns/a/sa/x] } }]"),
+        ),
+    ];
+    for (old, new) in changes {
+        let comparison = json(&old, &new, &[]);
+        assert_ne!(gained_and_lost(&comparison), [0, 0], "{old}\n{new}");
     }
 }

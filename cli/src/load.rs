@@ -372,6 +372,13 @@ pub(crate) fn items(list: Option<&Node>) -> &[Node] {
 }
 
 /// Whether the document is a file of tests for `mesh-authz test`.
+/// Whether a file in a folder can have resources, by its name.
+#[must_use]
+pub fn can_have_resources(path: &Path) -> bool {
+    let extension = path.extension().unwrap_or_default();
+    ["yaml", "yml", "json"].iter().any(|known| extension.eq_ignore_ascii_case(known))
+}
+
 fn is_test(node: &Node) -> bool {
     let is_empty = |field| node.get(field).and_then(Node::as_str).unwrap_or_default().is_empty();
     let has_tests = ["tests", "proofs"].iter().any(|field| node.get(field).is_some());
@@ -585,20 +592,18 @@ fn in_folder(folder: &Path, excluded: &Excluded) -> Result<Vec<PathBuf>, walkdir
         Ok(short) if is_current => short.to_owned(),
         _ => path,
     };
-    let is_resource = |path: &Path| {
-        let extension = path.extension().unwrap_or_default();
-        ["yaml", "yml", "json"].iter().any(|known| extension.eq_ignore_ascii_case(known))
-    };
     let mut files = Vec::new();
     for entry in
         walkdir::WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter().filter_entry(|e| !is_hidden(e))
     {
         match entry {
-            Ok(entry) if is_resource(entry.path()) && !entry.path().is_dir() => files.push(named(entry.into_path())),
+            Ok(entry) if can_have_resources(entry.path()) && !entry.path().is_dir() => {
+                files.push(named(entry.into_path()))
+            }
             Ok(_) => {}
             Err(error) if error.loop_ancestor().is_some() => {}
             Err(error) => match error.path() {
-                Some(path) if path.is_symlink() && !is_resource(path) => {}
+                Some(path) if path.is_symlink() && !can_have_resources(path) => {}
                 Some(path) if error.depth() > 0 => files.push(named(path.to_owned())),
                 _ => return Err(error),
             },

@@ -46,6 +46,9 @@ pub fn fields(example: &Example, is_tcp: bool) -> RequestFields {
     }
 }
 
+/// A name that nobody can read: [`mesh_authz::request::Attributes::checked_peer_name`].
+const UNREADABLE: &str = "\0";
+
 /// The names of the peer: one SPIFFE ID, or whatever they are.
 fn peer(names: &[(PeerName, Vec<u8>)]) -> (Option<String>, Option<PeerFields>) {
     let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
@@ -53,10 +56,8 @@ fn peer(names: &[(PeerName, Vec<u8>)]) -> (Option<String>, Option<PeerFields>) {
     for (which, name) in names {
         match which {
             PeerName::Uri => peer.uris.push(text(name)),
-            // Any two that no policy names.
-            PeerName::FurtherUris => {
-                peer.uris.extend(["https://one.invalid".to_owned(), "https://two.invalid".to_owned()])
-            }
+            PeerName::FurtherUris if peer.uris.is_empty() => peer.uris.push(UNREADABLE.to_owned()),
+            PeerName::FurtherUris => peer.uris.push("https://further.invalid".to_owned()),
             PeerName::Dns => peer.dns = Some(text(name)),
             PeerName::Subject => peer.subject = Some(text(name)),
         }

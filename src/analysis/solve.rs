@@ -200,8 +200,6 @@ pub(super) struct Question<'s> {
     pub never: Vec<&'s Rules<'s>>,
     /// None of these policies may apply.
     pub not_applying: Vec<&'s Compiled<'s>>,
-    /// Rules that do not count.
-    pub except: BTreeSet<*const CompiledRule>,
 }
 
 /// The answer to a question.
@@ -224,8 +222,7 @@ pub(super) struct Nothing<'s> {
 
 impl<'s> Question<'s> {
     pub fn new(workloads: &'s Workloads, must: Vec<Clause<'s>>) -> Self {
-        let (one_of, never, not_applying, except) = (None, Vec::new(), Vec::new(), BTreeSet::new());
-        Self { workloads, must, one_of, never, not_applying, except }
+        Self { workloads, must, one_of: None, never: Vec::new(), not_applying: Vec::new() }
     }
 
     pub fn one_of(self, one_of: Vec<Vec<Clause<'s>>>) -> Self {
@@ -461,9 +458,6 @@ impl<'s> Search<'_, 's> {
             let candidates = group.index.candidates(&evaluation);
             self.work.budget.spend(candidates.len().saturating_add(1))?;
             for rule in candidates.into_iter().filter_map(|position| group.rules.get(position)) {
-                if self.question.except.contains(&std::ptr::from_ref(rule.compiled)) {
-                    continue;
-                }
                 let Some(scope) = rule.scope.iter().find(|choice| applies(region, choice)) else { continue };
                 let Some([to, from]) = evaluation.matching_groups(rule.compiled) else { continue };
                 let Clauses { from: sources, to: operations, when } = &rule.clauses;

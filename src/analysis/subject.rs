@@ -22,7 +22,7 @@ use crate::request::{PeerName, is_normalized, without_query};
 pub(super) enum Subject {
     /// The namespace of the workload.
     Namespace,
-    /// What the workload is: see [`Kind`].
+    /// What the workload is: [`SIDECAR`], or [`GATEWAY`] or [`WAYPOINT`] and its name.
     Proxy,
     /// The service that a request to a waypoint is for, as `Service/NAMESPACE/NAME`.
     Service,
@@ -102,13 +102,14 @@ enum Kind {
 /// A value of a subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Value {
-    /// The host does not tell. Only for peers with several URIs in their certificate, addresses, and ports.
+    /// The host does not tell. Only for addresses and ports.
     Unreadable,
     Absent,
     /// A text, or a string in metadata.
     Text(Vec<u8>),
     /// The lines of a header, or a list in metadata.
     Texts(Vec<Vec<u8>>),
+    /// The names that can be read. With [`PeerName::FurtherUris`], there are others.
     Names(Vec<(PeerName, Vec<u8>)>),
     Address(IpAddr),
     Port(u16),
@@ -136,7 +137,14 @@ impl Constraint<'_> {
             (_, Value::Unreadable) => return self.holds_unread,
             (Values::Texts(texts), Value::Text(text)) => texts.contains(text),
             (Values::Texts(texts), Value::Texts(lines)) => lines.iter().any(|line| texts.contains(line)),
-            (Values::Texts(texts), Value::Names(names)) => names.iter().any(|(_, name)| texts.contains(name)),
+            (Values::Texts(texts), Value::Names(names)) => {
+                let is_further = |(which, _): &(PeerName, Vec<u8>)| *which == PeerName::FurtherUris;
+                let is_match = names.iter().any(|name| !is_further(name) && texts.contains(&name.1));
+                if !is_match && names.iter().any(is_further) {
+                    return self.holds_unread;
+                }
+                is_match
+            }
             (Values::Paths(paths), Value::Text(path)) => paths.set.contains(without_query(path)),
             (Values::Metadata(strings, _), Value::Text(text)) => strings.contains(text),
             (Values::Metadata(_, elements), Value::Texts(list)) => list.iter().any(|text| elements.contains(text)),
@@ -239,11 +247,10 @@ static HOSTS: LazyLock<Universe> = LazyLock::new(|| {
     Universe::new(&names.clone().or(names.then(&port)), &Texts::of([vec![Part::Any(LINE)]]))
 });
 
-/// In lower case, as Envoy keeps them.
+/// In lower case, as Envoy keeps them. A handshake can have any other byte in the name, except NUL.
 static SERVER_NAMES: LazyLock<Universe> = LazyLock::new(|| {
-    let is_upper = |byte: u8| byte.is_ascii_uppercase();
-    let no_upper = Bytes::of(is_upper).not();
-    let all = Texts::of([vec![Part::Some(VISIBLE.and(no_upper))]]);
+    let no_upper = Bytes::of(|byte| byte.is_ascii_uppercase()).not();
+    let all = Texts::of([vec![Part::Some(no_upper.and(Bytes::one(0).not()))]]);
     Universe::new(&words(bytes(b"-_").and(no_upper), b"."), &all)
 });
 
@@ -258,7 +265,7 @@ static PATHS: LazyLock<[Universe; 2]> = LazyLock::new(|| {
     let in_path = Bytes::one(b'?').or(Bytes::one(b'#')).not();
     let paths = |bytes| Texts::of([vec![Part::Literal(b"/"), Part::Any(bytes)]]);
     let (natural, full) = (paths(bytes(b"-._~%!$&'()*+,;:@=/")), paths(VISIBLE.and(in_path)));
-    let with_query = |paths: &Texts| paths.clone().or(paths.clone().then(&[Part::Literal(b"?"), Part::Some(VISIBLE)]));
+    let with_query = |paths: &Texts| paths.clone().or(paths.clone().then(&[Part::Literal(b"?"), Part::Any(VISIBLE)]));
     [Universe::new(&natural, &full), Universe::new(&with_query(&natural), &with_query(&full))]
 });
 
@@ -313,7 +320,7 @@ pub(super) fn choose(
         Kind::Metadata => metadata(constraints, budget),
         Kind::Peer => Ok(match peer(&all, &none, budget)? {
             Some(names) => Some(Value::Names(names)),
-            None => unread(constraints),
+            None => peer_with_further_names(constraints, budget)?.map(Value::Names),
         }),
         Kind::Address => Ok(address(constraints).map(Value::Address).or_else(|| unread(constraints))),
         Kind::Port => Ok(port(constraints).map(Value::Port).or_else(|| unread(constraints))),
@@ -422,6 +429,20 @@ fn peer(all: &[&Set], none: &[&Set], budget: &mut Budget) -> Result<Option<Names
 }
 
 type Names = Vec<(PeerName, Vec<u8>)>;
+
+/// The names of a certificate of which some cannot be read. If no other name matches a test, the test is unreadable.
+fn peer_with_further_names(constraints: &[Constraint<'_>], budget: &mut Budget) -> Result<Option<Names>, Undecided> {
+    if constraints.iter().any(|constraint| !constraint.is_match && !constraint.holds_unread) {
+        return Ok(None);
+    }
+    let sets = |holds_unread: bool| {
+        let wanted = constraints.iter().filter(move |c| c.holds_unread == holds_unread && c.is_match != holds_unread);
+        wanted.filter_map(Constraint::texts)
+    };
+    let (all, none): (Vec<_>, Vec<_>) = (sets(false).collect(), sets(true).collect());
+    let names = peer(&all, &none, budget)?;
+    Ok(names.map(|names| [names, vec![(PeerName::FurtherUris, Vec::new())]].concat()))
+}
 
 /// Puts each of the sets into one of the groups, so that the sets of each group have a name in common.
 fn shared_names(

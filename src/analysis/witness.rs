@@ -70,7 +70,6 @@ impl Witness {
     fn set(&mut self, subject: &Subject, value: &Value) {
         match (subject, value) {
             (Subject::Peer, Value::Names(names)) => self.names.clone_from(names),
-            (Subject::Peer, Value::Unreadable) => self.names = vec![(PeerName::FurtherUris, Vec::new())],
             (Subject::Address(which), Value::Address(address)) => {
                 self.addresses.insert(*which, *address);
             }

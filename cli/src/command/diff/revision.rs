@@ -6,7 +6,7 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use super::super::Failure;
-use crate::load::Resources;
+use crate::load::{self, Resources};
 
 /// The files of a revision, in a folder that is removed in the end.
 pub(super) struct Revision {
@@ -21,6 +21,11 @@ impl Revision {
     pub fn of(path: &Path, revision: &str) -> Result<Self, Failure> {
         if path == Path::new("-") {
             return Err(Failure::unusable("with --against, the new policies cannot be standard input"));
+        }
+        // What is a pattern now could be other files in the revision.
+        if !path.exists() {
+            let path = path.display();
+            return Err(Failure::Unusable(format!("with --against, name a file or a folder: there is no `{path}`")));
         }
         if revision.starts_with('-') {
             return Err(Failure::unusable("a revision does not begin with `-`"));
@@ -39,12 +44,19 @@ impl Revision {
         let folder = TempDir::with_prefix("mesh-authz-").map_err(Failure::unusable)?;
         let listed = git(&["ls-tree", "-r", "-z", "--full-name", "--full-tree", &commit])?;
         let named = named.trim_end_matches('/').to_owned();
-        let is_wanted = |name: &&str| named.is_empty() || **name == named || name.starts_with(&format!("{named}/"));
+        let is_wanted = |name: &str| named.is_empty() || name == named || name.starts_with(&format!("{named}/"));
         let listed = text(&listed);
         let entries = listed.split('\0').filter_map(|line| line.split_once('\t'));
-        let files = entries.filter(|(about, _)| about.starts_with("100")).map(|(_, name)| name).filter(is_wanted);
-        for name in files.filter(|name| is_read(name) || **name == named) {
+        for (about, name) in entries.filter(|(_, name)| is_wanted(name)) {
             let inside = Path::new(name);
+            if about.starts_with("120000") {
+                return Err(Failure::Unusable(format!(
+                    "--against: {name} is a symbolic link in {revision}, and only files of the revision are read"
+                )));
+            }
+            if !about.starts_with("100") || !(load::can_have_resources(inside) || name == named) {
+                continue;
+            }
             if inside.components().any(|part| !matches!(part, Component::Normal(_))) {
                 continue;
             }
@@ -69,11 +81,6 @@ impl Revision {
     pub fn named(&self, text: &str) -> String {
         text.replace(&format!("{}/", self.folder.path().display()), &format!("{}:", self.name))
     }
-}
-
-/// Whether a folder that is read takes the file.
-fn is_read(name: &str) -> bool {
-    Path::new(name).extension().is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known))
 }
 
 fn git(folder: &Path, arguments: &[&str]) -> Result<Vec<u8>, Failure> {
