@@ -4,11 +4,11 @@
 //! and a choice is a list of terms that must all hold. A region collects terms, and always knows a value for each subject
 //! that meets them. So a region is never empty.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock, OnceLock};
 
 use super::budget::{Budget, Undecided};
-use super::subject::{Constraint, GATEWAY, SIDECAR, Subject, Value, WAYPOINT, choose};
+use super::subject::{Constraint, ConstraintId, GATEWAY, SIDECAR, Subject, Value, WAYPOINT, choose};
 use super::text::{Bytes, Part, Texts};
 use super::values::{Case, Values, pattern};
 use crate::engine::compile::{Check, CompiledRule, Expected, MetadataPath, RequestPrincipalMatcher, Test};
@@ -22,10 +22,13 @@ pub(super) enum Term<'r> {
     One(Literal<'r>),
     /// A request principal: `is_match` says whether a pair of an issuer and a subject must match, or none may.
     Pairs {
-        pairs: Vec<[Literal<'r>; 2]>,
+        pairs: Vec<Pair<'r>>,
         is_match: bool,
     },
 }
+
+/// Literals about an issuer and about a subject.
+pub(super) type Pair<'r> = [Literal<'r>; 2];
 
 /// A constraint on one subject. What its values match is worked out when somebody asks.
 #[derive(Debug)]
@@ -37,17 +40,17 @@ pub(super) struct Literal<'r> {
     holds_unread: bool,
 }
 
-/// What the values of a literal match. Literals with the same values share it, so what is found out about one is known about
-/// all of them.
+/// What the values of a literal match. Literals about one subject with the same values share it, so what is found out about
+/// one is known about all of them.
 type Shared = Arc<OnceLock<Values>>;
 
 /// The values that literals share.
 #[derive(Debug, Default)]
-pub(super) struct SharedValues<'r>(HashMap<Source<'r>, Shared>);
+pub(super) struct SharedValues<'r>(HashMap<(Subject, Source<'r>), Shared>);
 
 impl<'r> SharedValues<'r> {
     fn literal(&mut self, subject: Subject, source: Source<'r>) -> Literal<'r> {
-        let values = Arc::clone(self.0.entry(source.clone()).or_default());
+        let values = Arc::clone(self.0.entry((subject.clone(), source.clone())).or_default());
         Literal { subject, source, values, is_match: true, holds_unread: false }
     }
 }
@@ -94,6 +97,16 @@ impl Literal<'_> {
 }
 
 impl<'r> Term<'r> {
+    /// The constraints with which a region meets the term, whichever of its pairs a request has.
+    pub fn constraints(&self) -> Vec<ConstraintId> {
+        let id = |literal: &Literal<'_>| literal.constraint().id();
+        match self {
+            Self::One(literal) => vec![id(literal)],
+            Self::Pairs { pairs, is_match: true } => pairs.iter().flatten().map(id).collect(),
+            Self::Pairs { pairs, is_match: false } => pairs.iter().map(forbidden).collect(),
+        }
+    }
+
     fn of(test: &'r Test, shared: &mut SharedValues<'r>) -> Self {
         let is_match = test.expected == Expected::Match;
         if let Check::RequestPrincipal { issuer, subject, matchers } = &test.check {
@@ -172,15 +185,52 @@ pub(super) fn scope(Reach { namespace, target, .. }: Reach<'_>, root_namespace: 
 
 static METHOD: LazyLock<Subject> = LazyLock::new(|| Subject::header(b":method"));
 static PATH: LazyLock<Subject> = LazyLock::new(|| Subject::header(b":path"));
-static CONNECT: LazyLock<Values> =
-    LazyLock::new(|| Values::Texts(Box::new(Texts::of([vec![Part::Literal(b"CONNECT")]]).set())));
+static ONLY_CONNECT: LazyLock<Literal<'_>> =
+    LazyLock::new(|| Literal::named(METHOD.clone(), vec![b"CONNECT".to_vec()], Vec::new()));
 
 /// Requests and workloads that meet some terms. There is at least one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Region<'s> {
     subjects: BTreeMap<&'s Subject, (Vec<Constraint<'s>>, Value)>,
     /// Pairs of an issuer and a subject that a request must not have.
-    pub forbidden: Vec<&'s [Literal<'s>; 2]>,
+    pub forbidden: Vec<&'s Pair<'s>>,
+}
+
+/// Why a region is empty: some of its constraints exclude each other, as some rules must not match.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Conflict<'s> {
+    constraints: BTreeSet<ConstraintId>,
+    rules: BTreeMap<*const CompiledRule, &'s CompiledRule>,
+}
+
+impl<'s> Conflict<'s> {
+    /// Whether one of these constraints is among them.
+    pub fn is_about(&self, constraints: &[ConstraintId]) -> bool {
+        constraints.iter().any(|constraint| self.constraints.contains(constraint))
+    }
+
+    /// Adds a conflict of a part of the region. `decided`: the constraints that make the part.
+    pub fn extend(&mut self, of_part: Conflict<'s>, decided: &[ConstraintId]) {
+        self.constraints.extend(of_part.constraints.into_iter().filter(|constraint| !decided.contains(constraint)));
+        self.rules.extend(of_part.rules);
+    }
+
+    pub fn add_pair(&mut self, pair: &'s Pair<'s>) {
+        self.constraints.insert(forbidden(pair));
+    }
+
+    pub fn add_rule(&mut self, rule: &'s CompiledRule) {
+        self.rules.insert(std::ptr::from_ref(rule), rule);
+    }
+
+    pub fn into_rules(self) -> Vec<&'s CompiledRule> {
+        self.rules.into_values().collect()
+    }
+}
+
+/// The constraint that a request must not have both.
+pub(super) fn forbidden(pair: &Pair<'_>) -> ConstraintId {
+    (std::ptr::from_ref(pair).addr(), false, false)
 }
 
 /// The work on one question: what may still be done, and what was found.
@@ -188,19 +238,26 @@ pub(super) struct Region<'s> {
 pub(super) struct Work<'b> {
     pub budget: &'b mut Budget,
     /// The values that were looked for, by what they have to meet.
-    known: HashMap<Vec<(usize, bool, bool)>, Option<Value>>,
+    known: HashMap<Vec<ConstraintId>, Option<Value>>,
+    /// Of constraints that no value meets, some that no value meets either.
+    culprits: HashMap<Vec<ConstraintId>, Vec<ConstraintId>>,
+}
+
+fn ids(constraints: &[Constraint<'_>]) -> Vec<ConstraintId> {
+    let mut ids: Vec<_> = constraints.iter().map(|constraint| constraint.id()).collect();
+    ids.sort_unstable();
+    ids
 }
 
 impl<'b> Work<'b> {
     pub fn new(budget: &'b mut Budget) -> Self {
-        Self { budget, known: HashMap::new() }
+        Self { budget, known: HashMap::new(), culprits: HashMap::new() }
     }
 
     /// As [`choose`], but looks for each value once.
     fn choose(&mut self, subject: &Subject, constraints: &[Constraint<'_>]) -> Result<Option<Value>, Undecided> {
-        let mut ids: Vec<_> = constraints.iter().map(|constraint| constraint.id()).collect();
-        ids.sort_unstable();
-        self.budget.spend(ids.len())?;
+        self.budget.spend(constraints.len())?;
+        let ids = ids(constraints);
         if let Some(known) = self.known.get(&ids) {
             return Ok(known.clone());
         }
@@ -208,15 +265,44 @@ impl<'b> Work<'b> {
         self.known.insert(ids, value.clone());
         Ok(value)
     }
+
+    /// Some of the constraints that no value meets. No value meets all of them, but one meets all but the last.
+    fn culprits(&mut self, subject: &Subject, constraints: &[Constraint<'_>]) -> Result<Vec<ConstraintId>, Undecided> {
+        let all = ids(constraints);
+        if let Some(known) = self.culprits.get(&all) {
+            return Ok(known.clone());
+        }
+        let mut culprits = constraints.to_vec();
+        let [others @ .., last] = constraints else { return Ok(all) };
+        for other in others {
+            if self.choose(subject, &[*other, *last])?.is_none() {
+                culprits = vec![*other, *last];
+                break;
+            }
+        }
+        let mut at = culprits.len().saturating_sub(1);
+        while culprits.len() > 2 && at > 0 {
+            at = at.saturating_sub(1);
+            let mut fewer = culprits.clone();
+            fewer.remove(at);
+            if self.choose(subject, &fewer)?.is_none() {
+                culprits = fewer;
+            }
+        }
+        let culprits = ids(&culprits);
+        self.culprits.insert(all, culprits.clone());
+        Ok(culprits)
+    }
 }
 
 impl<'s> Region<'s> {
-    /// The part of the region that meets one more constraint. `None`: nothing does.
+    /// The part of the region that meets one more constraint. `None`: nothing does, and `conflict` gets the reason.
     pub fn with(
         &self,
         subject: &'s Subject,
         constraint: Constraint<'s>,
         work: &mut Work<'_>,
+        conflict: &mut Conflict<'s>,
     ) -> Result<Option<Self>, Undecided> {
         let known = self.subjects.get(subject);
         if let Some((constraints, value)) = known {
@@ -229,24 +315,33 @@ impl<'s> Region<'s> {
                 return Ok(Some(region));
             }
         }
-        let constraints = [known.map_or(&[][..], |(constraints, _)| constraints), &[constraint]].concat();
-        let Some(value) = work.choose(subject, &constraints)? else { return Ok(None) };
+        let constraints = [self.constraints(subject), &[constraint]].concat();
+        let Some(value) = work.choose(subject, &constraints)? else {
+            self.explain(work.culprits(subject, &constraints)?, conflict);
+            return Ok(None);
+        };
         let mut region = self.clone();
         region.subjects.insert(subject, (constraints, value));
-        if region.has_contradiction(work)? { Ok(None) } else { Ok(Some(region)) }
+        if region.has_contradiction(work, conflict)? { Ok(None) } else { Ok(Some(region)) }
     }
 
     /// Whether values of different subjects exclude each other: those of a claim and of a part of it, and those of a request
     /// without a path that is no CONNECT.
-    fn has_contradiction(&mut self, work: &mut Work<'_>) -> Result<bool, Undecided> {
+    fn has_contradiction(&mut self, work: &mut Work<'_>, conflict: &mut Conflict<'s>) -> Result<bool, Undecided> {
         let present = self.subjects.iter().filter(|(_, (_, value))| *value != Value::Absent);
         let paths: Vec<_> = present
-            .filter_map(|(subject, _)| if let Subject::Metadata(path) = subject { Some(path) } else { None })
+            .filter_map(
+                |(subject, _)| if let Subject::Metadata(path) = subject { Some((*subject, path)) } else { None },
+            )
             .collect();
         let is_part = |one: &MetadataPath, other: &MetadataPath| {
             one.filter == other.filter && one.keys.len() < other.keys.len() && other.keys.starts_with(&one.keys)
         };
-        if paths.iter().any(|one| paths.iter().any(|other| is_part(one, other))) {
+        let pairs = paths.iter().flat_map(|one| paths.iter().map(move |other| (one, other)));
+        if let Some((one, other)) = pairs.into_iter().find(|((_, one), (_, other))| is_part(one, other)) {
+            for (subject, _) in [one, other] {
+                self.explain(ids(self.constraints(subject)), conflict);
+            }
             return Ok(true);
         }
         let has_no_path = self.value(&PATH) == Some(&Value::Absent);
@@ -254,13 +349,30 @@ impl<'s> Region<'s> {
         if !has_no_path || self.value(&METHOD) == Some(&connect) {
             return Ok(false);
         }
-        let known = self.subjects.get(&*METHOD).map_or(&[][..], |(constraints, _)| constraints);
-        let only_connect = Constraint { values: &CONNECT, is_match: true, holds_unread: false };
-        let constraints = [known, &[only_connect]].concat();
+        let constraints = [self.constraints(&METHOD), &[ONLY_CONNECT.constraint()]].concat();
         let value = work.choose(&METHOD, &constraints)?;
+        if value.is_none() {
+            self.explain(work.culprits(&METHOD, &constraints)?, conflict);
+        }
         let is_possible = value.is_some();
         self.subjects.extend(value.map(|value| (&*METHOD, (constraints, value))));
         Ok(!is_possible)
+    }
+
+    /// Says in a conflict which constraints exclude each other.
+    fn explain(&self, culprits: Vec<ConstraintId>, conflict: &mut Conflict<'s>) {
+        for culprit in culprits {
+            if culprit == ONLY_CONNECT.constraint().id() {
+                // It is not said by a rule, but follows from what is said of the path.
+                conflict.constraints.extend(ids(self.constraints(&PATH)));
+            } else {
+                conflict.constraints.insert(culprit);
+            }
+        }
+    }
+
+    fn constraints(&self, subject: &Subject) -> &[Constraint<'s>] {
+        self.subjects.get(subject).map_or(&[], |(constraints, _)| constraints)
     }
 
     /// The value of a subject, if a term is about it.

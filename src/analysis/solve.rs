@@ -6,11 +6,11 @@
 //! terms of a rule that hold in the whole region leave nothing. So a region is empty as soon as a rule covers it, and
 //! only rules that a request meets are looked at.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::budget::{Budget, Undecided};
-use super::region::{Choice, Clauses, Literal, Region, SharedValues, Term, Work};
-use super::subject::{Subject, Value};
+use super::region::{Choice, Clauses, Conflict, Literal, Pair, Region, SharedValues, Term, Work, forbidden};
+use super::subject::{Constraint, ConstraintId, Subject, Value};
 use super::values::Values;
 use super::witness::{Witness, of_workload};
 use crate::engine::Options;
@@ -239,28 +239,25 @@ impl<'s> Question<'s> {
 
     /// Looks for a request.
     pub fn answer(&self, budget: &mut Budget) -> Result<Answer<'s>, Undecided> {
-        let mut search =
-            Search { question: self, excluded_by: BTreeMap::new(), meets_must: false, work: Work::new(budget) };
+        let mut search = Search { question: self, meets_must: false, work: Work::new(budget) };
         let found = search.choose(&Region::default(), &self.must, self.one_of.as_deref())?;
         Ok(match found {
-            Some(witness) => Answer::Yes(Box::new(witness)),
-            None => Answer::No(Nothing {
-                meets_must: search.meets_must,
-                excluded_by: search.excluded_by.into_values().collect(),
-            }),
+            Found::Request(witness) => Answer::Yes(witness),
+            Found::Nothing { conflict, .. } => {
+                Answer::No(Nothing { meets_must: search.meets_must, excluded_by: conflict.into_rules() })
+            }
         })
     }
 
     /// The regions in which what must hold does. At most `most` of them; `None`: there are more.
     pub fn regions(&self, most: usize, budget: &mut Budget) -> Result<Option<Vec<Region<'s>>>, Undecided> {
-        let mut search =
-            Search { question: self, excluded_by: BTreeMap::new(), meets_must: false, work: Work::new(budget) };
+        let mut search = Search { question: self, meets_must: false, work: Work::new(budget) };
         let mut regions = vec![Region::default()];
         for clause in &self.must {
             let mut next = Vec::new();
             for region in &regions {
                 for choice in clause.choices() {
-                    next.extend(search.all_of(region, choice)?);
+                    next.extend(search.all_of(region, choice, &mut Conflict::default())?);
                     if next.len() > most {
                         return Ok(None);
                     }
@@ -272,10 +269,37 @@ impl<'s> Question<'s> {
     }
 }
 
+/// What was found in a region.
+enum Found<'s> {
+    Request(Box<Witness>),
+    Nothing {
+        conflict: Conflict<'s>,
+        /// Whether the region has a request that does not meet the clauses. Nobody knows this if it is `true`.
+        depends_on_clauses: bool,
+    },
+}
+
+/// A region that is taken apart. It is empty if all its parts are.
+#[derive(Default)]
+struct Split<'s> {
+    /// Those parts that were not looked at.
+    parts: VecDeque<Part<'s>>,
+    /// Why the other parts are empty, but for the last.
+    conflict: Conflict<'s>,
+    /// The constraints that make the last part.
+    decided: Vec<ConstraintId>,
+}
+
+/// A part of a region.
+struct Part<'s> {
+    region: Region<'s>,
+    /// The constraints that make it.
+    decided: Vec<ConstraintId>,
+}
+
 struct Search<'q, 's> {
     question: &'q Question<'s>,
     meets_must: bool,
-    excluded_by: BTreeMap<*const CompiledRule, &'s CompiledRule>,
     work: Work<'q>,
 }
 
@@ -286,51 +310,62 @@ impl<'s> Search<'_, 's> {
         region: &Region<'s>,
         clauses: &[Clause<'s>],
         one_of: Option<&[Vec<Clause<'s>>]>,
-    ) -> Result<Option<Witness>, Undecided> {
+    ) -> Result<Found<'s>, Undecided> {
         let [clause, clauses @ ..] = clauses else {
             self.meets_must = true;
-            let Some(lists) = one_of else { return self.exclude(region.clone()) };
-            for list in lists {
-                if let Some(witness) = self.choose(region, list, None)? {
-                    return Ok(Some(witness));
-                }
-                if self.is_implied(region, list)? {
-                    break;
-                }
-            }
-            return Ok(None);
+            return match one_of {
+                None => self.exclude(region.clone()),
+                Some(lists) => self.choose_list(region, lists),
+            };
         };
+        let mut all = Conflict::default();
         for choice in clause.choices() {
-            for region in self.all_of(region, choice)? {
-                if let Some(witness) = self.choose(&region, clauses, one_of)? {
-                    return Ok(Some(witness));
+            let mut conflict = Conflict::default();
+            let mut depends = false;
+            for region in self.all_of(region, choice, &mut conflict)? {
+                match self.choose(&region, clauses, one_of)? {
+                    Found::Nothing { conflict: of_part, depends_on_clauses } => {
+                        conflict.extend(of_part, &[]);
+                        depends |= depends_on_clauses;
+                    }
+                    found @ Found::Request(_) => return Ok(found),
                 }
             }
+            let decided: Vec<_> = choice.iter().flat_map(Term::constraints).collect();
+            if !conflict.is_about(&decided) {
+                // There is nothing with the other choices either.
+                return Ok(Found::Nothing { conflict, depends_on_clauses: depends });
+            }
+            all.extend(conflict, &decided);
         }
-        Ok(None)
+        Ok(Found::Nothing { conflict: all, depends_on_clauses: true })
     }
 
-    /// Whether the whole region meets a list of a single choice.
-    fn is_implied(&mut self, region: &Region<'s>, list: &[Clause<'s>]) -> Result<bool, Undecided> {
-        for clause in list {
-            let [choice] = clause.choices() else { return Ok(false) };
-            for term in choice {
-                let Term::One(literal) = term else { return Ok(false) };
-                if self.without(region, literal)?.is_some() {
-                    return Ok(false);
-                }
+    /// A request that meets all clauses of one of the lists.
+    fn choose_list(&mut self, region: &Region<'s>, lists: &[Vec<Clause<'s>>]) -> Result<Found<'s>, Undecided> {
+        let mut all = Conflict::default();
+        for list in lists {
+            match self.choose(region, list, None)? {
+                Found::Nothing { conflict, depends_on_clauses: true } => all.extend(conflict, &[]),
+                // There is nothing with the other lists either.
+                found => return Ok(found),
             }
         }
-        Ok(true)
+        Ok(Found::Nothing { conflict: all, depends_on_clauses: true })
     }
 
     /// The parts of the region where all terms hold.
-    fn all_of(&mut self, region: &Region<'s>, terms: &'s [Term<'s>]) -> Result<Vec<Region<'s>>, Undecided> {
+    fn all_of(
+        &mut self,
+        region: &Region<'s>,
+        terms: &'s [Term<'s>],
+        conflict: &mut Conflict<'s>,
+    ) -> Result<Vec<Region<'s>>, Undecided> {
         let mut regions = vec![region.clone()];
         for term in terms {
             let mut next = Vec::new();
             for region in &regions {
-                next.extend(self.asserted(region, term)?);
+                next.extend(self.asserted(region, term, conflict)?);
             }
             regions = next;
         }
@@ -338,13 +373,23 @@ impl<'s> Search<'_, 's> {
     }
 
     /// The parts of the region where the term holds.
-    fn asserted(&mut self, region: &Region<'s>, term: &'s Term<'s>) -> Result<Vec<Region<'s>>, Undecided> {
+    fn asserted(
+        &mut self,
+        region: &Region<'s>,
+        term: &'s Term<'s>,
+        conflict: &mut Conflict<'s>,
+    ) -> Result<Vec<Region<'s>>, Undecided> {
+        let mut with = |region: &Region<'s>, literal: &'s Literal<'s>| {
+            region.with(&literal.subject, literal.constraint(), &mut self.work, conflict)
+        };
         let mut regions = Vec::new();
         match term {
-            Term::One(literal) => regions.extend(self.with(region, literal)?),
+            Term::One(literal) => regions.extend(with(region, literal)?),
             Term::Pairs { pairs, is_match: true } => {
-                for pair in pairs {
-                    regions.extend(self.with_pair(region, pair)?);
+                for [issuer, subject] in pairs {
+                    if let Some(region) = with(region, issuer)? {
+                        regions.extend(with(&region, subject)?);
+                    }
                 }
             }
             Term::Pairs { pairs, is_match: false } => {
@@ -356,72 +401,58 @@ impl<'s> Search<'_, 's> {
         Ok(regions)
     }
 
-    fn with(&mut self, region: &Region<'s>, literal: &'s Literal<'s>) -> Result<Option<Region<'s>>, Undecided> {
-        region.with(&literal.subject, literal.constraint(), &mut self.work)
-    }
-
-    fn without(&mut self, region: &Region<'s>, literal: &'s Literal<'s>) -> Result<Option<Region<'s>>, Undecided> {
-        region.with(&literal.subject, literal.constraint().not(), &mut self.work)
-    }
-
-    fn with_pair(
-        &mut self,
-        region: &Region<'s>,
-        [issuer, subject]: &'s [Literal<'s>; 2],
-    ) -> Result<Option<Region<'s>>, Undecided> {
-        match self.with(region, issuer)? {
-            Some(region) => self.with(&region, subject),
-            None => Ok(None),
-        }
-    }
-
     /// A request of the region that no rule matches which must not.
-    fn exclude(&mut self, region: Region<'s>) -> Result<Option<Witness>, Undecided> {
-        let mut regions = vec![region];
-        while let Some(region) = regions.pop() {
+    ///
+    /// A region that is empty says why. If the reason has nothing to do with how a greater region was taken apart, that one is
+    /// empty for the same reason, and its other parts need no look.
+    fn exclude(&mut self, mut region: Region<'s>) -> Result<Found<'s>, Undecided> {
+        let mut splits = Vec::new();
+        loop {
             let workloads = self.question.workloads;
             let witness = Witness::of(&region, workloads.one(), workloads.root_namespace());
-            let mut parts = match forbidden_pair(&region) {
-                Some(pair) => self.behind(&region, pair)?,
-                None => match self.best_exclusion(&region, &witness)? {
-                    Some(parts) => parts,
-                    None => return Ok(Some(witness)),
-                },
+            let split = match forbidden_pair(&region) {
+                Some(pair) => Some(self.without_pair(region, pair)?),
+                None => self.best_split(&region, &witness)?,
             };
-            parts.reverse();
-            regions.extend(parts);
+            let Some(split) = split else { return Ok(Found::Request(Box::new(witness))) };
+            splits.push(split);
+            region = match next_part(&mut splits) {
+                Ok(region) => region,
+                Err(conflict) => return Ok(Found::Nothing { conflict, depends_on_clauses: false }),
+            };
         }
-        Ok(None)
     }
 
-    /// The parts of the region where one of these does not hold. They have no request in common.
-    fn behind(&mut self, region: &Region<'s>, literals: &'s [Literal<'s>]) -> Result<Vec<Region<'s>>, Undecided> {
-        let (mut parts, mut rest) = (Vec::new(), Some(region.clone()));
-        for literal in literals {
-            let Some(region) = rest else { break };
-            parts.extend(self.without(&region, literal)?);
-            rest = self.with(&region, literal)?;
+    /// The parts of the region that do not have the pair, which its request has.
+    fn without_pair(&mut self, region: Region<'s>, pair: &'s Pair<'s>) -> Result<Split<'s>, Undecided> {
+        let mut split = Split::default();
+        split.conflict.add_pair(pair);
+        let mut rest = Some(Part { region, decided: Vec::new() });
+        for literal in pair {
+            let Some(part) = rest else { break };
+            rest = self.split_off(part, literal, &mut split)?;
         }
-        Ok(parts)
+        Ok(split)
     }
 
-    /// What is left of the region without one of the rules and policies that must not match the request. `None`: there are none.
-    fn best_exclusion(&mut self, region: &Region<'s>, witness: &Witness) -> Result<Option<Vec<Region<'s>>>, Undecided> {
+    /// The region without one of the rules and policies that must not match its request. `None`: there are none.
+    fn best_split(&mut self, region: &Region<'s>, witness: &Witness) -> Result<Option<Split<'s>>, Undecided> {
         // So many are enough to find one that leaves little.
         const MOST: usize = 8;
-        let mut best: Option<(Vec<Region<'s>>, Option<&'s CompiledRule>)> = None;
+        let mut best: Option<Split<'s>> = None;
         for (rule, terms) in self.offenders(region, &witness.request(), MOST)? {
-            let parts = self.without_all(region, &terms)?;
-            if best.as_ref().is_none_or(|(best, _)| parts.len() < best.len()) {
-                best = Some((parts, rule));
+            let mut split = self.without_all(region, &terms)?;
+            if let Some(rule) = rule {
+                split.conflict.add_rule(rule);
             }
-            if best.as_ref().is_some_and(|(parts, _)| parts.len() <= 1) {
+            if best.as_ref().is_none_or(|best| split.parts.len() < best.parts.len()) {
+                best = Some(split);
+            }
+            if best.as_ref().is_some_and(|best| best.parts.len() <= 1) {
                 break;
             }
         }
-        let Some((parts, rule)) = best else { return Ok(None) };
-        self.excluded_by.extend(rule.map(|rule| (std::ptr::from_ref(rule), rule)));
-        Ok(Some(parts))
+        Ok(best)
     }
 
     /// The rules that match the request of the region and must not, and the policies that apply and must not: with the terms
@@ -474,14 +505,13 @@ impl<'s> Search<'_, 's> {
 
     /// The parts of the region where one of the terms does not hold, which all hold about its request. The parts have no
     /// request in common.
-    fn without_all(&mut self, region: &Region<'s>, terms: &[&'s Term<'s>]) -> Result<Vec<Region<'s>>, Undecided> {
-        let (mut parts, mut rest) = (Vec::new(), region.clone());
+    fn without_all(&mut self, region: &Region<'s>, terms: &[&'s Term<'s>]) -> Result<Split<'s>, Undecided> {
+        let mut split = Split::default();
+        let mut rest = Part { region: region.clone(), decided: Vec::new() };
         for term in terms {
             match term {
                 Term::One(literal) => {
-                    let Some(without) = self.without(&rest, literal)? else { continue };
-                    parts.push(without);
-                    let Some(with) = self.with(&rest, literal)? else { return Ok(parts) };
+                    let Some(with) = self.split_off(rest, literal, &mut split)? else { return Ok(split) };
                     rest = with;
                 }
                 Term::Pairs { pairs, is_match: true } => {
@@ -489,21 +519,74 @@ impl<'s> Search<'_, 's> {
                         continue;
                     };
                     for literal in pair {
-                        parts.extend(self.without(&rest, literal)?);
-                        let Some(with) = self.with(&rest, literal)? else { return Ok(parts) };
+                        let Some(with) = self.split_off(rest, literal, &mut split)? else { return Ok(split) };
                         rest = with;
                     }
                 }
                 Term::Pairs { pairs, is_match: false } => {
-                    for pair in pairs {
-                        parts.extend(self.with_pair(&rest, pair)?);
+                    for [issuer, subject] in pairs {
+                        if let Some(part) = self.part(&rest, issuer, issuer.constraint(), &mut split)? {
+                            let part = self.part(&part, subject, subject.constraint(), &mut split)?;
+                            split.parts.extend(part);
+                        }
                     }
-                    rest.forbidden.extend(pairs);
+                    rest.region.forbidden.extend(pairs);
+                    rest.decided.extend(pairs.iter().map(forbidden));
                 }
             }
         }
-        Ok(parts)
+        Ok(split)
     }
+
+    /// Splits off the part where the literal does not hold. Returns the part where it does, if there is one.
+    fn split_off(
+        &mut self,
+        rest: Part<'s>,
+        literal: &'s Literal<'s>,
+        split: &mut Split<'s>,
+    ) -> Result<Option<Part<'s>>, Undecided> {
+        let Some(without) = self.part(&rest, literal, literal.constraint().not(), split)? else {
+            return Ok(Some(rest));
+        };
+        split.parts.push_back(without);
+        self.part(&rest, literal, literal.constraint(), split)
+    }
+
+    fn part(
+        &mut self,
+        of: &Part<'s>,
+        Literal { subject, .. }: &'s Literal<'s>,
+        constraint: Constraint<'s>,
+        split: &mut Split<'s>,
+    ) -> Result<Option<Part<'s>>, Undecided> {
+        let decided = [&of.decided[..], &[constraint.id()]].concat();
+        let mut conflict = Conflict::default();
+        let region = of.region.with(subject, constraint, &mut self.work, &mut conflict)?;
+        split.conflict.extend(conflict, &decided);
+        Ok(region.map(|region| Part { region, decided }))
+    }
+}
+
+/// The next part of a region that nobody has looked at, after one was found to be empty. If there is none: why all are empty.
+fn next_part<'s>(splits: &mut Vec<Split<'s>>) -> Result<Region<'s>, Conflict<'s>> {
+    let mut empty = None;
+    while let Some(mut split) = splits.pop() {
+        if let Some(conflict) = empty.take() {
+            if !Conflict::is_about(&conflict, &split.decided) {
+                empty = Some(conflict);
+                continue;
+            }
+            split.conflict.extend(conflict, &split.decided);
+        }
+        let Some(part) = split.parts.pop_front() else {
+            empty = Some(split.conflict);
+            continue;
+        };
+        split.decided = part.decided;
+        splits.push(split);
+        return Ok(part.region);
+    }
+    Err(empty.unwrap_or_default())
 }
 
 /// Whether all of these terms hold about the workload of the region's request.
@@ -526,6 +609,6 @@ fn has_string(region: &Region<'_>, literal: &Literal<'_>) -> bool {
 }
 
 /// The pair of a request of the region that it must not have.
-fn forbidden_pair<'s>(region: &Region<'s>) -> Option<&'s [Literal<'s>; 2]> {
+fn forbidden_pair<'s>(region: &Region<'s>) -> Option<&'s Pair<'s>> {
     region.forbidden.iter().copied().find(|pair| pair.iter().all(|literal| has_string(region, literal)))
 }

@@ -115,6 +115,9 @@ pub(super) enum Value {
     Port(u16),
 }
 
+/// What is the same for constraints that ask the same of the same subject.
+pub(super) type ConstraintId = (usize, bool, bool);
+
 /// What a test asks of its subject.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Constraint<'v> {
@@ -155,8 +158,7 @@ impl Constraint<'_> {
         matches == self.is_match
     }
 
-    /// What is the same for constraints that ask the same.
-    pub fn id(self) -> (usize, bool, bool) {
+    pub fn id(self) -> ConstraintId {
         (std::ptr::from_ref(self.values).addr(), self.is_match, self.holds_unread)
     }
 
@@ -404,14 +406,7 @@ fn metadata(constraints: &[Constraint<'_>], budget: &mut Budget) -> Result<Optio
 /// The names of a certificate: for each set of `all`, one that is in it, and that is in none of the others. A certificate has
 /// one name of each kind.
 fn peer(all: &[&Set], none: &[&Set], budget: &mut Budget) -> Result<Option<Names>, Undecided> {
-    // So many sets have no name in common that people expect.
-    const MANY: usize = 4;
-    let in_common = if all.len() < MANY {
-        URIS.find(all, none, budget)?
-    } else {
-        find(&[all, &[&URIS.full]].concat(), none, budget)?
-    };
-    if let Some(name) = in_common {
+    if let Some(name) = name_in(&URIS, all, none, budget)? {
         return Ok(Some(vec![(PeerName::Uri, name)]));
     }
     // Nearly always, a set without any name of its own is why there are none.
@@ -444,6 +439,38 @@ fn peer_with_further_names(constraints: &[Constraint<'_>], budget: &mut Budget) 
     Ok(names.map(|names| [names, vec![(PeerName::FurtherUris, Vec::new())]].concat()))
 }
 
+/// A name that is in all of these sets and in none of those.
+fn name_in(
+    universe: &Universe,
+    all: &[&Set],
+    none: &[&Set],
+    budget: &mut Budget,
+) -> Result<Option<Vec<u8>>, Undecided> {
+    // So many sets have no name in common that people expect.
+    const MANY: usize = 4;
+    if all.len() < MANY {
+        return universe.find(all, none, budget);
+    }
+    match joined(universe, all, none, budget)? {
+        Some(name) => Ok(Some(name)),
+        None => find(&[all, &[&universe.full]].concat(), none, budget),
+    }
+}
+
+/// A name that is put together from a name for each of the sets. If there is none, there can be others.
+fn joined(universe: &Universe, all: &[&Set], none: &[&Set], budget: &mut Budget) -> Result<Option<Vec<u8>>, Undecided> {
+    let mut name = Vec::new();
+    for set in all {
+        if !set.contains(&name) {
+            let Some(own) = find(&[set, &universe.full], none, budget)? else { return Ok(None) };
+            name.extend(own);
+        }
+    }
+    let mut wanted = all.iter().copied().chain([&universe.full]);
+    let is_found = wanted.all(|set| set.contains(&name)) && !none.iter().any(|set| set.contains(&name));
+    Ok(is_found.then_some(name))
+}
+
 /// Puts each of the sets into one of the groups, so that the sets of each group have a name in common.
 fn shared_names(
     groups: &[(PeerName, Vec<&Set>); 3],
@@ -454,14 +481,19 @@ fn shared_names(
     let [first, rest @ ..] = all else {
         let mut found = Vec::new();
         for (which, sets) in groups.iter().filter(|(_, sets)| !sets.is_empty()) {
-            let Some(name) = universe_of(*which).find(sets, none, budget)? else { return Ok(None) };
+            let Some(name) = name_in(universe_of(*which), sets, none, budget)? else { return Ok(None) };
             found.push((*which, name));
         }
         return Ok(Some(found));
     };
     for (number, (which, sets)) in groups.iter().enumerate() {
+        let universe = universe_of(*which);
+        let mut fits = true;
+        for other in sets {
+            fits = fits && find(&[other, first, &universe.full], none, budget)?.is_some();
+        }
         let sets = [&sets[..], &[*first]].concat();
-        if universe_of(*which).find(&sets, none, budget)?.is_some() {
+        if fits && name_in(universe, &sets, none, budget)?.is_some() {
             let mut groups = groups.clone();
             groups[number] = (*which, sets);
             if let Some(found) = shared_names(&groups, rest, none, budget)? {

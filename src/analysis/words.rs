@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::budget::{Budget, Undecided};
 use super::difference::{Cause, Side, never};
-use super::region::{Choice, Clauses, Literal, Region, Term, Work};
+use super::region::{Choice, Clauses, Conflict, Literal, Region, Term, Work};
 use super::solve::{Question, Rule};
 use super::subject::{Subject, is_expected};
 use crate::engine::RuleId;
@@ -275,7 +275,7 @@ fn of_workload(literal: &Literal<'_>, contrary: bool) -> Option<Phrase> {
 /// Whether the term says nothing new about the requests of the region that people expect.
 fn is_implied<'s>(region: &Region<'s>, term: &'s Term<'s>, work: &mut Work<'_>) -> Result<bool, Undecided> {
     let Term::One(literal) = term else { return Ok(false) };
-    let contrary = region.with(&literal.subject, literal.constraint().not(), work)?;
+    let contrary = region.with(&literal.subject, literal.constraint().not(), work, &mut Conflict::default())?;
     let value = contrary.as_ref().and_then(|contrary| contrary.value(&literal.subject));
     Ok(value.is_none_or(|value| !is_expected(&literal.subject, value)))
 }
@@ -326,7 +326,7 @@ fn meeting<'s>(
     let mut region = region.clone();
     for term in choice.into_iter().flatten() {
         if let Term::One(literal) = term {
-            match region.with(&literal.subject, literal.constraint(), work)? {
+            match region.with(&literal.subject, literal.constraint(), work, &mut Conflict::default())? {
                 Some(part) => region = part,
                 None => return Ok(None),
             }
