@@ -451,10 +451,18 @@ fn name_in(
     if all.len() < MANY {
         return universe.find(all, none, budget);
     }
-    match joined(universe, all, none, budget)? {
-        Some(name) => Ok(Some(name)),
-        None => find(&[all, &[&universe.full]].concat(), none, budget),
+    if let Some(name) = joined(universe, all, none, budget)? {
+        return Ok(Some(name));
     }
+    // Nearly always, two of the sets have no name in common.
+    for (number, one) in all.iter().enumerate() {
+        for other in all.iter().skip(number) {
+            if find(&[one, other, &universe.full], none, budget)?.is_none() {
+                return Ok(None);
+            }
+        }
+    }
+    find(&[all, &[&universe.full]].concat(), none, budget)
 }
 
 /// A name that is put together from a name for each of the sets. If there is none, there can be others.
@@ -487,13 +495,8 @@ fn shared_names(
         return Ok(Some(found));
     };
     for (number, (which, sets)) in groups.iter().enumerate() {
-        let universe = universe_of(*which);
-        let mut fits = true;
-        for other in sets {
-            fits = fits && find(&[other, first, &universe.full], none, budget)?.is_some();
-        }
         let sets = [&sets[..], &[*first]].concat();
-        if fits && name_in(universe, &sets, none, budget)?.is_some() {
+        if name_in(universe_of(*which), &sets, none, budget)?.is_some() {
             let mut groups = groups.clone();
             groups[number] = (*which, sets);
             if let Some(found) = shared_names(&groups, rest, none, budget)? {
