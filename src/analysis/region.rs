@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock, OnceLock};
 
 use super::budget::{Budget, Undecided};
 use super::subject::{Constraint, ConstraintId, GATEWAY, SIDECAR, Subject, Value, WAYPOINT, choose};
-use super::text::{Bytes, Part, Texts};
+use super::text::{Bytes, Finder, Part, Texts};
 use super::values::{Case, Values, pattern};
 use crate::engine::compile::{Check, CompiledRule, Expected, MetadataPath, RequestPrincipalMatcher, Test};
 use crate::matcher::{Pattern, Polarity};
@@ -236,7 +236,7 @@ pub(super) fn forbidden(pair: &Pair<'_>) -> ConstraintId {
 /// The work on one question: what may still be done, and what was found.
 #[derive(Debug)]
 pub(super) struct Work<'b> {
-    pub budget: &'b mut Budget,
+    finder: Finder<'b>,
     /// The values that were looked for, by what they have to meet.
     known: HashMap<Vec<ConstraintId>, Option<Value>>,
     /// Of constraints that no value meets, some that no value meets either.
@@ -251,17 +251,21 @@ fn ids(constraints: &[Constraint<'_>]) -> Vec<ConstraintId> {
 
 impl<'b> Work<'b> {
     pub fn new(budget: &'b mut Budget) -> Self {
-        Self { budget, known: HashMap::new(), culprits: HashMap::new() }
+        Self { finder: Finder::new(budget), known: HashMap::new(), culprits: HashMap::new() }
+    }
+
+    pub fn spend(&mut self, steps: usize) -> Result<(), Undecided> {
+        self.finder.budget.spend(steps)
     }
 
     /// As [`choose`], but looks for each value once.
     fn choose(&mut self, subject: &Subject, constraints: &[Constraint<'_>]) -> Result<Option<Value>, Undecided> {
-        self.budget.spend(constraints.len())?;
+        self.spend(constraints.len())?;
         let ids = ids(constraints);
         if let Some(known) = self.known.get(&ids) {
             return Ok(known.clone());
         }
-        let value = choose(subject, constraints, self.budget)?;
+        let value = choose(subject, constraints, &mut self.finder)?;
         self.known.insert(ids, value.clone());
         Ok(value)
     }

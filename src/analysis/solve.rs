@@ -467,7 +467,7 @@ impl<'s> Search<'_, 's> {
         let mut found = Vec::new();
         for compiled in &self.question.not_applying {
             for scope in &compiled.scopes {
-                self.work.budget.spend(1)?;
+                self.work.spend(1)?;
                 if let Some(choice) = scope.iter().find(|choice| applies(region, choice)) {
                     found.push((None, choice.iter().collect()));
                     if found.len() >= most {
@@ -487,7 +487,7 @@ impl<'s> Search<'_, 's> {
         };
         for group in self.question.never.iter().flat_map(|rules| &rules.groups).filter(is_near) {
             let candidates = group.index.candidates(&evaluation);
-            self.work.budget.spend(candidates.len().saturating_add(1))?;
+            self.work.spend(candidates.len().saturating_add(1))?;
             for rule in candidates.into_iter().filter_map(|position| group.rules.get(position)) {
                 let Some(scope) = rule.scope.iter().find(|choice| applies(region, choice)) else { continue };
                 let Some([to, from]) = evaluation.matching_groups(rule.compiled) else { continue };

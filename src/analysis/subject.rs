@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, LazyLock};
 
 use super::budget::{Budget, Undecided};
-use super::text::{Bytes, Part, Set, Texts, find};
+use super::text::{Bytes, Finder, Part, Set, Texts};
 use super::values::Values;
 use crate::attribute::{Address, ConnectionText};
 use crate::engine::compile::{Check, MetadataPath, Text};
@@ -309,20 +309,20 @@ static STRINGS: LazyLock<Universe> =
 pub(super) fn choose(
     subject: &Subject,
     constraints: &[Constraint<'_>],
-    budget: &mut Budget,
+    finder: &mut Finder<'_>,
 ) -> Result<Option<Value>, Undecided> {
     let asks = constraints.iter().any(|constraint| constraint.is_match);
     let texts = |is_match| constraints.iter().filter(move |c| c.is_match == is_match).filter_map(Constraint::texts);
     let (all, none): (Vec<_>, Vec<_>) = (texts(true).collect(), texts(false).collect());
     match subject.kind() {
         Kind::Optional(_) | Kind::Lines | Kind::Metadata | Kind::Peer if !asks => Ok(Some(Value::Absent)),
-        Kind::Required(universe) | Kind::Optional(universe) => Ok(universe.find(&all, &none, budget)?.map(Value::Text)),
-        Kind::Path => Ok(path(constraints, budget)?.or((!asks).then_some(Value::Absent))),
-        Kind::Lines => lines(&HEADERS, &all, &none, budget),
-        Kind::Metadata => metadata(constraints, budget),
-        Kind::Peer => Ok(match peer(&all, &none, budget)? {
+        Kind::Required(universe) | Kind::Optional(universe) => Ok(universe.find(&all, &none, finder)?.map(Value::Text)),
+        Kind::Path => Ok(path(constraints, finder)?.or((!asks).then_some(Value::Absent))),
+        Kind::Lines => lines(&HEADERS, &all, &none, finder),
+        Kind::Metadata => metadata(constraints, finder),
+        Kind::Peer => Ok(match peer(&all, &none, finder)? {
             Some(names) => Some(Value::Names(names)),
-            None => peer_with_further_names(constraints, budget)?.map(Value::Names),
+            None => peer_with_further_names(constraints, finder)?.map(Value::Names),
         }),
         Kind::Address => Ok(address(constraints).map(Value::Address).or_else(|| unread(constraints))),
         Kind::Port => Ok(port(constraints).map(Value::Port).or_else(|| unread(constraints))),
@@ -336,20 +336,20 @@ fn unread(constraints: &[Constraint<'_>]) -> Option<Value> {
 
 impl Universe {
     /// A text that is in all of these sets and in none of those; if there is one, a natural one.
-    fn find(&self, all: &[&Set], none: &[&Set], budget: &mut Budget) -> Result<Option<Vec<u8>>, Undecided> {
+    fn find(&self, all: &[&Set], none: &[&Set], finder: &mut Finder<'_>) -> Result<Option<Vec<u8>>, Undecided> {
         let within = |texts| [all, &[texts]].concat();
-        let Some(found) = find(&within(&self.full), none, budget)? else { return Ok(None) };
+        let Some(found) = finder.find(&within(&self.full), none)? else { return Ok(None) };
         if self.natural.contains(&found) {
             return Ok(Some(found));
         }
         // It is no loss if a nicer one is not found, because to look for it would take long.
-        let natural = find(&within(&self.natural), none, &mut Budget::of(300_000));
+        let natural = Finder::new(&mut Budget::of(300_000)).find(&within(&self.natural), none);
         Ok(Some(natural.ok().flatten().unwrap_or(found)))
     }
 }
 
 /// A path. If a test is about the query too, with a query.
-fn path(constraints: &[Constraint<'_>], budget: &mut Budget) -> Result<Option<Value>, Undecided> {
+fn path(constraints: &[Constraint<'_>], finder: &mut Finder<'_>) -> Result<Option<Value>, Undecided> {
     let has_query = constraints.iter().any(|constraint| matches!(constraint.values, Values::Texts(_)));
     let sets = |is_match| {
         let of_kind = constraints.iter().filter(move |constraint| constraint.is_match == is_match);
@@ -363,17 +363,22 @@ fn path(constraints: &[Constraint<'_>], budget: &mut Budget) -> Result<Option<Va
     let (all, none): (Vec<_>, Vec<_>) = (sets(true).collect(), sets(false).collect());
     let [without, with] = &*PATHS;
     let universe = if has_query { with } else { without };
-    let Some(found) = universe.find(&all, &none, budget)? else { return Ok(None) };
+    let Some(found) = universe.find(&all, &none, finder)? else { return Ok(None) };
     if !CHANGED_PATHS.contains(&found) {
         return Ok(Some(Value::Text(found)));
     }
-    let normalized = universe.find(&all, &[&none[..], &[&*CHANGED_PATHS]].concat(), budget)?;
+    let normalized = universe.find(&all, &[&none[..], &[&*CHANGED_PATHS]].concat(), finder)?;
     Ok(Some(Value::Text(normalized.unwrap_or(found))))
 }
 
 /// Texts: for each set of `all`, one that is in it, and that is in none of the others.
-fn lines(universe: &Universe, all: &[&Set], none: &[&Set], budget: &mut Budget) -> Result<Option<Value>, Undecided> {
-    if let Some(one) = universe.find(all, none, budget)? {
+fn lines(
+    universe: &Universe,
+    all: &[&Set],
+    none: &[&Set],
+    finder: &mut Finder<'_>,
+) -> Result<Option<Value>, Undecided> {
+    if let Some(one) = universe.find(all, none, finder)? {
         return Ok(Some(Value::Texts(vec![one])));
     }
     let mut found: Vec<Vec<u8>> = Vec::new();
@@ -381,13 +386,13 @@ fn lines(universe: &Universe, all: &[&Set], none: &[&Set], budget: &mut Budget) 
         if found.iter().any(|text| set.contains(text)) {
             continue;
         }
-        let Some(text) = universe.find(&[set], none, budget)? else { return Ok(None) };
+        let Some(text) = universe.find(&[set], none, finder)? else { return Ok(None) };
         found.push(text);
     }
     Ok(Some(Value::Texts(found)))
 }
 
-fn metadata(constraints: &[Constraint<'_>], budget: &mut Budget) -> Result<Option<Value>, Undecided> {
+fn metadata(constraints: &[Constraint<'_>], finder: &mut Finder<'_>) -> Result<Option<Value>, Undecided> {
     let sets = |is_match: bool, is_list: bool| {
         let of_kind = constraints.iter().filter(move |constraint| constraint.is_match == is_match);
         of_kind.filter_map(move |constraint| match constraint.values {
@@ -396,37 +401,44 @@ fn metadata(constraints: &[Constraint<'_>], budget: &mut Budget) -> Result<Optio
         })
     };
     let (all, none): (Vec<_>, Vec<_>) = (sets(true, false).collect(), sets(false, false).collect());
-    if let Some(text) = STRINGS.find(&all, &none, budget)? {
+    if let Some(text) = STRINGS.find(&all, &none, finder)? {
         return Ok(Some(Value::Text(text)));
     }
     let (all, none): (Vec<_>, Vec<_>) = (sets(true, true).collect(), sets(false, true).collect());
-    lines(&STRINGS, &all, &none, budget)
+    lines(&STRINGS, &all, &none, finder)
 }
 
 /// The names of a certificate: for each set of `all`, one that is in it, and that is in none of the others. A certificate has
 /// one name of each kind.
-fn peer(all: &[&Set], none: &[&Set], budget: &mut Budget) -> Result<Option<Names>, Undecided> {
-    if let Some(name) = name_in(&URIS, all, none, budget)? {
+fn peer(all: &[&Set], none: &[&Set], finder: &mut Finder<'_>) -> Result<Option<Names>, Undecided> {
+    if let Some(name) = name_in(&URIS, &[], all, none, finder)? {
         return Ok(Some(vec![(PeerName::Uri, name)]));
     }
     // Nearly always, a set without any name of its own is why there are none.
     for set in all {
         let mut has_one = false;
         for universe in [&URIS, &CERTIFICATE_SUBJECTS] {
-            has_one = has_one || find(&[set, &universe.full], none, budget)?.is_some();
+            has_one = has_one || finder.find(&[set, &universe.full], none)?.is_some();
         }
         if !has_one {
             return Ok(None);
         }
     }
-    let groups = [PeerName::Uri, PeerName::Dns, PeerName::Subject].map(|which| (which, Vec::new()));
-    shared_names(&groups, all, none, budget)
+    let groups = [PeerName::Uri, PeerName::Dns, PeerName::Subject].map(|which| Group {
+        which,
+        sets: Vec::new(),
+        name: Vec::new(),
+    });
+    shared_names(&groups, all, none, finder)
 }
 
 type Names = Vec<(PeerName, Vec<u8>)>;
 
 /// The names of a certificate of which some cannot be read. If no other name matches a test, the test is unreadable.
-fn peer_with_further_names(constraints: &[Constraint<'_>], budget: &mut Budget) -> Result<Option<Names>, Undecided> {
+fn peer_with_further_names(
+    constraints: &[Constraint<'_>],
+    finder: &mut Finder<'_>,
+) -> Result<Option<Names>, Undecided> {
     if constraints.iter().any(|constraint| !constraint.is_match && !constraint.holds_unread) {
         return Ok(None);
     }
@@ -435,42 +447,50 @@ fn peer_with_further_names(constraints: &[Constraint<'_>], budget: &mut Budget) 
         wanted.filter_map(Constraint::texts)
     };
     let (all, none): (Vec<_>, Vec<_>) = (sets(false).collect(), sets(true).collect());
-    let names = peer(&all, &none, budget)?;
+    let names = peer(&all, &none, finder)?;
     Ok(names.map(|names| [names, vec![(PeerName::FurtherUris, Vec::new())]].concat()))
 }
 
-/// A name that is in all of these sets and in none of those.
+/// A name that is in all of these sets and in none of those. `begin`: a name that is in some of them, and that it may begin
+/// with.
 fn name_in(
     universe: &Universe,
+    begin: &[u8],
     all: &[&Set],
     none: &[&Set],
-    budget: &mut Budget,
+    finder: &mut Finder<'_>,
 ) -> Result<Option<Vec<u8>>, Undecided> {
     // So many sets have no name in common that people expect.
     const MANY: usize = 4;
-    if all.len() < MANY {
-        return universe.find(all, none, budget);
+    if all.len() < MANY || all.iter().any(|set| set.is_listed()) {
+        return universe.find(all, none, finder);
     }
-    if let Some(name) = joined(universe, all, none, budget)? {
+    if let Some(name) = joined(universe, begin, all, none, finder)? {
         return Ok(Some(name));
     }
     // Nearly always, two of the sets have no name in common.
     for (number, one) in all.iter().enumerate() {
         for other in all.iter().skip(number) {
-            if find(&[one, other, &universe.full], none, budget)?.is_none() {
+            if finder.find(&[one, other, &universe.full], none)?.is_none() {
                 return Ok(None);
             }
         }
     }
-    find(&[all, &[&universe.full]].concat(), none, budget)
+    finder.find(&[all, &[&universe.full]].concat(), none)
 }
 
 /// A name that is put together from a name for each of the sets. If there is none, there can be others.
-fn joined(universe: &Universe, all: &[&Set], none: &[&Set], budget: &mut Budget) -> Result<Option<Vec<u8>>, Undecided> {
-    let mut name = Vec::new();
+fn joined(
+    universe: &Universe,
+    begin: &[u8],
+    all: &[&Set],
+    none: &[&Set],
+    finder: &mut Finder<'_>,
+) -> Result<Option<Vec<u8>>, Undecided> {
+    let mut name = begin.to_vec();
     for set in all {
         if !set.contains(&name) {
-            let Some(own) = find(&[set, &universe.full], none, budget)? else { return Ok(None) };
+            let Some(own) = finder.find(&[set, &universe.full], none)? else { return Ok(None) };
             name.extend(own);
         }
     }
@@ -479,27 +499,46 @@ fn joined(universe: &Universe, all: &[&Set], none: &[&Set], budget: &mut Budget)
     Ok(is_found.then_some(name))
 }
 
-/// Puts each of the sets into one of the groups, so that the sets of each group have a name in common.
+/// Sets that have a name of a certificate in common.
+#[derive(Clone)]
+struct Group<'s> {
+    which: PeerName,
+    sets: Vec<&'s Set>,
+    name: Vec<u8>,
+}
+
+impl<'s> Group<'s> {
+    /// The group with one more set. `None`: there is no such name.
+    fn with(&self, set: &'s Set, none: &[&Set], finder: &mut Finder<'_>) -> Result<Option<Self>, Undecided> {
+        let sets = [&self.sets[..], &[set]].concat();
+        let universe = universe_of(self.which);
+        let name = if self.sets.is_empty() {
+            universe.find(&sets, none, finder)?
+        } else if set.contains(&self.name) {
+            Some(self.name.clone())
+        } else {
+            name_in(universe, &self.name, &sets, none, finder)?
+        };
+        Ok(name.map(|name| Self { which: self.which, sets, name }))
+    }
+}
+
+/// Puts each of the sets into one of the groups.
 fn shared_names(
-    groups: &[(PeerName, Vec<&Set>); 3],
+    groups: &[Group<'_>; 3],
     all: &[&Set],
     none: &[&Set],
-    budget: &mut Budget,
+    finder: &mut Finder<'_>,
 ) -> Result<Option<Names>, Undecided> {
     let [first, rest @ ..] = all else {
-        let mut found = Vec::new();
-        for (which, sets) in groups.iter().filter(|(_, sets)| !sets.is_empty()) {
-            let Some(name) = name_in(universe_of(*which), sets, none, budget)? else { return Ok(None) };
-            found.push((*which, name));
-        }
-        return Ok(Some(found));
+        let used = groups.iter().filter(|group| !group.sets.is_empty());
+        return Ok(Some(used.map(|group| (group.which, group.name.clone())).collect()));
     };
-    for (number, (which, sets)) in groups.iter().enumerate() {
-        let sets = [&sets[..], &[*first]].concat();
-        if name_in(universe_of(*which), &sets, none, budget)?.is_some() {
+    for (number, group) in groups.iter().enumerate() {
+        if let Some(group) = group.with(first, none, finder)? {
             let mut groups = groups.clone();
-            groups[number] = (*which, sets);
-            if let Some(found) = shared_names(&groups, rest, none, budget)? {
+            groups[number] = group;
+            if let Some(found) = shared_names(&groups, rest, none, finder)? {
                 return Ok(Some(found));
             }
         }

@@ -469,6 +469,11 @@ impl Set {
         &self.texts
     }
 
+    /// Whether all of its texts are listed.
+    pub const fn is_listed(&self) -> bool {
+        self.texts.exact.is_some()
+    }
+
     /// Whether it is seen at once, by how texts begin and end, that no text is in both.
     fn differs_from(&self, other: &Self) -> bool {
         const MANY: usize = 256;
@@ -495,8 +500,34 @@ impl Set {
     }
 }
 
-/// A text that is in all sets of `all`, and in none of `none`. `all` has at least one set.
-pub(super) fn find(all: &[&Set], none: &[&Set], budget: &mut Budget) -> Result<Option<Vec<u8>>, Undecided> {
+/// Finds texts, and remembers them.
+#[derive(Debug)]
+pub(super) struct Finder<'b> {
+    pub budget: &'b mut Budget,
+    /// What was found, by the addresses of the sets. Those in which a text must be are the first.
+    known: HashMap<(Vec<usize>, usize), Option<Vec<u8>>>,
+}
+
+impl<'b> Finder<'b> {
+    pub fn new(budget: &'b mut Budget) -> Self {
+        Self { budget, known: HashMap::new() }
+    }
+
+    /// A text that is in all sets of `all`, and in none of `none`. `all` has at least one set.
+    pub fn find(&mut self, all: &[&Set], none: &[&Set]) -> Result<Option<Vec<u8>>, Undecided> {
+        let sets = || all.iter().chain(none);
+        let key = (sets().map(|set| std::ptr::from_ref(*set).addr()).collect(), all.len());
+        self.budget.spend(all.len() + none.len())?;
+        if let Some(known) = self.known.get(&key) {
+            return Ok(known.clone());
+        }
+        let found = find(all, none, self.budget)?;
+        self.known.insert(key, found.clone());
+        Ok(found)
+    }
+}
+
+fn find(all: &[&Set], none: &[&Set], budget: &mut Budget) -> Result<Option<Vec<u8>>, Undecided> {
     let exact = all.iter().filter_map(|set| set.texts.exact.as_ref()).min_by_key(|exact| exact.len());
     if let Some(exact) = exact {
         for text in exact {
