@@ -65,7 +65,7 @@ impl fmt::Display for PolicyName {
 }
 
 /// What happens to a request that a policy matches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Action {
     /// The request may pass, unless another policy says otherwise.
     #[default]

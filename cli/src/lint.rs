@@ -68,8 +68,9 @@ mod whole_mesh;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
+use mesh_authz::analysis::{self, CompiledRule};
 use mesh_authz::config::Mesh;
 use mesh_authz::diagnostic::{Diagnostic, Part, Path, Segment};
 use mesh_authz::document::{Node, Position, Span, Value};
@@ -79,7 +80,6 @@ use mesh_authz::policy::{Action, AuthorizationPolicy, Clause, Labels, PolicyName
 use rayon::prelude::*;
 
 use self::by_namespace::ByNamespace;
-use self::comparison::AllRules;
 use self::plaintext::Plaintext;
 pub use self::tcp_traffic::{DeclaredProtocol, is_gateway as has_labels_of_a_gateway, protocol_of_service_port};
 pub use self::unpinned_module::is_sha256;
@@ -500,8 +500,7 @@ impl<'r> From<&'r Other> for Reported<'r> {
 struct Input<'r> {
     resources: &'r Resources,
     context: &'r LintContext,
-    rules: OnceLock<AllRules<'r>>,
-    plaintext: OnceLock<Mutex<Plaintext<'r>>>,
+    plaintext: OnceLock<Plaintext<'r>>,
     kustomizations: OnceLock<Kustomizations>,
     deployments: OnceLock<HashMap<usize, Vec<(usize, String)>>>,
     policies: ByNamespace<'r, LoadedPolicy>,
@@ -514,7 +513,6 @@ impl<'r> Input<'r> {
         Self {
             resources,
             context,
-            rules: OnceLock::new(),
             plaintext: OnceLock::new(),
             kustomizations: OnceLock::new(),
             deployments: OnceLock::new(),
@@ -523,8 +521,17 @@ impl<'r> Input<'r> {
         }
     }
 
-    fn rules(&self) -> &AllRules<'r> {
-        self.rules.get_or_init(|| AllRules::new(self.resources, self.context))
+    /// The rules of the policies of an action that are in force.
+    fn rules(&self, action: Action) -> impl Iterator<Item = (&'r LoadedPolicy, CompiledRule)> {
+        let options = self.context.mesh.options();
+        let in_force = self
+            .resources
+            .policies
+            .iter()
+            .filter(move |LoadedPolicy { policy, .. }| policy.action == action && !policy.dry_run);
+        in_force.flat_map(move |resource| {
+            analysis::rules(&resource.policy, &options).into_iter().map(move |rule| (resource, rule))
+        })
     }
 
     /// The policies that may apply to a workload of `reach`.
@@ -584,8 +591,7 @@ impl<'r> Input<'r> {
 
     /// Whether every workload that the policy applies to refuses every peer without an identity.
     fn refuses_plaintext(&self, resource: &'r LoadedPolicy) -> bool {
-        let plaintext = self.plaintext.get_or_init(|| Mutex::new(Plaintext::new(self)));
-        plaintext.lock().unwrap_or_else(PoisonError::into_inner).is_refused(self, resource)
+        self.plaintext.get_or_init(|| Plaintext::new(self)).is_refused(self, resource)
     }
 }
 
@@ -706,9 +712,9 @@ impl Reporter {
         path: Path,
         message: impl Into<String>,
         hint: impl Into<String>,
-        related: Related,
+        related: impl Into<Option<Related>>,
     ) {
-        self.add(lint, resource.into(), path, Remark::new(message, hint), Some(related));
+        self.add(lint, resource.into(), path, Remark::new(message, hint), related.into());
     }
 
     fn add(

@@ -1,4 +1,4 @@
-//! A bound for the work on one question.
+//! Bounds for one question: the requests that count, and the work.
 
 /// How much work may still be done. The unit is about the step of an automaton: some nanoseconds.
 #[derive(Debug)]
@@ -26,4 +26,14 @@ impl Budget {
         self.0 = u64::try_from(steps).ok().and_then(|steps| self.0.checked_sub(steps)).ok_or(Undecided)?;
         Ok(())
     }
+}
+
+/// The requests that a question is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Requests {
+    /// All that can occur.
+    All,
+    /// Those that people think of. All of it can be read, and is UTF-8 without a line feed. The peer has one name at most. The host
+    /// and the headers are written as Envoy's matchers expect them. There is a path.
+    Expected,
 }

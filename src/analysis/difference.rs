@@ -16,7 +16,7 @@
 use std::collections::BTreeMap;
 
 use super::budget::{Budget, Undecided};
-use super::region::{Clauses, SharedValues};
+use super::region::{Clauses, NO_IDENTITY, SharedValues};
 use super::solve::{Answer, Clause, Compiled, Nothing, Question, Rule, Rules, Workloads};
 use super::witness::Witness;
 use crate::engine::compile::CompiledRule;
@@ -67,7 +67,7 @@ impl<'p> Policies<'p> {
 
 /// What the sides of a comparison share.
 #[derive(Debug, Default)]
-pub struct Sides<'s>(SharedValues<'s>);
+pub struct Sides<'s>(pub(super) SharedValues<'s>);
 
 impl<'s> Sides<'s> {
     /// One of the sides.
@@ -266,6 +266,34 @@ impl<'s> Side<'s> {
         }
         questions.extend(self.custom.values().map(|rules| question().one_of(Self::lists(rules))));
         questions
+    }
+}
+
+impl Side<'_> {
+    /// Whether all workloads that a policy applies to refuse every peer without an identity. `refuses`: which of the policies that
+    /// refuse count. `allows`: which of the ALLOW policies do.
+    ///
+    /// # Errors
+    /// The budget ends.
+    pub fn refuses_plaintext(
+        &self,
+        policy: &AuthorizationPolicy,
+        refuses: impl Fn(&AuthorizationPolicy) -> bool,
+        allows: impl Fn(&AuthorizationPolicy) -> bool,
+        budget: &mut Budget,
+    ) -> Result<bool, Undecided> {
+        let scope = self.workloads().scope(policy);
+        let must = [Clause::AnyOf(&scope), Clause::AllOf(&NO_IDENTITY)];
+        let never = self.overriding();
+        let counts = |policy: &AuthorizationPolicy, _: Option<&CompiledRule>| refuses(policy);
+        let question = || Question::new(self.workloads(), must.to_vec()).never(&never).counting(&counts);
+        let lists = self.allow.all().filter(|rule| self.allow.policy(rule).is_some_and(&allows)).map(Rule::clauses);
+        for question in [question().not_applying(&self.refusing_policies()), question().one_of(lists.collect())] {
+            if matches!(question.answer(budget)?, Answer::Yes(_)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 

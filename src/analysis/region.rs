@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, LazyLock, OnceLock};
 
-use super::budget::{Budget, Undecided};
+use super::budget::{Budget, Requests, Undecided};
 use super::subject::{Constraint, ConstraintId, GATEWAY, SIDECAR, Subject, Value, WAYPOINT, choose};
 use super::text::{Bytes, Finder, Part, Texts};
 use super::values::{Case, Values, pattern};
@@ -183,6 +183,12 @@ pub(super) fn scope(Reach { namespace, target, .. }: Reach<'_>, root_namespace: 
     vec![terms.into_iter().map(Term::One).collect()]
 }
 
+/// The peer has no name.
+pub(super) static NO_IDENTITY: LazyLock<Choice<'static>> = LazyLock::new(|| {
+    let some_name = Literal::named(Subject::Peer, Vec::new(), vec![Vec::new()]);
+    vec![Term::One(Literal { is_match: false, ..some_name })]
+});
+
 static METHOD: LazyLock<Subject> = LazyLock::new(|| Subject::header(b":method"));
 static PATH: LazyLock<Subject> = LazyLock::new(|| Subject::header(b":path"));
 static ONLY_CONNECT: LazyLock<Literal<'_>> =
@@ -250,8 +256,8 @@ fn ids(constraints: &[Constraint<'_>]) -> Vec<ConstraintId> {
 }
 
 impl<'b> Work<'b> {
-    pub fn new(budget: &'b mut Budget) -> Self {
-        Self { finder: Finder::new(budget), known: HashMap::new(), culprits: HashMap::new() }
+    pub fn new(budget: &'b mut Budget, requests: Requests) -> Self {
+        Self { finder: Finder::new(budget, requests), known: HashMap::new(), culprits: HashMap::new() }
     }
 
     pub fn spend(&mut self, steps: usize) -> Result<(), Undecided> {

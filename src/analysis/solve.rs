@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::budget::{Budget, Undecided};
+use super::budget::{Budget, Requests, Undecided};
 use super::region::{Choice, Clauses, Conflict, Literal, Pair, Region, SharedValues, Term, Work, forbidden};
 use super::subject::{Constraint, ConstraintId, Subject, Value};
 use super::values::Values;
@@ -53,7 +53,7 @@ impl Workloads {
     }
 
     /// Where a policy applies. Empty: nowhere.
-    fn scope(&self, policy: &AuthorizationPolicy) -> Vec<Choice<'static>> {
+    pub(super) fn scope(&self, policy: &AuthorizationPolicy) -> Vec<Choice<'static>> {
         match self {
             Self::One(workload) if scope(policy, workload) == Scope::Applies => vec![Vec::new()],
             Self::One(_) => Vec::new(),
@@ -123,10 +123,10 @@ struct Group<'s> {
 
 /// A rule, and where it applies.
 #[derive(Debug)]
-pub(super) struct Rule<'s> {
-    pub compiled: &'s CompiledRule,
+pub struct Rule<'s> {
+    pub(super) compiled: &'s CompiledRule,
     /// The position of its policy.
-    pub policy: usize,
+    policy: usize,
     scope: &'s [Choice<'s>],
     clauses: Clauses<'s>,
 }
@@ -171,25 +171,30 @@ impl<'s> Clause<'s> {
 }
 
 impl<'s> Rule<'s> {
+    /// The rule, as the engine has it.
+    #[must_use]
+    pub fn compiled(&self) -> &'s CompiledRule {
+        self.compiled
+    }
+
     /// Where it applies, and what it matches.
-    pub fn clauses(&'s self) -> Vec<Clause<'s>> {
+    pub(super) fn clauses(&'s self) -> Vec<Clause<'s>> {
         let Clauses { from, to, when } = &self.clauses;
         let groups = [Some(self.scope), to.as_deref(), from.as_deref()].into_iter().flatten().map(Clause::AnyOf);
         groups.chain([Clause::AllOf(when)]).collect()
     }
 
-    pub fn scope(&self) -> &'s [Choice<'s>] {
+    pub(super) fn scope(&self) -> &'s [Choice<'s>] {
         self.scope
     }
 
     /// What it matches.
-    pub fn parts(&self) -> &Clauses<'s> {
+    pub(super) fn parts(&self) -> &Clauses<'s> {
         &self.clauses
     }
 }
 
 /// A question.
-#[derive(Debug)]
 pub(super) struct Question<'s> {
     pub workloads: &'s Workloads,
     /// All of these must hold.
@@ -200,7 +205,14 @@ pub(super) struct Question<'s> {
     pub never: Vec<&'s Rules<'s>>,
     /// None of these policies may apply.
     pub not_applying: Vec<&'s Compiled<'s>>,
+    /// Which requests count.
+    requests: Requests,
+    /// Which of the policies that may not apply count, and which of the rules that may not match.
+    counts: Option<&'s Counts<'s>>,
 }
+
+/// Whether a policy counts, or a rule of it.
+pub(super) type Counts<'s> = dyn Fn(&AuthorizationPolicy, Option<&CompiledRule>) -> bool + 's;
 
 /// The answer to a question.
 #[derive(Debug)]
@@ -222,7 +234,15 @@ pub(super) struct Nothing<'s> {
 
 impl<'s> Question<'s> {
     pub fn new(workloads: &'s Workloads, must: Vec<Clause<'s>>) -> Self {
-        Self { workloads, must, one_of: None, never: Vec::new(), not_applying: Vec::new() }
+        Self {
+            workloads,
+            must,
+            one_of: None,
+            never: Vec::new(),
+            not_applying: Vec::new(),
+            requests: Requests::All,
+            counts: None,
+        }
     }
 
     pub fn one_of(self, one_of: Vec<Vec<Clause<'s>>>) -> Self {
@@ -233,13 +253,21 @@ impl<'s> Question<'s> {
         Self { never: never.to_vec(), ..self }
     }
 
+    pub fn among(self, requests: Requests) -> Self {
+        Self { requests, ..self }
+    }
+
+    pub fn counting(self, counts: &'s Counts<'s>) -> Self {
+        Self { counts: Some(counts), ..self }
+    }
+
     pub fn not_applying(self, not_applying: &[&'s Compiled<'s>]) -> Self {
         Self { not_applying: not_applying.to_vec(), ..self }
     }
 
     /// Looks for a request.
     pub fn answer(&self, budget: &mut Budget) -> Result<Answer<'s>, Undecided> {
-        let mut search = Search { question: self, meets_must: false, work: Work::new(budget) };
+        let mut search = Search { question: self, meets_must: false, work: Work::new(budget, self.requests) };
         let found = search.choose(&Region::default(), &self.must, self.one_of.as_deref())?;
         Ok(match found {
             Found::Request(witness) => Answer::Yes(witness),
@@ -251,7 +279,7 @@ impl<'s> Question<'s> {
 
     /// The regions in which what must hold does. At most `most` of them; `None`: there are more.
     pub fn regions(&self, most: usize, budget: &mut Budget) -> Result<Option<Vec<Region<'s>>>, Undecided> {
-        let mut search = Search { question: self, meets_must: false, work: Work::new(budget) };
+        let mut search = Search { question: self, meets_must: false, work: Work::new(budget, self.requests) };
         let mut regions = vec![Region::default()];
         for clause in &self.must {
             let mut next = Vec::new();
@@ -465,10 +493,15 @@ impl<'s> Search<'_, 's> {
         most: usize,
     ) -> Result<Vec<(Option<&'s CompiledRule>, Vec<&'s Term<'s>>)>, Undecided> {
         let mut found = Vec::new();
+        let counts = |policy: &AuthorizationPolicy, rule: Option<&CompiledRule>| {
+            self.question.counts.is_none_or(|counts| counts(policy, rule))
+        };
         for compiled in &self.question.not_applying {
-            for scope in &compiled.scopes {
+            for (policy, scope) in compiled.policies.iter().zip(&compiled.scopes) {
                 self.work.spend(1)?;
-                if let Some(choice) = scope.iter().find(|choice| applies(region, choice)) {
+                if counts(policy, None)
+                    && let Some(choice) = scope.iter().find(|choice| applies(region, choice))
+                {
                     found.push((None, choice.iter().collect()));
                     if found.len() >= most {
                         return Ok(found);
@@ -481,14 +514,18 @@ impl<'s> Search<'_, 's> {
         // A waypoint also serves services of namespaces other than its own.
         let is_sidecar = of_workload(region, &Subject::Proxy) == Some(super::subject::SIDECAR);
         let root_namespace = self.question.workloads.root_namespace();
-        let is_near = |group: &&Group<'_>| {
+        let is_near = |group: &Group<'_>| {
             let near = [namespace, Some(root_namespace.as_bytes())];
             self.question.workloads.one().is_some() || !is_sidecar || near.contains(&Some(group.namespace.as_bytes()))
         };
-        for group in self.question.never.iter().flat_map(|rules| &rules.groups).filter(is_near) {
+        let groups = self.question.never.iter().flat_map(|rules| rules.groups.iter().map(move |group| (*rules, group)));
+        for (rules, group) in groups.filter(|(_, group)| is_near(group)) {
             let candidates = group.index.candidates(&evaluation);
             self.work.spend(candidates.len().saturating_add(1))?;
             for rule in candidates.into_iter().filter_map(|position| group.rules.get(position)) {
+                if !rules.policy(rule).is_some_and(|policy| counts(policy, Some(rule.compiled))) {
+                    continue;
+                }
                 let Some(scope) = rule.scope.iter().find(|choice| applies(region, choice)) else { continue };
                 let Some([to, from]) = evaluation.matching_groups(rule.compiled) else { continue };
                 let Clauses { from: sources, to: operations, when } = &rule.clauses;

@@ -5,9 +5,9 @@
 //! ([`super::region`]).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
-use super::budget::{Budget, Undecided};
+use super::budget::{Budget, Requests, Undecided};
 use super::text::{Bytes, Finder, Part, Set, Texts};
 use super::values::Values;
 use crate::attribute::{Address, ConnectionText};
@@ -176,11 +176,15 @@ struct Universe {
     natural: Set,
     /// Everything that can occur.
     full: Set,
+    /// Those of `full` that people think of: [`Requests::Expected`].
+    expected: OnceLock<Set>,
+    /// Besides UTF-8 and no line feed: these.
+    among: Option<Texts>,
 }
 
 impl Universe {
     fn new(natural: &Texts, full: &Texts) -> Self {
-        Self { natural: natural.clone().set(), full: full.clone().set() }
+        Self { natural: natural.clone().set(), full: full.clone().set(), expected: OnceLock::new(), among: None }
     }
 }
 
@@ -246,7 +250,11 @@ static SCHEMES: LazyLock<Universe> = LazyLock::new(|| {
 static HOSTS: LazyLock<Universe> = LazyLock::new(|| {
     let names = words(bytes(b"-_"), b".");
     let port = [Part::Literal(b":"), Part::Some(Bytes::range(b'0', b'9'))];
-    Universe::new(&names.clone().or(names.then(&port)), &Texts::of([vec![Part::Any(LINE)]]))
+    let natural = names.clone().or(names.then(&port));
+    let inner = Bytes::of(|byte| b" \t@,".contains(&byte)).not();
+    let name = [Part::Any(inner), Part::Some(inner.and(Bytes::of(|byte| b":.".contains(&byte)).not()))];
+    let without_dot = Texts::of([Vec::new(), name.to_vec(), [&name[..], &port].concat()]);
+    Universe { among: Some(without_dot), ..Universe::new(&natural, &Texts::of([vec![Part::Any(LINE)]])) }
 });
 
 /// In lower case, as Envoy keeps them. A handshake can have any other byte in the name, except NUL.
@@ -259,7 +267,9 @@ static SERVER_NAMES: LazyLock<Universe> = LazyLock::new(|| {
 static HEADERS: LazyLock<Universe> = LazyLock::new(|| {
     let (inner, outer) = (Part::Any(Bytes::range(b' ', b'~')), Part::Some(Bytes::range(b'!', b'~')));
     let natural = Texts::of([vec![], vec![outer], vec![outer, inner, outer]]);
-    Universe::new(&natural, &Texts::of([vec![Part::Any(LINE)]]))
+    let (inner, outer) = (Part::Any(LINE), Part::Some(VISIBLE));
+    let without_blanks = Texts::of([vec![], vec![outer], vec![outer, inner, outer]]);
+    Universe { among: Some(without_blanks), ..Universe::new(&natural, &Texts::of([vec![Part::Any(LINE)]])) }
 });
 
 /// Paths without a query, and with one.
@@ -312,38 +322,50 @@ pub(super) fn choose(
     finder: &mut Finder<'_>,
 ) -> Result<Option<Value>, Undecided> {
     let asks = constraints.iter().any(|constraint| constraint.is_match);
+    let is_any = finder.requests == Requests::All;
+    // All of the tests can also hold about a value that nobody can read.
+    let unread = || (is_any && constraints.iter().all(|one| one.holds_unread)).then_some(Value::Unreadable);
     let texts = |is_match| constraints.iter().filter(move |c| c.is_match == is_match).filter_map(Constraint::texts);
     let (all, none): (Vec<_>, Vec<_>) = (texts(true).collect(), texts(false).collect());
     match subject.kind() {
         Kind::Optional(_) | Kind::Lines | Kind::Metadata | Kind::Peer if !asks => Ok(Some(Value::Absent)),
         Kind::Required(universe) | Kind::Optional(universe) => Ok(universe.find(&all, &none, finder)?.map(Value::Text)),
-        Kind::Path => Ok(path(constraints, finder)?.or((!asks).then_some(Value::Absent))),
+        Kind::Path => Ok(path(constraints, finder)?.or((is_any && !asks).then_some(Value::Absent))),
         Kind::Lines => lines(&HEADERS, &all, &none, finder),
         Kind::Metadata => metadata(constraints, finder),
+        Kind::Peer if !is_any => {
+            Ok(URIS.find(&all, &none, finder)?.map(|name| Value::Names(vec![(PeerName::Uri, name)])))
+        }
         Kind::Peer => Ok(match peer(&all, &none, finder)? {
             Some(names) => Some(Value::Names(names)),
             None => peer_with_further_names(constraints, finder)?.map(Value::Names),
         }),
-        Kind::Address => Ok(address(constraints).map(Value::Address).or_else(|| unread(constraints))),
-        Kind::Port => Ok(port(constraints).map(Value::Port).or_else(|| unread(constraints))),
+        Kind::Address => Ok(address(constraints).map(Value::Address).or_else(unread)),
+        Kind::Port => Ok(port(constraints).map(Value::Port).or_else(unread)),
     }
 }
 
-/// Whether a test may also hold about a value that nobody can read, and all of these do.
-fn unread(constraints: &[Constraint<'_>]) -> Option<Value> {
-    constraints.iter().all(|constraint| constraint.holds_unread).then_some(Value::Unreadable)
-}
-
 impl Universe {
+    /// All texts that count.
+    fn whole(&self, requests: Requests) -> &Set {
+        match requests {
+            Requests::All => &self.full,
+            Requests::Expected => self.expected.get_or_init(|| {
+                let lines = self.full.texts().and(&Texts::utf8(true));
+                self.among.iter().fold(lines, |lines, among| lines.and(among)).set()
+            }),
+        }
+    }
+
     /// A text that is in all of these sets and in none of those; if there is one, a natural one.
     fn find(&self, all: &[&Set], none: &[&Set], finder: &mut Finder<'_>) -> Result<Option<Vec<u8>>, Undecided> {
         let within = |texts| [all, &[texts]].concat();
-        let Some(found) = finder.find(&within(&self.full), none)? else { return Ok(None) };
+        let Some(found) = finder.find(&within(self.whole(finder.requests)), none)? else { return Ok(None) };
         if self.natural.contains(&found) {
             return Ok(Some(found));
         }
         // It is no loss if a nicer one is not found, because to look for it would take long.
-        let natural = Finder::new(&mut Budget::of(300_000)).find(&within(&self.natural), none);
+        let natural = Finder::new(&mut Budget::of(300_000), finder.requests).find(&within(&self.natural), none);
         Ok(Some(natural.ok().flatten().unwrap_or(found)))
     }
 }
@@ -418,7 +440,7 @@ fn peer(all: &[&Set], none: &[&Set], finder: &mut Finder<'_>) -> Result<Option<N
     for set in all {
         let mut has_one = false;
         for universe in [&URIS, &CERTIFICATE_SUBJECTS] {
-            has_one = has_one || finder.find(&[set, &universe.full], none)?.is_some();
+            has_one = has_one || finder.find(&[set, universe.whole(finder.requests)], none)?.is_some();
         }
         if !has_one {
             return Ok(None);
@@ -471,12 +493,12 @@ fn name_in(
     // Nearly always, two of the sets have no name in common.
     for (number, one) in all.iter().enumerate() {
         for other in all.iter().skip(number) {
-            if finder.find(&[one, other, &universe.full], none)?.is_none() {
+            if finder.find(&[one, other, universe.whole(finder.requests)], none)?.is_none() {
                 return Ok(None);
             }
         }
     }
-    finder.find(&[all, &[&universe.full]].concat(), none)
+    finder.find(&[all, &[universe.whole(finder.requests)]].concat(), none)
 }
 
 /// A name that is put together from a name for each of the sets. If there is none, there can be others.
@@ -490,11 +512,11 @@ fn joined(
     let mut name = begin.to_vec();
     for set in all {
         if !set.contains(&name) {
-            let Some(own) = finder.find(&[set, &universe.full], none)? else { return Ok(None) };
+            let Some(own) = finder.find(&[set, universe.whole(finder.requests)], none)? else { return Ok(None) };
             name.extend(own);
         }
     }
-    let mut wanted = all.iter().copied().chain([&universe.full]);
+    let mut wanted = all.iter().copied().chain([universe.whole(finder.requests)]);
     let is_found = wanted.all(|set| set.contains(&name)) && !none.iter().any(|set| set.contains(&name));
     Ok(is_found.then_some(name))
 }

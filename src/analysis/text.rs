@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 
 use fnv::FnvHashSet;
 
-use super::budget::{Budget, Undecided};
+use super::budget::{Budget, Requests, Undecided};
 
 /// A set of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -504,13 +504,15 @@ impl Set {
 #[derive(Debug)]
 pub(super) struct Finder<'b> {
     pub budget: &'b mut Budget,
+    /// Which requests count: see [`Requests`].
+    pub requests: Requests,
     /// What was found, by the addresses of the sets. Those in which a text must be are the first.
     known: HashMap<(Vec<usize>, usize), Option<Vec<u8>>>,
 }
 
 impl<'b> Finder<'b> {
-    pub fn new(budget: &'b mut Budget) -> Self {
-        Self { budget, known: HashMap::new() }
+    pub fn new(budget: &'b mut Budget, requests: Requests) -> Self {
+        Self { budget, requests, known: HashMap::new() }
     }
 
     /// A text that is in all sets of `all`, and in none of `none`. `all` has at least one set.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::budget::{Budget, Undecided};
+use super::budget::{Budget, Requests, Undecided};
 use super::difference::{Cause, Side, never};
 use super::region::{Choice, Clauses, Conflict, Literal, Region, Term, Work};
 use super::solve::{Question, Rule};
@@ -193,7 +193,7 @@ pub fn exceptions<'s>(
     const MOST: usize = 12;
     let question = Question::new(allowing.workloads(), cause.clauses());
     let Some(regions) = question.regions(MOST_REGIONS, budget)? else { return Ok(None) };
-    let work = &mut Work::new(budget);
+    let work = &mut Work::new(budget, Requests::All);
     let mut found = BTreeMap::<(&str, *const Rule<'s>, [Option<usize>; 3]), Vec<Said<'s>>>::new();
     for rules in never(cause, refusing, allowing) {
         for rule in rules.all().filter(|rule| !cause.is_rule(rule)) {

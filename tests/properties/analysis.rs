@@ -125,7 +125,7 @@ fn verdict(policies: &[AuthorizationPolicy], combining: Combining, workload: &Wo
 }
 
 /// A request that can come through Envoy.
-fn possible() -> impl Strategy<Value = Facts> {
+pub fn possible() -> impl Strategy<Value = Facts> {
     partly_readable().prop_map(|mut facts| {
         for attribute in [Attribute::SourceIp, Attribute::RemoteIp, Attribute::DestinationIp, Attribute::Port] {
             let fact = &mut facts.0[attribute as usize];

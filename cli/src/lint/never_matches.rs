@@ -1,8 +1,8 @@
 //! MA002. A rule that no request can match.
 
-use mesh_authz::analysis;
 use mesh_authz::policy::{Action, rule_path};
 
+use super::comparison::contradictory;
 use super::{Check, Lint, LintContext, PolicyView, Reporter};
 
 pub(super) static LINT: Lint = Lint {
@@ -10,8 +10,8 @@ pub(super) static LINT: Lint = Lint {
     name: "never-matches",
     summary: "a rule that no request can match",
     explanation: "A rule matches if one of its sources, one of its operations and all of its conditions match. In \
-            every such combination, two requirements of this rule exclude each other: a value that must match is also \
-            a value that must not match, or two fields require different values of the same attribute. A DENY rule \
+            every such combination, some requirements of this rule exclude each other: a value that must match is also \
+            a value that must not match, or fields require different values of the same attribute. A DENY rule \
             that matches nothing protects nothing. An ALLOW rule that matches nothing refuses everything, unless \
             another ALLOW rule permits it.",
     bad: r#"
@@ -42,15 +42,14 @@ fn check(policy: &PolicyView<'_>, context: &LintContext, reporter: &mut Reporter
         Action::Allow => "remove the one that is not meant, if the requests that the rule then matches are to pass",
         Action::Deny | Action::Audit | Action::Custom => "remove the one that is not meant",
     };
-    for rule in analysis::rules(policy.policy(), &context.mesh.options()) {
-        if rule.never_matches() {
-            reporter.report(
-                &LINT,
-                policy.resource,
-                rule_path(rule.id().index),
-                "no request can match this rule: two of its conditions exclude each other",
-                hint,
-            );
-        }
+    let mesh = &context.mesh;
+    for index in contradictory(policy.policy(), &mesh.options(), &mesh.root_namespace) {
+        reporter.report(
+            &LINT,
+            policy.resource,
+            rule_path(index),
+            "no request can match this rule: some of its conditions exclude each other",
+            hint,
+        );
     }
 }

@@ -1,8 +1,7 @@
 //! MA004. An ALLOW rule that only excludes identities, so that every plaintext peer satisfies it.
 
-use mesh_authz::policy::Predicate;
+use mesh_authz::policy::{Action, Predicate};
 
-use super::comparison::Placed;
 use super::{Check, Input, Lint, Reporter, plaintext};
 
 pub(super) static LINT: Lint = Lint {
@@ -33,7 +32,7 @@ spec:
 };
 
 fn check(input: &Input<'_>, reporter: &mut Reporter) {
-    for Placed { rule, resource, .. } in input.rules().allow.all() {
+    for (resource, rule) in input.rules(Action::Allow) {
         if rule.only_excludes_identities() && !input.refuses_plaintext(resource) {
             // Principals cannot stand beside service accounts.
             let sources = resource.policy.rules.get(rule.id().index).and_then(|rule| rule.from.as_ref());
@@ -46,7 +45,7 @@ fn check(input: &Input<'_>, reporter: &mut Reporter) {
             reporter.report(
                 &LINT,
                 resource,
-                plaintext::identity_path(resource, rule, true),
+                plaintext::identity_path(resource, &rule, true),
                 "a peer in plaintext has no identity, so this `not` field holds for it, and nothing in the input refuses it",
                 hint,
             );

@@ -1,8 +1,8 @@
 //! MA003. A DENY rule by identity, which does not match a peer without an identity.
 
-use mesh_authz::policy::Target;
+use mesh_authz::policy::{Action, Target};
 
-use super::comparison::Placed;
+use super::comparison::contradictory;
 use super::tcp_traffic::may_be_reached_directly;
 use super::{Check, Input, Lint, Reporter, plaintext};
 
@@ -40,12 +40,14 @@ spec:
 };
 
 fn check(input: &Input<'_>, reporter: &mut Reporter) {
-    for Placed { rule, resource, .. } in input.rules().deny.all() {
-        let asks = rule.can_need_identity() && !rule.never_matches();
-        if asks && !input.refuses_plaintext(resource) {
-            let policy = &resource.policy;
-            let is_for_mesh =
-                policy.target == Target::Everything && policy.name.namespace == input.context.mesh.root_namespace;
+    let mesh = &input.context.mesh;
+    for (resource, rule) in input.rules(Action::Deny) {
+        let policy = &resource.policy;
+        if rule.can_need_identity()
+            && !input.refuses_plaintext(resource)
+            && !contradictory(policy, &mesh.options(), &mesh.root_namespace).contains(&rule.id().index)
+        {
+            let is_for_mesh = policy.target == Target::Everything && policy.name.namespace == mesh.root_namespace;
             let hint = "refuse peers without an identity too, with a rule `from: [{source: {notPrincipals: [\"*\"]}}]`";
             // Clients of an ingress gateway have no identity.
             let hint = if is_for_mesh || may_be_reached_directly(&policy.target) {
@@ -56,7 +58,7 @@ fn check(input: &Input<'_>, reporter: &mut Reporter) {
             reporter.report(
                 &LINT,
                 resource,
-                plaintext::identity_path(resource, rule, false),
+                plaintext::identity_path(resource, &rule, false),
                 "a peer in plaintext has no identity, so this DENY does not match it, and nothing in the input refuses it",
                 hint,
             );

@@ -1,17 +1,17 @@
-//! MA012. A rule that another rule with the same action makes redundant.
+//! MA012. A rule that other rules with the same action make redundant.
 
 use mesh_authz::policy::{Action, rule_path};
 
-use super::comparison::{Placed, Rules, name};
-use super::{Check, Input, Lint, Related, Reporter};
+use super::comparison::{Comparison, Place};
+use super::{Check, Input, Lint, Reporter};
 
 pub(super) static LINT: Lint = Lint {
     code: "MA012",
     name: "shadowed-rule",
-    summary: "a rule that another rule with the same action makes redundant",
-    explanation: "The other rule matches every request that this rule matches, on all workloads of this rule's policy. \
-            So this rule changes no decision. Either this rule is no longer needed, or the other rule is wider than it \
-            should be.",
+    summary: "a rule that other rules with the same action make redundant",
+    explanation: "Other rules, one or several together, match every request that this rule matches, on all workloads of this \
+            rule's policy. So this rule changes no decision. Either this rule is no longer needed, or the other rules are \
+            wider than they should be. All rules that the lint reports can be removed together.",
     bad: r#"
 spec:
   rules:
@@ -40,47 +40,30 @@ spec:
 };
 
 fn check(input: &Input<'_>, reporter: &mut Reporter) {
-    for rules in input.rules().all() {
-        shadowed(rules, input, reporter);
-    }
-}
-
-/// Reports rules that another rule with the same action makes redundant.
-fn shadowed(rules: &Rules<'_>, input: &Input<'_>, reporter: &mut Reporter) {
-    let root = &input.context.mesh.root_namespace;
-    let shadows = |wide: Placed<'_, '_>, narrow: Placed<'_, '_>| {
-        wide.place() != narrow.place()
-            && !input.are_apart(&wide.resource.source, &narrow.resource.source)
-            && wide.resource.policy.provider == narrow.resource.policy.provider
-            // A DENY rule that matches everything may be the wrong one. Without it, the other rules are needed.
-            && !(rules.action == Action::Deny && wide.rule.is_unconditional() && !narrow.rule.is_unconditional())
-    };
-    // If two rules cover each other, the later one is redundant.
-    let is_left_over = |wide: Placed<'_, '_>, narrow: Placed<'_, '_>| {
-        wide.place() < narrow.place() || !(narrow.reaches(wide, root) && narrow.rule.covers(wide.rule))
-    };
-    let does = match rules.action {
-        Action::Allow => "allows",
-        Action::Deny => "refuses",
-        Action::Audit => "records",
-        Action::Custom => "asks the provider about",
-    };
-    for (narrow, wide) in rules.covering(rules, input.context, shadows, is_left_over) {
-        let name = name(wide.rule);
-        let hint = match rules.action {
-            Action::Allow => format!("remove this rule, or narrow {name}"),
+    for covered in Comparison::new(input).shadowed() {
+        let Place { resource, index, .. } = covered.rule;
+        let (does, do_it) = match resource.policy.action {
+            Action::Allow => ("allows", "allow"),
+            Action::Deny => ("refuses", "refuse"),
+            Action::Audit => ("records", "record"),
+            Action::Custom => ("asks the provider about", "ask the provider about"),
+        };
+        let names = covered.names();
+        let they_do = if covered.are_several() { do_it } else { does };
+        let hint = match resource.policy.action {
+            Action::Allow => format!("remove this rule, or narrow {names}"),
             // Whoever narrows the other rule opens something.
             // Only a policy that allows can do without rules.
-            _ if narrow.resource.policy.rules.len() == 1 => "remove this policy".to_owned(),
+            _ if resource.policy.rules.len() == 1 => "remove this policy".to_owned(),
             Action::Deny | Action::Audit | Action::Custom => "remove this rule".to_owned(),
         };
         reporter.report_related(
             &LINT,
-            narrow.resource,
-            rule_path(narrow.rule.id().index),
-            format!("{name} {does} all that this rule {does}: this one changes no decision"),
+            resource,
+            rule_path(index),
+            format!("{names} {they_do} all that this rule {does}: this one changes no decision"),
             hint,
-            Related::new(wide.resource, &rule_path(wide.rule.id().index), "the wider rule"),
+            covered.related("the wider rule"),
         );
     }
 }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use mesh_authz::analysis::{self, CompiledRule};
+use mesh_authz::analysis::{self, Compared, CompiledRule, Coverage, Requests, Sides};
 use mesh_authz::attribute::{Attribute, Subject};
 use mesh_authz::policy::{
     Action, AllOf, AnyOf, AuthorizationPolicy, Clause, Operation, Predicate, Rule, Source, rule_path,
 };
 
 use super::callers::is_operator;
+use super::comparison::budget;
 use super::public_endpoint::{is_private, is_public};
 use super::{Check, Lint, LintContext, PolicyView, Related, Reporter};
 
@@ -257,23 +258,29 @@ fn two_sources(policy: &PolicyView<'_>, context: &LintContext, index: usize, rul
     }
     let alone = |source: &Source| Rule { from: Some(AnyOf(vec![source.clone()])), ..Rule::default() };
     let parts = AuthorizationPolicy { rules: sources.iter().map(alone).collect(), ..policy.policy().clone() };
-    let compiled = analysis::rules(&parts, &context.mesh.options());
-    let fields = |rule: &CompiledRule| {
-        let source = sources.get(rule.id().index);
+    let compared = Compared::new([&parts], &context.mesh.options(), &context.mesh.root_namespace);
+    let rules = Sides::default().rules(&compared);
+    let position = |rule: &analysis::Rule<'_>| rule.compiled().id().index;
+    let fields = |rule: &analysis::Rule<'_>| {
+        let source = sources.get(position(rule));
         source.into_iter().flat_map(|source| &source.0).map(Predicate::attribute).collect::<BTreeSet<_>>()
     };
-    for narrow in &compiled {
-        let is_wider = |wide: &&CompiledRule| {
-            fields(wide) != fields(narrow) && wide.covers(narrow) && !narrow.covers(wide) && !narrow.never_matches()
+    let covers = |wide: &analysis::Rule<'_>, narrow: &analysis::Rule<'_>| {
+        let is_wide = |_: &AuthorizationPolicy, rule: &CompiledRule| rule.id().index == position(wide);
+        matches!(rules.coverage(narrow, &is_wide, Requests::Expected, &mut budget(1)), Ok(Coverage::By(_)))
+    };
+    for narrow in rules.all() {
+        let is_wider = |wide: &&analysis::Rule<'_>| {
+            fields(wide) != fields(narrow) && covers(wide, narrow) && !covers(narrow, wide)
         };
-        let Some(wide) = compiled.iter().find(is_wider) else { continue };
+        let Some(wide) = rules.all().find(is_wider) else { continue };
         reporter.report(
             &LINT,
             policy.resource,
-            Clause::From(narrow.id().index).path(index),
+            Clause::From(position(narrow)).path(index),
             format!(
                 "source {} matches every caller that this one matches: sources are alternatives, so this one adds nothing",
-                wide.id().index
+                position(wide)
             ),
             "write the fields of both into one source, without a dash before the second; or remove this one",
         );

@@ -1,17 +1,16 @@
-//! MA001. An ALLOW rule that a DENY rule always overrides.
+//! MA001. An ALLOW rule that DENY rules always override.
 
-use mesh_authz::engine::Combining;
 use mesh_authz::policy::rule_path;
 
-use super::comparison::{Placed, name};
-use super::{Check, Input, Lint, Related, Reporter};
+use super::comparison::{Comparison, Place};
+use super::{Check, Input, Lint, Reporter};
 
 pub(super) static LINT: Lint = Lint {
     code: "MA001",
     name: "unreachable-allow",
-    summary: "an ALLOW rule that a DENY rule always overrides",
-    explanation: "In Istio, a DENY rule that matches overrides every ALLOW rule. Here, a DENY rule matches every \
-            request that this ALLOW rule matches, on all workloads of the ALLOW policy. So the ALLOW rule never lets a \
+    summary: "an ALLOW rule that DENY rules always override",
+    explanation: "In Istio, a DENY rule that matches overrides every ALLOW rule. Here, a DENY rule, or \
+            several together, match every request that this ALLOW rule matches, on all workloads of the ALLOW policy. So the ALLOW rule never lets a \
             request pass. Often, the author meant the DENY policy as \"deny by default\". In Istio, an ALLOW policy \
             without rules does that. It matches no request. But once it applies to a workload, a request to this \
             workload passes only if another ALLOW policy matches it. Before you replace the DENY rule by such a \
@@ -59,16 +58,11 @@ spec:
 };
 
 fn check(input: &Input<'_>, reporter: &mut Reporter) {
-    if input.context.mesh.combining != Combining::DenyOverrides {
-        return;
-    }
-    let rules = input.rules();
-    let may =
-        |wide: Placed<'_, '_>, narrow: Placed<'_, '_>| !input.are_apart(&wide.resource.source, &narrow.resource.source);
-    for (narrow, wide) in rules.deny.covering(&rules.allow, input.context, may, |_, _| true) {
-        let name = name(wide.rule);
+    for covered in Comparison::new(input).unreachable() {
+        let names = covered.names();
+        let matches_all = covered.by.iter().any(|wide| wide.is_unconditional);
         // No hint may open what is closed without saying so.
-        let (matches, hint) = match (wide.rule.is_unconditional(), narrow.rule.is_unconditional()) {
+        let (matches, hint) = match (matches_all, covered.rule.is_unconditional) {
             (true, true) => (
                 "every request",
                 "remove this ALLOW rule, and keep the DENY: without the DENY, this rule would let every request pass",
@@ -85,13 +79,12 @@ fn check(input: &Input<'_>, reporter: &mut Reporter) {
                  what nothing allows; only if these requests are to pass, narrow the DENY",
             ),
         };
-        reporter.report_related(
-            &LINT,
-            narrow.resource,
-            rule_path(narrow.rule.id().index),
-            format!("{name}, a DENY, matches {matches}, and a DENY beats every ALLOW: this rule never allows anything"),
-            hint,
-            Related::new(wide.resource, &rule_path(wide.rule.id().index), "the DENY rule"),
-        );
+        let message = if covered.are_several() {
+            format!("{names}, all DENY, match {matches}, and a DENY beats every ALLOW: this rule never allows anything")
+        } else {
+            format!("{names}, a DENY, matches {matches}, and a DENY beats every ALLOW: this rule never allows anything")
+        };
+        let Place { resource, index, .. } = covered.rule;
+        reporter.report_related(&LINT, resource, rule_path(index), message, hint, covered.related("the DENY rule"));
     }
 }
