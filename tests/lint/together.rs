@@ -50,6 +50,57 @@ fn only_where_the_deny_applies_to_all_of_the_allows_workloads() {
 }
 
 #[test]
+fn several_rules_together_match_as_much() {
+    let get = "to: [{ operation: { paths: ['/a', '/b/c'], methods: [GET] } }]";
+    let parts = [
+        "to: [{ operation: { paths: ['/a'] } }]",
+        "to: [{ operation: { paths: ['/b/*'] } }], when: [{ key: 'request.headers[x]', values: [v] }]",
+        "to: [{ operation: { paths: ['/b/*'] } }], when: [{ key: 'request.headers[x]', notValues: [v] }]",
+    ];
+    let deny =
+        |parts: &[&str]| policy("deny", &rules("DENY", "", parts)) + &policy("allow", &rules("ALLOW", "", &[get]));
+    assert_eq!(paths("MA001", &deny(&parts), &one_spelling()), ["spec.rules[0]"]);
+    let found = findings(&deny(&parts), &one_spelling());
+    let message = &found.iter().find(|found| found.code == Some("MA001")).unwrap().diagnostic.message;
+    assert!(
+        message.contains("rule 0 of default/deny, rule 1 of default/deny and rule 2 of default/deny together"),
+        "{message}"
+    );
+    for left_out in 0..parts.len() {
+        let rest: Vec<_> = parts.iter().enumerate().filter(|(n, _)| *n != left_out).map(|(_, part)| *part).collect();
+        assert_eq!(paths("MA001", &deny(&rest), &one_spelling()), [""; 0], "without {left_out}");
+    }
+    let all = [get, parts[0], parts[1], parts[2]];
+    let same = |action| paths("MA012", &policy("p", &rules(action, "", &all)), &one_spelling());
+    assert_eq!((same("DENY"), same("ALLOW")), (vec!["spec.rules[0]".to_owned()], vec!["spec.rules[0]".to_owned()]));
+}
+
+/// Two rules make each other redundant, together with others. Whoever removes both opens or closes something.
+#[test]
+fn what_is_reported_can_be_removed_together() {
+    let rule =
+        |methods: &str, paths: &str| format!("to: [{{ operation: {{ methods: [{methods}], paths: [{paths}] }} }}]");
+    let all = [
+        rule("GET, PUT", "/a"),
+        rule("PUT, POST", "/a"),
+        rule("POST, GET", "/a"),
+        rule("GET", "/b*"),
+        rule("GET", "/b"),
+    ];
+    for action in ["ALLOW", "DENY"] {
+        for turn in 0..all.len() {
+            let turned: Vec<_> = all.iter().cycle().skip(turn).take(all.len()).map(String::as_str).collect();
+            let found = paths("MA012", &policy("p", &rules(action, "", &turned)), &one_spelling());
+            assert_eq!(found.len(), 2, "{turned:?} {found:?}");
+            assert!(
+                found.iter().all(|path| !turned[path[11..12].parse::<usize>().unwrap()].contains("/b*")),
+                "{found:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_dry_run_and_the_other_combining_algorithm_make_nothing_unreachable() {
     let deny = policy("deny", &rules("DENY", "", &[ANY]));
     let allow = policy("allow", &rules("ALLOW", "", &[GET]));
