@@ -245,3 +245,40 @@ fn odd_requests_count() {
         assert_ne!(gained_and_lost(&comparison), [0, 0], "{old}\n{new}");
     }
 }
+
+/// A CUSTOM policy denies where nobody can be asked.
+#[test]
+fn who_is_asked_is_known() {
+    let custom = |name: &str, provider: &str, target: &str| {
+        format!(
+            "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{ name: {name}, namespace: shop }}\nspec: {{ {target} \
+             action: CUSTOM, provider: {{ name: {provider} }}, rules: [{{ to: [{{ operation: {{ paths: [/{name}] }} }}] }}] }}\n"
+        )
+    };
+    let mesh = |provider: &str, kind: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{ name: istio, namespace: istio-system }}\ndata:\n  mesh: |\n    \
+             extensionProviders:\n    - name: {provider}\n      {kind}: {{ service: a.b.svc.cluster.local, port: 80 }}\n"
+        )
+    };
+    let login = custom("login", "login", "");
+    let [known, unknown] = ["login", "signin"].map(|name| mesh(name, "envoyExtAuthzGrpc") + &login);
+    assert_eq!(gained_and_lost(&json(&known, &unknown, &[])), [0, 1], "the provider is not in the mesh any more");
+    assert_eq!(gained_and_lost(&json(&unknown, &known, &[])), [1, 0]);
+    let http = |login: &str| mesh("login", "envoyExtAuthzHttp") + login;
+    assert_eq!(gained_and_lost(&json(&http(""), &http(&login), &["--tcp"])), [0, 0], "not enforced over TCP");
+    assert_eq!(gained_and_lost(&json(&http(""), &http(&login), &[])), [0, 1]);
+    let labelled = |app: &str| custom("keys", "keys", &format!("selector: {{ matchLabels: {{ app: {app} }} }},"));
+    let both = login.clone() + &labelled("a");
+    let (_, err, status) = compare(&login, &both, &[]);
+    assert!(
+        status == Some(2) && err.contains("name the workload") && err.contains("shop/login and shop/keys"),
+        "{err}"
+    );
+    let at = |app: &str| ["--namespace", "shop", "--label", app].map(str::to_owned);
+    for (app, expected) in [("app=a", [0, 2]), ("app=b", [0, 0])] {
+        let arguments = at(app);
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        assert_eq!(gained_and_lost(&json(&login, &both, &arguments)), expected, "{app}");
+    }
+}

@@ -182,6 +182,9 @@ pub fn workload_as_json(workload: &Workload) -> Map<String, serde_json::Value> {
         let labels = labels.iter().map(|(key, value)| (key.clone(), json!(value)));
         about.insert("labels".to_owned(), serde_json::Value::Object(labels.collect()));
     }
+    if let Some(revision) = &workload.revision {
+        about.insert("revision".to_owned(), json!(revision));
+    }
     fields.insert("workload".to_owned(), about.into());
     if let Some(gateway) = &workload.gateway {
         let services = |services: &[mesh_authz::policy::scope::ServiceName]| -> Vec<_> {

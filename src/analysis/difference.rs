@@ -123,6 +123,8 @@ pub enum Reason<'s> {
     },
     /// Where it applies, no ALLOW policy applies on the side that would refuse, so that side allows too.
     NoAllowApplies,
+    /// The cause is that an ALLOW policy applies, and on the side that would allow, others apply to the same workloads.
+    OtherAllowApplies,
     /// No ALLOW rule matches any of these requests on the side that would allow, so that side refuses too.
     NotAllowed,
 }
@@ -372,6 +374,8 @@ fn reason<'s>(cause: &Cause<'s>, nothing: &[Nothing<'s>], sides: [&'s Side<'s>; 
         Reason::NeverMatches
     } else if is_excluded {
         Reason::Decided { denied, allowed }
+    } else if matches!(cause.kind, Kind::Applies(_)) {
+        Reason::OtherAllowApplies
     } else if cause.is_of_refusing_side() {
         Reason::NotAllowed
     } else {

@@ -13,7 +13,7 @@ use super::text::{Bytes, Finder, Part, Texts};
 use super::values::{Case, Values, pattern};
 use crate::engine::compile::{Check, CompiledRule, Expected, MetadataPath, RequestPrincipalMatcher, Test};
 use crate::matcher::{Pattern, Polarity};
-use crate::policy::scope::{Reach, WAYPOINT_CLASS};
+use crate::policy::scope::{GATEWAY_NAME_LABEL, Reach, WAYPOINT_CLASS};
 use crate::policy::{Target, TargetKind, TargetReference};
 
 /// A term of a rule.
@@ -77,6 +77,14 @@ impl Literal<'_> {
         match &self.source {
             Source::Names(names, _) => Some(names),
             Source::Check(..) | Source::Strings(_) => None,
+        }
+    }
+
+    /// The beginnings of texts that it names, if it is about the workload.
+    pub fn beginnings(&self) -> &[Vec<u8>] {
+        match &self.source {
+            Source::Names(_, beginnings) => beginnings,
+            Source::Check(..) | Source::Strings(_) => &[],
         }
     }
 
@@ -175,6 +183,10 @@ pub(super) fn scope(Reach { namespace, target, .. }: Reach<'_>, root_namespace: 
         terms.push(is_in());
     }
     let label = |(key, value): &(String, String)| {
+        if key == GATEWAY_NAME_LABEL {
+            // The workload is that gateway.
+            return proxy(&[GATEWAY], value);
+        }
         Literal::named(Subject::Label(key.as_str().into()), vec![value.clone().into_bytes()], Vec::new())
     };
     terms.extend(labels.iter().map(label));

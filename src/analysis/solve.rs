@@ -436,8 +436,7 @@ impl<'s> Search<'_, 's> {
     fn exclude(&mut self, mut region: Region<'s>) -> Result<Found<'s>, Undecided> {
         let mut splits = Vec::new();
         loop {
-            let workloads = self.question.workloads;
-            let witness = Witness::of(&region, workloads.one(), workloads.root_namespace());
+            let witness = Witness::of(&region, self.question.workloads);
             let split = match forbidden_pair(&region) {
                 Some(pair) => Some(self.without_pair(region, pair)?),
                 None => self.best_split(&region, &witness)?,

@@ -237,7 +237,8 @@ static LABELS: LazyLock<Universe> = LazyLock::new(|| {
 });
 
 static METHODS: LazyLock<Universe> = LazyLock::new(|| {
-    let usual: [&[u8]; 7] = [b"GET", b"POST", b"PUT", b"DELETE", b"PATCH", b"HEAD", b"OPTIONS"];
+    let usual: [&[u8]; 10] =
+        [b"GET", b"POST", b"PUT", b"DELETE", b"PATCH", b"HEAD", b"OPTIONS", b"TRACE", b"PROPFIND", b"REPORT"];
     let all = Texts::of([vec![Part::Some(bytes(b"!#$%&'*+-.^_`|~"))]]);
     Universe::new(&Texts::of(usual.map(|method| vec![Part::Literal(method)])), &all)
 });
@@ -667,6 +668,13 @@ pub(super) fn is_expected(subject: &Subject, value: &Value) -> bool {
         && matches!(&*path.keys, [_, claim] if matches!(&**claim, b"iss" | b"sub"))
     {
         // A token has one issuer and one subject.
+        return false;
+    }
+    if let (Subject::Metadata(path), Value::Text(text)) = (subject, value)
+        && matches!(&*path.keys, [_, claim] if **claim == *b"iss")
+        && [&b"https://"[..], b"http://"].iter().any(|scheme| scheme.starts_with(text) && text.len() + 3 > scheme.len())
+    {
+        // The beginning of an issuer, of which the rest would be in the subject.
         return false;
     }
     match value {

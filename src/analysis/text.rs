@@ -112,6 +112,13 @@ impl State {
     }
 }
 
+/// Both lists, if both are known.
+fn both<T>(ones: Option<Vec<T>>, others: Option<Vec<T>>) -> Option<Vec<T>> {
+    let (mut ones, others) = ones.zip(others)?;
+    ones.extend(others);
+    Some(ones)
+}
+
 impl Texts {
     /// The texts that one of the sequences describes.
     pub fn of<'t>(sequences: impl IntoIterator<Item = Vec<Part<'t>>>) -> Self {
@@ -178,8 +185,8 @@ impl Texts {
     /// The texts of both sets.
     pub fn or(mut self, other: Self) -> Self {
         let offset = self.states.len();
-        self.exact = self.exact.zip(other.exact).map(|(one, other)| [one, other].concat());
-        self.ends = self.ends.zip(other.ends).map(|(one, other)| [one, other].concat());
+        self.exact = both(self.exact, other.exact);
+        self.ends = both(self.ends, other.ends);
         self.starts.extend(other.starts.iter().map(|start| start + offset));
         self.states.extend(other.states.into_iter().map(|state| state.moved(offset)));
         self
@@ -352,7 +359,7 @@ impl Texts {
 
     /// The same set, to be searched.
     pub fn set(self) -> Set {
-        Set { texts: self, table: OnceLock::new() }
+        Set { texts: self, listed: OnceLock::new(), table: OnceLock::new() }
     }
 
     fn table(&self) -> Option<Table> {
@@ -431,6 +438,8 @@ impl Texts {
 #[derive(Debug)]
 pub(super) struct Set {
     texts: Texts,
+    /// The texts that are listed, if all are.
+    listed: OnceLock<FnvHashSet<Vec<u8>>>,
     /// `None`: it would be too large.
     table: OnceLock<Option<Table>>,
 }
@@ -492,7 +501,7 @@ impl Set {
     /// Whether the text is in the set. Of a set that is too large, none is known to be.
     pub fn contains(&self, text: &[u8]) -> bool {
         if let Some(exact) = &self.texts.exact {
-            return exact.iter().any(|known| known == text);
+            return self.listed.get_or_init(|| exact.iter().cloned().collect()).contains(text);
         }
         let Some(table) = self.table() else { return false };
         let end = text.iter().fold(0, |at, byte| table.step(at, *byte));

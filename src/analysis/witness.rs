@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::region::Region;
+use super::solve::Workloads;
 use super::subject::{GATEWAY, Subject, Value, WAYPOINT, is_expected};
 use crate::attribute::{Address, ConnectionText};
 use crate::document::{self, Node};
 use crate::engine::compile::MetadataPath;
-use crate::policy::scope::{Gateway, ServiceName, Workload};
+use crate::policy::scope::{GATEWAY_NAME_LABEL, Gateway, ServiceName, Workload};
 use crate::request::{Lookup, PeerName, Request};
 
 /// A request, and the workload that it is for.
@@ -41,10 +42,16 @@ const ADDRESSES: [(Address, IpAddr); 3] = [
 const PORT: u16 = 8080;
 
 impl Witness {
-    /// A request of the region. `workload`: that of all requests, if it is given.
-    pub(super) fn of(region: &Region<'_>, workload: Option<&Workload>, root_namespace: &str) -> Self {
+    /// A request of the region.
+    pub(super) fn of(region: &Region<'_>, workloads: &Workloads) -> Self {
+        let workload = match workloads {
+            Workloads::One(workload) => (**workload).clone(),
+            Workloads::All { root_namespace, revision } => {
+                Workload { revision: revision.clone(), ..some_workload(region, root_namespace) }
+            }
+        };
         let mut witness = Self {
-            workload: workload.cloned().unwrap_or_else(|| some_workload(region, root_namespace)),
+            workload,
             names: Vec::new(),
             headers: Vec::new(),
             addresses: BTreeMap::from(ADDRESSES),
@@ -137,13 +144,16 @@ fn some_workload(region: &Region<'_>, root_namespace: &str) -> Workload {
         (Subject::Label(key), Value::Text(value)) => Some((key.to_string(), text(value))),
         _ => None,
     };
-    let labels = region.values().filter_map(label).collect();
+    let mut labels: Vec<_> = region.values().filter_map(label).collect();
     let proxy = about(&Subject::Proxy);
     let kinds = [(GATEWAY, false), (WAYPOINT, true)];
     let gateway = kinds.into_iter().find_map(|(kind, waypoint)| {
         let name = text(proxy.as_bytes().strip_prefix(kind)?);
         Some(Gateway { name, waypoint, services: Vec::new(), service_entries: Vec::new() })
     });
+    if let Some(Gateway { name, waypoint: false, .. }) = &gateway {
+        labels.push((GATEWAY_NAME_LABEL.to_owned(), name.clone()));
+    }
     let service = about(&Subject::Service);
     let service = service.split_once('/').and_then(|(kind, name)| Some((kind, name.split_once('/')?)));
     let gateway = gateway.map(|mut gateway| {
@@ -155,7 +165,7 @@ fn some_workload(region: &Region<'_>, root_namespace: &str) -> Workload {
     });
     Workload {
         namespace: about(&Subject::Namespace),
-        labels: Some(labels),
+        labels: Some(labels.into_iter().collect()),
         gateway,
         root_namespace: root_namespace.to_owned(),
         revision: None,

@@ -6,11 +6,11 @@ use super::budget::{Budget, Requests, Undecided};
 use super::difference::{Cause, Side, never};
 use super::region::{Choice, Clauses, Conflict, Literal, Region, Term, Work};
 use super::solve::{Question, Rule};
-use super::subject::{Subject, is_expected};
+use super::subject::{SIDECAR, Subject, WAYPOINT, is_expected};
 use crate::engine::RuleId;
 use crate::policy::{
     AllOf, AuthorizationPolicy, Clause, Form, MetadataValue, PathValue, Predicate, ServiceAccount, Target, TargetKind,
-    Values,
+    Traffic, Values,
 };
 
 /// What is said of one thing: "path" and "begins with /api/".
@@ -31,9 +31,11 @@ impl Phrase {
 /// The requests that a rule matches, in words: the sources, the operations and the conditions of the rule, without those that
 /// are everywhere. Each list of phrases is an alternative.
 #[must_use]
-pub fn rule(policy: &AuthorizationPolicy, index: usize) -> [Vec<Vec<Phrase>>; 3] {
+pub fn rule(policy: &AuthorizationPolicy, index: usize, traffic: Traffic) -> [Vec<Vec<Phrase>>; 3] {
     let Some(rule) = policy.rules.get(index) else { return Default::default() };
-    let all = |all: &AllOf<Predicate>| all.0.iter().flat_map(predicate).collect::<Vec<_>>();
+    let all = |all: &AllOf<Predicate>| {
+        all.0.iter().filter(|predicate| traffic.has(predicate)).flat_map(predicate).collect::<Vec<_>>()
+    };
     let from = rule.from.iter().flat_map(|from| &from.0).map(all).collect();
     let to = rule.to.iter().flat_map(|to| &to.0).map(all).collect();
     [to, from, vec![all(&rule.when)]]
@@ -268,7 +270,17 @@ fn of_workload(literal: &Literal<'_>, contrary: bool) -> Option<Phrase> {
         Subject::Namespace => Phrase::new("namespace of the workload", format!("{verb} {text}")),
         Subject::Label(key) => Phrase::new(format!("label {key} of the workload"), format!("{verb} {text}")),
         Subject::Service => Phrase::new("service", format!("{verb} {text}")),
-        _ => Phrase::new("workload", format!("{is} such a proxy")),
+        _ => {
+            let beginnings = literal.beginnings().iter().map(|kind| match kind.as_slice() {
+                WAYPOINT => "a waypoint".to_owned(),
+                _ => "a gateway".to_owned(),
+            });
+            let named = names.iter().map(|name| match name.as_slice() {
+                SIDECAR => "a sidecar".to_owned(),
+                name => String::from_utf8_lossy(name).replacen('/', " ", 1),
+            });
+            Phrase::new("workload", format!("{is} {}", named.chain(beginnings).collect::<Vec<_>>().join(" or ")))
+        }
     })
 }
 

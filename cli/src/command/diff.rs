@@ -12,7 +12,7 @@ use mesh_authz::analysis::{self, Budget, Cause, Effect, Example, Policies, Reaso
 use mesh_authz::config::Mesh;
 use mesh_authz::engine::{Engine, Options, RuleId, Verdict};
 use mesh_authz::policy::scope::Workload;
-use mesh_authz::policy::{Action, PolicyName, Traffic};
+use mesh_authz::policy::{Action, AuthorizationPolicy, PolicyName, Traffic};
 use rayon::prelude::*;
 
 use self::revision::Revision;
@@ -180,10 +180,15 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
             revision: arguments.setting.workload.revision.clone(),
         },
     };
-    let mut changes = changes(&sides, &workloads, &Options { traffic, ..mesh.options() });
+    let policies = |set: &PolicySet, which: &str| {
+        let found = set.in_questions(traffic, given.as_ref());
+        found.map_err(|why| Failure::Unusable(format!("the {which} policies: {why}")))
+    };
+    let policies = [policies(&sides.old, "old")?, policies(&sides.new, "new")?];
+    let mut changes = changes(&sides, &policies, &workloads, &Options { traffic, ..mesh.options() });
     for change in &mut changes {
         if let Outcome::Difference(difference) = &mut change.result {
-            sides.decide(difference, change.direction, change.provider.is_some(), traffic);
+            sides.decide(difference, change.direction, traffic);
         }
         if let Some(revision) = &revision {
             change.place = revision.named(&change.place);
@@ -241,9 +246,13 @@ fn valid(resources: Resources) -> Result<Resources, Failure> {
 }
 
 /// Compares both ways, with a cause for each change that can matter.
-fn changes(sides: &Sides, workloads: &Workloads, options: &Options) -> Vec<Change> {
-    let old: Vec<_> = sides.old.resources.policies.iter().map(|resource| &resource.policy).collect();
-    let new: Vec<_> = sides.new.resources.policies.iter().map(|resource| &resource.policy).collect();
+fn changes(
+    sides: &Sides,
+    policies: &[Vec<AuthorizationPolicy>; 2],
+    workloads: &Workloads,
+    options: &Options,
+) -> Vec<Change> {
+    let [old, new] = policies.each_ref().map(|policies| policies.iter().collect::<Vec<_>>());
     let (old, new) = rayon::join(
         || Policies::new(&old, options, workloads.clone()),
         || Policies::new(&new, options, workloads.clone()),
@@ -261,11 +270,10 @@ fn changes(sides: &Sides, workloads: &Workloads, options: &Options) -> Vec<Chang
         // What is of the old policies is what the new ones do not have.
         let is_added = (*direction == Direction::Gained) != cause.is_of_refusing_side();
         let set = if is_added { &sides.new } else { &sides.old };
-        let resource =
-            set.resources.policies.iter().find(|resource| std::ptr::eq(&raw const resource.policy, cause.policy))?;
+        let resource = set.resources.policies.iter().find(|resource| resource.policy.name == cause.policy.name)?;
         let result = match effect(cause, refusing, allowing, &mut Budget::default()) {
             Ok(Effect::Difference(example)) => {
-                let requests = requests(cause, refusing, allowing);
+                let requests = requests(cause, refusing, allowing, options.traffic);
                 Outcome::Difference(Box::new(Difference {
                     requests,
                     workloads: words::workloads(cause.policy, workloads.root_namespace()),
@@ -277,7 +285,7 @@ fn changes(sides: &Sides, workloads: &Workloads, options: &Options) -> Vec<Chang
                     can_be_sent: true,
                 }))
             }
-            Ok(Effect::Nothing(reason)) => Outcome::Nothing(why(&reason)),
+            Ok(Effect::Nothing(reason)) => Outcome::Nothing(why(&reason, *direction, sides)),
             Err(_) => Outcome::Undecided,
         };
         Some(Change {
@@ -285,7 +293,7 @@ fn changes(sides: &Sides, workloads: &Workloads, options: &Options) -> Vec<Chang
             is_added,
             policy: cause.policy.name.clone(),
             rule: cause.rule().map(|rule| rule.index),
-            action: cause.policy.action,
+            action: resource.policy.action,
             place: place(resource, cause),
             provider: cause.provider().map(str::to_owned),
             result,
@@ -303,12 +311,14 @@ fn place(resource: &LoadedPolicy, cause: &Cause<'_>) -> String {
 }
 
 /// Why a cause makes no difference: a sentence without a full stop.
-fn why(reason: &Reason<'_>) -> String {
+fn why(reason: &Reason<'_>, direction: Direction, sides: &Sides) -> String {
+    let refusing = if direction == Direction::Gained { "before" } else { "after" };
     match reason {
         Reason::NeverMatches => "no request can match it".to_owned(),
         Reason::NoAllowApplies => {
-            "no ALLOW policy applies to these workloads, so everything else passes already".to_owned()
+            format!("what it matches passes {refusing} too, because no ALLOW policy applies to these workloads then")
         }
+        Reason::OtherAllowApplies => "other ALLOW policies apply to these workloads".to_owned(),
         Reason::NotAllowed => "what it matches is refused anyway, because no ALLOW rule allows it".to_owned(),
         Reason::Decided { denied, allowed } => {
             let decided =
@@ -318,7 +328,8 @@ fn why(reason: &Reason<'_>) -> String {
             if parts.is_empty() {
                 return "the same provider is asked about whatever it matches, because of other rules".to_owned();
             }
-            format!("whatever it matches is {}, before and after", parts.join(" or "))
+            let stay = denied.iter().chain(allowed).all(|rule| sides.stays(rule));
+            format!("whatever it matches is {}{}", parts.join(" or "), if stay { ", before and after" } else { "" })
         }
     }
 }
@@ -326,20 +337,24 @@ fn why(reason: &Reason<'_>) -> String {
 /// The names of rules. Of many, the first are named.
 fn names(rules: &[&RuleId]) -> String {
     const FEW: usize = 3;
-    let names: Vec<_> = rules.iter().take(FEW).map(|rule| format!("rule {} of {}", rule.index, rule.policy)).collect();
-    let more = match rules.len().checked_sub(FEW) {
-        Some(more @ 1..) => format!(" and {more} more"),
-        _ => String::new(),
-    };
-    names.join(", ") + &more
+    let mut names: Vec<_> =
+        rules.iter().take(FEW).map(|rule| format!("rule {} of {}", rule.index, rule.policy)).collect();
+    if let Some(more @ 1..) = rules.len().checked_sub(FEW) {
+        names.push(format!("{more} more"));
+    }
+    match names.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, others)) => format!("{} or {last}", others.join(", ")),
+        None => String::new(),
+    }
 }
 
 /// The requests that a cause is about, in words.
-fn requests<'s>(cause: &Cause<'s>, refusing: &'s Side<'s>, allowing: &'s Side<'s>) -> String {
+fn requests<'s>(cause: &Cause<'s>, refusing: &'s Side<'s>, allowing: &'s Side<'s>, traffic: Traffic) -> String {
     let Some(rule) = cause.rule() else {
         return "no rule of an ALLOW policy matches them".to_owned();
     };
-    let [mut operations, mut sources, mut conditions] = words::rule(cause.policy, rule.index);
+    let [mut operations, mut sources, mut conditions] = words::rule(cause.policy, rule.index, traffic);
     let exceptions = words::exceptions(cause, refusing, allowing, &mut Budget::default());
     let mut except = Vec::new();
     match exceptions {
@@ -355,13 +370,13 @@ fn requests<'s>(cause: &Cause<'s>, refusing: &'s Side<'s>, allowing: &'s Side<'s
         Ok(None) | Err(_) => except.push("as far as no other rule decides about them".to_owned()),
     }
     let mut parts: Vec<_> = [sources, operations, conditions].iter().filter_map(|all| alternatives(all)).collect();
+    parts.extend(except);
     if parts.is_empty() {
         parts.push("all".to_owned());
     }
     if cause.policy.action == Action::Deny {
         parts.push("as far as ALLOW policies allow it".to_owned());
     }
-    parts.extend(except);
     parts.join(", ")
 }
 
@@ -391,24 +406,41 @@ fn alternatives(all: &[Vec<Phrase>]) -> Option<String> {
 }
 
 impl Sides {
+    /// Whether both sides have a rule.
+    fn stays(&self, rule: &RuleId) -> bool {
+        let of = |set: &PolicySet| {
+            let policies = set.resources.policies.iter().map(|resource| &resource.policy);
+            let mut found = policies.filter(|policy| policy.name == *rule.policy);
+            found.find_map(|policy| Some((policy.action, policy.rules.get(rule.index)?.clone())))
+        };
+        of(&self.old).is_some_and(|old| of(&self.new) == Some(old))
+    }
+
     /// Lets the engine decide about the example of a difference, on both sides, and shortens it.
-    fn decide(&mut self, difference: &mut Difference, direction: Direction, is_asked: bool, traffic: Traffic) {
+    fn decide(&mut self, difference: &mut Difference, direction: Direction, traffic: Traffic) {
         self.old.workload = difference.example.workload.clone();
         self.new.workload = difference.example.workload.clone();
         let [old, new] = &[self.old.engine(traffic), self.new.engine(traffic)];
+        // If a provider is asked, there are several answers, and what it denies is the last.
         let decided = |fields: &RequestFields| {
-            let of = |set: &PolicySet, engine| answers(fields, set, engine).first().map(decision);
-            Some((of(&self.old, old)?, of(&self.new, new)?))
+            let of = |set: &PolicySet, engine| answers(fields, set, engine).iter().map(decision).collect::<Vec<_>>();
+            [of(&self.old, old), of(&self.new, new)]
         };
-        let Some(whole) = decided(&difference.fields) else { return };
-        difference.fields =
-            witness::shortest(difference.fields.clone(), |shorter| decided(shorter).as_ref() == Some(&whole));
-        let (before, after) = whole;
+        let whole = decided(&difference.fields);
+        difference.fields = witness::shortest(difference.fields.clone(), |shorter| decided(shorter) == whole);
         let claimed = match direction {
             Direction::Gained => (Verdict::Deny, Verdict::Allow),
             Direction::Lost => (Verdict::Allow, Verdict::Deny),
         };
-        difference.can_be_sent = is_asked || (before.0, after.0) == claimed;
+        let [old_answers, new_answers] = whole;
+        let pairs = old_answers.iter().flat_map(|before| new_answers.iter().map(move |after| (before, after)));
+        let Some((before, after)) =
+            pairs.clone().find(|(before, after)| (before.0, after.0) == claimed).or(pairs.clone().next())
+        else {
+            return;
+        };
+        let (before, after) = (before.clone(), after.clone());
+        difference.can_be_sent = (before.0, after.0) == claimed;
         difference.expect = (after.0, after.2);
         (difference.before, difference.after) = (before.1, after.1);
         if !difference.can_be_sent {

@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 use mesh_authz::config::Mesh;
 use mesh_authz::diagnostic::suggestion;
 use mesh_authz::engine::{Custom, Engine, Options};
-use mesh_authz::policy::scope::{NeedsLabels, Scope, Workload, scope};
-use mesh_authz::policy::{Action, Traffic};
+use mesh_authz::policy::scope::{NeedsLabels, Scope, Workload, covers, may_meet, scope};
+use mesh_authz::policy::{Action, AuthorizationPolicy, Traffic};
 
 use crate::load::providers::Providers;
 use crate::load::{LoadedPolicy, Resources};
@@ -68,6 +68,53 @@ impl PolicySet {
         let is_known = |name: &&str| !providers.are_known || providers.named(name).is_some();
         let are_asked = (self.mesh.several_providers || names.len() == 1) && names.iter().all(is_known);
         if are_asked { names } else { BTreeSet::new() }
+    }
+
+    /// The policies as questions about all requests need them: for this workload, or for all if there is none. A CUSTOM policy
+    /// becomes a DENY policy where its provider is not asked ([`Self::asked_providers`]), and is left out where it is not enforced.
+    ///
+    /// # Errors
+    /// Whether a provider is asked differs between workloads that the policy applies to.
+    pub fn in_questions(
+        &self,
+        traffic: Traffic,
+        workload: Option<&Workload>,
+    ) -> Result<Vec<AuthorizationPolicy>, String> {
+        let providers = Providers::of(&self.resources);
+        let root = &self.mesh.root_namespace;
+        let enforced = self.resources.policies.iter().map(|resource| &resource.policy).filter(|policy| {
+            let provider = policy.provider.as_deref().and_then(|name| providers.named(name));
+            traffic == Traffic::Http || provider.is_none_or(|provider| provider.http.is_none())
+        });
+        let is_custom = |policy: &&AuthorizationPolicy| policy.action == Action::Custom && !policy.dry_run;
+        let custom: Vec<_> = enforced.clone().filter(is_custom).collect();
+        let is_known = |name: &str| !providers.are_known || providers.named(name).is_some();
+        let clash = |one: &AuthorizationPolicy, other: &AuthorizationPolicy| {
+            let is_unknown = other.provider.as_deref().is_some_and(|name| !is_known(name));
+            is_unknown || (!self.mesh.several_providers && one.provider != other.provider)
+        };
+        let applies =
+            |policy: &AuthorizationPolicy| workload.is_none_or(|workload| scope(policy, workload) == Scope::Applies);
+        let in_question = |policy: &AuthorizationPolicy| {
+            if !is_custom(&policy) || !applies(policy) {
+                return Ok(policy.clone());
+            }
+            let mut clashing = custom.iter().filter(|other| clash(policy, other) && applies(other));
+            let is_always =
+                |other: &&&AuthorizationPolicy| workload.is_some() || covers(other.reach(), policy.reach(), root);
+            if clashing.clone().any(|other| is_always(&other)) {
+                return Ok(AuthorizationPolicy { action: Action::Deny, provider: None, ..policy.clone() });
+            }
+            match clashing.find(|other| may_meet(other.reach(), policy.reach(), root)) {
+                None => Ok(policy.clone()),
+                Some(other) => Err(format!(
+                    "the CUSTOM policies {} and {} can apply to one workload, and nobody is asked there; elsewhere, the provider of \
+                     {} is: name the workload",
+                    policy.name, other.name, policy.name
+                )),
+            }
+        };
+        enforced.map(in_question).collect()
     }
 
     /// Says that no CUSTOM policy names one of these providers.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Instant;
 
 use anstyle::Style;
-use mesh_authz::analysis::{self, Budget, Example, Policies, Sides, Workloads, prove};
+use mesh_authz::analysis::{self, Budget, Example, Policies, Sides, Undecided, Workloads, prove};
 use mesh_authz::engine::Verdict;
 use mesh_authz::policy::Traffic;
 use serde_json::{Value, json};
@@ -29,12 +29,32 @@ pub(super) fn proved(file: &TestFile, proof: &Proof, with_duration: bool) -> Tes
             Workloads::All { root_namespace: mesh.root_namespace.clone(), revision: file.set.workload.revision.clone() }
         }
     };
-    let policies: Vec<_> = file.set.resources.policies.iter().map(|resource| &resource.policy).collect();
-    let policies = Policies::new(&policies, &options, workloads);
+    let policies = file.set.in_questions(Traffic::Http, proof.workload.as_ref());
     let rules = analysis::rules(&proof.requests, &options);
-    let mut sides = Sides::default();
-    let found = prove(&sides.region(&rules), &sides.side(&policies), proof.expect, &mut Budget::default());
+    let found = policies.map(|policies| {
+        let policies: Vec<_> = policies.iter().collect();
+        let policies = Policies::new(&policies, &options, workloads);
+        let mut sides = Sides::default();
+        prove(&sides.region(&rules), &sides.side(&policies), proof.expect, &mut Budget::default())
+    });
     let (passed, got, explanation) = match found {
+        Err(why) => (false, format!("undecided: {why}"), String::new()),
+        Ok(found) => shown(file, proof, found),
+    };
+    Tested {
+        name: proof.name.clone(),
+        line: proof.position.map(|position| position.line),
+        passed,
+        expected: format!("{} for every such request", proof.expect),
+        got,
+        seconds: with_duration.then(|| start.elapsed().as_secs_f64()),
+        explanation,
+    }
+}
+
+/// Whether a proof holds, what was found, and why.
+fn shown(file: &TestFile, proof: &Proof, found: Result<analysis::Proof, Undecided>) -> (bool, String, String) {
+    match found {
         Ok(analysis::Proof::Holds) => (true, "proved".to_owned(), String::new()),
         Ok(analysis::Proof::Empty) => (
             false,
@@ -45,16 +65,7 @@ pub(super) fn proved(file: &TestFile, proof: &Proof, with_duration: bool) -> Tes
             let (got, explanation) = counterexample(file, proof, &example);
             (false, got, explanation)
         }
-        Err(_) => (false, "undecided: to find out would take too long".to_owned(), String::new()),
-    };
-    Tested {
-        name: proof.name.clone(),
-        line: proof.position.map(|position| position.line),
-        passed,
-        expected: format!("{} for every such request", proof.expect),
-        got,
-        seconds: with_duration.then(|| start.elapsed().as_secs_f64()),
-        explanation,
+        Err(Undecided) => (false, "undecided: to find out would take too long".to_owned(), String::new()),
     }
 }
 
