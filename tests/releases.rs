@@ -175,6 +175,7 @@ fn run_steps(steps: &Value, folder: &Path, fill: impl Fn(&str) -> String) -> Out
             .env("GITHUB_ACTION_PATH", project("install.sh").parent().unwrap())
             .env("GITHUB_PATH", &path)
             .env("GITHUB_OUTPUT", &output)
+            .env("GITHUB_STEP_SUMMARY", temp.path().join("summary"))
             .env("PATH", search)
             .output()
             .unwrap();
@@ -219,6 +220,10 @@ fn the_action_checks_and_tests() {
         0,
         "8 passed, 0 failed",
     );
+    let difference = "allow-frontend-get-data.yaml deny-all-backend.yaml";
+    assert_says(&run_action(&[("check", ""), ("diff", difference)], &examples), 0, "### Access: nobody gains access");
+    let failing = format!("--fail-on any {difference}");
+    assert_says(&run_action(&[("check", ""), ("diff", &failing)], &examples), 1, "### Access: nobody gains access");
     // What is given is words, and no code.
     let odd = run_action(&[("check", "$(touch /tmp/never); `x` 'a b'")], &examples);
     assert_says(&odd, 2, "$(touch: No such file");

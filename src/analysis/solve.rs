@@ -302,7 +302,7 @@ enum Found<'s> {
     Request(Box<Witness>),
     Nothing {
         conflict: Conflict<'s>,
-        /// Whether the region has a request that does not meet the clauses. Nobody knows this if it is `true`.
+        /// Whether the reason includes what the clauses ask for. Otherwise, the region itself is empty.
         depends_on_clauses: bool,
     },
 }
