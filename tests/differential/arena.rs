@@ -197,18 +197,23 @@ fn connection_manager(set: &PolicySet) -> Result<Value> {
     Ok(manager)
 }
 
-/// RBAC filters with Istio's rendering of the enforced ALLOW and DENY policies.
-pub fn native_filters(set: &PolicySet, traffic: Traffic) -> Result<Vec<Value>> {
-    let mut diagnostics = Diagnostics::new();
-    let policies: Vec<_> = set.nodes().iter().map(|node| read::policy(node, &mut diagnostics)).collect();
-    ensure!(diagnostics.count() == 0, "{:?}", diagnostics.into_found());
-    let workload = Workload {
+/// The workload that the policies protect.
+pub fn workload() -> Workload {
+    Workload {
         namespace: NAMESPACE.to_owned(),
         labels: Some(vec![("app".to_owned(), "httpbin".to_owned())].into()),
         gateway: None,
         root_namespace: ROOT_NAMESPACE.to_owned(),
         revision: None,
-    };
+    }
+}
+
+/// RBAC filters with Istio's rendering of the enforced ALLOW and DENY policies.
+pub fn native_filters(set: &PolicySet, traffic: Traffic) -> Result<Vec<Value>> {
+    let mut diagnostics = Diagnostics::new();
+    let policies: Vec<_> = set.nodes().iter().map(|node| read::policy(node, &mut diagnostics)).collect();
+    ensure!(diagnostics.count() == 0, "{:?}", diagnostics.into_found());
+    let workload = workload();
     let decides = |policy: &&AuthorizationPolicy| {
         scope(policy, &workload) == Scope::Applies
             && !policy.dry_run

@@ -25,6 +25,7 @@
 
 mod arena;
 mod coverage;
+mod examples;
 mod parts;
 mod policies;
 mod questions;
@@ -38,7 +39,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use fastrand::Rng;
 
 use self::arena::{Answers, Arena, ask, name};
@@ -51,6 +52,8 @@ const BATCHES: u64 = 6;
 const SETS_OF_A_BATCH: usize = 100;
 const LINKS_OF_A_SET: usize = 8;
 const QUESTIONS_OF_A_LINK: usize = 6;
+/// How many sets of a batch are asked with the examples of the analysis, too.
+const SETS_WITH_EXAMPLES: usize = 30;
 
 /// The number of batches that run at the same time. One batch keeps a processor busy, with the test and its Envoy.
 const WORKERS: usize = 2;
@@ -61,6 +64,8 @@ struct Count {
     decisions: usize,
     allowed: usize,
     stricter: usize,
+    /// How many of the decisions are about examples of the analysis of all requests.
+    examples: usize,
     /// How many of the stricter decisions are about a header with white space around its value.
     white_space: usize,
     /// How many of them are about a host that servers take for the same as another.
@@ -75,6 +80,7 @@ impl Count {
             decisions: self.decisions + other.decisions,
             allowed: self.allowed + other.allowed,
             stricter: self.stricter + other.stricter,
+            examples: self.examples + other.examples,
             white_space: self.white_space + other.white_space,
             host_forms: self.host_forms + other.host_forms,
             coverage: self.coverage.plus(other.coverage),
@@ -144,16 +150,17 @@ fn native_rbac_and_the_filter_decide_alike() {
         workers.into_iter().map(|worker| worker.join().expect("see above")).fold(Count::default(), Count::plus)
     });
     let seconds = start.elapsed().as_secs_f64();
-    let Count { sets, decisions, allowed, stricter, white_space, host_forms, coverage } = count;
+    let Count { sets, decisions, allowed, stricter, examples, white_space, host_forms, coverage } = count;
     #[expect(clippy::cast_precision_loss, reason = "for display")]
     let (rate, share) = (decisions as f64 / seconds, 100.0 * allowed as f64 / decisions as f64);
     println!(
         "{decisions} decisions over {sets} sets of policies, {share:.1}% ALLOW, {stricter} stricter than native as meant \
          ({white_space} with white space around a header, {host_forms} with another form of a host), \
-         no other difference; {rate:.0} decisions a second, seed {seed}"
+         no other difference; {examples} examples as claimed; {rate:.0} decisions a second, seed {seed}"
     );
     println!("{}", coverage.report());
     assert!(decisions >= 2_000 && allowed > decisions / 20 && decisions - allowed > decisions / 20);
+    assert!(examples > 100, "{examples} examples");
     assert!(
         stricter > 0 && white_space > 0 && host_forms > 0,
         "the generator no longer reaches the differences that are meant"
@@ -169,6 +176,21 @@ fn run_batch(rng: &mut Rng, ipv6: bool, count: &mut Count) -> Result<()> {
     for (index, (set, on_ipv6)) in sets.iter().zip(places).enumerate() {
         count.sets += 1;
         count.coverage.add(set);
+        if index < SETS_WITH_EXAMPLES {
+            for claim in examples::claims(set, on_ipv6)? {
+                let mut open = connect(&addresses, index, &claim.link)?;
+                let examples::Claim { link, question, is_allowed } = claim;
+                let answers =
+                    ask(&mut open, &question).with_context(|| format!("{link:#?}\n{question:#?}\n{}", arena.log()))?;
+                (count.decisions, count.examples) = (count.decisions + 1, count.examples + 1);
+                count.allowed += usize::from(is_allowed);
+                ensure!(
+                    [answers.filter.allowed, answers.native.allowed] == [is_allowed; 2],
+                    "Envoy contradicts the analysis\n{answers:#?}\npolicies: {}\n{link:#?}\n{question:#?}",
+                    serde_json::to_string_pretty(&set.plugin_config())?,
+                );
+            }
+        }
         let words = set.words();
         for _ in 0..LINKS_OF_A_SET {
             let link = Link::generate(rng, on_ipv6, &words);
