@@ -105,16 +105,6 @@ impl Literal<'_> {
 }
 
 impl<'r> Term<'r> {
-    /// The constraints with which a region meets the term, whichever of its pairs a request has.
-    pub fn constraints(&self) -> Vec<ConstraintId> {
-        let id = |literal: &Literal<'_>| literal.constraint().id();
-        match self {
-            Self::One(literal) => vec![id(literal)],
-            Self::Pairs { pairs, is_match: true } => pairs.iter().flatten().map(id).collect(),
-            Self::Pairs { pairs, is_match: false } => pairs.iter().map(forbidden).collect(),
-        }
-    }
-
     fn of(test: &'r Test, shared: &mut SharedValues<'r>) -> Self {
         let is_match = test.expected == Expected::Match;
         if let Check::RequestPrincipal { issuer, subject, matchers } = &test.check {

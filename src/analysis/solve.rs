@@ -285,7 +285,8 @@ impl<'s> Question<'s> {
             let mut next = Vec::new();
             for region in &regions {
                 for choice in clause.choices() {
-                    next.extend(search.all_of(region, choice, &mut Conflict::default())?);
+                    let parts = search.all_of(region, choice, &mut Conflict::default())?;
+                    next.extend(parts.into_iter().map(|part| part.region));
                     if next.len() > most {
                         return Ok(None);
                     }
@@ -325,6 +326,20 @@ struct Part<'s> {
     decided: Vec<ConstraintId>,
 }
 
+impl Found<'_> {
+    /// Whether there is nothing, and one of these constraints is a reason.
+    fn is_about(&self, constraints: &[ConstraintId]) -> bool {
+        matches!(self, Self::Nothing { conflict, .. } if conflict.is_about(constraints))
+    }
+}
+
+impl<'s> Part<'s> {
+    fn forbid(&mut self, pairs: &'s [Pair<'s>]) {
+        self.region.forbidden.extend(pairs);
+        self.decided.extend(pairs.iter().map(forbidden));
+    }
+}
+
 struct Search<'q, 's> {
     question: &'q Question<'s>,
     meets_must: bool,
@@ -348,23 +363,14 @@ impl<'s> Search<'_, 's> {
         };
         let mut all = Conflict::default();
         for choice in clause.choices() {
-            let mut conflict = Conflict::default();
-            let mut depends = false;
-            for region in self.all_of(region, choice, &mut conflict)? {
+            for Part { region, decided } in self.all_of(region, choice, &mut all)? {
                 match self.choose(&region, clauses, one_of)? {
-                    Found::Nothing { conflict: of_part, depends_on_clauses } => {
-                        conflict.extend(of_part, &[]);
-                        depends |= depends_on_clauses;
-                    }
+                    // There is nothing with the other choices either.
+                    found @ Found::Nothing { .. } if !found.is_about(&decided) => return Ok(found),
+                    Found::Nothing { conflict, .. } => all.extend(conflict, &decided),
                     found @ Found::Request(_) => return Ok(found),
                 }
             }
-            let decided: Vec<_> = choice.iter().flat_map(Term::constraints).collect();
-            if !conflict.is_about(&decided) {
-                // There is nothing with the other choices either.
-                return Ok(Found::Nothing { conflict, depends_on_clauses: depends });
-            }
-            all.extend(conflict, &decided);
         }
         Ok(Found::Nothing { conflict: all, depends_on_clauses: true })
     }
@@ -382,51 +388,57 @@ impl<'s> Search<'_, 's> {
         Ok(Found::Nothing { conflict: all, depends_on_clauses: true })
     }
 
-    /// The parts of the region where all terms hold.
+    /// The parts of the region where all terms hold. `conflict` gets the reasons why other parts are empty.
     fn all_of(
         &mut self,
         region: &Region<'s>,
         terms: &'s [Term<'s>],
         conflict: &mut Conflict<'s>,
-    ) -> Result<Vec<Region<'s>>, Undecided> {
-        let mut regions = vec![region.clone()];
+    ) -> Result<Vec<Part<'s>>, Undecided> {
+        let mut parts = vec![Part { region: region.clone(), decided: Vec::new() }];
         for term in terms {
             let mut next = Vec::new();
-            for region in &regions {
-                next.extend(self.asserted(region, term, conflict)?);
+            for part in parts {
+                self.assert(part, term, &mut next, conflict)?;
             }
-            regions = next;
+            parts = next;
         }
-        Ok(regions)
+        Ok(parts)
     }
 
-    /// The parts of the region where the term holds.
-    fn asserted(
+    /// Adds the parts of a part where the term holds.
+    fn assert(
         &mut self,
-        region: &Region<'s>,
+        mut part: Part<'s>,
         term: &'s Term<'s>,
+        parts: &mut Vec<Part<'s>>,
         conflict: &mut Conflict<'s>,
-    ) -> Result<Vec<Region<'s>>, Undecided> {
-        let mut with = |region: &Region<'s>, literal: &'s Literal<'s>| {
-            region.with(&literal.subject, literal.constraint(), &mut self.work, conflict)
-        };
-        let mut regions = Vec::new();
+    ) -> Result<(), Undecided> {
         match term {
-            Term::One(literal) => regions.extend(with(region, literal)?),
+            Term::One(literal) => parts.extend(self.part(&part, literal, literal.constraint(), conflict)?),
             Term::Pairs { pairs, is_match: true } => {
-                for [issuer, subject] in pairs {
-                    if let Some(region) = with(region, issuer)? {
-                        regions.extend(with(&region, subject)?);
-                    }
+                for pair in pairs {
+                    parts.extend(self.with_pair(&part, pair, conflict)?);
                 }
             }
             Term::Pairs { pairs, is_match: false } => {
-                let mut region = region.clone();
-                region.forbidden.extend(pairs);
-                regions.push(region);
+                part.forbid(pairs);
+                parts.push(part);
             }
         }
-        Ok(regions)
+        Ok(())
+    }
+
+    fn with_pair(
+        &mut self,
+        part: &Part<'s>,
+        [issuer, subject]: &'s Pair<'s>,
+        conflict: &mut Conflict<'s>,
+    ) -> Result<Option<Part<'s>>, Undecided> {
+        match self.part(part, issuer, issuer.constraint(), conflict)? {
+            Some(part) => self.part(&part, subject, subject.constraint(), conflict),
+            None => Ok(None),
+        }
     }
 
     /// A request of the region that no rule matches which must not.
@@ -560,14 +572,11 @@ impl<'s> Search<'_, 's> {
                     }
                 }
                 Term::Pairs { pairs, is_match: false } => {
-                    for [issuer, subject] in pairs {
-                        if let Some(part) = self.part(&rest, issuer, issuer.constraint(), &mut split)? {
-                            let part = self.part(&part, subject, subject.constraint(), &mut split)?;
-                            split.parts.extend(part);
-                        }
+                    for pair in pairs {
+                        let part = self.with_pair(&rest, pair, &mut split.conflict)?;
+                        split.parts.extend(part);
                     }
-                    rest.region.forbidden.extend(pairs);
-                    rest.decided.extend(pairs.iter().map(forbidden));
+                    rest.forbid(pairs);
                 }
             }
         }
@@ -581,24 +590,25 @@ impl<'s> Search<'_, 's> {
         literal: &'s Literal<'s>,
         split: &mut Split<'s>,
     ) -> Result<Option<Part<'s>>, Undecided> {
-        let Some(without) = self.part(&rest, literal, literal.constraint().not(), split)? else {
-            return Ok(Some(rest));
-        };
+        let without = self.part(&rest, literal, literal.constraint().not(), &mut split.conflict)?;
+        let Some(without) = without else { return Ok(Some(rest)) };
         split.parts.push_back(without);
-        self.part(&rest, literal, literal.constraint(), split)
+        self.part(&rest, literal, literal.constraint(), &mut split.conflict)
     }
 
+    /// The part of a part that meets a constraint. `None`: there is none, and `conflict` gets the reason, without what was decided
+    /// on the way to this part. Other parts have decided otherwise.
     fn part(
         &mut self,
         of: &Part<'s>,
         Literal { subject, .. }: &'s Literal<'s>,
         constraint: Constraint<'s>,
-        split: &mut Split<'s>,
+        conflict: &mut Conflict<'s>,
     ) -> Result<Option<Part<'s>>, Undecided> {
         let decided = [&of.decided[..], &[constraint.id()]].concat();
-        let mut conflict = Conflict::default();
-        let region = of.region.with(subject, constraint, &mut self.work, &mut conflict)?;
-        split.conflict.extend(conflict, &decided);
+        let mut of_part = Conflict::default();
+        let region = of.region.with(subject, constraint, &mut self.work, &mut of_part)?;
+        conflict.extend(of_part, &decided);
         Ok(region.map(|region| Part { region, decided }))
     }
 }
