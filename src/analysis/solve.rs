@@ -446,8 +446,11 @@ impl<'s> Search<'_, 's> {
     /// A region that is empty says why. If the reason has nothing to do with how a greater region was taken apart, that one is
     /// empty for the same reason, and its other parts need no look.
     fn exclude(&mut self, mut region: Region<'s>) -> Result<Found<'s>, Undecided> {
+        // What a request costs that the engine decides about, for each subject.
+        const STEPS: usize = 2_000;
         let mut splits = Vec::new();
         loop {
+            self.work.spend(STEPS.saturating_mul(region.values().count().saturating_add(1)))?;
             let witness = Witness::of(&region, self.question.workloads);
             let split = match forbidden_pair(&region) {
                 Some(pair) => Some(self.without_pair(region, pair)?),
@@ -474,12 +477,16 @@ impl<'s> Search<'_, 's> {
         Ok(split)
     }
 
-    /// The region without one of the rules and policies that must not match its request. `None`: there are none.
+    /// The region without one of the rules and policies that must not match its request. `None`: there are none. It is undecided if
+    /// the engine takes a value otherwise than the analysis, because it is too long to be read.
     fn best_split(&mut self, region: &Region<'s>, witness: &Witness) -> Result<Option<Split<'s>>, Undecided> {
         // So many are enough to find one that leaves little.
         const MOST: usize = 8;
         let mut best: Option<Split<'s>> = None;
         for (rule, terms) in self.offenders(region, &witness.request(), MOST)? {
+            if terms.iter().any(|term| is_contradicted(region, term)) {
+                return Err(Undecided);
+            }
             let mut split = self.without_all(region, &terms)?;
             if let Some(rule) = rule {
                 split.conflict.add_rule(rule);
@@ -644,6 +651,16 @@ fn applies(region: &Region<'_>, choice: &[Term<'_>]) -> bool {
         },
         Term::Pairs { .. } => false,
     })
+}
+
+/// Whether the term does not hold about the value that the region has.
+fn is_contradicted(region: &Region<'_>, term: &Term<'_>) -> bool {
+    match term {
+        Term::One(literal) => {
+            region.value(&literal.subject).is_some_and(|value| literal.constraint().not().is_met_by(value))
+        }
+        Term::Pairs { .. } => false,
+    }
 }
 
 /// Whether the region's request has a string that the literal names.

@@ -383,6 +383,9 @@ impl Texts {
     /// For each state and each kind of bytes, the next state; and what becomes of a text there. `None`: there are too many.
     fn determinized(&self, kinds: &[Bytes]) -> Option<(Vec<u32>, Vec<Fate>)> {
         const MOST: usize = 20_000;
+        // The states in all of the sets: some hundred megabytes.
+        const MOST_STATES: usize = 20_000_000;
+        let mut count = 0_usize;
         let samples: Vec<_> = kinds.iter().filter_map(|kind| kind.nicest()).collect();
         let closures = self.closures();
         let start = self.reduced(self.starts.iter().flat_map(|start| &closures[*start]).copied().collect());
@@ -397,13 +400,14 @@ impl Texts {
                 let states: Vec<_> = ends.copied().collect();
                 let states = if states.is_empty() { states } else { self.reduced(states) };
                 let number = *numbers.entry(states).or_insert_with_key(|states| {
+                    count += states.len();
                     sets.push(states.clone());
                     sets.len() - 1
                 });
                 next.push(number);
             }
             at += 1;
-            if sets.len() > MOST {
+            if sets.len() > MOST || count > MOST_STATES {
                 return None;
             }
         }
@@ -569,6 +573,8 @@ impl Search<'_> {
     /// Looks first at what is in most of the sets that a text must be in, and then at what is short. So a text that has to
     /// contain many others is found without looking at every combination of them.
     fn run(self, budget: &mut Budget) -> Result<Option<Vec<u8>>, Undecided> {
+        // Some hundred megabytes.
+        const MOST_NODES: usize = 3_000_000;
         let bytes = self.bytes();
         let start: Node = vec![0; self.tables.len()].into();
         // The nodes that were reached, each with the one before it, and the byte between them.
@@ -582,6 +588,9 @@ impl Search<'_> {
                 return Ok(Some(text(&nodes, number)));
             }
             budget.spend(bytes.len() * self.tables.len())?;
+            if nodes.len() > MOST_NODES {
+                return Err(Undecided);
+            }
             for byte in &bytes {
                 if self.step(&node, *byte, &mut next) && !seen.contains(&*next) {
                     pending.push(Reverse((self.missing(&next), length + 1, nodes.len())));

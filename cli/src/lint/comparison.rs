@@ -13,7 +13,7 @@ use crate::load::LoadedPolicy;
 
 /// The work on all rules of one action, and the most on one of them.
 const MOST_STEPS: u64 = 1_000_000_000;
-const MOST_STEPS_FOR_A_RULE: u64 = 50_000_000;
+const MOST_STEPS_FOR_A_RULE: u64 = 200_000_000;
 
 /// The work on one of so many questions.
 pub(super) fn budget(questions: usize) -> Budget {
