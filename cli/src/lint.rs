@@ -521,17 +521,15 @@ impl<'r> Input<'r> {
         }
     }
 
-    /// The rules of the policies of an action that are in force.
-    fn rules(&self, action: Action) -> impl Iterator<Item = (&'r LoadedPolicy, CompiledRule)> {
+    /// The policies of an action that are in force, with their rules.
+    fn rules(&self, action: Action) -> impl Iterator<Item = (&'r LoadedPolicy, Vec<CompiledRule>)> {
         let options = self.context.mesh.options();
         let in_force = self
             .resources
             .policies
             .iter()
             .filter(move |LoadedPolicy { policy, .. }| policy.action == action && !policy.dry_run);
-        in_force.flat_map(move |resource| {
-            analysis::rules(&resource.policy, &options).into_iter().map(move |rule| (resource, rule))
-        })
+        in_force.map(move |resource| (resource, analysis::rules(&resource.policy, &options)))
     }
 
     /// The policies that may apply to a workload of `reach`.

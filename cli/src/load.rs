@@ -371,7 +371,6 @@ pub(crate) fn items(list: Option<&Node>) -> &[Node] {
     }
 }
 
-/// Whether the document is a file of tests for `mesh-authz test`.
 /// Whether a file in a folder can have resources, by its name.
 #[must_use]
 pub fn can_have_resources(path: &Path) -> bool {
@@ -379,6 +378,7 @@ pub fn can_have_resources(path: &Path) -> bool {
     ["yaml", "yml", "json"].iter().any(|known| extension.eq_ignore_ascii_case(known))
 }
 
+/// Whether the document is a file of tests for `mesh-authz test`.
 fn is_test(node: &Node) -> bool {
     let is_empty = |field| node.get(field).and_then(Node::as_str).unwrap_or_default().is_empty();
     let has_tests = ["tests", "proofs"].iter().any(|field| node.get(field).is_some());

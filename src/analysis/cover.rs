@@ -89,23 +89,23 @@ impl<'s> ComparedRules<'s> {
     }
 
     /// Whether these rules match whatever a rule matches, on all workloads that its policy applies to. Only those rules count
-    /// for which `of_rule` says so. If no request that counts matches the rule, all requests do.
+    /// for which `counts` says so. If none of the `requests` matches the rule, the answer is about all requests.
     ///
     /// # Errors
     /// The budget ends.
     pub fn coverage<'a>(
         &'a self,
         rule: &'a Rule<'a>,
-        of_rule: &'a (dyn Fn(&AuthorizationPolicy, &CompiledRule) -> bool + 'a),
+        counts: &'a (dyn Fn(&AuthorizationPolicy, &CompiledRule) -> bool + 'a),
         requests: Requests,
         budget: &mut Budget,
     ) -> Result<Coverage<'s>, Undecided> {
-        let counts =
-            |policy: &AuthorizationPolicy, rule: Option<&CompiledRule>| rule.is_some_and(|rule| of_rule(policy, rule));
-        let covering = match self.ask(rule, &counts, requests, budget)? {
+        let is_counted =
+            |policy: &AuthorizationPolicy, rule: Option<&CompiledRule>| rule.is_some_and(|rule| counts(policy, rule));
+        let covering = match self.ask(rule, &is_counted, requests, budget)? {
             Answer::Yes(_) => return Ok(Coverage::No),
             Answer::No(nothing) if !nothing.meets_must && requests == Requests::Expected => {
-                return self.coverage(rule, of_rule, Requests::All, budget);
+                return self.coverage(rule, counts, Requests::All, budget);
             }
             Answer::No(nothing) if !nothing.meets_must => return Ok(Coverage::Never),
             Answer::No(nothing) => nothing.excluded_by,

@@ -488,7 +488,16 @@ fn name_in(
     if all.len() < MANY || all.iter().any(|set| set.is_listed()) {
         return universe.find(all, none, finder);
     }
-    if let Some(name) = joined(universe, begin, all, none, finder)? {
+    // Put together from a name for each of the sets.
+    let mut name = begin.to_vec();
+    for set in all {
+        if !set.contains(&name) {
+            let Some(own) = finder.find(&[set, universe.whole(finder.requests)], none)? else { return Ok(None) };
+            name.extend(own);
+        }
+    }
+    let mut wanted = all.iter().copied().chain([universe.whole(finder.requests)]);
+    if wanted.all(|set| set.contains(&name)) && !none.iter().any(|set| set.contains(&name)) {
         return Ok(Some(name));
     }
     // Nearly always, two of the sets have no name in common.
@@ -500,26 +509,6 @@ fn name_in(
         }
     }
     finder.find(&[all, &[universe.whole(finder.requests)]].concat(), none)
-}
-
-/// A name that is put together from a name for each of the sets. If there is none, there can be others.
-fn joined(
-    universe: &Universe,
-    begin: &[u8],
-    all: &[&Set],
-    none: &[&Set],
-    finder: &mut Finder<'_>,
-) -> Result<Option<Vec<u8>>, Undecided> {
-    let mut name = begin.to_vec();
-    for set in all {
-        if !set.contains(&name) {
-            let Some(own) = finder.find(&[set, universe.whole(finder.requests)], none)? else { return Ok(None) };
-            name.extend(own);
-        }
-    }
-    let mut wanted = all.iter().copied().chain([universe.whole(finder.requests)]);
-    let is_found = wanted.all(|set| set.contains(&name)) && !none.iter().any(|set| set.contains(&name));
-    Ok(is_found.then_some(name))
 }
 
 /// Sets that have a name of a certificate in common.

@@ -408,12 +408,12 @@ fn alternatives(all: &[Vec<Phrase>]) -> Option<String> {
 impl Sides {
     /// Whether both sides have a rule.
     fn stays(&self, rule: &RuleId) -> bool {
-        let of = |set: &PolicySet| {
+        let [old, new] = [&self.old, &self.new].map(|set| {
             let policies = set.resources.policies.iter().map(|resource| &resource.policy);
             let mut found = policies.filter(|policy| policy.name == *rule.policy);
-            found.find_map(|policy| Some((policy.action, policy.rules.get(rule.index)?.clone())))
-        };
-        of(&self.old).is_some_and(|old| of(&self.new) == Some(old))
+            found.find_map(|policy| Some((policy.action, policy.rules.get(rule.index)?)))
+        });
+        old.is_some() && old == new
     }
 
     /// Lets the engine decide about the example of a difference, on both sides, and shortens it.
@@ -421,7 +421,7 @@ impl Sides {
         self.old.workload = difference.example.workload.clone();
         self.new.workload = difference.example.workload.clone();
         let [old, new] = &[self.old.engine(traffic), self.new.engine(traffic)];
-        // If a provider is asked, there are several answers, and what it denies is the last.
+        // If a provider is asked, there are several answers: what it answers is not known.
         let decided = |fields: &RequestFields| {
             let of = |set: &PolicySet, engine| answers(fields, set, engine).iter().map(decision).collect::<Vec<_>>();
             [of(&self.old, old), of(&self.new, new)]

@@ -1,7 +1,7 @@
 //! Compares rules with each other: which rules match whatever another one does. The answers are those of the analysis of all
 //! requests. It works for so long at most on all rules of one action, and does not claim what it does not know by then.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use mesh_authz::analysis::{Budget, Compared, ComparedRules, CompiledRule, Coverage, Covering, Requests, Rule, Sides};
 use mesh_authz::engine::{Combining, Options};
@@ -212,11 +212,10 @@ impl<'i, 'r> Comparison<'i, 'r> {
 }
 
 /// The positions of the rules of a policy that no request can match, because of what a rule asks for itself.
-pub(super) fn contradictory(policy: &AuthorizationPolicy, options: &Options, root_namespace: &str) -> Vec<usize> {
+pub(super) fn contradictory(policy: &AuthorizationPolicy, options: &Options, root_namespace: &str) -> BTreeSet<usize> {
     let compared = Compared::new([policy], options, root_namespace);
     let rules = Sides::default().rules(&compared);
-    let contradicts = |rule: &&Rule<'_>| rules.contradicts_itself(rule, &mut budget(1)).unwrap_or(false);
-    let mut found: Vec<_> = rules.all().filter(contradicts).map(|rule| rule.compiled().id().index).collect();
-    found.sort_unstable();
-    found
+    let questions = policy.rules.len();
+    let contradicts = |rule: &&Rule<'_>| rules.contradicts_itself(rule, &mut budget(questions)).unwrap_or(false);
+    rules.all().filter(contradicts).map(|rule| rule.compiled().id().index).collect()
 }

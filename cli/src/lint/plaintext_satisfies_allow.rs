@@ -32,7 +32,8 @@ spec:
 };
 
 fn check(input: &Input<'_>, reporter: &mut Reporter) {
-    for (resource, rule) in input.rules(Action::Allow) {
+    let rules = input.rules(Action::Allow);
+    for (resource, rule) in rules.flat_map(|(resource, rules)| rules.into_iter().map(move |rule| (resource, rule))) {
         if rule.only_excludes_identities() && !input.refuses_plaintext(resource) {
             // Principals cannot stand beside service accounts.
             let sources = resource.policy.rules.get(rule.id().index).and_then(|rule| rule.from.as_ref());

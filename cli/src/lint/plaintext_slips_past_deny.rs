@@ -1,5 +1,6 @@
 //! MA003. A DENY rule by identity, which does not match a peer without an identity.
 
+use mesh_authz::analysis::CompiledRule;
 use mesh_authz::policy::{Action, Target};
 
 use super::comparison::contradictory;
@@ -41,12 +42,14 @@ spec:
 
 fn check(input: &Input<'_>, reporter: &mut Reporter) {
     let mesh = &input.context.mesh;
-    for (resource, rule) in input.rules(Action::Deny) {
+    for (resource, mut rules) in input.rules(Action::Deny) {
+        rules.retain(CompiledRule::can_need_identity);
+        if rules.is_empty() || input.refuses_plaintext(resource) {
+            continue;
+        }
         let policy = &resource.policy;
-        if rule.can_need_identity()
-            && !input.refuses_plaintext(resource)
-            && !contradictory(policy, &mesh.options(), &mesh.root_namespace).contains(&rule.id().index)
-        {
+        let contradictory = contradictory(policy, &mesh.options(), &mesh.root_namespace);
+        for rule in rules.iter().filter(|rule| !contradictory.contains(&rule.id().index)) {
             let is_for_mesh = policy.target == Target::Everything && policy.name.namespace == mesh.root_namespace;
             let hint = "refuse peers without an identity too, with a rule `from: [{source: {notPrincipals: [\"*\"]}}]`";
             // Clients of an ingress gateway have no identity.
@@ -58,7 +61,7 @@ fn check(input: &Input<'_>, reporter: &mut Reporter) {
             reporter.report(
                 &LINT,
                 resource,
-                plaintext::identity_path(resource, &rule, false),
+                plaintext::identity_path(resource, rule, false),
                 "a peer in plaintext has no identity, so this DENY does not match it, and nothing in the input refuses it",
                 hint,
             );

@@ -10,8 +10,8 @@ pub(super) static LINT: Lint = Lint {
     name: "unreachable-allow",
     summary: "an ALLOW rule that DENY rules always override",
     explanation: "In Istio, a DENY rule that matches overrides every ALLOW rule. Here, a DENY rule, or \
-            several together, match every request that this ALLOW rule matches, on all workloads of the ALLOW policy. So the ALLOW rule never lets a \
-            request pass. Often, the author meant the DENY policy as \"deny by default\". In Istio, an ALLOW policy \
+            several together, match every request that this ALLOW rule matches, on all workloads of the ALLOW policy. \
+            So the ALLOW rule never lets a request pass. Often, the author meant the DENY policy as \"deny by default\". In Istio, an ALLOW policy \
             without rules does that. It matches no request. But once it applies to a workload, a request to this \
             workload passes only if another ALLOW policy matches it. Before you replace the DENY rule by such a \
             policy, remove the ALLOW rules that match too much: they then let requests pass. To refuse every request, \

@@ -26,6 +26,12 @@ pub struct PolicySet {
     pub envoy: Known,
 }
 
+/// Whether Istio enforces the policy on this traffic: over TCP, it asks no provider over HTTP.
+fn is_enforced(policy: &AuthorizationPolicy, traffic: Traffic, providers: &Providers) -> bool {
+    let provider = policy.provider.as_deref().and_then(|name| providers.named(name));
+    traffic == Traffic::Http || provider.is_none_or(|provider| provider.http.is_none())
+}
+
 impl PolicySet {
     /// Each policy, and whether it applies to the workload.
     pub fn scopes(&self) -> impl Iterator<Item = (&LoadedPolicy, Scope)> {
@@ -52,10 +58,7 @@ impl PolicySet {
     /// The policies that apply to this traffic. Istio enforces no CUSTOM policy over TCP if its provider is asked over HTTP.
     /// `providers`: those of [`Self::resources`].
     pub fn applying_to(&self, traffic: Traffic, providers: &Providers) -> impl Iterator<Item = &LoadedPolicy> {
-        self.applying().filter(move |resource| {
-            let provider = resource.policy.provider.as_deref().and_then(|name| providers.named(name));
-            traffic == Traffic::Http || provider.is_none_or(|provider| provider.http.is_none())
-        })
+        self.applying().filter(move |resource| is_enforced(&resource.policy, traffic, providers))
     }
 
     /// The providers that Envoy asks, which CUSTOM policies that apply name. There are none if the policies name several and
@@ -65,8 +68,8 @@ impl PolicySet {
     pub fn asked_providers(&self, traffic: Traffic, providers: &Providers) -> BTreeSet<&str> {
         let applying = self.applying_to(traffic, providers);
         let names: BTreeSet<_> = applying.filter_map(|resource| resource.policy.provider.as_deref()).collect();
-        let is_known = |name: &&str| !providers.are_known || providers.named(name).is_some();
-        let are_asked = (self.mesh.several_providers || names.len() == 1) && names.iter().all(is_known);
+        let are_known = names.iter().all(|name| providers.may_have(name));
+        let are_asked = (self.mesh.several_providers || names.len() == 1) && are_known;
         if are_asked { names } else { BTreeSet::new() }
     }
 
@@ -82,15 +85,12 @@ impl PolicySet {
     ) -> Result<Vec<AuthorizationPolicy>, String> {
         let providers = Providers::of(&self.resources);
         let root = &self.mesh.root_namespace;
-        let enforced = self.resources.policies.iter().map(|resource| &resource.policy).filter(|policy| {
-            let provider = policy.provider.as_deref().and_then(|name| providers.named(name));
-            traffic == Traffic::Http || provider.is_none_or(|provider| provider.http.is_none())
-        });
+        let policies = self.resources.policies.iter().map(|resource| &resource.policy);
+        let enforced = policies.filter(|policy| is_enforced(policy, traffic, &providers));
         let is_custom = |policy: &&AuthorizationPolicy| policy.action == Action::Custom && !policy.dry_run;
         let custom: Vec<_> = enforced.clone().filter(is_custom).collect();
-        let is_known = |name: &str| !providers.are_known || providers.named(name).is_some();
         let clash = |one: &AuthorizationPolicy, other: &AuthorizationPolicy| {
-            let is_unknown = other.provider.as_deref().is_some_and(|name| !is_known(name));
+            let is_unknown = other.provider.as_deref().is_some_and(|name| !providers.may_have(name));
             is_unknown || (!self.mesh.several_providers && one.provider != other.provider)
         };
         let applies =

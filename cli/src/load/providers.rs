@@ -87,6 +87,12 @@ impl Providers {
         found
     }
 
+    /// Whether the mesh has the provider, as far as is known.
+    #[must_use]
+    pub fn may_have(&self, name: &str) -> bool {
+        !self.are_known || self.named(name).is_some()
+    }
+
     /// The provider with this name.
     #[must_use]
     pub fn named(&self, name: &str) -> Option<&Provider> {
