@@ -282,3 +282,51 @@ fn who_is_asked_is_known() {
         assert_eq!(gained_and_lost(&json(&login, &both, &arguments)), expected, "{app}");
     }
 }
+
+/// Long lists of texts that have much in common, of every form.
+#[test]
+fn long_lists_are_compared() {
+    let name =
+        |number: usize| format!("{}{}", ["shop", "pay", "admin", "api", "blog"][number % 5], number * 7919 % 1000);
+    let host = |number: usize| match number % 4 {
+        0 => format!("'*.{}.example'", name(number)),
+        1 => format!("{}.example", name(number)),
+        2 => format!("'{}.example:*'", name(number)),
+        _ => format!("'{}.*'", name(number)),
+    };
+    let path = |number: usize| match number % 4 {
+        0 => format!("'*/{}'", name(number)),
+        1 => format!("'/{}/*'", name(number)),
+        2 => format!("'/{{*}}/{}/{{**}}'", name(number)),
+        _ => format!("/{}", name(number)),
+    };
+    let network = |number: usize| format!("10.{}.{}.0/{}", number % 7, number % 251, 20 + number % 9);
+    let lists: [(&str, &dyn Fn(usize) -> String); 6] = [
+        ("to: [{ operation: { hosts: [LIST] } }]", &host),
+        ("when: [{ key: 'request.headers[x-tenant]', values: [LIST] }]", &|number| format!("'*{}'", name(number))),
+        ("to: [{ operation: { paths: [LIST] } }]", &path),
+        ("from: [{ source: { ipBlocks: [LIST] } }]", &network),
+        ("from: [{ source: { namespaces: [LIST] } }]", &name),
+        ("from: [{ source: { principals: [LIST] } }]", &|number| format!("'*/sa/{}'", name(number))),
+    ];
+    for (rule, item) in lists {
+        let of = |items: Vec<String>| policy("many", "DENY", &rule.replace("LIST", &items.join(", ")));
+        let items = |count: usize| (0..count).map(item).collect::<Vec<_>>();
+        let mut reversed = items(120);
+        reversed.reverse();
+        assert_eq!(gained_and_lost(&json(&of(items(120)), &of(reversed), &[])), [0, 0], "{rule}");
+        let without_one = of([items(60), items(120)[61..].to_vec()].concat());
+        assert_eq!(gained_and_lost(&json(&of(items(120)), &without_one, &[])), [1, 0], "{rule}");
+    }
+}
+
+/// Envoy cuts a name of more than 2,048 bytes, so it means another one than what is written.
+#[test]
+fn a_difference_is_only_said_if_it_is_decided_so() {
+    let rule = |name: &str| format!("from: [{{ source: {{ principals: [{name}] }} }}]");
+    let long = format!("cluster.local/ns/shop/sa/{}", "a".repeat(2_100));
+    let old = policy("orders", "ALLOW", &rule("cluster.local/ns/shop/sa/b"));
+    let new = policy("orders", "ALLOW", &rule(&long));
+    let comparison = json(&old, &new, &[]);
+    assert_eq!(comparison["gained"].as_array().unwrap().len(), 0, "{comparison}");
+}

@@ -79,7 +79,7 @@ impl<'s> Sides<'s> {
 
     /// The requests that one of these rules matches.
     pub fn region(&mut self, rules: &'s [CompiledRule]) -> Region<'s> {
-        Region(rules.iter().map(|rule| Clauses::of(rule, &mut self.0)).collect())
+        Region(rules.iter().map(|rule| (rule, Clauses::of(rule, &mut self.0))).collect())
     }
 }
 
@@ -272,6 +272,19 @@ impl<'s> Side<'s> {
 }
 
 impl Side<'_> {
+    /// What the engine says about a request, without asking a provider.
+    fn verdict(&self, witness: &Witness) -> Verdict {
+        let applies = || self.refusing_policies().into_iter().any(|compiled| compiled.apply(&witness.workload));
+        let is_denied = self.overriding().into_iter().any(|rules| rules.match_request(witness));
+        if !is_denied && (self.allow.match_request(witness) || !applies()) { Verdict::Allow } else { Verdict::Deny }
+    }
+
+    /// Whether the verdict about a request is another one than expected, or can be because a provider is asked.
+    fn may_decide_otherwise(&self, witness: &Witness, expected: Verdict) -> bool {
+        let is_asked = || self.custom.values().any(|rules| rules.match_request(witness));
+        self.verdict(witness) != expected || (expected == Verdict::Allow && is_asked())
+    }
+
     /// Whether all workloads that a policy applies to refuse every peer without an identity. `refuses`: which of the policies that
     /// refuse count. `allows`: which of the ALLOW policies do.
     ///
@@ -339,7 +352,10 @@ pub fn effect<'s>(
     let mut nothing = Vec::new();
     for question in questions {
         match question.answer(budget)? {
-            Answer::Yes(witness) => return Ok(Effect::Difference(witness)),
+            Answer::Yes(witness) if shows(&witness, cause, refusing, allowing) => {
+                return Ok(Effect::Difference(witness));
+            }
+            Answer::Yes(_) => return Err(Undecided),
             Answer::No(why) => nothing.push(why),
         }
     }
@@ -351,6 +367,16 @@ pub fn effect<'s>(
         }
     }
     Ok(Effect::Nothing(reason(cause, &nothing, [refusing, allowing])))
+}
+
+/// Whether the engine says that a request shows what comes of a cause. It takes a value otherwise than the analysis if it is too
+/// long to be read.
+fn shows(witness: &Witness, cause: &Cause<'_>, refusing: &Side<'_>, allowing: &Side<'_>) -> bool {
+    let refuses = match cause.kind {
+        Kind::Custom(provider, _) => refusing.custom.get(provider).is_some_and(|rules| rules.match_request(witness)),
+        Kind::Deny(_) | Kind::Allow(_) | Kind::Applies(_) => refusing.verdict(witness) == Verdict::Deny,
+    };
+    refuses && allowing.verdict(witness) == Verdict::Allow
 }
 
 fn reason<'s>(cause: &Cause<'s>, nothing: &[Nothing<'s>], sides: [&'s Side<'s>; 2]) -> Reason<'s> {
@@ -405,7 +431,7 @@ pub fn prove<'s>(
     budget: &mut Budget,
 ) -> Result<Proof, Undecided> {
     let mut is_empty = true;
-    for clauses in &region.0 {
+    for (rule, clauses) in &region.0 {
         let must = region_clauses(clauses);
         let questions = match expected {
             Verdict::Deny => side.allowed(&must, &side.overriding()).into(),
@@ -413,7 +439,11 @@ pub fn prove<'s>(
         };
         for question in questions {
             match question.answer(budget)? {
-                Answer::Yes(witness) => return Ok(Proof::Fails(witness)),
+                Answer::Yes(witness) => {
+                    let is_one = rule.matches(&witness.request());
+                    let is_decided_so = is_one && side.may_decide_otherwise(&witness, expected);
+                    return if is_decided_so { Ok(Proof::Fails(witness)) } else { Err(Undecided) };
+                }
                 Answer::No(why) => is_empty &= !why.meets_must,
             }
         }
@@ -423,7 +453,7 @@ pub fn prove<'s>(
 
 /// Requests of a kind: those that rules match. [`Sides::region`] makes it.
 #[derive(Debug)]
-pub struct Region<'r>(Vec<Clauses<'r>>);
+pub struct Region<'r>(Vec<(&'r CompiledRule, Clauses<'r>)>);
 
 fn region_clauses<'s>(Clauses { from, to, when }: &'s Clauses<'s>) -> Vec<Clause<'s>> {
     let groups = [to.as_deref(), from.as_deref()].into_iter().flatten().map(Clause::AnyOf);

@@ -93,6 +93,11 @@ impl<'p> Compiled<'p> {
         Self { policies, scopes, indexes }
     }
 
+    /// Whether one of them applies to a workload.
+    pub fn apply(&self, workload: &Workload) -> bool {
+        self.policies.iter().any(|policy| scope(policy, workload) == Scope::Applies)
+    }
+
     /// Where each of the policies applies. What is the same for several is there once.
     pub fn scopes(&self) -> Vec<Vec<Clause<'_>>> {
         let mut seen = BTreeSet::new();
@@ -151,6 +156,20 @@ impl<'s> Rules<'s> {
 
     pub fn policy(&self, rule: &Rule<'_>) -> Option<&'s AuthorizationPolicy> {
         self.compiled.policies.get(rule.policy).copied()
+    }
+
+    /// Whether one of them matches a request, and applies to its workload.
+    pub fn match_request(&self, witness: &Witness) -> bool {
+        let request = witness.request();
+        let evaluation = Evaluation::new(&request);
+        self.groups.iter().any(|group| {
+            let candidates = group.index.candidates(&evaluation);
+            let mut rules = candidates.into_iter().filter_map(|position| group.rules.get(position));
+            rules.any(|rule| {
+                let applies = |policy| scope(policy, &witness.workload) == Scope::Applies;
+                self.policy(rule).is_some_and(applies) && evaluation.rule(rule.compiled).counts()
+            })
+        })
     }
 }
 

@@ -4,6 +4,7 @@
 //! subject. There are two exceptions: a request without a path is a CONNECT, and a claim with parts is no text
 //! ([`super::region`]).
 
+use std::cmp::Reverse;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, LazyLock, OnceLock};
 
@@ -341,7 +342,7 @@ pub(super) fn choose(
             Some(names) => Some(Value::Names(names)),
             None => peer_with_further_names(constraints, finder)?.map(Value::Names),
         }),
-        Kind::Address => Ok(address(constraints).map(Value::Address).or_else(unread)),
+        Kind::Address => Ok(address(constraints, finder.budget)?.map(Value::Address).or_else(unread)),
         Kind::Port => Ok(port(constraints).map(Value::Port).or_else(unread)),
     }
 }
@@ -565,29 +566,85 @@ fn universe_of(name: PeerName) -> &'static Universe {
     }
 }
 
-/// An address that is in all blocks that it must be in, and in none of the others. The least one of a family is the first of
-/// a block, or behind the last of another one, or the first of all.
-fn address(constraints: &[Constraint<'_>]) -> Option<IpAddr> {
-    const USUAL: [IpAddr; 4] = [
-        IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
-        IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-    ];
-    let blocks = |is_match: bool| {
-        let of_kind = constraints.iter().filter(move |constraint| constraint.is_match == is_match);
-        of_kind
-            .filter_map(|constraint| if let Values::Blocks(blocks) = constraint.values { Some(blocks) } else { None })
+/// Addresses, from the first to the last.
+type Range = [IpAddr; 2];
+
+const ALL_ADDRESSES: [Range; 2] = [
+    [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::BROADCAST)],
+    [IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::from_bits(u128::MAX))],
+];
+
+/// An address that is in all blocks that it must be in, and in none of the others.
+fn address(constraints: &[Constraint<'_>], budget: &mut Budget) -> Result<Option<IpAddr>, Undecided> {
+    const USUAL: [IpAddr; 2] =
+        [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
+    let mut possible = ALL_ADDRESSES.to_vec();
+    let mut seconds = Vec::new();
+    for constraint in constraints {
+        let Values::Blocks(blocks) = constraint.values else { continue };
+        budget.spend(blocks.len() + possible.len())?;
+        let ranges = ranges(blocks);
+        possible = if constraint.is_match {
+            seconds.extend(blocks.iter().filter_map(|block| next(first_of(block))));
+            common(&possible, &ranges)
+        } else {
+            common(&possible, &gaps(&ranges))
+        };
+    }
+    let is_possible = |address: &IpAddr| {
+        let behind = possible.partition_point(|[first, _]| first <= address);
+        behind > 0 && *address <= possible[behind - 1][1]
     };
-    let holds = |address: &IpAddr| {
-        let contains = |blocks: &[Cidr]| blocks.iter().any(|block| block.contains(*address));
-        blocks(true).all(|blocks| contains(blocks)) && !blocks(false).any(|blocks| contains(blocks))
-    };
-    let firsts: Vec<_> = blocks(true).flatten().map(first_of).collect();
-    let seconds = firsts.iter().filter_map(|first| next(*first));
-    let behind = blocks(false).flatten().filter_map(|block| next(last_of(block)));
-    let mut candidates = seconds.chain(USUAL).chain(firsts.iter().copied()).chain(behind);
-    candidates.find(holds)
+    let usual = seconds.into_iter().chain(USUAL).find(is_possible);
+    Ok(usual.or_else(|| possible.first().map(|[first, _]| *first)))
+}
+
+/// The addresses of some blocks: sorted, and each once.
+fn ranges(blocks: &[Cidr]) -> Vec<Range> {
+    let mut all: Vec<_> = blocks.iter().map(|block| [first_of(block), last_of(block)]).collect();
+    all.sort_unstable_by_key(|[first, last]| (*first, Reverse(*last)));
+    // Of two blocks that have an address in common, one contains the other.
+    let mut end = None;
+    all.retain(|[first, last]| {
+        let is_new = end.is_none_or(|end| end < *first);
+        if is_new {
+            end = Some(*last);
+        }
+        is_new
+    });
+    all
+}
+
+/// The addresses that are in one of these ranges, and in one of those.
+fn common(ones: &[Range], others: &[Range]) -> Vec<Range> {
+    let (mut ones, mut others) = (ones.iter().peekable(), others.iter().peekable());
+    let mut common = Vec::new();
+    while let (Some([first, last]), Some([other_first, other_last])) = (ones.peek(), others.peek()) {
+        let range = [*first.max(other_first), *last.min(other_last)];
+        if range[0] <= range[1] {
+            common.push(range);
+        }
+        if last < other_last {
+            ones.next()
+        } else {
+            others.next()
+        };
+    }
+    common
+}
+
+/// The addresses that are in none of the ranges.
+fn gaps(ranges: &[Range]) -> Vec<Range> {
+    let mut gaps = Vec::new();
+    for [least, greatest] in ALL_ADDRESSES {
+        let mut from = Some(least);
+        for [first, last] in ranges.iter().filter(|[first, _]| first.is_ipv4() == least.is_ipv4()) {
+            gaps.extend(from.zip(previous(*first)).filter(|(from, to)| from <= to).map(|(from, to)| [from, to]));
+            from = next(*last);
+        }
+        gaps.extend(from.map(|from| [from, greatest]));
+    }
+    gaps
 }
 
 fn bits(block: &Cidr) -> (u128, u128) {
@@ -620,6 +677,13 @@ fn next(address: IpAddr) -> Option<IpAddr> {
     match address {
         IpAddr::V4(address) => Some(IpAddr::V4(u32::from(address).checked_add(1)?.into())),
         IpAddr::V6(address) => Some(IpAddr::V6(u128::from(address).checked_add(1)?.into())),
+    }
+}
+
+fn previous(address: IpAddr) -> Option<IpAddr> {
+    match address {
+        IpAddr::V4(address) => Some(IpAddr::V4(u32::from(address).checked_sub(1)?.into())),
+        IpAddr::V6(address) => Some(IpAddr::V6(u128::from(address).checked_sub(1)?.into())),
     }
 }
 

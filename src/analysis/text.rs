@@ -5,7 +5,7 @@
 //! lead to the same place, it takes the one that people would write.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::rc::Rc;
 use std::sync::OnceLock;
 
@@ -104,6 +104,11 @@ struct State {
 }
 
 impl State {
+    /// Whether every text is accepted from here. `number`: the number of the state.
+    fn accepts_everything(&self, number: usize) -> bool {
+        self.accepts && self.steps.contains(&(Bytes::ALL, number))
+    }
+
     fn moved(mut self, offset: usize) -> Self {
         self.steps.iter_mut().for_each(|(_, to)| *to += offset);
         self.skips.iter_mut().for_each(|to| *to += offset);
@@ -180,6 +185,11 @@ impl Texts {
             texts.step(at, set, all);
         }
         texts
+    }
+
+    /// Whether all of them are listed.
+    pub const fn is_listed(&self) -> bool {
+        self.exact.is_some()
     }
 
     /// The texts of both sets.
@@ -346,6 +356,9 @@ impl Texts {
 
     /// Sorts states, and leaves those out that add nothing.
     fn reduced(&self, mut states: Vec<usize>) -> Vec<usize> {
+        if let Some(all) = states.iter().find(|state| self.states[**state].accepts_everything(**state)) {
+            return vec![*all];
+        }
         states.sort_unstable_by(|one, other| other.cmp(one));
         states.dedup();
         let mut covered_from = usize::MAX;
@@ -355,6 +368,29 @@ impl Texts {
             !is_covered
         });
         states
+    }
+
+    /// The same set, as an automaton that is in one state at a time, with as few states as possible. What is put together from it
+    /// stays small.
+    pub fn deterministic(self) -> Self {
+        let Some(table) = self.table() else { return self };
+        let Table { kind_of, kinds, next, fates } = table.minimal();
+        let mut bytes = vec![Bytes::NONE; kinds];
+        for (byte, kind) in (0..=u8::MAX).zip(kind_of) {
+            bytes[usize::from(kind)] = bytes[usize::from(kind)].or(Bytes::one(byte));
+        }
+        let state = |(steps, fate): (&[u32], &Fate)| {
+            let mut to = BTreeMap::<u32, Bytes>::new();
+            for (next, bytes) in steps.iter().zip(&bytes).filter(|(next, _)| fates[**next as usize] != Fate::Never) {
+                let known = to.entry(*next).or_insert(Bytes::NONE);
+                *known = known.or(*bytes);
+            }
+            let accepts = matches!(fate, Fate::Accepts | Fate::Always);
+            let steps = to.into_iter().map(|(to, bytes)| (bytes, to as usize)).collect();
+            State { accepts, steps, ..State::default() }
+        };
+        let states = next.chunks(kinds).zip(&fates).map(state).collect();
+        Self { states, starts: vec![0], ..self }
     }
 
     /// The same set, to be searched.
@@ -382,10 +418,9 @@ impl Texts {
 
     /// For each state and each kind of bytes, the next state; and what becomes of a text there. `None`: there are too many.
     fn determinized(&self, kinds: &[Bytes]) -> Option<(Vec<u32>, Vec<Fate>)> {
-        const MOST: usize = 20_000;
-        // The states in all of the sets: some hundred megabytes.
-        const MOST_STATES: usize = 20_000_000;
-        let mut count = 0_usize;
+        // What is looked at: about a second, and some hundred megabytes.
+        const MOST: usize = 60_000_000;
+        let mut looked_at = 0_usize;
         let samples: Vec<_> = kinds.iter().filter_map(|kind| kind.nicest()).collect();
         let closures = self.closures();
         let start = self.reduced(self.starts.iter().flat_map(|start| &closures[*start]).copied().collect());
@@ -394,22 +429,22 @@ impl Texts {
         let mut next = Vec::new();
         let mut at = 0;
         while at < sets.len() {
+            let steps: Vec<_> = sets[at].iter().flat_map(|state| &self.states[*state].steps).collect();
+            looked_at += samples.len() * (sets[at].len() + steps.len() + 1);
+            if looked_at > MOST {
+                return None;
+            }
             for byte in &samples {
-                let steps = sets[at].iter().flat_map(|state| &self.states[*state].steps);
-                let ends = steps.filter(|(bytes, _)| bytes.contains(*byte)).flat_map(|(_, to)| &closures[*to]);
+                let ends = steps.iter().filter(|(bytes, _)| bytes.contains(*byte)).flat_map(|(_, to)| &closures[*to]);
                 let states: Vec<_> = ends.copied().collect();
                 let states = if states.is_empty() { states } else { self.reduced(states) };
                 let number = *numbers.entry(states).or_insert_with_key(|states| {
-                    count += states.len();
                     sets.push(states.clone());
                     sets.len() - 1
                 });
                 next.push(number);
             }
             at += 1;
-            if sets.len() > MOST || count > MOST_STATES {
-                return None;
-            }
         }
         let accepts: Vec<_> = sets.iter().map(|set| set.iter().any(|state| self.states[*state].accepts)).collect();
         let leads_to = |wanted: bool| {
@@ -472,6 +507,34 @@ enum Fate {
 }
 
 impl Table {
+    /// The same, with as few states as possible: those from which the same is accepted become one.
+    fn minimal(&self) -> Self {
+        let mut class_of: Vec<u32> = self.fates.iter().map(|fate| *fate as u32).collect();
+        let mut count = 0;
+        loop {
+            let mut classes = HashMap::new();
+            let class = |(at, steps): (usize, &[u32])| {
+                let leads_to = steps.iter().map(|to| class_of[*to as usize]);
+                let number = u32::try_from(classes.len()).unwrap_or(u32::MAX);
+                *classes.entry(std::iter::once(class_of[at]).chain(leads_to).collect::<Vec<_>>()).or_insert(number)
+            };
+            class_of = self.next.chunks(self.kinds).enumerate().map(class).collect();
+            if classes.len() == count {
+                break;
+            }
+            count = classes.len();
+        }
+        // The classes are numbered as they are met, so the first state stays the first.
+        let (mut next, mut fates) = (Vec::new(), Vec::new());
+        for (steps, (class, fate)) in self.next.chunks(self.kinds).zip(class_of.iter().zip(&self.fates)) {
+            if fates.len() == *class as usize {
+                next.extend(steps.iter().map(|to| class_of[*to as usize]));
+                fates.push(*fate);
+            }
+        }
+        Self { kind_of: self.kind_of, kinds: self.kinds, next, fates }
+    }
+
     fn step(&self, from: u32, byte: u8) -> u32 {
         self.next[from as usize * self.kinds + usize::from(self.kind_of[usize::from(byte)])]
     }
@@ -484,7 +547,7 @@ impl Set {
 
     /// Whether all of its texts are listed.
     pub const fn is_listed(&self) -> bool {
-        self.texts.exact.is_some()
+        self.texts.is_listed()
     }
 
     /// Whether it is seen at once, by how texts begin and end, that no text is in both.

@@ -13,6 +13,7 @@ const ANYTHING: Part<'_> = Part::Any(Bytes::ALL);
 const SLASH: Bytes = Bytes::one(b'/');
 const NO_SLASH: Bytes = SLASH.not();
 const BLANKS: Bytes = Bytes::one(b' ').or(Bytes::one(b'\t'));
+const AT: Bytes = Bytes::one(b'@');
 const QUERY: Bytes = Bytes::one(b'?').or(Bytes::one(b'#'));
 
 /// The values of one subject that match.
@@ -98,7 +99,20 @@ impl Values {
 }
 
 fn union(sets: impl Iterator<Item = Texts>) -> Texts {
-    sets.reduce(Texts::or).unwrap_or_else(|| Texts::of([]))
+    // An automaton for so many texts is made at once. More are put together step by step, so that none of the steps is large.
+    const FEW: usize = 8;
+    let mut sets: Vec<_> = sets.collect();
+    let mut at_once = FEW;
+    while sets.len() > at_once {
+        let mut rest = sets.into_iter().peekable();
+        sets = Vec::new();
+        while rest.peek().is_some() {
+            let some = rest.by_ref().take(at_once).reduce(Texts::or);
+            sets.extend(some.map(|some| if some.is_listed() { some } else { some.deterministic() }));
+        }
+        at_once = 2;
+    }
+    sets.into_iter().reduce(Texts::or).unwrap_or_else(|| Texts::of([]))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -182,32 +196,34 @@ fn forms(name: &[u8], texts: Texts, polarity: Polarity) -> Texts {
     if polarity == Polarity::Permits || (name.starts_with(b":") && !is_host) {
         return texts;
     }
+    let texts = texts.deterministic();
     let trimmed = if is_host { hosts(&texts) } else { texts.clone() };
-    texts.or(trimmed.and(&WITHOUT_BLANKS_AROUND).then(&[Part::Any(BLANKS)]).after(&[Part::Any(BLANKS)]))
+    let trimmed = trimmed.and(&WITHOUT_BLANKS_AROUND).deterministic();
+    texts.or(trimmed.then(&[Part::Any(BLANKS)]).after(&[Part::Any(BLANKS)]))
 }
 
 static WITHOUT_BLANKS_AROUND: LazyLock<Texts> = LazyLock::new(|| {
     let one = Part::Some(BLANKS.not());
-    Texts::of([vec![], vec![one], vec![one, ANYTHING, one]])
+    Texts::of([vec![], vec![one], vec![one, ANYTHING, one]]).deterministic()
 });
+
+static NO_AT: LazyLock<Texts> = LazyLock::new(|| Texts::of([vec![Part::Any(AT.not())]]).deterministic());
 
 /// Hosts without a port that do not end with a dot.
 static NO_PORT_AND_NO_DOT: LazyLock<Texts> = LazyLock::new(|| {
     let in_name = Bytes::one(b':').or(Bytes::one(b']')).not();
     let (bracket, name) = (Part::Literal(b"]"), Part::Any(in_name));
     let last = Part::Some(in_name.and(Bytes::one(b'.').not()));
-    Texts::of([vec![], vec![name, last], vec![ANYTHING, bracket], vec![ANYTHING, bracket, name, last]])
+    Texts::of([vec![], vec![name, last], vec![ANYTHING, bracket], vec![ANYTHING, bracket, name, last]]).deterministic()
 });
 
 /// The hosts without white space around them of which a form is one of the texts.
 fn hosts(texts: &Texts) -> Texts {
     let dots = texts.and(&NO_PORT_AND_NO_DOT).then(&[Part::Some(Bytes::one(b'.'))]);
-    let hosts = texts.clone().or(dots).or(texts.with_dots_before_a_port());
-    let at = Bytes::one(b'@');
-    let behind_userinfo = hosts.and(&Texts::of([vec![Part::Any(at.not())]]));
-    let behind_userinfo = behind_userinfo.after(&[ANYTHING, Part::Literal(b"@")]);
+    let hosts = texts.clone().or(dots).or(texts.with_dots_before_a_port()).deterministic();
+    let behind_userinfo = hosts.and(&NO_AT).after(&[ANYTHING, Part::Literal(b"@")]).deterministic();
     let several = Texts::of([vec![ANYTHING, Part::Literal(b","), ANYTHING]]);
-    hosts.or(behind_userinfo).or(several)
+    hosts.or(behind_userinfo).or(several).deterministic()
 }
 
 fn with_query(paths: &Texts) -> Texts {
