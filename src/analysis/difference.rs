@@ -271,6 +271,15 @@ impl<'s> Side<'s> {
     }
 }
 
+impl<'s> Side<'s> {
+    /// Whether an ALLOW policy may apply where a cause matters, so that an ALLOW rule must match too.
+    #[must_use]
+    pub fn may_need_an_allow(&'s self, cause: &Cause<'s>, budget: &mut Budget) -> bool {
+        let question = Question::new(self.workloads(), cause.clauses()).one_of(self.allow.compiled.scopes());
+        !matches!(question.answer(budget), Ok(Answer::No(_)))
+    }
+}
+
 impl Side<'_> {
     /// What the engine says about a request, without asking a provider.
     fn verdict(&self, witness: &Witness) -> Verdict {

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::budget::{Budget, Requests, Undecided};
 use super::difference::{Cause, Side, never};
-use super::region::{Choice, Clauses, Conflict, Literal, Region, Term, Work};
+use super::region::{Choice, Clauses, Conflict, Literal, Pair, Region, Term, Work};
 use super::solve::{Question, Rule};
-use super::subject::{SIDECAR, Subject, WAYPOINT, is_expected};
+use super::subject::{Constraint, SIDECAR, Subject, WAYPOINT, is_expected};
 use crate::engine::RuleId;
 use crate::policy::{
     AllOf, AuthorizationPolicy, Clause, Form, MetadataValue, PathValue, Predicate, ServiceAccount, Target, TargetKind,
@@ -202,16 +202,15 @@ pub fn exceptions<'s>(
             let Some(policy) = rules.policy(rule) else { continue };
             for region in &regions {
                 for (choices, terms) in overlaps(region, rule, work)? {
-                    let said = terms.into_iter().map(|(term, place)| Said { policy, rule, term, place });
+                    let mut new = unimplied(region, &terms, Requests::Expected, work)?;
+                    if new.is_empty() {
+                        // Only odd requests are outside.
+                        new = unimplied(region, &terms, Requests::All, work)?;
+                    }
                     let known =
                         found.entry((rule.compiled.id().as_str(), std::ptr::from_ref(rule), choices)).or_default();
-                    for said in said {
-                        if !known.iter().any(|known| std::ptr::eq(known.term, said.term))
-                            && !is_implied(region, said.term, work)?
-                        {
-                            known.push(said);
-                        }
-                    }
+                    new.retain(|(term, _)| !known.iter().any(|known| std::ptr::eq(known.term, *term)));
+                    known.extend(new.into_iter().map(|(term, place)| Said { policy, rule, term, place }));
                     if found.len() > MOST {
                         return Ok(None);
                     }
@@ -284,16 +283,70 @@ fn of_workload(literal: &Literal<'_>, contrary: bool) -> Option<Phrase> {
     })
 }
 
-/// Whether the term says nothing new about the requests of the region that people expect.
-fn is_implied<'s>(region: &Region<'s>, term: &'s Term<'s>, work: &mut Work<'_>) -> Result<bool, Undecided> {
-    let Term::One(literal) = term else { return Ok(false) };
-    let contrary = region.with(&literal.subject, literal.constraint().not(), work, &mut Conflict::default())?;
-    let value = contrary.as_ref().and_then(|contrary| contrary.value(&literal.subject));
-    Ok(value.is_none_or(|value| !is_expected(&literal.subject, value)))
+/// Those of the terms that say something new about the requests of the region.
+fn unimplied<'s>(
+    region: &Region<'s>,
+    terms: &[PlacedTerm<'s>],
+    requests: Requests,
+    work: &mut Work<'_>,
+) -> Result<Vec<PlacedTerm<'s>>, Undecided> {
+    let mut region = region.clone();
+    let mut new = Vec::new();
+    for (term, place) in terms {
+        if !is_implied(&region, term, requests, work)? {
+            new.push((*term, *place));
+            let Some(part) = narrowed(&region, term, work)? else { break };
+            region = part;
+        }
+    }
+    Ok(new)
+}
+
+/// Whether a term holds about all requests of a region that count.
+fn is_implied<'s>(
+    region: &Region<'s>,
+    term: &'s Term<'s>,
+    requests: Requests,
+    work: &mut Work<'_>,
+) -> Result<bool, Undecided> {
+    let mut holds = |literal: &'s Literal<'s>, constraint: Constraint<'s>| {
+        let contrary = region.with(&literal.subject, constraint.not(), work, &mut Conflict::default())?;
+        let value = contrary.as_ref().and_then(|contrary| contrary.value(&literal.subject));
+        let is_odd = |value| requests == Requests::Expected && !is_expected(&literal.subject, value);
+        Ok(value.is_none_or(is_odd))
+    };
+    match term {
+        Term::One(literal) => holds(literal, literal.constraint()),
+        Term::Pairs { pairs, is_match: true } => {
+            for [issuer, subject] in pairs {
+                if holds(issuer, issuer.constraint())? && holds(subject, subject.constraint())? {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        }
+        Term::Pairs { pairs, is_match: false } => {
+            let id = |pair: &Pair<'_>| pair.each_ref().map(|literal| literal.constraint().id());
+            for pair in pairs {
+                let is_forbidden = region.forbidden.iter().any(|forbidden| id(forbidden) == id(pair));
+                let [issuer, subject] = pair;
+                if !is_forbidden
+                    && !holds(issuer, issuer.constraint().not())?
+                    && !holds(subject, subject.constraint().not())?
+                {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        }
+    }
 }
 
 /// A combination of choices, and the terms of it.
-type Overlap<'s> = ([Option<usize>; 3], Vec<(&'s Term<'s>, Option<(Clause, usize)>)>);
+type Overlap<'s> = ([Option<usize>; 3], Vec<PlacedTerm<'s>>);
+
+/// A term, and where it is. `None`: it is about the workload.
+type PlacedTerm<'s> = (&'s Term<'s>, Option<(Clause, usize)>);
 
 /// The combinations of choices of a rule that some request of the region meets.
 fn overlaps<'s>(region: &Region<'s>, rule: &'s Rule<'s>, work: &mut Work<'_>) -> Result<Vec<Overlap<'s>>, Undecided> {
@@ -329,7 +382,7 @@ fn overlaps<'s>(region: &Region<'s>, rule: &'s Rule<'s>, work: &mut Work<'_>) ->
     Ok(found)
 }
 
-/// A part of the region that meets the terms. Request principals are not looked at: more overlaps than there are does no harm.
+/// A part of the region that meets the terms.
 fn meeting<'s>(
     region: &Region<'s>,
     choice: Option<&'s Choice<'s>>,
@@ -337,12 +390,22 @@ fn meeting<'s>(
 ) -> Result<Option<Region<'s>>, Undecided> {
     let mut region = region.clone();
     for term in choice.into_iter().flatten() {
-        if let Term::One(literal) = term {
-            match region.with(&literal.subject, literal.constraint(), work, &mut Conflict::default())? {
-                Some(part) => region = part,
-                None => return Ok(None),
-            }
-        }
+        let Some(part) = narrowed(&region, term, work)? else { return Ok(None) };
+        region = part;
     }
     Ok(Some(region))
+}
+
+/// A part of the region that meets a term. Request principals one of which must match are not looked at: more overlaps than there
+/// are do no harm.
+fn narrowed<'s>(region: &Region<'s>, term: &'s Term<'s>, work: &mut Work<'_>) -> Result<Option<Region<'s>>, Undecided> {
+    match term {
+        Term::One(literal) => region.with(&literal.subject, literal.constraint(), work, &mut Conflict::default()),
+        Term::Pairs { is_match: true, .. } => Ok(Some(region.clone())),
+        Term::Pairs { pairs, is_match: false } => {
+            let mut region = region.clone();
+            region.forbidden.extend(pairs);
+            Ok(Some(region))
+        }
+    }
 }

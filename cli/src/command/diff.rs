@@ -273,7 +273,7 @@ fn changes(
         let resource = set.resources.policies.iter().find(|resource| resource.policy.name == cause.policy.name)?;
         let result = match effect(cause, refusing, allowing, &mut Budget::default()) {
             Ok(Effect::Difference(example)) => {
-                let requests = requests(cause, refusing, allowing, options.traffic);
+                let requests = requests(cause, *direction, [refusing, allowing], options.traffic);
                 Outcome::Difference(Box::new(Difference {
                     requests,
                     workloads: words::workloads(cause.policy, workloads.root_namespace()),
@@ -350,9 +350,18 @@ fn names(rules: &[&RuleId]) -> String {
 }
 
 /// The requests that a cause is about, in words.
-fn requests<'s>(cause: &Cause<'s>, refusing: &'s Side<'s>, allowing: &'s Side<'s>, traffic: Traffic) -> String {
+fn requests<'s>(
+    cause: &Cause<'s>,
+    direction: Direction,
+    [refusing, allowing]: [&'s Side<'s>; 2],
+    traffic: Traffic,
+) -> String {
     let Some(rule) = cause.rule() else {
-        return "no rule of an ALLOW policy matches them".to_owned();
+        return match direction {
+            Direction::Gained => "no ALLOW policy applies to their workload any more, and no rule of one matched them",
+            Direction::Lost => "an ALLOW policy applies to their workload now, and no rule of one matches them",
+        }
+        .to_owned();
     };
     let [mut operations, mut sources, mut conditions] = words::rule(cause.policy, rule.index, traffic);
     let exceptions = words::exceptions(cause, refusing, allowing, &mut Budget::default());
@@ -374,7 +383,7 @@ fn requests<'s>(cause: &Cause<'s>, refusing: &'s Side<'s>, allowing: &'s Side<'s
     if parts.is_empty() {
         parts.push("all".to_owned());
     }
-    if cause.policy.action == Action::Deny {
+    if cause.policy.action == Action::Deny && allowing.may_need_an_allow(cause, &mut Budget::default()) {
         parts.push("as far as ALLOW policies allow it".to_owned());
     }
     parts.join(", ")
@@ -385,7 +394,8 @@ fn is_added(not: &Phrase, lists: [&mut Vec<Vec<Phrase>>; 3]) -> bool {
     let single = lists.into_iter().filter_map(|list| if let [only] = list.as_mut_slice() { Some(only) } else { None });
     let known = single.flatten().find(|phrase| phrase.subject == not.subject);
     if let Some(phrase) = known {
-        phrase.says = format!("{} and {}", phrase.says, not.says);
+        let and = if [&phrase.says, &not.says].iter().any(|says| says.contains(" or ")) { ", but" } else { " and" };
+        phrase.says = format!("{}{and} {}", phrase.says, not.says);
         return true;
     }
     false
