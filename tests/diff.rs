@@ -204,12 +204,20 @@ fn wrong_usage_is_said() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("p.yaml"), policy("p", "DENY", "{}")).unwrap();
     std::fs::write(folder.path().join("wrong.yaml"), policy("p", "DENI", "{}")).unwrap();
+    let target = "targetRefs: [{ kind: Service, group: '', name: orders }]";
+    let of_service = policy("p", "DENY", "{}").replace("selector: { matchLabels: { app: orders } }", target);
+    std::fs::write(folder.path().join("s.yaml"), of_service).unwrap();
     for (arguments, said, code) in [
         (&["p.yaml"][..], "give two paths, or one and --against REVISION", 2),
         (&["p.yaml", "p.yaml", "--against", "HEAD"], "with --against, give one path", 2),
         (&["p.yaml", "nothing.yaml"], "nothing.yaml", 2),
         (&["p.yaml", "wrong.yaml"], "DENI", 1),
         (&["p.yaml", "p.yaml", "--namespace", "shop"], "give the labels of the workload too", 2),
+        (
+            &["p.yaml", "s.yaml", "--namespace", "shop", "--waypoint", "w"],
+            "give the service that the requests are for",
+            2,
+        ),
     ] {
         let (_, err, status) = run(folder.path(), &[&["diff"], arguments].concat());
         assert!(err.contains(said) && status == Some(code), "{arguments:?}: {status:?} {err}");
@@ -329,4 +337,20 @@ fn a_difference_is_only_said_if_it_is_decided_so() {
     let new = policy("orders", "ALLOW", &rule(&long));
     let comparison = json(&old, &new, &[]);
     assert_eq!(comparison["gained"].as_array().unwrap().len(), 0, "{comparison}");
+}
+
+/// What asks for a request principal and excludes it matches nothing.
+#[test]
+fn a_request_principal_that_is_excluded_is_none() {
+    let rule = |who: &str| {
+        let rule = format!("from: [{{ source: {{ requestPrincipals: [{who}], notRequestPrincipals: [{who}] }} }}]");
+        policy("orders", "ALLOW", &rule)
+    };
+    let comparison = json(&rule("issuer/a"), &rule("issuer/b"), &[]);
+    assert_eq!(gained_and_lost(&comparison), [0, 0], "{comparison}");
+    let unchanged = comparison["unchanged"].as_array().unwrap();
+    assert_eq!(unchanged.len(), 2, "{comparison}");
+    for unchanged in unchanged {
+        assert_eq!(unchanged["reason"], "no request can match it", "{comparison}");
+    }
 }

@@ -374,9 +374,9 @@ impl<'s> Search<'_, 's> {
         one_of: Option<&[Vec<Clause<'s>>]>,
     ) -> Result<Found<'s>, Undecided> {
         let [clause, clauses @ ..] = clauses else {
-            self.meets_must = true;
+            self.meets_must = self.meets_must || matches!(self.exclude(region.clone(), false)?, Found::Request(_));
             return match one_of {
-                None => self.exclude(region.clone()),
+                None => self.exclude(region.clone(), true),
                 Some(lists) => self.choose_list(region, lists),
             };
         };
@@ -460,11 +460,11 @@ impl<'s> Search<'_, 's> {
         }
     }
 
-    /// A request of the region that no rule matches which must not.
+    /// A request of the region that no rule matches which must not. If `among_rules` is false, rules do not count.
     ///
     /// A region that is empty says why. If the reason has nothing to do with how a greater region was taken apart, that one is
     /// empty for the same reason, and its other parts need no look.
-    fn exclude(&mut self, mut region: Region<'s>) -> Result<Found<'s>, Undecided> {
+    fn exclude(&mut self, mut region: Region<'s>, among_rules: bool) -> Result<Found<'s>, Undecided> {
         // What a request costs that the engine decides about, for each subject.
         const STEPS: usize = 2_000;
         let mut splits = Vec::new();
@@ -473,7 +473,8 @@ impl<'s> Search<'_, 's> {
             let witness = Witness::of(&region, self.question.workloads);
             let split = match forbidden_pair(&region) {
                 Some(pair) => Some(self.without_pair(region, pair)?),
-                None => self.best_split(&region, &witness)?,
+                None if among_rules => self.best_split(&region, &witness)?,
+                None => None,
             };
             let Some(split) = split else { return Ok(Found::Request(Box::new(witness))) };
             splits.push(split);

@@ -12,7 +12,7 @@ use mesh_authz::analysis::{self, Budget, Cause, Effect, Example, Policies, Reaso
 use mesh_authz::config::Mesh;
 use mesh_authz::engine::{Engine, Options, RuleId, Verdict};
 use mesh_authz::policy::scope::Workload;
-use mesh_authz::policy::{Action, AuthorizationPolicy, PolicyName, Traffic};
+use mesh_authz::policy::{Action, AuthorizationPolicy, PolicyName, Target, TargetKind, Traffic};
 use rayon::prelude::*;
 
 use self::revision::Revision;
@@ -185,6 +185,12 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
         found.map_err(|why| Failure::Unusable(format!("the {which} policies: {why}")))
     };
     let policies = [policies(&sides.old, "old")?, policies(&sides.new, "new")?];
+    if given.as_ref().is_some_and(is_waypoint_without_service) && policies.iter().flatten().any(is_for_services) {
+        return Err(Failure::unusable(
+            "a policy is for services of waypoints: give the service that the requests are for too, with --service; without \
+             any option about a workload, all are compared",
+        ));
+    }
     let mut changes = changes(&sides, &policies, &workloads, &Options { traffic, ..mesh.options() });
     for change in &mut changes {
         if let Outcome::Difference(difference) = &mut change.result {
@@ -227,6 +233,16 @@ fn workload(setting: &Setting, mesh: &Mesh) -> Result<Option<Workload>, Failure>
         ));
     }
     Ok(Some(workload))
+}
+
+fn is_waypoint_without_service(workload: &Workload) -> bool {
+    let gateway = workload.gateway.as_ref().filter(|gateway| gateway.waypoint);
+    gateway.is_some_and(|waypoint| waypoint.services.is_empty() && waypoint.service_entries.is_empty())
+}
+
+fn is_for_services(policy: &AuthorizationPolicy) -> bool {
+    let Target::References(references) = &policy.target else { return false };
+    references.iter().any(|reference| matches!(reference.kind, TargetKind::Service | TargetKind::ServiceEntry))
 }
 
 /// The policies of one side. There may be none.
