@@ -9,7 +9,6 @@
 //! | the traffic that has them: only HTTP requests, or connections too | [`Protocol`] |
 //! | the subject that they say something about | [`Subject`] |
 //! | the half of an Envoy RBAC policy into which Istio puts them | [`Side`] |
-//! | the number of values that a request can have | [`Cardinality`] |
 //! | the answer of the host that contains their values | [`Origin`] |
 //!
 //! CONTRIBUTING.md says what else a new attribute needs. The compiler finds these places, except in files and options
@@ -17,7 +16,6 @@
 
 use std::fmt;
 
-use self::Cardinality::{Set, Single};
 use self::Key::{Bracketed, Whole};
 use self::Protocol::{Any, Http};
 use self::Side::{Permission, Principal};
@@ -27,7 +25,7 @@ use self::Subject::{Identity, Token, Traffic};
 /// attribute.
 macro_rules! table {
     ($($(#[$doc:meta])* $name:ident: $key:expr, $fields:expr, $protocol:expr, $subject:expr, $side:expr,
-       $cardinality:expr, $origin:expr;)*) => {
+       $origin:expr;)*) => {
         /// Something that a policy can ask about.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Attribute {
@@ -48,7 +46,6 @@ macro_rules! table {
                         protocol: $protocol,
                         subject: $subject,
                         side: $side,
-                        cardinality: $cardinality,
                         origin: $origin,
                     },)*
                 }
@@ -57,56 +54,56 @@ macro_rules! table {
     };
 }
 
-// The columns: condition key, field and its `not` twin, protocol, subject, side, cardinality, origin.
+// The columns: condition key, field and its `not` twin, protocol, subject, side, origin.
 table! {
     /// The address of the direct peer, which opened the connection.
     SourceIp: Some(Whole("source.ip")), Some(["ipBlocks", "notIpBlocks"]),
-        Any, Traffic, Principal, Single, Origin::Address(Address::Source);
+        Any, Traffic, Principal, Origin::Address(Address::Source);
     /// The client's address, as Envoy derives it from X-Forwarded-For or the PROXY protocol.
     RemoteIp: Some(Whole("remote.ip")), Some(["remoteIpBlocks", "notRemoteIpBlocks"]),
-        Any, Traffic, Principal, Single, Origin::Address(Address::Remote);
+        Any, Traffic, Principal, Origin::Address(Address::Remote);
     /// The namespace in the peer's identity.
     SourceNamespace: Some(Whole("source.namespace")), Some(["namespaces", "notNamespaces"]),
-        Any, Identity, Principal, Set, Origin::PeerNames;
+        Any, Identity, Principal, Origin::PeerNames;
     /// The service account in the peer's identity.
     SourceServiceAccount: Some(Whole("source.serviceAccount")), Some(["serviceAccounts", "notServiceAccounts"]),
-        Any, Identity, Principal, Set, Origin::PeerNames;
+        Any, Identity, Principal, Origin::PeerNames;
     /// The peer's identity.
     SourcePrincipal: Some(Whole("source.principal")), Some(["principals", "notPrincipals"]),
-        Any, Identity, Principal, Set, Origin::PeerNames;
+        Any, Identity, Principal, Origin::PeerNames;
     /// The trust domain in the peer's identity.
     SourceTrustDomain: Some(Whole("source.trustDomain")), Some(["trustDomains", "notTrustDomains"]),
-        Any, Identity, Principal, Set, Origin::PeerNames;
+        Any, Identity, Principal, Origin::PeerNames;
     /// The issuer and the subject of the verified token.
     RequestPrincipal: Some(Whole("request.auth.principal")), Some(["requestPrincipals", "notRequestPrincipals"]),
-        Http, Token, Principal, Single, Origin::Metadata;
+        Http, Token, Principal, Origin::Metadata;
     /// A request header.
     Header: Some(Bracketed("request.headers")), None,
-        Http, Traffic, Principal, Set, Origin::Headers;
+        Http, Traffic, Principal, Origin::Headers;
     /// A claim of the verified token.
     Claim: Some(Bracketed("request.auth.claims")), None,
-        Http, Token, Principal, Set, Origin::Metadata;
+        Http, Token, Principal, Origin::Metadata;
     /// The local address of the connection.
     DestinationIp: Some(Whole("destination.ip")), None,
-        Any, Traffic, Permission, Single, Origin::Address(Address::Destination);
+        Any, Traffic, Permission, Origin::Address(Address::Destination);
     /// The local port of the connection.
     DestinationPort: Some(Whole("destination.port")), Some(["ports", "notPorts"]),
-        Any, Traffic, Permission, Single, Origin::DestinationPort;
+        Any, Traffic, Permission, Origin::DestinationPort;
     /// The server name in the client's TLS handshake.
     Sni: Some(Whole("connection.sni")), None,
-        Any, Traffic, Permission, Single, Origin::Text(ConnectionText::Sni);
+        Any, Traffic, Permission, Origin::Text(ConnectionText::Sni);
     /// A value in the dynamic metadata that other filters have set.
     Metadata: Some(Bracketed("experimental.envoy.filters")), None,
-        Any, Traffic, Permission, Set, Origin::Metadata;
+        Any, Traffic, Permission, Origin::Metadata;
     /// `:authority`, with the port if the client sent one.
     Host: None, Some(["hosts", "notHosts"]),
-        Http, Traffic, Permission, Single, Origin::Headers;
+        Http, Traffic, Permission, Origin::Headers;
     /// `:method`.
     Method: None, Some(["methods", "notMethods"]),
-        Http, Traffic, Permission, Single, Origin::Headers;
+        Http, Traffic, Permission, Origin::Headers;
     /// `:path`, without query and fragment.
     Path: None, Some(["paths", "notPaths"]),
-        Http, Traffic, Permission, Single, Origin::Headers;
+        Http, Traffic, Permission, Origin::Headers;
 }
 
 impl Attribute {
@@ -157,8 +154,6 @@ pub struct Info {
     pub subject: Subject,
     /// The half of a policy in Envoy's RBAC filter into which Istio puts conditions on the attribute.
     pub side: Side,
-    /// How many values of the attribute a request can have.
-    pub cardinality: Cardinality,
     /// The answer of the host that contains the value.
     pub origin: Origin,
 }
@@ -199,15 +194,6 @@ pub enum Side {
     Principal,
     /// The half about what the request wants.
     Permission,
-}
-
-/// How many values of an attribute a request can have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cardinality {
-    /// At most one.
-    Single,
-    /// Any number. A condition asks whether one of them matches.
-    Set,
 }
 
 /// A kind of address of a request.

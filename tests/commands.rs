@@ -889,7 +889,7 @@ fn first_files_are_right_and_nothing_is_overwritten() {
         let (out, status) = run(&["check", "--deny-warnings", &made], "", &[]);
         assert_eq!(status, Some(0), "{out}");
         let (out, status) = run(&["test", "--require-coverage", "--quiet", &made], "", &[]);
-        assert_eq!((out.as_str(), status), ("coverage: a test matches 1 of 1 rules\n4 passed, 0 failed\n", Some(0)));
+        assert_eq!((out.as_str(), status), ("coverage: a test matches 1 of 1 rules\n5 passed, 0 failed\n", Some(0)));
     }
     let tests = folder.path().join("plain/policies/tests.yaml");
     std::fs::write(&tests, "mine").unwrap();

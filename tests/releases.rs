@@ -251,7 +251,18 @@ fn recipes_install_the_command_check_and_test() {
     let workflow = read(".github/workflows/policies.yaml");
     let mut steps = workflow["jobs"]["policies"]["steps"].clone();
     steps[1]["env"]["MESH_AUTHZ_RELEASES"] = json!(server);
-    assert_says(&run_steps(&steps, folder.path(), here), 0, "4 passed, 0 failed");
+    let mut without_diff = steps.clone();
+    without_diff.as_array_mut().unwrap().pop();
+    assert_says(&run_steps(&without_diff, folder.path(), here), 0, "5 passed, 0 failed");
+    let git = "git init -q && git -c user.name=a -c user.email=a@example commit -q --allow-empty -m base";
+    assert_says(
+        &shell(&format!("cd {} && {git} && echo made", folder.path().display()), folder.path(), &[]),
+        0,
+        "made",
+    );
+    let of_pull_request = |text: &str| here(text).replace("origin/${{ github.base_ref }}", "HEAD");
+    let none = "there is no AuthorizationPolicy in the old policies";
+    assert_says(&run_steps(&steps, folder.path(), of_pull_request), 0, none);
 
     let bin = tempfile::tempdir().unwrap();
     let bin = bin.path().to_str().unwrap();
@@ -263,10 +274,10 @@ fn recipes_install_the_command_check_and_test() {
     let script: Vec<_> = lines("before_script").skip(1).chain(lines("script")).collect();
     let script = here(&script.join("\n")).replace("=/usr/local/bin ", &format!("={bin} "));
     assert_says(&shell(&script, folder.path(), &environment), 0, "errors: 0, warnings: 0");
-    assert!(recipe("results.xml").contains("tests=\"4\""));
+    assert!(recipe("results.xml").contains("tests=\"5\""));
 
     let hooks = read(".pre-commit-config.yaml")["repos"][0]["hooks"].clone();
-    for (hook, text) in hooks.as_array().unwrap().iter().zip(["errors: 0", "4 passed, 0 failed"]) {
+    for (hook, text) in hooks.as_array().unwrap().iter().zip(["errors: 0", "5 passed, 0 failed"]) {
         assert_says(&shell(hook["entry"].as_str().unwrap(), folder.path(), &environment), 0, text);
     }
 }
