@@ -26,6 +26,9 @@ mod solve;
     reason = "sets are numbered as they are listed, and addresses have so many bits"
 )]
 mod subject;
+#[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "tests fail by panicking")]
+mod tests;
 #[expect(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "states are numbered as they are listed")]
 mod text;
 mod values;
