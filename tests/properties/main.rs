@@ -21,6 +21,7 @@ mod requests;
 
 mod analysis;
 mod cover;
+mod exhaustive;
 mod explain;
 mod index;
 mod laws;
