@@ -286,19 +286,20 @@ impl<'s> Question<'s> {
 
     /// Looks for a request.
     pub fn answer(&self, budget: &mut Budget) -> Result<Answer<'s>, Undecided> {
-        let mut search = Search { question: self, meets_must: false, work: Work::new(budget, self.requests) };
+        let mut search = Search::new(self, budget);
         let found = search.choose(&Region::default(), &self.must, self.one_of.as_deref())?;
         Ok(match found {
             Found::Request(witness) => Answer::Yes(witness),
             Found::Nothing { conflict, .. } => {
-                Answer::No(Nothing { meets_must: search.meets_must, excluded_by: conflict.into_rules() })
+                let meets_must = search.meets_must || search.has_request()?;
+                Answer::No(Nothing { meets_must, excluded_by: conflict.into_rules() })
             }
         })
     }
 
     /// The regions in which what must hold does. At most `most` of them; `None`: there are more.
     pub fn regions(&self, most: usize, budget: &mut Budget) -> Result<Option<Vec<Region<'s>>>, Undecided> {
-        let mut search = Search { question: self, meets_must: false, work: Work::new(budget, self.requests) };
+        let mut search = Search::new(self, budget);
         let mut regions = vec![Region::default()];
         for clause in &self.must {
             let mut next = Vec::new();
@@ -361,11 +362,24 @@ impl<'s> Part<'s> {
 
 struct Search<'q, 's> {
     question: &'q Question<'s>,
+    /// Whether some request is known to meet what it must meet.
     meets_must: bool,
+    /// Whether the rules that must not match count, and the policies that may not apply.
+    rules_count: bool,
     work: Work<'q>,
 }
 
-impl<'s> Search<'_, 's> {
+impl<'q, 's> Search<'q, 's> {
+    fn new(question: &'q Question<'s>, budget: &'q mut Budget) -> Self {
+        Self { question, meets_must: false, rules_count: true, work: Work::new(budget, question.requests) }
+    }
+
+    /// Whether some request meets what it must meet.
+    fn has_request(&mut self) -> Result<bool, Undecided> {
+        self.rules_count = false;
+        Ok(matches!(self.choose(&Region::default(), &self.question.must, None)?, Found::Request(_)))
+    }
+
     /// Takes one choice after the other, in each of the clauses.
     fn choose(
         &mut self,
@@ -374,9 +388,9 @@ impl<'s> Search<'_, 's> {
         one_of: Option<&[Vec<Clause<'s>>]>,
     ) -> Result<Found<'s>, Undecided> {
         let [clause, clauses @ ..] = clauses else {
-            self.meets_must = self.meets_must || matches!(self.exclude(region.clone(), false)?, Found::Request(_));
+            self.meets_must |= region.forbidden.is_empty();
             return match one_of {
-                None => self.exclude(region.clone(), true),
+                None => self.exclude(region.clone()),
                 Some(lists) => self.choose_list(region, lists),
             };
         };
@@ -460,11 +474,11 @@ impl<'s> Search<'_, 's> {
         }
     }
 
-    /// A request of the region that no rule matches which must not. If `among_rules` is false, rules do not count.
+    /// A request of the region that no rule matches which must not.
     ///
     /// A region that is empty says why. If the reason has nothing to do with how a greater region was taken apart, that one is
     /// empty for the same reason, and its other parts need no look.
-    fn exclude(&mut self, mut region: Region<'s>, among_rules: bool) -> Result<Found<'s>, Undecided> {
+    fn exclude(&mut self, mut region: Region<'s>) -> Result<Found<'s>, Undecided> {
         // What a request costs that the engine decides about, for each subject.
         const STEPS: usize = 2_000;
         let mut splits = Vec::new();
@@ -473,7 +487,7 @@ impl<'s> Search<'_, 's> {
             let witness = Witness::of(&region, self.question.workloads);
             let split = match forbidden_pair(&region) {
                 Some(pair) => Some(self.without_pair(region, pair)?),
-                None if among_rules => self.best_split(&region, &witness)?,
+                None if self.rules_count => self.best_split(&region, &witness)?,
                 None => None,
             };
             let Some(split) = split else { return Ok(Found::Request(Box::new(witness))) };

@@ -310,13 +310,6 @@ struct Case<'u> {
 }
 
 impl Case<'_> {
-    /// Whether policies ask for request principals. Where they exclude each other, a rule that never matches is not always known
-    /// to be one.
-    fn has_pairs(&self) -> bool {
-        let names = ["requestPrincipals", "request.auth.principal"];
-        self.universe.fields.iter().any(|field| names.contains(&field.name))
-    }
-
     /// A place in the universe, if there is one for which this says so.
     fn somewhere(&mut self, requests: impl Fn(&Workload) -> Requests) -> Option<(usize, usize)> {
         self.counts.decisions += self.workloads.len() * self.universe.requests.len();
@@ -520,7 +513,7 @@ fn check_reason(
         }),
     };
     assert!(place.is_none(), "{:?} {reason:?}: {}", cause.cause.rule(), case.show(place));
-    if !matches!(reason, Reason::NeverMatches) && !case.has_pairs() {
+    if !matches!(reason, Reason::NeverMatches) {
         assert!(
             case.somewhere(matched).is_some(),
             "{:?} {reason:?}: it never matches\n{}",
@@ -605,8 +598,7 @@ fn check_proofs(
             }
             Proof::Holds | Proof::Empty => {
                 case.is_expected(place, None, &says);
-                let is_right =
-                    matches!(proof, Proof::Empty) == inside.is_empty() || case.has_pairs() && inside.is_empty();
+                let is_right = matches!(proof, Proof::Empty) == inside.is_empty();
                 assert!(is_right, "{says}\n{}", case.shown);
             }
         }
@@ -647,7 +639,7 @@ fn check_coverage(case: &mut Case<'_>, model: &Model<'_>, matches: &Matches<'_>)
                 .collect();
             let of_some = case.somewhere(|workload| matched(own, workload));
             let is_never = matches!(coverage, Coverage::Never);
-            let is_right = is_never == of_some.is_none() || case.has_pairs() && of_some.is_none();
+            let is_right = is_never == of_some.is_none();
             assert!(is_right, "{says}: {}", case.show(of_some));
             match &coverage {
                 Coverage::Never => {}
