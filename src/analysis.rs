@@ -13,11 +13,13 @@
 //! | `solve` | finds a request that some rules match and others do not |
 //! | `difference` | asks for the requests that two sets of policies decide differently |
 //! | [`words`] | says which requests these are |
+//! | `open` | asks what can become of a request of which not everything is known |
 //! | `cover` | asks for the rules that match whatever another rule matches |
 
 mod budget;
 mod cover;
 mod difference;
+mod open;
 mod region;
 mod solve;
 #[expect(
@@ -38,6 +40,7 @@ pub mod words;
 pub use budget::{Budget, Requests, Undecided};
 pub use cover::{Compared, ComparedRules, Coverage, Covering};
 pub use difference::{Cause, Effect, Policies, Proof, Reason, Region, Side, Sides, causes, effect, prove};
+pub use open::{Open, OpenKey, Possible};
 pub use solve::{Rule, Workloads};
 pub use witness::Witness as Example;
 

@@ -45,7 +45,7 @@
 //! | Which attributes does a request have? What if the host does not provide one? | [`request`] |
 //! | What is the decision, and which rule made it? | [`engine`], [`engine::decision`] |
 //! | Why does a rule not match? | [`engine::explain`] |
-//! | Does one rule match every request that another rule matches? | [`analysis`] |
+//! | What holds for all requests? Which of them does a change decide otherwise? | `analysis` |
 //! | What does the filter ask Envoy for? What response does a refused client get? | [`filter`] |
 //! | What do logs, metrics and access logs contain? | [`filter::telemetry`] |
 //!
@@ -71,6 +71,8 @@ pub mod request;
 
 pub mod engine;
 
+// The filter does without.
+#[cfg(not(target_arch = "wasm32"))]
 pub mod analysis;
 
 pub mod filter;

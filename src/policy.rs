@@ -197,7 +197,7 @@ impl Rule {
 }
 
 /// One part of a rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Clause {
     /// The source at this position of `from`.
     From(usize),

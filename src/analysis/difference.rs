@@ -16,6 +16,7 @@
 use std::collections::BTreeMap;
 
 use super::budget::{Budget, Undecided};
+use super::open::Possible;
 use super::region::{Clauses, NO_IDENTITY, SharedValues};
 use super::solve::{Answer, Clause, Compiled, Nothing, Question, Rule, Rules, Workloads};
 use super::witness::Witness;
@@ -26,12 +27,12 @@ use crate::policy::{Action, AuthorizationPolicy};
 /// Policies, compiled for questions about all requests. Dry runs and AUDIT policies are left out: they decide nothing.
 #[derive(Debug)]
 pub struct Policies<'p> {
-    workloads: Workloads,
-    combining: Combining,
-    allow: Compiled<'p>,
-    deny: Compiled<'p>,
+    pub(super) workloads: Workloads,
+    pub(super) combining: Combining,
+    pub(super) allow: Compiled<'p>,
+    pub(super) deny: Compiled<'p>,
     /// By provider.
-    custom: BTreeMap<&'p str, Compiled<'p>>,
+    pub(super) custom: BTreeMap<&'p str, Compiled<'p>>,
 }
 
 /// The rules of [`Policies`], ready to be asked. [`Sides::side`] makes it.
@@ -272,6 +273,22 @@ impl<'s> Side<'s> {
 }
 
 impl<'s> Side<'s> {
+    /// What can become of some request.
+    pub(super) fn possible(&'s self, budget: &mut Budget) -> Result<Possible, Undecided> {
+        let mut is_possible = |questions: Vec<Question<'s>>| {
+            for question in questions {
+                if matches!(question.answer(budget)?, Answer::Yes(_)) {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        };
+        Ok(Possible {
+            allow: is_possible(self.allowed(&[], &self.overriding()).into())?,
+            deny: is_possible(self.refused(&[]))?,
+        })
+    }
+
     /// Whether an ALLOW policy may apply where a cause matters, so that an ALLOW rule must match too.
     #[must_use]
     pub fn may_need_an_allow(&'s self, cause: &Cause<'s>, budget: &mut Budget) -> bool {

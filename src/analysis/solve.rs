@@ -93,6 +93,19 @@ impl<'p> Compiled<'p> {
         Self { policies, scopes, indexes }
     }
 
+    /// The rules, by namespace.
+    pub fn indexes(&self) -> impl Iterator<Item = &Index> {
+        self.indexes.values()
+    }
+
+    /// The same policies of one workload, with other rules.
+    pub fn with_rules(&self, rules: Vec<CompiledRule>) -> Self {
+        let indexes = BTreeMap::from([("", Index::new(rules))]);
+        // All of them apply.
+        let scopes = self.policies.iter().map(|_| vec![Choice::new()]).collect();
+        Self { policies: self.policies.clone(), scopes, indexes }
+    }
+
     /// Whether one of them applies to a workload.
     pub fn apply(&self, workload: &Workload) -> bool {
         self.policies.iter().any(|policy| scope(policy, workload) == Scope::Applies)

@@ -247,12 +247,7 @@ impl Said<'_> {
             return of_workload(literal, contrary);
         };
         let compiled = self.rule.compiled;
-        let group = match clause {
-            Clause::From(index) => compiled.from.as_ref()?.get(index)?,
-            Clause::To(index) => compiled.to.as_ref()?.get(index)?,
-            Clause::When => &compiled.when,
-        };
-        let test = group.get(position)?;
+        let test = compiled.test(clause, position)?;
         let rule = self.policy.rules.get(compiled.id().index)?;
         let predicate = rule.clause(clause)?.0.get(usize::from(test.field))?;
         let is_not = test.expected == crate::engine::compile::Expected::NoMatch;

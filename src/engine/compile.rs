@@ -28,7 +28,7 @@ use crate::request::{Address, ConnectionText};
 /// A compiled rule, ready to be evaluated for requests. It matches if all three clauses hold.
 #[derive(Debug)]
 pub struct CompiledRule {
-    id: RuleId,
+    pub(crate) id: RuleId,
     /// One group of tests for each source. `None`: from anywhere.
     pub(crate) from: Option<Groups>,
     /// One group of tests for each operation. `None`: any operation.
@@ -83,7 +83,7 @@ impl CompiledRule {
 }
 
 /// One question about a request: does any of these values match?
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Test {
     /// The attribute to look at, and the values to compare it with.
     pub check: Check,
@@ -109,7 +109,7 @@ pub(crate) enum Expected {
 
 /// The attribute to look at, and the values to compare it with. Attributes that are compared in the same way share a
 /// variant.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Check {
     Identity(Box<[IdentityMatcher]>),
     Address(Address, Box<[Cidr]>),

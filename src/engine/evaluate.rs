@@ -166,6 +166,7 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
 
     /// If the rule matches: the positions of the first operation and of the first source that do. This is for
     /// [`crate::analysis`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn matching_groups(&self, rule: &'r CompiledRule) -> Option<[Option<usize>; 2]> {
         let first = |groups: Option<&'r Groups>| match groups {
             None => Some(None),
@@ -184,7 +185,7 @@ impl<'r, A: Attributes> Evaluation<'r, A> {
         Truth::all(tests.iter().map(|test| self.holds(test)))
     }
 
-    pub(super) fn holds(&self, test: &'r Test) -> Truth {
+    pub fn holds(&self, test: &'r Test) -> Truth {
         let matched = match self.check(&test.check, test.polarity) {
             Lookup::Value(matched) => matched,
             Lookup::Absent => false,

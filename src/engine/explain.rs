@@ -128,13 +128,16 @@ impl NearMiss<'_> {
     /// itself.
     #[must_use]
     pub fn key(&self) -> Option<String> {
-        let (Clause::When, Some(Key::Whole(key) | Key::Bracketed(key))) =
-            (self.clause, self.first.attribute.info().key)
-        else {
-            return None;
-        };
+        if self.clause == Clause::When { self.first.key() } else { None }
+    }
+}
+
+impl Test {
+    /// The key of a condition that is about the same.
+    pub(crate) fn key(&self) -> Option<String> {
+        let (Key::Whole(key) | Key::Bracketed(key)) = self.attribute.info().key?;
         let mut text = key.to_owned();
-        let names: &[_] = match &self.first.check {
+        let names: &[_] = match &self.check {
             Check::Text(Text::Header(name), _) if &**name == b":authority" => &[&b"host"[..]],
             Check::Text(Text::Header(name), _) => &[&**name],
             // The first key leads to the payload of the token.

@@ -65,7 +65,7 @@ use self::build::Builder;
 use self::key_forms::{Inconclusive, Visited};
 pub(crate) use self::look_up::FirstMatch;
 use self::look_up::Search;
-use self::node::{Tree, Word};
+use self::node::Tree;
 use self::walk::{Visitor, Walk};
 use super::compile::CompiledRule;
 use super::evaluate::Evaluation;
@@ -134,6 +134,7 @@ impl Index {
 
     /// The positions of every rule that matches the request, and perhaps of some that do not. No rule is evaluated, and
     /// no rule is left out for what it excludes. This is for [`crate::analysis`], which compares rules.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn candidates<'r, A: Attributes>(&'r self, request: &Evaluation<'r, A>) -> Vec<usize> {
         let mut found = Candidates(Vec::new());
         if self.walk(request, &mut found).is_err() {
@@ -169,14 +170,16 @@ impl PartialEq for ByName {
 }
 
 /// The positions of the rules that a walk finds.
+#[cfg(not(target_arch = "wasm32"))]
 struct Candidates(Vec<usize>);
 
+#[cfg(not(target_arch = "wasm32"))]
 impl Visitor for Candidates {
     fn leaves_out_excluded(&self) -> bool {
         false
     }
 
-    fn visit(&mut self, word: Word) -> Visited {
+    fn visit(&mut self, word: node::Word) -> Visited {
         self.0.extend(usize::try_from(word.number()));
         Ok(())
     }

@@ -56,6 +56,7 @@ impl Template {
 
     /// Whether a match permits or denies.
     #[must_use]
+    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn polarity(&self) -> Polarity {
         self.polarity
     }

@@ -126,25 +126,28 @@ fn verdict(policies: &[AuthorizationPolicy], combining: Combining, workload: &Wo
 
 /// A request that can come through Envoy.
 pub fn possible() -> impl Strategy<Value = Facts> {
-    partly_readable().prop_map(|mut facts| {
-        for attribute in [Attribute::SourceIp, Attribute::RemoteIp, Attribute::DestinationIp, Attribute::Port] {
-            let fact = &mut facts.0[attribute as usize];
-            if *fact == Lookup::Absent {
-                *fact = Lookup::Unreadable;
-            }
+    partly_readable().prop_map(made_possible)
+}
+
+/// Replaces what cannot come through Envoy.
+pub fn made_possible(mut facts: Facts) -> Facts {
+    for attribute in [Attribute::SourceIp, Attribute::RemoteIp, Attribute::DestinationIp, Attribute::Port] {
+        let fact = &mut facts.0[attribute as usize];
+        if *fact == Lookup::Absent {
+            *fact = Lookup::Unreadable;
         }
-        let fact = &mut facts.0[Attribute::Headers as usize];
-        if !matches!(fact, Lookup::Value(text) if !text.contains(['\n', '#']) && !text.starts_with('-')) {
-            *fact = Lookup::Value("POST /a/b?q H:80 w v");
+    }
+    let fact = &mut facts.0[Attribute::Headers as usize];
+    if !matches!(fact, Lookup::Value(text) if !text.contains(['\n', '#']) && !text.starts_with('-')) {
+        *fact = Lookup::Value("POST /a/b?q H:80 w v");
+    }
+    for attribute in [Attribute::Sni, Attribute::Metadata] {
+        let fact = &mut facts.0[attribute as usize];
+        if matches!(fact, Lookup::Unreadable | Lookup::Value("")) {
+            *fact = Lookup::Absent;
         }
-        for attribute in [Attribute::Sni, Attribute::Metadata] {
-            let fact = &mut facts.0[attribute as usize];
-            if matches!(fact, Lookup::Unreadable | Lookup::Value("")) {
-                *fact = Lookup::Absent;
-            }
-        }
-        facts
-    })
+    }
+    facts
 }
 
 fn workloads() -> Workloads {

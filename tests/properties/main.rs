@@ -28,6 +28,7 @@ mod laws;
 mod log;
 mod many;
 mod mutations;
+mod open;
 mod robustness;
 mod tcp;
 mod unreadable;
