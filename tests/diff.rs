@@ -294,6 +294,7 @@ fn who_is_asked_is_known() {
 /// Long lists of texts that have much in common, of every form.
 #[test]
 fn long_lists_are_compared() {
+    type Item<'i> = &'i dyn Fn(usize) -> String;
     let name =
         |number: usize| format!("{}{}", ["shop", "pay", "admin", "api", "blog"][number % 5], number * 7919 % 1000);
     let host = |number: usize| match number % 4 {
@@ -309,22 +310,26 @@ fn long_lists_are_compared() {
         _ => format!("/{}", name(number)),
     };
     let network = |number: usize| format!("10.{}.{}.0/{}", number % 7, number % 251, 20 + number % 9);
-    let lists: [(&str, &dyn Fn(usize) -> String); 6] = [
-        ("to: [{ operation: { hosts: [LIST] } }]", &host),
-        ("when: [{ key: 'request.headers[x-tenant]', values: [LIST] }]", &|number| format!("'*{}'", name(number))),
-        ("to: [{ operation: { paths: [LIST] } }]", &path),
-        ("from: [{ source: { ipBlocks: [LIST] } }]", &network),
-        ("from: [{ source: { namespaces: [LIST] } }]", &name),
-        ("from: [{ source: { principals: [LIST] } }]", &|number| format!("'*/sa/{}'", name(number))),
+    let account = |number: usize| format!("{}/{}", name(number), name(number + 7));
+    // There can be 16 service accounts at most.
+    let lists: [(&str, Item<'_>, usize); 7] = [
+        ("to: [{ operation: { hosts: [LIST] } }]", &host, 120),
+        ("when: [{ key: 'request.headers[x-tenant]', values: [LIST] }]", &|number| format!("'*{}'", name(number)), 120),
+        ("to: [{ operation: { paths: [LIST] } }]", &path, 120),
+        ("from: [{ source: { ipBlocks: [LIST] } }]", &network, 120),
+        ("from: [{ source: { namespaces: [LIST] } }]", &name, 120),
+        ("from: [{ source: { principals: [LIST] } }]", &|number| format!("'*/sa/{}'", name(number)), 120),
+        ("from: [{ source: { serviceAccounts: [LIST] } }]", &account, 16),
     ];
-    for (rule, item) in lists {
-        let of = |items: Vec<String>| policy("many", "DENY", &rule.replace("LIST", &items.join(", ")));
-        let items = |count: usize| (0..count).map(item).collect::<Vec<_>>();
-        let mut reversed = items(120);
-        reversed.reverse();
-        assert_eq!(gained_and_lost(&json(&of(items(120)), &of(reversed), &[])), [0, 0], "{rule}");
-        let without_one = of([items(60), items(120)[61..].to_vec()].concat());
-        assert_eq!(gained_and_lost(&json(&of(items(120)), &without_one, &[])), [1, 0], "{rule}");
+    for (rule, item, count) in lists {
+        for (action, direction) in [("DENY", [1, 0]), ("ALLOW", [0, 1])] {
+            let of = |items: Vec<String>| policy("many", action, &rule.replace("LIST", &items.join(", ")));
+            let items: Vec<_> = (0..count).map(item).collect();
+            let reversed = of(items.iter().rev().cloned().collect());
+            assert_eq!(gained_and_lost(&json(&of(items.clone()), &reversed, &[])), [0, 0], "{action} {rule}");
+            let without_one = of([&items[..count / 2], &items[count / 2 + 1..]].concat());
+            assert_eq!(gained_and_lost(&json(&of(items), &without_one, &[])), direction, "{action} {rule}");
+        }
     }
 }
 

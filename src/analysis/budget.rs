@@ -36,4 +36,6 @@ pub enum Requests {
     /// Those that people think of. All of it can be read, and is UTF-8 without a line feed. The peer has one name at most. The host
     /// and the headers are written as Envoy's matchers expect them. There is a path.
     Expected,
+    /// Those that people send: names, hosts, paths and other texts look as usual.
+    Usual,
 }

@@ -376,14 +376,22 @@ pub fn effect<'s>(
         }
     };
     let mut nothing = Vec::new();
+    let mut odd = None;
     for question in questions {
-        match question.answer(budget)? {
-            Answer::Yes(witness) if shows(&witness, cause, refusing, allowing) => {
-                return Ok(Effect::Difference(witness));
+        match question.usual_answer(budget) {
+            Ok(Answer::Yes(witness)) if shows(&witness, cause, refusing, allowing) => {
+                if witness.is_expected {
+                    return Ok(Effect::Difference(witness));
+                }
+                odd = odd.or(Some(witness));
             }
-            Answer::Yes(_) => return Err(Undecided),
-            Answer::No(why) => nothing.push(why),
+            Ok(Answer::No(why)) => nothing.push(why),
+            Ok(Answer::Yes(_)) | Err(Undecided) if odd.is_some() => {}
+            Ok(Answer::Yes(_)) | Err(Undecided) => return Err(Undecided),
         }
+    }
+    if let Some(witness) = odd {
+        return Ok(Effect::Difference(witness));
     }
     // Where no ALLOW policy applied, DENY rules can still be why an ALLOW rule makes no difference.
     if matches!(cause.kind, Kind::Allow(_)) && nothing.iter().all(|why| why.excluded_by.is_empty()) {
@@ -457,6 +465,7 @@ pub fn prove<'s>(
     budget: &mut Budget,
 ) -> Result<Proof, Undecided> {
     let mut is_empty = true;
+    let mut odd = None;
     for (rule, clauses) in &region.0 {
         let must = region_clauses(clauses);
         let questions = match expected {
@@ -464,15 +473,23 @@ pub fn prove<'s>(
             Verdict::Allow => side.refused(&must),
         };
         for question in questions {
-            match question.answer(budget)? {
-                Answer::Yes(witness) => {
-                    let is_one = rule.matches(&witness.request());
-                    let is_decided_so = is_one && side.may_decide_otherwise(&witness, expected);
-                    return if is_decided_so { Ok(Proof::Fails(witness)) } else { Err(Undecided) };
+            match question.usual_answer(budget) {
+                Ok(Answer::Yes(witness))
+                    if rule.matches(&witness.request()) && side.may_decide_otherwise(&witness, expected) =>
+                {
+                    if witness.is_expected {
+                        return Ok(Proof::Fails(witness));
+                    }
+                    odd = odd.or(Some(witness));
                 }
-                Answer::No(why) => is_empty &= !why.meets_must,
+                Ok(Answer::No(why)) => is_empty &= !why.meets_must,
+                Ok(Answer::Yes(_)) | Err(Undecided) if odd.is_some() => {}
+                Ok(Answer::Yes(_)) | Err(Undecided) => return Err(Undecided),
             }
         }
+    }
+    if let Some(witness) = odd {
+        return Ok(Proof::Fails(witness));
     }
     Ok(if is_empty { Proof::Empty } else { Proof::Holds })
 }

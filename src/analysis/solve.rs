@@ -227,6 +227,7 @@ impl<'s> Rule<'s> {
 }
 
 /// A question.
+#[derive(Clone)]
 pub(super) struct Question<'s> {
     pub workloads: &'s Workloads,
     /// All of these must hold.
@@ -308,6 +309,21 @@ impl<'s> Question<'s> {
                 Answer::No(Nothing { meets_must, excluded_by: conflict.into_rules() })
             }
         })
+    }
+
+    /// As [`Self::answer`]. If there is a request that people send, it is one.
+    pub fn usual_answer(&self, budget: &mut Budget) -> Result<Answer<'s>, Undecided> {
+        match self.answer(budget)? {
+            Answer::Yes(mut witness) if !witness.is_expected => {
+                match self.clone().among(Requests::Usual).answer(budget) {
+                    Ok(Answer::Yes(usual)) => return Ok(Answer::Yes(usual)),
+                    Ok(Answer::No(_)) => {}
+                    Err(Undecided) => witness.is_expected = true,
+                }
+                Ok(Answer::Yes(witness))
+            }
+            answer => Ok(answer),
+        }
     }
 
     /// The regions in which what must hold does. At most `most` of them; `None`: there are more.
@@ -441,11 +457,16 @@ impl<'q, 's> Search<'q, 's> {
         terms: &'s [Term<'s>],
         conflict: &mut Conflict<'s>,
     ) -> Result<Vec<Part<'s>>, Undecided> {
+        // So many regions take some hundred megabytes.
+        const MOST: usize = 10_000;
         let mut parts = vec![Part { region: region.clone(), decided: Vec::new() }];
         for term in terms {
             let mut next = Vec::new();
             for part in parts {
                 self.assert(part, term, &mut next, conflict)?;
+                if next.len() > MOST {
+                    return Err(Undecided);
+                }
             }
             parts = next;
         }

@@ -8,6 +8,8 @@ use std::cmp::Reverse;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, LazyLock, OnceLock};
 
+use fnv::FnvHashSet;
+
 use super::budget::{Budget, Requests, Undecided};
 use super::text::{Bytes, Finder, Part, Set, Texts};
 use super::values::Values;
@@ -57,6 +59,12 @@ impl Subject {
 
     pub fn header(name: &[u8]) -> Self {
         Self::Header(name.into())
+    }
+
+    /// Whether it is one of these claims of a token.
+    fn is_claim(&self, names: &[&[u8]]) -> bool {
+        let Self::Metadata(path) = self else { return false };
+        *path.filter == *JWT_AUTHN.as_bytes() && matches!(&*path.keys, [_, claim] if names.contains(&&**claim))
     }
 
     /// Which kind of value it has.
@@ -181,11 +189,23 @@ struct Universe {
     expected: OnceLock<Set>,
     /// Besides UTF-8 and no line feed: these.
     among: Option<Texts>,
+    /// Those that people send: [`Requests::Usual`]. `None`: what they expect.
+    usual: Option<Set>,
 }
 
 impl Universe {
     fn new(natural: &Texts, full: &Texts) -> Self {
-        Self { natural: natural.clone().set(), full: full.clone().set(), expected: OnceLock::new(), among: None }
+        Self {
+            natural: natural.clone().set(),
+            full: full.clone().set(),
+            expected: OnceLock::new(),
+            among: None,
+            usual: None,
+        }
+    }
+
+    fn usual(&self) -> &Set {
+        self.usual.as_ref().unwrap_or(&self.natural)
     }
 }
 
@@ -198,9 +218,10 @@ const LINE: Bytes = VISIBLE.or(Bytes::one(b' ')).or(Bytes::one(b'\t'));
 
 /// Words with something between them.
 fn words(word: Bytes, between: &'static [u8]) -> Texts {
+    const MOST: usize = 8;
     let mut texts = Texts::default();
     let mut parts = Vec::new();
-    for _ in 0..4 {
+    for _ in 0..MOST {
         parts.push(Part::Some(word));
         texts = texts.or(Texts::of([parts.clone()]));
         parts.push(Part::Literal(between));
@@ -222,7 +243,8 @@ static PROXIES: LazyLock<Universe> = LazyLock::new(|| {
     let name = Part::Some(bytes(b"-."));
     let gateways = [vec![Part::Literal(GATEWAY), name], vec![Part::Literal(WAYPOINT), name]];
     let sidecar = Texts::of([vec![Part::Literal(SIDECAR)]]);
-    Universe::new(&sidecar, &sidecar.clone().or(Texts::of(gateways)))
+    let all = sidecar.clone().or(Texts::of(gateways));
+    Universe { usual: Some(all.clone().set()), ..Universe::new(&sidecar, &all) }
 });
 
 static SERVICES: LazyLock<Universe> = LazyLock::new(|| {
@@ -238,10 +260,16 @@ static LABELS: LazyLock<Universe> = LazyLock::new(|| {
 });
 
 static METHODS: LazyLock<Universe> = LazyLock::new(|| {
-    let usual: [&[u8]; 10] =
+    let nice: [&[u8]; 10] =
         [b"GET", b"POST", b"PUT", b"DELETE", b"PATCH", b"HEAD", b"OPTIONS", b"TRACE", b"PROPFIND", b"REPORT"];
     let all = Texts::of([vec![Part::Some(bytes(b"!#$%&'*+-.^_`|~"))]]);
-    Universe::new(&Texts::of(usual.map(|method| vec![Part::Literal(method)])), &all)
+    // Those of WebDAV and of other protocols. Envoy takes no others in HTTP/1.
+    let more = "ACL BIND CHECKOUT COPY LINK LOCK M-SEARCH MERGE MKACTIVITY MKCALENDAR MKCOL MOVE NOTIFY PROPPATCH PURGE \
+                REBIND SEARCH SOURCE SUBSCRIBE UNBIND UNLINK UNLOCK UNSUBSCRIBE";
+    let methods = |methods: &[&[u8]]| Texts::of(methods.iter().map(|method| vec![Part::Literal(method)]));
+    let nice = methods(&nice);
+    let usual = nice.clone().or(methods(&more.split(' ').map(str::as_bytes).collect::<Vec<_>>()));
+    Universe { usual: Some(usual.set()), ..Universe::new(&nice, &all) }
 });
 
 static SCHEMES: LazyLock<Universe> = LazyLock::new(|| {
@@ -314,8 +342,19 @@ static CERTIFICATE_SUBJECTS: LazyLock<Universe> = LazyLock::new(|| {
     Universe::new(&natural, &Texts::of([Vec::new(), [&begin[..], &[no_nul]].concat()]))
 });
 
-static STRINGS: LazyLock<Universe> =
-    LazyLock::new(|| Universe::new(&Texts::of([vec![Part::Some(Bytes::range(b'!', b'~'))]]), &Texts::utf8(false)));
+static STRINGS: LazyLock<Universe> = LazyLock::new(|| {
+    let (inner, outer) = (Part::Any(Bytes::range(b' ', b'~')), Part::Some(Bytes::range(b'!', b'~')));
+    Universe::new(&Texts::of([vec![outer], vec![outer, inner, outer]]), &Texts::utf8(false))
+});
+
+/// A token has one issuer and one subject.
+const ONCE_IN_A_TOKEN: [&[u8]; 2] = [b"iss", b"sub"];
+
+/// The beginnings of an issuer of which the rest would be in the subject.
+static CUT_ISSUERS: LazyLock<Set> = LazyLock::new(|| {
+    let cut: [&[u8]; 6] = [b"http:", b"http:/", b"http://", b"https:", b"https:/", b"https://"];
+    Texts::of(cut.map(|text| vec![Part::Literal(text)])).set()
+});
 
 /// A value that meets all constraints. `None`: there is none.
 pub(super) fn choose(
@@ -334,7 +373,7 @@ pub(super) fn choose(
         Kind::Required(universe) | Kind::Optional(universe) => Ok(universe.find(&all, &none, finder)?.map(Value::Text)),
         Kind::Path => Ok(path(constraints, finder)?.or((is_any && !asks).then_some(Value::Absent))),
         Kind::Lines => lines(&HEADERS, &all, &none, finder),
-        Kind::Metadata => metadata(constraints, finder),
+        Kind::Metadata => metadata(subject, constraints, finder),
         Kind::Peer if !is_any => {
             Ok(URIS.find(&all, &none, finder)?.map(|name| Value::Names(vec![(PeerName::Uri, name)])))
         }
@@ -343,7 +382,7 @@ pub(super) fn choose(
             None => peer_with_further_names(constraints, finder)?.map(Value::Names),
         }),
         Kind::Address => Ok(address(constraints, finder.budget)?.map(Value::Address).or_else(unread)),
-        Kind::Port => Ok(port(constraints).map(Value::Port).or_else(unread)),
+        Kind::Port => Ok(port(constraints, finder.budget)?.map(Value::Port).or_else(unread)),
     }
 }
 
@@ -352,6 +391,7 @@ impl Universe {
     fn whole(&self, requests: Requests) -> &Set {
         match requests {
             Requests::All => &self.full,
+            Requests::Usual => self.usual(),
             Requests::Expected => self.expected.get_or_init(|| {
                 let lines = self.full.texts().and(&Texts::utf8(true));
                 self.among.iter().fold(lines, |lines, among| lines.and(among)).set()
@@ -387,11 +427,15 @@ fn path(constraints: &[Constraint<'_>], finder: &mut Finder<'_>) -> Result<Optio
     let (all, none): (Vec<_>, Vec<_>) = (sets(true).collect(), sets(false).collect());
     let [without, with] = &*PATHS;
     let universe = if has_query { with } else { without };
+    let unchanged = [&none[..], &[&*CHANGED_PATHS]].concat();
+    if finder.requests == Requests::Usual {
+        return Ok(universe.find(&all, &unchanged, finder)?.map(Value::Text));
+    }
     let Some(found) = universe.find(&all, &none, finder)? else { return Ok(None) };
     if !CHANGED_PATHS.contains(&found) {
         return Ok(Some(Value::Text(found)));
     }
-    let normalized = universe.find(&all, &[&none[..], &[&*CHANGED_PATHS]].concat(), finder)?;
+    let normalized = universe.find(&all, &unchanged, finder)?;
     Ok(Some(Value::Text(normalized.unwrap_or(found))))
 }
 
@@ -416,7 +460,11 @@ fn lines(
     Ok(Some(Value::Texts(found)))
 }
 
-fn metadata(constraints: &[Constraint<'_>], finder: &mut Finder<'_>) -> Result<Option<Value>, Undecided> {
+fn metadata(
+    subject: &Subject,
+    constraints: &[Constraint<'_>],
+    finder: &mut Finder<'_>,
+) -> Result<Option<Value>, Undecided> {
     let sets = |is_match: bool, is_list: bool| {
         let of_kind = constraints.iter().filter(move |constraint| constraint.is_match == is_match);
         of_kind.filter_map(move |constraint| match constraint.values {
@@ -424,9 +472,16 @@ fn metadata(constraints: &[Constraint<'_>], finder: &mut Finder<'_>) -> Result<O
             Values::Texts(_) | Values::Paths(..) | Values::Blocks(_) | Values::Ports(_) => None,
         })
     };
-    let (all, none): (Vec<_>, Vec<_>) = (sets(true, false).collect(), sets(false, false).collect());
+    let (all, mut none): (Vec<_>, Vec<_>) = (sets(true, false).collect(), sets(false, false).collect());
+    let is_usual = finder.requests == Requests::Usual;
+    if is_usual && subject.is_claim(&[b"iss"]) {
+        none.push(&CUT_ISSUERS);
+    }
     if let Some(text) = STRINGS.find(&all, &none, finder)? {
         return Ok(Some(Value::Text(text)));
+    }
+    if is_usual && subject.is_claim(&ONCE_IN_A_TOKEN) {
+        return Ok(None);
     }
     let (all, none): (Vec<_>, Vec<_>) = (sets(true, true).collect(), sets(false, true).collect());
     lines(&STRINGS, &all, &none, finder)
@@ -687,27 +742,32 @@ fn previous(address: IpAddr) -> Option<IpAddr> {
     }
 }
 
-fn port(constraints: &[Constraint<'_>]) -> Option<u16> {
-    let holds = |port: &u16| {
-        let meets = |constraint: &Constraint<'_>| match constraint.values {
-            Values::Ports(ports) => ports.contains(port) == constraint.is_match,
-            Values::Texts(_) | Values::Paths(..) | Values::Metadata(..) | Values::Blocks(_) => false,
-        };
-        constraints.iter().all(meets)
-    };
-    [8080, 80].into_iter().chain(1..=u16::MAX).chain([0]).find(holds)
+fn port(constraints: &[Constraint<'_>], budget: &mut Budget) -> Result<Option<u16>, Undecided> {
+    let mut lists = Vec::new();
+    for constraint in constraints {
+        let Values::Ports(ports) = constraint.values else { continue };
+        budget.spend(ports.len() + 1)?;
+        lists.push((ports.iter().copied().collect::<FnvHashSet<_>>(), constraint.is_match));
+    }
+    let is_possible = |port: &u16| lists.iter().all(|(ports, is_match)| ports.contains(port) == *is_match);
+    if let Some(usual) = [8080, 80].into_iter().find(is_possible) {
+        return Ok(Some(usual));
+    }
+    let wanted = lists.iter().filter(|(_, is_match)| *is_match).map(|(ports, _)| ports).min_by_key(|ports| ports.len());
+    Ok(match wanted {
+        Some(ports) => ports.iter().copied().filter(is_possible).min(),
+        None => (1..=u16::MAX).chain([0]).find(is_possible),
+    })
 }
 
 /// Whether people expect such a value. What is decided about others can be right or wrong, but hardly anybody meets them.
 pub(super) fn is_expected(subject: &Subject, value: &Value) -> bool {
     let universe = match (subject.kind(), value) {
-        (_, Value::Unreadable) => return false,
-        (Kind::Required(_), _) if *subject == Subject::Proxy => return true,
         (Kind::Path, Value::Text(path)) => {
             let path = without_query(path);
             return is_normalized(path) && PATHS[0].natural.contains(path);
         }
-        (Kind::Path, _) => return false,
+        (Kind::Path, _) | (_, Value::Unreadable) => return false,
         (Kind::Required(universe) | Kind::Optional(universe), _) => universe,
         (Kind::Lines, _) => &*HEADERS,
         (Kind::Metadata, _) => &*STRINGS,
@@ -716,23 +776,11 @@ pub(super) fn is_expected(subject: &Subject, value: &Value) -> bool {
         }
         (Kind::Peer | Kind::Address | Kind::Port, _) => return true,
     };
-    if let (Subject::Metadata(path), Value::Texts(_)) = (subject, value)
-        && *path.filter == *JWT_AUTHN.as_bytes()
-        && matches!(&*path.keys, [_, claim] if matches!(&**claim, b"iss" | b"sub"))
-    {
-        // A token has one issuer and one subject.
-        return false;
-    }
-    if let (Subject::Metadata(path), Value::Text(text)) = (subject, value)
-        && matches!(&*path.keys, [_, claim] if **claim == *b"iss")
-        && [&b"https://"[..], b"http://"].iter().any(|scheme| scheme.starts_with(text) && text.len() + 3 > scheme.len())
-    {
-        // The beginning of an issuer, of which the rest would be in the subject.
-        return false;
-    }
     match value {
-        Value::Text(text) => universe.natural.contains(text),
-        Value::Texts(texts) => texts.iter().all(|text| universe.natural.contains(text)),
+        Value::Texts(_) if subject.is_claim(&ONCE_IN_A_TOKEN) => false,
+        Value::Text(text) if subject.is_claim(&[b"iss"]) && CUT_ISSUERS.contains(text) => false,
+        Value::Text(text) => universe.usual().contains(text),
+        Value::Texts(texts) => texts.iter().all(|text| universe.usual().contains(text)),
         Value::Unreadable | Value::Absent | Value::Names(_) | Value::Address(_) | Value::Port(_) => true,
     }
 }

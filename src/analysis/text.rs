@@ -354,6 +354,23 @@ impl Texts {
         (0..self.states.len()).map(closure).collect()
     }
 
+    /// Whether the text is one of them. It takes longer than with an automaton that is in one state at a time.
+    pub fn accept(&self, text: &[u8]) -> bool {
+        let closures = self.closures();
+        let all = |states: &mut dyn Iterator<Item = &usize>| {
+            let mut all: Vec<_> = states.flat_map(|state| &closures[*state]).copied().collect();
+            all.sort_unstable();
+            all.dedup();
+            all
+        };
+        let mut at = all(&mut self.starts.iter());
+        for byte in text {
+            let steps = at.iter().flat_map(|state| &self.states[*state].steps);
+            at = all(&mut steps.filter(|(bytes, _)| bytes.contains(*byte)).map(|(_, to)| to));
+        }
+        at.iter().any(|state| self.states[*state].accepts)
+    }
+
     /// Sorts states, and leaves those out that add nothing.
     fn reduced(&self, mut states: Vec<usize>) -> Vec<usize> {
         if let Some(all) = states.iter().find(|state| self.states[**state].accepts_everything(**state)) {
@@ -371,9 +388,14 @@ impl Texts {
     }
 
     /// The same set, as an automaton that is in one state at a time, with as few states as possible. What is put together from it
-    /// stays small.
+    /// stays small. If that would be too large, it is unchanged.
     pub fn deterministic(self) -> Self {
-        let Some(table) = self.table() else { return self };
+        self.tried_deterministic().unwrap_or_else(|unchanged| unchanged)
+    }
+
+    /// As [`Self::deterministic`]. It is an error if that would be too large.
+    pub fn tried_deterministic(self) -> Result<Self, Self> {
+        let Some(table) = self.table(MOST_STEPS, &mut 0) else { return Err(self) };
         let Table { kind_of, kinds, next, fates } = table.minimal();
         let mut bytes = vec![Bytes::NONE; kinds];
         for (byte, kind) in (0..=u8::MAX).zip(kind_of) {
@@ -390,15 +412,33 @@ impl Texts {
             State { accepts, steps, ..State::default() }
         };
         let states = next.chunks(kinds).zip(&fates).map(state).collect();
-        Self { states, starts: vec![0], ..self }
+        Ok(Self { states, starts: vec![0], ..self })
     }
 
     /// The same set, to be searched.
     pub fn set(self) -> Set {
-        Set { texts: self, listed: OnceLock::new(), table: OnceLock::new() }
+        Set { texts: self, listed: OnceLock::new(), made: OnceLock::new() }
     }
 
-    fn table(&self) -> Option<Table> {
+    /// Deterministic automata, one of which accepts each of the texts. Some sets have one only if it is very large: that of texts
+    /// that have one of some names and later its account has to remember which names it has seen.
+    fn made_deterministic(&self) -> Made {
+        let mut steps = 0;
+        let is_single = self.starts.len() == 1;
+        let whole = self.table(if is_single { MOST_STEPS } else { MOST_STEPS / 8 }, &mut steps);
+        if whole.is_some() || is_single {
+            return Made { tables: whole.map(|whole| vec![whole]), steps };
+        }
+        let part = |start: &usize| {
+            Self { states: self.states.clone(), starts: vec![*start], exact: None, ends: None }
+                .table(MOST_STEPS, &mut steps)
+        };
+        let tables = self.starts.iter().map(part).collect();
+        Made { tables, steps }
+    }
+
+    /// A deterministic automaton. `None`: to make it takes more than so many steps.
+    fn table(&self, most: usize, steps: &mut usize) -> Option<Table> {
         let mut kinds = vec![Bytes::ALL];
         let mut all: Vec<_> =
             self.states.iter().flat_map(|state| state.steps.iter().map(|(bytes, _)| *bytes)).collect();
@@ -412,15 +452,12 @@ impl Texts {
         for (number, kind) in (0..).zip(&kinds) {
             (0..=u8::MAX).filter(|byte| kind.contains(*byte)).for_each(|byte| kind_of[usize::from(byte)] = number);
         }
-        let (next, fates) = self.determinized(&kinds)?;
+        let (next, fates) = self.determinized(&kinds, most.saturating_add(*steps), steps)?;
         Some(Table { kind_of, kinds: kinds.len(), next, fates })
     }
 
-    /// For each state and each kind of bytes, the next state; and what becomes of a text there. `None`: there are too many.
-    fn determinized(&self, kinds: &[Bytes]) -> Option<(Vec<u32>, Vec<Fate>)> {
-        // What is looked at: about a second, and some hundred megabytes.
-        const MOST: usize = 60_000_000;
-        let mut looked_at = 0_usize;
+    /// For each state and each kind of bytes, the next state; and what becomes of a text there. `None`: it takes too many steps.
+    fn determinized(&self, kinds: &[Bytes], most: usize, steps_taken: &mut usize) -> Option<(Vec<u32>, Vec<Fate>)> {
         let samples: Vec<_> = kinds.iter().filter_map(|kind| kind.nicest()).collect();
         let closures = self.closures();
         let start = self.reduced(self.starts.iter().flat_map(|start| &closures[*start]).copied().collect());
@@ -430,8 +467,8 @@ impl Texts {
         let mut at = 0;
         while at < sets.len() {
             let steps: Vec<_> = sets[at].iter().flat_map(|state| &self.states[*state].steps).collect();
-            looked_at += samples.len() * (sets[at].len() + steps.len() + 1);
-            if looked_at > MOST {
+            *steps_taken += samples.len() * (sets[at].len() + steps.len() + 1);
+            if *steps_taken > most {
                 return None;
             }
             for byte in &samples {
@@ -473,14 +510,25 @@ impl Texts {
     }
 }
 
-/// A set of texts. Its deterministic automaton is made when somebody needs it.
+/// What it takes at most to make an automaton deterministic: half a second, and some hundred megabytes.
+const MOST_STEPS: usize = 30_000_000;
+
+/// A set of texts. Its deterministic automata are made when somebody needs them.
 #[derive(Debug)]
 pub(super) struct Set {
     texts: Texts,
     /// The texts that are listed, if all are.
     listed: OnceLock<FnvHashSet<Vec<u8>>>,
-    /// `None`: it would be too large.
-    table: OnceLock<Option<Table>>,
+    made: OnceLock<Made>,
+}
+
+/// What came of making an automaton deterministic.
+#[derive(Debug)]
+struct Made {
+    /// Each text of the set is accepted by one of these. `None`: they would be too large.
+    tables: Option<Vec<Table>>,
+    /// The work.
+    steps: usize,
 }
 
 #[derive(Debug)]
@@ -491,6 +539,59 @@ struct Table {
     /// For each state and each kind of bytes, the next state. The first state is 0.
     next: Vec<u32>,
     fates: Vec<Fate>,
+}
+
+/// States in classes.
+struct Classes {
+    /// The class of each state.
+    of: Vec<usize>,
+    /// The position of each state in its class.
+    at: Vec<usize>,
+    members: Vec<Vec<usize>>,
+}
+
+impl Classes {
+    fn new(of: impl Iterator<Item = usize>) -> Self {
+        let mut numbers = BTreeMap::new();
+        let mut classes = Self { of: Vec::new(), at: Vec::new(), members: Vec::new() };
+        for (state, class) in of.enumerate() {
+            let number = *numbers.entry(class).or_insert_with(|| {
+                classes.members.push(Vec::new());
+                classes.members.len() - 1
+            });
+            classes.of.push(number);
+            classes.at.push(classes.members[number].len());
+            classes.members[number].push(state);
+        }
+        classes
+    }
+
+    /// Splits the classes of which only some members are among the states, each of which is there once. Returns each of them, and the
+    /// new class with those.
+    fn split(&mut self, states: impl Iterator<Item = usize>) -> Vec<(usize, usize)> {
+        let mut found = BTreeMap::<usize, Vec<usize>>::new();
+        for state in states {
+            found.entry(self.of[state]).or_default().push(state);
+        }
+        let mut splits = Vec::new();
+        for (class, found) in found {
+            if found.len() == self.members[class].len() {
+                continue;
+            }
+            let new = self.members.len();
+            for (position, state) in found.iter().enumerate() {
+                let members = &mut self.members[class];
+                members.swap_remove(self.at[*state]);
+                if let Some(moved) = members.get(self.at[*state]) {
+                    self.at[*moved] = self.at[*state];
+                }
+                (self.of[*state], self.at[*state]) = (new, position);
+            }
+            self.members.push(found);
+            splits.push((class, new));
+        }
+        splits
+    }
 }
 
 /// What becomes of a text that leads to a state.
@@ -507,32 +608,56 @@ enum Fate {
 }
 
 impl Table {
-    /// The same, with as few states as possible: those from which the same is accepted become one.
+    /// The same, with as few states as possible: those from which the same is accepted become one. This is Hopcroft's
+    /// algorithm.
     fn minimal(&self) -> Self {
-        let mut class_of: Vec<u32> = self.fates.iter().map(|fate| *fate as u32).collect();
-        let mut count = 0;
-        loop {
-            let mut classes = HashMap::new();
-            let class = |(at, steps): (usize, &[u32])| {
-                let leads_to = steps.iter().map(|to| class_of[*to as usize]);
-                let number = u32::try_from(classes.len()).unwrap_or(u32::MAX);
-                *classes.entry(std::iter::once(class_of[at]).chain(leads_to).collect::<Vec<_>>()).or_insert(number)
-            };
-            class_of = self.next.chunks(self.kinds).enumerate().map(class).collect();
-            if classes.len() == count {
-                break;
-            }
-            count = classes.len();
+        let count = self.fates.len();
+        // For each kind of bytes and each state, those from which it leads there.
+        let mut before = vec![Vec::new(); count * self.kinds];
+        for (number, to) in self.next.iter().enumerate() {
+            before[(number % self.kinds) * count + *to as usize].push(number / self.kinds);
         }
-        // The classes are numbered as they are met, so the first state stays the first.
-        let (mut next, mut fates) = (Vec::new(), Vec::new());
-        for (steps, (class, fate)) in self.next.chunks(self.kinds).zip(class_of.iter().zip(&self.fates)) {
-            if fates.len() == *class as usize {
-                next.extend(steps.iter().map(|to| class_of[*to as usize]));
-                fates.push(*fate);
+        let mut classes = Classes::new(self.fates.iter().map(|fate| *fate as usize));
+        let mut pending: Vec<_> = (0..classes.members.len()).collect();
+        let mut is_pending = vec![true; pending.len()];
+        while let Some(class) = pending.pop() {
+            is_pending[class] = false;
+            let members = classes.members[class].clone();
+            for kind in 0..self.kinds {
+                let leading = members.iter().flat_map(|state| &before[kind * count + state]).copied();
+                for (one, other) in classes.split(leading) {
+                    // The smaller part is enough, unless the whole was to be looked at.
+                    is_pending.push(false);
+                    let smaller = if classes.members[one].len() < classes.members[other].len() { one } else { other };
+                    let next = if is_pending[one] { other } else { smaller };
+                    if !std::mem::replace(&mut is_pending[next], true) {
+                        pending.push(next);
+                    }
+                }
             }
         }
-        Self { kind_of: self.kind_of, kinds: self.kinds, next, fates }
+        // The first state stays the first.
+        let (mut number_of, mut firsts) = (vec![None; classes.members.len()], Vec::new());
+        for (state, class) in classes.of.iter().enumerate() {
+            number_of[*class].get_or_insert_with(|| {
+                firsts.push(state);
+                u32::try_from(firsts.len() - 1).unwrap_or(u32::MAX)
+            });
+        }
+        let number = |state: u32| number_of[classes.of[state as usize]].unwrap_or_default();
+        let steps =
+            |state: &usize| self.next[state * self.kinds..(state + 1) * self.kinds].iter().map(|to| number(*to));
+        Self {
+            kind_of: self.kind_of,
+            kinds: self.kinds,
+            next: firsts.iter().flat_map(steps).collect(),
+            fates: firsts.iter().map(|state| self.fates[*state]).collect(),
+        }
+    }
+
+    fn accepts(&self, text: &[u8]) -> bool {
+        let end = text.iter().fold(0, |at, byte| self.step(at, *byte));
+        matches!(self.fates[end as usize], Fate::Accepts | Fate::Always)
     }
 
     fn step(&self, from: u32, byte: u8) -> u32 {
@@ -561,18 +686,22 @@ impl Set {
         ones.len() * others.len() <= MANY && !ones.iter().any(|one| others.iter().any(|other| fits(one, other)))
     }
 
-    fn table(&self) -> Option<&Table> {
-        self.table.get_or_init(|| self.texts.table()).as_ref()
+    fn made(&self) -> &Made {
+        self.made.get_or_init(|| self.texts.made_deterministic())
     }
 
-    /// Whether the text is in the set. Of a set that is too large, none is known to be.
+    /// What it costs to find out whether a text is in the set.
+    fn steps_to_look_up(&self) -> usize {
+        if self.is_listed() { 1 } else { self.made().tables.as_ref().map_or(self.texts.states.len(), Vec::len) }
+    }
+
+    /// Whether the text is in the set.
     pub fn contains(&self, text: &[u8]) -> bool {
         if let Some(exact) = &self.texts.exact {
             return self.listed.get_or_init(|| exact.iter().cloned().collect()).contains(text);
         }
-        let Some(table) = self.table() else { return false };
-        let end = text.iter().fold(0, |at, byte| table.step(at, *byte));
-        matches!(table.fates[end as usize], Fate::Accepts | Fate::Always)
+        let Some(tables) = &self.made().tables else { return self.texts.accept(text) };
+        tables.iter().any(|table| table.accepts(text))
     }
 }
 
@@ -584,11 +713,13 @@ pub(super) struct Finder<'b> {
     pub requests: Requests,
     /// What was found, by the addresses of the sets. Those in which a text must be are the first.
     known: HashMap<(Vec<usize>, usize), Option<Vec<u8>>>,
+    /// The addresses of the sets that the budget has paid for.
+    paid: FnvHashSet<usize>,
 }
 
 impl<'b> Finder<'b> {
     pub fn new(budget: &'b mut Budget, requests: Requests) -> Self {
-        Self { budget, requests, known: HashMap::new() }
+        Self { budget, requests, known: HashMap::new(), paid: FnvHashSet::default() }
     }
 
     /// A text that is in all sets of `all`, and in none of `none`. `all` has at least one set.
@@ -599,28 +730,76 @@ impl<'b> Finder<'b> {
         if let Some(known) = self.known.get(&key) {
             return Ok(known.clone());
         }
-        let found = find(all, none, self.budget)?;
+        let found = self.look(all, none)?;
         self.known.insert(key, found.clone());
         Ok(found)
     }
-}
 
-fn find(all: &[&Set], none: &[&Set], budget: &mut Budget) -> Result<Option<Vec<u8>>, Undecided> {
-    let exact = all.iter().filter_map(|set| set.texts.exact.as_ref()).min_by_key(|exact| exact.len());
-    if let Some(exact) = exact {
-        for text in exact {
-            budget.spend(all.len() + none.len())?;
-            if all.iter().all(|set| set.contains(text)) && !none.iter().any(|set| set.contains(text)) {
+    fn look(&mut self, all: &[&Set], none: &[&Set]) -> Result<Option<Vec<u8>>, Undecided> {
+        // An automaton is made once for all questions. Only one that is large is paid for, by each of them.
+        const FREE: usize = 1_000_000;
+        let exact = all.iter().filter_map(|set| set.texts.exact.as_ref()).min_by_key(|exact| exact.len());
+        if let Some(exact) = exact {
+            'texts: for text in exact {
+                for (set, wanted) in all.iter().map(|set| (set, true)).chain(none.iter().map(|set| (set, false))) {
+                    self.budget.spend(set.steps_to_look_up())?;
+                    if set.contains(text) != wanted {
+                        continue 'texts;
+                    }
+                }
                 return Ok(Some(text.clone()));
             }
+            return Ok(None);
         }
-        return Ok(None);
+        if all.iter().enumerate().any(|(number, one)| all.iter().skip(number + 1).any(|other| one.differs_from(other)))
+        {
+            return Ok(None);
+        }
+        let (mut wanted, mut unwanted) = (Vec::new(), Vec::new());
+        for (number, set) in all.iter().chain(none).enumerate() {
+            let Made { tables, steps } = set.made();
+            if self.paid.insert(std::ptr::from_ref(*set).addr()) {
+                self.budget.spend(steps.saturating_sub(FREE))?;
+            }
+            let tables = tables.as_ref().ok_or(Undecided)?;
+            if number < all.len() { wanted.push(&**tables) } else { unwanted.extend(tables) }
+        }
+        if wanted.iter().all(|tables| tables.len() == 1) && unwanted.len() == none.len() {
+            let tables = wanted.into_iter().flatten().chain(unwanted).collect();
+            return Search { tables, wanted: all.len() }.run(self.budget);
+        }
+        self.look_in_parts(&wanted, &mut Vec::new(), &unwanted)
     }
-    if all.iter().enumerate().any(|(number, one)| all.iter().skip(number + 1).any(|other| one.differs_from(other))) {
-        return Ok(None);
+
+    /// A text that is in one of the tables of each list, and in none of the others. `chosen`: tables that it must be in too.
+    fn look_in_parts<'t>(
+        &mut self,
+        wanted: &[&'t [Table]],
+        chosen: &mut Vec<&'t Table>,
+        unwanted: &[&'t Table],
+    ) -> Result<Option<Vec<u8>>, Undecided> {
+        if let [tables, wanted @ ..] = wanted {
+            for table in *tables {
+                chosen.push(table);
+                let found = self.look_in_parts(wanted, chosen, unwanted)?;
+                chosen.pop();
+                if found.is_some() {
+                    return Ok(found);
+                }
+            }
+            return Ok(None);
+        }
+        // Nearly always, a few of the tables exclude all texts. All together would be too many.
+        let mut tables = chosen.clone();
+        loop {
+            let Some(text) = Search { tables: tables.clone(), wanted: chosen.len() }.run(self.budget)? else {
+                return Ok(None);
+            };
+            self.budget.spend(unwanted.len() * (text.len() + 1))?;
+            let Some(table) = unwanted.iter().find(|table| table.accepts(&text)) else { return Ok(Some(text)) };
+            tables.push(table);
+        }
     }
-    let tables: Option<Vec<_>> = all.iter().chain(none).map(|set| set.table()).collect();
-    Search { tables: tables.ok_or(Undecided)?, wanted: all.len() }.run(budget)
 }
 
 struct Search<'t> {

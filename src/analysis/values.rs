@@ -103,12 +103,20 @@ fn union(sets: impl Iterator<Item = Texts>) -> Texts {
     const FEW: usize = 8;
     let mut sets: Vec<_> = sets.collect();
     let mut at_once = FEW;
-    while sets.len() > at_once {
+    let mut is_too_large = false;
+    while sets.len() > at_once && !is_too_large {
         let mut rest = sets.into_iter().peekable();
         sets = Vec::new();
         while rest.peek().is_some() {
-            let some = rest.by_ref().take(at_once).reduce(Texts::or);
-            sets.extend(some.map(|some| if some.is_listed() { some } else { some.deterministic() }));
+            let Some(some) = rest.by_ref().take(at_once).reduce(Texts::or) else { break };
+            if some.is_listed() || is_too_large {
+                sets.push(some);
+                continue;
+            }
+            sets.push(some.tried_deterministic().unwrap_or_else(|unchanged| {
+                is_too_large = true;
+                unchanged
+            }));
         }
         at_once = 2;
     }

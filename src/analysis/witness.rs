@@ -29,7 +29,7 @@ pub struct Witness {
     pub sni: Option<Vec<u8>>,
     /// Dynamic metadata, by filter.
     pub metadata: Vec<(String, Node)>,
-    /// Whether all of this is what people expect. Otherwise, no request that they expect shows the same.
+    /// Whether people may expect a request that shows the same. Otherwise, none that they expect does.
     pub is_expected: bool,
 }
 

@@ -6,7 +6,7 @@ use super::budget::{Budget, Requests, Undecided};
 use super::difference::{Cause, Side, never};
 use super::region::{Choice, Clauses, Conflict, Literal, Pair, Region, Term, Work};
 use super::solve::{Question, Rule};
-use super::subject::{Constraint, SIDECAR, Subject, WAYPOINT, is_expected};
+use super::subject::{Constraint, SIDECAR, Subject, WAYPOINT};
 use crate::engine::RuleId;
 use crate::policy::{
     AllOf, AuthorizationPolicy, Clause, Form, MetadataValue, PathValue, Predicate, ServiceAccount, Target, TargetKind,
@@ -193,24 +193,28 @@ pub fn exceptions<'s>(
 ) -> Result<Option<Vec<Exception<'s>>>, Undecided> {
     const MOST_REGIONS: usize = 16;
     const MOST: usize = 12;
-    let question = Question::new(allowing.workloads(), cause.clauses());
-    let Some(regions) = question.regions(MOST_REGIONS, budget)? else { return Ok(None) };
-    let work = &mut Work::new(budget, Requests::All);
+    let mut requests = Requests::Expected;
+    let mut regions_of =
+        |requests| Question::new(allowing.workloads(), cause.clauses()).among(requests).regions(MOST_REGIONS, budget);
+    let mut regions = regions_of(requests)?;
+    if regions.as_ref().is_some_and(Vec::is_empty) {
+        requests = Requests::All;
+        regions = regions_of(requests)?;
+    }
+    let Some(regions) = regions else { return Ok(None) };
+    let work = &mut Work::new(budget, requests);
     let mut found = BTreeMap::<(&str, *const Rule<'s>, [Option<usize>; 3]), Vec<Said<'s>>>::new();
     for rules in never(cause, refusing, allowing) {
         for rule in rules.all().filter(|rule| !cause.is_rule(rule)) {
             let Some(policy) = rules.policy(rule) else { continue };
             for region in &regions {
                 for (choices, terms) in overlaps(region, rule, work)? {
-                    let mut new = unimplied(region, &terms, Requests::Expected, work)?;
-                    if new.is_empty() {
-                        // Only odd requests are outside.
-                        new = unimplied(region, &terms, Requests::All, work)?;
+                    let key = (rule.compiled.id().as_str(), std::ptr::from_ref(rule), choices);
+                    if found.contains_key(&key) {
+                        continue;
                     }
-                    let known =
-                        found.entry((rule.compiled.id().as_str(), std::ptr::from_ref(rule), choices)).or_default();
-                    new.retain(|(term, _)| !known.iter().any(|known| std::ptr::eq(known.term, *term)));
-                    known.extend(new.into_iter().map(|(term, place)| Said { policy, rule, term, place }));
+                    let new = unimplied(&regions, &terms, work)?.into_iter();
+                    found.insert(key, new.map(|(term, place)| Said { policy, rule, term, place }).collect());
                     if found.len() > MOST {
                         return Ok(None);
                     }
@@ -278,37 +282,33 @@ fn of_workload(literal: &Literal<'_>, contrary: bool) -> Option<Phrase> {
     })
 }
 
-/// Those of the terms that say something new about the requests of the region.
+/// Those of the terms that say something new about the requests of the regions.
 fn unimplied<'s>(
-    region: &Region<'s>,
+    regions: &[Region<'s>],
     terms: &[PlacedTerm<'s>],
-    requests: Requests,
     work: &mut Work<'_>,
 ) -> Result<Vec<PlacedTerm<'s>>, Undecided> {
-    let mut region = region.clone();
+    let mut regions = regions.to_vec();
     let mut new = Vec::new();
     for (term, place) in terms {
-        if !is_implied(&region, term, requests, work)? {
+        let mut narrower = Vec::new();
+        let mut is_new = false;
+        for region in &regions {
+            is_new |= !is_implied(region, term, work)?;
+            narrower.extend(narrowed(region, term, work)?);
+        }
+        if is_new {
             new.push((*term, *place));
-            let Some(part) = narrowed(&region, term, work)? else { break };
-            region = part;
+            regions = narrower;
         }
     }
     Ok(new)
 }
 
-/// Whether a term holds about all requests of a region that count.
-fn is_implied<'s>(
-    region: &Region<'s>,
-    term: &'s Term<'s>,
-    requests: Requests,
-    work: &mut Work<'_>,
-) -> Result<bool, Undecided> {
+/// Whether a term holds about all requests of a region.
+fn is_implied<'s>(region: &Region<'s>, term: &'s Term<'s>, work: &mut Work<'_>) -> Result<bool, Undecided> {
     let mut holds = |literal: &'s Literal<'s>, constraint: Constraint<'s>| {
-        let contrary = region.with(&literal.subject, constraint.not(), work, &mut Conflict::default())?;
-        let value = contrary.as_ref().and_then(|contrary| contrary.value(&literal.subject));
-        let is_odd = |value| requests == Requests::Expected && !is_expected(&literal.subject, value);
-        Ok(value.is_none_or(is_odd))
+        Ok(region.with(&literal.subject, constraint.not(), work, &mut Conflict::default())?.is_none())
     };
     match term {
         Term::One(literal) => holds(literal, literal.constraint()),
