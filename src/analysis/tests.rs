@@ -6,6 +6,7 @@
 
 mod finding;
 mod matching;
+mod oracle;
 mod sets;
 
 /// All sequences of at most `most` of the pieces. The shortest come first.

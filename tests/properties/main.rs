@@ -23,6 +23,7 @@ mod analysis;
 mod cover;
 mod exhaustive;
 mod explain;
+mod hard;
 mod index;
 mod laws;
 mod log;

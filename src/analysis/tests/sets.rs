@@ -63,7 +63,7 @@ fn some_texts(random: &mut fastrand::Rng, depth: usize) -> (Texts, Contains) {
         return (texts, Rc::new(move |text| sequences.iter().any(|parts| is_sequence(parts, text))));
     }
     let (one, in_one) = some_texts(random, depth - 1);
-    match random.usize(..6) {
+    match random.usize(..7) {
         0 => {
             let (other, in_other) = some_texts(random, depth - 1);
             (one.or(other), Rc::new(move |text| in_one(text) || in_other(text)))
@@ -86,6 +86,7 @@ fn some_texts(random: &mut fastrand::Rng, depth: usize) -> (Texts, Contains) {
             };
             (one.after(&parts), Rc::new(move |text| is_in(text, &parts)))
         }
+        5 => (one.deterministic(), in_one),
         _ => {
             let dots = one.with_dots_before_a_port();
             (dots, Rc::new(move |text| without_dots_before_a_port(text).is_some_and(|text| in_one(&text))))
@@ -102,7 +103,20 @@ fn a_set_that_is_put_together_has_the_texts_that_it_should() {
         let set = texts.clone().set();
         for text in &all {
             assert_eq!(set.contains(text), is_in(text), "{number}: {} in {texts:?}", shown(text));
+            assert_eq!(texts.accept(text), is_in(text), "{number}: {} in {texts:?}", shown(text));
         }
+    }
+}
+
+#[test]
+fn a_deterministic_set_has_as_few_states_as_possible() {
+    let random = &mut fastrand::Rng::with_seed(3);
+    let states = |texts: Texts| format!("{:?}", texts.deterministic()).matches("accepts").count();
+    for number in 0..cases(150) {
+        let (texts, _) = some_texts(random, 2);
+        let (other, _) = some_texts(random, 2);
+        let same = texts.clone().or(texts.and(&other)).or(texts.clone()).and(&texts);
+        assert_eq!(states(texts.clone()), states(same), "{number}: {texts:?}");
     }
 }
 

@@ -310,9 +310,10 @@ fn strings_and_lists(pieces: &[&[u8]], most: usize) -> Vec<Value> {
 /// The raw values of the issuer or the subject of a token: those that are no list, and lists of one string.
 fn of_principal(key: &'static str) -> [Vec<Part>; 2] {
     let pieces: [&[u8]; 3] = [b"i", b"s", b"/"];
-    let odd = ["\n", "i\n", "s\n", "is\n", "\ni", "\ns", "\nis"];
+    let ends = ["", "i", "s", "is"];
+    let odd = ends.iter().flat_map(|begin| ends.iter().map(move |end| format!("{begin}\n{end}")));
     let strings = texts(&pieces, 2).into_iter().map(|text| String::from_utf8(text).unwrap());
-    let strings: Vec<_> = strings.chain(odd.map(str::to_owned)).map(|text| json!(text)).collect();
+    let strings: Vec<_> = strings.chain(odd).map(|text| json!(text)).collect();
     let lists = strings.iter().map(|text| json!([text])).chain([json!([]), json!([5])]);
     let lists = lists.map(|list| claim(&[key], list)).collect();
     let inner =
@@ -320,6 +321,27 @@ fn of_principal(key: &'static str) -> [Vec<Part>; 2] {
     let inner = inner.map(|value| claim(&[key, "m"], value));
     let strings = strings.iter().map(|text| claim(&[key], text.clone()));
     [strings.chain(inner).chain([Part::default()]).collect(), lists]
+}
+
+/// The raw hosts.
+fn hosts() -> Vec<Part> {
+    let names = [
+        texts(&[b"a", b".", b":8"], 3),
+        texts(&[b"A", b"a", b".", b":8", b"\xff"], 2),
+        texts(&[b"a.a:8", b"a.x:8", b"x"], 1),
+    ]
+    .concat();
+    let around = ["", " ", "a@", "A@", " A@", "a.@", "z@", "a,", "A,", "a.,"];
+    let hosts = names.iter().flat_map(|name| {
+        let host = |before: &&str| [before.as_bytes(), name].concat();
+        around.iter().flat_map(move |before| [host(before), [&host(before)[..], b" "].concat()])
+    });
+    let hosts = [hosts.collect(), texts(&[b"a", b".", b":8", b"@", b" ", b",", b"]"], 3)];
+    let mut parts = headers(":authority", hosts.concat());
+    for part in &mut parts {
+        part.is_odd |= is_odd_host(&part.headers[0].1);
+    }
+    parts
 }
 
 /// The raw values of a thing.
@@ -330,35 +352,53 @@ fn raw(thing: Thing) -> Vec<Part> {
             headers(":method", [&b"GET"[..], b"POST", b"CONNECT", b"G", b"T", b"GT", b"X"].map(<[u8]>::to_vec).into())
         }
         Thing::Path => {
-            let paths = texts(&[b"a", b"b", b"/", b"[", b"?", b"\xff"], 4).into_iter();
+            let paths =
+                [texts(&[b"a", b"b", b"/", b"["], 5), texts(&[b"a", b"b", b"/", b"[", b"?", b"\xff"], 4)].concat();
             let no_path = Part { is_connect_only: true, is_odd: true, ..Part::default() };
-            let paths = headers(":path", paths.map(|path| [b"/", &path[..]].concat()).collect());
+            let paths = headers(":path", paths.into_iter().map(|path| [b"/", &path[..]].concat()).collect());
             [paths, vec![no_path]].concat()
         }
-        Thing::Host => {
-            let hosts =
-                [texts(&[b"a", b".", b":8", b"@", b" ", b","], 4), texts(&[b"A", b"\xff", b"]", b":", b"a", b"."], 3)];
-            let mut parts = headers(":authority", hosts.concat());
-            for part in &mut parts {
-                part.is_odd |= is_odd_host(&part.headers[0].1);
-            }
-            parts
+        Thing::Host => hosts(),
+        Thing::Lines | Thing::Line => {
+            let name = if thing == Thing::Lines { "x" } else { "accept" };
+            let lines = [texts(&[b"v", b"w", b"x", b" "], 3), texts(&[b"v", b"w", b" ", b"\xff"], 4)];
+            [absent(), headers(name, lines.concat())].concat()
         }
-        Thing::Lines => [absent(), headers("x", texts(&[b"v", b"w", b" ", b"\xff"], 3))].concat(),
-        Thing::Line => [absent(), headers("accept", texts(&[b"v", b"w", b" ", b"\xff"], 3))].concat(),
         Thing::Peer => {
             let pieces: [&[u8]; 6] = [b"spiffe://", b"td", b"/ns/a", b"/sa/x", b"b", b"\n"];
             let names = texts(&pieces, 2).into_iter();
-            let ids = texts(&[b"/ns/a/sa/x", b"/ns/a/sa/y", b"/ns/b/sa/x", b"/ns/b/sa/y", b"/ns/root/sa/x", b"/d"], 2);
-            let segments = [ids, texts(&[b"/ns/a", b"/ns/b", b"/sa/x", b"/sa/y", b"/"], 2)].concat();
-            let domains: [&[u8]; 7] = [b"td", b"alias", b"cluster.local", b"b", b"d", b"", b"t"];
+            let namespaces = [
+                "",
+                "/ns/a",
+                "/ns/b",
+                "/ns/root",
+                "/ns/ca",
+                "/ns/cb",
+                "/ns/ac",
+                "/ns/bc",
+                "/ns/a/ns/b",
+                "/ns/b/ns/a",
+                "/ns/cb/ns/ca",
+                "/ns/a/sa/x/ns/b",
+                "/ns/b/ns/ac",
+                "/ns/b/ns/ca",
+                "/ns/b/sa/y/ns/a/sa/x",
+                "/ns/b/sa/y/ns/root/sa/x",
+                "/ns/root/sa/x/ns/a/sa/x",
+                "/ns/root/sa/x/ns/b/sa/y",
+                "/ns/a/sa/x/ns/b/sa/y",
+                "/ns/root/sa/x/ns/a/sa/x/ns/b/sa/y",
+            ];
+            let accounts = ["", "/sa/x", "/sa/y", "/sa/x/d", "/sa/d", "/"];
+            let segments = namespaces.map(|namespace| accounts.map(|account| [namespace, account].concat())).concat();
+            let domains = ["td", "alias", "cluster.local", "b", "d", "", "t"];
             let ids = domains.into_iter().flat_map(|domain| {
                 segments.iter().flat_map(move |segments| {
                     let id = [domain, segments].concat();
-                    [id.clone(), [b"\n", &id[..]].concat(), [&id[..], b"/\n"].concat()]
+                    [format!("\n{id}"), format!("{id}/\n"), id]
                 })
             });
-            let ids = ids.map(|id| [b"spiffe://", &id[..]].concat());
+            let ids = ids.map(|id| format!("spiffe://{id}").into_bytes());
             let part =
                 |name: Vec<u8>| Part { is_odd: is_odd(&name), names: vec![(PeerName::Uri, name)], ..Part::default() };
             names.chain(ids).map(part).chain(absent()).collect()
@@ -372,16 +412,17 @@ fn raw(thing: Thing) -> Vec<Part> {
         }
         Thing::Sni => {
             let part = |name: Vec<u8>| Part { is_odd: is_odd(&name), sni: Some(name), ..Part::default() };
-            let names = texts(&[b"v", b"w", b"\n", b"\xff"], 3).into_iter().filter(|name| !name.is_empty());
+            let names = texts(&[b"v", b"w", b"x", b"\n", b"\xff"], 3).into_iter().filter(|name| !name.is_empty());
             names.map(part).chain(absent()).collect()
         }
         Thing::Principal => ["iss", "sub"].into_iter().flat_map(|key| of_principal(key).concat()).collect(),
         Thing::Claim => {
-            let claims = strings_and_lists(&[b"v", b"w", b"\n"], 3).into_iter().map(|value| claim(&["role"], value));
+            let claims =
+                strings_and_lists(&[b"v", b"w", b"x", b"\n"], 3).into_iter().map(|value| claim(&["role"], value));
             claims.chain(absent()).collect()
         }
         Thing::Nested => {
-            let values = strings_and_lists(&[b"v", b"w", b"\n"], 3);
+            let values = strings_and_lists(&[b"v", b"w", b"x", b"\n"], 3);
             let at = |path: &'static [&str]| values.iter().map(move |value| claim(path, value.clone()));
             at(&["n"]).chain(at(&["n", "m"])).chain(at(&["n", "m", "o"])).chain(absent()).collect()
         }
@@ -392,7 +433,7 @@ fn raw(thing: Thing) -> Vec<Part> {
                 };
                 Part { is_odd: value.to_string().contains("\\n"), metadata, ..Part::default() }
             };
-            strings_and_lists(&[b"v", b"w", b"\n"], 3).into_iter().map(part).chain(absent()).collect()
+            strings_and_lists(&[b"v", b"w", b"x", b"\n"], 3).into_iter().map(part).chain(absent()).collect()
         }
     }
 }
