@@ -8,6 +8,7 @@
 //! | [`explain`] | explains why a request is allowed or denied |
 //! | [`testfile`] | reads files with tests of policies |
 //! | [`witness`] | writes requests that the analysis of policies has found |
+//! | [`access_log`] | reads format strings of Envoy's access logs, and splits lines by them |
 //! | [`decision_log`] | reads lines of the filter's decision log |
 //! | [`received`] | what Envoy makes of a request before the filter sees it |
 //! | [`render`] | turns policies into the configurations and resources that enforce them |
@@ -16,6 +17,7 @@
 
 #![expect(missing_docs, reason = "only this package's binary and the project's tests use it")]
 
+pub mod access_log;
 pub mod command;
 pub mod decision_log;
 pub mod envoy;

@@ -1,0 +1,207 @@
+//! Lines in a text format, split by it.
+//!
+//! Envoy escapes nothing in a text format. A client that sends quotes and blanks can write a line that can be split in
+//! several ways. What is not the same in all of them is ambiguous.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use memchr::memmem;
+
+use super::format::{Piece, Tells};
+
+/// A text format, ready to split lines.
+#[derive(Debug)]
+pub struct Splitter {
+    /// What the values tell, in order.
+    columns: Vec<Tells>,
+    /// The texts around the values: one more than there are values.
+    literals: Vec<Vec<u8>>,
+}
+
+/// A value of a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Column {
+    /// It stands there.
+    At(Range<usize>),
+    /// The line can be split in several ways, and the value is not the same in all of them.
+    Ambiguous,
+}
+
+impl Splitter {
+    /// Prepares a format. Values without anything between them become one that says nothing.
+    #[must_use]
+    pub fn new(pieces: &[Piece]) -> Self {
+        let (mut columns, mut literals) = (Vec::new(), vec![Vec::new()]);
+        let mut is_behind_value = false;
+        for piece in pieces {
+            match piece {
+                Piece::Literal(text) => {
+                    if let Some(last) = literals.last_mut() {
+                        last.extend_from_slice(text.as_bytes());
+                    }
+                    is_behind_value = false;
+                }
+                Piece::Operator(_) if is_behind_value => {
+                    if let Some(last) = columns.last_mut() {
+                        *last = Tells::Nothing;
+                    }
+                }
+                Piece::Operator(operator) => {
+                    columns.push(operator.tells.clone());
+                    literals.push(Vec::new());
+                    is_behind_value = true;
+                }
+            }
+        }
+        // The line feed at the end is no part of a line.
+        if let Some(last) = literals.last_mut()
+            && last.ends_with(b"\n")
+        {
+            last.pop();
+        }
+        Self { columns, literals }
+    }
+
+    /// What the values tell, in order.
+    #[must_use]
+    pub fn columns(&self) -> &[Tells] {
+        &self.columns
+    }
+
+    /// Splits a line, which has no line feed at its end. `None`: it has another format.
+    #[must_use]
+    pub fn split(&self, line: &[u8]) -> Option<Vec<Column>> {
+        let (first, last) = (self.literals.first()?, self.literals.last()?);
+        if self.columns.is_empty() {
+            return (line == &**first).then(Vec::new);
+        }
+        let end = line.len().checked_sub(last.len())?;
+        if !line.starts_with(first) || !line.ends_with(last) || end < first.len() {
+            return None;
+        }
+        let least = self.least_ends(line, first.len(), end)?;
+        let greatest = self.greatest_ends(line, first.len(), end)?;
+        if least == greatest {
+            let starts = self.starts(first.len(), &least);
+            let columns: Vec<_> = starts.into_iter().zip(least).map(|(start, end)| start..end).collect();
+            let fits = |(tells, range): (&Tells, &Range<usize>)| {
+                line.get(range.clone()).is_some_and(|text| tells.can_be(text))
+            };
+            return self.columns.iter().zip(&columns).all(fits).then(|| columns.into_iter().map(Column::At).collect());
+        }
+        self.split_in_all_ways(line, first.len(), &least, &greatest)
+    }
+
+    /// The literals behind the values, but for the last.
+    fn between(&self) -> &[Vec<u8>] {
+        self.literals.get(1..self.columns.len()).unwrap_or_default()
+    }
+
+    fn starts(&self, first: usize, ends: &[usize]) -> Vec<usize> {
+        let behind = ends.iter().zip(self.between()).map(|(end, literal)| end.saturating_add(literal.len()));
+        std::iter::once(first).chain(behind).collect()
+    }
+
+    /// Where the values end at the earliest. In no way to split the line does one end earlier.
+    fn least_ends(&self, line: &[u8], first: usize, end: usize) -> Option<Vec<usize>> {
+        let mut ends = Vec::with_capacity(self.columns.len());
+        let mut at = first;
+        for literal in self.between() {
+            let found = at.checked_add(memmem::find(line.get(at..end)?, literal)?)?;
+            ends.push(found);
+            at = found.checked_add(literal.len())?;
+        }
+        ends.push(end);
+        (at <= end).then_some(ends)
+    }
+
+    /// Where the values end at the latest.
+    fn greatest_ends(&self, line: &[u8], first: usize, end: usize) -> Option<Vec<usize>> {
+        let mut ends = vec![end];
+        let mut at = end;
+        for literal in self.between().iter().rev() {
+            at = first.checked_add(memmem::rfind(line.get(first..at)?, literal)?)?;
+            ends.push(at);
+        }
+        ends.reverse();
+        Some(ends)
+    }
+
+    /// Looks at all ways to split the line in which each value is of its kind.
+    fn split_in_all_ways(&self, line: &[u8], first: usize, least: &[usize], greatest: &[usize]) -> Option<Vec<Column>> {
+        let literals = self.between().iter().map(Some).chain([None]);
+        // For each value, where it can end: there its literal follows.
+        let ends = least.iter().zip(greatest).zip(literals).map(|((least, greatest), literal)| match literal {
+            Some(literal) => occurrences(line, literal, *least, *greatest),
+            None => BTreeSet::from([*least]),
+        });
+        let mut ends: Vec<_> = ends.collect();
+        // Forward, the ends stay that a way from the beginning leads to. Backward, those from which one leads to the end.
+        for (number, tells) in self.columns.iter().enumerate() {
+            let starts = self.starts_of(number, first, &ends);
+            ends.get_mut(number)?.retain(|end| reaches(line, tells, &starts, *end));
+        }
+        for (number, tells) in self.columns.iter().enumerate().skip(1).rev() {
+            let length = self.literals.get(number)?.len();
+            let (before, at) = ends.split_at_mut(number);
+            let (before, at) = (before.last_mut()?, at.first()?);
+            before.retain(|end| leads_to(line, tells, end.saturating_add(length), at));
+        }
+        let column = |number: usize| {
+            let (starts, ends) = (self.starts_of(number, first, &ends), ends.get(number)?);
+            match (starts.first()?, ends.first()?) {
+                (start, end) if starts.len() == 1 && ends.len() == 1 => Some(Column::At(*start..*end)),
+                _ => Some(Column::Ambiguous),
+            }
+        };
+        (0..self.columns.len()).map(column).collect()
+    }
+
+    /// Where a value can start, by where the one before it can end.
+    fn starts_of(&self, number: usize, first: usize, ends: &[BTreeSet<usize>]) -> BTreeSet<usize> {
+        let Some(before) = number.checked_sub(1) else { return BTreeSet::from([first]) };
+        let length = self.literals.get(number).map_or(0, Vec::len);
+        ends.get(before).into_iter().flatten().map(|end| end.saturating_add(length)).collect()
+    }
+}
+
+/// Where a literal stands, from one position to another. Occurrences can overlap.
+fn occurrences(line: &[u8], literal: &[u8], from: usize, to: usize) -> BTreeSet<usize> {
+    let mut found = BTreeSet::new();
+    let mut at = from;
+    let end = to.saturating_add(literal.len());
+    while let Some(next) = line.get(at..end).and_then(|window| memmem::find(window, literal)) {
+        at = at.saturating_add(next);
+        found.insert(at);
+        at = at.saturating_add(1);
+    }
+    found
+}
+
+/// No value without blanks is longer.
+const LONGEST: usize = 1_024;
+
+/// Whether a value of its kind leads from one of the starts to the end.
+fn reaches(line: &[u8], tells: &Tells, starts: &BTreeSet<usize>, end: usize) -> bool {
+    if tells.can_be_anything() {
+        return starts.first().is_some_and(|start| *start <= end);
+    }
+    let least = end.saturating_sub(LONGEST);
+    let before = line.get(least..end).unwrap_or_default();
+    let word =
+        before.iter().rposition(|byte| *byte == b' ').map_or(least, |at| least.saturating_add(at).saturating_add(1));
+    let mut near = starts.range(word..=end);
+    near.any(|start| line.get(*start..end).is_some_and(|text| tells.can_be(text)))
+}
+
+/// Whether a value of its kind leads from the start to one of the ends.
+fn leads_to(line: &[u8], tells: &Tells, start: usize, ends: &BTreeSet<usize>) -> bool {
+    if tells.can_be_anything() {
+        return ends.last().is_some_and(|end| start <= *end);
+    }
+    let behind = line.get(start..).unwrap_or_default();
+    let word = behind.iter().take(LONGEST).position(|byte| *byte == b' ').unwrap_or(LONGEST);
+    let mut near = ends.range(start..=start.saturating_add(word));
+    near.any(|end| line.get(start..*end).is_some_and(|text| tells.can_be(text)))
+}
