@@ -5,6 +5,7 @@
 //! these values can be enumerated ([`universe`]), and the workloads too. The variable `MESH_AUTHZ_CASES` multiplies the
 //! number of cases; `MESH_AUTHZ_SEED` chooses others.
 
+mod directed;
 mod model;
 mod universe;
 

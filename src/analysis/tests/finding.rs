@@ -65,6 +65,9 @@ fn an_address_is_found_exactly_if_there_is_one() {
         blocks(&["10.0.0.0/31"]),
         blocks(&["10.0.0.1", "10.0.0.3/31"]),
         blocks(&["10.0.0.0/30"]),
+        // One within the other: at its beginning, and at its end.
+        blocks(&["10.0.0.0/31", "10.0.0.0/30", "10.0.0.0/8"]),
+        blocks(&["10.0.0.3", "10.0.0.2/31", "10.0.0.0/30", "::/1", "::"]),
         blocks(&["192.0.2.1", "192.0.2.2/31"]),
         blocks(&["8000::/1"]),
         blocks(&["::/1"]),

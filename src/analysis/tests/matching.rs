@@ -199,3 +199,42 @@ fn server_names_and_claims_are_those_that_match() {
     let check = |matchers| Check::RequestPrincipal { issuer: path(b"iss"), subject: path(b"sub"), matchers };
     assert_all_same(principals, check, &texts);
 }
+
+/// The text, and what becomes of it if a byte is taken away, added or changed.
+fn near(text: &[u8]) -> Vec<Vec<u8>> {
+    let mut all = vec![text.to_vec()];
+    for at in 0..=text.len() {
+        let (before, behind) = text.split_at(at);
+        for byte in [b"x", b"."] {
+            all.push([before, byte, behind].concat());
+            if let Some((_, rest)) = behind.split_first() {
+                all.extend([[before, rest].concat(), [before, byte, rest].concat()]);
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn long_lists_match_what_one_of_their_values_matches() {
+    // They differ in the middle, so what is behind it is the same and nothing before it is enough.
+    let name = |letter: u8| [b"/all-begin-so-", &[letter][..], b"-and-end-so.example"].concat();
+    let pattern = |(number, text): (usize, &Vec<u8>)| {
+        let text = text.clone().into_boxed_slice();
+        match number % 3 {
+            0 => Pattern::Exact(text),
+            1 => Pattern::Prefix(text),
+            _ => Pattern::Suffix(text),
+        }
+    };
+    for count in [9, 21] {
+        let names: Vec<_> = (b'a'..=b'z').take(count).map(name).collect();
+        let texts: Vec<_> = names.iter().chain([&name(b'z')]).flat_map(|name| near(name)).collect();
+        let values = || names.iter().enumerate().map(pattern);
+        for polarity in POLARITIES {
+            assert_same(&Check::Host(values().collect()), polarity, &texts);
+            assert_same(&Check::Text(Text::Header((*b"x").into()), values().collect()), polarity, &texts);
+            assert_same(&Check::Path(values().map(PathMatcher::Text).collect()), polarity, &texts);
+        }
+    }
+}

@@ -193,6 +193,20 @@ fn a_text_is_found_exactly_if_there_is_one() {
 }
 
 #[test]
+fn what_was_found_is_remembered_for_the_same_question() {
+    let begins = [b"a", b"b", b"a"].map(|text| Texts::of([vec![Part::Literal(text), Part::Any(Bytes::ALL)]]).set());
+    let sets: Vec<_> = begins.iter().collect();
+    let mut budget = Budget::default();
+    let mut finder = Finder::new(&mut budget, Requests::All);
+    for _ in 0..2 {
+        // The same sets in the same order, of which fewer and fewer are excluded.
+        assert_eq!(finder.find(&sets[..1], &sets[1..2]).unwrap(), Some(b"a".to_vec()));
+        assert_eq!(finder.find(&sets[..2], &[]).unwrap(), None);
+        assert_eq!(finder.find(&sets[..1], &sets[1..]).unwrap(), None);
+    }
+}
+
+#[test]
 fn bytes_are_sets() {
     type Includes = fn(u8) -> bool;
     let sets: [(Bytes, Includes); 5] = [

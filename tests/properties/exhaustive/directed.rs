@@ -1,0 +1,157 @@
+//! Questions that random policies hardly ask. Each is about a place where the search would go wrong with one reason less, or
+//! with a look at less than everything.
+
+use mesh_authz::analysis::{
+    self, Budget, Effect, Policies, Possible, Proof, Sides, Undecided, Workloads, causes, effect, prove,
+};
+use mesh_authz::engine::{Combining, Engine, Verdict};
+use mesh_authz::policy::AuthorizationPolicy;
+use mesh_authz::policy::scope::Workload;
+use mesh_authz::request::{Lookup, Request};
+use serde_json::{Value, json};
+
+use super::ROOT;
+use crate::policies::{named, options, read};
+
+/// Little. Each question ends soon, if the search goes on with every step.
+const FEW_STEPS: u64 = 3_000_000;
+
+/// A workload that all policies here are for.
+fn workload() -> Workloads {
+    Workloads::One(Box::new(Workload {
+        namespace: "a".to_owned(),
+        root_namespace: ROOT.to_owned(),
+        ..Workload::default()
+    }))
+}
+
+fn policy(name: &str, action: &str, rule: &Value) -> AuthorizationPolicy {
+    read(&named(name, json!({ "action": action, "rules": [rule] })))
+}
+
+fn compiled(policies: &[AuthorizationPolicy]) -> Policies<'_> {
+    Policies::new(&policies.iter().collect::<Vec<_>>(), &options(Combining::DenyOverrides), workload())
+}
+
+fn engine_says(policies: &[AuthorizationPolicy], request: &Request) -> Verdict {
+    Engine::new(policies, &options(Combining::DenyOverrides)).decide(request).outcome.verdict()
+}
+
+/// Whether all requests that a rule matches are denied. One that is not is allowed by the engine.
+fn all_are_denied(policies: &[AuthorizationPolicy], rule: &Value) -> Result<bool, Undecided> {
+    let rules = analysis::rules(&policy("region", "DENY", rule), &options(Combining::DenyOverrides));
+    let compiled = compiled(policies);
+    let mut sides = Sides::default();
+    let (region, side) = (sides.region(&rules), sides.side(&compiled));
+    Ok(match prove(&region, &side, Verdict::Deny, &mut Budget::of(FEW_STEPS))? {
+        Proof::Holds | Proof::Empty => true,
+        Proof::Fails(witness) => {
+            assert_eq!(engine_says(policies, &witness.request()), Verdict::Allow, "{witness:?}");
+            false
+        }
+    })
+}
+
+/// Whether somebody gains something by a change, or asks a provider less.
+fn gains(old: &[AuthorizationPolicy], new: &[AuthorizationPolicy]) -> Result<bool, Undecided> {
+    let (before, after) = (compiled(old), compiled(new));
+    let mut sides = Sides::default();
+    let (before, after) = (sides.side(&before), sides.side(&after));
+    for cause in causes(&before, &after) {
+        if let Effect::Difference(witness) = effect(&cause, &before, &after, &mut Budget::of(FEW_STEPS))? {
+            if cause.provider().is_none() {
+                let request = witness.request();
+                let verdicts = [old, new].map(|policies| engine_says(policies, &request));
+                assert_eq!(verdicts, [Verdict::Deny, Verdict::Allow], "{witness:?}");
+            }
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+#[test]
+fn what_follows_from_a_missing_path_is_because_of_the_path() {
+    // The first operation is that of a CONNECT without a path, so it is in the way of the method. The second is not.
+    let allowed = json!({
+        "to": [{ "operation": { "notPaths": ["*"] } }, { "operation": { "paths": ["/a"] } }],
+        "when": [{ "key": "request.headers[:method]", "values": ["GET"] }],
+    });
+    assert_eq!(all_are_denied(&[policy("p", "ALLOW", &allowed)], &json!({})), Ok(false));
+}
+
+#[test]
+fn a_pair_is_taken_out_as_a_whole() {
+    // The first pair has the issuer of the request and another subject.
+    let principals = |values: &[&str]| json!({ "from": [{ "source": { "requestPrincipals": values } }] });
+    let [denied, allowed] = [policy("d", "DENY", &principals(&["i/s", "i/t"])), policy("p", "ALLOW", &json!({}))];
+    let policies = [denied, allowed];
+    for (values, is_denied) in [(&["i/t"][..], true), (&["i/s", "i/t"], true), (&["i/*"], false), (&["*/t"], false)] {
+        assert_eq!(all_are_denied(&policies, &principals(values)), Ok(is_denied), "{values:?}");
+    }
+}
+
+#[test]
+fn an_upper_and_a_lower_letter_of_a_host_can_be_the_same() {
+    // The field ignores the case of letters, and the condition does not.
+    for (host, condition, is_denied) in [("A.x*", "a.x*", false), ("a.x*", "A.x*", false), ("A.x*", "b.x*", true)] {
+        let allowed = json!({
+            "to": [{ "operation": { "hosts": [host] } }],
+            "when": [{ "key": "request.headers[host]", "values": [condition] }],
+        });
+        assert_eq!(all_are_denied(&[policy("p", "ALLOW", &allowed)], &json!({})), Ok(is_denied), "{host} {condition}");
+    }
+}
+
+#[test]
+fn who_asks_another_provider_asks_one_less() {
+    let custom = |provider: &str, path: &str| {
+        let rules = [json!({ "to": [{ "operation": { "paths": [path] } }] })];
+        let spec = json!({ "action": "CUSTOM", "provider": { "name": provider }, "rules": rules });
+        read(&named(&format!("of-{provider}"), spec))
+    };
+    for (provider, path, gains_something) in
+        [("other", "/a", true), ("other", "/*", true), ("one", "/*", false), ("one", "/b", true)]
+    {
+        let (old, new) = (custom("one", "/a"), custom(provider, path));
+        assert_eq!(gains(&[old], &[new]), Ok(gains_something), "{provider} {path}");
+    }
+}
+
+#[test]
+fn a_difference_that_the_engine_does_not_see_is_none() {
+    // So many blanks are not taken away, so the header counts as excluded.
+    let value = format!("{}a", " ".repeat(300));
+    let odd = json!({ "when": [{ "key": "request.headers[x]", "values": [value], "notValues": ["b"] }] });
+    let nothing = json!({ "to": [{ "operation": { "methods": ["X"] } }] });
+    let old = policy("p", "ALLOW", &nothing);
+    assert_ne!(gains(std::slice::from_ref(&old), &[old.clone(), policy("q", "ALLOW", &odd)]), Ok(true));
+}
+
+#[test]
+fn who_may_be_asked_may_deny() {
+    let custom = json!({
+        "action": "CUSTOM", "provider": { "name": "one" },
+        "rules": [{ "to": [{ "operation": { "ports": ["80"] } }] }],
+    });
+    let asking = read(&named("c", custom));
+    let everything = policy("p", "ALLOW", &json!({}));
+    let request = Request::default().destination_port(Lookup::Unreadable).header(":path", b"/a");
+    for policies in [vec![asking.clone(), everything], vec![asking]] {
+        let compiled = compiled(&policies);
+        let possible = compiled.open(&request).possible(&mut Budget::of(FEW_STEPS));
+        assert_eq!(possible, Ok(Possible { allow: true, deny: true }));
+    }
+}
+
+#[test]
+fn allow_policies_that_do_not_count_let_nobody_through() {
+    let everybody = policy("p", "ALLOW", &json!({}));
+    let policies = [everybody.clone()];
+    let compiled = compiled(&policies);
+    let side = Sides::default().side(&compiled);
+    for (allows, is_refused) in [(true, false), (false, true)] {
+        let answer = side.refuses_plaintext(&everybody, |_| true, |_| allows, &mut Budget::of(FEW_STEPS));
+        assert_eq!(answer, Ok(is_refused));
+    }
+}
