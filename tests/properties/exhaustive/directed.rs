@@ -2,7 +2,7 @@
 //! with a look at less than everything.
 
 use mesh_authz::analysis::{
-    self, Budget, Effect, Policies, Possible, Proof, Sides, Undecided, Workloads, causes, effect, prove,
+    self, Budget, Effect, Policies, Possible, Proof, Sides, Undecided, Workloads, causes, effect, prove, words,
 };
 use mesh_authz::engine::{Combining, Engine, Verdict};
 use mesh_authz::policy::AuthorizationPolicy;
@@ -11,7 +11,7 @@ use mesh_authz::request::{Lookup, Request};
 use serde_json::{Value, json};
 
 use super::ROOT;
-use crate::policies::{named, options, read};
+use crate::policies::{BOTH, named, options, read};
 
 /// Little. Each question ends soon, if the search goes on with every step.
 const FEW_STEPS: u64 = 3_000_000;
@@ -154,4 +154,80 @@ fn allow_policies_that_do_not_count_let_nobody_through() {
         let answer = side.refuses_plaintext(&everybody, |_| true, |_| allows, &mut Budget::of(FEW_STEPS));
         assert_eq!(answer, Ok(is_refused));
     }
+}
+
+#[test]
+fn a_policy_for_the_class_of_waypoints_is_of_the_root_namespace() {
+    let of_class = |namespace: &str, action: &str| {
+        let class = json!({ "group": "gateway.networking.k8s.io", "kind": "GatewayClass", "name": "istio-waypoint" });
+        let mut policy = named("p", json!({ "action": action, "rules": [{}], "targetRefs": [class] }));
+        policy["metadata"]["namespace"] = json!(namespace);
+        read(&policy)
+    };
+    let rules = analysis::rules(&policy("region", "DENY", &json!({})), &options(Combining::DenyOverrides));
+    // Elsewhere, it applies to nothing.
+    for (namespace, is_denied) in [("a", false), (ROOT, true)] {
+        let mut everywhere = named("q", json!({ "action": "DENY", "rules": [{}] }));
+        everywhere["metadata"]["namespace"] = json!(ROOT);
+        let policies = [of_class(namespace, "DENY"), read(&everywhere)];
+        let workloads = Workloads::All { root_namespace: ROOT.to_owned(), revision: None };
+        let refs: Vec<_> = policies.iter().collect();
+        let compiled = Policies::new(&refs, &options(Combining::DenyOverrides), workloads);
+        let mut sides = Sides::default();
+        let (region, side) = (sides.region(&rules), sides.side(&compiled));
+        let proof = prove(&region, &side, Verdict::Deny, &mut Budget::of(FEW_STEPS)).unwrap();
+        assert_eq!(matches!(proof, Proof::Holds), is_denied, "{namespace}: {proof:?}");
+    }
+}
+
+#[test]
+fn what_stays_is_no_cause() {
+    let policies = [policy("p", "ALLOW", &json!({})), policy("d", "DENY", &json!({}))];
+    for combining in BOTH {
+        let compiled = || Policies::new(&policies.iter().collect::<Vec<_>>(), &options(combining), workload());
+        let (before, after) = (compiled(), compiled());
+        let mut sides = Sides::default();
+        let (before, after) = (sides.side(&before), sides.side(&after));
+        assert_eq!(causes(&before, &after).len(), 0, "{combining:?}");
+    }
+}
+
+/// For the rule of a policy that is new: for each exception, what is said of it.
+fn exceptions(old: &[AuthorizationPolicy], added: &AuthorizationPolicy) -> Vec<Vec<String>> {
+    let new = [old, std::slice::from_ref(added)].concat();
+    let (before, after) = (compiled(old), compiled(&new));
+    let mut sides = Sides::default();
+    let (before, after) = (sides.side(&before), sides.side(&after));
+    let [cause] = &causes(&before, &after)[..] else { panic!("one rule is new") };
+    let found = words::exceptions(cause, &before, &after, &mut Budget::of(FEW_STEPS)).unwrap().unwrap();
+    let said = |exception: words::Exception<'_>| {
+        exception.phrases.iter().map(|phrase| format!("{} {}", phrase.subject, phrase.says)).collect()
+    };
+    found.into_iter().map(said).collect()
+}
+
+#[test]
+fn an_exception_says_all_that_does_not_hold_for_every_alternative() {
+    let to = |operations: Value| json!({ "to": operations });
+    let known = policy("p", "ALLOW", &to(json!([{ "operation": { "hosts": ["h"], "paths": ["/a"] } }])));
+    let both = to(json!([{ "operation": { "hosts": ["h"] } }, { "operation": { "hosts": ["g"] } }]));
+    let one = to(json!([{ "operation": { "hosts": ["h"] } }]));
+    for (added, mut expected) in [(both, vec!["host is h", "path is /a"]), (one, vec!["path is /a"])] {
+        let mut found = exceptions(std::slice::from_ref(&known), &policy("q", "ALLOW", &added));
+        for phrases in &mut found {
+            phrases.sort_unstable();
+        }
+        expected.sort_unstable();
+        assert_eq!(found, [expected], "{added}");
+    }
+}
+
+#[test]
+fn exceptions_are_also_said_of_what_nobody_expects() {
+    // Only a CONNECT has no path.
+    let without_path = json!({ "to": [{ "operation": { "notPaths": ["*"] } }] });
+    let mut with_header = without_path.clone();
+    with_header["when"] = json!([{ "key": "request.headers[x]", "values": ["v"] }]);
+    let found = exceptions(&[policy("p", "ALLOW", &with_header)], &policy("q", "ALLOW", &without_path));
+    assert_eq!(found, [["header x is v"]]);
 }
