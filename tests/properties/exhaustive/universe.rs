@@ -376,6 +376,9 @@ fn raw(thing: Thing) -> Vec<Part> {
                 "/ns/cb",
                 "/ns/ac",
                 "/ns/bc",
+                "/ns/a/b",
+                "/ns/b/a",
+                "/ns/ca/b",
                 "/ns/a/ns/b",
                 "/ns/b/ns/a",
                 "/ns/cb/ns/ca",
@@ -469,7 +472,9 @@ impl Telling {
         let mut is_new = |part: &Part| {
             let request = part.request();
             let matches: Vec<_> = self.0.iter().map(|rule| rule.matches(&request)).collect();
-            seen.insert((matches, part.is_odd, part.is_connect_only, part.names.is_empty()))
+            // Only a CONNECT can have no path.
+            let is_connect = part.headers.contains(&(":method", b"CONNECT".to_vec()));
+            seen.insert((matches, part.is_odd, part.is_connect_only, is_connect, part.names.is_empty()))
         };
         parts.into_iter().filter(|part| part.is_possible() && is_new(part)).collect()
     }
