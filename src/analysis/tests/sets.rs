@@ -192,6 +192,41 @@ fn a_text_is_found_exactly_if_there_is_one() {
     assert!(found_some > 300 && found_none > 300, "{found_some} {found_none}");
 }
 
+/// A text of this set has one of some letters, and later its capital. One automaton would have to remember which letters it has
+/// seen: it would be too large, so there are several.
+#[test]
+fn a_set_of_several_automata_has_the_texts_of_each() {
+    const COUNT: u8 = 15;
+    let any = Part::Any(Bytes::ALL);
+    let pair = |number: u8| [b'a' + number, b'A' + number];
+    let letters: Vec<_> = (0..COUNT).map(|number| pair(number).map(|letter| [letter])).collect();
+    let set = Texts::of(
+        letters.iter().map(|[small, capital]| vec![any, Part::Literal(small), any, Part::Literal(capital), any]),
+    );
+    let set = set.set();
+    let of_letters = |numbers: &[u8]| {
+        let is_one = |byte| numbers.iter().any(|number| pair(*number).contains(&byte));
+        Texts::of([vec![Part::Any(Bytes::of(is_one))]]).set()
+    };
+    let each = letters.iter().map(|[small, capital]| vec![Part::Literal(small), any, Part::Literal(capital)]);
+    let each = Texts::of(each).set();
+    for number in 0..COUNT {
+        let [small, capital] = pair(number);
+        let other = pair((number + 1) % COUNT);
+        assert!(set.contains(&[small, other[0], capital]), "{number}");
+        assert!(!set.contains(&[capital, small]) && !set.contains(&[small, other[1]]), "{number}");
+        let mut budget = Budget::default();
+        let mut finder = Finder::new(&mut budget, Requests::All);
+        let (one, two) = (of_letters(&[number]), of_letters(&[number, (number + 1) % COUNT]));
+        assert_eq!(finder.find(&[&set, &one], &[]).unwrap(), Some(vec![small, capital]));
+        assert_eq!(finder.find(&[&each, &one], &[&set]).unwrap(), None);
+        let outside = finder.find(&[&two], &[&set, &one]).unwrap().unwrap();
+        assert!(two.contains(&outside) && !set.contains(&outside) && !one.contains(&outside), "{}", shown(&outside));
+    }
+    let mut budget = Budget::default();
+    assert_eq!(Finder::new(&mut budget, Requests::All).find(&[&set], &[&set]).unwrap(), None);
+}
+
 #[test]
 fn what_was_found_is_remembered_for_the_same_question() {
     let begins = [b"a", b"b", b"a"].map(|text| Texts::of([vec![Part::Literal(text), Part::Any(Bytes::ALL)]]).set());

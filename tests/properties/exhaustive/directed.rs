@@ -231,3 +231,38 @@ fn exceptions_are_also_said_of_what_nobody_expects() {
     let found = exceptions(&[policy("p", "ALLOW", &with_header)], &policy("q", "ALLOW", &without_path));
     assert_eq!(found, [["header x is v"]]);
 }
+
+#[test]
+fn a_request_that_people_send_is_found_where_there_is_one() {
+    let everybody = |principals: &[&str]| {
+        let sources: Vec<_> = principals.iter().map(|name| json!({ "source": { "principals": [name] } })).collect();
+        json!({ "from": sources })
+    };
+    let gateway = json!([{ "group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "w" }]);
+    let service = json!([{ "group": "", "kind": "Service", "name": "s" }]);
+    for references in [Value::Null, gateway, service] {
+        let placed = |name: &str, action: &str, rule: Value| {
+            let mut policy = named(name, json!({ "action": action, "rules": [rule] }));
+            if references != Value::Null {
+                policy["spec"]["targetRefs"] = references.clone();
+            }
+            read(&policy)
+        };
+        for (principals, is_expected) in
+            [(&["not a name", "td/ns/a/sa/x"][..], true), (&["td/ns/a/sa/x"], true), (&["not a name"], false)]
+        {
+            let allowed = placed("p", "ALLOW", everybody(principals));
+            let denied = placed("d", "DENY", json!({ "to": [{ "operation": { "paths": ["/secret"] } }] }));
+            let workloads = || Workloads::All { root_namespace: ROOT.to_owned(), revision: None };
+            let options = options(Combining::DenyOverrides);
+            let before = Policies::new(&[&allowed, &denied], &options, workloads());
+            let after = Policies::new(&[&allowed], &options, workloads());
+            let mut sides = Sides::default();
+            let (before, after) = (sides.side(&before), sides.side(&after));
+            let [cause] = &causes(&before, &after)[..] else { panic!("one rule goes away") };
+            let effect = effect(cause, &before, &after, &mut Budget::of(FEW_STEPS)).unwrap();
+            let Effect::Difference(witness) = effect else { panic!("{effect:?}") };
+            assert_eq!(witness.is_expected, is_expected, "{principals:?} {references}: {witness:?}");
+        }
+    }
+}
