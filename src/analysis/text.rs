@@ -715,11 +715,16 @@ pub(super) struct Finder<'b> {
     known: HashMap<(Vec<usize>, usize), Option<Vec<u8>>>,
     /// The addresses of the sets that the budget has paid for.
     paid: FnvHashSet<usize>,
+    /// How far a search goes.
+    pub most_nodes: usize,
 }
+
+/// Some hundred megabytes.
+const MOST_NODES: usize = 3_000_000;
 
 impl<'b> Finder<'b> {
     pub fn new(budget: &'b mut Budget, requests: Requests) -> Self {
-        Self { budget, requests, known: HashMap::new(), paid: FnvHashSet::default() }
+        Self { budget, requests, known: HashMap::new(), paid: FnvHashSet::default(), most_nodes: MOST_NODES }
     }
 
     /// A text that is in all sets of `all`, and in none of `none`. `all` has at least one set.
@@ -766,7 +771,7 @@ impl<'b> Finder<'b> {
         }
         if wanted.iter().all(|tables| tables.len() == 1) && unwanted.len() == none.len() {
             let tables = wanted.into_iter().flatten().chain(unwanted).collect();
-            return Search { tables, wanted: all.len() }.run(self.budget);
+            return Search { tables, wanted: all.len() }.run(self.budget, self.most_nodes);
         }
         self.look_in_parts(&wanted, &mut Vec::new(), &unwanted)
     }
@@ -792,7 +797,9 @@ impl<'b> Finder<'b> {
         // Nearly always, a few of the tables exclude all texts. All together would be too many.
         let mut tables = chosen.clone();
         loop {
-            let Some(text) = Search { tables: tables.clone(), wanted: chosen.len() }.run(self.budget)? else {
+            let Some(text) =
+                Search { tables: tables.clone(), wanted: chosen.len() }.run(self.budget, self.most_nodes)?
+            else {
                 return Ok(None);
             };
             self.budget.spend(unwanted.len() * (text.len() + 1))?;
@@ -814,9 +821,7 @@ type Node = Rc<[u32]>;
 impl Search<'_> {
     /// Looks first at what is in most of the sets that a text must be in, and then at what is short. So a text that has to
     /// contain many others is found without looking at every combination of them.
-    fn run(self, budget: &mut Budget) -> Result<Option<Vec<u8>>, Undecided> {
-        // Some hundred megabytes.
-        const MOST_NODES: usize = 3_000_000;
+    fn run(self, budget: &mut Budget, most_nodes: usize) -> Result<Option<Vec<u8>>, Undecided> {
         let bytes = self.bytes();
         let start: Node = vec![0; self.tables.len()].into();
         // The nodes that were reached, each with the one before it, and the byte between them.
@@ -830,7 +835,7 @@ impl Search<'_> {
                 return Ok(Some(text(&nodes, number)));
             }
             budget.spend(bytes.len() * self.tables.len())?;
-            if nodes.len() > MOST_NODES {
+            if nodes.len() > most_nodes {
                 return Err(Undecided);
             }
             for byte in &bytes {

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::super::budget::{Budget, Requests};
+use super::super::budget::{Budget, Requests, Undecided};
 use super::super::text::{Bytes, Finder, Part, Set, Texts};
 use super::{cases, sequences, shown, texts};
 
@@ -239,6 +239,17 @@ fn what_was_found_is_remembered_for_the_same_question() {
         assert_eq!(finder.find(&sets[..2], &[]).unwrap(), None);
         assert_eq!(finder.find(&sets[..1], &sets[1..]).unwrap(), None);
     }
+}
+
+#[test]
+fn a_search_that_goes_not_far_enough_says_nothing() {
+    let long = Texts::of([vec![Part::Literal(b"abababababab"), Part::Any(Bytes::ALL)]]).set();
+    let mut budget = Budget::default();
+    let mut finder = Finder::new(&mut budget, Requests::All);
+    finder.most_nodes = 10;
+    assert_eq!(finder.find(&[&long], &[]), Err(Undecided));
+    finder.most_nodes = 20;
+    assert_eq!(finder.find(&[&long], &[]), Ok(Some(b"abababababab".to_vec())));
 }
 
 #[test]
