@@ -58,6 +58,8 @@ fn format_strings_are_read_as_envoy_reads_them() {
         ),
         ("%METADATA(DYNAMIC:a:b)%", vec![operator(metadata("a", &["b"]))]),
         ("%METADATA(ROUTE:a:b)%", vec![operator(Tells::Nothing)]),
+        ("%RESPONSE_CODE_DETAILS%", vec![operator(Tells::CodeDetails)]),
+        ("%RESPONSE_CODE_DETAILS(ALLOW_WHITESPACES)%", vec![operator(Tells::Nothing)]),
         ("%NEWER_THAN_THIS(a)%", vec![operator(Tells::Nothing)]),
         (
             "%REQ(X?Y):5%",

@@ -359,3 +359,22 @@ fn a_request_principal_that_is_excluded_is_none() {
         assert_eq!(unchanged["reason"], "no request can match it", "{comparison}");
     }
 }
+
+/// With permit-overrides, a DENY policy that applies is enough to refuse what no ALLOW rule matches.
+#[test]
+fn a_policy_that_newly_applies_is_called_what_it_is() {
+    let deny = policy("other", "DENY", "to: [{ operation: { methods: [DELETE] } }]");
+    let allow = policy("orders", "ALLOW", "to: [{ operation: { methods: [GET] } }]");
+    let permit = &["--combining", "permit-overrides"][..];
+    let said = |old: &str, new: &str, direction: &str, arguments: &[&str]| {
+        let comparison = json(old, new, arguments);
+        comparison[direction][0]["requests"].as_str().map(str::to_owned)
+    };
+    let none = "\n";
+    let any = "a policy applies to their workload now, and no rule of an ALLOW policy matches them";
+    assert_eq!(said(none, &deny, "lost", permit).as_deref(), Some(any));
+    let no_more = "no policy applies to their workload any more, and no rule of an ALLOW policy matched them";
+    assert_eq!(said(&deny, none, "gained", permit).as_deref(), Some(no_more));
+    let newly = "an ALLOW policy applies to their workload now, and no rule of one matches them";
+    assert_eq!(said(none, &allow, "lost", &[]).as_deref(), Some(newly));
+}

@@ -270,22 +270,12 @@ impl<'s> Side<'s> {
         questions.extend(self.custom.values().map(|rules| question().one_of(Self::lists(rules))));
         questions
     }
-}
 
-impl<'s> Side<'s> {
     /// What can become of some request.
     pub(super) fn possible(&'s self, budget: &mut Budget) -> Result<Possible, Undecided> {
-        let mut is_possible = |questions: Vec<Question<'s>>| {
-            for question in questions {
-                if matches!(question.answer(budget)?, Answer::Yes(_)) {
-                    return Ok(true);
-                }
-            }
-            Ok(false)
-        };
         Ok(Possible {
-            allow: is_possible(self.allowed(&[], &self.overriding()).into())?,
-            deny: is_possible(self.refused(&[]))?,
+            allow: has_request(&self.allowed(&[], &self.overriding()), budget)?,
+            deny: has_request(&self.refused(&[]), budget)?,
         })
     }
 
@@ -329,13 +319,19 @@ impl Side<'_> {
         let counts = |policy: &AuthorizationPolicy, _: Option<&CompiledRule>| refuses(policy);
         let question = || Question::new(self.workloads(), must.to_vec()).never(&never).counting(&counts);
         let lists = self.allow.all().filter(|rule| self.allow.policy(rule).is_some_and(&allows)).map(Rule::clauses);
-        for question in [question().not_applying(&self.refusing_policies()), question().one_of(lists.collect())] {
-            if matches!(question.answer(budget)?, Answer::Yes(_)) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        let passes = [question().not_applying(&self.refusing_policies()), question().one_of(lists.collect())];
+        Ok(!has_request(&passes, budget)?)
     }
+}
+
+/// Whether some request is an answer to one of the questions.
+fn has_request(questions: &[Question<'_>], budget: &mut Budget) -> Result<bool, Undecided> {
+    for question in questions {
+        if matches!(question.answer(budget)?, Answer::Yes(_)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The rules that must not match a request that shows the difference.

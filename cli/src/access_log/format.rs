@@ -211,8 +211,8 @@ impl Tells {
                 _ => Self::Nothing,
             },
             ("PATH", argument) => {
-                let (query, which) =
-                    argument.unwrap_or_default().split_once(':').unwrap_or((argument.unwrap_or_default(), ""));
+                let argument = argument.unwrap_or_default();
+                let (query, which) = argument.split_once(':').unwrap_or((argument, ""));
                 match which {
                     "PATH" => Self::Path { without_query: query == "NQ", original: false },
                     "" | "ORIG_OR_PATH" => Self::Path { without_query: query == "NQ", original: true },
@@ -236,7 +236,8 @@ impl Tells {
             ("DYNAMIC_METADATA", Some(path)) => Self::metadata(path),
             ("METADATA", Some(path)) => path.strip_prefix("DYNAMIC:").map_or(Self::Nothing, Self::metadata),
             ("RESPONSE_CODE", None) => Self::Code,
-            ("RESPONSE_CODE_DETAILS", _) => Self::CodeDetails,
+            // With an argument, it can have blanks.
+            ("RESPONSE_CODE_DETAILS", None) => Self::CodeDetails,
             ("CONNECTION_TERMINATION_DETAILS", None) => Self::TerminationDetails,
             ("RESPONSE_FLAGS", None) => Self::Flags,
             ("PROTOCOL", None) => Self::Protocol,

@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use mesh_authz::analysis::words::{self, Phrase};
 use mesh_authz::analysis::{self, Budget, Cause, Effect, Example, Policies, Reason, Side, Workloads, causes, effect};
 use mesh_authz::config::Mesh;
-use mesh_authz::engine::{Engine, Options, RuleId, Verdict};
+use mesh_authz::engine::{Combining, Engine, Options, RuleId, Verdict};
 use mesh_authz::policy::scope::Workload;
 use mesh_authz::policy::{Action, AuthorizationPolicy, PolicyName, Target, TargetKind, Traffic};
 use rayon::prelude::*;
@@ -289,7 +289,7 @@ fn changes(
         let resource = set.resources.policies.iter().find(|resource| resource.policy.name == cause.policy.name)?;
         let result = match effect(cause, refusing, allowing, &mut Budget::default()) {
             Ok(Effect::Difference(example)) => {
-                let requests = requests(cause, *direction, [refusing, allowing], options.traffic);
+                let requests = requests(cause, *direction, [refusing, allowing], options);
                 Outcome::Difference(Box::new(Difference {
                     requests,
                     workloads: words::workloads(cause.policy, workloads.root_namespace()),
@@ -370,16 +370,27 @@ fn requests<'s>(
     cause: &Cause<'s>,
     direction: Direction,
     [refusing, allowing]: [&'s Side<'s>; 2],
-    traffic: Traffic,
+    options: &Options,
 ) -> String {
     let Some(rule) = cause.rule() else {
-        return match direction {
-            Direction::Gained => "no ALLOW policy applies to their workload any more, and no rule of one matched them",
-            Direction::Lost => "an ALLOW policy applies to their workload now, and no rule of one matches them",
+        let is_deny_enough = options.combining == Combining::PermitOverrides;
+        return match (direction, is_deny_enough) {
+            (Direction::Gained, false) => {
+                "no ALLOW policy applies to their workload any more, and no rule of one matched them"
+            }
+            (Direction::Gained, true) => {
+                "no policy applies to their workload any more, and no rule of an ALLOW policy matched them"
+            }
+            (Direction::Lost, false) => {
+                "an ALLOW policy applies to their workload now, and no rule of one matches them"
+            }
+            (Direction::Lost, true) => {
+                "a policy applies to their workload now, and no rule of an ALLOW policy matches them"
+            }
         }
         .to_owned();
     };
-    let [mut operations, mut sources, mut conditions] = words::rule(cause.policy, rule.index, traffic);
+    let [mut operations, mut sources, mut conditions] = words::rule(cause.policy, rule.index, options.traffic);
     let exceptions = words::exceptions(cause, refusing, allowing, &mut Budget::default());
     let mut except = Vec::new();
     match exceptions {
