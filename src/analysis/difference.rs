@@ -371,22 +371,8 @@ pub fn effect<'s>(
             vec![question.not_applying(&allowing.refusing_policies()).never(&never(cause, refusing, allowing))]
         }
     };
-    let mut nothing = Vec::new();
-    let mut odd = None;
-    for question in questions {
-        match question.usual_answer(budget) {
-            Ok(Answer::Yes(witness)) if shows(&witness, cause, refusing, allowing) => {
-                if witness.is_expected {
-                    return Ok(Effect::Difference(witness));
-                }
-                odd = odd.or(Some(witness));
-            }
-            Ok(Answer::No(why)) => nothing.push(why),
-            Ok(Answer::Yes(_)) | Err(Undecided) if odd.is_some() => {}
-            Ok(Answer::Yes(_)) | Err(Undecided) => return Err(Undecided),
-        }
-    }
-    if let Some(witness) = odd {
+    let (witness, mut nothing) = ask(&questions, &|witness| shows(witness, cause, refusing, allowing), budget)?;
+    if let Some(witness) = witness {
         return Ok(Effect::Difference(witness));
     }
     // Where no ALLOW policy applied, DENY rules can still be why an ALLOW rule makes no difference.
@@ -397,6 +383,30 @@ pub fn effect<'s>(
         }
     }
     Ok(Effect::Nothing(reason(cause, &nothing, [refusing, allowing])))
+}
+
+/// A request that is an answer to one of the questions; if there is one that people send, such a one. For each question without an
+/// answer: why. It is undecided if the engine does not confirm the request.
+fn ask<'s>(
+    questions: &[Question<'s>],
+    is_confirmed: &dyn Fn(&Witness) -> bool,
+    budget: &mut Budget,
+) -> Result<(Option<Box<Witness>>, Vec<Nothing<'s>>), Undecided> {
+    let (mut odd, mut nothing) = (None, Vec::new());
+    for question in questions {
+        match question.usual_answer(budget) {
+            Ok(Answer::Yes(witness)) if is_confirmed(&witness) => {
+                if witness.is_expected {
+                    return Ok((Some(witness), nothing));
+                }
+                odd = odd.or(Some(witness));
+            }
+            Ok(Answer::No(why)) => nothing.push(why),
+            Ok(Answer::Yes(_)) | Err(Undecided) if odd.is_some() => {}
+            Ok(Answer::Yes(_)) | Err(Undecided) => return Err(Undecided),
+        }
+    }
+    Ok((odd, nothing))
 }
 
 /// Whether the engine says that a request shows what comes of a cause. It takes a value otherwise than the analysis if it is too
@@ -464,24 +474,18 @@ pub fn prove<'s>(
     let mut odd = None;
     for (rule, clauses) in &region.0 {
         let must = region_clauses(clauses);
-        let questions = match expected {
+        let questions: Vec<_> = match expected {
             Verdict::Deny => side.allowed(&must, &side.overriding()).into(),
             Verdict::Allow => side.refused(&must),
         };
-        for question in questions {
-            match question.usual_answer(budget) {
-                Ok(Answer::Yes(witness))
-                    if rule.matches(&witness.request()) && side.may_decide_otherwise(&witness, expected) =>
-                {
-                    if witness.is_expected {
-                        return Ok(Proof::Fails(witness));
-                    }
-                    odd = odd.or(Some(witness));
-                }
-                Ok(Answer::No(why)) => is_empty &= !why.meets_must,
-                Ok(Answer::Yes(_)) | Err(Undecided) if odd.is_some() => {}
-                Ok(Answer::Yes(_)) | Err(Undecided) => return Err(Undecided),
-            }
+        let is_one =
+            |witness: &Witness| rule.matches(&witness.request()) && side.may_decide_otherwise(witness, expected);
+        match ask(&questions, &is_one, budget) {
+            Ok((Some(witness), _)) if witness.is_expected => return Ok(Proof::Fails(witness)),
+            Ok((Some(witness), _)) => odd = odd.or(Some(witness)),
+            Ok((None, nothing)) => is_empty &= nothing.iter().all(|why| !why.meets_must),
+            Err(Undecided) if odd.is_some() => {}
+            Err(Undecided) => return Err(Undecided),
         }
     }
     if let Some(witness) = odd {
