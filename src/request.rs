@@ -20,7 +20,7 @@ use std::net::IpAddr;
 
 pub use self::headers::{HeaderValues, Headers};
 pub use self::metadata::Metadata;
-pub use self::owned::Request;
+pub use self::owned::{PartlyKnown, Request};
 pub use crate::attribute::{Address, ConnectionText};
 
 /// The result of asking for an attribute of a request.

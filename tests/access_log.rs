@@ -86,7 +86,7 @@ fn split<'l>(format: &str, line: &'l str) -> Option<Vec<(Tells, Option<&'l str>)
         Column::At(range) => Some(&line[range]),
         Column::Ambiguous => None,
     };
-    Some(splitter.columns().iter().cloned().zip(columns.into_iter().map(value)).collect())
+    Some(splitter.columns().iter().map(|operator| operator.tells.clone()).zip(columns.into_iter().map(value)).collect())
 }
 
 const ISTIO_LINE: &str = "[2026-11-28T17:35:10.779Z] \"GET /api/v1?q=1 HTTP/1.1\" 403 - \

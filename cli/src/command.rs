@@ -9,6 +9,7 @@ mod init;
 mod options;
 mod render;
 mod replace;
+mod replay;
 mod sarif;
 mod snippet;
 mod test;
@@ -63,6 +64,8 @@ enum Command {
     Explain(Box<explain::Arguments>),
     /// Say who gains access by a change of policies, and who loses it.
     Diff(Box<diff::Arguments>),
+    /// Say what policies would have decided about the requests in access logs.
+    Replay(Box<replay::Arguments>),
     /// Run policy tests from test files.
     Test(test::Arguments),
     /// Render policies as a plugin configuration, an Envoy bootstrap, Istio resources or Envoy's own RBAC filters.
@@ -266,6 +269,7 @@ fn run_once(command: &Command) -> ExitCode {
         Command::Check(arguments) => check::run(arguments, &mut out),
         Command::Explain(arguments) => explain::run(arguments, &mut out),
         Command::Diff(arguments) => diff::run(arguments, &mut out),
+        Command::Replay(arguments) => replay::run(arguments, &mut out),
         Command::Test(arguments) => test::run(arguments, &mut out),
         Command::Render(arguments) => render::run(arguments, &mut out),
         Command::Init(arguments) => init::run(arguments, &mut out),
@@ -276,9 +280,12 @@ fn run_once(command: &Command) -> ExitCode {
     // Output for people has colours only on a terminal, and only if NO_COLOR is not set. Output for programs is written
     // unchanged. A reader that closes the pipe early, such as `head`, is not a failure.
     let written = match command {
-        Command::Check(_) | Command::Diff(_) | Command::Explain(_) | Command::Test(_) | Command::Init(_) => {
-            write(&mut anstream::stdout(), &out)
-        }
+        Command::Check(_)
+        | Command::Diff(_)
+        | Command::Explain(_)
+        | Command::Replay(_)
+        | Command::Test(_)
+        | Command::Init(_) => write(&mut anstream::stdout(), &out),
         Command::Render(_) | Command::Completions(_) | Command::Man(_) | Command::Schema(_) => {
             write(&mut std::io::stdout(), &out)
         }

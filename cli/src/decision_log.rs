@@ -30,6 +30,8 @@ pub struct Entry {
     pub line: usize,
     /// How many further lines say the same.
     pub alike: usize,
+    /// How many decisions before it were not logged, because there were too many.
+    pub suppressed: u64,
     /// What the filter decided.
     pub verdict: Verdict,
     /// Why, in the words of the filter.
@@ -82,6 +84,19 @@ impl DecisionLog {
         all
     }
 
+    /// Reads one line. `None`: it is not of the decision log.
+    ///
+    /// # Errors
+    /// The decision is cut or malformed.
+    #[must_use]
+    pub fn line(number: usize, line: &str) -> Option<Result<Entry, Malformed>> {
+        match decision_in(line) {
+            Found::Decision(object) => Some(Entry::new(number, &object).ok_or(Malformed)),
+            Found::Malformed => Some(Err(Malformed)),
+            Found::Nothing => None,
+        }
+    }
+
     fn add(&mut self, number: usize, mut object: Value, known: &mut HashMap<String, usize>) {
         if let Value::Object(fields) = &mut object {
             fields.remove("suppressed");
@@ -97,6 +112,10 @@ impl DecisionLog {
         }
     }
 }
+
+/// A decision that is cut or malformed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed;
 
 enum Found {
     Decision(Value),
@@ -145,6 +164,7 @@ impl Entry {
         Some(Self {
             line,
             alike: 0,
+            suppressed: object.get("suppressed").and_then(Value::as_u64).unwrap_or_default(),
             verdict,
             reason: text("reason")?.to_owned(),
             rule: text("policy").map(str::to_owned).zip(object.get("rule").and_then(Value::as_u64)),

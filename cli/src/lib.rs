@@ -8,9 +8,10 @@
 //! | [`explain`] | explains why a request is allowed or denied |
 //! | [`testfile`] | reads files with tests of policies |
 //! | [`witness`] | writes requests that the analysis of policies has found |
-//! | [`access_log`] | reads format strings of Envoy's access logs, and splits lines by them |
+//! | [`access_log`] | reads access logs of Envoy: formats, lines, and the requests in them |
 //! | [`decision_log`] | reads lines of the filter's decision log |
 //! | [`received`] | what Envoy makes of a request before the filter sees it |
+//! | [`replay`] | holds logs against policies |
 //! | [`render`] | turns policies into the configurations and resources that enforce them |
 //! | [`schema`] | JSON Schemas, for editors |
 //! | [`command`] | implements the subcommands |
@@ -26,6 +27,7 @@ pub mod lint;
 pub mod load;
 pub mod received;
 pub mod render;
+pub mod replay;
 pub mod schema;
 pub mod testfile;
 pub mod witness;

@@ -460,14 +460,19 @@ pub fn bytes(file: &Path) -> Result<Vec<u8>, InputError> {
     let bytes = if file == Path::new("-") {
         let mut bytes = Vec::new();
         std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
-    } else if is_named_pipe(file) {
-        let message =
-            "is a named pipe, and nobody may ever write to it: write its content to standard input, and give `-`";
-        return Err(InputError { file: file.to_owned(), message: message.to_owned() });
+    } else if let Some(why) = not_readable(file) {
+        return Err(InputError { file: file.to_owned(), message: why.to_owned() });
     } else {
         std::fs::read(file)
     };
     bytes.map_err(|error| InputError { file: file.to_owned(), message: error.to_string() })
+}
+
+/// Why a file must not be opened, if so.
+pub(crate) fn not_readable(file: &Path) -> Option<&'static str> {
+    is_named_pipe(file).then_some(
+        "is a named pipe, and nobody may ever write to it: write its content to standard input, and give `-`",
+    )
 }
 
 /// Whether the file is a pipe in a folder. A pipe of the shell, as in `<(command)`, is in none, and has a writer.

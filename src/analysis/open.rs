@@ -5,7 +5,7 @@ use super::difference::{Policies, Sides};
 use super::solve::Compiled;
 use crate::engine::compile::{Check, CompiledRule, Group, Groups, Test};
 use crate::engine::evaluate::{Evaluation, Truth};
-use crate::engine::{Combining, Verdict};
+use crate::engine::{Combining, RuleId, Verdict};
 use crate::policy::Clause;
 use crate::request::Attributes;
 
@@ -191,6 +191,42 @@ impl<'p> Open<'p> {
             Some(Verdict::Allow) if may_ask => None,
             verdict => verdict.map(Possible::from),
         }
+    }
+
+    /// The DENY rules that match, whatever is unreadable, in the order of their policies.
+    pub fn denying(&self) -> impl Iterator<Item = &RuleId> {
+        self.deny.iter().filter(|(_, open)| open.is_empty()).map(|(rule, _)| &rule.id)
+    }
+
+    /// The DENY rules that may match.
+    pub fn may_deny(&self) -> impl Iterator<Item = &RuleId> {
+        self.deny.iter().map(|(rule, _)| &rule.id)
+    }
+
+    /// Whether both leave the same open, so that both decide alike, whatever is unreadable.
+    #[must_use]
+    pub fn is_same_as(&self, other: &Open<'_>) -> bool {
+        let left = |rules: &[OpenRule<'_>]| -> Vec<String> {
+            let mut left: Vec<_> = rules
+                .iter()
+                .map(|(rule, open)| {
+                    let CompiledRule { id: _, from, to, when } = rule.with_only(open);
+                    format!("{from:?} {to:?} {when:?}")
+                })
+                .collect();
+            left.sort_unstable();
+            left
+        };
+        let applies = |open: &Open<'_>| !open.policies.allow.policies.is_empty();
+        let providers = |open: &Open<'_>| -> Vec<_> {
+            let asked = open.custom.iter().filter(|(_, rules)| !rules.is_empty());
+            asked.map(|(provider, rules)| ((*provider).to_owned(), left(rules))).collect()
+        };
+        self.policies.combining == other.policies.combining
+            && applies(self) == applies(other)
+            && left(&self.deny) == left(&other.deny)
+            && left(&self.allow) == left(&other.allow)
+            && providers(self) == providers(other)
     }
 
     fn search(&self, budget: &mut Budget) -> Result<Possible, Undecided> {

@@ -3,7 +3,7 @@
 use std::ops::Deref;
 
 /// The labels of a workload, or the labels that a selector asks for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Labels(Vec<(String, String)>);
 
 /// Labels by which istiod selects, and which a proxy does not know as istiod does: istiod adds or changes them, or the

@@ -212,6 +212,61 @@ pub fn encode_value(node: &Node) -> Vec<u8> {
     message
 }
 
+/// Dynamic metadata of which not everything is known, for tools.
+#[derive(Clone, Debug)]
+pub enum PartlyKnown {
+    /// This value.
+    Value(Node),
+    /// These fields.
+    Fields(Vec<(String, PartlyKnown)>),
+    /// There may be a value.
+    Unknown,
+}
+
+impl PartlyKnown {
+    /// The encoded metadata of these filters. What is unknown is malformed there, and so unreadable. What is not there is absent.
+    #[must_use]
+    pub fn encode(filters: &[(String, Self)]) -> Vec<u8> {
+        let mut message = Vec::new();
+        for (filter, fields) in filters {
+            encode_entry(filter, &fields.encode_fields(), &mut message);
+        }
+        message
+    }
+
+    /// As a `google.protobuf.Struct`.
+    fn encode_fields(&self) -> Vec<u8> {
+        match self {
+            Self::Value(Node { value: Value::Map(entries), .. }) => encode_fields(entries),
+            Self::Value(_) => Vec::new(),
+            Self::Fields(fields) => {
+                let mut message = Vec::new();
+                for (key, value) in fields {
+                    encode_entry(key, &value.encode_value(), &mut message);
+                }
+                message
+            }
+            Self::Unknown => MALFORMED.to_vec(),
+        }
+    }
+
+    /// As a `google.protobuf.Value`.
+    fn encode_value(&self) -> Vec<u8> {
+        match self {
+            Self::Value(node) => encode_value(node),
+            Self::Fields(_) => {
+                let mut message = Vec::new();
+                encode_bytes(5, &self.encode_fields(), &mut message);
+                message
+            }
+            Self::Unknown => MALFORMED.to_vec(),
+        }
+    }
+}
+
+/// A field that ends too early.
+const MALFORMED: [u8; 2] = [0x1a, 0x7f];
+
 fn encode_entry(key: &str, value: &[u8], message: &mut Vec<u8>) {
     let mut entry = Vec::new();
     encode_bytes(1, key.as_bytes(), &mut entry);

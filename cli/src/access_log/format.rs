@@ -78,6 +78,8 @@ pub enum Tells {
     DestinationPort,
     /// The server name in the TLS handshake.
     ServerName,
+    /// The version of TLS. There is none in plaintext.
+    TlsVersion,
     /// Dynamic metadata of a filter, or what is under these keys of it.
     Metadata {
         /// The filter.
@@ -99,8 +101,15 @@ pub enum Tells {
     StartTime,
     /// The cluster that the request was for.
     Cluster,
+    /// The host that the request was sent to.
+    UpstreamHost,
     /// The decision of this project's filter.
     Decision,
+    /// A header, by its name in lower case, or a pseudo-header: as it was when the policies were evaluated. A filter in front
+    /// of them keeps it in the filter state `decided.path`, `decided.host` or `decided.headers.NAME`.
+    Decided(String),
+    /// The namespace of the pod that wrote the line.
+    PodNamespace,
     /// When the line was written: at the start of the request, or at its end.
     LogType,
     /// A number, such as a size or a duration.
@@ -225,6 +234,9 @@ impl Tells {
             ("DOWNSTREAM_PEER_SUBJECT", None) => Self::PeerSubject,
             ("FILTER_STATE", Some("io.istio.peer_principal:PLAIN")) => Self::WaypointPeer,
             ("FILTER_STATE", Some("wasm.mesh_authz:PLAIN")) => Self::Decision,
+            ("FILTER_STATE", Some(key)) => Self::filter_state(key),
+            ("DOWNSTREAM_TLS_VERSION", None) => Self::TlsVersion,
+            ("ENVIRONMENT", Some("POD_NAMESPACE")) => Self::PodNamespace,
             ("DOWNSTREAM_DIRECT_REMOTE_ADDRESS", None) => address(Address::Source, true),
             ("DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT", None) => address(Address::Source, false),
             ("DOWNSTREAM_REMOTE_ADDRESS", None) => address(Address::Remote, true),
@@ -242,7 +254,8 @@ impl Tells {
             ("RESPONSE_FLAGS", None) => Self::Flags,
             ("PROTOCOL", None) => Self::Protocol,
             ("START_TIME", None) => Self::StartTime,
-            ("UPSTREAM_HOST" | "UPSTREAM_LOCAL_ADDRESS", None) => Self::Word,
+            ("UPSTREAM_HOST", None) => Self::UpstreamHost,
+            ("UPSTREAM_LOCAL_ADDRESS", None) => Self::Word,
             ("UPSTREAM_CLUSTER" | "UPSTREAM_CLUSTER_RAW", None) => Self::Cluster,
             ("ACCESS_LOG_TYPE", None) => Self::LogType,
             ("BYTES_RECEIVED" | "BYTES_SENT" | "DURATION" | "CONNECTION_ID", None) => Self::Number,
@@ -264,6 +277,20 @@ impl Tells {
         }
     }
 
+    /// `decided.path:PLAIN`, for example.
+    fn filter_state(key: &str) -> Self {
+        let name = key.strip_suffix(":PLAIN").and_then(|key| key.strip_prefix("decided."));
+        match name {
+            Some("path") => Self::Decided(":path".to_owned()),
+            Some("host") => Self::Decided(":authority".to_owned()),
+            Some(name) => match name.strip_prefix("headers.") {
+                Some(name) => Self::Decided(name.to_ascii_lowercase()),
+                None => Self::Nothing,
+            },
+            None => Self::Nothing,
+        }
+    }
+
     /// The expressions that give a header with all its lines: `request.headers['NAME']`.
     fn expression(text: &str) -> Self {
         let inner = text.trim().strip_prefix("request.headers[").and_then(|rest| rest.strip_suffix(']'));
@@ -272,7 +299,15 @@ impl Tells {
             quoted.strip_prefix(quote)?.strip_suffix(quote).filter(|name| !name.contains([quote, '\\']))
         });
         match name {
-            Some(name) => Self::Header { name: name.to_ascii_lowercase(), instead: None, lines: Lines::Joined },
+            Some(name) => {
+                let name = if name == "host" { ":authority".to_owned() } else { name.to_ascii_lowercase() };
+                let is_one_line = name.starts_with(':');
+                let lines = if is_one_line { Lines::First } else { Lines::Joined };
+                if name == ":path" {
+                    return Self::Path { without_query: false, original: false };
+                }
+                Self::Header { name, instead: None, lines }
+            }
             None => Self::Nothing,
         }
     }
@@ -299,10 +334,14 @@ impl Tells {
             | Self::Metadata { .. }
             | Self::TerminationDetails
             | Self::Decision
+            | Self::Decided(_)
+            | Self::PodNamespace
             | Self::Nothing => true,
             Self::Address { .. }
             | Self::DestinationPort
             | Self::ServerName
+            | Self::TlsVersion
+            | Self::UpstreamHost
             | Self::Cluster
             | Self::LogType
             | Self::Code

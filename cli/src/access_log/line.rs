@@ -8,13 +8,13 @@ use std::ops::Range;
 
 use memchr::memmem;
 
-use super::format::{Piece, Tells};
+use super::format::{Operator, Piece, Tells};
 
 /// A text format, ready to split lines.
 #[derive(Debug)]
 pub struct Splitter {
     /// What the values tell, in order.
-    columns: Vec<Tells>,
+    columns: Vec<Operator>,
     /// The texts around the values: one more than there are values.
     literals: Vec<Vec<u8>>,
 }
@@ -44,11 +44,11 @@ impl Splitter {
                 }
                 Piece::Operator(_) if is_behind_value => {
                     if let Some(last) = columns.last_mut() {
-                        *last = Tells::Nothing;
+                        *last = Operator { tells: Tells::Nothing, length: None };
                     }
                 }
                 Piece::Operator(operator) => {
-                    columns.push(operator.tells.clone());
+                    columns.push(operator.clone());
                     literals.push(Vec::new());
                     is_behind_value = true;
                 }
@@ -65,7 +65,7 @@ impl Splitter {
 
     /// What the values tell, in order.
     #[must_use]
-    pub fn columns(&self) -> &[Tells] {
+    pub fn columns(&self) -> &[Operator] {
         &self.columns
     }
 
@@ -85,8 +85,8 @@ impl Splitter {
         if least == greatest {
             let starts = self.starts(first.len(), &least);
             let columns: Vec<_> = starts.into_iter().zip(least).map(|(start, end)| start..end).collect();
-            let fits = |(tells, range): (&Tells, &Range<usize>)| {
-                line.get(range.clone()).is_some_and(|text| tells.can_be(text))
+            let fits = |(operator, range): (&Operator, &Range<usize>)| {
+                line.get(range.clone()).is_some_and(|text| operator.tells.can_be(text))
             };
             return self.columns.iter().zip(&columns).all(fits).then(|| columns.into_iter().map(Column::At).collect());
         }
@@ -138,15 +138,15 @@ impl Splitter {
         });
         let mut ends: Vec<_> = ends.collect();
         // Forward, the ends stay that a way from the beginning leads to. Backward, those from which one leads to the end.
-        for (number, tells) in self.columns.iter().enumerate() {
+        for (number, operator) in self.columns.iter().enumerate() {
             let starts = self.starts_of(number, first, &ends);
-            ends.get_mut(number)?.retain(|end| reaches(line, tells, &starts, *end));
+            ends.get_mut(number)?.retain(|end| reaches(line, &operator.tells, &starts, *end));
         }
-        for (number, tells) in self.columns.iter().enumerate().skip(1).rev() {
+        for (number, operator) in self.columns.iter().enumerate().skip(1).rev() {
             let length = self.literals.get(number)?.len();
             let (before, at) = ends.split_at_mut(number);
             let (before, at) = (before.last_mut()?, at.first()?);
-            before.retain(|end| leads_to(line, tells, end.saturating_add(length), at));
+            before.retain(|end| leads_to(line, &operator.tells, end.saturating_add(length), at));
         }
         let column = |number: usize| {
             let (starts, ends) = (self.starts_of(number, first, &ends), ends.get(number)?);

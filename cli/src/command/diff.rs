@@ -1,6 +1,6 @@
 //! `mesh-authz diff`: says who gains access by a change of policies, and who loses it.
 
-mod output;
+pub(super) mod output;
 mod revision;
 
 use std::path::{Path, PathBuf};
@@ -235,12 +235,12 @@ fn workload(setting: &Setting, mesh: &Mesh) -> Result<Option<Workload>, Failure>
     Ok(Some(workload))
 }
 
-fn is_waypoint_without_service(workload: &Workload) -> bool {
+pub(super) fn is_waypoint_without_service(workload: &Workload) -> bool {
     let gateway = workload.gateway.as_ref().filter(|gateway| gateway.waypoint);
     gateway.is_some_and(|waypoint| waypoint.services.is_empty() && waypoint.service_entries.is_empty())
 }
 
-fn is_for_services(policy: &AuthorizationPolicy) -> bool {
+pub(super) fn is_for_services(policy: &AuthorizationPolicy) -> bool {
     let Target::References(references) = &policy.target else { return false };
     references.iter().any(|reference| matches!(reference.kind, TargetKind::Service | TargetKind::ServiceEntry))
 }
@@ -251,7 +251,7 @@ fn resources(path: &Path) -> Result<Resources, Failure> {
     valid(resources)
 }
 
-fn valid(resources: Resources) -> Result<Resources, Failure> {
+pub(super) fn valid(resources: Resources) -> Result<Resources, Failure> {
     if let Some((file, folder)) = resources.built_policies().first() {
         return Err(Failure::Unusable(super::not_what_is_deployed(file, folder)));
     }

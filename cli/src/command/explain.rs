@@ -163,7 +163,7 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
 }
 
 /// Fails if the policies are for other namespaces than the one that is taken because none is given.
-fn require_a_policy_in(workload: &Workload, resources: &Resources) -> Result<(), Failure> {
+pub(super) fn require_a_policy_in(workload: &Workload, resources: &Resources) -> Result<(), Failure> {
     let policies = || resources.policies.iter().map(|resource| &resource.policy);
     let elsewhere = || policies().filter(|policy| policy.name.namespace != workload.root_namespace);
     if elsewhere().next().is_none() || policies().any(|policy| policy.name.namespace == workload.namespace) {
@@ -371,7 +371,7 @@ fn miss(report: &RuleReport<'_>, failed: &FailedCondition, out: &mut String) {
 }
 
 /// The first few values in quotes, and how many more there are.
-fn list(values: &[String]) -> String {
+pub(super) fn list(values: &[String]) -> String {
     const MOST: usize = 8;
     let mut shown: Vec<_> = values.iter().take(MOST).map(|value| format!("{value:?}")).collect();
     if let Some(more @ 1..) = values.len().checked_sub(MOST) {

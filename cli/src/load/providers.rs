@@ -130,6 +130,9 @@ impl Providers {
     }
 }
 
+/// Fields of a mesh configuration. A document with one of them, and without a kind, is one.
+const MESH_FIELDS: [&str; 4] = ["extensionProviders", "accessLogFile", "accessLogFormat", "accessLogEncoding"];
+
 /// The mesh configuration in a document, and where it is.
 #[must_use]
 pub fn mesh_configuration(other: &Other) -> Option<(Node, Path)> {
@@ -142,7 +145,9 @@ pub fn mesh_configuration(other: &Other) -> Option<(Node, Path)> {
             let mesh = other.node.get("spec")?.get("meshConfig").cloned()?;
             Some((mesh, Path::of(["spec", "meshConfig"])))
         }
-        "" if other.node.get("extensionProviders").is_some() => Some((other.node.clone(), Path::default())),
+        "" if MESH_FIELDS.iter().any(|field| other.node.get(field).is_some()) => {
+            Some((other.node.clone(), Path::default()))
+        }
         _ => None,
     }
 }

@@ -208,7 +208,7 @@ pub(super) fn markdown(changes: &[Change], traffic: Traffic, out: &mut String) {
 }
 
 /// A text that Markdown shows as it is.
-fn escaped(text: &str) -> String {
+pub(in crate::command) fn escaped(text: &str) -> String {
     let mut escaped = String::new();
     for character in printable(text).chars() {
         match character {

@@ -1,0 +1,172 @@
+//! What became of a request, as a line says: whether the policies decided about it, and how.
+//!
+//! The code of the response is no evidence: Envoy can be told to answer with another one. The details are.
+
+use mesh_authz::policy::Traffic;
+use serde_json::Value;
+
+/// What a line says about a decision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Happened {
+    /// The policies allowed the request.
+    Allowed,
+    /// They denied it.
+    Denied(DeniedBy),
+    /// The line does not say.
+    Unknown,
+    /// No policy decided, for this reason.
+    NotDecided(&'static str),
+}
+
+/// What denied a request.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DeniedBy {
+    /// No ALLOW policy matched.
+    NoAllow,
+    /// This rule.
+    Rule {
+        /// The policy, as `namespace/name`.
+        policy: String,
+        /// The index of the rule.
+        index: usize,
+    },
+    /// The line does not say.
+    Unknown,
+}
+
+/// What a line has about it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Evidence<'l> {
+    /// The response code details. `None`: the format has none. `Some(None)`: there are none.
+    pub details: Option<Option<&'l str>>,
+    /// Why the connection was closed.
+    pub termination: Option<&'l str>,
+    /// The flags of the response.
+    pub flags: Option<&'l str>,
+    /// The decision of this project's filter, as JSON.
+    pub decision: Option<&'l str>,
+    /// When the line was written.
+    pub log_type: Option<&'l str>,
+    /// Whether the request was sent to a host.
+    pub has_upstream: bool,
+    /// Whether the line has a method or a path.
+    pub has_request_line: bool,
+}
+
+/// What the details of a reply that Envoy gave before any policy begin with.
+const BEFORE: [&str; 14] = [
+    "http1.",
+    "http2.",
+    "http3.",
+    "http.",
+    "low_version",
+    "missing_host_header",
+    "missing_path_rejected",
+    "absolute_path_rejected",
+    "path_normalization_failed",
+    "request_headers_failed_strict_check",
+    "codec_error",
+    "codec_error:",
+    "overload",
+    "wasm_fail_stream",
+];
+
+/// What the details of a reply begin with that comes from behind the policies: they allowed the request.
+const BEHIND: [&str; 18] = [
+    "via_upstream",
+    "direct_response",
+    "route_not_found",
+    "cluster_not_found",
+    "fault_filter_abort",
+    "no_healthy_upstream",
+    "upstream_reset",
+    "upstream_response_timeout",
+    "upstream_per_try_timeout",
+    "upstream_max_stream_duration_reached",
+    "upstream_per_try_idle_timeout",
+    "response_timeout",
+    "websocket_handshake_unsuccessful",
+    "internal_redirect",
+    "maintenance_mode",
+    "early_upstream_reset",
+    "late_upstream_reset",
+    "response_payload_too_large",
+];
+
+impl Happened {
+    /// What a line says.
+    #[must_use]
+    pub fn of(evidence: &Evidence<'_>, traffic: Traffic) -> Self {
+        let ends = ["", "NotSet", "DownstreamEnd", "TcpConnectionEnd"];
+        if evidence.log_type.is_some_and(|log_type| !ends.contains(&log_type)) {
+            return Self::NotDecided("not written at the end of the request");
+        }
+        let details = evidence.details.flatten();
+        if let Some(by) = [details, evidence.termination].into_iter().flatten().find_map(DeniedBy::of_details) {
+            return Self::Denied(by);
+        }
+        let is_before = details.is_some_and(|details| details.starts_with("mesh_authz_"));
+        if let Some(said) = evidence.decision.filter(|_| !is_before).and_then(Self::of_filter) {
+            return said;
+        }
+        let has_flag = |wanted: &str| evidence.flags.is_some_and(|flags| flags.split(',').any(|flag| flag == wanted));
+        if has_flag("UAEX") {
+            return Self::NotDecided("refused by an external authorizer");
+        }
+        match traffic {
+            Traffic::Tcp if has_flag("NR") => Self::NotDecided("a connection that no filter chain takes"),
+            Traffic::Tcp => Self::Unknown,
+            Traffic::Http => Self::of_details(evidence),
+        }
+    }
+
+    fn of_details(evidence: &Evidence<'_>) -> Self {
+        let details = evidence.details.flatten().unwrap_or_default();
+        let is_one_of = |all: &[&str]| all.iter().any(|beginning| details.starts_with(beginning));
+        match details {
+            _ if is_one_of(&BEFORE) => Self::NotDecided("refused by Envoy before the policies"),
+            _ if details.starts_with("jwt_authn_access_denied") => Self::NotDecided("refused because of its token"),
+            _ if details.starts_with("ext_authz_") => Self::NotDecided("refused by an external authorizer"),
+            _ if details.starts_with("mesh_authz_") => Self::NotDecided("refused by the filter before the policies"),
+            _ if !evidence.has_request_line => Self::NotDecided("a request that was not read to the end"),
+            _ if is_one_of(&BEHIND) => Self::Allowed,
+            // The client left. It was allowed if it had come through to the host.
+            _ if evidence.has_upstream => Self::Allowed,
+            _ => Self::Unknown,
+        }
+    }
+
+    /// What this project's filter decided. `None`: that is not its decision.
+    fn of_filter(json: &str) -> Option<Self> {
+        let decision: Value = serde_json::from_str(json).ok()?;
+        match decision.get("decision")?.as_str()? {
+            "ALLOW" => Some(Self::Allowed),
+            "DENY" => {
+                let rule = decision.get("rule").and_then(Value::as_u64).and_then(|rule| usize::try_from(rule).ok());
+                let rule = decision.get("policy").and_then(Value::as_str).zip(rule);
+                let by = |(policy, index): (&str, _)| DeniedBy::Rule { policy: policy.to_owned(), index };
+                Some(Self::Denied(rule.map_or(DeniedBy::Unknown, by)))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl DeniedBy {
+    /// What Envoy's RBAC filter and this project's say: `rbac_access_denied_matched_policy[…]`.
+    fn of_details(details: &str) -> Option<Self> {
+        let name = details.strip_prefix("rbac_access_denied_matched_policy[")?.strip_suffix(']')?;
+        if name == "none" {
+            return Some(Self::NoAllow);
+        }
+        Some(Self::of_name(name).unwrap_or(Self::Unknown))
+    }
+
+    /// The name that Istio gives a rule: `ns[NAMESPACE]-policy[NAME]-rule[INDEX]`.
+    fn of_name(name: &str) -> Option<Self> {
+        let (namespace, rest) = name.strip_prefix("ns[")?.split_once("]-policy[")?;
+        let (policy, rest) = rest.split_once("]-rule[")?;
+        let index = rest.strip_suffix(']')?.parse().ok()?;
+        Some(Self::Rule { policy: format!("{namespace}/{policy}"), index })
+    }
+}

@@ -1,0 +1,285 @@
+//! Lines in a JSON format: the values that stand where the format has operators.
+//!
+//! Envoy escapes a value that is not UTF-8 byte by byte: `\u00e9` is the byte E9 then, and not the letter é. A program that
+//! writes the line again, such as a log shipper, can lose that difference. A line that Envoy wrote has its keys sorted, and
+//! no blanks around them.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::format::{FormatError, Operator, Piece, pieces};
+use super::line::Splitter;
+use super::record::Said;
+
+/// A JSON format, ready to read lines.
+#[derive(Debug)]
+pub struct Template {
+    root: Node,
+    columns: Vec<Operator>,
+}
+
+/// A part of a format.
+#[derive(Debug)]
+enum Node {
+    /// Sorted by name.
+    Object(Vec<(String, Node)>),
+    List(Vec<Node>),
+    /// Exactly one operator: the number of its column.
+    Operator(usize),
+    /// A text with operators in it: the number of its first column.
+    Text(Splitter, usize),
+    Constant,
+}
+
+impl Template {
+    /// Prepares a format: an object, of which texts have operators.
+    ///
+    /// # Errors
+    /// A text is no format string, or the format is no object.
+    pub fn new(format: &Value) -> Result<Self, FormatError> {
+        let mut columns = Vec::new();
+        let root = Node::new(format, &mut columns)?;
+        match root {
+            Node::Object(_) => Ok(Self { root, columns }),
+            _ => Err(FormatError { at: 0, message: "a JSON format is an object".to_owned() }),
+        }
+    }
+
+    /// What the values tell, in order.
+    #[must_use]
+    pub fn columns(&self) -> &[Operator] {
+        &self.columns
+    }
+
+    /// Reads a line. `omits`: values that are absent can be left out, with their keys. `None`: it has another format.
+    #[must_use]
+    pub fn read<'l>(&self, line: &'l [u8], omits: bool) -> Option<Vec<Said<'l>>> {
+        let line = std::str::from_utf8(line).ok()?;
+        let mut found = Found { said: Vec::new(), lacks: false, is_sorted: true };
+        found.said.resize_with(self.columns.len(), || Said::Absent);
+        let mut deserializer = serde_json::Deserializer::from_str(line);
+        Reader { node: &self.root, found: &mut found }.deserialize(&mut deserializer).ok()?;
+        deserializer.end().ok()?;
+        if found.lacks && !omits {
+            return None;
+        }
+        let is_raw = |said: &Said<'_>| matches!(said, Said::Value(value) if !value.is_ascii());
+        if found.said.iter().any(is_raw) && !(found.is_sorted && has_no_blanks(line)) {
+            found.said.iter_mut().filter(|said| is_raw(said)).for_each(|said| *said = Said::Unknown);
+        }
+        Some(found.said)
+    }
+}
+
+impl Node {
+    fn new(format: &Value, columns: &mut Vec<Operator>) -> Result<Self, FormatError> {
+        Ok(match format {
+            Value::Object(fields) => {
+                let mut nodes = Vec::new();
+                for (name, value) in fields {
+                    nodes.push((name.clone(), Self::new(value, columns)?));
+                }
+                nodes.sort_by(|(one, _), (other, _)| one.cmp(other));
+                Self::Object(nodes)
+            }
+            Value::Array(items) => {
+                let mut nodes = Vec::new();
+                for item in items {
+                    nodes.push(Self::new(item, columns)?);
+                }
+                Self::List(nodes)
+            }
+            Value::String(text) => {
+                let pieces = pieces(text)?;
+                match pieces.as_slice() {
+                    [Piece::Operator(operator)] => {
+                        columns.push(operator.clone());
+                        Self::Operator(columns.len().saturating_sub(1))
+                    }
+                    pieces if pieces.iter().all(|piece| matches!(piece, Piece::Literal(_))) => Self::Constant,
+                    pieces => {
+                        let splitter = Splitter::new(pieces);
+                        let first = columns.len();
+                        columns.extend(splitter.columns().iter().cloned());
+                        Self::Text(splitter, first)
+                    }
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => Self::Constant,
+        })
+    }
+}
+
+/// What is found in a line.
+struct Found<'l> {
+    /// By the number of the column.
+    said: Vec<Said<'l>>,
+    /// Whether a key is missing.
+    lacks: bool,
+    /// Whether all keys are sorted.
+    is_sorted: bool,
+}
+
+impl<'l> Found<'l> {
+    fn set(&mut self, column: usize, said: Said<'l>) {
+        if let Some(place) = self.said.get_mut(column) {
+            *place = said;
+        }
+    }
+}
+
+/// Reads a value of a line along with the part of the format that it belongs to.
+struct Reader<'t, 'f, 'l> {
+    node: &'t Node,
+    found: &'f mut Found<'l>,
+}
+
+impl<'l> DeserializeSeed<'l> for Reader<'_, '_, 'l> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'l>>(self, deserializer: D) -> Result<(), D::Error> {
+        let raw = |deserializer| <&RawValue as Deserialize>::deserialize(deserializer).map(RawValue::get);
+        match self.node {
+            Node::Object(_) => deserializer.deserialize_map(self),
+            Node::List(_) => deserializer.deserialize_seq(self),
+            Node::Constant => deserializer.deserialize_any(IgnoredAny).map(drop),
+            Node::Operator(column) => {
+                let said = said(raw(deserializer)?).ok_or_else(|| D::Error::custom("no value"))?;
+                self.found.set(*column, said);
+                Ok(())
+            }
+            Node::Text(splitter, first) => {
+                let Some(Said::Value(text)) = said(raw(deserializer)?) else { return Err(D::Error::custom("no text")) };
+                // Envoy escapes each value by itself: a text that is not ASCII can have both kinds of escapes.
+                let columns = if text.is_ascii() { splitter.split(&text) } else { Some(Vec::new()) };
+                let columns = columns.ok_or_else(|| D::Error::custom("another text"))?;
+                for number in 0..splitter.columns().len() {
+                    let said = Said::of_column(columns.get(number), &text, b"-");
+                    self.found.set(first.saturating_add(number), said.into_owned());
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl<'l> Visitor<'l> for Reader<'_, '_, 'l> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("what the format has")
+    }
+
+    fn visit_map<A: MapAccess<'l>>(self, mut map: A) -> Result<(), A::Error> {
+        let Node::Object(nodes) = self.node else { return Err(A::Error::custom("an object")) };
+        let mut seen = vec![false; nodes.len()];
+        let mut last: Option<Cow<'l, str>> = None;
+        while let Some(Key(key)) = map.next_key()? {
+            self.found.is_sorted &= last.as_ref().is_none_or(|last| *last <= key);
+            let position = nodes.binary_search_by(|(name, _)| (**name).cmp(&*key));
+            last = Some(key);
+            let Some(((_, node), seen)) = position.ok().and_then(|at| Some((nodes.get(at)?, seen.get_mut(at)?))) else {
+                // Log shippers add keys.
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            };
+            if std::mem::replace(seen, true) {
+                return Err(A::Error::custom("a key is there twice"));
+            }
+            map.next_value_seed(Reader { node, found: &mut *self.found })?;
+        }
+        self.found.lacks |= seen.contains(&false);
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'l>>(self, mut items: A) -> Result<(), A::Error> {
+        let Node::List(nodes) = self.node else { return Err(A::Error::custom("a list")) };
+        for node in nodes {
+            if items.next_element_seed(Reader { node, found: &mut *self.found })?.is_none() {
+                // It is not known which one is missing.
+                return Err(A::Error::custom("a list is shorter"));
+            }
+        }
+        match items.next_element::<IgnoredAny>()? {
+            Some(_) => Err(A::Error::custom("a list is longer")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A key, borrowed if it has no escapes.
+struct Key<'l>(Cow<'l, str>);
+
+impl<'l> Deserialize<'l> for Key<'l> {
+    fn deserialize<D: Deserializer<'l>>(deserializer: D) -> Result<Self, D::Error> {
+        struct KeyVisitor;
+        impl<'l> Visitor<'l> for KeyVisitor {
+            type Value = Key<'l>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+            fn visit_borrowed_str<E: Error>(self, key: &'l str) -> Result<Key<'l>, E> {
+                Ok(Key(Cow::Borrowed(key)))
+            }
+            fn visit_str<E: Error>(self, key: &str) -> Result<Key<'l>, E> {
+                Ok(Key(Cow::Owned(key.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(KeyVisitor)
+    }
+}
+
+/// What a value of a line says.
+fn said(raw: &str) -> Option<Said<'_>> {
+    Some(match raw.as_bytes().first()? {
+        b'n' => Said::Absent,
+        b'"' => Said::Value(bytes(raw)?),
+        _ => Said::Json(Cow::Borrowed(raw)),
+    })
+}
+
+/// The bytes that Envoy wrote as this JSON string.
+fn bytes(raw: &str) -> Option<Cow<'_, [u8]>> {
+    let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
+    if !inner.contains('\\') {
+        return Some(Cow::Borrowed(inner.as_bytes()));
+    }
+    let text: String = serde_json::from_str(raw).ok()?;
+    // Only what is not UTF-8 has such escapes: each of them is a byte.
+    let is_escaped_byte = |at: usize| {
+        let digits = inner.get(at.saturating_add(2)..at.saturating_add(6));
+        digits.and_then(|digits| u32::from_str_radix(digits, 16).ok()).is_some_and(|code| (0x80..=0xff).contains(&code))
+    };
+    let mut has_escaped_byte = false;
+    let mut at = 0;
+    while let Some(found) = inner.get(at..).and_then(|rest| rest.find('\\')) {
+        let escape = at.saturating_add(found);
+        has_escaped_byte |= inner.as_bytes().get(escape.saturating_add(1)) == Some(&b'u') && is_escaped_byte(escape);
+        at = escape.saturating_add(2);
+    }
+    if !has_escaped_byte || !inner.is_ascii() {
+        return Some(Cow::Owned(text.into_bytes()));
+    }
+    text.chars().map(|letter| u8::try_from(u32::from(letter)).ok()).collect::<Option<Vec<u8>>>().map(Cow::Owned)
+}
+
+/// Whether there are no blanks between the parts of a line. Envoy writes none.
+fn has_no_blanks(line: &str) -> bool {
+    let mut is_in_text = false;
+    let mut is_escaped = false;
+    for byte in line.bytes() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_in_text => is_escaped = true,
+            b'"' => is_in_text = !is_in_text,
+            b' ' | b'\t' if !is_in_text => return false,
+            _ => {}
+        }
+    }
+    true
+}

@@ -1,0 +1,93 @@
+//! The pods of a cluster, by their addresses: which workload a request was for, and which service account its peer has.
+//!
+//! The pods are those of now. What was yesterday is inferred from that, and says so.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::path::Path;
+
+use mesh_authz::policy::Labels;
+use serde_json::Value;
+
+use crate::load::{self, InputError};
+
+/// A pod that has its addresses for itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    pub namespace: String,
+    pub labels: Labels,
+    pub service_account: String,
+    /// When it got its addresses, as RFC 3339.
+    pub since: Option<String>,
+}
+
+/// Pods by address. An address of several pods is not here.
+#[derive(Debug, Default)]
+pub struct Pods(HashMap<IpAddr, Option<Pod>>);
+
+impl Pods {
+    /// Reads what `kubectl get pods -o json` printed.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is something else.
+    pub fn read(file: &Path) -> Result<Self, InputError> {
+        let error = |message: String| InputError { file: file.to_owned(), message };
+        let list: Value = serde_json::from_slice(&load::bytes(file)?).map_err(|found| {
+            error(format!("is not JSON: {found}; it must be the output of `kubectl get pods -A -o json`"))
+        })?;
+        let single = std::slice::from_ref(&list);
+        let items = match (list.get("items"), list.get("kind")) {
+            (Some(Value::Array(items)), _) => items.as_slice(),
+            (None, Some(kind)) if kind == "Pod" => single,
+            _ => {
+                return Err(error(
+                    "has no list of pods; it must be the output of `kubectl get pods -A -o json`".to_owned(),
+                ));
+            }
+        };
+        let mut pods = Self::default();
+        for (pod, address) in
+            items.iter().filter(|item| item.get("kind").is_none_or(|kind| kind == "Pod")).flat_map(pod)
+        {
+            pods.0.entry(address).and_modify(|found| *found = None).or_insert(Some(pod));
+        }
+        Ok(pods)
+    }
+
+    /// The pod that had the address at this time.
+    #[must_use]
+    pub fn at(&self, address: IpAddr, time: Option<&str>) -> Option<&Pod> {
+        let pod = self.0.get(&address)?.as_ref()?;
+        let is_later = |since: &String| time.is_some_and(|time| time >= since.trim_end_matches('Z'));
+        pod.since.as_ref().is_none_or(is_later).then_some(pod)
+    }
+
+    /// All pods that have an address for themselves.
+    pub fn all(&self) -> impl Iterator<Item = &Pod> {
+        self.0.values().flatten()
+    }
+}
+
+/// A pod with each of its addresses, if it has them for itself.
+fn pod(item: &Value) -> Vec<(Pod, IpAddr)> {
+    let text = |path: &str| item.pointer(path).and_then(Value::as_str).map(str::to_owned);
+    // The addresses of the node belong to many, and those of a pod that has ended belong to others.
+    let is_on_node = item.pointer("/spec/hostNetwork").and_then(Value::as_bool) == Some(true);
+    let has_ended = matches!(text("/status/phase").as_deref(), Some("Succeeded" | "Failed"));
+    let Some(namespace) = text("/metadata/namespace").filter(|_| !is_on_node && !has_ended) else { return Vec::new() };
+    let labels = item.pointer("/metadata/labels").and_then(Value::as_object).into_iter().flatten();
+    let labels = labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
+    let account = text("/spec/serviceAccountName").or_else(|| text("/spec/serviceAccount"));
+    let pod = Pod {
+        namespace,
+        labels: labels.collect(),
+        service_account: account.unwrap_or_else(|| "default".to_owned()),
+        since: text("/status/startTime"),
+    };
+    let several = item.pointer("/status/podIPs").and_then(Value::as_array).into_iter().flatten();
+    let mut addresses: Vec<IpAddr> = several.filter_map(|ip| ip.get("ip")?.as_str()?.parse().ok()).collect();
+    addresses.extend(text("/status/podIP").and_then(|ip| ip.parse::<IpAddr>().ok()));
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses.into_iter().map(|address| (pod.clone(), address)).collect()
+}
