@@ -31,7 +31,7 @@ use rayon::prelude::*;
 use self::input::{Chunk, Input};
 use self::pods::Pods;
 use self::tally::{After, Before, Key, Kind, Peer, Seen, Tally};
-use crate::access_log::happened::{DeniedBy, Happened};
+use crate::access_log::happened::{DeniedBy, Happened, UNREADABLE};
 use crate::access_log::record::{Format, Record};
 use crate::access_log::request::{Line, LoggedRequest, Needs, Plan, Reading};
 use crate::decision_log::{self, DecisionLog, Entry};
@@ -252,6 +252,9 @@ impl<'r> Replay<'r> {
             || entry.is_about_the_service()
         {
             return tally.skip("refused by the filter before the policies", place);
+        }
+        if entry.verdict == Verdict::Deny && entry.unreadable.is_some() {
+            return tally.skip(UNREADABLE, place);
         }
         if self.by_address.as_ref().is_some_and(|found| !found.has_one_workload) {
             return tally.skip("of the decision log, which has no address of its workload: name the workload", place);

@@ -5,6 +5,7 @@
 //! enforces its verdict. So one response carries both verdicts.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result, ensure};
@@ -20,6 +21,7 @@ use testbed::bootstrap::{
 };
 use testbed::{Authority, Certified, Client, Envoy, Response, San, StartOptions, Tls};
 
+use crate::logged;
 use crate::policies::{NAMESPACE, PolicySet, ROOT_NAMESPACE};
 use crate::questions::{Link, Open, Peer, Question};
 use crate::vocabulary::METADATA;
@@ -79,7 +81,7 @@ impl Arena {
     pub fn start<'s>(sets: impl Iterator<Item = (&'s PolicySet, bool)>) -> Result<Self> {
         let mut listeners = Vec::new();
         for (index, (set, on_ipv6)) in sets.enumerate() {
-            let filter = connection_manager(set)?;
+            let filter = connection_manager(set, &log_of(index))?;
             let tls = mutual_tls(authority(), server(), ClientCertificate::Optional);
             let mut listener = listener(&name(index), filter, Some(tls));
             let proxy_protocol = json!({
@@ -109,6 +111,11 @@ impl Arena {
     pub fn log(&self) -> String {
         self.envoy.log()
     }
+
+    /// The access log of a set's listener.
+    pub fn access_log(&self, set: usize) -> PathBuf {
+        self.envoy.dir().join(log_of(set))
+    }
 }
 
 /// The address of each listener, by name. One request to Envoy's admin interface returns all of them.
@@ -128,6 +135,10 @@ pub fn addresses_of(envoy: &Envoy) -> Result<HashMap<String, std::net::SocketAdd
 /// The name of a set's listener.
 pub fn name(set: usize) -> String {
     format!("set-{set}")
+}
+
+fn log_of(set: usize) -> String {
+    format!("{}.log", name(set))
 }
 
 pub fn connect(address: std::net::SocketAddr, link: &Link) -> Result<Open> {
@@ -174,13 +185,14 @@ fn answers(response: &Response) -> Result<Answers> {
     Ok(Answers { native, filter })
 }
 
-fn connection_manager(set: &PolicySet) -> Result<Value> {
-    let mut filters = vec![header_to_metadata(), peer()];
+fn connection_manager(set: &PolicySet, log: &str) -> Result<Value> {
+    let mut filters = vec![header_to_metadata(), logged::decided()?, peer()];
     filters.extend(shadows(set)?);
     filters.push(wasm(&set.plugin_config()));
     let mut manager = http_connection_manager(&filters, &[direct_response(200, "passed")]);
     let config = &mut manager["typed_config"];
     config["generate_request_id"] = json!(false);
+    config["access_log"] = json!([logged::access_log(log)?]);
     let metadata = |key: &str| format!("%DYNAMIC_METADATA(envoy.filters.http.rbac:{key})%");
     let add = |name: &str, value: String| json!({ "header": { "key": name, "value": value } });
     config["local_reply_config"] = json!({ "mappers": [{

@@ -26,6 +26,7 @@
 mod arena;
 mod coverage;
 mod examples;
+mod logged;
 mod parts;
 mod policies;
 mod questions;
@@ -44,6 +45,7 @@ use fastrand::Rng;
 
 use self::arena::{Answers, Arena, ask, name};
 use self::coverage::Coverage;
+use self::logged::Replayed;
 use self::policies::PolicySet;
 use self::questions::{Link, Open, Question};
 
@@ -70,6 +72,7 @@ struct Count {
     white_space: usize,
     /// How many of them are about a host that servers take for the same as another.
     host_forms: usize,
+    replayed: Replayed,
     coverage: Coverage,
 }
 
@@ -83,6 +86,7 @@ impl Count {
             examples: self.examples + other.examples,
             white_space: self.white_space + other.white_space,
             host_forms: self.host_forms + other.host_forms,
+            replayed: self.replayed.plus(other.replayed),
             coverage: self.coverage.plus(other.coverage),
         }
     }
@@ -150,7 +154,7 @@ fn native_rbac_and_the_filter_decide_alike() {
         workers.into_iter().map(|worker| worker.join().expect("see above")).fold(Count::default(), Count::plus)
     });
     let seconds = start.elapsed().as_secs_f64();
-    let Count { sets, decisions, allowed, stricter, examples, white_space, host_forms, coverage } = count;
+    let Count { sets, decisions, allowed, stricter, examples, white_space, host_forms, replayed, coverage } = count;
     #[expect(clippy::cast_precision_loss, reason = "for display")]
     let (rate, share) = (decisions as f64 / seconds, 100.0 * allowed as f64 / decisions as f64);
     println!(
@@ -158,6 +162,7 @@ fn native_rbac_and_the_filter_decide_alike() {
          ({white_space} with white space around a header, {host_forms} with another form of a host), \
          no other difference; {examples} examples as claimed; {rate:.0} decisions a second, seed {seed}"
     );
+    println!("{replayed}");
     println!("{}", coverage.report());
     assert!(decisions >= 2_000 && allowed > decisions / 20 && decisions - allowed > decisions / 20);
     assert!(examples > 100, "{examples} examples");
@@ -176,6 +181,7 @@ fn run_batch(rng: &mut Rng, ipv6: bool, count: &mut Count) -> Result<()> {
     for (index, (set, on_ipv6)) in sets.iter().zip(places).enumerate() {
         count.sets += 1;
         count.coverage.add(set);
+        let before = [count.decisions, count.allowed];
         if index < SETS_WITH_EXAMPLES {
             for claim in examples::claims(set, on_ipv6)? {
                 let mut open = connect(&addresses, index, &claim.link)?;
@@ -222,6 +228,10 @@ fn run_batch(rng: &mut Rng, ipv6: bool, count: &mut Count) -> Result<()> {
                 }
             }
         }
+        let [requests, allowed] = [count.decisions - before[0], count.allowed - before[1]].map(|count| count as u64);
+        let replayed = logged::replay(set, &arena.access_log(index), requests, allowed)
+            .with_context(|| serde_json::to_string_pretty(&set.plugin_config()).unwrap())?;
+        count.replayed = count.replayed.plus(replayed);
     }
     Ok(())
 }

@@ -18,6 +18,7 @@ use testbed::bootstrap::{ClientCertificate, bootstrap, listener, mutual_tls};
 use testbed::{Client, Envoy, StartOptions, tells_once_a_connection};
 
 use crate::arena::{authority, client, native_filters, server, wasm_config};
+use crate::logged::{self, Replayed};
 use crate::number;
 use crate::policies::PolicySet;
 use crate::questions::Link;
@@ -37,6 +38,7 @@ struct Count {
     allowed: usize,
     plaintext: usize,
     stricter: usize,
+    replayed: Replayed,
 }
 
 impl Count {
@@ -47,6 +49,7 @@ impl Count {
             allowed: self.allowed + other.allowed,
             plaintext: self.plaintext + other.plaintext,
             stricter: self.stricter + other.stricter,
+            replayed: self.replayed.plus(other.replayed),
         }
     }
 }
@@ -77,11 +80,12 @@ fn native_rbac_and_the_filter_decide_alike_about_connections() {
         let workers: Vec<_> = (0..WORKERS).map(|_| scope.spawn(work)).collect();
         workers.into_iter().map(|worker| worker.join().expect("see above")).fold(Count::default(), Count::plus)
     });
-    let Count { sets, connections, allowed, plaintext, stricter } = count;
+    let Count { sets, connections, allowed, plaintext, stricter, replayed } = count;
     println!(
         "{connections} connections to {sets} sets of policies, {plaintext} of them in plaintext, {allowed} allowed, {stricter} \
          stricter than native as meant, no other difference; seed {seed}"
     );
+    println!("{replayed}");
     assert!(connections >= 500 && allowed > connections / 20 && connections - allowed > connections / 20);
     assert!(plaintext > connections / 20);
 }
@@ -90,8 +94,8 @@ fn run_batch(rng: &mut Rng, count: &mut Count) -> Result<()> {
     let sets: Vec<_> = (0..SETS_OF_A_BATCH).map(|_| for_tcp(PolicySet::generate(rng), rng)).collect();
     let mut listeners = Vec::new();
     for (index, set) in sets.iter().enumerate() {
-        listeners.push(listener_of(&name("native", index), native_filters(set, Traffic::Tcp)?));
-        listeners.push(listener_of(&name("filter", index), vec![telling_filter(true)?, wasm(set)]));
+        listeners.push(listener_of(&name("native", index), native_filters(set, Traffic::Tcp)?)?);
+        listeners.push(listener_of(&name("filter", index), vec![telling_filter(true)?, wasm(set)])?);
     }
     let module = concat!(env!("CARGO_MANIFEST_DIR"), "/../dist/mesh_authz.wasm");
     let module = std::fs::read(module).context("dist/mesh_authz.wasm: run `make build`")?;
@@ -101,11 +105,15 @@ fn run_batch(rng: &mut Rng, count: &mut Count) -> Result<()> {
     for (index, set) in sets.iter().enumerate() {
         count.sets += 1;
         let words = set.words();
+        let mut allowed_by = [0, 0];
         for _ in 0..LINKS_OF_A_SET {
             let link = Link::generate(rng, false, &words);
             let in_plaintext = rng.u8(..6) == 0;
             let passes = |kind: &str| passes(&addresses, &name(kind, index), &link, in_plaintext);
             let (native, filter) = (passes("native")?, passes("filter")?);
+            for (count, passes) in allowed_by.iter_mut().zip([native, filter]) {
+                *count += u64::from(passes);
+            }
             count.connections += 1;
             count.allowed += usize::from(filter);
             count.plaintext += usize::from(in_plaintext);
@@ -122,6 +130,11 @@ fn run_batch(rng: &mut Rng, count: &mut Count) -> Result<()> {
                 envoy.log()
             );
         }
+        // The filter is stricter, as the engine is.
+        let log = envoy.dir().join(log_of(&name("filter", index)));
+        let replayed = logged::replay(set, &log, LINKS_OF_A_SET as u64, allowed_by[1])
+            .with_context(|| serde_json::to_string_pretty(&set.plugin_config()).unwrap())?;
+        count.replayed = count.replayed.plus(replayed);
     }
     Ok(())
 }
@@ -171,7 +184,7 @@ fn name(kind: &str, index: usize) -> String {
 }
 
 /// A listener with a chain for TLS and one for plaintext. What passes the filters is sent back.
-fn listener_of(name: &str, mut filters: Vec<Value>) -> Value {
+fn listener_of(name: &str, mut filters: Vec<Value>) -> Result<Value> {
     filters.push(json!({
         "name": "envoy.filters.network.echo",
         "typed_config": { "@type": "type.googleapis.com/envoy.extensions.filters.network.echo.v3.Echo" },
@@ -190,7 +203,12 @@ fn listener_of(name: &str, mut filters: Vec<Value>) -> Value {
         },
     });
     listener["listener_filters"].as_array_mut().unwrap().insert(0, proxy_protocol);
-    listener
+    listener["access_log"] = json!([logged::access_log(&log_of(name))?]);
+    Ok(listener)
+}
+
+fn log_of(listener: &str) -> String {
+    format!("{listener}.log")
 }
 
 fn wasm(set: &PolicySet) -> Value {

@@ -106,12 +106,20 @@ pub enum Tells {
     /// The decision of this project's filter.
     Decision,
     /// A header, by its name in lower case, or a pseudo-header: as it was when the policies were evaluated. A filter in front
-    /// of them keeps it in the filter state `decided.path`, `decided.host` or `decided.headers.NAME`.
-    Decided(String),
+    /// of them keeps it in the filter state `decided.path` or `decided.host`; for other headers, `decided.first.NAME` has the
+    /// first line, `decided.all.NAME` has all lines, and `decided.has.NAME` has `true` or `false`.
+    Decided {
+        /// The name.
+        name: String,
+        /// Which of its lines.
+        lines: Lines,
+    },
     /// The namespace of the pod that wrote the line.
     PodNamespace,
     /// When the line was written: at the start of the request, or at its end.
     LogType,
+    /// How many bytes came from the client.
+    BytesReceived,
     /// A number, such as a size or a duration.
     Number,
     /// Something without blanks that does not count.
@@ -120,13 +128,15 @@ pub enum Tells {
     Nothing,
 }
 
-/// Which lines of a header are logged.
+/// What is logged of the lines of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lines {
     /// The first. Of headers that Envoy joins, all.
     First,
     /// All, with commas between them. An empty header looks like none.
     Joined,
+    /// Whether there are any.
+    Has,
 }
 
 /// Why a text is no format string.
@@ -143,6 +153,8 @@ impl fmt::Display for FormatError {
         write!(f, "the format, at byte {}: {}", self.at, self.message)
     }
 }
+
+impl std::error::Error for FormatError {}
 
 /// Reads a format string.
 ///
@@ -258,7 +270,8 @@ impl Tells {
             ("UPSTREAM_LOCAL_ADDRESS", None) => Self::Word,
             ("UPSTREAM_CLUSTER" | "UPSTREAM_CLUSTER_RAW", None) => Self::Cluster,
             ("ACCESS_LOG_TYPE", None) => Self::LogType,
-            ("BYTES_RECEIVED" | "BYTES_SENT" | "DURATION" | "CONNECTION_ID", None) => Self::Number,
+            ("BYTES_RECEIVED", None) => Self::BytesReceived,
+            ("BYTES_SENT" | "DURATION" | "CONNECTION_ID", None) => Self::Number,
             _ => Self::Nothing,
         }
     }
@@ -280,14 +293,14 @@ impl Tells {
     /// `decided.path:PLAIN`, for example.
     fn filter_state(key: &str) -> Self {
         let name = key.strip_suffix(":PLAIN").and_then(|key| key.strip_prefix("decided."));
-        match name {
-            Some("path") => Self::Decided(":path".to_owned()),
-            Some("host") => Self::Decided(":authority".to_owned()),
-            Some(name) => match name.strip_prefix("headers.") {
-                Some(name) => Self::Decided(name.to_ascii_lowercase()),
-                None => Self::Nothing,
-            },
-            None => Self::Nothing,
+        let decided = |name: &str, lines| Self::Decided { name: name.to_ascii_lowercase(), lines };
+        match name.map(|name| name.split_once('.').unwrap_or((name, ""))) {
+            Some(("path", "")) => decided(":path", Lines::First),
+            Some(("host", "")) => decided(":authority", Lines::First),
+            Some(("first", name)) => decided(name, Lines::First),
+            Some(("all", name)) => decided(name, Lines::Joined),
+            Some(("has", name)) => decided(name, Lines::Has),
+            _ => Self::Nothing,
         }
     }
 
@@ -334,7 +347,7 @@ impl Tells {
             | Self::Metadata { .. }
             | Self::TerminationDetails
             | Self::Decision
-            | Self::Decided(_)
+            | Self::Decided { .. }
             | Self::PodNamespace
             | Self::Nothing => true,
             Self::Address { .. }
@@ -349,6 +362,7 @@ impl Tells {
             | Self::Flags
             | Self::Protocol
             | Self::StartTime
+            | Self::BytesReceived
             | Self::Number
             | Self::Word => false,
         }
@@ -365,7 +379,9 @@ impl Tells {
         }
         match self {
             Self::Protocol => [&b"HTTP/1.0"[..], b"HTTP/1.1", b"HTTP/2", b"HTTP/3"].contains(&text),
-            Self::Code | Self::Number | Self::DestinationPort => text.iter().all(u8::is_ascii_digit),
+            Self::Code | Self::BytesReceived | Self::Number | Self::DestinationPort => {
+                text.iter().all(u8::is_ascii_digit)
+            }
             Self::Flags => text.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b','),
             _ => !text.contains(&b'"'),
         }

@@ -47,6 +47,8 @@ pub struct Evidence<'l> {
     pub decision: Option<&'l str>,
     /// When the line was written.
     pub log_type: Option<&'l str>,
+    /// Whether the client sent something.
+    pub has_received: bool,
     /// Whether the request was sent to a host.
     pub has_upstream: bool,
     /// Whether the line has a method or a path.
@@ -102,11 +104,15 @@ impl Happened {
             return Self::NotDecided("not written at the end of the request");
         }
         let details = evidence.details.flatten();
+        let decision: Option<Value> = evidence.decision.and_then(|json| serde_json::from_str(json).ok());
+        if decision.as_ref().is_some_and(|decision| decision.get("unreadable").is_some() && is(decision, "DENY")) {
+            return Self::NotDecided(UNREADABLE);
+        }
         if let Some(by) = [details, evidence.termination].into_iter().flatten().find_map(DeniedBy::of_details) {
             return Self::Denied(by);
         }
         let is_before = details.is_some_and(|details| details.starts_with("mesh_authz_"));
-        if let Some(said) = evidence.decision.filter(|_| !is_before).and_then(Self::of_filter) {
+        if let Some(said) = decision.filter(|_| !is_before).as_ref().and_then(Self::of_filter) {
             return said;
         }
         let has_flag = |wanted: &str| evidence.flags.is_some_and(|flags| flags.split(',').any(|flag| flag == wanted));
@@ -115,6 +121,8 @@ impl Happened {
         }
         match traffic {
             Traffic::Tcp if has_flag("NR") => Self::NotDecided("a connection that no filter chain takes"),
+            // The policies decide at the first bytes.
+            Traffic::Tcp if evidence.has_received => Self::Allowed,
             Traffic::Tcp => Self::Unknown,
             Traffic::Http => Self::of_details(evidence),
         }
@@ -137,19 +145,22 @@ impl Happened {
     }
 
     /// What this project's filter decided. `None`: that is not its decision.
-    fn of_filter(json: &str) -> Option<Self> {
-        let decision: Value = serde_json::from_str(json).ok()?;
-        match decision.get("decision")?.as_str()? {
-            "ALLOW" => Some(Self::Allowed),
-            "DENY" => {
-                let rule = decision.get("rule").and_then(Value::as_u64).and_then(|rule| usize::try_from(rule).ok());
-                let rule = decision.get("policy").and_then(Value::as_str).zip(rule);
-                let by = |(policy, index): (&str, _)| DeniedBy::Rule { policy: policy.to_owned(), index };
-                Some(Self::Denied(rule.map_or(DeniedBy::Unknown, by)))
-            }
-            _ => None,
+    fn of_filter(decision: &Value) -> Option<Self> {
+        if is(decision, "ALLOW") {
+            return Some(Self::Allowed);
         }
+        let rule = decision.get("rule").and_then(Value::as_u64).and_then(|rule| usize::try_from(rule).ok());
+        let rule = decision.get("policy").and_then(Value::as_str).zip(rule);
+        let by = |(policy, index): (&str, _)| DeniedBy::Rule { policy: policy.to_owned(), index };
+        is(decision, "DENY").then(|| Self::Denied(rule.map_or(DeniedBy::Unknown, by)))
     }
+}
+
+/// The filter assumes the worst about what it cannot read, so that policies do not decide alone.
+pub const UNREADABLE: &str = "denied because the filter could not read an attribute";
+
+fn is(decision: &Value, verdict: &str) -> bool {
+    decision.get("decision").and_then(Value::as_str) == Some(verdict)
 }
 
 impl DeniedBy {

@@ -92,8 +92,10 @@ pub struct Reading {
 #[derive(Debug)]
 pub struct Plan<'n> {
     needs: &'n Needs,
-    columns: Vec<Tells>,
     method: Option<usize>,
+    decided_path: Option<usize>,
+    decided_authority: Option<usize>,
+    authority: Option<usize>,
     /// `:path`, and whether its query is cut.
     path: Option<(usize, bool)>,
     /// The header `x-envoy-original-path` or, if there is none, `:path`; and whether its query is cut.
@@ -118,6 +120,7 @@ pub struct Plan<'n> {
     start: Option<usize>,
     cluster: Option<usize>,
     upstream: Option<usize>,
+    received: Option<usize>,
     decision: Option<usize>,
     log_type: Option<usize>,
     namespace: Option<usize>,
@@ -129,9 +132,11 @@ pub struct Plan<'n> {
 struct HeaderPlan<'n> {
     name: &'n str,
     values: &'n BTreeSet<String>,
-    decided: Option<usize>,
-    first: Option<usize>,
-    joined: Option<usize>,
+    /// The columns with its first line, with all lines, and with whether there are any: as they were when the policies were
+    /// evaluated.
+    decided: [Option<usize>; 3],
+    /// The same, as they were in the end.
+    logged: [Option<usize>; 2],
 }
 
 /// Where metadata is that policies look at: the column with it, and how many of the keys lead to what the column has.
@@ -146,7 +151,7 @@ impl<'n> Plan<'n> {
     /// Finds the columns.
     #[must_use]
     pub fn new(format: &Format, needs: &'n Needs) -> Self {
-        let columns: Vec<_> = format.columns().iter().map(|operator| operator.tells.clone()).collect();
+        let columns: Vec<_> = format.columns().iter().map(|operator| &operator.tells).collect();
         // Of several columns, one that is not cut is better.
         let is_whole = |number: &usize| format.columns().get(*number).is_some_and(|operator| operator.length.is_none());
         let find = |wanted: &dyn Fn(&Tells) -> bool| {
@@ -167,9 +172,9 @@ impl<'n> Plan<'n> {
         let header_plan = |(name, values): (&'n String, &'n BTreeSet<String>)| HeaderPlan {
             name,
             values,
-            decided: is(&Tells::Decided(name.clone())),
-            first: header(name, Lines::First),
-            joined: header(name, Lines::Joined),
+            decided: [Lines::First, Lines::Joined, Lines::Has]
+                .map(|lines| is(&Tells::Decided { name: name.clone(), lines })),
+            logged: [Lines::First, Lines::Joined].map(|lines| header(name, lines)),
         };
         let metadata_plan = |(filter, keys): &'n (String, Vec<String>)| {
             let leads = |tells: &Tells| match tells {
@@ -182,6 +187,9 @@ impl<'n> Plan<'n> {
         };
         Self {
             method: header(":method", Lines::First),
+            decided_path: is(&Tells::Decided { name: ":path".to_owned(), lines: Lines::First }),
+            decided_authority: is(&Tells::Decided { name: ":authority".to_owned(), lines: Lines::First }),
+            authority: header(":authority", Lines::First),
             path: path(false),
             original_or_path: path(true),
             original_path: header("x-envoy-original-path", Lines::First),
@@ -207,12 +215,12 @@ impl<'n> Plan<'n> {
             start: is(&Tells::StartTime),
             cluster: is(&Tells::Cluster),
             upstream: is(&Tells::UpstreamHost),
+            received: is(&Tells::BytesReceived),
             decision: is(&Tells::Decision),
             log_type: is(&Tells::LogType),
             namespace: is(&Tells::PodNamespace),
             is_json: format.is_json(),
             needs,
-            columns,
         }
     }
 }
@@ -269,12 +277,6 @@ impl<'l> Columns<'_, 'l> {
 }
 
 impl Plan<'_> {
-    /// Whether the policies look at the tokens or other metadata.
-    #[must_use]
-    pub fn columns(&self) -> &[Tells] {
-        &self.columns
-    }
-
     /// What a line says.
     #[must_use]
     pub fn line<'l>(&self, record: &Record<'l>, reading: Reading) -> Line<'l> {
@@ -288,6 +290,7 @@ impl Plan<'_> {
             flags: columns.text(self.flags),
             decision: columns.text(self.decision),
             log_type: columns.text(self.log_type),
+            has_received: columns.text(self.received).is_some_and(|bytes| bytes != "0"),
             has_upstream: columns.text(self.upstream).is_some(),
             has_request_line,
         };
@@ -424,9 +427,8 @@ impl Plan<'_> {
 
     /// The path that the policies decided about, if that is certain.
     fn path<'l>(&self, columns: &Columns<'_, 'l>, change: Change) -> Option<Vec<Cow<'l, [u8]>>> {
-        let decided = self.columns.iter().position(|tells| *tells == Tells::Decided(":path".to_owned()));
-        if let Some(said) = columns.said(decided) {
-            return one_line(said, None);
+        if let Some(said) = columns.said(self.decided_path) {
+            return one_line(&said.of_state(), None);
         }
         if change.is_redirected {
             return None;
@@ -455,9 +457,8 @@ impl Plan<'_> {
 
     /// What the line has as the path.
     fn shown_path<'l>(&self, columns: &Columns<'_, 'l>) -> Option<Cow<'l, [u8]>> {
-        let decided = self.columns.iter().position(|tells| *tells == Tells::Decided(":path".to_owned()));
         let columns_of_paths =
-            [decided, self.path.map(|(column, _)| column), self.original_or_path.map(|(column, _)| column)];
+            [self.decided_path, self.path.map(|(column, _)| column), self.original_or_path.map(|(column, _)| column)];
         columns_of_paths.into_iter().find_map(|column| match columns.said(column) {
             Some(Said::Value(path)) => Some(path.clone()),
             _ => None,
@@ -467,18 +468,15 @@ impl Plan<'_> {
     fn authority<'l>(&self, columns: &Columns<'_, 'l>, change: Change) -> Option<Vec<Cow<'l, [u8]>>> {
         let none = BTreeSet::new();
         let values = self.needs.headers.get(":authority").unwrap_or(&none);
-        let decided = self.columns.iter().position(|tells| *tells == Tells::Decided(":authority".to_owned()));
-        if let Some(said) = columns.said(decided) {
+        if let Some(said) = columns.said(self.decided_authority) {
             return one_line(&said.of_state(), Some(values));
         }
         let original = columns.said(self.original_host);
         let is_unchanged = change.is_certain || matches!(original, Some(Said::Absent | Said::AbsentOr(_)));
-        let wanted = Tells::Header { name: ":authority".to_owned(), instead: None, lines: Lines::First };
-        let column = self.columns.iter().position(|tells| *tells == wanted);
         if change.is_redirected || !(is_unchanged || change.reading.as_logged) {
             return None;
         }
-        one_line(columns.said(column)?, Some(values))
+        one_line(columns.said(self.authority)?, Some(values))
     }
 
     /// The metadata that policies look at, encoded.
@@ -588,29 +586,44 @@ fn one_line<'l>(said: &Said<'l>, values: Option<&BTreeSet<String>>) -> Option<Ve
 impl HeaderPlan<'_> {
     /// The lines of the header, in order. `None`: they are not known.
     fn lines<'l>(&self, columns: &Columns<'_, 'l>, change: Change) -> Option<Vec<Cow<'l, [u8]>>> {
-        let values = Some(self.values);
-        if let Some(said) = columns.said(self.decided) {
-            return self.joined(&said.of_state());
+        let [first, joined, has] = self.decided.map(|column| columns.said(column));
+        match has.and_then(Said::text) {
+            Some("false") => return Some(Vec::new()),
+            // A hyphen does not stand for none.
+            Some("true") => return self.there(first?, joined?),
+            _ => {}
         }
+        let decided = [first, joined].map(|said| said.map(Said::of_state));
         let is_certain = change.is_denied || (change.is_certain && !is_set_by_envoy(self.name));
-        if !is_certain && !change.reading.as_logged {
-            return None;
-        }
-        let (first, joined) = (columns.said(self.first), columns.said(self.joined));
-        let one = |first: &Said<'l>| one_line(first, values);
-        match (first, joined) {
-            (Some(first), _) if is_joined(self.name.as_bytes()) || first.is_absent() => one(first),
+        let [first, joined] = match decided {
+            [None, None] if is_certain || change.reading.as_logged => {
+                self.logged.map(|column| columns.said(column).cloned())
+            }
+            decided => decided,
+        };
+        let has_one_line = is_joined(self.name.as_bytes()) || change.reading.as_logged;
+        match (&first, &joined) {
+            (Some(first), _) if first.is_absent() => one_line(first, Some(self.values)),
+            (Some(first), _) if is_joined(self.name.as_bytes()) => one_line(first, Some(self.values)),
             (Some(Said::Value(first)), Some(Said::Value(joined))) => lines_of(first, joined),
             // An empty header looks like none to an expression.
-            (Some(Said::Value(first)), Some(Said::Absent)) if first.is_empty() => Some(vec![first.clone()]),
-            (Some(first), None) if change.reading.as_logged => one(first),
-            (None, Some(joined)) if is_joined(self.name.as_bytes()) => match joined {
-                Said::Value(_) => one(joined),
-                _ => self.joined(joined),
-            },
+            (Some(Said::Value(first)), Some(joined)) if first.is_empty() && joined.is_absent() => {
+                Some(vec![first.clone()])
+            }
+            (Some(first), None) if has_one_line => one_line(first, Some(self.values)),
+            (None, Some(joined @ Said::Value(_))) if has_one_line => one_line(joined, Some(self.values)),
             (None, Some(joined)) => self.joined(joined),
             _ => None,
         }
+    }
+
+    /// The lines of a header that is there.
+    fn there<'l>(&self, first: &Said<'l>, joined: &Said<'l>) -> Option<Vec<Cow<'l, [u8]>>> {
+        let (Said::Value(first), Said::Value(joined)) = (first, joined) else { return None };
+        if is_joined(self.name.as_bytes()) || (first.is_empty() && (**joined == *b"-" || joined.is_empty())) {
+            return Some(vec![first.clone()]);
+        }
+        lines_of(first, joined)
     }
 
     /// The lines of which all are known, with commas between them. A value with a comma can be several lines.

@@ -343,7 +343,7 @@ impl<'r> Report<'r> {
             "source.principal" => log(
                 "%DOWNSTREAM_PEER_URI_SAN%, on a waypoint %FILTER_STATE(io.istio.peer_principal:PLAIN)%; or give --pods",
             ),
-            ":path" if has(&|tells| matches!(tells, Tells::Path { original: false, .. } | Tells::Decided(_))) => {
+            ":path" if has(&|tells| matches!(tells, Tells::Path { original: false, .. } | Tells::Decided { .. })) => {
                 may_change.to_owned()
             }
             ":path" if has(&|tells| matches!(tells, Tells::Path { original: true, .. })) => {

@@ -1,0 +1,156 @@
+//! The requests that Envoy has decided, read back from its access log: `mesh-authz replay` decides them as Envoy did.
+//!
+//! The log has the format of `examples/observability/replay.yaml`, with the headers and the metadata that the policies look at.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use indicatif::ProgressBar;
+use mesh_authz::config::Mesh;
+use mesh_authz_cli::access_log::happened::UNREADABLE;
+use mesh_authz_cli::access_log::record::Format;
+use mesh_authz_cli::access_log::request::{Needs, Reading};
+use mesh_authz_cli::load::Resources;
+use mesh_authz_cli::load::policy_set;
+use mesh_authz_cli::load::yaml;
+use mesh_authz_cli::received::Known;
+use mesh_authz_cli::replay::tally::{Kind, Tally};
+use mesh_authz_cli::replay::{Protected, Replay};
+use serde_json::{Value, json};
+
+use crate::arena::workload;
+use crate::policies::{PolicySet, ROOT_NAMESPACE};
+use crate::vocabulary::METADATA;
+
+/// The headers that policies look at.
+const HEADERS: [&str; 3] = ["x-role", "x-empty", "cookie"];
+
+/// What the replay of some requests found.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Replayed {
+    pub requests: u64,
+    pub allowed: u64,
+    pub undecided: u64,
+    /// How many the filter denied because it could not read something.
+    pub unreadable: u64,
+}
+
+impl fmt::Display for Replayed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { requests, allowed, undecided, unreadable } = self;
+        write!(
+            f,
+            "{requests} replayed from the access log: {allowed} allowed, {undecided} undecided, {unreadable} denied because the \
+             filter could not read something, all others denied, as Envoy did"
+        )
+    }
+}
+
+impl Replayed {
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            requests: self.requests + other.requests,
+            allowed: self.allowed + other.allowed,
+            undecided: self.undecided + other.undecided,
+            unreadable: self.unreadable + other.unreadable,
+        }
+    }
+}
+
+fn example() -> Result<Value> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/observability/replay.yaml");
+    let documents = yaml::documents(&std::fs::read_to_string(path)?).map_err(|error| anyhow::anyhow!("{error:?}"))?;
+    Ok(serde_json::to_value(documents.first().context("a document")?)?)
+}
+
+/// The same for each of the headers that the example has only one of.
+fn for_headers(entries: &[Value]) -> Result<Vec<Value>> {
+    let mut all = Vec::new();
+    for entry in entries {
+        let text = entry.to_string();
+        if text.contains("tenant") {
+            for header in HEADERS {
+                let entry = text.replace("x-tenant", header).replace("X-TENANT", &header.to_ascii_uppercase());
+                all.push(serde_json::from_str(&entry)?);
+            }
+        } else {
+            all.push(entry.clone());
+        }
+    }
+    Ok(all)
+}
+
+/// The filter that keeps what the policies see.
+pub fn decided() -> Result<Value> {
+    let mut filter = example()?["http_filters"][0].clone();
+    let entries = &mut filter["typed_config"]["on_request_headers"];
+    *entries = for_headers(entries.as_array().context("entries")?)?.into();
+    Ok(filter)
+}
+
+/// The format of the log.
+fn format() -> Result<Value> {
+    let mut format = example()?["access_log"][0]["typed_config"]["log_format"]["json_format"].clone();
+    let of_example = format["headers"].to_string();
+    format["headers"] = json!(for_headers(&[serde_json::from_str(&of_example)?])?);
+    for (index, (filter, key)) in METADATA.iter().enumerate() {
+        format[format!("metadata-{index}")] = json!(format!("%DYNAMIC_METADATA({filter}:{key})%"));
+    }
+    Ok(format)
+}
+
+/// The access log of a listener, in a file.
+pub fn access_log(file: &str) -> Result<Value> {
+    let mut log = example()?["access_log"][0].clone();
+    log["typed_config"]["path"] = json!(file);
+    log["typed_config"]["log_format"]["json_format"] = format()?;
+    Ok(log)
+}
+
+/// Replays the log of a set of policies, once it has all requests. `allowed`: how many of them Envoy allowed.
+pub fn replay(set: &PolicySet, log: &Path, requests: u64, allowed: u64) -> Result<Replayed> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let count = || std::fs::read(log).map(|log| memchr::memchr_iter(b'\n', &log).count());
+    while count()? < usize::try_from(requests)? {
+        ensure!(Instant::now() < deadline, "{} has {} lines, not {requests}", log.display(), count()?);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let policies = log.with_extension("policies.json");
+    std::fs::write(&policies, json!({ "apiVersion": "v1", "kind": "List", "items": set.policies }).to_string())?;
+    let resources = Resources::read(&[&policies])?;
+    ensure!(resources.policies.len() == set.policies.len(), "{:?}", resources.findings);
+    let mesh = Mesh {
+        trust_domain: set.trust_domain.clone(),
+        aliases: set.aliases.clone(),
+        root_namespace: ROOT_NAMESPACE.to_owned(),
+        ..Mesh::default()
+    };
+    let needs = Needs::of(resources.policies.iter().map(|resource| &resource.policy), "payload");
+    let set =
+        policy_set::PolicySet { workload: workload(), mesh, envoy: Known::default(), resources: Arc::new(resources) };
+    let protected = [Protected::new(&[set], &workload()).map_err(|why| anyhow::anyhow!(why))?];
+    let formats = [Format::json("the example", &format()?, false)?];
+    let replay = Replay::new(&protected, &formats, &needs, Reading::default());
+    let tally = replay.run(&[log.to_owned()], &ProgressBar::hidden())?;
+    for kind in [Kind::Change, Kind::Disagreement] {
+        let found = tally.groups(kind);
+        if let Some((key, group)) = found.first() {
+            let line = group.example.as_deref().map(String::from_utf8_lossy);
+            anyhow::bail!("replay contradicts Envoy: {key:#?}\n{}", line.unwrap_or_default());
+        }
+    }
+    let Tally { lines, allowed: replayed, denied, undecided, .. } = tally;
+    // No operator tells the lines of a header apart if there are commas in them.
+    let needs_lines = |names: &Vec<String>| matches!(names.as_slice(), [name] if name.starts_with("request.headers["));
+    ensure!(tally.needs.keys().all(needs_lines), "{tally:#?}");
+    ensure!(tally.undecided * 1_000 <= requests.max(1_000), "{tally:#?}");
+    let unreadable: u64 = tally.skipped.values().map(|count| count.lines).sum();
+    ensure!(tally.skipped.keys().all(|why| *why == UNREADABLE), "{tally:#?}");
+    ensure!(lines == requests && replayed + denied + undecided + unreadable == requests, "{tally:#?}");
+    ensure!(tally.recorded + unreadable == requests, "{tally:#?}");
+    ensure!(replayed <= allowed && replayed + undecided >= allowed, "{allowed} {tally:#?}");
+    Ok(Replayed { requests, allowed: replayed, undecided, unreadable })
+}
