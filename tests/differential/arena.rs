@@ -24,7 +24,7 @@ use testbed::{Authority, Certified, Client, Envoy, Response, San, StartOptions, 
 use crate::logged;
 use crate::policies::{NAMESPACE, PolicySet, ROOT_NAMESPACE};
 use crate::questions::{Link, Open, Peer, Question};
-use crate::vocabulary::METADATA;
+use crate::vocabulary::{HEADERS_LOGGED, METADATA};
 
 /// The verdict of one engine: whether it allows the request, and the rule that refuses it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -186,13 +186,13 @@ fn answers(response: &Response) -> Result<Answers> {
 }
 
 fn connection_manager(set: &PolicySet, log: &str) -> Result<Value> {
-    let mut filters = vec![header_to_metadata(), logged::decided()?, peer()];
+    let mut filters = vec![header_to_metadata(), logged::decided(&HEADERS_LOGGED)?, peer()];
     filters.extend(shadows(set)?);
     filters.push(wasm(&set.plugin_config()));
     let mut manager = http_connection_manager(&filters, &[direct_response(200, "passed")]);
     let config = &mut manager["typed_config"];
     config["generate_request_id"] = json!(false);
-    config["access_log"] = json!([logged::access_log(log)?]);
+    config["access_log"] = json!([logged::access_log(log, &HEADERS_LOGGED)?]);
     let metadata = |key: &str| format!("%DYNAMIC_METADATA(envoy.filters.http.rbac:{key})%");
     let add = |name: &str, value: String| json!({ "header": { "key": name, "value": value } });
     config["local_reply_config"] = json!({ "mappers": [{

@@ -48,6 +48,7 @@ use self::coverage::Coverage;
 use self::logged::Replayed;
 use self::policies::PolicySet;
 use self::questions::{Link, Open, Question};
+use self::vocabulary::HEADERS_LOGGED;
 
 /// As many as run if no time is given.
 const BATCHES: u64 = 6;
@@ -229,7 +230,8 @@ fn run_batch(rng: &mut Rng, ipv6: bool, count: &mut Count) -> Result<()> {
             }
         }
         let [requests, allowed] = [count.decisions - before[0], count.allowed - before[1]].map(|count| count as u64);
-        let replayed = logged::replay(set, &arena.access_log(index), requests, allowed)
+        let (log, decided) = (arena.access_log(index), [allowed, requests - allowed]);
+        let replayed = logged::replay(&logged::policy_set(set)?, &HEADERS_LOGGED, &log, decided)
             .with_context(|| serde_json::to_string_pretty(&set.plugin_config()).unwrap())?;
         count.replayed = count.replayed.plus(replayed);
     }

@@ -28,6 +28,7 @@ use testbed::bootstrap::{bootstrap, direct_response, http_connection_manager, li
 use testbed::{Client, Connection, Envoy, Http2Connection, Http2Request, Issuer, Request, Response, StartOptions};
 
 use crate::arena;
+use crate::logged::{self, Replayed};
 use crate::vocabulary::pick;
 
 const LISTENERS: usize = 24;
@@ -234,6 +235,7 @@ pub struct Count {
     requests: usize,
     allowed: usize,
     refused_by_envoy: usize,
+    replayed: Replayed,
     /// How many requests were of each kind.
     kinds: BTreeMap<&'static str, usize>,
 }
@@ -267,7 +269,8 @@ fn the_command_decides_about_a_raw_request_as_the_filter_in_envoy_does() {
             panic!("SEED={seed} shows it in its first batch: {error:#}");
         }
     }
-    let Count { requests, allowed, refused_by_envoy, kinds } = count;
+    let Count { requests, allowed, refused_by_envoy, kinds, replayed } = count;
+    println!("{replayed}");
     println!(
         "{requests} raw requests, {allowed} ALLOW, {refused_by_envoy} refused by Envoy itself, seed {seed}; {kinds:#?}"
     );
@@ -297,8 +300,15 @@ fn run_batch(rng: &mut Rng, count: &mut Count) -> Result<()> {
     for (index, (settings, resources)) in drawn.into_iter().enumerate() {
         let address = envoy.address(&arena::name(index))?;
         let subject = Subject { settings, set: policy_set(&resources)?, address };
+        let before = [count.requests, count.allowed, count.refused_by_envoy];
         ask_all(rng, &subject, drops_parameters, &tokens, count)
             .with_context(|| format!("{settings:?}\npolicies: {}", json!(resources)))?;
+        let now = [count.requests, count.allowed, count.refused_by_envoy];
+        let [requests, allowed, refused] = std::array::from_fn(|at| (now[at] - before[at]) as u64);
+        let log = envoy.dir().join(format!("{}.log", arena::name(index)));
+        let replayed = logged::replay(&subject.set, &headers_logged(), &log, [allowed, requests - allowed - refused])
+            .with_context(|| format!("{settings:?}\npolicies: {}", json!(resources)))?;
+        count.replayed = count.replayed.plus(replayed);
     }
     Ok(())
 }
@@ -582,10 +592,11 @@ fn listener_of(name: &str, settings: &Settings, resources: &[Value], issuer: &Is
             ] } } }],
         },
     });
-    let filters = [jwt, arena::peer(), arena::wasm(&plugin)];
+    let filters = [jwt, logged::decided(&headers_logged())?, arena::peer(), arena::wasm(&plugin)];
     let mut manager = http_connection_manager(&filters, &[direct_response(200, "passed")]);
     let config = &mut manager["typed_config"];
     config.as_object_mut().context("an object")?.remove("upgrade_configs");
+    config["access_log"] = json!([logged::access_log(&format!("{name}.log"), &headers_logged())?]);
     config["normalize_path"] = json!(settings.normalize_path);
     config["merge_slashes"] = json!(settings.merge_slashes);
     let escaped =
@@ -623,6 +634,14 @@ fn listener_of(name: &str, settings: &Settings, resources: &[Value], issuer: &Is
         None => listener["listener_filters"] = json!([proxy_protocol]),
     }
     Ok(listener)
+}
+
+/// The headers that policies look at.
+fn headers_logged() -> Vec<&'static str> {
+    let mut all: Vec<_> = JOINED.into_iter().chain(NAMES).chain(["x-forwarded-for"]).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
 /// What is special about a request.

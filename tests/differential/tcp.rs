@@ -132,7 +132,8 @@ fn run_batch(rng: &mut Rng, count: &mut Count) -> Result<()> {
         }
         // The filter is stricter, as the engine is.
         let log = envoy.dir().join(log_of(&name("filter", index)));
-        let replayed = logged::replay(set, &log, LINKS_OF_A_SET as u64, allowed_by[1])
+        let decided = [allowed_by[1], LINKS_OF_A_SET as u64 - allowed_by[1]];
+        let replayed = logged::replay(&logged::policy_set(set)?, &[], &log, decided)
             .with_context(|| serde_json::to_string_pretty(&set.plugin_config()).unwrap())?;
         count.replayed = count.replayed.plus(replayed);
     }
@@ -203,7 +204,7 @@ fn listener_of(name: &str, mut filters: Vec<Value>) -> Result<Value> {
         },
     });
     listener["listener_filters"].as_array_mut().unwrap().insert(0, proxy_protocol);
-    listener["access_log"] = json!([logged::access_log(&log_of(name))?]);
+    listener["access_log"] = json!([logged::access_log(&log_of(name), &[])?]);
     Ok(listener)
 }
 

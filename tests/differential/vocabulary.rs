@@ -50,6 +50,8 @@ pub const HOSTS: [&str; 7] =
 pub const HOST_FORMS: [&str; 4] = ["example.com.", "example.com.:80", "u@example.com", "@a.example.com"];
 
 pub const HEADERS: [&str; 6] = ["x-role", "X-Role", "x-empty", "cookie", "host", ":path"];
+/// The names of those that the access log has under their names.
+pub const HEADERS_LOGGED: [&str; 3] = ["x-role", "x-empty", "cookie"];
 pub const HEADER_NAMES_SENT: [&str; 4] = ["x-role", "X-ROLE", "x-empty", "cookie"];
 pub const HEADER_VALUES: [&str; 9] = ["admin", "user", "user,admin", "", "Admin", "adm", "admin ", "a*b", "\tadmin"];
 

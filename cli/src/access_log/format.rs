@@ -106,7 +106,7 @@ pub enum Tells {
     /// The decision of this project's filter.
     Decision,
     /// A header, by its name in lower case, or a pseudo-header: as it was when the policies were evaluated. A filter in front
-    /// of them keeps it in the filter state `decided.path` or `decided.host`; for other headers, `decided.first.NAME` has the
+    /// of them keeps it in the filter state `decided.path`, `decided.host` or `decided.scheme`; for other headers, `decided.first.NAME` has the
     /// first line, `decided.all.NAME` has all lines, and `decided.has.NAME` has `true` or `false`.
     Decided {
         /// The name.
@@ -296,6 +296,7 @@ impl Tells {
         let decided = |name: &str, lines| Self::Decided { name: name.to_ascii_lowercase(), lines };
         match name.map(|name| name.split_once('.').unwrap_or((name, ""))) {
             Some(("path", "")) => decided(":path", Lines::First),
+            Some(("scheme", "")) => decided(":scheme", Lines::First),
             Some(("host", "")) => decided(":authority", Lines::First),
             Some(("first", name)) => decided(name, Lines::First),
             Some(("all", name)) => decided(name, Lines::Joined),

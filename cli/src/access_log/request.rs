@@ -168,7 +168,8 @@ impl<'n> Plan<'n> {
             let of = |has_port| is(&Tells::Address { which, has_port }).map(|at| (at, has_port));
             Some((which, of(true).or_else(|| of(false))?))
         };
-        let headers = needs.headers.iter().filter(|(name, _)| !name.starts_with(':'));
+        let has_own_columns = |name: &str| [":method", ":path", ":authority"].contains(&name);
+        let headers = needs.headers.iter().filter(|(name, _)| !has_own_columns(name));
         let header_plan = |(name, values): (&'n String, &'n BTreeSet<String>)| HeaderPlan {
             name,
             values,
@@ -601,10 +602,10 @@ impl HeaderPlan<'_> {
             }
             decided => decided,
         };
-        let has_one_line = is_joined(self.name.as_bytes()) || change.reading.as_logged;
+        let has_one_line = self.has_one_line() || change.reading.as_logged;
         match (&first, &joined) {
             (Some(first), _) if first.is_absent() => one_line(first, Some(self.values)),
-            (Some(first), _) if is_joined(self.name.as_bytes()) => one_line(first, Some(self.values)),
+            (Some(first), _) if self.has_one_line() => one_line(first, Some(self.values)),
             (Some(Said::Value(first)), Some(Said::Value(joined))) => lines_of(first, joined),
             // An empty header looks like none to an expression.
             (Some(Said::Value(first)), Some(joined)) if first.is_empty() && joined.is_absent() => {
@@ -617,10 +618,15 @@ impl HeaderPlan<'_> {
         }
     }
 
+    /// Whether a request cannot have several lines of it.
+    fn has_one_line(&self) -> bool {
+        self.name.starts_with(':') || is_joined(self.name.as_bytes())
+    }
+
     /// The lines of a header that is there.
     fn there<'l>(&self, first: &Said<'l>, joined: &Said<'l>) -> Option<Vec<Cow<'l, [u8]>>> {
         let (Said::Value(first), Said::Value(joined)) = (first, joined) else { return None };
-        if is_joined(self.name.as_bytes()) || (first.is_empty() && (**joined == *b"-" || joined.is_empty())) {
+        if self.has_one_line() || (first.is_empty() && (**joined == *b"-" || joined.is_empty())) {
             return Some(vec![first.clone()]);
         }
         lines_of(first, joined)
