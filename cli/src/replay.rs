@@ -332,7 +332,7 @@ impl<'r> Replay<'r> {
         let before = if has_two { Before::from(first) } else { before };
         if before.differs(last) {
             kinds.push((Kind::Change, before, last.clone()));
-        } else if matches!(last, After::Deny(_)) {
+        } else if matches!(last, After::Deny(_)) && !has_two {
             kinds.push((Kind::Denied, before, last.clone()));
         }
         if kinds.is_empty() {

@@ -7,7 +7,7 @@ use std::fmt;
 
 use mesh_authz::request::Address;
 
-/// The text format of Istio, since 1.24. The format of 1.9 to 1.23 differs only in how it names the cluster.
+/// Istio's text format, since 1.24. The format of 1.9 to 1.23 differs only in how it names the cluster.
 pub const ISTIO_TEXT: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" \
     %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% \
     \"%UPSTREAM_TRANSPORT_FAILURE_REASON%\" %BYTES_RECEIVED% %BYTES_SENT% %DURATION% \

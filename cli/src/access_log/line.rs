@@ -17,6 +17,8 @@ pub struct Splitter {
     columns: Vec<Operator>,
     /// The texts around the values: one more than there are values.
     literals: Vec<Vec<u8>>,
+    /// For each text between two values, what finds it, forward and backward.
+    finders: Vec<(memmem::Finder<'static>, memmem::FinderRev<'static>)>,
 }
 
 /// A value of a line.
@@ -60,7 +62,11 @@ impl Splitter {
         {
             last.pop();
         }
-        Self { columns, literals }
+        let between = literals.get(1..columns.len()).unwrap_or_default().iter();
+        let finder =
+            |text: &Vec<u8>| (memmem::Finder::new(text).into_owned(), memmem::FinderRev::new(text).into_owned());
+        let finders = between.map(finder).collect();
+        Self { columns, literals, finders }
     }
 
     /// What the values tell, in order.
@@ -107,10 +113,10 @@ impl Splitter {
     fn least_ends(&self, line: &[u8], first: usize, end: usize) -> Option<Vec<usize>> {
         let mut ends = Vec::with_capacity(self.columns.len());
         let mut at = first;
-        for literal in self.between() {
-            let found = at.checked_add(memmem::find(line.get(at..end)?, literal)?)?;
+        for (finder, _) in &self.finders {
+            let found = at.checked_add(finder.find(line.get(at..end)?)?)?;
             ends.push(found);
-            at = found.checked_add(literal.len())?;
+            at = found.checked_add(finder.needle().len())?;
         }
         ends.push(end);
         (at <= end).then_some(ends)
@@ -120,8 +126,8 @@ impl Splitter {
     fn greatest_ends(&self, line: &[u8], first: usize, end: usize) -> Option<Vec<usize>> {
         let mut ends = vec![end];
         let mut at = end;
-        for literal in self.between().iter().rev() {
-            at = first.checked_add(memmem::rfind(line.get(first..at)?, literal)?)?;
+        for (_, finder) in self.finders.iter().rev() {
+            at = first.checked_add(finder.rfind(line.get(first..at)?)?)?;
             ends.push(at);
         }
         ends.reverse();

@@ -106,7 +106,12 @@ impl<'r> Report<'r> {
             ),
             section("LOST", were_allowed, red, changes(Direction::Lost)),
             section("GAINED", were_denied, green, changes(Direction::Gained)),
-            section("DENIED", "as before, as far as that is known", BOLD, self.tally.groups(Kind::Denied)),
+            section(
+                "DENIED",
+                "these requests were denied before too, or the log does not say",
+                BOLD,
+                self.tally.groups(Kind::Denied),
+            ),
         ]
     }
 
@@ -175,9 +180,7 @@ impl<'r> Report<'r> {
         let mut report: Map<String, Value> = sections.collect();
         let Tally { lines, allowed, denied, undecided, recorded, suppressed, .. } = self.tally;
         report.insert("lines".to_owned(), json!(lines));
-        report.insert("allow".to_owned(), json!(allowed));
-        report.insert("deny".to_owned(), json!(denied));
-        report.insert("undecided".to_owned(), json!(undecided));
+        report.insert("decisions".to_owned(), json!({ "allow": allowed, "deny": denied, "undecided": undecided }));
         report.insert("recorded".to_owned(), json!(recorded));
         report.insert("notLogged".to_owned(), json!(suppressed));
         let needs = self.tally.needs.iter().map(|(names, group)| {
