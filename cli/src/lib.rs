@@ -11,6 +11,7 @@
 //! | [`access_log`] | reads access logs of Envoy: formats, lines, and the requests in them |
 //! | [`decision_log`] | reads lines of the filter's decision log |
 //! | [`received`] | what Envoy makes of a request before the filter sees it |
+//! | [`logs`] | reads logs, in parallel: the requests in them, and what became of them |
 //! | [`replay`] | holds logs against policies |
 //! | [`render`] | turns policies into the configurations and resources that enforce them |
 //! | [`schema`] | JSON Schemas, for editors |
@@ -25,6 +26,7 @@ pub mod envoy;
 pub mod explain;
 pub mod lint;
 pub mod load;
+pub mod logs;
 pub mod received;
 pub mod render;
 pub mod replay;

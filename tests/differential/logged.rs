@@ -17,6 +17,7 @@ use mesh_authz_cli::load::Resources;
 use mesh_authz_cli::load::finding::SourceText;
 use mesh_authz_cli::load::policy_set;
 use mesh_authz_cli::load::yaml;
+use mesh_authz_cli::logs::Source;
 use mesh_authz_cli::received::Known;
 use mesh_authz_cli::replay::tally::{Kind, Tally};
 use mesh_authz_cli::replay::{Protected, Replay};
@@ -127,8 +128,9 @@ pub fn replay(set: &policy_set::PolicySet, headers: &[&str], log: &Path, decided
     let needs = Needs::of(set.resources.policies.iter().map(|resource| &resource.policy), "payload");
     let protected = Protected::new(std::slice::from_ref(set), &set.workload).map_err(|why| anyhow::anyhow!(why))?;
     let formats = [Format::json("the example", &format(headers)?, false)?];
-    let protected = [protected];
-    let replay = Replay::new(&protected, &formats, &needs, Reading::default());
+    let (protected, workloads) = ([protected], [set.workload.clone()]);
+    let source = Source::new(&workloads, &formats, &needs, Reading::default());
+    let replay = Replay::new(&source, &protected);
     let [allowed, denied] = decided;
     let requests = allowed + denied;
     let deadline = Instant::now() + Duration::from_secs(20);
@@ -158,5 +160,5 @@ pub fn replay(set: &policy_set::PolicySet, headers: &[&str], log: &Path, decided
 
 /// How many requests the filter denied because it could not read something.
 fn unreadable(tally: &Tally) -> u64 {
-    tally.skipped.get(UNREADABLE).map_or(0, |count| count.lines)
+    tally.lines.skipped.get(UNREADABLE).map_or(0, |count| count.lines)
 }

@@ -20,9 +20,10 @@ use crate::access_log::request::{Needs, Reading};
 use crate::access_log::settings::Settings;
 use crate::load::Resources;
 use crate::load::policy_set::PolicySet;
+use crate::logs::Source;
+use crate::logs::input::Input;
+use crate::logs::pods::Pods;
 use crate::received::Known;
-use crate::replay::input::Input;
-use crate::replay::pods::Pods;
 use crate::replay::tally::Kind;
 use crate::replay::{Protected, Replay};
 
@@ -161,23 +162,23 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
         is_gateway: gateway.is_some(),
         is_waypoint: gateway.is_some_and(|gateway| gateway.waypoint),
     };
-    let mut replay = Replay::new(&protected, &formats, &needs, reading);
+    let mut source = Source::new(&workloads, &formats, &needs, reading);
     if let Some(pods) = &pods {
-        replay = replay.with_pods(pods, &mesh.trust_domain, !is_by_pods);
+        source = source.with_pods(pods, &mesh.trust_domain, is_by_pods);
     }
+    let replay = Replay::new(&source, &protected);
     let progress = progress(&arguments.logs);
     let tally = replay.run(&arguments.logs, &progress);
     progress.finish_and_clear();
     let tally = tally?;
-    if tally.lines == 0 {
+    if tally.lines.all == 0 {
         return Err(Failure::unusable("the logs have no lines"));
     }
     let report = Report {
         replay: &replay,
         tally: &tally,
         logs: &arguments.logs,
-        formats: &formats,
-        workloads: &workloads,
+        source: &source,
         has_two: arguments.then.is_some(),
         most: if arguments.all { usize::MAX } else { 10 },
     };
@@ -330,7 +331,7 @@ fn progress(logs: &[PathBuf]) -> ProgressBar {
 
 /// Says why no line was replayed.
 fn complain_about(report: &Report<'_>) {
-    let formats: Vec<_> = report.formats.iter().map(ToString::to_string).collect();
+    let formats: Vec<_> = report.source.formats().iter().map(ToString::to_string).collect();
     note(&format!(
         "no line was replayed; lines were read as {}: give the format with --log-format, or the configuration that has it with \
          --config",

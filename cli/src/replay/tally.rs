@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use mesh_authz::engine::Verdict;
 
 use crate::access_log::happened::{DeniedBy, Happened};
+use crate::logs::{Collect, Count, Lines, Place};
 
 /// What a replay has found.
 #[derive(Debug, Default)]
 pub struct Tally {
-    /// The lines that are not empty.
-    pub lines: u64,
+    pub lines: Lines,
     /// How often the policies decide what. With two sets of policies, the second does.
     pub allowed: u64,
     pub denied: u64,
@@ -19,23 +19,9 @@ pub struct Tally {
     pub recorded: u64,
     /// What is undecided before and after, and that the change of the policies does not matter for.
     pub unchanged: Count,
-    /// Lines that can be split in several ways, because a client has sent quotes or blanks.
-    pub ambiguous: Count,
-    /// How many decisions were not logged, because there were too many.
-    pub suppressed: u64,
-    /// Lines that are not replayed, by the reason.
-    pub skipped: BTreeMap<&'static str, Count>,
     /// Requests that are undecided, by the attributes that would decide them.
     pub needs: BTreeMap<Vec<String>, Group>,
     groups: HashMap<Key, Group>,
-}
-
-/// How many lines there are, and which is the first.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Count {
-    pub lines: u64,
-    /// The number of the file, and that of the line.
-    pub first: Option<(usize, u64)>,
 }
 
 /// Requests that are alike.
@@ -101,7 +87,7 @@ pub enum After {
 /// The line that is counted.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen<'l> {
-    pub place: (usize, u64),
+    pub place: Place,
     /// When the request began.
     pub start: Option<&'l str>,
     pub line: &'l [u8],
@@ -115,18 +101,6 @@ const LONGEST_EXAMPLE: usize = 1 << 14;
 
 /// Stands for all paths, or all peers, of which there are too many.
 const OTHERS: &str = "(others)";
-
-impl Count {
-    /// Counts a line.
-    pub fn add(&mut self, place: (usize, u64)) {
-        self.merge(&Self { lines: 1, first: Some(place) });
-    }
-
-    fn merge(&mut self, later: &Self) {
-        self.lines = self.lines.saturating_add(later.lines);
-        self.first = self.first.or(later.first);
-    }
-}
 
 impl Group {
     fn of(seen: &Seen<'_>) -> Self {
@@ -166,11 +140,6 @@ impl Group {
 }
 
 impl Tally {
-    /// Counts a line that is not replayed.
-    pub fn skip(&mut self, why: &'static str, place: (usize, u64)) {
-        self.skipped.entry(why).or_default().add(place);
-    }
-
     /// Counts a decision.
     pub fn count(&mut self, after: &After, happened: &Happened) {
         let count = match after {
@@ -203,40 +172,6 @@ impl Tally {
         }
     }
 
-    /// Adds what is found in later lines.
-    pub fn merge(&mut self, later: Self) {
-        let Self { lines, allowed, denied, undecided, recorded, suppressed, .. } = later;
-        for (count, more) in [
-            (&mut self.lines, lines),
-            (&mut self.allowed, allowed),
-            (&mut self.denied, denied),
-            (&mut self.undecided, undecided),
-            (&mut self.recorded, recorded),
-            (&mut self.suppressed, suppressed),
-        ] {
-            *count = count.saturating_add(more);
-        }
-        self.unchanged.merge(&later.unchanged);
-        self.ambiguous.merge(&later.ambiguous);
-        for (why, count) in later.skipped {
-            self.skipped.entry(why).or_default().merge(&count);
-        }
-        for (names, group) in later.needs {
-            match self.needs.get_mut(&names) {
-                Some(known) => known.merge(group),
-                None => {
-                    self.needs.insert(names, group);
-                }
-            }
-        }
-        // The order in which they come decides which of them are counted together.
-        let mut groups: Vec<_> = later.groups.into_iter().collect();
-        groups.sort_by_key(|(_, group)| group.count.first);
-        for (key, group) in groups {
-            self.merge_group(key, group);
-        }
-    }
-
     fn merge_group(&mut self, mut key: Key, mut group: Group) {
         if !self.groups.contains_key(&key) && self.groups.len() >= MOST_GROUPS {
             // No longer one request in particular.
@@ -262,6 +197,39 @@ impl Tally {
             other_group.count.lines.cmp(&group.count.lines).then_with(|| key.cmp(other))
         });
         groups
+    }
+}
+
+impl Collect for Tally {
+    fn lines(&mut self) -> &mut Lines {
+        &mut self.lines
+    }
+
+    fn merge(&mut self, later: Self) {
+        let Self { allowed, denied, undecided, recorded, .. } = later;
+        for (count, more) in [
+            (&mut self.allowed, allowed),
+            (&mut self.denied, denied),
+            (&mut self.undecided, undecided),
+            (&mut self.recorded, recorded),
+        ] {
+            *count = count.saturating_add(more);
+        }
+        self.unchanged.merge(&later.unchanged);
+        for (names, group) in later.needs {
+            match self.needs.get_mut(&names) {
+                Some(known) => known.merge(group),
+                None => {
+                    self.needs.insert(names, group);
+                }
+            }
+        }
+        // The order in which they come decides which of them are counted together.
+        let mut groups: Vec<_> = later.groups.into_iter().collect();
+        groups.sort_by_key(|(_, group)| group.count.first);
+        for (key, group) in groups {
+            self.merge_group(key, group);
+        }
     }
 }
 

@@ -4,17 +4,16 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use anstyle::{AnsiColor, Style};
-use mesh_authz::policy::scope::Workload;
 use serde_json::{Map, Value, json};
 
 use crate::access_log::format::{Lines, Tells};
 use crate::access_log::happened::DeniedBy;
-use crate::access_log::record::Format;
 use crate::command::diff::output::escaped;
 use crate::command::explain::list;
 use crate::command::snippet::{self, printable};
 use crate::explain::Actual;
-use crate::replay::tally::{After, Before, Count, Group, Key, Kind, Tally};
+use crate::logs::{Count, Source};
+use crate::replay::tally::{After, Before, Group, Key, Kind, Tally};
 use crate::replay::{Nearest, Replay, Why};
 
 const BOLD: Style = Style::new().bold();
@@ -24,8 +23,7 @@ pub(super) struct Report<'r> {
     pub replay: &'r Replay<'r>,
     pub tally: &'r Tally,
     pub logs: &'r [PathBuf],
-    pub formats: &'r [Format],
-    pub workloads: &'r [Workload],
+    pub source: &'r Source<'r>,
     /// Whether there is a second set of policies.
     pub has_two: bool,
     /// So many groups of each kind are shown.
@@ -178,25 +176,25 @@ impl<'r> Report<'r> {
             (name_in_json(section.name).to_owned(), groups.collect::<Vec<_>>().into())
         });
         let mut report: Map<String, Value> = sections.collect();
-        let Tally { lines, allowed, denied, undecided, recorded, suppressed, .. } = self.tally;
-        report.insert("lines".to_owned(), json!(lines));
+        let Tally { lines: all, allowed, denied, undecided, recorded, .. } = self.tally;
+        report.insert("lines".to_owned(), json!(all.all));
         report.insert("decisions".to_owned(), json!({ "allow": allowed, "deny": denied, "undecided": undecided }));
         report.insert("recorded".to_owned(), json!(recorded));
-        report.insert("notLogged".to_owned(), json!(suppressed));
+        report.insert("notLogged".to_owned(), json!(all.suppressed));
         let needs = self.tally.needs.iter().map(|(names, group)| {
             let advice: Vec<_> = names.iter().map(|name| self.advice(name)).collect();
             json!({ "needs": names, "count": group.count.lines, "first": self.place(&group.count), "advice": advice })
         });
         report.insert("needs".to_owned(), needs.collect());
-        let skipped = self.tally.skipped.iter();
+        let skipped = self.tally.lines.skipped.iter();
         let skipped =
             skipped.map(|(why, count)| json!({ "reason": why, "count": count.lines, "first": self.place(count) }));
         report.insert("notReplayed".to_owned(), skipped.collect());
         report.insert(
             "ambiguous".to_owned(),
-            json!({ "count": self.tally.ambiguous.lines, "first": self.place(&self.tally.ambiguous) }),
+            json!({ "count": self.tally.lines.ambiguous.lines, "first": self.place(&self.tally.lines.ambiguous) }),
         );
-        report.insert("formats".to_owned(), self.formats.iter().map(ToString::to_string).collect());
+        report.insert("formats".to_owned(), self.source.formats().iter().map(ToString::to_string).collect());
         report.into()
     }
 
@@ -218,7 +216,7 @@ impl<'r> Report<'r> {
             set("firstTime", json!(first));
             set("lastTime", json!(last));
         }
-        if self.workloads.len() > 1 {
+        if self.source.workloads().len() > 1 {
             set("workload", json!(self.workload(key)));
         }
         if let Some(Why { deciding, nearest }) = self.why(key, group) {
@@ -268,11 +266,15 @@ impl<'r> Report<'r> {
 
     /// The requests of a group, and their workload if there are several.
     fn what(&self, key: &Key) -> String {
-        if self.workloads.len() > 1 { format!("{}  to {}", key.what, self.workload(key)) } else { key.what.clone() }
+        if self.source.workloads().len() > 1 {
+            format!("{}  to {}", key.what, self.workload(key))
+        } else {
+            key.what.clone()
+        }
     }
 
     fn workload(&self, key: &Key) -> String {
-        let Some(workload) = self.workloads.get(key.workload) else { return String::new() };
+        let Some(workload) = self.source.workloads().get(key.workload) else { return String::new() };
         let labels = workload.labels.iter().flat_map(|labels| labels.iter());
         let labels: Vec<_> =
             labels.filter(|(key, _)| key != "pod-template-hash").map(|(key, value)| format!("{key}={value}")).collect();
@@ -331,7 +333,7 @@ impl<'r> Report<'r> {
     /// What to log so that an attribute is known.
     fn advice(&self, name: &str) -> String {
         let has = |wanted: &dyn Fn(&Tells) -> bool| {
-            self.formats.iter().any(|format| format.columns().iter().any(|operator| wanted(&operator.tells)))
+            self.source.formats().iter().any(|format| format.columns().iter().any(|operator| wanted(&operator.tells)))
         };
         let header = |name: &str| has(&|tells| matches!(tells, Tells::Header { name: of, .. } if of == name));
         let log = |operator: &str| format!("log {operator}");
@@ -385,11 +387,11 @@ impl<'r> Report<'r> {
     /// What else a reader has to know.
     fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        for (why, count) in &self.tally.skipped {
+        for (why, count) in &self.tally.lines.skipped {
             let place = self.place(count).unwrap_or_default();
             notes.push(format!("Not replayed: {}, {why} (first: {place})", lines(count.lines)));
         }
-        let ambiguous = &self.tally.ambiguous;
+        let ambiguous = &self.tally.lines.ambiguous;
         if ambiguous.lines > 0 {
             let place = self.place(ambiguous).unwrap_or_default();
             notes.push(format!(
@@ -398,16 +400,17 @@ impl<'r> Report<'r> {
                 lines(ambiguous.lines)
             ));
         }
-        if self.tally.suppressed > 0 {
+        if self.tally.lines.suppressed > 0 {
             notes.push(format!(
                 "The filter did not log {} more decisions, because there were too many: raise `decisionLogRate`",
-                self.tally.suppressed
+                self.tally.lines.suppressed
             ));
         }
         let tells_what_happened =
             |tells: &Tells| matches!(tells, Tells::CodeDetails | Tells::TerminationDetails | Tells::Decision);
         let is_told = self
-            .formats
+            .source
+            .formats()
             .iter()
             .any(|format| format.columns().iter().any(|operator| tells_what_happened(&operator.tells)));
         if !is_told && !self.is_nothing_replayed() && self.tally.recorded == 0 {
@@ -420,9 +423,9 @@ impl<'r> Report<'r> {
     }
 
     fn summary(&self) -> String {
-        let Tally { lines: all, allowed, denied, undecided, skipped, .. } = self.tally;
-        let skipped = skipped.values().map(|count| count.lines).fold(0, u64::saturating_add);
-        format!("{}: {allowed} allowed, {denied} denied, {undecided} undecided, {skipped} not replayed", lines(*all))
+        let Tally { lines: all, allowed, denied, undecided, .. } = self.tally;
+        let skipped = all.skipped.values().map(|count| count.lines).fold(0, u64::saturating_add);
+        format!("{}: {allowed} allowed, {denied} denied, {undecided} undecided, {skipped} not replayed", lines(all.all))
     }
 }
 

@@ -1,0 +1,434 @@
+//! Logs, read line by line: for each request, what the line says about it, which workload it was for, and what became of it.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | [`input`] | reads log files in chunks of lines |
+//! | [`pods`] | finds workloads and service accounts by the addresses of pods |
+//!
+//! Chunks are worked on in parallel and counted in order, so the result does not depend on how many threads there are.
+
+pub mod input;
+pub mod pods;
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use indicatif::ProgressBar;
+use mesh_authz::engine::Verdict;
+use mesh_authz::identity::SCHEME;
+use mesh_authz::policy::scope::Workload;
+use mesh_authz::policy::{Labels, Traffic};
+use mesh_authz::request::{Address, Attributes, ConnectionText, HeaderValues, Lookup, Metadata, PeerName};
+use rayon::prelude::*;
+
+use self::input::{Chunk, Input};
+use self::pods::Pods;
+use crate::access_log::happened::{DeniedBy, Happened, UNREADABLE};
+use crate::access_log::record::{Format, Record};
+use crate::access_log::request::{Line, LoggedRequest, Needs, Plan, Reading};
+use crate::decision_log::{self, DecisionLog, Entry};
+use crate::load::InputError;
+
+/// What lines are read by.
+#[derive(Debug)]
+pub struct Source<'r> {
+    formats: &'r [Format],
+    plans: Vec<Plan<'r>>,
+    reading: Reading,
+    workloads: &'r [Workload],
+    /// Which workload a line is of. `None`: it is of the only one.
+    by_address: Option<ByAddress<'r>>,
+}
+
+/// The workloads by the addresses of their pods.
+#[derive(Debug)]
+struct ByAddress<'r> {
+    pods: &'r Pods,
+    trust_domain: &'r str,
+    /// Empty: only the peers are found by their addresses.
+    positions: HashMap<(&'r str, &'r Labels), usize>,
+}
+
+/// A request of a log.
+#[derive(Debug)]
+pub enum Logged<'l> {
+    /// From an access log.
+    Access(LoggedRequest<'l>),
+    /// From the decision log of this project's filter.
+    Decision(decision_log::LoggedRequest),
+}
+
+/// A request, and what is known about it.
+#[derive(Debug)]
+pub struct Item<'l> {
+    pub request: Logged<'l>,
+    /// The position of the workload.
+    pub workload: usize,
+    pub happened: Happened,
+    /// Whether the peer is inferred from its address.
+    pub is_inferred: bool,
+    /// When the request began.
+    pub start: Option<Cow<'l, str>>,
+    pub line: &'l [u8],
+    pub place: Place,
+}
+
+/// The number of a file, and that of a line in it, counted from 1.
+pub type Place = (usize, u64);
+
+/// How many lines there are, and which is the first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    pub lines: u64,
+    pub first: Option<Place>,
+}
+
+/// How many lines of each kind there are.
+#[derive(Debug, Default)]
+pub struct Lines {
+    /// The lines that are not empty.
+    pub all: u64,
+    /// Lines that can be split in several ways, because a client has sent quotes or blanks.
+    pub ambiguous: Count,
+    /// How many decisions were not logged, because there were too many.
+    pub suppressed: u64,
+    /// Lines that no request was read from, by the reason.
+    pub skipped: BTreeMap<&'static str, Count>,
+}
+
+/// What is made of requests.
+pub trait Collect: Default + Send {
+    /// The lines that were read.
+    fn lines(&mut self) -> &mut Lines;
+    /// Adds what is made of later lines, but for their counts.
+    fn merge(&mut self, later: Self);
+}
+
+impl Count {
+    /// Counts a line.
+    pub fn add(&mut self, place: Place) {
+        self.merge(&Self { lines: 1, first: Some(place) });
+    }
+
+    /// Adds later lines.
+    pub fn merge(&mut self, later: &Self) {
+        self.lines = self.lines.saturating_add(later.lines);
+        self.first = self.first.or(later.first);
+    }
+}
+
+impl Lines {
+    fn skip(&mut self, why: &'static str, place: Place) {
+        self.skipped.entry(why).or_default().add(place);
+    }
+
+    /// Adds later lines.
+    pub fn merge(&mut self, later: Self) {
+        self.all = self.all.saturating_add(later.all);
+        self.suppressed = self.suppressed.saturating_add(later.suppressed);
+        self.ambiguous.merge(&later.ambiguous);
+        for (why, count) in later.skipped {
+            self.skipped.entry(why).or_default().merge(&count);
+        }
+    }
+}
+
+impl<'r> Source<'r> {
+    /// Lines of one workload. `needs`: what policies look at.
+    #[must_use]
+    pub fn new(workloads: &'r [Workload], formats: &'r [Format], needs: &'r Needs, reading: Reading) -> Self {
+        let plans = formats.iter().map(|format| Plan::new(format, needs)).collect();
+        Self { formats, plans, reading, workloads, by_address: None }
+    }
+
+    /// Takes the peers of lines to be those pods that have their addresses. `also_workloads`: the workloads as well.
+    #[must_use]
+    pub fn with_pods(mut self, pods: &'r Pods, trust_domain: &'r str, also_workloads: bool) -> Self {
+        let named = self.workloads.iter().enumerate().filter(|_| also_workloads).filter_map(|(position, workload)| {
+            Some(((workload.namespace.as_str(), workload.labels.as_ref()?), position))
+        });
+        self.by_address = Some(ByAddress { pods, trust_domain, positions: named.collect() });
+        self
+    }
+
+    /// The workloads that lines can be of.
+    #[must_use]
+    pub fn workloads(&self) -> &'r [Workload] {
+        self.workloads
+    }
+
+    /// The formats that lines can have.
+    #[must_use]
+    pub fn formats(&self) -> &'r [Format] {
+        self.formats
+    }
+
+    /// Reads files, and makes something of each request.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn read<T: Collect>(
+        &self,
+        files: &[PathBuf],
+        progress: &ProgressBar,
+        each: impl Fn(&Item<'_>, &mut T) + Sync,
+    ) -> Result<T, InputError> {
+        let mut input = Input::new(files, progress.clone());
+        let batch = rayon::current_num_threads().saturating_mul(4);
+        let mut found = T::default();
+        let mut next = || -> Result<Vec<Chunk>, InputError> {
+            let mut chunks = Vec::new();
+            while chunks.len() < batch
+                && let Some(chunk) = input.next_chunk()?
+            {
+                chunks.push(chunk);
+            }
+            Ok(chunks)
+        };
+        let mut chunks = next()?;
+        while !chunks.is_empty() {
+            let work = || chunks.par_iter().map(|chunk| self.chunk(chunk, &each)).collect::<Vec<_>>();
+            let (read, all) = rayon::join(&mut next, work);
+            for mut later in all {
+                found.lines().merge(std::mem::take(later.lines()));
+                found.merge(later);
+            }
+            chunks = read?;
+        }
+        Ok(found)
+    }
+
+    fn chunk<T: Collect>(&self, chunk: &Chunk, each: &impl Fn(&Item<'_>, &mut T)) -> T {
+        let mut found = T::default();
+        if chunk.is_too_long {
+            let lines = found.lines();
+            lines.all = 1;
+            lines.skip("longer than 16 MiB", (chunk.file, chunk.first_line));
+            return found;
+        }
+        let lines = chunk.text.split_inclusive(|byte| *byte == b'\n');
+        for (number, line) in (chunk.first_line..).zip(lines) {
+            let line = line.strip_suffix(b"\n").unwrap_or(line);
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            if line.iter().all(u8::is_ascii_whitespace) {
+                continue;
+            }
+            let place = (chunk.file, number);
+            let lines = found.lines();
+            lines.all = lines.all.saturating_add(1);
+            match self.item(line, place, lines) {
+                Ok(item) => each(&item, &mut found),
+                Err(why) => found.lines().skip(why, place),
+            }
+        }
+        found
+    }
+
+    /// Reads a line again that a request was read from.
+    #[must_use]
+    pub fn again<'l>(&self, line: &'l [u8]) -> Option<Item<'l>> {
+        self.item(line, (0, 0), &mut Lines::default()).ok()
+    }
+
+    /// Reads a line. `Err`: why there is no request in it.
+    fn item<'l>(&self, line: &'l [u8], place: Place, lines: &mut Lines) -> Result<Item<'l>, &'static str> {
+        match self.record(line) {
+            Ok((at, record)) => {
+                if record.is_ambiguous {
+                    lines.ambiguous.add(place);
+                }
+                let plan = self.plans.get(at).ok_or("of another format or cut")?;
+                self.access(plan.line(&record, self.reading), line, place)
+            }
+            Err(why) => match decision(line) {
+                Some(Ok(entry)) => {
+                    lines.suppressed = lines.suppressed.saturating_add(entry.suppressed);
+                    self.decision(entry, line, place)
+                }
+                Some(Err(decision_log::Malformed)) => Err("a decision that is cut or malformed"),
+                None if is_of_ztunnel(line) => Err("of ztunnel, which logs no requests"),
+                None => Err(why),
+            },
+        }
+    }
+
+    /// Reads a line by the format that it has. `Err`: why that is not possible.
+    fn record<'l>(&self, line: &'l [u8]) -> Result<(usize, Record<'l>), &'static str> {
+        let mut found = self.formats.iter().enumerate().filter_map(|(at, format)| Some((at, format.read(line)?)));
+        match (found.next(), found.next()) {
+            (Some(found), None) => Ok(found),
+            (Some(_), Some(_)) => Err("which can be of several formats"),
+            (None, _) => Err("of another format or cut"),
+        }
+    }
+
+    /// A line of an access log.
+    fn access<'l>(&self, parsed: Line<'l>, line: &'l [u8], place: Place) -> Result<Item<'l>, &'static str> {
+        let Line { mut request, happened, start, namespace } = parsed;
+        if let Happened::NotDecided(why) = happened {
+            return Err(why);
+        }
+        let (workload, is_inferred) = self.find(&mut request, start.as_deref())?;
+        self.check_namespace(workload, namespace.as_deref())?;
+        Ok(Item { request: Logged::Access(request), workload, happened, is_inferred, start, line, place })
+    }
+
+    /// A line of the decision log of this project's filter.
+    fn decision<'l>(&self, entry: Entry, line: &'l [u8], place: Place) -> Result<Item<'l>, &'static str> {
+        if entry.is_about_normalization()
+            || entry.is_about_a_provider()
+            || entry.is_about_missing_filters()
+            || entry.is_about_the_service()
+        {
+            return Err("refused by the filter before the policies");
+        }
+        if entry.verdict == Verdict::Deny && entry.unreadable.is_some() {
+            return Err(UNREADABLE);
+        }
+        if self.by_address.as_ref().is_some_and(|found| !found.positions.is_empty()) {
+            return Err("of the decision log, which has no address of its workload: name the workload");
+        }
+        self.check_namespace(0, entry.namespace.as_deref())?;
+        let happened = match (entry.verdict, &entry.rule) {
+            (Verdict::Allow, _) => Happened::Allowed,
+            (Verdict::Deny, Some((policy, index))) => {
+                let index = usize::try_from(*index).unwrap_or(usize::MAX);
+                Happened::Denied(DeniedBy::Rule { policy: policy.clone(), index })
+            }
+            (Verdict::Deny, None) => Happened::Denied(DeniedBy::NoAllow),
+        };
+        let request = Logged::Decision(entry.request);
+        Ok(Item { request, workload: 0, happened, is_inferred: false, start: None, line, place })
+    }
+
+    fn check_namespace(&self, workload: usize, namespace: Option<&str>) -> Result<(), &'static str> {
+        let of_workload = self.workloads.get(workload);
+        match (of_workload, namespace) {
+            (Some(workload), Some(other)) if workload.namespace != other => Err("of a workload in another namespace"),
+            _ => Ok(()),
+        }
+    }
+
+    /// The workload of a request, and whether its peer is inferred.
+    fn find(&self, request: &mut LoggedRequest<'_>, start: Option<&str>) -> Result<(usize, bool), &'static str> {
+        let Some(ByAddress { pods, trust_domain, positions }) = &self.by_address else { return Ok((0, false)) };
+        let pod = |address: Option<IpAddr>| pods.at(address?, start);
+        let workload = if positions.is_empty() {
+            0
+        } else {
+            let pod = pod(request.local_address()).ok_or("of no workload that the pods tell")?;
+            *positions.get(&(pod.namespace.as_str(), &pod.labels)).ok_or("of no workload that the pods tell")?
+        };
+        let peer =
+            if request.has_unknown_peer() && request.is_from_mesh() { pod(request.peer_address()) } else { None };
+        if let Some(peer) = peer {
+            let (namespace, account) = (&peer.namespace, &peer.service_account);
+            request.infer_peer(format!("{SCHEME}{trust_domain}/ns/{namespace}/sa/{account}"));
+        }
+        Ok((workload, peer.is_some()))
+    }
+}
+
+/// Reads a line of the decision log. `None`: it is something else.
+fn decision(line: &[u8]) -> Option<Result<Entry, decision_log::Malformed>> {
+    // Most lines are not, and this is faster than to read them.
+    memchr::memmem::find(line, b"\"decision\":")?;
+    DecisionLog::line(1, &String::from_utf8_lossy(line))
+}
+
+/// Whether ztunnel wrote the line.
+fn is_of_ztunnel(line: &[u8]) -> bool {
+    let has = |text: &str| memchr::memmem::find(line, text.as_bytes()).is_some();
+    has("connection complete") && has("src.addr")
+}
+
+impl Logged<'_> {
+    /// Whether it is a request, or a connection that is none of HTTP.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        match self {
+            Self::Access(request) => request.traffic,
+            Self::Decision(request) => request.traffic,
+        }
+    }
+
+    /// The method, for messages.
+    #[must_use]
+    pub fn shown_method(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Access(request) => request.shown_method().map(Cow::Owned),
+            Self::Decision(request) => request.method.as_deref().map(Cow::Borrowed),
+        }
+    }
+
+    /// The path without its query, for messages. Another path can have been decided about.
+    #[must_use]
+    pub fn shown_path(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Access(request) => request.shown_path(),
+            Self::Decision(request) => request.path.as_deref().map(Cow::Borrowed),
+        }
+    }
+
+    /// The peer, for messages: without the scheme of its name. `None`: the line does not say.
+    #[must_use]
+    pub fn shown_peer(&self) -> Option<Cow<'_, str>> {
+        match self.peer_name(PeerName::Uri) {
+            Lookup::Value(name) => {
+                let name = String::from_utf8_lossy(name);
+                Some(match name.strip_prefix(SCHEME) {
+                    Some(name) => Cow::Owned(name.to_owned()),
+                    None => name,
+                })
+            }
+            Lookup::Absent => Some(Cow::Borrowed("a peer without an identity")),
+            Lookup::Unreadable => None,
+        }
+    }
+}
+
+impl Attributes for Logged<'_> {
+    fn peer_name(&self, which: PeerName) -> Lookup<&[u8]> {
+        match self {
+            Self::Access(request) => request.peer_name(which),
+            Self::Decision(request) => request.peer_name(which),
+        }
+    }
+
+    fn address(&self, which: Address) -> Lookup<IpAddr> {
+        match self {
+            Self::Access(request) => request.address(which),
+            Self::Decision(request) => request.address(which),
+        }
+    }
+
+    fn destination_port(&self) -> Lookup<u16> {
+        match self {
+            Self::Access(request) => request.destination_port(),
+            Self::Decision(request) => request.destination_port(),
+        }
+    }
+
+    fn text(&self, which: ConnectionText) -> Lookup<&[u8]> {
+        match self {
+            Self::Access(request) => request.text(which),
+            Self::Decision(request) => request.text(which),
+        }
+    }
+
+    fn header<'a>(&'a self, name: &'a [u8]) -> Lookup<HeaderValues<'a>> {
+        match self {
+            Self::Access(request) => request.header(name),
+            Self::Decision(request) => request.header(name),
+        }
+    }
+
+    fn metadata(&self) -> Lookup<Metadata<'_>> {
+        match self {
+            Self::Access(request) => request.metadata(),
+            Self::Decision(request) => request.metadata(),
+        }
+    }
+}
