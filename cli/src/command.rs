@@ -6,12 +6,14 @@ mod explain;
 mod generate;
 mod github;
 mod init;
+mod log_options;
 mod options;
 mod render;
 mod replace;
 mod replay;
 mod sarif;
 mod snippet;
+mod suggest;
 mod test;
 mod watch;
 
@@ -66,6 +68,8 @@ enum Command {
     Diff(Box<diff::Arguments>),
     /// Say what policies would have decided about the requests in access logs.
     Replay(Box<replay::Arguments>),
+    /// Make policies that allow what was allowed, of access logs.
+    Suggest(Box<suggest::Arguments>),
     /// Run policy tests from test files.
     Test(test::Arguments),
     /// Render policies as a plugin configuration, an Envoy bootstrap, Istio resources or Envoy's own RBAC filters.
@@ -270,6 +274,7 @@ fn run_once(command: &Command) -> ExitCode {
         Command::Explain(arguments) => explain::run(arguments, &mut out),
         Command::Diff(arguments) => diff::run(arguments, &mut out),
         Command::Replay(arguments) => replay::run(arguments, &mut out),
+        Command::Suggest(arguments) => suggest::run(arguments, &mut out),
         Command::Test(arguments) => test::run(arguments, &mut out),
         Command::Render(arguments) => render::run(arguments, &mut out),
         Command::Init(arguments) => init::run(arguments, &mut out),
@@ -286,7 +291,7 @@ fn run_once(command: &Command) -> ExitCode {
         | Command::Replay(_)
         | Command::Test(_)
         | Command::Init(_) => write(&mut anstream::stdout(), &out),
-        Command::Render(_) | Command::Completions(_) | Command::Man(_) | Command::Schema(_) => {
+        Command::Render(_) | Command::Suggest(_) | Command::Completions(_) | Command::Man(_) | Command::Schema(_) => {
             write(&mut std::io::stdout(), &out)
         }
     };

@@ -13,6 +13,7 @@
 //! | [`received`] | what Envoy makes of a request before the filter sees it |
 //! | [`logs`] | reads logs, in parallel: the requests in them, and what became of them |
 //! | [`replay`] | holds logs against policies |
+//! | [`suggest`] | makes policies of the requests that were allowed |
 //! | [`render`] | turns policies into the configurations and resources that enforce them |
 //! | [`schema`] | JSON Schemas, for editors |
 //! | [`command`] | implements the subcommands |
@@ -31,5 +32,6 @@ pub mod received;
 pub mod render;
 pub mod replay;
 pub mod schema;
+pub mod suggest;
 pub mod testfile;
 pub mod witness;

@@ -2,27 +2,22 @@
 
 mod output;
 
-use std::io::IsTerminal as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::ValueEnum;
-use indicatif::{ProgressBar, ProgressStyle};
 use mesh_authz::policy::scope::Workload;
 use rayon::prelude::*;
 
 use self::output::Report;
+use super::log_options::{LogOptions, names_workload, only_one_standard_input, progress, workloads_of};
 use super::options::{NoneAppliesOption, Setting};
 use super::{Answer, Failure, note};
-use crate::access_log::record::Format;
-use crate::access_log::request::{Needs, Reading};
+use crate::access_log::request::Needs;
 use crate::access_log::settings::Settings;
 use crate::load::Resources;
 use crate::load::policy_set::PolicySet;
 use crate::logs::Source;
-use crate::logs::input::Input;
-use crate::logs::pods::Pods;
 use crate::received::Known;
 use crate::replay::tally::Kind;
 use crate::replay::{Protected, Replay};
@@ -57,25 +52,8 @@ pub struct Arguments {
     #[arg(long, value_name = "POLICIES")]
     then: Option<PathBuf>,
 
-    /// Format of the lines: a format string of Envoy, a JSON object of them, `istio`, `istio-json` or `envoy`. `@FILE` reads
-    /// it from a file. Without this option, the formats are those of the mesh configuration or of the Envoy configuration in
-    /// the input. If there is none, they are Istio's and Envoy's own formats.
-    #[arg(long, value_name = "FORMAT")]
-    log_format: Option<String>,
-
-    /// More files with resources: a mesh configuration, Telemetry, or the configuration of an Envoy (repeatable).
-    #[arg(long, value_name = "FILE")]
-    config: Vec<PathBuf>,
-
-    /// Output of `kubectl get pods -A -o json`. It tells the workload of a line by its address, unless options name the
-    /// workload, and the service account of a peer that the line does not name.
-    #[arg(long, value_name = "FILE")]
-    pods: Option<PathBuf>,
-
-    /// Take each request to be as its line says: no client sends the header `x-envoy-original-path`, no route changes requests,
-    /// and no header has several lines.
-    #[arg(long)]
-    as_logged: bool,
+    #[command(flatten)]
+    log: LogOptions,
 
     /// Exit with status 1 if a request is denied that was allowed (`lost`), if one is allowed that was denied (`gained`), or
     /// if either is so (`any`).
@@ -118,13 +96,14 @@ enum OutputFormat {
 }
 
 pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
-    only_one_standard_input(arguments)?;
+    let files = [&arguments.policies].into_iter().chain(&arguments.logs).chain(&arguments.then);
+    only_one_standard_input(files.chain(&arguments.log.config).chain(&arguments.log.pods))?;
     let mesh = arguments.setting.mesh();
     let mut paths = vec![arguments.policies.clone()];
-    paths.extend(arguments.config.iter().cloned());
+    paths.extend(arguments.log.config.iter().cloned());
     let resources = super::diff::valid(Resources::read(&paths)?)?;
     let settings = Settings::of(&resources);
-    let formats = formats(arguments, settings)?;
+    let formats = arguments.log.formats(settings)?;
     let mut all = vec![resources];
     if let Some(then) = &arguments.then {
         all.push(super::diff::valid(Resources::read(std::slice::from_ref(then))?)?);
@@ -138,7 +117,8 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
     }
     let policies = all.iter().flat_map(|resources| &resources.policies).map(|resource| &resource.policy);
     let needs = Needs::of(policies, &mesh.options().jwt_payload_key);
-    let pods = arguments.pods.as_deref().map(Pods::read).transpose()?;
+    let pods = arguments.log.pods()?;
+    let names = names_workload(&arguments.setting)?;
     let sets: Vec<_> = all
         .into_iter()
         .map(|resources| PolicySet {
@@ -148,23 +128,17 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
             resources: Arc::new(resources),
         })
         .collect();
-    let is_by_pods = pods.is_some() && !names_workload(&arguments.setting)?;
-    let workloads = if is_by_pods {
-        workloads_of(pods.as_ref(), arguments, &mesh.root_namespace)?
-    } else {
-        vec![one_workload(arguments, &sets)?]
+    let by_pods = pods.as_ref().filter(|_| !names);
+    let workloads = match by_pods {
+        Some(pods) => workloads_of(pods, &arguments.setting, &mesh.root_namespace)?,
+        None => vec![one_workload(arguments, &sets)?],
     };
     let protected = workloads.par_iter().map(|workload| Protected::new(&sets, workload));
     let protected = protected.collect::<Result<Vec<_>, String>>().map_err(Failure::Unusable)?;
-    let gateway = workloads.first().and_then(|workload| workload.gateway.as_ref()).filter(|_| !is_by_pods);
-    let reading = Reading {
-        as_logged: arguments.as_logged,
-        is_gateway: gateway.is_some(),
-        is_waypoint: gateway.is_some_and(|gateway| gateway.waypoint),
-    };
+    let reading = arguments.log.reading(workloads.first().filter(|_| by_pods.is_none()));
     let mut source = Source::new(&workloads, &formats, &needs, reading);
     if let Some(pods) = &pods {
-        source = source.with_pods(pods, &mesh.trust_domain, is_by_pods);
+        source = source.with_pods(pods, &mesh.trust_domain, by_pods.is_some());
     }
     let replay = Replay::new(&source, &protected);
     let progress = progress(&arguments.logs);
@@ -203,73 +177,6 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
     })
 }
 
-fn only_one_standard_input(arguments: &Arguments) -> Result<(), Failure> {
-    let files =
-        [&arguments.policies].into_iter().chain(&arguments.logs).chain(&arguments.then).chain(&arguments.config);
-    let all = files.chain(&arguments.pods).filter(|file| *file == Path::new("-"));
-    if all.count() > 1 {
-        return Err(Failure::unusable("only one of the inputs can come from standard input"));
-    }
-    Ok(())
-}
-
-/// Whether options name the workload.
-fn names_workload(setting: &Setting) -> Result<bool, Failure> {
-    let options = &setting.workload;
-    Ok(options.namespace.is_some() || !options.labels.is_empty() || options.no_labels || options.gateway()?.is_some())
-}
-
-/// The formats of the lines.
-fn formats(arguments: &Arguments, settings: Settings) -> Result<Vec<Format>, Failure> {
-    let built_in = |name: &str| match name {
-        "istio" => Some(Format::istio_text()),
-        "istio-json" => Some(Format::istio_json()),
-        "envoy" => Some(Format::envoy_text()),
-        _ => None,
-    };
-    let Some(given) = &arguments.log_format else {
-        for error in &settings.errors {
-            note(error);
-        }
-        for text in &settings.notes {
-            note(text);
-        }
-        if !settings.formats.is_empty() {
-            return Ok(settings.formats);
-        }
-        if !settings.errors.is_empty() {
-            return Err(Failure::unusable("no format in the input can be used: correct it, or give --log-format"));
-        }
-        let all = ["istio", "istio-json", "envoy"].into_iter().filter_map(built_in);
-        return all.collect::<Result<_, _>>().map_err(Failure::unusable);
-    };
-    let text = match given.strip_prefix('@') {
-        Some(file) => std::fs::read_to_string(file)
-            .map_err(|error| Failure::Unusable(format!("--log-format: {file}: {error}")))?,
-        None => given.clone(),
-    };
-    let format = match built_in(&text) {
-        Some(format) => format,
-        None if text.trim_start().starts_with('{') => {
-            let json = serde_json::from_str(&text).map_err(|error| {
-                Failure::Unusable(format!("--log-format begins with `{{` and is not JSON: {error}"))
-            })?;
-            Format::json("--log-format", &json, false)
-        }
-        None if text.contains('%') => {
-            let line = text.trim_end_matches('\n');
-            Format::text("--log-format", line.strip_suffix("\\n").unwrap_or(line), false)
-        }
-        None => {
-            return Err(Failure::Unusable(format!(
-                "--log-format {text}: is no format: give `istio`, `istio-json`, `envoy`, a format string of Envoy such as \
-                 '%REQ(:METHOD)% %REQ(:PATH)%', a JSON object of them, or @FILE with one of these"
-            )));
-        }
-    };
-    format.map(|format| vec![format]).map_err(|error| Failure::Unusable(format!("--log-format: {error}")))
-}
-
 /// The workload that the options name.
 fn one_workload(arguments: &Arguments, sets: &[PolicySet]) -> Result<Workload, Failure> {
     let Some(mesh) = sets.first().map(|set| &set.mesh) else { return Ok(Workload::default()) };
@@ -296,37 +203,6 @@ fn one_workload(arguments: &Arguments, sets: &[PolicySet]) -> Result<Workload, F
         Some(_) => Ok(workload),
         None => sets.iter().try_for_each(applies).map(|()| workload),
     }
-}
-
-/// The workloads of pods, each once.
-fn workloads_of(pods: Option<&Pods>, arguments: &Arguments, root_namespace: &str) -> Result<Vec<Workload>, Failure> {
-    let mut workloads: Vec<_> = pods.into_iter().flat_map(Pods::all).map(|pod| (&pod.namespace, &pod.labels)).collect();
-    workloads.sort_by_key(|(namespace, labels)| (*namespace, labels.to_vec()));
-    workloads.dedup();
-    if workloads.is_empty() {
-        return Err(Failure::unusable("--pods: no pod has an address for itself"));
-    }
-    let workload = |(namespace, labels): (&String, &mesh_authz::policy::Labels)| Workload {
-        namespace: namespace.clone(),
-        labels: Some(labels.clone()),
-        root_namespace: root_namespace.to_owned(),
-        revision: arguments.setting.workload.revision.clone(),
-        ..Workload::default()
-    };
-    Ok(workloads.into_iter().map(workload).collect())
-}
-
-/// A progress bar on standard error, in bytes of the files. There is none if standard error is no terminal.
-fn progress(logs: &[PathBuf]) -> ProgressBar {
-    let Some(size) = Input::size(logs).filter(|_| std::io::stderr().is_terminal()) else {
-        return ProgressBar::hidden();
-    };
-    let bar = ProgressBar::new(size);
-    if let Ok(style) = ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes}, {eta} left") {
-        bar.set_style(style);
-    }
-    bar.enable_steady_tick(Duration::from_millis(100));
-    bar
 }
 
 /// Says why no line was replayed.

@@ -1,0 +1,224 @@
+//! `mesh-authz suggest`: makes policies of the requests in logs that were allowed.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use mesh_authz::config::Mesh;
+use mesh_authz::policy::Labels;
+use mesh_authz::policy::scope::Workload;
+use serde_json::{Map, Value, json};
+
+use super::log_options::{LogOptions, names_workload, only_one_standard_input, progress, workloads_of};
+use super::options::Setting;
+use super::{Answer, Failure, note};
+use crate::access_log::request::Needs;
+use crate::access_log::settings::Settings;
+use crate::load::Resources;
+use crate::logs::{Count, Source};
+use crate::render::yaml;
+use crate::suggest::metrics::Metrics;
+use crate::suggest::observed::{MOST, Observed, OfWorkload};
+use crate::suggest::{Suggestion, suggest};
+
+/// Arguments of `mesh-authz suggest`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  mesh-authz suggest access.log.*.gz --namespace default \\
+    --label app=backend > policies.yaml
+  mesh-authz suggest logs/*.json --config mesh-config.yaml \\
+    --pods pods.json > policies.yaml
+  curl -s 'http://prometheus:9090/api/v1/query' \\
+    --data-urlencode 'query=increase(istio_requests_total[7d])' |
+    mesh-authz suggest --metrics - > policies.yaml
+
+Exit status:
+  0  there are policies
+  1  no request in the logs can be in a policy
+  2  wrong usage or unreadable input")]
+pub struct Arguments {
+    /// Files with lines of access logs, or of the filter's decision log, which may be compressed with gzip; `-` is standard
+    /// input.
+    #[arg(value_name = "LOG", required_unless_present = "metrics")]
+    logs: Vec<PathBuf>,
+
+    /// Instead of logs: an answer of Prometheus to a query of `istio_requests_total`. It tells only who calls which workload, so
+    /// that the policies allow these peers everything.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["logs", "LogOptions"])]
+    metrics: Option<PathBuf>,
+
+    #[command(flatten)]
+    log: LogOptions,
+
+    #[command(flatten)]
+    setting: Setting,
+}
+
+pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
+    let mesh = arguments.setting.mesh();
+    let policies = match &arguments.metrics {
+        Some(file) => of_metrics(&Metrics::read(file)?, arguments)?,
+        None => of_logs(arguments, &mesh)?,
+    };
+    if policies.is_empty() {
+        note("there is no policy: no request in the input was allowed and is identified");
+        return Ok(Answer::Bad);
+    }
+    let texts: Vec<_> = policies.iter().map(yaml::to_string).collect::<Result<_, _>>().map_err(Failure::unusable)?;
+    *out = texts.join("---\n");
+    Ok(Answer::Good)
+}
+
+fn of_logs(arguments: &Arguments, mesh: &Mesh) -> Result<Vec<Value>, Failure> {
+    only_one_standard_input(arguments.logs.iter().chain(&arguments.log.config).chain(&arguments.log.pods))?;
+    let resources =
+        if arguments.log.config.is_empty() { Resources::default() } else { Resources::read(&arguments.log.config)? };
+    let formats = arguments.log.formats(Settings::of(&super::diff::valid(resources)?))?;
+    let pods = arguments.log.pods()?;
+    let names = names_workload(&arguments.setting)?;
+    let by_pods = pods.as_ref().filter(|_| !names);
+    let workloads = match by_pods {
+        Some(pods) => workloads_of(pods, &arguments.setting, &mesh.root_namespace)?,
+        None => vec![one_workload(arguments, mesh)?],
+    };
+    let needs = Needs::default();
+    let reading = arguments.log.reading(workloads.first().filter(|_| by_pods.is_none()));
+    let mut source = Source::new(&workloads, &formats, &needs, reading);
+    if let Some(pods) = &pods {
+        source = source.with_pods(pods, &mesh.trust_domain, by_pods.is_some());
+    }
+    let progress = progress(&arguments.logs);
+    let observed = source.read(&arguments.logs, &progress, |item, observed: &mut Observed| observed.add(item));
+    progress.finish_and_clear();
+    let observed = observed?;
+    // By what a policy says about them.
+    let mut targets: BTreeMap<String, (Workload, OfWorkload)> = BTreeMap::new();
+    for (position, of_workload) in observed.workloads {
+        let Some(workload) = workloads.get(position) else { continue };
+        let workload = if by_pods.is_some() { without_changing_labels(workload) } else { workload.clone() };
+        let key = format!("{} {:?}", workload.namespace, workload.labels);
+        let (_, known) = targets.entry(key).or_insert_with(|| (workload, OfWorkload::default()));
+        let _within_the_limit = known.merge(of_workload, MOST);
+    }
+    let mut policies = Vec::new();
+    for (workload, of_workload) in targets.values() {
+        let name = name(workload);
+        let suggested = suggest(&name, workload, of_workload, mesh);
+        let suggested =
+            suggested.map_err(|why| Failure::Unusable(format!("{name}: no valid policy can be made: {why}")))?;
+        if let Some(suggestion) = suggested {
+            report(&name, &suggestion);
+            policies.push(suggestion.policy);
+        }
+    }
+    let place = |count: &Count| {
+        let first = count
+            .first
+            .and_then(|(file, line)| Some(format!(" (first: {}:{line})", arguments.logs.get(file)?.display())));
+        first.unwrap_or_default()
+    };
+    for (why, count) in &observed.left_out {
+        note(&format!("left out: {}, {why}{}", requests(count.lines), place(count)));
+    }
+    for (why, count) in &observed.lines.skipped {
+        note(&format!("not read: {}, {why}{}", lines(count.lines), place(count)));
+    }
+    Ok(policies)
+}
+
+/// Says what a policy is made of.
+fn report(name: &str, suggestion: &Suggestion) {
+    let Suggestion { requests: count, generalized, missed, refused, left_out, .. } = suggestion;
+    for why in left_out {
+        note(&format!("{name}: left out: {why}"));
+    }
+    for (pattern, paths) in generalized {
+        note(&format!("{name}: {pattern} stands for {paths} paths"));
+    }
+    for missed in missed {
+        note(&format!("{name}: does not allow {missed}"));
+    }
+    if missed.is_empty() {
+        let still = match refused {
+            0 => String::new(),
+            1 => ", and not the one that was refused".to_owned(),
+            several => format!(", and none of the {several} different ones that were refused"),
+        };
+        note(&format!("{name}: allows all of the {} that it is made of{still}", requests(*count)));
+    }
+}
+
+fn requests(count: u64) -> String {
+    if count == 1 { "1 request".to_owned() } else { format!("{count} requests") }
+}
+
+fn lines(count: u64) -> String {
+    if count == 1 { "1 line".to_owned() } else { format!("{count} lines") }
+}
+
+/// The workload that options name.
+fn one_workload(arguments: &Arguments, mesh: &Mesh) -> Result<Workload, Failure> {
+    let workload = arguments.setting.workload.workload(mesh)?;
+    if workload.labels.is_none() && workload.gateway.is_none() {
+        return Err(Failure::unusable(
+            "give the labels of the workload with --label, because a policy without a selector denies to all workloads of the \
+             namespace what it does not allow; --no-labels makes such a policy, and --pods tells the workloads by their addresses",
+        ));
+    }
+    Ok(workload)
+}
+
+/// A workload with the labels by which people select it.
+fn without_changing_labels(workload: &Workload) -> Workload {
+    const NAMES: [&str; 3] = ["app", "app.kubernetes.io/name", "k8s-app"];
+    let labels = workload.labels.iter().flat_map(|labels| labels.iter());
+    let named: Vec<_> = NAMES.iter().filter_map(|name| labels.clone().find(|(key, _)| key == name)).take(1).collect();
+    let of_template = |key: &str| ["pod-template-hash", "controller-revision-hash"].contains(&key);
+    let labels: Labels = if named.is_empty() {
+        labels.filter(|(key, _)| !of_template(key)).cloned().collect()
+    } else {
+        named.into_iter().cloned().collect()
+    };
+    Workload { labels: Some(labels), ..workload.clone() }
+}
+
+/// A name for the policy of a workload.
+fn name(workload: &Workload) -> String {
+    let gateway = workload.gateway.as_ref().map(|gateway| gateway.name.as_str());
+    let label = workload.labels.iter().flat_map(|labels| labels.iter()).next().map(|(_, value)| value.as_str());
+    let text = gateway.or(label).unwrap_or(&workload.namespace);
+    let allowed = |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' };
+    format!("allow-{}", text.chars().map(allowed).collect::<String>().trim_matches('-'))
+}
+
+/// The policies of what metrics tell.
+fn of_metrics(metrics: &Metrics, arguments: &Arguments) -> Result<Vec<Value>, Failure> {
+    let options = &arguments.setting.workload;
+    let labels = options.labels()?;
+    let app = labels.as_ref().and_then(|labels| labels.iter().find(|(key, _)| key == "app")).map(|(_, value)| value);
+    let mut policies = Vec::new();
+    for ((namespace, of_app), peers) in &metrics.peers {
+        let is_other = |wanted: Option<&String>, found: &String| wanted.is_some_and(|wanted| wanted != found);
+        if is_other(options.namespace.as_ref(), namespace) || is_other(app, of_app) {
+            continue;
+        }
+        let mut spec = Map::new();
+        spec.insert("action".to_owned(), json!("ALLOW"));
+        spec.insert("selector".to_owned(), json!({ "matchLabels": { "app": of_app } }));
+        spec.insert("rules".to_owned(), json!([{ "from": [{ "source": { "principals": peers } }] }]));
+        policies.push(json!({
+            "apiVersion": "security.istio.io/v1",
+            "kind": "AuthorizationPolicy",
+            "metadata": { "name": format!("allow-{of_app}"), "namespace": namespace },
+            "spec": spec,
+        }));
+        note(&format!(
+            "allow-{of_app}: allows everything to {} peers: metrics have no methods and no paths",
+            peers.len()
+        ));
+    }
+    for (why, count) in &metrics.left_out {
+        let series = if *count == 1 { "1 series".to_owned() } else { format!("{count} series") };
+        note(&format!("left out: {series}, {why}"));
+    }
+    Ok(policies)
+}
