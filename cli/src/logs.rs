@@ -22,6 +22,7 @@ use mesh_authz::policy::scope::Workload;
 use mesh_authz::policy::{Labels, Traffic};
 use mesh_authz::request::{Address, Attributes, ConnectionText, HeaderValues, Lookup, Metadata, PeerName};
 use rayon::prelude::*;
+use serde_json::Value;
 
 use self::input::{Chunk, Input};
 use self::pods::Pods;
@@ -92,11 +93,19 @@ pub struct Lines {
     pub all: u64,
     /// Lines that can be split in several ways, because a client has sent quotes or blanks.
     pub ambiguous: Count,
+    /// Lines that do not tell whether the workload has received the request or sent it.
+    pub without_direction: Count,
     /// How many decisions were not logged, because there were too many.
     pub suppressed: u64,
     /// Lines that no request was read from, by the reason.
     pub skipped: BTreeMap<&'static str, Count>,
 }
+
+/// Why a line cannot be understood.
+const OTHER_FORMAT: &str = "of another format or cut";
+const SEVERAL_FORMATS: &str = "which can be of several formats";
+const TOO_LONG: &str = "longer than 16 MiB";
+const MALFORMED: &str = "a decision that is cut or malformed";
 
 /// What is made of requests.
 pub trait Collect: Default + Send {
@@ -124,11 +133,20 @@ impl Lines {
         self.skipped.entry(why).or_default().add(place);
     }
 
+    /// How many lines were not understood.
+    #[must_use]
+    pub fn unread(&self) -> u64 {
+        let reasons = [OTHER_FORMAT, SEVERAL_FORMATS, TOO_LONG, MALFORMED];
+        let counts = reasons.iter().filter_map(|why| self.skipped.get(why)).map(|count| count.lines);
+        counts.fold(0, u64::saturating_add)
+    }
+
     /// Adds later lines.
     pub fn merge(&mut self, later: Self) {
         self.all = self.all.saturating_add(later.all);
         self.suppressed = self.suppressed.saturating_add(later.suppressed);
         self.ambiguous.merge(&later.ambiguous);
+        self.without_direction.merge(&later.without_direction);
         for (why, count) in later.skipped {
             self.skipped.entry(why).or_default().merge(&count);
         }
@@ -205,7 +223,7 @@ impl<'r> Source<'r> {
         if chunk.is_too_long {
             let lines = found.lines();
             lines.all = 1;
-            lines.skip("longer than 16 MiB", (chunk.file, chunk.first_line));
+            lines.skip(TOO_LONG, (chunk.file, chunk.first_line));
             return found;
         }
         let lines = chunk.text.split_inclusive(|byte| *byte == b'\n');
@@ -239,18 +257,24 @@ impl<'r> Source<'r> {
                 if record.is_ambiguous {
                     lines.ambiguous.add(place);
                 }
-                let plan = self.plans.get(at).ok_or("of another format or cut")?;
-                self.access(plan.line(&record, self.reading), line, place)
+                let plan = self.plans.get(at).ok_or(OTHER_FORMAT)?;
+                let line_of_log = plan.line(&record, self.reading);
+                if line_of_log.may_be_outbound {
+                    lines.without_direction.add(place);
+                }
+                self.access(line_of_log, line, place)
             }
-            Err(why) => match decision(line) {
+            Err(OTHER_FORMAT) => match decision(line) {
                 Some(Ok(entry)) => {
                     lines.suppressed = lines.suppressed.saturating_add(entry.suppressed);
                     self.decision(entry, line, place)
                 }
-                Some(Err(decision_log::Malformed)) => Err("a decision that is cut or malformed"),
+                Some(Err(decision_log::Malformed)) => Err(MALFORMED),
                 None if is_of_ztunnel(line) => Err("of ztunnel, which logs no requests"),
-                None => Err(why),
+                None if is_of_process(line) => Err("of the log of Envoy itself, or of Istio's agent"),
+                None => Err(OTHER_FORMAT),
             },
+            Err(why) => Err(why),
         }
     }
 
@@ -259,14 +283,14 @@ impl<'r> Source<'r> {
         let mut found = self.formats.iter().enumerate().filter_map(|(at, format)| Some((at, format.read(line)?)));
         match (found.next(), found.next()) {
             (Some(found), None) => Ok(found),
-            (Some(_), Some(_)) => Err("which can be of several formats"),
-            (None, _) => Err("of another format or cut"),
+            (Some(_), Some(_)) => Err(SEVERAL_FORMATS),
+            (None, _) => Err(OTHER_FORMAT),
         }
     }
 
     /// A line of an access log.
     fn access<'l>(&self, parsed: Line<'l>, line: &'l [u8], place: Place) -> Result<Item<'l>, &'static str> {
-        let Line { mut request, happened, start, namespace } = parsed;
+        let Line { mut request, happened, start, namespace, .. } = parsed;
         if let Happened::NotDecided(why) = happened {
             return Err(why);
         }
@@ -331,11 +355,52 @@ impl<'r> Source<'r> {
     }
 }
 
-/// Reads a line of the decision log. `None`: it is something else.
+/// Reads a line of the decision log. `None`: it is something else. In front of the decision there can only be what Envoy writes
+/// there, or the line is a field of a log shipper: a client can write a decision into other lines.
 fn decision(line: &[u8]) -> Option<Result<Entry, decision_log::Malformed>> {
+    const BEGINNING: &str = "{\"decision\":";
     // Most lines are not, and this is faster than to read them.
-    memchr::memmem::find(line, b"\"decision\":")?;
-    DecisionLog::line(1, &String::from_utf8_lossy(line))
+    memchr::memmem::find(line, b"decision")?;
+    let text = std::str::from_utf8(line).ok()?.trim();
+    let shipped: Option<Value> =
+        if text.starts_with('{') && !text.starts_with(BEGINNING) { serde_json::from_str(text).ok() } else { None };
+    let text = match &shipped {
+        Some(object) => ["log", "message", "msg"].iter().find_map(|name| object.get(name)?.as_str())?.trim(),
+        None => text,
+    };
+    let start = text.find(BEGINNING)?;
+    let (before, object) = text.split_at_checked(start)?;
+    let is_prefix = before.is_empty() || (is_of_process(before.as_bytes()) && before.contains("[wasm]"));
+    if !is_prefix {
+        return None;
+    }
+    match serde_json::from_str::<Value>(object) {
+        Ok(_) => DecisionLog::line(1, object),
+        Err(_) => Some(Err(decision_log::Malformed)),
+    }
+}
+
+/// Whether Envoy itself wrote the line, and not its access log, or Istio's agent did: `[DATE][THREAD][LEVEL]…`, or a time, a tab
+/// and a level.
+fn is_of_process(line: &[u8]) -> bool {
+    const LONGEST: usize = 64;
+    let beginning = line.get(..LONGEST.min(line.len())).unwrap_or_default();
+    if !beginning.strip_prefix(b"[").unwrap_or(beginning).first().is_some_and(u8::is_ascii_digit) {
+        return false;
+    }
+    let levels: [&[u8]; 5] = [b"info\t", b"warn\t", b"error\t", b"debug\t", b"fatal\t"];
+    match (beginning.first(), memchr::memchr(b']', beginning), memchr::memchr(b'\t', beginning)) {
+        (Some(b'['), Some(end), _) => {
+            let rest = beginning.get(end.saturating_add(1)..).unwrap_or_default();
+            let number = rest.strip_prefix(b"[").and_then(|rest| rest.split(|byte| *byte == b']').next());
+            number.is_some_and(|number| !number.is_empty() && number.iter().all(u8::is_ascii_digit))
+        }
+        (_, _, Some(end)) => {
+            let rest = beginning.get(end.saturating_add(1)..).unwrap_or_default();
+            levels.iter().any(|level| rest.starts_with(level))
+        }
+        _ => false,
+    }
 }
 
 /// Whether ztunnel wrote the line.
@@ -393,7 +458,11 @@ impl Attributes for Logged<'_> {
     fn peer_name(&self, which: PeerName) -> Lookup<&[u8]> {
         match self {
             Self::Access(request) => request.peer_name(which),
-            Self::Decision(request) => request.peer_name(which),
+            Self::Decision(request) => match (request.peer_name(PeerName::Uri), which) {
+                // The decision log has no other names, and a peer can have others.
+                (Lookup::Absent, PeerName::Dns | PeerName::Subject) => Lookup::Unreadable,
+                _ => request.peer_name(which),
+            },
         }
     }
 

@@ -117,7 +117,7 @@ impl<'r> Replay<'r> {
         let answers: Vec<_> = answers.collect();
         let (Some((first_open, first)), Some((last_open, last))) = (answers.first(), answers.last()) else { return };
         let has_two = answers.len() > 1;
-        tally.count(last, happened);
+        tally.count(last, happened, item.is_inferred);
         match (first, last) {
             (After::Undecided, After::Undecided) if has_two && first_open.is_same_as(last_open) => {
                 tally.unchanged.add(seen.place);

@@ -372,19 +372,31 @@ impl Tells {
     /// Whether a value of a text format can be this text. `-` stands for none.
     #[must_use]
     pub fn can_be(&self, text: &[u8]) -> bool {
-        if text == b"-" || self.can_be_anything() {
-            return true;
-        }
-        if text.is_empty() || text.contains(&b' ') {
-            return false;
-        }
+        let begins = |is_first: &dyn Fn(&u8) -> bool| text.first().is_some_and(is_first);
+        let is_path = || begins(&|first| [b'/', b'*'].contains(first));
         match self {
+            _ if text == b"-" => true,
+            Self::Path { original: false, .. } => is_path(),
+            Self::Decided { name, .. } if name == ":path" => is_path(),
+            Self::PeerUris => text.contains(&b':'),
+            _ if self.can_be_anything() => true,
+            _ if text.is_empty() || !text.iter().all(|byte| self.can_have(*byte)) => false,
             Self::Protocol => [&b"HTTP/1.0"[..], b"HTTP/1.1", b"HTTP/2", b"HTTP/3"].contains(&text),
-            Self::Code | Self::BytesReceived | Self::Number | Self::DestinationPort => {
-                text.iter().all(u8::is_ascii_digit)
-            }
-            Self::Flags => text.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b','),
-            _ => !text.contains(&b'"'),
+            Self::Header { .. } => begins(&u8::is_ascii_alphabetic),
+            Self::StartTime => begins(&u8::is_ascii_digit),
+            Self::Address { .. } => begins(&|first| first.is_ascii_hexdigit() || b":[/@".contains(first)),
+            _ => true,
+        }
+    }
+
+    /// Whether a value that is not [anything](Self::can_be_anything) can have this byte in it.
+    #[must_use]
+    pub fn can_have(&self, byte: u8) -> bool {
+        match self {
+            Self::Code | Self::BytesReceived | Self::Number | Self::DestinationPort => byte.is_ascii_digit(),
+            Self::Flags => byte.is_ascii_uppercase() || byte == b',',
+            Self::Header { .. } => byte.is_ascii_graphic() && byte != b'"',
+            _ => ![b' ', b'"'].contains(&byte),
         }
     }
 }

@@ -47,8 +47,8 @@ pub struct Evidence<'l> {
     pub decision: Option<&'l str>,
     /// When the line was written.
     pub log_type: Option<&'l str>,
-    /// Whether the client sent something.
-    pub has_received: bool,
+    /// Whether the client sent something over a connection, and the line says that there is no reason why it was closed.
+    pub has_passed: bool,
     /// Whether the request was sent to a host.
     pub has_upstream: bool,
     /// Whether the line has a method or a path.
@@ -122,7 +122,7 @@ impl Happened {
         match traffic {
             Traffic::Tcp if has_flag("NR") => Self::NotDecided("a connection that no filter chain takes"),
             // The policies decide at the first bytes.
-            Traffic::Tcp if evidence.has_received => Self::Allowed,
+            Traffic::Tcp if evidence.has_passed => Self::Allowed,
             Traffic::Tcp => Self::Unknown,
             Traffic::Http => Self::of_details(evidence),
         }
@@ -155,6 +155,9 @@ impl Happened {
         is(decision, "DENY").then(|| Self::Denied(rule.map_or(DeniedBy::Unknown, by)))
     }
 }
+
+/// A sidecar also logs what its workload sends.
+pub const SENT: &str = "sent by the workload, not received";
 
 /// The filter assumes the worst about what it cannot read, so that policies do not decide alone.
 pub const UNREADABLE: &str = "denied because the filter could not read an attribute";

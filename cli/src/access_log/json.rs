@@ -12,7 +12,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::format::{FormatError, Operator, Piece, pieces};
+use super::format::{FormatError, Operator, Piece, Tells, pieces};
 use super::line::Splitter;
 use super::record::Said;
 
@@ -45,6 +45,9 @@ impl Template {
         let mut columns = Vec::new();
         let root = Node::new(format, &mut columns)?;
         match root {
+            Node::Object(_) if columns.is_empty() => {
+                Err(FormatError { at: 0, message: "there is no operator in it, such as %REQ(:METHOD)%".to_owned() })
+            }
             Node::Object(_) => Ok(Self { root, columns }),
             _ => Err(FormatError { at: 0, message: "a JSON format is an object".to_owned() }),
         }
@@ -65,7 +68,7 @@ impl Template {
         let mut deserializer = serde_json::Deserializer::from_str(line);
         Reader { node: &self.root, found: &mut found }.deserialize(&mut deserializer).ok()?;
         deserializer.end().ok()?;
-        if found.lacks && !omits {
+        if found.lacks && !(omits && self.has_what_is_always_there(&found.said)) {
             return None;
         }
         let is_raw = |said: &Said<'_>| matches!(said, Said::Value(value) if !value.is_ascii());
@@ -73,6 +76,17 @@ impl Template {
             found.said.iter_mut().filter(|said| is_raw(said)).for_each(|said| *said = Said::Unknown);
         }
         Some(found.said)
+    }
+}
+
+impl Template {
+    /// Whether a column has a value that Envoy never leaves out. Otherwise, any object would be a line.
+    fn has_what_is_always_there(&self, said: &[Said<'_>]) -> bool {
+        let is_always_there = |tells: &Tells| {
+            matches!(tells, Tells::StartTime | Tells::Code | Tells::Flags | Tells::BytesReceived | Tells::Number)
+        };
+        let mut columns = self.columns.iter().zip(said);
+        columns.any(|(operator, said)| is_always_there(&operator.tells) && !said.is_absent())
     }
 }
 
@@ -103,7 +117,7 @@ impl Node {
                     }
                     pieces if pieces.iter().all(|piece| matches!(piece, Piece::Literal(_))) => Self::Constant,
                     pieces => {
-                        let splitter = Splitter::new(pieces);
+                        let splitter = Splitter::new(pieces, true);
                         let first = columns.len();
                         columns.extend(splitter.columns().iter().cloned());
                         Self::Text(splitter, first)

@@ -19,6 +19,8 @@ pub struct Splitter {
     literals: Vec<Vec<u8>>,
     /// For each text between two values, what finds it, forward and backward.
     finders: Vec<(memmem::Finder<'static>, memmem::FinderRev<'static>)>,
+    /// Whether a value that is absent leaves nothing behind.
+    omits_empty: bool,
 }
 
 /// A value of a line.
@@ -31,9 +33,10 @@ pub enum Column {
 }
 
 impl Splitter {
-    /// Prepares a format. Values without anything between them become one that says nothing.
+    /// Prepares a format. Values without anything between them become one that says nothing. `omits_empty`: a value that is
+    /// absent leaves nothing behind.
     #[must_use]
-    pub fn new(pieces: &[Piece]) -> Self {
+    pub fn new(pieces: &[Piece], omits_empty: bool) -> Self {
         let (mut columns, mut literals) = (Vec::new(), vec![Vec::new()]);
         let mut is_behind_value = false;
         for piece in pieces {
@@ -66,7 +69,7 @@ impl Splitter {
         let finder =
             |text: &Vec<u8>| (memmem::Finder::new(text).into_owned(), memmem::FinderRev::new(text).into_owned());
         let finders = between.map(finder).collect();
-        Self { columns, literals, finders }
+        Self { columns, literals, finders, omits_empty }
     }
 
     /// What the values tell, in order.
@@ -91,12 +94,16 @@ impl Splitter {
         if least == greatest {
             let starts = self.starts(first.len(), &least);
             let columns: Vec<_> = starts.into_iter().zip(least).map(|(start, end)| start..end).collect();
-            let fits = |(operator, range): (&Operator, &Range<usize>)| {
-                line.get(range.clone()).is_some_and(|text| operator.tells.can_be(text))
-            };
+            let fits = |(operator, range): (&Operator, &Range<usize>)| self.fits(operator, line, range.clone());
             return self.columns.iter().zip(&columns).all(fits).then(|| columns.into_iter().map(Column::At).collect());
         }
         self.split_in_all_ways(line, first.len(), &least, &greatest)
+    }
+
+    /// Whether a value of this kind can stand there.
+    fn fits(&self, operator: &Operator, line: &[u8], range: Range<usize>) -> bool {
+        let text = line.get(range).unwrap_or_default();
+        (self.omits_empty && text.is_empty()) || operator.tells.can_be(text)
     }
 
     /// The literals behind the values, but for the last.
@@ -136,6 +143,9 @@ impl Splitter {
 
     /// Looks at all ways to split the line in which each value is of its kind.
     fn split_in_all_ways(&self, line: &[u8], first: usize, least: &[usize], greatest: &[usize]) -> Option<Vec<Column>> {
+        if self.has_too_many_ways(line, least, greatest) {
+            return self.split_without_search(line, first, least, greatest);
+        }
         let literals = self.between().iter().map(Some).chain([None]);
         // For each value, where it can end: there its literal follows.
         let ends = least.iter().zip(greatest).zip(literals).map(|((least, greatest), literal)| match literal {
@@ -164,6 +174,35 @@ impl Splitter {
         (0..self.columns.len()).map(column).collect()
     }
 
+    /// Whether there are so many ways to split the line that nobody should wait for them.
+    fn has_too_many_ways(&self, line: &[u8], least: &[usize], greatest: &[usize]) -> bool {
+        const MOST: usize = 4_096;
+        let mut windows = least.iter().zip(greatest).zip(&self.finders);
+        windows.any(|((least, greatest), (finder, _))| {
+            let window = line.get(*least..greatest.saturating_add(finder.needle().len())).unwrap_or_default();
+            finder.find_iter(window).nth(MOST).is_some()
+        })
+    }
+
+    /// What is the same in all ways to split the line, as far as that is seen without looking at each.
+    fn split_without_search(
+        &self,
+        line: &[u8],
+        first: usize,
+        least: &[usize],
+        greatest: &[usize],
+    ) -> Option<Vec<Column>> {
+        let starts = self.starts(first, least).into_iter().zip(self.starts(first, greatest));
+        let ends = least.iter().zip(greatest);
+        let columns = starts.zip(ends).zip(&self.columns).map(|(((start, last_start), (end, last_end)), operator)| {
+            if start != last_start || end != last_end {
+                return Some(Column::Ambiguous);
+            }
+            self.fits(operator, line, start..*end).then_some(Column::At(start..*end))
+        });
+        columns.collect()
+    }
+
     /// Where a value can start, by where the one before it can end.
     fn starts_of(&self, number: usize, first: usize, ends: &[BTreeSet<usize>]) -> BTreeSet<usize> {
         let Some(before) = number.checked_sub(1) else { return BTreeSet::from([first]) };
@@ -188,26 +227,27 @@ fn occurrences(line: &[u8], literal: &[u8], from: usize, to: usize) -> BTreeSet<
 /// No value without blanks is longer.
 const LONGEST: usize = 1_024;
 
-/// Whether a value of its kind leads from one of the starts to the end.
+/// Whether a value of its kind may lead from one of the starts to the end.
 fn reaches(line: &[u8], tells: &Tells, starts: &BTreeSet<usize>, end: usize) -> bool {
     if tells.can_be_anything() {
         return starts.first().is_some_and(|start| *start <= end);
     }
-    let least = end.saturating_sub(LONGEST);
-    let before = line.get(least..end).unwrap_or_default();
-    let word =
-        before.iter().rposition(|byte| *byte == b' ').map_or(least, |at| least.saturating_add(at).saturating_add(1));
-    let mut near = starts.range(word..=end);
-    near.any(|start| line.get(*start..end).is_some_and(|text| tells.can_be(text)))
+    let before = line.get(end.saturating_sub(LONGEST)..end).unwrap_or_default();
+    let length = before.iter().rev().take_while(|byte| can_have(tells, **byte)).count();
+    starts.range(end.saturating_sub(length)..=end).next().is_some()
 }
 
-/// Whether a value of its kind leads from the start to one of the ends.
+/// Whether a value of its kind may lead from the start to one of the ends.
 fn leads_to(line: &[u8], tells: &Tells, start: usize, ends: &BTreeSet<usize>) -> bool {
     if tells.can_be_anything() {
         return ends.last().is_some_and(|end| start <= *end);
     }
     let behind = line.get(start..).unwrap_or_default();
-    let word = behind.iter().take(LONGEST).position(|byte| *byte == b' ').unwrap_or(LONGEST);
-    let mut near = ends.range(start..=start.saturating_add(word));
-    near.any(|end| line.get(start..*end).is_some_and(|text| tells.can_be(text)))
+    let length = behind.iter().take(LONGEST).take_while(|byte| can_have(tells, **byte)).count();
+    ends.range(start..=start.saturating_add(length)).next().is_some()
+}
+
+/// Whether a value of its kind, or `-` for none, can have this byte in it.
+fn can_have(tells: &Tells, byte: u8) -> bool {
+    byte == b'-' || tells.can_have(byte)
 }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::format::{ENVOY_TEXT, FormatError, ISTIO_TEXT, Operator, pieces};
+use super::format::{ENVOY_TEXT, FormatError, ISTIO_TEXT, Operator, Piece, pieces};
 use super::json::Template;
 use super::line::{Column, Splitter};
 
@@ -55,7 +55,14 @@ impl Format {
     /// # Errors
     /// The text is no format string.
     pub fn text(from: impl Into<String>, format: &str, omits_empty: bool) -> Result<Self, FormatError> {
-        let splitter = Splitter::new(&pieces(format)?);
+        let pieces = pieces(format)?;
+        if !pieces.iter().any(|piece| matches!(piece, Piece::Operator(_))) {
+            return Err(FormatError {
+                at: 0,
+                message: "there is no operator in it, such as %REQ(:METHOD)%".to_owned(),
+            });
+        }
+        let splitter = Splitter::new(&pieces, omits_empty);
         Ok(Self { from: from.into(), shape: Shape::Text(splitter), omits_empty })
     }
 
@@ -179,6 +186,8 @@ impl<'l> Said<'l> {
         let Some(Column::At(range)) = column else { return Self::Unknown };
         match text.get(range.clone()) {
             Some(value) if value == absent => Self::AbsentOr(absent),
+            // Of a format that a configuration changes, only an empty text is left of none.
+            Some([]) => Self::AbsentOr(b""),
             Some(value) => Self::Value(Cow::Borrowed(value)),
             None => Self::Unknown,
         }

@@ -13,7 +13,7 @@ use mesh_authz::request::{
 };
 
 use super::format::{Lines, Tells};
-use super::happened::{Evidence, Happened};
+use super::happened::{Evidence, Happened, SENT};
 use super::record::{Format, Record, Said};
 
 /// What policies look at.
@@ -101,7 +101,6 @@ pub struct Plan<'n> {
     /// The header `x-envoy-original-path` or, if there is none, `:path`; and whether its query is cut.
     original_or_path: Option<(usize, bool)>,
     original_path: Option<usize>,
-    original_host: Option<usize>,
     peer_uris: Option<usize>,
     peer_dns: Option<usize>,
     peer_subject: Option<usize>,
@@ -194,7 +193,6 @@ impl<'n> Plan<'n> {
             path: path(false),
             original_or_path: path(true),
             original_path: header("x-envoy-original-path", Lines::First),
-            original_host: header("x-envoy-original-host", Lines::First),
             peer_uris: is(&Tells::PeerUris),
             peer_dns: is(&Tells::PeerDnsNames),
             peer_subject: is(&Tells::PeerSubject),
@@ -237,6 +235,8 @@ pub struct Line<'l> {
     pub start: Option<Cow<'l, str>>,
     /// The namespace of the workload, if the line has it.
     pub namespace: Option<Cow<'l, str>>,
+    /// Whether the line can be about a request that the workload has sent.
+    pub may_be_outbound: bool,
 }
 
 /// A request, as far as a line has it.
@@ -291,7 +291,8 @@ impl Plan<'_> {
             flags: columns.text(self.flags),
             decision: columns.text(self.decision),
             log_type: columns.text(self.log_type),
-            has_received: columns.text(self.received).is_some_and(|bytes| bytes != "0"),
+            has_passed: columns.text(self.received).is_some_and(|bytes| bytes != "0")
+                && columns.said(self.termination).is_some_and(Said::is_absent),
             has_upstream: columns.text(self.upstream).is_some(),
             has_request_line,
         };
@@ -299,20 +300,22 @@ impl Plan<'_> {
         let mut happened = Happened::of(&evidence, traffic);
         let is_outbound = cluster.is_some_and(is_outbound) && !reading.is_gateway;
         if is_outbound && !matches!(happened, Happened::Denied(_)) {
-            happened = Happened::NotDecided("sent by the workload, not received");
+            happened = Happened::NotDecided(SENT);
         }
         let owned = |column: Option<usize>| columns.text(column).map(|text| Cow::Owned(text.to_owned()));
         let is_inbound = cluster.is_some_and(is_inbound) && !reading.is_gateway;
-        let has_no_route = matches!(details.flatten(), Some("route_not_found" | "direct_response"));
+        let has_no_route = details.flatten() == Some("route_not_found");
         let is_denied = matches!(happened, Happened::Denied(_));
         let is_redirected = details.flatten() == Some("internal_redirect");
         let is_certain = (is_inbound || has_no_route || is_denied) && !is_redirected;
         let change = Change { is_certain, is_denied, is_redirected, reading };
         Line {
+            may_be_outbound: !reading.is_gateway
+                && columns.said(self.cluster).is_none_or(|said| *said == Said::Unknown),
             request: self.request(&columns, traffic, change, is_inbound),
             happened,
             start: owned(self.start),
-            namespace: owned(self.namespace),
+            namespace: owned(self.namespace).filter(|namespace| namespace != "-"),
         }
     }
 
@@ -389,27 +392,37 @@ impl Plan<'_> {
             metadata: self.metadata(columns),
             shown_path: self.shown_path(columns),
             remote_port,
-            is_from_mesh: columns.text(self.tls_version).is_some()
-                || columns.text(self.server_name).is_some_and(|name| name.starts_with("outbound_")),
+            is_from_mesh: is_inbound
+                && !columns.said(self.tls_version).is_some_and(Said::is_absent)
+                && columns.text(self.server_name).is_some_and(|name| name.starts_with("outbound_")),
         }
     }
 
     fn peer<'l>(&self, columns: &Columns<'_, 'l>, reading: Reading, is_inbound: bool) -> Names<'l> {
         const NONE: Names<'static> = [Lookup::Absent, Lookup::Absent, Lookup::Absent, Lookup::Absent];
         const ANY: Names<'static> = [Lookup::Unreadable, Lookup::Unreadable, Lookup::Unreadable, Lookup::Unreadable];
-        let is_plaintext = columns.said(self.tls_version).is_some_and(Said::is_absent);
-        if is_plaintext && !reading.is_waypoint {
+        // At a waypoint, and in a tunnel to a sidecar, the peer's name is in a filter state. It is `-` if the peer has none.
+        let tunnel = columns.said(self.waypoint_peer);
+        match tunnel {
+            Some(Said::Value(name)) if **name == *b"-" => return NONE,
+            Some(Said::Value(name)) => {
+                return [Lookup::Value(name.clone()), Lookup::Absent, Lookup::Absent, Lookup::Absent];
+            }
+            Some(Said::Absent | Said::AbsentOr(_)) if reading.is_waypoint => return NONE,
+            Some(Said::Absent | Said::AbsentOr(_)) => {}
+            None if !reading.is_waypoint && !is_inbound => {}
+            // Without the state, a tunnel looks like plaintext.
+            None if !reading.is_waypoint && columns.said(self.peer_uris).is_some_and(|said| !said.is_absent()) => {}
+            _ => return ANY,
+        }
+        if columns.said(self.tls_version).is_some_and(Said::is_absent) {
             return NONE;
         }
-        let column = if reading.is_waypoint { self.waypoint_peer } else { self.peer_uris };
-        match columns.said(column) {
-            // The state is `-` if the peer has no name.
-            Some(Said::Value(name)) if reading.is_waypoint && **name == *b"-" => NONE,
+        match columns.said(self.peer_uris) {
             // A name can have a comma in it, and commas are between names.
             Some(Said::Value(name)) if !name.contains(&b',') => {
                 [Lookup::Value(name.clone()), Lookup::Absent, Lookup::Absent, Lookup::Absent]
             }
-            Some(Said::Absent | Said::AbsentOr(_)) if reading.is_waypoint || is_inbound => NONE,
             Some(Said::Absent | Said::AbsentOr(_)) => {
                 let name = |column: Option<usize>| match columns.said(column) {
                     Some(Said::Value(name)) => Lookup::Value(name.clone()),
@@ -428,26 +441,19 @@ impl Plan<'_> {
 
     /// The path that the policies decided about, if that is certain.
     fn path<'l>(&self, columns: &Columns<'_, 'l>, change: Change) -> Option<Vec<Cow<'l, [u8]>>> {
-        if let Some(said) = columns.said(self.decided_path) {
-            return one_line(&said.of_state(), None);
+        let decided = columns.said(self.decided_path).and_then(|said| one_line(&said.of_state(), None));
+        if decided.is_some() || change.is_redirected {
+            return decided;
         }
-        if change.is_redirected {
-            return None;
-        }
-        let original = columns.said(self.original_path);
-        let has_no_original = matches!(original, Some(Said::Absent | Said::AbsentOr(_)));
-        let plain = self.path.filter(|_| change.is_certain || has_no_original);
-        let column = match (plain, change.reading.as_logged) {
-            (Some(plain), _) => plain,
-            (None, true) => {
-                if let Some(Said::Value(path)) = original {
+        let column = match self.path.filter(|_| change.is_certain) {
+            Some(plain) => plain,
+            None if change.reading.as_logged => {
+                if let Some(Said::Value(path)) = columns.said(self.original_path) {
                     return Some(vec![path.clone()]);
                 }
                 self.original_or_path.or(self.path)?
             }
-            // No such header is there, so that it is the path.
-            (None, false) if has_no_original => self.original_or_path?,
-            (None, false) => return None,
+            None => return None,
         };
         let (column, without_query) = column;
         if without_query && self.needs.whole_path {
@@ -469,13 +475,10 @@ impl Plan<'_> {
     fn authority<'l>(&self, columns: &Columns<'_, 'l>, change: Change) -> Option<Vec<Cow<'l, [u8]>>> {
         let none = BTreeSet::new();
         let values = self.needs.headers.get(":authority").unwrap_or(&none);
-        if let Some(said) = columns.said(self.decided_authority) {
-            return one_line(&said.of_state(), Some(values));
-        }
-        let original = columns.said(self.original_host);
-        let is_unchanged = change.is_certain || matches!(original, Some(Said::Absent | Said::AbsentOr(_)));
-        if change.is_redirected || !(is_unchanged || change.reading.as_logged) {
-            return None;
+        let decided = columns.said(self.decided_authority);
+        let decided = decided.and_then(|said| one_line(&said.of_state(), Some(values)));
+        if decided.is_some() || change.is_redirected || !(change.is_certain || change.reading.as_logged) {
+            return decided;
         }
         one_line(columns.said(self.authority)?, Some(values))
     }
@@ -487,7 +490,11 @@ impl Plan<'_> {
             let value = match column {
                 Some((column, length)) => {
                     let said = columns.said(Some(*column)).unwrap_or(&Said::Unknown);
-                    self.value(said, keys.get(*length..).unwrap_or_default())
+                    self.value(
+                        said,
+                        keys.get(*length..).unwrap_or_default(),
+                        *length <= usize::from(*filter == JWT_AUTHN),
+                    )
                 }
                 None => Some(PartlyKnown::Unknown),
             };
@@ -498,8 +505,8 @@ impl Plan<'_> {
         PartlyKnown::encode(&filters)
     }
 
-    /// The value under these keys of what a column has. `None`: there is none.
-    fn value(&self, said: &Said<'_>, keys: &[String]) -> Option<PartlyKnown> {
+    /// The value under these keys of what a column has. `None`: there is none. `is_object`: the column has an object for sure.
+    fn value(&self, said: &Said<'_>, keys: &[String], is_object: bool) -> Option<PartlyKnown> {
         let node = match said {
             Said::Absent => return None,
             Said::Json(json) => from_json(json.as_bytes()).ok(),
@@ -507,8 +514,7 @@ impl Plan<'_> {
             Said::Value(text) if !self.is_json => {
                 let json = from_json(text).ok();
                 match (json, keys) {
-                    // Objects hold the claims of a token, and the values of a filter.
-                    (Some(Node { value: Value::Map(fields), place }), [_, ..]) => {
+                    (Some(Node { value: Value::Map(fields), place }), [_, ..]) if is_object => {
                         Some(Node { value: Value::Map(fields), place })
                     }
                     (None, []) => std::str::from_utf8(text).ok().map(|text| Value::String(text.to_owned()).into()),
@@ -564,10 +570,12 @@ struct Change {
 }
 
 impl<'l> Said<'l> {
-    /// What a filter state says that another filter has set by a format string: `-` if there was no value.
+    /// What a filter state says that another filter has set by a format string: `-` if there was no value. If there is no such
+    /// state, the filter did not run.
     fn of_state(&self) -> Said<'l> {
         match self {
             Self::Value(value) if **value == *b"-" => Self::AbsentOr(b"-"),
+            Self::Absent | Self::AbsentOr(_) => Self::Unknown,
             said => said.clone(),
         }
     }
@@ -594,7 +602,7 @@ impl HeaderPlan<'_> {
             Some("true") => return self.there(first?, joined?),
             _ => {}
         }
-        let decided = [first, joined].map(|said| said.map(Said::of_state));
+        let decided = [first, joined].map(|said| said.map(Said::of_state).filter(|said| *said != Said::Unknown));
         let is_certain = change.is_denied || (change.is_certain && !is_set_by_envoy(self.name));
         let [first, joined] = match decided {
             [None, None] if is_certain || change.reading.as_logged => {
@@ -660,7 +668,7 @@ fn is_set_by_envoy(name: &str) -> bool {
         "sw8",
         "trace",
     ];
-    name == "x-request-id" || name == "b3" || BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
+    [":scheme", "x-request-id", "b3"].contains(&name) || BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
 }
 
 /// The lines of a header, by the first of them and all of them with commas between.
@@ -709,7 +717,8 @@ impl LoggedRequest<'_> {
         self.peer = [Lookup::Value(Cow::Owned(uri.into_bytes())), Lookup::Absent, Lookup::Absent, Lookup::Absent];
     }
 
-    /// Whether the line shows that the peer has a certificate of the mesh: Istio's clients name the service in the handshake.
+    /// Whether the line shows that the peer has a certificate of the mesh: Istio's clients name the service in the handshake with
+    /// a sidecar, which then requires a certificate.
     #[must_use]
     pub fn is_from_mesh(&self) -> bool {
         self.is_from_mesh

@@ -71,7 +71,7 @@ impl LogOptions {
                 .map_err(|error| Failure::Unusable(format!("--log-format: {file}: {error}")))?,
             None => given.clone(),
         };
-        let format = match built_in(&text) {
+        let format = match built_in(text.trim()) {
             Some(format) => format,
             None if text.trim_start().starts_with('{') => {
                 let json = serde_json::from_str(&text).map_err(|error| {

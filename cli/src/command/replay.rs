@@ -207,6 +207,10 @@ fn one_workload(arguments: &Arguments, sets: &[PolicySet]) -> Result<Workload, F
 
 /// Says why no line was replayed.
 fn complain_about(report: &Report<'_>) {
+    if report.is_all_sent() {
+        note("no line was replayed: the workload sent all of these requests; if it is a gateway, give --gateway NAME");
+        return;
+    }
     let formats: Vec<_> = report.source.formats().iter().map(ToString::to_string).collect();
     note(&format!(
         "no line was replayed; lines were read as {}: give the format with --log-format, or the configuration that has it with \

@@ -15,6 +15,8 @@ pub struct Tally {
     pub allowed: u64,
     pub denied: u64,
     pub undecided: u64,
+    /// The requests whose peer is inferred from its address.
+    pub inferred: u64,
     /// The requests of which the log says what became of them.
     pub recorded: u64,
     /// What is undecided before and after, and that the change of the policies does not matter for.
@@ -141,7 +143,8 @@ impl Group {
 
 impl Tally {
     /// Counts a decision.
-    pub fn count(&mut self, after: &After, happened: &Happened) {
+    pub fn count(&mut self, after: &After, happened: &Happened, is_inferred: bool) {
+        self.inferred = self.inferred.saturating_add(u64::from(is_inferred));
         let count = match after {
             After::Allow => &mut self.allowed,
             After::Deny(_) => &mut self.denied,
@@ -206,11 +209,12 @@ impl Collect for Tally {
     }
 
     fn merge(&mut self, later: Self) {
-        let Self { allowed, denied, undecided, recorded, .. } = later;
+        let Self { allowed, denied, undecided, inferred, recorded, .. } = later;
         for (count, more) in [
             (&mut self.allowed, allowed),
             (&mut self.denied, denied),
             (&mut self.undecided, undecided),
+            (&mut self.inferred, inferred),
             (&mut self.recorded, recorded),
         ] {
             *count = count.saturating_add(more);

@@ -7,7 +7,7 @@ use anstyle::{AnsiColor, Style};
 use serde_json::{Map, Value, json};
 
 use crate::access_log::format::{Lines, Tells};
-use crate::access_log::happened::DeniedBy;
+use crate::access_log::happened::{DeniedBy, SENT};
 use crate::command::diff::output::escaped;
 use crate::command::explain::list;
 use crate::command::snippet::{self, printable};
@@ -62,6 +62,11 @@ impl<'r> Report<'r> {
         self.replayed() == 0
     }
 
+    /// Whether the workload sent all requests.
+    pub fn is_all_sent(&self) -> bool {
+        self.tally.lines.skipped.get(SENT).is_some_and(|count| count.lines == self.tally.lines.all)
+    }
+
     fn replayed(&self) -> u64 {
         let Tally { allowed, denied, undecided, .. } = self.tally;
         allowed.saturating_add(*denied).saturating_add(*undecided)
@@ -69,13 +74,18 @@ impl<'r> Report<'r> {
 
     /// Whether a request can be decided otherwise than before although no group says so.
     pub fn may_have_missed(&self) -> bool {
-        !self.tally.needs.is_empty() || self.is_nothing_replayed()
+        let is_not_compared = !self.has_two && self.tally.recorded < self.replayed();
+        !self.tally.needs.is_empty() || is_not_compared || self.tally.lines.unread() > 0 || self.is_nothing_replayed()
     }
 
     fn sections(&self) -> Vec<Section<'r>> {
         let changes = |direction| -> Vec<_> {
             let all = self.tally.groups(Kind::Change).into_iter();
             all.filter(|(key, _)| Direction::of(key) == Some(direction)).collect()
+        };
+        let denied = |is_unknown: bool| -> Vec<_> {
+            let all = self.tally.groups(Kind::Denied).into_iter();
+            all.filter(|(key, _)| (key.before == Before::Unknown) == is_unknown).collect()
         };
         let red = AnsiColor::BrightRed.on_default().bold();
         let yellow = AnsiColor::Yellow.on_default().bold();
@@ -104,12 +114,8 @@ impl<'r> Report<'r> {
             ),
             section("LOST", were_allowed, red, changes(Direction::Lost)),
             section("GAINED", were_denied, green, changes(Direction::Gained)),
-            section(
-                "DENIED",
-                "these requests were denied before too, or the log does not say",
-                BOLD,
-                self.tally.groups(Kind::Denied),
-            ),
+            section("DENIED", "these requests were denied before, too", BOLD, denied(false)),
+            section("DENIED", "the log does not say what became of these requests", red, denied(true)),
         ]
     }
 
@@ -171,14 +177,18 @@ impl<'r> Report<'r> {
     }
 
     pub fn json(&self) -> Value {
-        let sections = self.sections().into_iter().map(|section| {
+        let mut report = Map::new();
+        for section in self.sections() {
             let groups = section.groups.iter().map(|(key, group)| self.group_as_json(key, group));
-            (name_in_json(section.name).to_owned(), groups.collect::<Vec<_>>().into())
-        });
-        let mut report: Map<String, Value> = sections.collect();
+            let name = name_in_json(section.name).to_owned();
+            if let Value::Array(all) = report.entry(name).or_insert_with(|| json!([])) {
+                all.extend(groups);
+            }
+        }
         let Tally { lines: all, allowed, denied, undecided, recorded, .. } = self.tally;
         report.insert("lines".to_owned(), json!(all.all));
         report.insert("decisions".to_owned(), json!({ "allow": allowed, "deny": denied, "undecided": undecided }));
+        report.insert("inferredPeers".to_owned(), json!(self.tally.inferred));
         report.insert("recorded".to_owned(), json!(recorded));
         report.insert("notLogged".to_owned(), json!(all.suppressed));
         let needs = self.tally.needs.iter().map(|(names, group)| {
@@ -337,22 +347,22 @@ impl<'r> Report<'r> {
         };
         let header = |name: &str| has(&|tells| matches!(tells, Tells::Header { name: of, .. } if of == name));
         let log = |operator: &str| format!("log {operator}");
-        let may_change = "a route may have changed it behind the policies, as far as the line tells: see examples/observability \
-                          for a format that keeps it, or give --as-logged";
+        let may_change = "a route may have changed it behind the policies, as far as the line tells: see \
+                          examples/observability for a format that keeps it; --as-logged believes that none has";
         match name {
             "source.principal" if has(&|tells| matches!(tells, Tells::PeerUris | Tells::WaypointPeer)) => {
-                "the line has several names, or it has none and does not tell whether there is a certificate: log \
-                 %DOWNSTREAM_TLS_VERSION%"
+                "the line has several names, or it has none and does not show that there is none: log also \
+                 %DOWNSTREAM_TLS_VERSION% and, in Istio, %FILTER_STATE(io.istio.peer_principal:PLAIN)%"
                     .to_owned()
             }
             "source.principal" => log(
-                "%DOWNSTREAM_PEER_URI_SAN%, on a waypoint %FILTER_STATE(io.istio.peer_principal:PLAIN)%; or give --pods",
+                "%DOWNSTREAM_PEER_URI_SAN%, in a waypoint and in tunnels %FILTER_STATE(io.istio.peer_principal:PLAIN)%",
             ),
             ":path" if has(&|tells| matches!(tells, Tells::Path { original: false, .. } | Tells::Decided { .. })) => {
                 may_change.to_owned()
             }
             ":path" if has(&|tells| matches!(tells, Tells::Path { original: true, .. })) => {
-                "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% can be what a client wrote: log %REQ(:PATH)%, or give --as-logged"
+                "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% can be what a client wrote: log %REQ(:PATH)%; --as-logged believes it"
                     .to_owned()
             }
             ":path" => log("%REQ(:PATH)%"),
@@ -399,6 +409,17 @@ impl<'r> Report<'r> {
                  (first: {place}); a JSON format has no such lines",
                 lines(ambiguous.lines)
             ));
+        }
+        let without_direction = &self.tally.lines.without_direction;
+        if without_direction.lines > 0 {
+            notes.push(format!(
+                "{} without a word on whether the workload received the request or sent it: if a sidecar wrote the log, add \
+                 %UPSTREAM_CLUSTER_RAW%",
+                lines(without_direction.lines)
+            ));
+        }
+        if self.tally.inferred > 0 {
+            notes.push(format!("The peers of {} are inferred from their addresses", requests(self.tally.inferred)));
         }
         if self.tally.lines.suppressed > 0 {
             notes.push(format!(

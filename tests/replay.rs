@@ -1,0 +1,368 @@
+//! `replay` and `suggest` on logs that are made here: hostile lines, formats from configurations, pods, and policies that are
+//! suggested. That Envoy decides as `replay` says is in the differential tests.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "tests fail by panicking"
+)]
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A folder with files, in which the command runs.
+struct Folder(TempDir);
+
+impl Folder {
+    fn new(files: &[(&str, &str)]) -> Self {
+        let folder = Self(tempfile::tempdir().unwrap());
+        for (name, content) in files {
+            folder.write(name, content.as_bytes());
+        }
+        folder
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, content: &[u8]) {
+        std::fs::write(self.path(name), content).unwrap();
+    }
+
+    fn run_with(&self, arguments: &[&str], stdin: &[u8]) -> Output {
+        let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_mesh-authz")));
+        command.current_dir(self.0.path()).args(arguments).stdin(Stdio::piped());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        let stdin = stdin.to_vec();
+        // The command can end before it has read everything.
+        let writer = std::thread::spawn(move || drop(input.write_all(&stdin)));
+        let output = child.wait_with_output().unwrap();
+        writer.join().unwrap();
+        output
+    }
+
+    /// The JSON report.
+    fn replay(&self, arguments: &[&str]) -> Value {
+        let all = [&["replay"], arguments, &["--format", "json"]].concat();
+        let output = self.run_with(&all, b"");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{all:?}: {errors}"))
+    }
+}
+
+fn counts(report: &Value) -> [u64; 3] {
+    ["allow", "deny", "undecided"].map(|name| report["decisions"][name].as_u64().unwrap())
+}
+
+/// How many lines were not replayed for a reason that contains this text.
+fn skipped(report: &Value, why: &str) -> u64 {
+    let all = report["notReplayed"].as_array().unwrap().iter();
+    let matching = all.filter(|entry| entry["reason"].as_str().unwrap().contains(why));
+    matching.map(|entry| entry["count"].as_u64().unwrap()).sum()
+}
+
+const POLICY: &str = r#"
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: gets, namespace: default }
+spec:
+  rules:
+  - from: [{ source: { principals: ["cluster.local/ns/default/sa/frontend"] } }]
+    to: [{ operation: { methods: ["GET"], paths: ["/data"] } }]
+"#;
+
+const FRONTEND: &str = "spiffe://cluster.local/ns/default/sa/frontend";
+const FORMAT: &str = r#"{"protocol":"%PROTOCOL%","method":"%REQ(:METHOD)%","path":"%REQ(:PATH)%","peer":"%DOWNSTREAM_PEER_URI_SAN%","code":"%RESPONSE_CODE%","details":"%RESPONSE_CODE_DETAILS%","cluster":"%UPSTREAM_CLUSTER_RAW%","agent":"%REQ(USER-AGENT)%","tls":"%DOWNSTREAM_TLS_VERSION%","tunnel":"%FILTER_STATE(io.istio.peer_principal:PLAIN)%"}"#;
+
+fn line(method: &str, path: &str, peer: Option<&str>, details: &str) -> Value {
+    json!({
+        "protocol": "HTTP/1.1", "method": method, "path": path, "peer": peer, "code": 200, "details": details,
+        "cluster": "inbound|8080||", "agent": "test", "tls": peer.map(|_| "TLSv1.3"), "tunnel": null,
+    })
+}
+
+fn with(mut line: Value, name: &str, value: Value) -> Value {
+    line[name] = value;
+    line
+}
+
+fn text(lines: &[Value]) -> String {
+    lines.iter().fold(String::new(), |mut text, line| {
+        writeln!(text, "{line}").unwrap();
+        text
+    })
+}
+
+const ARGUMENTS: [&str; 5] = ["policy.yaml", "log", "--no-labels", "--log-format", FORMAT];
+
+#[test]
+fn what_a_line_does_not_say_is_decided_for_every_value() {
+    let frontend = || line("GET", "/data", Some(FRONTEND), "via_upstream");
+    let unknown = |name| with(frontend(), name, Value::Null);
+    for (line, expected) in [
+        (frontend(), [1, 0, 0]),
+        (line("POST", "/data", Some(FRONTEND), "via_upstream"), [0, 1, 0]),
+        // In plaintext, there is no identity. In TLS, the peer can have a certificate without a URI.
+        (line("GET", "/data", None, "via_upstream"), [0, 1, 0]),
+        (unknown("peer"), [0, 0, 1]),
+        // A tunnel looks like plaintext.
+        (with(line("GET", "/data", None, "via_upstream"), "tunnel", json!(FRONTEND)), [1, 0, 0]),
+        // A route can have changed the path.
+        (with(frontend(), "cluster", json!("backend")), [0, 0, 1]),
+        // A stranger is refused whatever the path was.
+        (with(with(frontend(), "cluster", json!("backend")), "peer", json!("spiffe://x/ns/a/sa/b")), [0, 1, 0]),
+        (with(frontend(), "peer", json!(format!("{FRONTEND},spiffe://x/ns/a/sa/b"))), [0, 0, 1]),
+        // No route saw a denied request.
+        (
+            with(with(frontend(), "cluster", json!("b")), "details", json!("rbac_access_denied_matched_policy[none]")),
+            [1, 0, 0],
+        ),
+        (with(frontend(), "details", json!("internal_redirect")), [0, 0, 1]),
+    ] {
+        let folder = Folder::new(&[("policy.yaml", POLICY), ("log", &text(std::slice::from_ref(&line)))]);
+        let report = folder.replay(&ARGUMENTS);
+        assert_eq!(counts(&report), expected, "{line}: {report:#}");
+        if expected[2] == 0 {
+            continue;
+        }
+        let report = folder.replay(&[&ARGUMENTS[..], &["--as-logged"]].concat());
+        let is_still_open = line["peer"].is_null() || line["peer"].to_string().contains(',');
+        let is_redirected = line["details"] == "internal_redirect";
+        assert_eq!(counts(&report)[2] == 1, is_still_open || is_redirected, "{line}");
+    }
+}
+
+#[test]
+fn the_log_is_compared_with_what_the_policies_decide() {
+    let lines = [
+        line("GET", "/data", Some(FRONTEND), "rbac_access_denied_matched_policy[ns[default]-policy[old]-rule[0]]"),
+        line("POST", "/data", Some(FRONTEND), "via_upstream"),
+        line("PUT", "/data", Some(FRONTEND), "rbac_access_denied_matched_policy[none]"),
+        line("PUT", "/data", Some(FRONTEND), "rbac_access_denied_matched_policy[ns[default]-policy[old]-rule[1]]"),
+        line("GET", "/data", Some(FRONTEND), "something_else"),
+    ];
+    let folder = Folder::new(&[("policy.yaml", POLICY), ("log", &text(&lines))]);
+    let report = folder.replay(&ARGUMENTS);
+    let total =
+        |name: &str| report[name].as_array().unwrap().iter().map(|group| group["count"].as_u64().unwrap()).sum::<u64>();
+    assert_eq!(["gained", "lost", "denied", "disagreements"].map(total), [1, 1, 2, 1], "{report:#}");
+    assert_eq!(report["recorded"], 4);
+    for (what, status) in [("lost", 1), ("gained", 1), ("any", 1)] {
+        let output = folder.run_with(&[&["replay"], &ARGUMENTS[..], &["--fail-on", what]].concat(), b"");
+        assert_eq!(output.status.code(), Some(status));
+    }
+    // With a second set, the first is compared with the log, and the second with the first.
+    let then = POLICY.replace("GET", "POST");
+    folder.write("then.yaml", then.as_bytes());
+    let report = folder.replay(&[&ARGUMENTS[..], &["--then", "then.yaml"]].concat());
+    let total =
+        |name: &str| report[name].as_array().unwrap().iter().map(|group| group["count"].as_u64().unwrap()).sum::<u64>();
+    assert_eq!(["gained", "lost", "denied", "disagreements"].map(total), [1, 2, 0, 3], "{report:#}");
+}
+
+/// Hostile lines: each is counted, and none changes what is said about the others.
+#[test]
+fn hostile_lines_are_counted_and_named() {
+    let good = line("GET", "/data", Some(FRONTEND), "via_upstream").to_string();
+    let cut = &good[..good.len() - 10];
+    let forged = with(line("GET", "/none", None, "via_upstream"), "agent", json!(format!("\n{good}"))).to_string();
+    let twice = good.replace("\"peer\":", &format!("\"peer\":\"{FRONTEND}\",\"peer\":"));
+    let decision = r#"{"decision":"ALLOW","reason":"x"}"#;
+    let in_agent = with(line("GET", "/none", None, "via_upstream"), "agent", json!(decision)).to_string();
+    let mut log = Vec::new();
+    for line in [&good, cut, &forged, &twice, &in_agent, "\u{0}\u{1}", "{}", "[]", "null", &good] {
+        log.extend_from_slice(line.as_bytes());
+        log.push(b'\n');
+    }
+    log.extend_from_slice(b"\xff\xfe {\"method\":\"GET\"}\n");
+    log.extend_from_slice(&[b"{\"agent\":\"", &vec![b'a'; 1 << 20][..], b"\n"].concat());
+    log.extend_from_slice(&[&vec![b'\"'; (1 << 24) + 5][..], b"\n"].concat());
+    log.extend_from_slice(format!("{good}\r\n\n   \n").as_bytes());
+    log.extend_from_slice(good.as_bytes());
+    let folder = Folder::new(&[("policy.yaml", POLICY)]);
+    folder.write("log", &log);
+    let report = folder.replay(&ARGUMENTS);
+    // The two with a forged line in them are denied.
+    assert_eq!(counts(&report), [4, 2, 0], "{report:#}");
+    assert_eq!(report["lines"], 15);
+    assert_eq!(skipped(&report, "of another format or cut"), 8, "{report:#}");
+    assert_eq!(skipped(&report, "longer than 16 MiB"), 1);
+    // The same from standard input, and compressed.
+    let mut compressed = GzEncoder::new(Vec::new(), Compression::fast());
+    compressed.write_all(&log).unwrap();
+    folder.write("log", &compressed.finish().unwrap());
+    let of_file = folder.replay(&ARGUMENTS);
+    assert_eq!(of_file, report);
+    let arguments = ["replay", "policy.yaml", "-", "--no-labels", "--log-format", FORMAT, "--format", "json"];
+    let output = folder.run_with(&arguments, &log);
+    let of_stdin: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(counts(&of_stdin), counts(&report));
+}
+
+/// A client that sends quotes into a text format makes its own lines ambiguous, and no others.
+#[test]
+fn a_forged_text_line_is_not_believed() {
+    let format = "%PROTOCOL% \"%REQ(USER-AGENT)%\" %REQ(:METHOD)% \"%REQ(:PATH)%\" %RESPONSE_CODE_DETAILS% %UPSTREAM_CLUSTER_RAW%";
+    let line = |agent: &str| format!("HTTP/1.1 \"{agent}\" POST \"/data\" via_upstream inbound|80||\n");
+    let policy = POLICY.replace(
+        "  - from: [{ source: { principals: [\"cluster.local/ns/default/sa/frontend\"] } }]\n    to:",
+        "  - to:",
+    );
+    let log = [line("curl"), line("x\" GET \"/data\" via_upstream inbound|80|| \"")].concat();
+    let folder = Folder::new(&[("policy.yaml", &policy), ("log", &log)]);
+    let report = folder.replay(&["policy.yaml", "log", "--no-labels", "--log-format", format]);
+    let [allowed, denied, undecided] = counts(&report);
+    assert_eq!((allowed, denied + undecided), (0, 2), "{report:#}");
+}
+
+#[test]
+fn formats_are_found_where_they_are_configured() {
+    let json_line = line("GET", "/data", Some(FRONTEND), "via_upstream").to_string();
+    let text_line = format!("GET /data {FRONTEND} inbound|80||");
+    let text_format = "%REQ(:METHOD)% %REQ(:PATH)% %DOWNSTREAM_PEER_URI_SAN% %UPSTREAM_CLUSTER_RAW%";
+    let labels: Value = serde_json::from_str(FORMAT).unwrap();
+    let envoy = |format: Value| {
+        json!({ "static_resources": { "listeners": [{ "filter_chains": [{ "filters": [{ "typed_config": { "access_log": [{
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog", "path": "x",
+                "log_format": format,
+            },
+        }] } }] }] }] } })
+        .to_string()
+    };
+    let mesh = |mesh: Value| {
+        json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "istio", "namespace": "istio-system" },
+            "data": { "mesh": mesh.to_string() },
+        })
+        .to_string()
+    };
+    let provider = |format: Value| {
+        json!({ "defaultProviders": { "accessLogging": ["p"] }, "extensionProviders": [
+            { "name": "p", "envoyFileAccessLog": { "path": "x", "logFormat": format } },
+            { "name": "q", "envoyFileAccessLog": { "path": "x", "logFormat": { "text": "%REQ(:PATH)%" } } },
+        ] })
+    };
+    for (config, line) in [
+        (mesh(json!({ "accessLogFile": "x", "accessLogEncoding": "JSON", "accessLogFormat": FORMAT })), &json_line),
+        (mesh(json!({ "accessLogFile": "x", "accessLogFormat": format!("{text_format}\n") })), &text_line),
+        (mesh(provider(json!({ "labels": labels }))), &json_line),
+        (mesh(provider(json!({ "text": text_format }))), &text_line),
+        (envoy(json!({ "json_format": labels })), &json_line),
+        (envoy(json!({ "text_format_source": { "inline_string": format!("{text_format}\n") } })), &text_line),
+        (envoy(json!({ "text_format": format!("{text_format}\n") })), &text_line),
+    ] {
+        let folder = Folder::new(&[("policy.yaml", POLICY), ("config.json", &config), ("log", &format!("{line}\n"))]);
+        let report = folder.replay(&["policy.yaml", "log", "--no-labels", "--config", "config.json"]);
+        assert_eq!(counts(&report), [1, 0, 0], "{config}\n{report:#}");
+    }
+}
+
+#[test]
+fn pods_tell_workloads_and_peers() {
+    let pod = |name: &str, ip: &str, account: &str, more: Value| {
+        let mut pod = json!({
+            "kind": "Pod", "metadata": { "name": name, "namespace": "default", "labels": { "app": name } },
+            "spec": { "serviceAccountName": account },
+            "status": { "phase": "Running", "podIP": ip, "podIPs": [{ "ip": ip }], "startTime": "2026-11-27T00:00:00Z" },
+        });
+        for (path, value) in more.as_object().unwrap() {
+            *pod.pointer_mut(path).unwrap() = value.clone();
+        }
+        pod
+    };
+    let none = || json!({});
+    let pods = json!({ "kind": "List", "items": [
+        pod("backend", "10.0.0.1", "backend", none()),
+        pod("frontend", "10.0.0.2", "frontend", none()),
+        pod("ended", "10.0.0.3", "frontend", json!({ "/status/phase": "Succeeded" })),
+        pod("one", "10.0.0.4", "frontend", none()),
+        pod("two", "10.0.0.4", "frontend", none()),
+    ] });
+    let format = r#"{"protocol":"%PROTOCOL%","method":"%REQ(:METHOD)%","path":"%REQ(:PATH)%","from":"%DOWNSTREAM_REMOTE_ADDRESS%","to":"%DOWNSTREAM_LOCAL_ADDRESS%","sni":"%REQUESTED_SERVER_NAME%","start":"%START_TIME%","details":"%RESPONSE_CODE_DETAILS%","cluster":"%UPSTREAM_CLUSTER_RAW%"}"#;
+    let policy = POLICY.replace("spec:\n", "spec:\n  selector: { matchLabels: { app: backend } }\n");
+    let line = |from: &str, to: &str, sni: Option<&str>, start: &str| {
+        json!({
+            "protocol": "HTTP/1.1", "method": "GET", "path": "/data", "from": from, "to": to, "sni": sni, "start": start,
+            "details": "via_upstream", "cluster": "inbound|80||",
+        })
+    };
+    let (mesh, day) = (Some("outbound_.80_._.backend.default.svc.cluster.local"), "2026-11-27T10:00:00.000Z");
+    for (line, expected) in [
+        (line("10.0.0.2:4000", "10.0.0.1:80", mesh, day), [1, 0, 0]),
+        // In plaintext, an address is no identity.
+        (line("10.0.0.2:4000", "10.0.0.1:80", None, day), [0, 0, 1]),
+        // The address is from a header.
+        (line("10.0.0.2:0", "10.0.0.1:80", mesh, day), [0, 0, 1]),
+        // Several pods have the address, or had it.
+        (line("10.0.0.4:4000", "10.0.0.1:80", mesh, day), [0, 0, 1]),
+        (line("10.0.0.3:4000", "10.0.0.1:80", mesh, day), [0, 0, 1]),
+        // Another pod had the addresses then.
+        (line("10.0.0.2:4000", "10.0.0.1:80", mesh, "2026-11-26T23:00:00.000Z"), [0, 0, 0]),
+        (line("10.0.0.2:4000", "10.0.0.9:80", mesh, day), [0, 0, 0]),
+        // No policy applies to the frontend.
+        (line("10.0.0.1:4000", "10.0.0.2:80", mesh, day), [1, 0, 0]),
+    ] {
+        let folder = Folder::new(&[
+            ("policy.yaml", &policy),
+            ("pods.json", &pods.to_string()),
+            ("log", &text(std::slice::from_ref(&line))),
+        ]);
+        let report = folder.replay(&["policy.yaml", "log", "--pods", "pods.json", "--log-format", format]);
+        assert_eq!(counts(&report), expected, "{line}\n{report:#}");
+    }
+}
+
+/// The policies that are made allow what was allowed, and nothing that was refused.
+#[test]
+fn suggested_policies_allow_what_was_allowed() {
+    let random = &mut fastrand::Rng::with_seed(7);
+    let peers = ["a", "b", "c"].map(|name| format!("spiffe://cluster.local/ns/default/sa/{name}"));
+    for round in 0..12 {
+        let mut lines = Vec::new();
+        for _ in 0..300 {
+            let path = match random.u8(..6) {
+                0 => format!("/users/{}", random.u16(..40)),
+                1 => format!("/users/{}/orders/{}", random.u16(..9), random.u16(..200)),
+                2 => format!("/files/{:08x}", random.u32(..)),
+                3 => "/users/me".to_owned(),
+                4 => format!("/odd/{}[1]", random.u16(..50)),
+                _ => "/".to_owned(),
+            };
+            let peer = if random.u8(..12) == 0 { None } else { Some(peers[random.usize(..3)].as_str()) };
+            let method = ["GET", "POST"][random.usize(..2)];
+            let is_denied = (path == "/users/7" && round % 2 == 0) || method == "POST" && path.starts_with("/files");
+            let details = if is_denied { "rbac_access_denied_matched_policy[none]" } else { "via_upstream" };
+            lines.push(line(method, &path, peer, details));
+        }
+        let folder = Folder::new(&[("log", &text(&lines))]);
+        let suggest = ["suggest", "log", "--label", "app=x", "--log-format", FORMAT];
+        let output = folder.run_with(&suggest, b"");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        folder.write("policy.yaml", &output.stdout);
+        let report = folder.replay(&["policy.yaml", "log", "--label", "app=x", "--log-format", FORMAT]);
+        let policy = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(report["gained"].as_array().unwrap().is_empty(), "{report:#}\n{policy}");
+        // Peers without an identity are left out.
+        let lost = report["lost"].as_array().unwrap();
+        assert!(lost.iter().all(|group| group["peer"] == "a peer without an identity"), "{report:#}\n{policy}");
+        assert!(policy.contains("/users/{*}/orders/{*}"), "{policy}");
+        assert_eq!(policy.contains("- /users/{*}\n"), round % 2 == 1, "{policy}");
+        let output = folder.run_with(&["check", "policy.yaml", "--deny-warnings"], b"");
+        assert!(output.status.success(), "{}{policy}", String::from_utf8_lossy(&output.stdout));
+    }
+}
