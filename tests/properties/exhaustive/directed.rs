@@ -144,6 +144,30 @@ fn who_may_be_asked_may_deny() {
     }
 }
 
+/// What a provider answers is not known, so nothing that it is asked about is allowed for sure.
+#[test]
+fn what_a_provider_is_asked_about_is_not_proved_to_be_allowed() {
+    let custom = json!({
+        "action": "CUSTOM", "provider": { "name": "one" }, "rules": [{ "to": [{ "operation": { "paths": ["/a"] } }] }],
+    });
+    let policies = [read(&named("c", custom)), policy("p", "ALLOW", &json!({}))];
+    let compiled = compiled(&policies);
+    let options = options(Combining::DenyOverrides);
+    for (path, expected, holds) in [
+        ("/a", Verdict::Allow, false),
+        ("/b", Verdict::Allow, true),
+        ("/*", Verdict::Allow, false),
+        ("/a", Verdict::Deny, false),
+    ] {
+        let rule = json!({ "to": [{ "operation": { "paths": [path] } }] });
+        let rules = analysis::rules(&policy("region", "DENY", &rule), &options);
+        let mut sides = Sides::default();
+        let (region, side) = (sides.region(&rules), sides.side(&compiled));
+        let proof = prove(&region, &side, expected, &mut Budget::of(FEW_STEPS));
+        assert_eq!(matches!(proof, Ok(Proof::Holds)), holds, "{path} {expected:?}: {proof:?}");
+    }
+}
+
 #[test]
 fn allow_policies_that_do_not_count_let_nobody_through() {
     let everybody = policy("p", "ALLOW", &json!({}));
