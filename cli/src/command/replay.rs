@@ -214,7 +214,7 @@ fn complain_about(report: &Report<'_>) {
     let formats: Vec<_> = report.source.formats().iter().map(ToString::to_string).collect();
     note(&format!(
         "no line was replayed; lines were read as {}: give the format with --log-format, or the configuration that has it with \
-         --config",
+         --config; a line has nothing in front of it that another program writes, such as the name of a pod",
         formats.join(", ")
     ));
 }

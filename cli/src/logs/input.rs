@@ -38,6 +38,7 @@ pub struct Input<'f> {
 
 struct Current {
     reader: Box<dyn BufRead + Send>,
+    is_compressed: bool,
     line: u64,
     /// The beginning of a line, of which the end is not read yet.
     rest: Vec<u8>,
@@ -72,14 +73,14 @@ impl<'f> Input<'f> {
             } else {
                 let Some(file) = self.files.get(self.next) else { return Ok(None) };
                 let error = |error: io::Error| InputError { file: file.clone(), message: error.to_string() };
-                let reader = open(file, &self.progress).map_err(error)?;
+                let (reader, is_compressed) = open(file, &self.progress).map_err(error)?;
                 self.next = self.next.saturating_add(1);
-                self.current.insert(Current { reader, line: 1, rest: Vec::new(), is_skipping: false })
+                self.current.insert(Current { reader, is_compressed, line: 1, rest: Vec::new(), is_skipping: false })
             };
             let number = self.next.saturating_sub(1);
             let chunk = current.chunk(number).map_err(|error| InputError {
                 file: self.files.get(number).cloned().unwrap_or_default(),
-                message: error.to_string(),
+                message: current.explained(&error),
             })?;
             match chunk {
                 Some(chunk) => return Ok(Some(chunk)),
@@ -90,6 +91,18 @@ impl<'f> Input<'f> {
 }
 
 impl Current {
+    /// What is wrong with the file.
+    fn explained(&self, error: &io::Error) -> String {
+        if !self.is_compressed {
+            return error.to_string();
+        }
+        format!(
+            "the gzip data is cut or damaged, somewhere after line {}: {error}; if it is still being written, wait; to replay what \
+             can be read, write `zcat FILE` to standard input, and give `-`",
+            self.line.saturating_sub(1)
+        )
+    }
+
     /// The next lines. `None`: the file ends.
     fn chunk(&mut self, file: usize) -> io::Result<Option<Chunk>> {
         let mut text = std::mem::take(&mut self.rest);
@@ -131,7 +144,7 @@ impl Current {
     }
 }
 
-fn open(file: &Path, progress: &ProgressBar) -> io::Result<Box<dyn BufRead + Send>> {
+fn open(file: &Path, progress: &ProgressBar) -> io::Result<(Box<dyn BufRead + Send>, bool)> {
     const COMPRESSED: [(&[u8], &str, &str); 3] =
         [(b"\x28\xb5\x2f\xfd", "zstd", "zstdcat"), (b"BZh", "bzip2", "bzcat"), (b"\xfd7zXZ", "xz", "xzcat")];
     let raw: Box<dyn Read + Send> = if file == Path::new("-") {
@@ -146,7 +159,7 @@ fn open(file: &Path, progress: &ProgressBar) -> io::Result<Box<dyn BufRead + Sen
     // A pipe can give its first bytes one by one.
     let beginning = reader.fill_buf()?;
     if beginning.starts_with(b"\x1f\x8b") {
-        return Ok(Box::new(BufReader::with_capacity(CHUNK, MultiGzDecoder::new(reader))));
+        return Ok((Box::new(BufReader::with_capacity(CHUNK, MultiGzDecoder::new(reader))), true));
     }
     if let Some((_, name, command)) = COMPRESSED.iter().find(|(magic, ..)| beginning.starts_with(magic)) {
         let file = file.display();
@@ -154,7 +167,7 @@ fn open(file: &Path, progress: &ProgressBar) -> io::Result<Box<dyn BufRead + Sen
             "is compressed with {name}: write `{command} {file}` to standard input, and give `-`"
         )));
     }
-    Ok(Box::new(reader))
+    Ok((Box::new(reader), false))
 }
 
 impl std::fmt::Debug for Input<'_> {
