@@ -366,3 +366,71 @@ fn suggested_policies_allow_what_was_allowed() {
         assert!(output.status.success(), "{}{policy}", String::from_utf8_lossy(&output.stdout));
     }
 }
+
+/// What nobody knows about a refused request counts against a pattern, and a port against requests.
+#[test]
+fn suggested_policies_do_not_say_more_than_was_seen() {
+    let user = |number: u8| line("GET", &format!("/users/{number}"), Some(FRONTEND), "via_upstream");
+    let users: Vec<_> = (1..6).map(user).collect();
+    let denied = "rbac_access_denied_matched_policy[none]";
+    let by_somebody = with(line("GET", "/users/9", None, denied), "tls", json!("TLSv1.3"));
+    let tcp = json!({
+        "protocol": null, "method": null, "path": null, "peer": FRONTEND, "code": 0, "details": null,
+        "cluster": "inbound|6379||", "agent": null, "tls": "TLSv1.3", "tunnel": null, "port": 6379, "received": 5, "end": null,
+    });
+    let format = FORMAT.replace(
+        "\"tunnel\":",
+        "\"port\":\"%DOWNSTREAM_LOCAL_PORT%\",\"received\":\"%BYTES_RECEIVED%\",\"end\":\"%CONNECTION_TERMINATION_DETAILS%\",\"tunnel\":",
+    );
+    let complete = |line: &Value| {
+        ["port", "received", "end"].iter().fold(line.clone(), |mut line, name| {
+            if line.get(*name).is_none() {
+                line[*name] = Value::Null;
+            }
+            line
+        })
+    };
+    let suggest = |lines: Vec<Value>| {
+        let folder = Folder::new(&[("log", &text(&lines.iter().map(complete).collect::<Vec<_>>()))]);
+        let output = folder.run_with(&["suggest", "log", "--label", "app=x", "--log-format", &format], b"");
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (policy, _) = suggest(users.clone());
+    assert!(policy.contains("- /users/{*}\n"), "{policy}");
+    let (policy, _) = suggest([users.clone(), vec![by_somebody]].concat());
+    assert!(!policy.contains("{*}") && policy.contains("- /users/5\n"), "{policy}");
+    let (policy, _) = suggest(vec![tcp.clone()]);
+    assert!(policy.contains("ports:\n        - \"6379\"\n"), "{policy}");
+    let (policy, notes) = suggest([users, vec![tcp]].concat());
+    assert!(!policy.contains("6379") && notes.contains("left out: connections of 1 kinds"), "{policy}{notes}");
+}
+
+#[test]
+fn suggested_policies_have_names_of_their_own() {
+    let pod = |name: &str, ip: &str, labels: Value| {
+        json!({
+            "kind": "Pod", "metadata": { "name": name, "namespace": "default", "labels": labels },
+            "status": { "podIP": ip, "startTime": "2026-01-01T00:00:00Z" },
+        })
+    };
+    let pods = json!({ "kind": "List", "items": [
+        pod("one", "10.0.0.1", json!({ "app": "a.b" })),
+        pod("two", "10.0.0.2", json!({ "app": "A-b" })),
+        pod("three", "10.0.0.3", json!({ "app": "a.b", "version": "2" })),
+    ] });
+    let format =
+        FORMAT.replace("\"tunnel\":", "\"to\":\"%DOWNSTREAM_LOCAL_ADDRESS%\",\"start\":\"%START_TIME%\",\"tunnel\":");
+    let to = |address: &str| {
+        let line = with(line("GET", "/", Some(FRONTEND), "via_upstream"), "to", json!(format!("{address}:80")));
+        with(line, "start", json!("2026-11-27T10:00:00.000Z"))
+    };
+    let log = text(&[to("10.0.0.1"), to("10.0.0.2")]);
+    let folder = Folder::new(&[("log", &log), ("pods.json", &pods.to_string())]);
+    let output = folder.run_with(&["suggest", "log", "--pods", "pods.json", "--log-format", &format], b"");
+    let (policies, notes) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(policies.contains("name: allow-a-b\n") && policies.contains("name: allow-a-b-2\n"), "{policies}{notes}");
+    assert!(
+        notes.contains("selects 2 kinds of pods, by their labels, and the logs have requests to 1 of them"),
+        "{notes}"
+    );
+}

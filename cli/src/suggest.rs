@@ -61,6 +61,20 @@ pub fn suggest(
     let mut patterns = Patterns::of(paths);
     let mut observed = Cow::Borrowed(observed);
     let mut left_out = Vec::new();
+    let is_about_http = |access: &Access| access.path().is_some();
+    if observed.allowed.keys().any(is_about_http) && !observed.allowed.keys().all(is_about_http) {
+        let connections = observed.allowed.keys().filter(|access| !is_about_http(access)).count();
+        observed.to_mut().allowed.retain(|access, _| is_about_http(access));
+        left_out.push(format!(
+            "connections of {connections} kinds, because the workload answers requests too: a rule for a port would allow every \
+             request to it"
+        ));
+    }
+    // To whom these were refused is not known.
+    let allowed: BTreeSet<_> = observed.allowed.keys().filter_map(Access::path).collect();
+    for path in observed.refused_to_somebody.iter().filter_map(What::path).filter(|path| !allowed.contains(path)) {
+        patterns.keep_apart(path);
+    }
     loop {
         if observed.allowed.is_empty() {
             return Ok(None);

@@ -1,6 +1,6 @@
 //! `mesh-authz suggest`: makes policies of the requests in logs that were allowed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use mesh_authz::config::Mesh;
@@ -90,23 +90,36 @@ fn of_logs(arguments: &Arguments, mesh: &Mesh) -> Result<Vec<Value>, Failure> {
     let observed = source.read(&arguments.logs, &progress, |item, observed: &mut Observed| observed.add(item));
     progress.finish_and_clear();
     let observed = observed?;
-    // By what a policy says about them.
-    let mut targets: BTreeMap<String, (Workload, OfWorkload)> = BTreeMap::new();
-    for (position, of_workload) in observed.workloads {
-        let Some(workload) = workloads.get(position) else { continue };
-        let workload = if by_pods.is_some() { without_changing_labels(workload) } else { workload.clone() };
-        let key = format!("{} {:?}", workload.namespace, workload.labels);
-        let (_, known) = targets.entry(key).or_insert_with(|| (workload, OfWorkload::default()));
-        let _within_the_limit = known.merge(of_workload, MOST);
+    // By what a policy says about them. A policy is also for workloads of which the logs have nothing.
+    let mut targets: BTreeMap<String, Target> = BTreeMap::new();
+    for (position, workload) in workloads.iter().enumerate() {
+        let selected = if by_pods.is_some() { without_changing_labels(workload) } else { workload.clone() };
+        let key = format!("{} {:?}", selected.namespace, selected.labels);
+        let target = targets.entry(key).or_insert_with(|| Target::of(selected));
+        target.all = target.all.saturating_add(1);
+        if let Some(of_workload) = observed.workloads.get(&position) {
+            target.seen = target.seen.saturating_add(1);
+            let _within_the_limit = target.observed.merge(of_workload.clone(), MOST);
+        }
     }
     let mut policies = Vec::new();
-    for (workload, of_workload) in targets.values() {
-        let name = name(workload);
-        let suggested = suggest(&name, workload, of_workload, mesh);
+    let mut names = BTreeSet::new();
+    for Target { workload, observed, all, seen } in targets.values() {
+        let name = unique(&name(workload), &workload.namespace, &mut names);
+        let suggested = suggest(&name, workload, observed, mesh);
         let suggested =
             suggested.map_err(|why| Failure::Unusable(format!("{name}: no valid policy can be made: {why}")))?;
         if let Some(suggestion) = suggested {
             report(&name, &suggestion);
+            if all > seen {
+                note(&format!(
+                    "{name}: selects {all} kinds of pods, by their labels, and the logs have requests to {seen} of them: the others \
+                     would refuse everything else"
+                ));
+            }
+            if workload.namespace == mesh.root_namespace && workload.gateway.is_none() {
+                note(&format!("{name}: is in the root namespace, so it is for workloads in every namespace"));
+            }
             policies.push(suggestion.policy);
         }
     }
@@ -123,6 +136,34 @@ fn of_logs(arguments: &Arguments, mesh: &Mesh) -> Result<Vec<Value>, Failure> {
         note(&format!("not read: {}, {why}{}", lines(count.lines), place(count)));
     }
     Ok(policies)
+}
+
+/// The workloads that a policy is for.
+struct Target {
+    /// With the labels that the policy selects by.
+    workload: Workload,
+    observed: OfWorkload,
+    /// How many kinds of pods have these labels.
+    all: usize,
+    /// How many of them the logs have requests to.
+    seen: usize,
+}
+
+impl Target {
+    fn of(workload: Workload) -> Self {
+        Self { workload, observed: OfWorkload::default(), all: 0, seen: 0 }
+    }
+}
+
+/// A name that no other policy in the namespace has.
+fn unique(name: &str, namespace: &str, names: &mut BTreeSet<(String, String)>) -> String {
+    let mut unique = name.to_owned();
+    let mut number: usize = 1;
+    while !names.insert((namespace.to_owned(), unique.clone())) {
+        number = number.saturating_add(1);
+        unique = format!("{name}-{number}");
+    }
+    unique
 }
 
 /// Says what a policy is made of.
@@ -186,8 +227,14 @@ fn name(workload: &Workload) -> String {
     let gateway = workload.gateway.as_ref().map(|gateway| gateway.name.as_str());
     let label = workload.labels.iter().flat_map(|labels| labels.iter()).next().map(|(_, value)| value.as_str());
     let text = gateway.or(label).unwrap_or(&workload.namespace);
+    named(text)
+}
+
+/// A name for a policy that is made of this text.
+fn named(text: &str) -> String {
     let allowed = |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' };
-    format!("allow-{}", text.chars().map(allowed).collect::<String>().trim_matches('-'))
+    let text: String = text.chars().map(allowed).collect();
+    format!("allow-{}", text.trim_matches('-')).trim_end_matches('-').to_owned()
 }
 
 /// The policies of what metrics tell.
@@ -196,11 +243,13 @@ fn of_metrics(metrics: &Metrics, arguments: &Arguments) -> Result<Vec<Value>, Fa
     let labels = options.labels()?;
     let app = labels.as_ref().and_then(|labels| labels.iter().find(|(key, _)| key == "app")).map(|(_, value)| value);
     let mut policies = Vec::new();
+    let mut names = BTreeSet::new();
     for ((namespace, of_app), peers) in &metrics.peers {
         let is_other = |wanted: Option<&String>, found: &String| wanted.is_some_and(|wanted| wanted != found);
         if is_other(options.namespace.as_ref(), namespace) || is_other(app, of_app) {
             continue;
         }
+        let name = unique(&named(of_app), namespace, &mut names);
         let mut spec = Map::new();
         spec.insert("action".to_owned(), json!("ALLOW"));
         spec.insert("selector".to_owned(), json!({ "matchLabels": { "app": of_app } }));
@@ -208,7 +257,7 @@ fn of_metrics(metrics: &Metrics, arguments: &Arguments) -> Result<Vec<Value>, Fa
         policies.push(json!({
             "apiVersion": "security.istio.io/v1",
             "kind": "AuthorizationPolicy",
-            "metadata": { "name": format!("allow-{of_app}"), "namespace": namespace },
+            "metadata": { "name": name, "namespace": namespace },
             "spec": spec,
         }));
         note(&format!(

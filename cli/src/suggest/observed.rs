@@ -27,6 +27,8 @@ pub struct OfWorkload {
     /// How often what was allowed.
     pub allowed: BTreeMap<Access, u64>,
     pub refused: BTreeSet<Refused>,
+    /// What was refused to a peer that the line does not name.
+    pub refused_to_somebody: BTreeSet<What>,
 }
 
 /// A request that was allowed.
@@ -67,9 +69,17 @@ impl Access {
     /// The path, if it is about one.
     #[must_use]
     pub fn path(&self) -> Option<&str> {
-        match &self.what {
-            What::Http { path, .. } => Some(path),
-            What::Tcp { .. } => None,
+        self.what.path()
+    }
+}
+
+impl What {
+    /// The path, if it is about one.
+    #[must_use]
+    pub fn path(&self) -> Option<&str> {
+        match self {
+            Self::Http { path, .. } => Some(path),
+            Self::Tcp { .. } => None,
         }
     }
 }
@@ -122,12 +132,18 @@ impl OfWorkload {
                 self.refused.insert(refused);
             }
         }
+        for what in later.refused_to_somebody {
+            if self.size() < most {
+                self.refused_to_somebody.insert(what);
+            }
+        }
         left_out
     }
 
     /// How many different requests there are.
     fn size(&self) -> usize {
-        self.allowed.len().saturating_add(self.refused.len())
+        let refused = self.refused.len().saturating_add(self.refused_to_somebody.len());
+        self.allowed.len().saturating_add(refused)
     }
 }
 
@@ -143,11 +159,16 @@ impl Observed {
                     self.size = self.size.saturating_add(1);
                 }
             }
-            (Happened::Denied(_), ..) => {}
+            (Happened::Denied(_), Ok(what), _) => {
+                let of_workload = self.workloads.entry(item.workload).or_default();
+                if self.size < MOST && of_workload.refused_to_somebody.insert(what) {
+                    self.size = self.size.saturating_add(1);
+                }
+            }
             (Happened::Unknown | Happened::NotDecided(_), ..) => {
                 self.leave_out("of which the line does not say whether they were allowed", item);
             }
-            (Happened::Allowed, Err(why), _) | (Happened::Allowed, _, Err(why)) => self.leave_out(why, item),
+            (_, Err(why), _) | (Happened::Allowed, _, Err(why)) => self.leave_out(why, item),
             (Happened::Allowed, _, Ok(None)) => self.leave_out("of peers without an identity", item),
             (Happened::Allowed, ..) if item.is_inferred => {
                 self.leave_out("of peers that are only inferred from their address", item);
@@ -226,7 +247,10 @@ fn principal(request: &Logged<'_>) -> Result<Option<String>, &'static str> {
             let name = name.filter(|name| can_be_written(name) && name.contains("/ns/") && name.contains("/sa/"));
             name.map(|name| Some(name.to_owned())).ok_or("whose peer has a name that is no principal")
         }
-        [Lookup::Absent, ..] => Ok(None),
+        [Lookup::Absent, Lookup::Absent, Lookup::Absent, Lookup::Absent] => Ok(None),
+        [Lookup::Absent, Lookup::Absent, ..] if !names.contains(&Lookup::Unreadable) => {
+            Err("whose peer has a name that is no principal")
+        }
         _ => Err("of which the line does not say the peer"),
     }
 }
