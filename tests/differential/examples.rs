@@ -69,7 +69,12 @@ fn sent(mut example: Example, on_ipv6: bool) -> Option<(Example, Link, Question)
         [(PeerName::Uri, name)] => Peer::Spiffe(text(name)?.strip_prefix("spiffe://")?),
         _ => return None,
     };
-    let is_host = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
+    // Only such a name can be sent in a handshake. A number at its end would make it an address.
+    let is_label = |label: &str| {
+        let is_plain = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        is_plain && (1..=63).contains(&label.len()) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    let is_host = |name: &str| name.split('.').all(is_label) && !name.ends_with(|last: char| last.is_ascii_digit());
     let sni = match &example.sni {
         Some(name) => Some(text(name).filter(|name| is_host(name))?),
         None => None,
