@@ -434,3 +434,32 @@ fn suggested_policies_have_names_of_their_own() {
         "{notes}"
     );
 }
+
+#[test]
+fn suggested_policies_name_those_who_were_seen() {
+    let of = |peer: &str, details: &str| line("GET", "/data", Some(&format!("spiffe://{peer}")), details);
+    let lines = [
+        of("td1/ns/default/sa/web", "via_upstream"),
+        of("old/ns/default/sa/web", "via_upstream"),
+        of("cluster.local/ns/default/sa/batch", "via_upstream"),
+        of("other/ns/default/sa/web", "via_upstream"),
+    ];
+    let folder = Folder::new(&[("log", &text(&lines))]);
+    let all = ["suggest", "log", "--label", "app=x", "--log-format", FORMAT, "--trust-domain", "td1"];
+    let suggest = |more: &[&str]| {
+        let output = folder.run_with(&[&all, more].concat(), b"");
+        let [policy, notes] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        (policy.lines().filter_map(|line| Some(line.split_once("- ")?.1.to_owned())).collect::<Vec<_>>(), notes)
+    };
+    // In a mesh of `td1`, a policy that names `cluster.local` is about td1, where nobody was seen.
+    let has = |values: &[String], name: &str| values.iter().any(|value| value == name);
+    let (values, notes) = suggest(&[]);
+    let names = ["td1/ns/default/sa/web", "old/ns/default/sa/web", "other/ns/default/sa/web"];
+    assert!(names.iter().all(|name| has(&values, name)) && !values.iter().any(|value| value.contains("batch")));
+    assert!(notes.contains("1 request of cluster.local/ns/default/sa/batch, because"), "{notes}");
+    // Under aliases, it is the same peer.
+    let (values, notes) = suggest(&["--trust-domain-alias", "old", "--trust-domain-alias", "cluster.local"]);
+    let names = ["td1/ns/default/sa/batch", "td1/ns/default/sa/web", "other/ns/default/sa/web"];
+    assert!(names.iter().all(|name| has(&values, name)) && !has(&values, "old/ns/default/sa/web"), "{values:?}");
+    assert!(notes.contains("allows all of the 4 requests"), "{notes}");
+}

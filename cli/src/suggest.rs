@@ -13,19 +13,19 @@ pub mod metrics;
 pub mod observed;
 pub mod paths;
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use mesh_authz::config::Mesh;
 use mesh_authz::engine::{Engine, Options, Verdict};
+use mesh_authz::identity::{LOCAL_TRUST_DOMAIN, TrustDomains};
 use mesh_authz::policy::scope::Workload;
 use mesh_authz::policy::{AuthorizationPolicy, TargetKind, Traffic};
 use mesh_authz::request::{Lookup, Request};
 use serde_json::{Map, Value, json};
 
-use self::observed::{Access, OfWorkload, What};
+use self::observed::{Access, OfWorkload, Refused, What};
 use self::paths::Patterns;
 use crate::load::Resources;
 use crate::load::finding::SourceText;
@@ -39,10 +39,10 @@ pub struct Suggestion {
     pub requests: u64,
     /// The patterns that stand for several paths, and how many.
     pub generalized: BTreeMap<String, usize>,
-    /// The requests that were allowed and that it does not allow, in words. There should be none.
-    pub missed: Vec<String>,
     /// How many different requests were refused, and still are.
     pub refused: usize,
+    /// How many different requests were both allowed and refused. They are allowed.
+    pub also_refused: usize,
     /// What was allowed and is left out, and why.
     pub left_out: Vec<String>,
 }
@@ -54,17 +54,19 @@ pub struct Suggestion {
 pub fn suggest(
     name: &str,
     workload: &Workload,
-    observed: &OfWorkload,
+    observed: OfWorkload,
     mesh: &Mesh,
 ) -> Result<Option<Suggestion>, String> {
-    let paths = observed.allowed.keys().filter_map(Access::path);
-    let mut patterns = Patterns::of(paths);
-    let mut observed = Cow::Borrowed(observed);
     let mut left_out = Vec::new();
+    let (mut observed, unnamed) = Names::new(mesh).of_observed(observed);
+    for (principal, count) in unnamed {
+        left_out.push(format!("{} of {principal}, {}", requests(count), why_not_to_be_named(mesh)));
+    }
+    let mut patterns = Patterns::of(observed.allowed.keys().filter_map(Access::path));
     let is_about_http = |access: &Access| access.path().is_some();
     if observed.allowed.keys().any(is_about_http) && !observed.allowed.keys().all(is_about_http) {
         let connections = observed.allowed.keys().filter(|access| !is_about_http(access)).count();
-        observed.to_mut().allowed.retain(|access, _| is_about_http(access));
+        observed.allowed.retain(|access, _| is_about_http(access));
         left_out.push(format!(
             "connections of {connections} kinds, because the workload answers requests too: a rule for a port would allow every \
              request to it"
@@ -97,24 +99,84 @@ pub fn suggest(
         for path in missed.iter().filter_map(|access| access.path()) {
             is_kept |= patterns.keep(path);
         }
-        if too_wide.is_empty() && !is_kept {
+        if too_wide.is_empty() && !is_kept && missed.is_empty() {
+            let (also_refused, refused): (Vec<_>, Vec<_>) =
+                observed.refused.iter().partition(|refused| observed.allows(refused));
             return Ok(Some(Suggestion {
-                missed: missed.into_iter().map(ToString::to_string).collect(),
                 requests: observed.allowed.values().fold(0, |sum, count| sum.saturating_add(*count)),
                 generalized: patterns.generalized().clone(),
-                refused: observed.refused.iter().filter(|refused| !observed.allows(refused)).count(),
+                refused: refused.len(),
+                also_refused: also_refused.len(),
                 left_out,
                 policy,
             }));
         }
+        if too_wide.is_empty() && !is_kept {
+            let missed: BTreeSet<Access> = missed.into_iter().cloned().collect();
+            left_out.extend(missed.iter().map(|access| format!("{access}, because no rule allows only that")));
+            observed.allowed.retain(|access, _| !missed.contains(access));
+        }
         for ((pattern, count), refused) in too_wide {
             if count > MOST_PATHS {
                 let paths: BTreeSet<_> = patterns.paths_of(&pattern).map(str::to_owned).collect();
-                observed.to_mut().allowed.retain(|access, _| access.path().is_none_or(|path| !paths.contains(path)));
+                observed.allowed.retain(|access, _| access.path().is_none_or(|path| !paths.contains(path)));
                 left_out.push(format!("{count} paths like {pattern}, because {refused} was refused"));
             }
         }
     }
+}
+
+/// How a policy names peers.
+#[derive(Debug)]
+pub struct Names(TrustDomains);
+
+impl Names {
+    /// In this mesh.
+    #[must_use]
+    pub fn new(mesh: &Mesh) -> Self {
+        Self(mesh.options().trust_domains)
+    }
+
+    /// The name for a principal: in a policy, all trust domains of the mesh mean the same. `None`: it would mean somebody else,
+    /// because `cluster.local` stands for the mesh's trust domain.
+    #[must_use]
+    pub fn of(&self, principal: &str) -> Option<String> {
+        let same = self.0.expand_principal(principal);
+        same.iter().any(|same| same == principal).then(|| same.into_iter().next()).flatten()
+    }
+
+    /// Names all peers. Returns also how many requests came from those that have no name.
+    fn of_observed(&self, observed: OfWorkload) -> (OfWorkload, BTreeMap<String, u64>) {
+        let mut named = OfWorkload { refused_to_somebody: observed.refused_to_somebody, ..OfWorkload::default() };
+        let mut unnamed: BTreeMap<String, u64> = BTreeMap::new();
+        for (access, count) in observed.allowed {
+            let counted = match self.of(&access.principal) {
+                Some(principal) => named.allowed.entry(Access { principal, what: access.what }).or_default(),
+                None => unnamed.entry(access.principal).or_default(),
+            };
+            *counted = counted.saturating_add(count);
+        }
+        for Refused { principal, what } in observed.refused {
+            let principal = principal.map(|principal| self.of(&principal).unwrap_or(principal));
+            named.refused.insert(Refused { principal, what });
+        }
+        (named, unnamed)
+    }
+}
+
+/// So many requests.
+#[must_use]
+pub fn requests(count: u64) -> String {
+    if count == 1 { "1 request".to_owned() } else { format!("{count} requests") }
+}
+
+/// Why a policy has no name for a principal.
+#[must_use]
+pub fn why_not_to_be_named(mesh: &Mesh) -> String {
+    let own = &mesh.trust_domain;
+    format!(
+        "because `{LOCAL_TRUST_DOMAIN}` in a policy stands for the mesh's trust domain, which is {own}: see --trust-domain"
+    )
 }
 
 /// A policy does not list more paths than this that one pattern would stand for.

@@ -1,6 +1,7 @@
 //! The requests that Envoy has decided, read back from its access log: `mesh-authz replay` decides them as Envoy did.
 //!
 //! The log has the format of `examples/observability/replay.yaml`, with the headers and the metadata that the policies look at.
+//! `mesh-authz suggest` makes policies of the same log, and they are held against it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,17 +11,23 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use indicatif::ProgressBar;
 use mesh_authz::config::Mesh;
+use mesh_authz::engine::{Engine, Options, Verdict};
+use mesh_authz::policy::Traffic;
+use mesh_authz::request::{Lookup, Request};
 use mesh_authz_cli::access_log::happened::UNREADABLE;
 use mesh_authz_cli::access_log::record::Format;
 use mesh_authz_cli::access_log::request::{Needs, Reading};
+use mesh_authz_cli::lint::{LintContext, lint};
 use mesh_authz_cli::load::Resources;
-use mesh_authz_cli::load::finding::SourceText;
+use mesh_authz_cli::load::finding::{Finding, Severity, SourceText};
 use mesh_authz_cli::load::policy_set;
 use mesh_authz_cli::load::yaml;
 use mesh_authz_cli::logs::Source;
 use mesh_authz_cli::received::Known;
-use mesh_authz_cli::replay::tally::{Kind, Tally};
+use mesh_authz_cli::replay::tally::{After, Before, Key, Kind, Tally};
 use mesh_authz_cli::replay::{Protected, Replay};
+use mesh_authz_cli::suggest::observed::{Observed, What};
+use mesh_authz_cli::suggest::suggest;
 use serde_json::{Value, json};
 
 use crate::arena::workload;
@@ -35,15 +42,18 @@ pub struct Replayed {
     pub undecided: u64,
     /// How many the filter denied because it could not read something.
     pub unreadable: u64,
+    /// How many of the allowed requests suggested policies are made of.
+    pub suggested: u64,
 }
 
 impl fmt::Display for Replayed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { requests, allowed, undecided, unreadable } = self;
+        let Self { requests, allowed, undecided, unreadable, suggested } = self;
         write!(
             f,
             "{requests} replayed from the access log: {allowed} allowed, {undecided} undecided, {unreadable} denied because the \
-             filter could not read something, all others denied, as Envoy did"
+             filter could not read something, all others denied, as Envoy did; suggested policies allow {suggested} of them again, \
+             whose peer, method and path are certain, and deny everything to a stranger"
         )
     }
 }
@@ -55,6 +65,7 @@ impl Replayed {
             allowed: self.allowed + other.allowed,
             undecided: self.undecided + other.undecided,
             unreadable: self.unreadable + other.unreadable,
+            suggested: self.suggested + other.suggested,
         }
     }
 }
@@ -155,7 +166,56 @@ pub fn replay(set: &policy_set::PolicySet, headers: &[&str], log: &Path, decided
     ensure!(tally.recorded == requests - unreadable, "{requests} requests, {tally:#?}");
     ensure!(tally.allowed <= allowed && tally.allowed + tally.undecided >= allowed, "{allowed} allowed, {tally:#?}");
     ensure!(tally.denied + unreadable <= denied, "{denied} denied, {tally:#?}");
-    Ok(Replayed { requests, allowed: tally.allowed, undecided: tally.undecided, unreadable })
+    let suggested = suggested(set, &formats, log, allowed)?;
+    Ok(Replayed { requests, allowed: tally.allowed, undecided: tally.undecided, unreadable, suggested })
+}
+
+/// Somebody whom the log does not have.
+const STRANGER: &str = "cluster.local/ns/elsewhere/sa/stranger";
+
+/// Lets `suggest` make a policy of the log, and holds it against the log. Returns how many requests it is made of.
+fn suggested(set: &policy_set::PolicySet, formats: &[Format], log: &Path, allowed: u64) -> Result<u64> {
+    let (workloads, needs) = ([set.workload.clone()], Needs::default());
+    let source = Source::new(&workloads, formats, &needs, Reading::default());
+    let (files, hidden) = ([log.to_owned()], ProgressBar::hidden());
+    let observed = source.read(&files, &hidden, |item, observed: &mut Observed| observed.add(item))?;
+    let Some(observed) = observed.workloads.get(&0) else { return Ok(0) };
+    let suggestion =
+        suggest("suggested", &set.workload, observed.clone(), &set.mesh).map_err(|why| anyhow::anyhow!(why))?;
+    let Some(suggestion) = suggestion else { return Ok(0) };
+    let text = serde_json::to_string_pretty(&suggestion.policy)?;
+    let resources = Resources::of(&Arc::new(SourceText::new(PathBuf::from("suggested.json"), text.clone())));
+    ensure!(resources.policies.len() == 1, "{suggestion:#?}");
+    let context = LintContext { mesh: set.mesh.clone(), ..LintContext::default() };
+    let findings: Vec<_> = resources.findings.iter().cloned().chain(lint(&resources, &context)).collect();
+    // Clients send odd methods and paths, and a lint says so.
+    let is_about_operation = |finding: &Finding| {
+        let path = finding.diagnostic.path.to_string();
+        finding.severity == Severity::Warning && path.contains("operation.")
+    };
+    ensure!(findings.iter().all(is_about_operation), "{findings:#?}\n{text}");
+
+    let set = policy_set::PolicySet { resources: Arc::new(resources), ..set.clone() };
+    let protected = Protected::new(std::slice::from_ref(&set), &set.workload).map_err(|why| anyhow::anyhow!(why))?;
+    let tally = Replay::new(&source, &[protected]).run(&files, &hidden)?;
+    let is_lost = |key: &Key| key.before == Before::Allowed && key.after != After::Allow;
+    let lost = tally.groups(Kind::Disagreement).into_iter().filter(|(key, _)| is_lost(key));
+    let lost: u64 = lost.map(|(_, group)| group.count.lines).sum();
+    ensure!(lost + suggestion.requests <= allowed, "{lost} of {allowed} are lost: {tally:#?}\n{text}");
+
+    let policies: Vec<_> = set.resources.policies.iter().map(|resource| &resource.policy).collect();
+    let of = |traffic| Engine::new(policies.iter().copied(), &Options { traffic, ..set.mesh.options() });
+    let (http, tcp) = (of(Traffic::Http), of(Traffic::Tcp));
+    for access in observed.allowed.keys() {
+        let (engine, request) = match &access.what {
+            What::Http { method, path } => (&http, Request::new(method, path)),
+            What::Tcp { port } => (&tcp, Request::default().destination_port(Lookup::Value(*port))),
+        };
+        ensure!(engine.decide(&request).outcome.verdict() == Verdict::Deny, "{access} without an identity\n{text}");
+        let verdict = engine.decide(&request.principal(STRANGER)).outcome.verdict();
+        ensure!(access.principal != STRANGER && verdict == Verdict::Deny, "{access} from a stranger\n{text}");
+    }
+    Ok(suggestion.requests)
 }
 
 /// How many requests the filter denied because it could not read something.

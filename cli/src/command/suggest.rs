@@ -18,7 +18,7 @@ use crate::logs::{Count, Source};
 use crate::render::yaml;
 use crate::suggest::metrics::Metrics;
 use crate::suggest::observed::{MOST, Observed, OfWorkload};
-use crate::suggest::{Suggestion, suggest};
+use crate::suggest::{Names, Suggestion, requests, suggest, why_not_to_be_named};
 
 /// Arguments of `mesh-authz suggest`.
 #[derive(Debug, clap::Args)]
@@ -56,7 +56,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
     let mesh = arguments.setting.mesh();
     let policies = match &arguments.metrics {
-        Some(file) => of_metrics(&Metrics::read(file)?, arguments)?,
+        Some(file) => of_metrics(&Metrics::read(file)?, arguments, &mesh)?,
         None => of_logs(arguments, &mesh)?,
     };
     if policies.is_empty() {
@@ -104,9 +104,9 @@ fn of_logs(arguments: &Arguments, mesh: &Mesh) -> Result<Vec<Value>, Failure> {
     }
     let mut policies = Vec::new();
     let mut names = BTreeSet::new();
-    for Target { workload, observed, all, seen } in targets.values() {
-        let name = unique(&name(workload), &workload.namespace, &mut names);
-        let suggested = suggest(&name, workload, observed, mesh);
+    for Target { workload, observed, all, seen } in targets.into_values() {
+        let name = unique(&name(&workload), &workload.namespace, &mut names);
+        let suggested = suggest(&name, &workload, observed, mesh);
         let suggested =
             suggested.map_err(|why| Failure::Unusable(format!("{name}: no valid policy can be made: {why}")))?;
         if let Some(suggestion) = suggested {
@@ -168,28 +168,26 @@ fn unique(name: &str, namespace: &str, names: &mut BTreeSet<(String, String)>) -
 
 /// Says what a policy is made of.
 fn report(name: &str, suggestion: &Suggestion) {
-    let Suggestion { requests: count, generalized, missed, refused, left_out, .. } = suggestion;
+    let Suggestion { requests: count, generalized, refused, also_refused, left_out, .. } = suggestion;
     for why in left_out {
         note(&format!("{name}: left out: {why}"));
     }
     for (pattern, paths) in generalized {
         note(&format!("{name}: {pattern} stands for {paths} paths"));
     }
-    for missed in missed {
-        note(&format!("{name}: does not allow {missed}"));
+    let still = match refused {
+        0 => String::new(),
+        1 => ", and not the one that was refused".to_owned(),
+        several => format!(", and none of the {several} different ones that were refused"),
+    };
+    note(&format!("{name}: allows all of the {} that it is made of{still}", requests(*count)));
+    if *also_refused > 0 {
+        let them =
+            if *also_refused == 1 { "1 of them".to_owned() } else { format!("{also_refused} different ones of them") };
+        note(&format!(
+            "{name}: {them} were also refused at another time, to the same peer: what decided then is not in the policy"
+        ));
     }
-    if missed.is_empty() {
-        let still = match refused {
-            0 => String::new(),
-            1 => ", and not the one that was refused".to_owned(),
-            several => format!(", and none of the {several} different ones that were refused"),
-        };
-        note(&format!("{name}: allows all of the {} that it is made of{still}", requests(*count)));
-    }
-}
-
-fn requests(count: u64) -> String {
-    if count == 1 { "1 request".to_owned() } else { format!("{count} requests") }
 }
 
 fn lines(count: u64) -> String {
@@ -238,7 +236,7 @@ fn named(text: &str) -> String {
 }
 
 /// The policies of what metrics tell.
-fn of_metrics(metrics: &Metrics, arguments: &Arguments) -> Result<Vec<Value>, Failure> {
+fn of_metrics(metrics: &Metrics, arguments: &Arguments, mesh: &Mesh) -> Result<Vec<Value>, Failure> {
     let options = &arguments.setting.workload;
     let labels = options.labels()?;
     let app = labels.as_ref().and_then(|labels| labels.iter().find(|(key, _)| key == "app")).map(|(_, value)| value);
@@ -250,20 +248,28 @@ fn of_metrics(metrics: &Metrics, arguments: &Arguments) -> Result<Vec<Value>, Fa
             continue;
         }
         let name = unique(&named(of_app), namespace, &mut names);
+        let (of_mesh, mut principals) = (Names::new(mesh), BTreeSet::new());
+        for peer in peers {
+            match of_mesh.of(peer) {
+                Some(principal) => _ = principals.insert(principal),
+                None => note(&format!("{name}: left out: {peer}, {}", why_not_to_be_named(mesh))),
+            }
+        }
+        if principals.is_empty() {
+            continue;
+        }
         let mut spec = Map::new();
         spec.insert("action".to_owned(), json!("ALLOW"));
         spec.insert("selector".to_owned(), json!({ "matchLabels": { "app": of_app } }));
-        spec.insert("rules".to_owned(), json!([{ "from": [{ "source": { "principals": peers } }] }]));
+        spec.insert("rules".to_owned(), json!([{ "from": [{ "source": { "principals": principals } }] }]));
+        let count = if principals.len() == 1 { "1 peer".to_owned() } else { format!("{} peers", principals.len()) };
+        note(&format!("{name}: allows everything to {count}: metrics have no methods and no paths"));
         policies.push(json!({
             "apiVersion": "security.istio.io/v1",
             "kind": "AuthorizationPolicy",
             "metadata": { "name": name, "namespace": namespace },
             "spec": spec,
         }));
-        note(&format!(
-            "allow-{of_app}: allows everything to {} peers: metrics have no methods and no paths",
-            peers.len()
-        ));
     }
     for (why, count) in &metrics.left_out {
         let series = if *count == 1 { "1 series".to_owned() } else { format!("{count} series") };

@@ -9,6 +9,7 @@ use std::path::Path;
 use mesh_authz::identity::SCHEME;
 use serde_json::Value;
 
+use super::observed::is_principal;
 use crate::load::{self, InputError};
 
 /// The peers of a workload, and how many requests are left out, by the reason.
@@ -78,9 +79,10 @@ fn peer(series: &Value) -> Result<((String, String), String), &'static str> {
         "0" | "401" | "403" => return Err("refused, or not answered"),
         _ => {}
     }
-    let principal = label("source_principal").trim_start_matches(SCHEME);
-    if principal.is_empty() || principal == "unknown" || principal.contains(['*', '{', '}']) {
-        return Err("of unknown peers");
+    let name = label("source_principal");
+    let principal = name.strip_prefix(SCHEME).unwrap_or(name);
+    if !is_principal(principal) {
+        return Err("of peers without a principal");
     }
     let workload = (label("destination_workload_namespace"), label("destination_app"));
     if workload.0.is_empty() || workload.1.is_empty() || workload.1 == "unknown" {

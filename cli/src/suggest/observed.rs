@@ -244,7 +244,7 @@ fn principal(request: &Logged<'_>) -> Result<Option<String>, &'static str> {
     match names {
         [Lookup::Value(name), Lookup::Absent, ..] => {
             let name = std::str::from_utf8(name).ok().and_then(|name| name.strip_prefix(SCHEME));
-            let name = name.filter(|name| can_be_written(name) && name.contains("/ns/") && name.contains("/sa/"));
+            let name = name.filter(|name| is_principal(name));
             name.map(|name| Some(name.to_owned())).ok_or("whose peer has a name that is no principal")
         }
         [Lookup::Absent, Lookup::Absent, Lookup::Absent, Lookup::Absent] => Ok(None),
@@ -253,6 +253,13 @@ fn principal(request: &Logged<'_>) -> Result<Option<String>, &'static str> {
         }
         _ => Err("of which the line does not say the peer"),
     }
+}
+
+/// Whether this is a principal, as Istio gives it to workloads, and a policy can name it.
+pub(super) fn is_principal(name: &str) -> bool {
+    let parts: Vec<_> = name.split('/').collect();
+    let has_form = matches!(parts.as_slice(), [domain, "ns", _, "sa", _] if *domain != "ns");
+    has_form && parts.iter().all(|part| can_be_written(part))
 }
 
 /// Whether a value of a policy can be this text, and nothing else.
