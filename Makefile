@@ -22,6 +22,11 @@ run: first-build dist/mesh_authz.wasm ## Keep the demo's Envoys running, and pri
 	$(CARGO) build --locked --package mesh-authz-demo
 	$(CARGO) run --locked --quiet --package mesh-authz-demo -- --keep-running
 
+.PHONY: day
+day: first-build dist/mesh_authz.wasm ## Send a day of traffic through the demo's mesh, and log it: examples/replay/day.log.gz
+	$(CARGO) build --locked --package mesh-authz-demo
+	$(CARGO) run --locked --quiet --package mesh-authz-demo -- --day examples/replay/day.log.gz
+
 # Docker's own plugin where it is there, or else docker-compose.
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose) \
 	--project-name mesh-authz --file envoy/docker-compose.yaml

@@ -28,7 +28,8 @@ fn the_command_prints_what_it_printed_before() {
         .env("COLUMNS", "100")
         .case("tests/commands/*.trycmd")
         .case("docs/commands/*.md")
-        .case("examples/mistakes/README.md");
+        .case("examples/mistakes/README.md")
+        .case("examples/replay/README.md");
 }
 
 fn project(path: &str) -> PathBuf {

@@ -1,12 +1,15 @@
 //! The demo: a frontend, a backend and a stranger, each behind a real Envoy. They use mutual TLS, and the backend's
 //! Envoy enforces the tutorial's policies. `make demo` runs it. It fails if any outcome is not the expected one.
+//! `make day` sends a day of traffic through the same mesh.
 
 #![expect(clippy::indexing_slicing, reason = "JSON values of our own bootstraps: a missing key is null, never a panic")]
 
 mod compose;
+mod day;
 mod mesh;
 mod stages;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +26,7 @@ fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let outcome = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["--keep-running"] => run(),
+        ["--day", file] => day::log(Path::new(file)).map(|()| 0),
         ["--compose-files"] => compose::write_files().map(|()| 0),
         ["--compose-login-files"] => compose::write_login_files().map(|()| 0),
         ["--compose-redis-files"] => compose::write_redis_files().map(|()| 0),

@@ -25,6 +25,7 @@ pub enum Ports {
 
 /// Everything except the backend's sidecar, which starts anew for every stage.
 pub struct Mesh {
+    authority: Authority,
     app: App,
     backend_port: u16,
     backend: StartOptions,
@@ -59,25 +60,38 @@ impl Mesh {
             frontend: caller(&authority, &frontend, backend_port, ports)?,
             stranger: caller(&authority, &stranger, backend_port, Ports::Free)?,
             backend: files(&authority, "backend", &backend).file("mesh_authz.wasm", wasm()?),
+            authority,
         };
-        mesh.write_folder(&authority, &frontend)?;
+        mesh.write_folder(&frontend)?;
         println!("  {FOLDER} has everything to start them by hand");
         Ok(mesh)
     }
 
     /// Starts the backend's sidecar with the policies of a stage.
     pub fn backend(&self, stage: &Stage) -> Result<Envoy> {
-        let mut bootstrap = bootstrap("envoy/backend.yaml")?;
-        set_port(listener_address(&mut bootstrap), self.backend_port);
-        set_port(cluster_address(&mut bootstrap), self.app.address().port());
         let mut policies = Vec::new();
         for name in stage.policies {
             let file = project(&format!("examples/tutorial/{name}.yaml"));
             policies.push(yaml(&file)?);
         }
-        let config = plugin_config(&mut bootstrap).context("envoy/backend.yaml has no filter called mesh_authz")?;
-        *config = json!({ "policies": policies, "combining": stage.combining, "decisionLog": "all" });
+        let config = json!({ "policies": policies, "combining": stage.combining, "decisionLog": "all" });
+        self.start_backend(config, |_| Ok(()))
+    }
+
+    /// Starts the backend's sidecar with this configuration of the filter. `change` gets its connection manager.
+    pub fn start_backend(&self, config: Value, change: impl FnOnce(&mut Value) -> Result<()>) -> Result<Envoy> {
+        let mut bootstrap = bootstrap("envoy/backend.yaml")?;
+        set_port(listener_address(&mut bootstrap), self.backend_port);
+        set_port(cluster_address(&mut bootstrap), self.app.address().port());
+        let manager = manager(&mut bootstrap).context("envoy/backend.yaml has no connection manager")?;
+        *plugin_config(manager).context("envoy/backend.yaml has no filter called mesh_authz")? = config;
+        change(manager)?;
         Envoy::start_with(&bootstrap, &self.backend)
+    }
+
+    /// Starts a sidecar that calls the backend as this principal.
+    pub fn start_caller(&self, principal: &str) -> Result<Envoy> {
+        caller(&self.authority, &self.authority.spiffe(principal)?, self.backend_port, Ports::Free)
     }
 
     /// Sends a request through its sender's sidecar. The backend's log tells the reason for the answer.
@@ -106,9 +120,9 @@ impl Mesh {
     }
 
     /// Writes all files that the bootstraps name into one folder.
-    fn write_folder(&self, authority: &Authority, frontend: &Certified) -> Result<()> {
+    fn write_folder(&self, frontend: &Certified) -> Result<()> {
         let folder = project(FOLDER);
-        let frontend = files(authority, "frontend", frontend);
+        let frontend = files(&self.authority, "frontend", frontend);
         for (name, content) in self.backend.files.iter().chain(&frontend.files) {
             let file = folder.join(name);
             fs::create_dir_all(file.parent().context("a file has a folder")?)?;
@@ -160,7 +174,8 @@ fn bootstrap(path: &str) -> Result<Value> {
     Ok(bootstrap)
 }
 
-fn yaml(file: &Path) -> Result<Value> {
+/// A file of one document.
+pub fn yaml(file: &Path) -> Result<Value> {
     let name = || file.display().to_string();
     serde_saphyr::from_str(&fs::read_to_string(file).with_context(name)?).with_context(name)
 }
@@ -183,9 +198,13 @@ fn listener_port(bootstrap: &mut Value) -> Result<u16> {
     Ok(u16::try_from(port)?)
 }
 
-fn plugin_config(bootstrap: &mut Value) -> Option<&mut Value> {
+fn manager(bootstrap: &mut Value) -> Option<&mut Value> {
     let chain = &mut bootstrap["static_resources"]["listeners"][0]["filter_chains"][0];
-    let filters = chain["filters"].as_array_mut()?.last_mut()?["typed_config"]["http_filters"].as_array_mut()?;
+    chain["filters"].as_array_mut()?.last_mut()?.get_mut("typed_config")
+}
+
+fn plugin_config(manager: &mut Value) -> Option<&mut Value> {
+    let filters = manager["http_filters"].as_array_mut()?;
     let filter = filters.iter_mut().find(|filter| filter["name"] == "mesh_authz")?;
     filter.pointer_mut("/typed_config/config/configuration/value")
 }

@@ -440,6 +440,13 @@ impl<'r> Report<'r> {
                     .to_owned(),
             );
         }
+        let is_all_known = self.tally.needs.is_empty() && !self.is_nothing_replayed();
+        let is_same = is_all_known && self.tally.groups(Kind::Change).is_empty();
+        if is_same && self.has_two {
+            notes.push("The new policies decide no request in the logs otherwise".to_owned());
+        } else if is_same && self.tally.undecided == 0 && self.tally.recorded == self.replayed() {
+            notes.push("The policies decide every request as the log says".to_owned());
+        }
         notes
     }
 
