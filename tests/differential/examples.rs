@@ -81,6 +81,10 @@ fn sent(mut example: Example, on_ipv6: bool) -> Option<(Example, Link, Question)
     };
     let address = |which| example.addresses.get(&which).copied();
     let (remote, local) = (address(Address::Remote)?, address(Address::Destination)?);
+    // In a PROXY header, Envoy takes only the address of one.
+    if [remote, local].iter().any(|ip| ip.is_unspecified() || ip.is_multicast()) {
+        return None;
+    }
     let proxied = (SocketAddr::new(remote, 4000), SocketAddr::new(local, example.destination_port?));
     let pseudo =
         |name: &str| example.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_slice());

@@ -185,7 +185,7 @@ fn run_batch(rng: &mut Rng, ipv6: bool, count: &mut Count) -> Result<()> {
         let before = [count.decisions, count.allowed];
         if index < SETS_WITH_EXAMPLES {
             for claim in examples::claims(set, on_ipv6)? {
-                let mut open = connect(&addresses, index, &claim.link)?;
+                let mut open = connect(&addresses, index, &claim.link).with_context(|| format!("{:#?}", claim.link))?;
                 let examples::Claim { link, question, is_allowed } = claim;
                 let answers =
                     ask(&mut open, &question).with_context(|| format!("{link:#?}\n{question:#?}\n{}", arena.log()))?;

@@ -145,6 +145,10 @@ pub fn mesh_configuration(other: &Other) -> Option<(Node, Path)> {
             let mesh = other.node.get("spec")?.get("meshConfig").cloned()?;
             Some((mesh, Path::of(["spec", "meshConfig"])))
         }
+        // Values for Helm.
+        "" if other.node.get("meshConfig").is_some() => {
+            Some((other.node.get("meshConfig").cloned()?, Path::of(["meshConfig"])))
+        }
         "" if MESH_FIELDS.iter().any(|field| other.node.get(field).is_some()) => {
             Some((other.node.clone(), Path::default()))
         }

@@ -310,8 +310,8 @@ fn write_mesh_config(home: &Path, fields: &Value) -> Result<()> {
         "trustDomain": "cluster.local",
         "accessLogFile": "/dev/stdout",
         "defaultConfig": { "discoveryAddress": format!("{NODE}:15012") },
-        // For CUSTOM policies: Services that a test may make.
-        "extensionProviders": [provider("allows"), provider("refuses")],
+        // For CUSTOM policies: Services that a test may make. For logs: what a Telemetry resource may name.
+        "extensionProviders": [provider("allows"), provider("refuses"), log_provider()?],
         // Filters for statistics that only Istio's build of Envoy has.
         "defaultProviders": {},
     });
@@ -337,6 +337,16 @@ fn start_registry(settings: &MeshSettings, home: &Path, port: u16) -> Result<Reg
     let mut process = Process::start("registry", home, command)?;
     process.wait_until(|| std::net::TcpStream::connect((NODE, port)).is_ok())?;
     Ok(Registry { _process: process, address })
+}
+
+/// The access log to replay, as the example has it, with the header `x-tenant`, as its comment says.
+fn log_provider() -> Result<Value> {
+    let example: Value = serde_saphyr::from_str(include_str!("../../../examples/observability/replay-istio.yaml"))?;
+    let mut provider = example["meshConfig"]["extensionProviders"][0].clone();
+    let labels = &mut provider["envoyFileAccessLog"]["logFormat"]["labels"];
+    labels["x-tenant"] = json!("%REQ(X-TENANT)%");
+    labels["x-tenant-lines"] = json!("%CEL(request.headers['x-tenant'])%");
+    Ok(provider)
 }
 
 /// Has the API server ask istiod about each of Istio's resources, as in a cluster.

@@ -18,6 +18,7 @@ mod gateway;
 mod in_step;
 mod language;
 mod live;
+mod logs;
 mod outages;
 #[path = "../../differential/parts.rs"]
 mod parts;

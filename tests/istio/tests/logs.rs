@@ -1,0 +1,173 @@
+//! What proxies log in the format of `examples/observability/replay-istio.yaml`, replayed: each request is decided as the proxy
+//! has decided it.
+
+use std::{fs, thread, time::Duration};
+
+use mesh_authz_istio::Pod;
+use serde_json::{Value, json};
+use testbed::Request;
+
+use crate::{
+    place::{Place, eventually, mesh_authz, status},
+    plugin::policy,
+    rendered::render,
+    tunnel::{self, backend},
+    waypoint::{Waypoint, waypoint_target},
+};
+
+/// Has the proxies of the place log so, and waits until this one does. `ask` sends it a request.
+fn log_to_replay(place: &Place, pod: &Pod, ask: impl Fn()) {
+    let telemetry = json!({
+        "apiVersion": "telemetry.istio.io/v1",
+        "kind": "Telemetry",
+        "metadata": { "name": "replay" },
+        "spec": { "accessLogging": [{ "providers": [{ "name": "replay" }] }] },
+    });
+    place.apply(&telemetry.to_string());
+    eventually("the log", &true, || {
+        ask();
+        lines(&pod.log()) > 0
+    });
+}
+
+fn lines(log: &str) -> usize {
+    log.lines().filter(|line| line.contains("\"waypoint_peer\"")).count()
+}
+
+/// The report on what a proxy has logged since `before`, once it has so many lines.
+fn replayed(place: &Place, pod: &Pod, before: &str, count: usize, policies: &[Value], workload: &[&str]) -> Value {
+    let log = || pod.log()[before.len()..].to_owned();
+    eventually("lines", &count, || lines(&log()));
+    let folder = place.mesh.home().join(format!("replay-{}", place.namespace));
+    fs::create_dir_all(&folder).unwrap();
+    let file = |name: &str, content: String| {
+        let file = folder.join(name);
+        fs::write(&file, content).unwrap();
+        file.display().to_string()
+    };
+    let mut policies = policies.to_vec();
+    for policy in &mut policies {
+        policy["metadata"]["namespace"] = json!(place.namespace);
+    }
+    let policies = file("policies.json", json!({ "apiVersion": "v1", "kind": "List", "items": policies }).to_string());
+    let log = file("proxy.log", log());
+    let config = place.mesh.home().join("mesh.json").display().to_string();
+    let telemetry = file("telemetry.json", place.kubectl(&["get", "telemetry", "replay", "-o", "json"], ""));
+    let arguments = ["replay", &policies, &log, "--config", &config, "--config", &telemetry, "--format", "json"];
+    let namespace = ["--namespace", &place.namespace];
+    let report = mesh_authz(&[&arguments[..], &namespace, workload].concat(), "");
+    serde_json::from_str(&report).unwrap()
+}
+
+/// The report says that so many requests were allowed and denied, and nothing else.
+fn assert_agrees(report: &Value, statuses: &[u16]) {
+    let count = |wanted: u16| statuses.iter().filter(|status| **status == wanted).count();
+    let decisions = json!({ "allow": count(200), "deny": count(403), "undecided": 0 });
+    assert_eq!(report["decisions"], decisions, "{report:#}");
+    assert_eq!(report["recorded"], statuses.len(), "{report:#}");
+    for other in ["disagreements", "gained", "lost", "needs"] {
+        assert_eq!(report[other], json!([]), "{report:#}");
+    }
+}
+
+#[test]
+fn the_log_of_a_sidecar_is_replayed_as_it_decided() {
+    let backend = backend();
+    let place = &backend.place;
+    log_to_replay(place, &backend.pod, || _ = tunnel::answers(&backend));
+    let principal = |account: &str| format!("cluster.local/ns/{}/sa/{account}", place.namespace);
+    let rules = json!([
+        { "from": [{ "source": { "principals": [principal("frontend")] } }], "to": [{ "operation": { "paths": ["/"] } }] },
+        { "when": [{ "key": "request.headers[x-tenant]", "values": ["blue"] }], "to": [{ "operation": { "methods": ["GET"] } }] },
+    ]);
+    let allowed = policy("allowed", "backend", "ALLOW", rules);
+    let denied = policy("denied", "backend", "DENY", json!([{ "to": [{ "operation": { "methods": ["DELETE"] } }] }]));
+    let policies = [allowed, denied];
+    let requests: Vec<Request> = vec![
+        Request::get("/"),
+        Request::get("/other?query"),
+        Request::get("/other").header("x-tenant", "blue"),
+        Request::get("/other").header("x-tenant", "green"),
+        Request::new("POST", "/").header("x-tenant", "blue").body("text"),
+        Request::new("DELETE", "/"),
+        Request::get("/").header("x-envoy-original-path", "/forged").header("user-agent", "a \" \"quote"),
+    ];
+    let ask = || -> Vec<u16> {
+        let clients = [&backend.frontend, &backend.stranger];
+        let direct = clients.iter().flat_map(|client| requests.iter().map(|request| status(client, request)));
+        direct.chain(tunnel::answers(&backend)).collect()
+    };
+    // Those through ztunnel and by sidecar: see `tunnel::answers`.
+    let (yes, no) = (200, 403);
+    let of_frontend = [yes, no, yes, no, yes, no, yes];
+    let of_stranger = [no, no, yes, no, no, no, no];
+    let wanted = [&of_frontend[..], &of_stranger, &[yes, yes, no, no]].concat();
+
+    let native = json!({ "apiVersion": "v1", "kind": "List", "items": policies }).to_string();
+    place.apply(&native);
+    eventually("by Istio itself", &wanted, ask);
+    let check = || {
+        // What is still to come of earlier requests.
+        thread::sleep(Duration::from_secs(1));
+        let before = backend.pod.log();
+        let statuses = ask();
+        let report = replayed(place, &backend.pod, &before, statuses.len(), &policies, &["--label", "app=backend"]);
+        assert_agrees(&report, &statuses);
+    };
+    check();
+    place.kubectl(&["delete", "-f", "-"], &native);
+    eventually("without policies", &true, || ask().iter().all(|status| *status == 200));
+    place.apply(&render(place, &policies, &["--policies-applied"]));
+    eventually("by the plugin", &wanted, ask);
+    check();
+}
+
+#[test]
+fn the_log_of_a_waypoint_is_replayed_as_it_decided() {
+    let waypoint = Waypoint::new();
+    let Waypoint { place, pod, .. } = &waypoint;
+    // Behind the policies, `/old` becomes `/`.
+    let backend = json!([{ "name": "cart", "port": 8080 }]);
+    let rewrite = json!({ "type": "URLRewrite", "urlRewrite": { "path": { "type": "ReplaceFullPath", "replaceFullPath": "/" } } });
+    let route = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "HTTPRoute",
+        "metadata": { "name": "cart" },
+        "spec": {
+            "parentRefs": [{ "group": "", "kind": "Service", "name": "cart", "port": 8080 }],
+            "rules": [
+                { "matches": [{ "path": { "type": "Exact", "value": "/old" } }], "filters": [rewrite], "backendRefs": backend },
+                { "backendRefs": backend },
+            ],
+        },
+    });
+    place.apply(&route.to_string());
+    let ask = || -> Vec<u16> {
+        let all = ["frontend", "stranger"].into_iter().flat_map(|account| {
+            [("GET", "/"), ("POST", "/"), ("GET", "/other"), ("GET", "/old")]
+                .map(|(method, path)| waypoint.ask("cart", account, method, path))
+        });
+        all.collect()
+    };
+    log_to_replay(place, pod, || _ = ask());
+    let from = json!([{ "source": { "principals": [format!("cluster.local/ns/{}/sa/frontend", place.namespace)] } }]);
+    let rules = json!([{ "from": from, "to": [{ "operation": { "methods": ["GET"], "paths": ["/old"] } }] }]);
+    place.apply(include_str!("../../../examples/observability/replay-istio-gateways.yaml"));
+    let mut allowed = policy("allowed", "", "ALLOW", rules);
+    allowed["spec"].as_object_mut().unwrap().remove("selector");
+    allowed["spec"]["targetRefs"] = waypoint_target();
+    let wanted = vec![403, 403, 403, 200, 403, 403, 403, 403];
+    place.apply(&allowed.to_string());
+    eventually("by Istio itself", &wanted, ask);
+    thread::sleep(Duration::from_secs(1));
+    let before = pod.log();
+    let statuses = ask();
+    let report = replayed(place, pod, &before, statuses.len(), &[allowed], &["--waypoint", "waypoint"]);
+    assert_agrees(&report, &statuses);
+    // The test can fail: without the filter state, the path of the request that passed is another one.
+    assert!(
+        pod.log()[before.len()..]
+            .lines()
+            .any(|line| line.contains(r#""decided_path":"/old""#) && line.contains(r#""path":"/""#))
+    );
+}
