@@ -18,14 +18,14 @@ use std::path::PathBuf;
 use indicatif::ProgressBar;
 use mesh_authz::engine::Verdict;
 use mesh_authz::identity::SCHEME;
-use mesh_authz::policy::scope::Workload;
+use mesh_authz::policy::scope::{ServiceName, Workload};
 use mesh_authz::policy::{Labels, Traffic};
 use mesh_authz::request::{Address, Attributes, ConnectionText, HeaderValues, Lookup, Metadata, PeerName};
 use rayon::prelude::*;
 use serde_json::Value;
 
 use self::input::{Chunk, Input};
-use self::pods::Pods;
+use self::pods::{Pod, Pods};
 use crate::access_log::happened::{DeniedBy, Happened, UNREADABLE};
 use crate::access_log::record::{Format, Record};
 use crate::access_log::request::{Line, LoggedRequest, Needs, Plan, Reading};
@@ -290,12 +290,13 @@ impl<'r> Source<'r> {
 
     /// A line of an access log.
     fn access<'l>(&self, parsed: Line<'l>, line: &'l [u8], place: Place) -> Result<Item<'l>, &'static str> {
-        let Line { mut request, happened, start, namespace, .. } = parsed;
+        let Line { mut request, happened, start, namespace, service, .. } = parsed;
         if let Happened::NotDecided(why) = happened {
             return Err(why);
         }
         let (workload, is_inferred) = self.find(&mut request, start.as_deref())?;
         self.check_namespace(workload, namespace.as_deref())?;
+        self.check_service(workload, service.as_deref())?;
         Ok(Item { request: Logged::Access(request), workload, happened, is_inferred, start, line, place })
     }
 
@@ -315,6 +316,8 @@ impl<'r> Source<'r> {
             return Err("of the decision log, which has no address of its workload: name the workload");
         }
         self.check_namespace(0, entry.namespace.as_deref())?;
+        self.check_labels(entry.labels.as_ref())?;
+        self.check_service(0, entry.service.as_deref())?;
         let happened = match (entry.verdict, &entry.rule) {
             (Verdict::Allow, _) => Happened::Allowed,
             (Verdict::Deny, Some((policy, index))) => {
@@ -327,6 +330,14 @@ impl<'r> Source<'r> {
         Ok(Item { request, workload: 0, happened, is_inferred: false, start: None, line, place })
     }
 
+    /// Whether the workload that options name can be this pod.
+    fn is_meant(&self, pod: &Pod) -> bool {
+        self.workloads.first().is_none_or(|workload| {
+            let has_labels = workload.labels.as_ref().is_none_or(|wanted| pod.labels.include(wanted));
+            workload.gateway.is_some() || (pod.namespace == workload.namespace && has_labels)
+        })
+    }
+
     fn check_namespace(&self, workload: usize, namespace: Option<&str>) -> Result<(), &'static str> {
         let of_workload = self.workloads.get(workload);
         match (of_workload, namespace) {
@@ -335,11 +346,38 @@ impl<'r> Source<'r> {
         }
     }
 
+    /// These are the labels of the workload that has decided.
+    fn check_labels(&self, labels: Option<&Labels>) -> Result<(), &'static str> {
+        let wanted = self.workloads.first().filter(|workload| workload.gateway.is_none());
+        match (wanted.and_then(|workload| workload.labels.as_ref()), labels) {
+            (Some(wanted), Some(labels)) if !labels.include(wanted) => Err("of a workload with other labels"),
+            _ => Ok(()),
+        }
+    }
+
+    /// This is the host of the service that a request at a waypoint was for. The host of a `ServiceEntry` is not known.
+    fn check_service(&self, workload: usize, host: Option<&str>) -> Result<(), &'static str> {
+        let gateway = self.workloads.get(workload).and_then(|workload| workload.gateway.as_ref());
+        let (Some(gateway), Some(host)) = (gateway.filter(|gateway| gateway.waypoint), host) else { return Ok(()) };
+        let is_of = |service: &ServiceName| {
+            let rest = host.strip_prefix(&service.name).and_then(|rest| rest.strip_prefix('.'));
+            let rest = rest.and_then(|rest| rest.strip_prefix(&service.namespace));
+            service.host.as_deref() == Some(host) || rest.is_some_and(|rest| rest.starts_with(".svc."))
+        };
+        let can_be_of_entry = !gateway.service_entries.is_empty() && !host.contains(".svc.");
+        let is_any = gateway.all_services().next().is_none();
+        if is_any || can_be_of_entry || gateway.services.iter().any(is_of) { Ok(()) } else { Err("of another service") }
+    }
+
     /// The workload of a request, and whether its peer is inferred.
     fn find(&self, request: &mut LoggedRequest<'_>, start: Option<&str>) -> Result<(usize, bool), &'static str> {
         let Some(ByAddress { pods, trust_domain, positions }) = &self.by_address else { return Ok((0, false)) };
         let pod = |address: Option<IpAddr>| pods.at(address?, start);
         let workload = if positions.is_empty() {
+            let local = pod(request.local_address());
+            if local.is_some_and(|local| !self.is_meant(local)) {
+                return Err("of another workload, as the pods tell");
+            }
             0
         } else {
             let pod = pod(request.local_address()).ok_or("of no workload that the pods tell")?;
@@ -365,6 +403,10 @@ fn decision(line: &[u8]) -> Option<Result<Entry, decision_log::Malformed>> {
     let shipped: Option<Value> =
         if text.starts_with('{') && !text.starts_with(BEGINNING) { serde_json::from_str(text).ok() } else { None };
     let text = match &shipped {
+        // The container's output says so. An application that writes JSON itself can have a client's text in such a field.
+        Some(object) if object.get("stream").is_none_or(|stream| stream != "stdout" && stream != "stderr") => {
+            return None;
+        }
         Some(object) => ["log", "message", "msg"].iter().find_map(|name| object.get(name)?.as_str())?.trim(),
         None => text,
     };

@@ -6,8 +6,9 @@
 //! | [`paths`] | finds the parts of paths that vary |
 //! | [`metrics`] | reads the peers of workloads from Istio's metrics |
 //!
-//! Nothing is guessed: a principal, a method or a path is in a policy only if a request had it and was allowed. A part of a path
-//! becomes `{*}` only if many values were seen there, and never if the result would allow a request that was refused.
+//! Nothing is guessed: a principal, a method or a path is in a policy only if a request had it and was allowed, and never was
+//! refused. A part of a path becomes `{*}` only if the same peer used many values there, with the same method, and never if the
+//! result would allow a request that was not seen to be allowed.
 
 pub mod metrics;
 pub mod observed;
@@ -20,110 +21,225 @@ use std::sync::Arc;
 use mesh_authz::config::Mesh;
 use mesh_authz::engine::{Engine, Options, Verdict};
 use mesh_authz::identity::{LOCAL_TRUST_DOMAIN, TrustDomains};
-use mesh_authz::policy::scope::Workload;
+use mesh_authz::policy::scope::{Scope, Workload, scope};
 use mesh_authz::policy::{AuthorizationPolicy, TargetKind, Traffic};
 use mesh_authz::request::{Lookup, Request};
 use serde_json::{Map, Value, json};
 
-use self::observed::{Access, OfWorkload, Refused, What};
+use self::observed::{Access, OfWorkload, Peer, Refused, Wanted, What};
 use self::paths::Patterns;
 use crate::load::Resources;
 use crate::load::finding::SourceText;
 
-/// A policy, and what it is made of.
-#[derive(Debug)]
+/// What is made of what a workload was seen to allow.
+#[derive(Debug, Default)]
 pub struct Suggestion {
-    /// The policy, as a resource.
-    pub policy: Value,
+    /// The policy, as a resource. `None`: nothing can be in it.
+    pub policy: Option<Value>,
     /// How many requests it is made of.
     pub requests: u64,
-    /// The patterns that stand for several paths, and how many.
+    /// The patterns that stand for several paths, and for how many.
     pub generalized: BTreeMap<String, usize>,
     /// How many different requests were refused, and still are.
     pub refused: usize,
-    /// How many different requests were both allowed and refused. They are allowed.
-    pub also_refused: usize,
     /// What was allowed and is left out, and why.
     pub left_out: Vec<String>,
 }
 
-/// A policy that allows what a workload was seen to allow. `None`: it was not seen to allow anything.
+/// A policy does not list more paths than this for one peer and one method.
+const MOST_PATHS: usize = 1_000;
+
+/// Makes a policy that allows what a workload was seen to allow.
 ///
 /// # Errors
-/// The policy is not valid.
-pub fn suggest(
-    name: &str,
-    workload: &Workload,
-    observed: OfWorkload,
-    mesh: &Mesh,
-) -> Result<Option<Suggestion>, String> {
+/// The policy is not valid, is not for the workload, or would allow what was refused.
+pub fn suggest(name: &str, workload: &Workload, observed: OfWorkload, mesh: &Mesh) -> Result<Suggestion, String> {
     let mut left_out = Vec::new();
     let (mut observed, unnamed) = Names::new(mesh).of_observed(observed);
     for (principal, count) in unnamed {
         left_out.push(format!("{} of {principal}, {}", requests(count), why_not_to_be_named(mesh)));
     }
-    let mut patterns = Patterns::of(observed.allowed.keys().filter_map(Access::path));
-    let is_about_http = |access: &Access| access.path().is_some();
-    if observed.allowed.keys().any(is_about_http) && !observed.allowed.keys().all(is_about_http) {
-        let connections = observed.allowed.keys().filter(|access| !is_about_http(access)).count();
-        observed.allowed.retain(|access, _| is_about_http(access));
+    leave_out_connections(&mut observed, &mut left_out);
+    leave_out_contradictions(&mut observed, &mut left_out);
+    let mut patterns = AllPatterns::of(&observed);
+    if observed.more_refused {
+        left_out
+            .push("patterns for paths, because more was refused than the lines say, or than can be kept".to_owned());
+        patterns.0.values_mut().for_each(Patterns::keep_all_apart);
+    }
+    for refused in &observed.refused {
+        patterns.keep_apart(refused);
+    }
+    loop {
+        leave_out_long_lists(&mut observed, &patterns, &mut left_out);
+        if observed.allowed.is_empty() {
+            return Ok(Suggestion { left_out, ..Suggestion::default() });
+        }
+        let policy = policy(name, workload, &observed, &patterns);
+        let compiled = Compiled::new(&policy, workload, mesh)?;
+        // A wildcard of Envoy does not match every byte.
+        let missed: Vec<_> = observed.allowed.keys().filter(|access| !compiled.allows(access)).cloned().collect();
+        if !missed.is_empty() {
+            let mut is_kept = false;
+            for access in &missed {
+                is_kept |= patterns.keep(access);
+            }
+            if !is_kept {
+                for access in &missed {
+                    left_out.push(format!("{access}, because no rule allows only that"));
+                    observed.allowed.remove(access);
+                }
+            }
+            continue;
+        }
+        let mut refused = observed.refused.iter().filter_map(Refused::as_access);
+        if let Some(refused) = refused.find(|access| !observed.allowed.contains_key(access) && compiled.allows(access))
+        {
+            return Err(format!("it would allow {refused}, which was not seen to be allowed"));
+        }
+        return Ok(Suggestion {
+            policy: Some(policy),
+            requests: observed.allowed.values().fold(0, |sum, count| sum.saturating_add(*count)),
+            generalized: patterns.generalized(&observed),
+            refused: observed.refused.iter().filter(|refused| refused.is_denied).count(),
+            left_out,
+        });
+    }
+}
+
+/// A rule for a port would allow every request to it.
+fn leave_out_connections(observed: &mut OfWorkload, left_out: &mut Vec<String>) {
+    let connections = observed.allowed.keys().filter(|access| access.path().is_none()).count();
+    if observed.has_requests && connections > 0 {
+        observed.allowed.retain(|access, _| access.path().is_some());
         left_out.push(format!(
             "connections of {connections} kinds, because the workload answers requests too: a rule for a port would allow every \
              request to it"
         ));
     }
-    // To whom these were refused is not known.
-    let allowed: BTreeSet<_> = observed.allowed.keys().filter_map(Access::path).collect();
-    for path in observed.refused_to_somebody.iter().filter_map(What::path).filter(|path| !allowed.contains(path)) {
-        patterns.keep_apart(path);
-    }
-    loop {
-        if observed.allowed.is_empty() {
-            return Ok(None);
-        }
-        let policy = policy(name, workload, &observed, &patterns);
-        let compiled = Compiled::new(&policy, mesh)?;
-        // A pattern that a refused request matches says too much.
-        let mut too_wide = Vec::new();
-        for refused in observed.refused.iter().filter(|refused| !observed.allows(refused)) {
-            if let (What::Http { path, .. }, true) =
-                (&refused.what, compiled.allows(refused.principal.as_deref(), &refused.what))
-            {
-                too_wide.extend(patterns.keep_apart(path).into_iter().map(|pattern| (pattern, refused.clone())));
-            }
-        }
-        // A wildcard of Envoy does not match every byte.
-        let missed: Vec<_> =
-            observed.allowed.keys().filter(|access| !compiled.allows(Some(&access.principal), &access.what)).collect();
-        let mut is_kept = false;
-        for path in missed.iter().filter_map(|access| access.path()) {
-            is_kept |= patterns.keep(path);
-        }
-        if too_wide.is_empty() && !is_kept && missed.is_empty() {
-            let (also_refused, refused): (Vec<_>, Vec<_>) =
-                observed.refused.iter().partition(|refused| observed.allows(refused));
-            return Ok(Some(Suggestion {
-                requests: observed.allowed.values().fold(0, |sum, count| sum.saturating_add(*count)),
-                generalized: patterns.generalized().clone(),
-                refused: refused.len(),
-                also_refused: also_refused.len(),
-                left_out,
-                policy,
-            }));
-        }
-        if too_wide.is_empty() && !is_kept {
-            let missed: BTreeSet<Access> = missed.into_iter().cloned().collect();
-            left_out.extend(missed.iter().map(|access| format!("{access}, because no rule allows only that")));
-            observed.allowed.retain(|access, _| !missed.contains(access));
-        }
-        for ((pattern, count), refused) in too_wide {
-            if count > MOST_PATHS {
-                let paths: BTreeSet<_> = patterns.paths_of(&pattern).map(str::to_owned).collect();
-                observed.allowed.retain(|access, _| access.path().is_none_or(|path| !paths.contains(path)));
-                left_out.push(format!("{count} paths like {pattern}, because {refused} was refused"));
-            }
+}
+
+/// What was allowed and also refused depends on something that is not in the policy, or the policies have changed.
+fn leave_out_contradictions(observed: &mut OfWorkload, left_out: &mut Vec<String>) {
+    const FEW: usize = 10;
+    let refused = observed.refused.iter().filter(|refused| refused.is_denied);
+    let mut contradictory = Vec::new();
+    for access in refused.filter_map(Refused::as_access) {
+        if observed.allowed.remove(&access).is_some() {
+            contradictory.push(access);
         }
     }
+    for access in contradictory.iter().take(FEW) {
+        left_out.push(format!("{access}, because that was refused, too"));
+    }
+    if let Some(more @ 1..) = contradictory.len().checked_sub(FEW) {
+        left_out.push(format!("{more} more kinds of requests that were refused, too"));
+    }
+}
+
+/// Nobody reads a policy of thousands of paths.
+fn leave_out_long_lists(observed: &mut OfWorkload, patterns: &AllPatterns, left_out: &mut Vec<String>) {
+    let mut lists: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for Access { principal, what } in observed.allowed.keys() {
+        if let What::Http { method, path } = what
+            && patterns.pattern(principal, method, path) == path
+        {
+            let count = lists.entry((principal, method)).or_default();
+            *count = count.saturating_add(1);
+        }
+    }
+    let long: BTreeMap<(String, String), usize> = lists
+        .into_iter()
+        .filter(|(_, count)| *count > MOST_PATHS)
+        .map(|((principal, method), count)| ((principal.to_owned(), method.to_owned()), count))
+        .collect();
+    observed.allowed.retain(|Access { principal, what }, _| match what {
+        What::Http { method, path } => {
+            let is_long = long.contains_key(&(principal.clone(), method.clone()));
+            !is_long || patterns.pattern(principal, method, path) != path
+        }
+        What::Tcp { .. } => true,
+    });
+    for ((principal, method), count) in long {
+        left_out.push(format!("{method} of {count} paths from {principal}: no pattern stands for them"));
+    }
+}
+
+/// The patterns of each peer and method.
+struct AllPatterns(BTreeMap<(String, String), Patterns>);
+
+impl AllPatterns {
+    fn of(observed: &OfWorkload) -> Self {
+        let mut paths: BTreeMap<(String, String), Vec<&str>> = BTreeMap::new();
+        for Access { principal, what } in observed.allowed.keys() {
+            if let What::Http { method, path } = what {
+                paths.entry((principal.clone(), method.clone())).or_default().push(path);
+            }
+        }
+        let all = paths.into_iter().map(|(of, paths)| (of, Patterns::of(paths.into_iter(), is_valid_path)));
+        Self(all.collect())
+    }
+
+    fn pattern<'p>(&'p self, principal: &str, method: &str, path: &'p str) -> &'p str {
+        let patterns = self.0.get(&(principal.to_owned(), method.to_owned()));
+        patterns.map_or(path, |patterns| patterns.pattern(path))
+    }
+
+    /// Does without patterns that could allow this.
+    fn keep_apart(&mut self, refused: &Refused) {
+        let Wanted::Http { method, path } = &refused.what else { return };
+        for ((principal, of_method), patterns) in &mut self.0 {
+            let can_be_peer = match &refused.peer {
+                Peer::Named(name) => name == principal,
+                Peer::WithoutIdentity => false,
+                Peer::Unknown => true,
+            };
+            if can_be_peer && method.as_ref().is_none_or(|method| method == of_method) {
+                patterns.keep_apart(path);
+            }
+        }
+    }
+
+    /// Lets the path stand for itself. Returns whether it did not.
+    fn keep(&mut self, Access { principal, what }: &Access) -> bool {
+        let What::Http { method, path } = what else { return false };
+        let patterns = self.0.get_mut(&(principal.clone(), method.clone()));
+        patterns.is_some_and(|patterns| patterns.keep(path))
+    }
+
+    /// The patterns that are used, and for how many paths they stand.
+    fn generalized(&self, observed: &OfWorkload) -> BTreeMap<String, usize> {
+        let mut paths: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+        for Access { principal, what } in observed.allowed.keys() {
+            if let What::Http { method, path } = what {
+                let pattern = self.pattern(principal, method, path);
+                if pattern != path {
+                    paths.entry(pattern.to_owned()).or_default().insert(path);
+                }
+            }
+        }
+        paths.into_iter().map(|(pattern, paths)| (pattern, paths.len())).collect()
+    }
+}
+
+/// Whether `paths` of a policy can have this value.
+fn is_valid_path(path: &str) -> bool {
+    let rules = json!([{ "to": [{ "operation": { "paths": [path] } }] }]);
+    let policy = resource("path", "default", &Map::from_iter([("rules".to_owned(), rules)]));
+    resources(&policy).findings.is_empty()
+}
+
+fn resource(name: &str, namespace: &str, spec: &Map<String, Value>) -> Value {
+    json!({
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": { "name": name, "namespace": namespace },
+        "spec": spec,
+    })
+}
+
+fn resources(policy: &Value) -> Resources {
+    Resources::of(&Arc::new(SourceText::new(PathBuf::from("the suggestion"), policy.to_string())))
 }
 
 /// How a policy names peers.
@@ -147,7 +263,11 @@ impl Names {
 
     /// Names all peers. Returns also how many requests came from those that have no name.
     fn of_observed(&self, observed: OfWorkload) -> (OfWorkload, BTreeMap<String, u64>) {
-        let mut named = OfWorkload { refused_to_somebody: observed.refused_to_somebody, ..OfWorkload::default() };
+        let mut named = OfWorkload {
+            more_refused: observed.more_refused,
+            has_requests: observed.has_requests,
+            ..OfWorkload::default()
+        };
         let mut unnamed: BTreeMap<String, u64> = BTreeMap::new();
         for (access, count) in observed.allowed {
             let counted = match self.of(&access.principal) {
@@ -156,9 +276,13 @@ impl Names {
             };
             *counted = counted.saturating_add(count);
         }
-        for Refused { principal, what } in observed.refused {
-            let principal = principal.map(|principal| self.of(&principal).unwrap_or(principal));
-            named.refused.insert(Refused { principal, what });
+        for refused in observed.refused {
+            let peer = match refused.peer {
+                // Somebody whom a policy has no name for is nobody whom it allows.
+                Peer::Named(name) => self.of(&name).map_or(Peer::WithoutIdentity, Peer::Named),
+                other => other,
+            };
+            named.refused.insert(Refused { peer, ..refused });
         }
         (named, unnamed)
     }
@@ -179,34 +303,46 @@ pub fn why_not_to_be_named(mesh: &Mesh) -> String {
     )
 }
 
-/// A policy does not list more paths than this that one pattern would stand for.
-const MOST_PATHS: usize = 1_000;
-
 /// A policy of its own, with the engines that decide by it alone.
 struct Compiled([Engine; 2]);
 
 impl Compiled {
-    fn new(policy: &Value, mesh: &Mesh) -> Result<Self, String> {
-        let resources = Resources::of(&Arc::new(SourceText::new(PathBuf::from("the suggestion"), policy.to_string())));
+    fn new(policy: &Value, workload: &Workload, mesh: &Mesh) -> Result<Self, String> {
+        let resources = resources(policy);
         if let Some(finding) = resources.findings.first() {
             return Err(finding.to_string());
         }
         let policies: Vec<&AuthorizationPolicy> = resources.policies.iter().map(|resource| &resource.policy).collect();
+        if let Some(policy) = policies.iter().find(|policy| scope(policy, workload) != Scope::Applies) {
+            return Err(format!("it is not for the workload: it {}", scope(policy, workload)));
+        }
         let engine = |traffic| Engine::new(policies.iter().copied(), &Options { traffic, ..mesh.options() });
         Ok(Self([engine(Traffic::Http), engine(Traffic::Tcp)]))
     }
 
-    fn allows(&self, principal: Option<&str>, what: &What) -> bool {
+    fn allows(&self, Access { principal, what }: &Access) -> bool {
         let Self([http, tcp]) = self;
-        let with_peer = |request: Request| match principal {
-            Some(principal) => request.principal(principal),
-            None => request,
-        };
         let (engine, request) = match what {
             What::Http { method, path } => (http, Request::new(method, path)),
             What::Tcp { port } => (tcp, Request::default().destination_port(Lookup::Value(*port))),
         };
-        engine.decide(&with_peer(request)).outcome.verdict() == Verdict::Allow
+        engine.decide(&request.principal(principal)).outcome.verdict() == Verdict::Allow
+    }
+}
+
+/// A policy that allows these peers everything.
+///
+/// # Errors
+/// It is not valid.
+pub fn of_peers(name: &str, namespace: &str, app: &str, principals: &BTreeSet<String>) -> Result<Value, String> {
+    let mut spec = Map::new();
+    spec.insert("action".to_owned(), json!("ALLOW"));
+    spec.insert("selector".to_owned(), json!({ "matchLabels": { "app": app } }));
+    spec.insert("rules".to_owned(), json!([{ "from": [{ "source": { "principals": principals } }] }]));
+    let policy = resource(name, namespace, &spec);
+    match resources(&policy).findings.first() {
+        Some(finding) => Err(finding.to_string()),
+        None => Ok(policy),
     }
 }
 
@@ -217,13 +353,14 @@ enum Allowed {
     Tcp { port: u16 },
 }
 
-fn policy(name: &str, workload: &Workload, observed: &OfWorkload, patterns: &Patterns) -> Value {
+fn policy(name: &str, workload: &Workload, observed: &OfWorkload, patterns: &AllPatterns) -> Value {
     let mut of_peers: BTreeMap<&str, BTreeSet<Allowed>> = BTreeMap::new();
     let mut peers_of: BTreeMap<Allowed, BTreeSet<&str>> = BTreeMap::new();
     for Access { principal, what } in observed.allowed.keys() {
         let allowed = match what {
             What::Http { method, path } => {
-                Allowed::Http { pattern: patterns.pattern(path).to_owned(), method: method.clone() }
+                let pattern = patterns.pattern(principal, method, path);
+                Allowed::Http { pattern: pattern.to_owned(), method: method.clone() }
             }
             What::Tcp { port } => Allowed::Tcp { port: *port },
         };
@@ -252,13 +389,8 @@ fn policy(name: &str, workload: &Workload, observed: &OfWorkload, patterns: &Pat
     let mut spec = Map::new();
     spec.insert("action".to_owned(), json!("ALLOW"));
     spec.insert("rules".to_owned(), json!(rules));
-    target(workload, &mut spec);
-    json!({
-        "apiVersion": "security.istio.io/v1",
-        "kind": "AuthorizationPolicy",
-        "metadata": { "name": name, "namespace": workload.namespace },
-        "spec": spec,
-    })
+    let namespace = target(workload, &mut spec);
+    resource(name, &namespace, &spec)
 }
 
 /// The operations of a rule: paths with the same methods are one.
@@ -284,22 +416,26 @@ fn operations(allowed: BTreeSet<Allowed>) -> Vec<Value> {
     http.chain(tcp).collect()
 }
 
-/// Which workloads the policy is for.
-fn target(workload: &Workload, spec: &mut Map<String, Value>) {
+/// Which workloads the policy is for. Returns its namespace: a policy for a service is in the namespace of the service.
+fn target(workload: &Workload, spec: &mut Map<String, Value>) -> String {
     if let Some(gateway) = &workload.gateway {
-        let service = gateway.all_services().next();
-        let reference = match service {
-            Some((TargetKind::ServiceEntry, service)) => {
-                json!({ "group": "networking.istio.io", "kind": "ServiceEntry", "name": service.name })
-            }
-            Some((_, service)) => json!({ "group": "", "kind": "Service", "name": service.name }),
-            None => json!({ "group": "gateway.networking.k8s.io", "kind": "Gateway", "name": gateway.name }),
+        let (reference, namespace) = match gateway.all_services().next() {
+            Some((TargetKind::ServiceEntry, service)) => (
+                json!({ "group": "networking.istio.io", "kind": "ServiceEntry", "name": service.name }),
+                &service.namespace,
+            ),
+            Some((_, service)) => (json!({ "group": "", "kind": "Service", "name": service.name }), &service.namespace),
+            None => (
+                json!({ "group": "gateway.networking.k8s.io", "kind": "Gateway", "name": gateway.name }),
+                &workload.namespace,
+            ),
         };
         spec.insert("targetRefs".to_owned(), json!([reference]));
-        return;
+        return namespace.clone();
     }
     let labels: BTreeMap<_, _> = workload.labels.iter().flat_map(|labels| labels.iter()).cloned().collect();
     if !labels.is_empty() {
         spec.insert("selector".to_owned(), json!({ "matchLabels": labels }));
     }
+    workload.namespace.clone()
 }

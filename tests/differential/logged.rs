@@ -182,8 +182,8 @@ fn suggested(set: &policy_set::PolicySet, formats: &[Format], log: &Path, allowe
     let Some(observed) = observed.workloads.get(&0) else { return Ok(0) };
     let suggestion =
         suggest("suggested", &set.workload, observed.clone(), &set.mesh).map_err(|why| anyhow::anyhow!(why))?;
-    let Some(suggestion) = suggestion else { return Ok(0) };
-    let text = serde_json::to_string_pretty(&suggestion.policy)?;
+    let Some(policy) = &suggestion.policy else { return Ok(0) };
+    let text = serde_json::to_string_pretty(policy)?;
     let resources = Resources::of(&Arc::new(SourceText::new(PathBuf::from("suggested.json"), text.clone())));
     ensure!(resources.policies.len() == 1, "{suggestion:#?}");
     let context = LintContext { mesh: set.mesh.clone(), ..LintContext::default() };
@@ -199,9 +199,14 @@ fn suggested(set: &policy_set::PolicySet, formats: &[Format], log: &Path, allowe
     let protected = Protected::new(std::slice::from_ref(&set), &set.workload).map_err(|why| anyhow::anyhow!(why))?;
     let tally = Replay::new(&source, &[protected]).run(&files, &hidden)?;
     let is_lost = |key: &Key| key.before == Before::Allowed && key.after != After::Allow;
-    let lost = tally.groups(Kind::Disagreement).into_iter().filter(|(key, _)| is_lost(key));
-    let lost: u64 = lost.map(|(_, group)| group.count.lines).sum();
+    let changes = tally.groups(Kind::Change);
+    let lost: u64 = changes.iter().filter(|(key, _)| is_lost(key)).map(|(_, group)| group.count.lines).sum();
     ensure!(lost + suggestion.requests <= allowed, "{lost} of {allowed} are lost: {tally:#?}\n{text}");
+    ensure!(tally.allowed >= suggestion.requests, "{tally:#?}\n{text}");
+    if let Some((key, group)) = changes.iter().find(|(key, _)| !is_lost(key)) {
+        let line = group.example.as_deref().map(String::from_utf8_lossy);
+        anyhow::bail!("it allows what was denied: {key:#?}\n{}\n{text}", line.unwrap_or_default());
+    }
 
     let policies: Vec<_> = set.resources.policies.iter().map(|resource| &resource.policy).collect();
     let of = |traffic| Engine::new(policies.iter().copied(), &Options { traffic, ..set.mesh.options() });

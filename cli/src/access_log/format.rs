@@ -120,6 +120,8 @@ pub enum Tells {
     LogType,
     /// How many bytes came from the client.
     BytesReceived,
+    /// How many bytes went to the client.
+    BytesSent,
     /// A number, such as a size or a duration.
     Number,
     /// Something without blanks that does not count.
@@ -271,7 +273,8 @@ impl Tells {
             ("UPSTREAM_CLUSTER" | "UPSTREAM_CLUSTER_RAW", None) => Self::Cluster,
             ("ACCESS_LOG_TYPE", None) => Self::LogType,
             ("BYTES_RECEIVED", None) => Self::BytesReceived,
-            ("BYTES_SENT" | "DURATION" | "CONNECTION_ID", None) => Self::Number,
+            ("BYTES_SENT", None) => Self::BytesSent,
+            ("DURATION" | "CONNECTION_ID", None) => Self::Number,
             _ => Self::Nothing,
         }
     }
@@ -364,6 +367,7 @@ impl Tells {
             | Self::Protocol
             | Self::StartTime
             | Self::BytesReceived
+            | Self::BytesSent
             | Self::Number
             | Self::Word => false,
         }
@@ -393,7 +397,9 @@ impl Tells {
     #[must_use]
     pub fn can_have(&self, byte: u8) -> bool {
         match self {
-            Self::Code | Self::BytesReceived | Self::Number | Self::DestinationPort => byte.is_ascii_digit(),
+            Self::Code | Self::BytesReceived | Self::BytesSent | Self::Number | Self::DestinationPort => {
+                byte.is_ascii_digit()
+            }
             Self::Flags => byte.is_ascii_uppercase() || byte == b',',
             Self::Header { .. } => byte.is_ascii_graphic() && byte != b'"',
             _ => ![b' ', b'"'].contains(&byte),

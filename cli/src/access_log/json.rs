@@ -83,7 +83,10 @@ impl Template {
     /// Whether a column has a value that Envoy never leaves out. Otherwise, any object would be a line.
     fn has_what_is_always_there(&self, said: &[Said<'_>]) -> bool {
         let is_always_there = |tells: &Tells| {
-            matches!(tells, Tells::StartTime | Tells::Code | Tells::Flags | Tells::BytesReceived | Tells::Number)
+            matches!(
+                tells,
+                Tells::StartTime | Tells::Code | Tells::Flags | Tells::BytesReceived | Tells::BytesSent | Tells::Number
+            )
         };
         let mut columns = self.columns.iter().zip(said);
         columns.any(|(operator, said)| is_always_there(&operator.tells) && !said.is_absent())

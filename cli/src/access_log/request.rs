@@ -120,6 +120,7 @@ pub struct Plan<'n> {
     cluster: Option<usize>,
     upstream: Option<usize>,
     received: Option<usize>,
+    sent: Option<usize>,
     decision: Option<usize>,
     log_type: Option<usize>,
     namespace: Option<usize>,
@@ -215,6 +216,7 @@ impl<'n> Plan<'n> {
             cluster: is(&Tells::Cluster),
             upstream: is(&Tells::UpstreamHost),
             received: is(&Tells::BytesReceived),
+            sent: is(&Tells::BytesSent),
             decision: is(&Tells::Decision),
             log_type: is(&Tells::LogType),
             namespace: is(&Tells::PodNamespace),
@@ -235,6 +237,8 @@ pub struct Line<'l> {
     pub start: Option<Cow<'l, str>>,
     /// The namespace of the workload, if the line has it.
     pub namespace: Option<Cow<'l, str>>,
+    /// The host of the service that a request at a waypoint was for, if the line has it.
+    pub service: Option<Cow<'l, str>>,
     /// Whether the line can be about a request that the workload has sent.
     pub may_be_outbound: bool,
 }
@@ -292,7 +296,10 @@ impl Plan<'_> {
             decision: columns.text(self.decision),
             log_type: columns.text(self.log_type),
             has_passed: columns.text(self.received).is_some_and(|bytes| bytes != "0")
-                && columns.said(self.termination).is_some_and(Said::is_absent),
+                && columns.said(self.termination).is_some_and(Said::is_absent)
+                // Our filter gives no reason for closing a connection, but a denied client gets no byte.
+                && (columns.said(self.decision).is_some_and(Said::is_absent)
+                    || columns.text(self.sent).is_some_and(|bytes| bytes != "0")),
             has_upstream: columns.text(self.upstream).is_some(),
             has_request_line,
         };
@@ -316,6 +323,7 @@ impl Plan<'_> {
             happened,
             start: owned(self.start),
             namespace: owned(self.namespace).filter(|namespace| namespace != "-"),
+            service: cluster.and_then(service_of).map(|host| Cow::Owned(host.to_owned())),
         }
     }
 
@@ -687,6 +695,11 @@ fn is_outbound(cluster: &str) -> bool {
 }
 
 /// Whether Istio's sidecar passes requests on to its workload through the cluster. Its routes change nothing.
+/// The host of the service that a waypoint's cluster is for: `inbound-vip|PORT|SUBSET|HOST`.
+fn service_of(cluster: &str) -> Option<&str> {
+    cluster.strip_prefix("inbound-vip|")?.rsplit('|').next().filter(|host| !host.is_empty())
+}
+
 fn is_inbound(cluster: &str) -> bool {
     cluster.starts_with("inbound|") || cluster.starts_with("InboundPassthroughCluster")
 }

@@ -15,6 +15,7 @@ use crate::access_log::request::Reading;
 use crate::access_log::settings::Settings;
 use crate::logs::input::Input;
 use crate::logs::pods::Pods;
+use crate::logs::{Count, Lines};
 
 /// How lines of logs are read.
 #[derive(Debug, clap::Args)]
@@ -138,6 +139,46 @@ pub fn workloads_of(pods: &Pods, setting: &Setting, root_namespace: &str) -> Res
         ..Workload::default()
     };
     Ok(workloads.into_iter().map(workload).collect())
+}
+
+/// What a reader of the logs has to know about their lines. `place` says where the first line of a kind is.
+pub fn about_lines(all: &Lines, place: impl Fn(&Count) -> Option<String>) -> Vec<String> {
+    let mut notes = Vec::new();
+    for (why, count) in &all.skipped {
+        notes.push(format!("Left out: {}, {why}{}", lines(count.lines), first(place(count))));
+    }
+    if all.ambiguous.lines > 0 {
+        notes.push(format!(
+            "{} can be split in several ways, because a client sent quotes or blanks: what differs counts as not logged{}; a JSON \
+             format has no such lines",
+            lines(all.ambiguous.lines),
+            first(place(&all.ambiguous))
+        ));
+    }
+    if all.without_direction.lines > 0 {
+        notes.push(format!(
+            "{} without a word on whether the workload received the request or sent it: if a sidecar wrote the log, add \
+             %UPSTREAM_CLUSTER_RAW%",
+            lines(all.without_direction.lines)
+        ));
+    }
+    if all.suppressed > 0 {
+        notes.push(format!(
+            "The filter did not log {} more decisions, because there were too many: raise `decisionLogRate`",
+            all.suppressed
+        ));
+    }
+    notes
+}
+
+/// Where the first line of a kind is, in parentheses.
+pub fn first(place: Option<String>) -> String {
+    place.map(|place| format!(" (first: {place})")).unwrap_or_default()
+}
+
+/// So many lines.
+pub fn lines(count: u64) -> String {
+    if count == 1 { "1 line".to_owned() } else { format!("{count} lines") }
 }
 
 /// A progress bar on standard error, in bytes of the files. There is none if standard error is no terminal.

@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use mesh_authz::config::Mesh;
 use mesh_authz::policy::Labels;
 use mesh_authz::policy::scope::Workload;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
-use super::log_options::{LogOptions, names_workload, only_one_standard_input, progress, workloads_of};
+use super::log_options::{
+    LogOptions, about_lines, first, names_workload, only_one_standard_input, progress, workloads_of,
+};
 use super::options::Setting;
 use super::{Answer, Failure, note};
 use crate::access_log::request::Needs;
@@ -17,8 +19,8 @@ use crate::load::Resources;
 use crate::logs::{Count, Source};
 use crate::render::yaml;
 use crate::suggest::metrics::Metrics;
-use crate::suggest::observed::{MOST, Observed, OfWorkload};
-use crate::suggest::{Names, Suggestion, requests, suggest, why_not_to_be_named};
+use crate::suggest::observed::{Observed, OfWorkload};
+use crate::suggest::{Names, Suggestion, of_peers, requests, suggest, why_not_to_be_named};
 
 /// Arguments of `mesh-authz suggest`.
 #[derive(Debug, clap::Args)]
@@ -33,7 +35,7 @@ use crate::suggest::{Names, Suggestion, requests, suggest, why_not_to_be_named};
 
 Exit status:
   0  there are policies
-  1  no request in the logs can be in a policy
+  1  no request in the input can be in a policy
   2  wrong usage or unreadable input")]
 pub struct Arguments {
     /// Files with lines of access logs, or of the filter's decision log, which may be compressed with gzip; `-` is standard
@@ -60,7 +62,7 @@ pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
         None => of_logs(arguments, &mesh)?,
     };
     if policies.is_empty() {
-        note("there is no policy: no request in the input was allowed and is identified");
+        note("there is no policy: nothing in the input can be in one");
         return Ok(Answer::Bad);
     }
     let texts: Vec<_> = policies.iter().map(yaml::to_string).collect::<Result<_, _>>().map_err(Failure::unusable)?;
@@ -90,68 +92,119 @@ fn of_logs(arguments: &Arguments, mesh: &Mesh) -> Result<Vec<Value>, Failure> {
     let observed = source.read(&arguments.logs, &progress, |item, observed: &mut Observed| observed.add(item));
     progress.finish_and_clear();
     let observed = observed?;
-    // By what a policy says about them. A policy is also for workloads of which the logs have nothing.
-    let mut targets: BTreeMap<String, Target> = BTreeMap::new();
-    for (position, workload) in workloads.iter().enumerate() {
-        let selected = if by_pods.is_some() { without_changing_labels(workload) } else { workload.clone() };
-        let key = format!("{} {:?}", selected.namespace, selected.labels);
-        let target = targets.entry(key).or_insert_with(|| Target::of(selected));
-        target.all = target.all.saturating_add(1);
-        if let Some(of_workload) = observed.workloads.get(&position) {
-            target.seen = target.seen.saturating_add(1);
-            let _within_the_limit = target.observed.merge(of_workload.clone(), MOST);
-        }
-    }
     let mut policies = Vec::new();
     let mut names = BTreeSet::new();
-    for Target { workload, observed, all, seen } in targets.into_values() {
+    for Target { workload, observed } in targets(&workloads, observed.workloads, by_pods.is_some(), mesh) {
         let name = unique(&name(&workload), &workload.namespace, &mut names);
-        let suggested = suggest(&name, &workload, observed, mesh);
-        let suggested =
-            suggested.map_err(|why| Failure::Unusable(format!("{name}: no valid policy can be made: {why}")))?;
-        if let Some(suggestion) = suggested {
-            report(&name, &suggestion);
-            if all > seen {
-                note(&format!(
-                    "{name}: selects {all} kinds of pods, by their labels, and the logs have requests to {seen} of them: the others \
-                     would refuse everything else"
-                ));
+        match suggest(&name, &workload, observed, mesh) {
+            Ok(suggestion) => {
+                report(&name, &suggestion);
+                if suggestion.policy.is_some() && workload.gateway.is_none() {
+                    note_root_namespace(&name, &workload.namespace, mesh);
+                }
+                policies.extend(suggestion.policy);
             }
-            if workload.namespace == mesh.root_namespace && workload.gateway.is_none() {
-                note(&format!("{name}: is in the root namespace, so it is for workloads in every namespace"));
-            }
-            policies.push(suggestion.policy);
+            Err(why) => note(&format!("{name}: no valid policy can be made: {why}")),
         }
     }
     let place = |count: &Count| {
-        let first = count
-            .first
-            .and_then(|(file, line)| Some(format!(" (first: {}:{line})", arguments.logs.get(file)?.display())));
-        first.unwrap_or_default()
+        let (file, line) = count.first?;
+        Some(format!("{}:{line}", arguments.logs.get(file)?.display()))
     };
     for (why, count) in &observed.left_out {
-        note(&format!("left out: {}, {why}{}", requests(count.lines), place(count)));
+        note(&format!("left out: {}, {why}{}", requests(count.lines), first(place(count))));
     }
-    for (why, count) in &observed.lines.skipped {
-        note(&format!("not read: {}, {why}{}", lines(count.lines), place(count)));
+    for text in about_lines(&observed.lines, place) {
+        note(&text);
     }
     Ok(policies)
 }
 
-/// The workloads that a policy is for.
+/// A workload that a policy is for, and what was seen there.
 struct Target {
-    /// With the labels that the policy selects by.
     workload: Workload,
     observed: OfWorkload,
-    /// How many kinds of pods have these labels.
-    all: usize,
-    /// How many of them the logs have requests to.
-    seen: usize,
 }
 
-impl Target {
-    fn of(workload: Workload) -> Self {
-        Self { workload, observed: OfWorkload::default(), all: 0, seen: 0 }
+/// The workloads that policies are for. Of pods, those are one workload that differ only in their version, or in what each pod has
+/// for itself.
+fn targets(
+    workloads: &[Workload],
+    mut observed: BTreeMap<usize, OfWorkload>,
+    is_by_pods: bool,
+    mesh: &Mesh,
+) -> Vec<Target> {
+    if !is_by_pods {
+        let pairs = workloads.iter().enumerate();
+        return pairs
+            .filter_map(|(at, workload)| Some(Target { workload: workload.clone(), observed: observed.remove(&at)? }))
+            .collect();
+    }
+    let mut kinds: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+    for (at, workload) in workloads.iter().enumerate() {
+        let labels = workload.labels.iter().flat_map(|labels| labels.iter());
+        let mut labels: Vec<_> = labels.filter(|(key, _)| !OF_ONE_POD.contains(&key.as_str())).cloned().collect();
+        labels.sort();
+        kinds.entry((workload.namespace.as_str(), labels)).or_default().push(at);
+    }
+    let mut targets = Vec::new();
+    for ((namespace, labels), members) in &kinds {
+        let mut seen: Option<OfWorkload> = None;
+        for of_workload in members.iter().filter_map(|at| observed.remove(at)) {
+            seen.get_or_insert_default().merge(of_workload);
+        }
+        let Some(seen) = seen else { continue };
+        let others = || {
+            let others = workloads.iter().enumerate().filter(|(at, _)| !members.contains(at)).map(|(_, other)| other);
+            others.filter(|other| other.namespace == *namespace || *namespace == mesh.root_namespace)
+        };
+        let is_alone = |selector: &Labels| {
+            !selector.is_empty()
+                && !others().any(|other| other.labels.as_ref().is_some_and(|all| all.include(selector)))
+        };
+        let named = NAMES.iter().filter_map(|name| labels.iter().find(|(key, _)| key == name));
+        let named = named.map(|label| Labels::from(vec![label.clone()]));
+        let selector = named.chain([Labels::from(labels.clone())]).find(is_alone);
+        let shown = labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
+        match (selector, members.first().and_then(|at| workloads.get(*at))) {
+            (Some(selector), Some(first)) => {
+                targets.push(Target { workload: Workload { labels: Some(selector), ..first.clone() }, observed: seen });
+            }
+            _ if labels.is_empty() => note(&format!(
+                "left out: pods in namespace {namespace} without labels of their own, because a policy needs labels to select them"
+            )),
+            _ => note(&format!(
+                "left out: the pods in namespace {namespace} with {shown}, because other pods have all these labels too, and a policy \
+                 would be for them as well"
+            )),
+        }
+    }
+    targets
+}
+
+/// The labels by which people select a workload.
+const NAMES: [&str; 3] = ["app", "app.kubernetes.io/name", "k8s-app"];
+
+/// Labels that pods of one workload have in different ways.
+const OF_ONE_POD: [&str; 13] = [
+    "pod-template-hash",
+    "controller-revision-hash",
+    "statefulset.kubernetes.io/pod-name",
+    "apps.kubernetes.io/pod-index",
+    "controller-uid",
+    "batch.kubernetes.io/controller-uid",
+    "job-name",
+    "batch.kubernetes.io/job-name",
+    "batch.kubernetes.io/job-completion-index",
+    "version",
+    "app.kubernetes.io/version",
+    "service.istio.io/canonical-revision",
+    "helm.sh/chart",
+];
+
+fn note_root_namespace(name: &str, namespace: &str, mesh: &Mesh) {
+    if namespace == mesh.root_namespace {
+        note(&format!("{name}: is in the root namespace, so it is for workloads in every namespace"));
     }
 }
 
@@ -168,30 +221,22 @@ fn unique(name: &str, namespace: &str, names: &mut BTreeSet<(String, String)>) -
 
 /// Says what a policy is made of.
 fn report(name: &str, suggestion: &Suggestion) {
-    let Suggestion { requests: count, generalized, refused, also_refused, left_out, .. } = suggestion;
+    let Suggestion { policy, requests: count, generalized, refused, left_out } = suggestion;
     for why in left_out {
         note(&format!("{name}: left out: {why}"));
     }
     for (pattern, paths) in generalized {
         note(&format!("{name}: {pattern} stands for {paths} paths"));
     }
-    let still = match refused {
-        0 => String::new(),
-        1 => ", and not the one that was refused".to_owned(),
-        several => format!(", and none of the {several} different ones that were refused"),
-    };
-    note(&format!("{name}: allows all of the {} that it is made of{still}", requests(*count)));
-    if *also_refused > 0 {
-        let them =
-            if *also_refused == 1 { "1 of them".to_owned() } else { format!("{also_refused} different ones of them") };
-        note(&format!(
-            "{name}: {them} were also refused at another time, to the same peer: what decided then is not in the policy"
-        ));
+    if policy.is_some() {
+        let still = match refused {
+            0 => String::new(),
+            1 => ", and not the one that was refused".to_owned(),
+            several => format!(", and none of the {several} different ones that were refused"),
+        };
+        let all = if *count == 1 { "the request".to_owned() } else { format!("all of the {count} requests") };
+        note(&format!("{name}: allows {all} that it is made of{still}"));
     }
-}
-
-fn lines(count: u64) -> String {
-    if count == 1 { "1 line".to_owned() } else { format!("{count} lines") }
 }
 
 /// The workload that options name.
@@ -203,26 +248,20 @@ fn one_workload(arguments: &Arguments, mesh: &Mesh) -> Result<Workload, Failure>
              namespace what it does not allow; --no-labels makes such a policy, and --pods tells the workloads by their addresses",
         ));
     }
+    if workload.gateway.as_ref().is_some_and(|gateway| gateway.waypoint && gateway.all_services().next().is_none()) {
+        return Err(Failure::unusable(
+            "give --service NAMESPACE/NAME, or --service-entry: a policy of the whole waypoint would allow at each service what was \
+             seen at another",
+        ));
+    }
     Ok(workload)
-}
-
-/// A workload with the labels by which people select it.
-fn without_changing_labels(workload: &Workload) -> Workload {
-    const NAMES: [&str; 3] = ["app", "app.kubernetes.io/name", "k8s-app"];
-    let labels = workload.labels.iter().flat_map(|labels| labels.iter());
-    let named: Vec<_> = NAMES.iter().filter_map(|name| labels.clone().find(|(key, _)| key == name)).take(1).collect();
-    let of_template = |key: &str| ["pod-template-hash", "controller-revision-hash"].contains(&key);
-    let labels: Labels = if named.is_empty() {
-        labels.filter(|(key, _)| !of_template(key)).cloned().collect()
-    } else {
-        named.into_iter().cloned().collect()
-    };
-    Workload { labels: Some(labels), ..workload.clone() }
 }
 
 /// A name for the policy of a workload.
 fn name(workload: &Workload) -> String {
-    let gateway = workload.gateway.as_ref().map(|gateway| gateway.name.as_str());
+    let gateway = workload.gateway.as_ref().map(|gateway| {
+        gateway.all_services().next().map_or(gateway.name.as_str(), |(_, service)| service.name.as_str())
+    });
     let label = workload.labels.iter().flat_map(|labels| labels.iter()).next().map(|(_, value)| value.as_str());
     let text = gateway.or(label).unwrap_or(&workload.namespace);
     named(text)
@@ -239,16 +278,28 @@ fn named(text: &str) -> String {
 fn of_metrics(metrics: &Metrics, arguments: &Arguments, mesh: &Mesh) -> Result<Vec<Value>, Failure> {
     let options = &arguments.setting.workload;
     let labels = options.labels()?;
-    let app = labels.as_ref().and_then(|labels| labels.iter().find(|(key, _)| key == "app")).map(|(_, value)| value);
+    let is_app = |labels: &Labels| !labels.is_empty() && labels.iter().all(|(key, _)| key == "app");
+    if options.gateway()?.is_some() || labels.as_ref().is_some_and(|labels| !is_app(labels)) {
+        return Err(Failure::unusable(
+            "metrics tell a workload by its namespace and its label `app`: give no other option about it",
+        ));
+    }
+    let app = labels.as_ref().and_then(|labels| labels.get("app"));
+    let of_mesh = Names::new(mesh);
     let mut policies = Vec::new();
     let mut names = BTreeSet::new();
-    for ((namespace, of_app), peers) in &metrics.peers {
-        let is_other = |wanted: Option<&String>, found: &String| wanted.is_some_and(|wanted| wanted != found);
-        if is_other(options.namespace.as_ref(), namespace) || is_other(app, of_app) {
+    let mut is_any_meant = false;
+    for (workload @ (namespace, of_app), peers) in &metrics.peers {
+        let is_other = |wanted: Option<&str>, found: &str| wanted.is_some_and(|wanted| wanted != found);
+        if is_other(options.namespace.as_deref(), namespace) || is_other(app, of_app) {
             continue;
         }
+        is_any_meant = true;
         let name = unique(&named(of_app), namespace, &mut names);
-        let (of_mesh, mut principals) = (Names::new(mesh), BTreeSet::new());
+        for left_out in metrics.peers_left_out.get(workload).into_iter().flatten() {
+            note(&format!("{name}: left out: {left_out}"));
+        }
+        let mut principals = BTreeSet::new();
         for peer in peers {
             match of_mesh.of(peer) {
                 Some(principal) => _ = principals.insert(principal),
@@ -258,18 +309,19 @@ fn of_metrics(metrics: &Metrics, arguments: &Arguments, mesh: &Mesh) -> Result<V
         if principals.is_empty() {
             continue;
         }
-        let mut spec = Map::new();
-        spec.insert("action".to_owned(), json!("ALLOW"));
-        spec.insert("selector".to_owned(), json!({ "matchLabels": { "app": of_app } }));
-        spec.insert("rules".to_owned(), json!([{ "from": [{ "source": { "principals": principals } }] }]));
-        let count = if principals.len() == 1 { "1 peer".to_owned() } else { format!("{} peers", principals.len()) };
-        note(&format!("{name}: allows everything to {count}: metrics have no methods and no paths"));
-        policies.push(json!({
-            "apiVersion": "security.istio.io/v1",
-            "kind": "AuthorizationPolicy",
-            "metadata": { "name": name, "namespace": namespace },
-            "spec": spec,
-        }));
+        match of_peers(&name, namespace, of_app, &principals) {
+            Ok(policy) => {
+                let count = principals.len();
+                let peers = if count == 1 { "1 peer".to_owned() } else { format!("{count} peers") };
+                note(&format!("{name}: allows everything to {peers}: metrics have no methods and no paths"));
+                note_root_namespace(&name, namespace, mesh);
+                policies.push(policy);
+            }
+            Err(why) => note(&format!("{name}: no valid policy can be made: {why}")),
+        }
+    }
+    if !is_any_meant && !metrics.peers.is_empty() {
+        note("the metrics have no requests to a workload with this namespace and this label");
     }
     for (why, count) in &metrics.left_out {
         let series = if *count == 1 { "1 series".to_owned() } else { format!("{count} series") };

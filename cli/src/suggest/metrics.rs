@@ -12,14 +12,32 @@ use serde_json::Value;
 use super::observed::is_principal;
 use crate::load::{self, InputError};
 
-/// The peers of a workload, and how many requests are left out, by the reason.
+/// The peers of workloads, and what is left out.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Metrics {
     /// Principals, by the namespace and the label `app` of the workload.
     pub peers: BTreeMap<(String, String), BTreeSet<String>>,
     /// How many series are left out, by the reason.
     pub left_out: BTreeMap<&'static str, u64>,
+    /// Peers of a workload that are left out, in words.
+    pub peers_left_out: BTreeMap<(String, String), Vec<String>>,
 }
+
+/// What a series says.
+struct Series {
+    /// The namespace and the label `app`.
+    workload: (String, String),
+    /// The name of the Deployment or of something like it. Several can have the same label.
+    name: String,
+    principal: String,
+    is_refused: bool,
+}
+
+/// The flags of responses that come from behind the policies.
+const BEHIND: [&str; 11] = ["-", "UF", "UH", "UO", "URX", "NC", "NR", "UT", "LR", "UR", "UC"];
+
+/// Names, by the peer.
+type ByPeer = BTreeMap<String, BTreeSet<String>>;
 
 impl Metrics {
     /// Reads an answer of Prometheus.
@@ -35,18 +53,30 @@ impl Metrics {
             let text = answer.get("error").and_then(Value::as_str).unwrap_or_default();
             return Err(error(format!("is an error of Prometheus: {text}")));
         }
-        let result = answer.pointer("/data/result").and_then(Value::as_array);
+        let kind = answer.pointer("/data/resultType").and_then(Value::as_str);
+        let is_of_series = kind.is_none_or(|kind| ["vector", "matrix"].contains(&kind));
+        let result = answer.pointer("/data/result").and_then(Value::as_array).filter(|_| is_of_series);
         let result = result.ok_or_else(|| {
             error(
-                "has no `data.result`; it must be an answer of Prometheus' /api/v1/query to istio_requests_total"
+                "has no list of series in `data.result`; it must be an answer of Prometheus' /api/v1/query to \
+                 istio_requests_total"
                     .to_owned(),
             )
         })?;
         let mut metrics = Self::default();
+        let (mut allowed, mut refused) = (BTreeMap::<_, ByPeer>::new(), BTreeSet::new());
+        let mut names: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
         for series in result {
-            match peer(series) {
-                Ok((workload, principal)) => {
-                    metrics.peers.entry(workload).or_default().insert(principal);
+            match read(series) {
+                Ok(Series { workload, name, principal, is_refused }) => {
+                    names.entry(workload.clone()).or_default().insert(name.clone());
+                    if is_refused {
+                        let count = metrics.left_out.entry("refused, by policies or by the application").or_default();
+                        *count = count.saturating_add(1);
+                        refused.insert((workload, principal));
+                    } else {
+                        allowed.entry(workload).or_default().entry(principal).or_default().insert(name);
+                    }
                 }
                 Err(why) => {
                     let count = metrics.left_out.entry(why).or_default();
@@ -54,29 +84,68 @@ impl Metrics {
                 }
             }
         }
+        for (workload, peers) in allowed {
+            let all = names.remove(&workload).unwrap_or_default();
+            let left_out = metrics.peers_left_out.entry(workload.clone()).or_default();
+            let mut kept = BTreeSet::new();
+            for (principal, at) in peers {
+                if refused.contains(&(workload.clone(), principal.clone())) {
+                    left_out.push(format!("{principal}, because some of its requests were refused"));
+                } else if at != all {
+                    let list = |names: &BTreeSet<String>| names.iter().cloned().collect::<Vec<_>>().join(", ");
+                    left_out.push(format!(
+                        "{principal}, because it called only {}, and the policy is for all with this label: {}",
+                        list(&at),
+                        list(&all)
+                    ));
+                } else {
+                    kept.insert(principal);
+                }
+            }
+            metrics.peers.insert(workload, kept);
+        }
         Ok(metrics)
     }
 }
 
-/// The workload and the peer of a series, if its requests were allowed and the peer is certain.
-fn peer(series: &Value) -> Result<((String, String), String), &'static str> {
+/// Reads a series. `Err`: why nothing can be made of it.
+fn read(series: &Value) -> Result<Series, &'static str> {
     let label = |name: &str| series.pointer(&format!("/metric/{name}")).and_then(Value::as_str).unwrap_or_default();
     let values = series.get("values").and_then(Value::as_array).into_iter().flatten().chain(series.get("value"));
-    let count = |value: &Value| value.get(1)?.as_str()?.parse::<f64>().ok();
+    let count = |value: &Value| {
+        let value = value.get(1)?;
+        value.as_f64().or_else(|| value.as_str()?.parse().ok())
+    };
     if !values.filter_map(count).any(|count| count.is_finite() && count > 0.0) {
         return Err("no request was counted");
     }
     match label("reporter") {
-        "destination" | "waypoint" => {}
+        "destination" => {}
+        "waypoint" => return Err("reported by a waypoint: make policies for it of its access log"),
         "" => return Err("there is no label `reporter`: keep it when you sum up"),
         _ => return Err("not reported by the workload itself"),
     }
     if label("connection_security_policy") != "mutual_tls" {
         return Err("not over mutual TLS, as far as the label `connection_security_policy` says");
     }
-    match label("response_code") {
-        "" => return Err("there is no label `response_code`: keep it when you sum up"),
-        "0" | "401" | "403" => return Err("refused, or not answered"),
+    let is_refused = match (label("response_code"), label("request_protocol"), label("grpc_response_status")) {
+        ("", ..) => return Err("there is no label `response_code`: keep it when you sum up"),
+        (_, "", _) => return Err("there is no label `request_protocol`: keep it when you sum up"),
+        ("0", ..) => return Err("not answered"),
+        (code, "grpc", "") if !["401", "403"].contains(&code) => {
+            return Err("there is no label `grpc_response_status`: keep it when you sum up");
+        }
+        // Of gRPC: permission denied, and unauthenticated.
+        (code, protocol, status) => {
+            ["401", "403"].contains(&code) || (protocol == "grpc" && ["7", "16"].contains(&status))
+        }
+    };
+    match label("response_flags") {
+        "" => return Err("there is no label `response_flags`: keep it when you sum up"),
+        "UAEX" if !is_refused => return Err("answered by an external authorizer"),
+        flags if !is_refused && !flags.split(',').all(|flag| BEHIND.contains(&flag)) => {
+            return Err("answered by Envoy itself, perhaps before the policies");
+        }
         _ => {}
     }
     let name = label("source_principal");
@@ -88,5 +157,14 @@ fn peer(series: &Value) -> Result<((String, String), String), &'static str> {
     if workload.0.is_empty() || workload.1.is_empty() || workload.1 == "unknown" {
         return Err("to workloads without a label `app`");
     }
-    Ok(((workload.0.to_owned(), workload.1.to_owned()), principal.to_owned()))
+    let name = label("destination_workload");
+    if name.is_empty() {
+        return Err("there is no label `destination_workload`: keep it when you sum up");
+    }
+    Ok(Series {
+        workload: (workload.0.to_owned(), workload.1.to_owned()),
+        name: name.to_owned(),
+        principal: principal.to_owned(),
+        is_refused,
+    })
 }

@@ -2,14 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Patterns for paths.
+/// Patterns for the paths of one peer and one method.
 #[derive(Debug, Default)]
 pub struct Patterns {
     of_paths: BTreeMap<String, String>,
-    /// The patterns that stand for several paths, and how many.
-    generalized: BTreeMap<String, usize>,
-    /// Those of them that are not used.
-    unused: BTreeSet<String>,
+    /// The patterns that are used, and for how many paths they stand.
+    used: BTreeMap<String, usize>,
     /// Paths that stand for themselves.
     kept: BTreeSet<String>,
 }
@@ -19,6 +17,9 @@ const FEW_IDENTIFIERS: usize = 3;
 
 /// So many different words do.
 const MANY_WORDS: usize = 24;
+
+/// A path with more segments stands for itself, so that the work depends on the length of the paths.
+const MOST_SEGMENTS: usize = 32;
 
 const ANY: &str = "{*}";
 
@@ -31,10 +32,10 @@ struct Node {
 }
 
 impl Patterns {
-    /// The patterns of these paths.
-    pub fn of<'p>(paths: impl Iterator<Item = &'p str>) -> Self {
+    /// The patterns of these paths, as far as a policy can have them.
+    pub fn of<'p>(paths: impl Iterator<Item = &'p str>, is_valid: impl Fn(&str) -> bool) -> Self {
         let mut root = Node::default();
-        for path in paths.collect::<BTreeSet<_>>() {
+        for path in paths.filter(|path| path.split('/').count() <= MOST_SEGMENTS).collect::<BTreeSet<_>>() {
             let mut node = &mut root;
             for segment in path.split('/') {
                 node = node.children.entry(segment.to_owned()).or_default();
@@ -44,46 +45,41 @@ impl Patterns {
         let mut patterns = Self::default();
         root.generalize();
         root.collect(&mut Vec::new(), &mut patterns.of_paths);
-        for (_, pattern) in patterns.of_paths.iter().filter(|(path, pattern)| path != pattern) {
-            let count = patterns.generalized.entry(pattern.clone()).or_default();
+        patterns.of_paths.retain(|path, pattern| path != pattern);
+        for pattern in patterns.of_paths.values() {
+            let count = patterns.used.entry(pattern.clone()).or_default();
             *count = count.saturating_add(1);
         }
+        patterns.used.retain(|pattern, count| *count >= FEW_IDENTIFIERS && is_valid(pattern));
         patterns
     }
 
-    /// The pattern of a path.
+    /// The pattern of a path, or the path itself.
     #[must_use]
     pub fn pattern<'p>(&'p self, path: &'p str) -> &'p str {
-        let pattern =
-            self.of_paths.get(path).filter(|pattern| !self.unused.contains(*pattern) && !self.kept.contains(path));
-        pattern.map_or(path, String::as_str)
+        let pattern = self.of_paths.get(path).filter(|pattern| self.used.contains_key(*pattern));
+        pattern.filter(|_| !self.kept.contains(path)).map_or(path, String::as_str)
     }
 
-    /// Does without the patterns that this path matches. Returns those.
-    pub fn keep_apart(&mut self, path: &str) -> Vec<(String, usize)> {
-        let matching = self.generalized.iter().filter(|(pattern, _)| matches(pattern, path));
-        let matching: Vec<_> = matching.map(|(pattern, count)| (pattern.clone(), *count)).collect();
-        for (pattern, _) in &matching {
-            self.generalized.remove(pattern);
-            self.unused.insert(pattern.clone());
-        }
-        matching
+    /// Does without the patterns that match this path.
+    pub fn keep_apart(&mut self, path: &str) {
+        self.used.retain(|pattern, _| !matches(pattern, path));
     }
 
-    /// The paths that a pattern was made of.
-    pub fn paths_of(&self, pattern: &str) -> impl Iterator<Item = &str> {
-        self.of_paths.iter().filter(move |(_, of)| *of == pattern).map(|(path, _)| path.as_str())
+    /// Does without patterns.
+    pub fn keep_all_apart(&mut self) {
+        self.used.clear();
     }
 
     /// Lets this path stand for itself. Returns whether it did not.
     pub fn keep(&mut self, path: &str) -> bool {
-        self.pattern(path) != path && self.kept.insert(path.to_owned())
-    }
-
-    /// The patterns that stand for several paths, and for how many.
-    #[must_use]
-    pub fn generalized(&self) -> &BTreeMap<String, usize> {
-        &self.generalized
+        let pattern = self.pattern(path).to_owned();
+        let is_new = pattern != path && self.kept.insert(path.to_owned());
+        if is_new && let Some(count) = self.used.get_mut(&pattern) {
+            *count = count.saturating_sub(1);
+            self.used.retain(|_, count| *count >= FEW_IDENTIFIERS);
+        }
+        is_new
     }
 }
 
@@ -160,8 +156,12 @@ fn is_identifier(segment: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn all(paths: &[&str]) -> Patterns {
+        Patterns::of(paths.iter().copied(), |_| true)
+    }
+
     fn patterns(paths: &[&str]) -> BTreeSet<String> {
-        let patterns = Patterns::of(paths.iter().copied());
+        let patterns = all(paths);
         paths.iter().map(|path| patterns.pattern(path).to_owned()).collect()
     }
 
@@ -173,8 +173,10 @@ mod tests {
     fn what_varies_is_found() {
         assert_eq!(patterns(&["/users/1", "/users/2"]), set(&["/users/1", "/users/2"]));
         assert_eq!(patterns(&["/users/1", "/users/2", "/users/3", "/users/me"]), set(&["/users/{*}", "/users/me"]));
-        let deep = ["/u/1/o/10", "/u/1/o/11", "/u/2/o/12", "/u/3/o/13", "/u/3"];
+        let deep = ["/u/1/o/10", "/u/1/o/11", "/u/2/o/12", "/u/3/o/13", "/u/1", "/u/2", "/u/3"];
         assert_eq!(patterns(&deep), set(&["/u/{*}/o/{*}", "/u/{*}"]));
+        // One path does not show that it varies.
+        assert_eq!(patterns(&["/u/1/a", "/u/2/b", "/u/3/c"]), set(&["/u/1/a", "/u/2/b", "/u/3/c"]));
         assert_eq!(patterns(&["/", "/a", "/a/", "//a"]), set(&["/", "/a", "/a/", "//a"]));
         let names: Vec<_> = (b'a'..=b'z').map(|letter| format!("/by/{}", char::from(letter))).collect();
         assert_eq!(patterns(&names.iter().map(String::as_str).collect::<Vec<_>>()), set(&["/by/{*}"]));
@@ -182,10 +184,24 @@ mod tests {
 
     #[test]
     fn what_would_match_too_much_is_kept_apart() {
-        let mut patterns = Patterns::of(["/users/1", "/users/2", "/users/3", "/x/1"].into_iter());
-        assert!(patterns.keep_apart("/users/1/secret").is_empty() && patterns.keep_apart("/users/").is_empty());
-        assert_eq!(patterns.keep_apart("/users/4"), [("/users/{*}".to_owned(), 3)]);
+        let users = ["/users/1", "/users/2", "/users/3", "/x/1"];
+        let mut patterns = all(&users);
+        for other in ["/users/1/secret", "/users/", "/users", "/x/2"] {
+            patterns.keep_apart(other);
+        }
+        assert_eq!(patterns.pattern("/users/2"), "/users/{*}");
+        patterns.keep_apart("/users/a*b");
         assert_eq!(patterns.pattern("/users/2"), "/users/2");
-        assert!(patterns.generalized().is_empty());
+        // If fewer are left, they do not show that they vary.
+        let mut patterns = all(&users);
+        assert!(patterns.keep("/users/1") && !patterns.keep("/users/1"));
+        assert_eq!(patterns.pattern("/users/2"), "/users/2");
+    }
+
+    #[test]
+    fn a_path_of_many_segments_stands_for_itself() {
+        let long: Vec<_> = (0..3).map(|number| format!("{}/{number}", "/a".repeat(20_000))).collect();
+        let long: Vec<_> = long.iter().map(String::as_str).collect();
+        assert_eq!(patterns(&long), set(&long));
     }
 }

@@ -10,6 +10,7 @@ use crate::access_log::format::{Lines, Tells};
 use crate::access_log::happened::{DeniedBy, SENT};
 use crate::command::diff::output::escaped;
 use crate::command::explain::list;
+use crate::command::log_options::{about_lines, lines};
 use crate::command::snippet::{self, printable};
 use crate::explain::Actual;
 use crate::logs::{Count, Source};
@@ -396,36 +397,9 @@ impl<'r> Report<'r> {
 
     /// What else a reader has to know.
     fn notes(&self) -> Vec<String> {
-        let mut notes = Vec::new();
-        for (why, count) in &self.tally.lines.skipped {
-            let place = self.place(count).unwrap_or_default();
-            notes.push(format!("Not replayed: {}, {why} (first: {place})", lines(count.lines)));
-        }
-        let ambiguous = &self.tally.lines.ambiguous;
-        if ambiguous.lines > 0 {
-            let place = self.place(ambiguous).unwrap_or_default();
-            notes.push(format!(
-                "{} can be split in several ways, because a client sent quotes or blanks: what differs counts as not logged \
-                 (first: {place}); a JSON format has no such lines",
-                lines(ambiguous.lines)
-            ));
-        }
-        let without_direction = &self.tally.lines.without_direction;
-        if without_direction.lines > 0 {
-            notes.push(format!(
-                "{} without a word on whether the workload received the request or sent it: if a sidecar wrote the log, add \
-                 %UPSTREAM_CLUSTER_RAW%",
-                lines(without_direction.lines)
-            ));
-        }
+        let mut notes = about_lines(&self.tally.lines, |count| self.place(count));
         if self.tally.inferred > 0 {
             notes.push(format!("The peers of {} are inferred from their addresses", requests(self.tally.inferred)));
-        }
-        if self.tally.lines.suppressed > 0 {
-            notes.push(format!(
-                "The filter did not log {} more decisions, because there were too many: raise `decisionLogRate`",
-                self.tally.lines.suppressed
-            ));
         }
         let tells_what_happened =
             |tells: &Tells| matches!(tells, Tells::CodeDetails | Tells::TerminationDetails | Tells::Decision);
@@ -522,10 +496,6 @@ fn total(groups: &[(&Key, &Group)]) -> u64 {
 
 fn requests(count: u64) -> String {
     if count == 1 { "1 request".to_owned() } else { format!("{count} requests") }
-}
-
-fn lines(count: u64) -> String {
-    if count == 1 { "1 line".to_owned() } else { format!("{count} lines") }
 }
 
 fn name_in_json(section: &str) -> &str {
