@@ -427,6 +427,8 @@ fn suggested_policies_do_not_say_more_than_was_seen() {
     // A client that left does not make an allowed request a refused one, but nobody knows about its other paths.
     let left = |path: &str| with(line("GET", path, Some(FRONTEND), "downstream_remote_disconnect"), "code", json!(0));
     let (policy, notes) = suggest([users.clone(), vec![left("/users/2")]].concat());
+    assert!(policy.contains("- /users/{*}\n"), "{policy}{notes}");
+    let (policy, notes) = suggest([users.clone(), vec![left("/users/9")]].concat());
     assert!(policy.contains("- /users/2\n") && !policy.contains("{*}"), "{policy}{notes}");
     // Paths that no pattern can have, and very long ones, stand for themselves.
     for odd in ["//", "/[x]/", "/a|b/", &"/a".repeat(20_000)] {

@@ -67,9 +67,7 @@ pub fn suggest(name: &str, workload: &Workload, observed: OfWorkload, mesh: &Mes
             .push("patterns for paths, because more was refused than the lines say, or than can be kept".to_owned());
         patterns.0.values_mut().for_each(Patterns::keep_all_apart);
     }
-    for refused in &observed.refused {
-        patterns.keep_apart(refused);
-    }
+    patterns.keep_apart(&observed);
     loop {
         leave_out_long_lists(&mut observed, &patterns, &mut left_out);
         if observed.allowed.is_empty() {
@@ -185,17 +183,34 @@ impl AllPatterns {
         patterns.map_or(path, |patterns| patterns.pattern(path))
     }
 
-    /// Does without patterns that could allow this.
-    fn keep_apart(&mut self, refused: &Refused) {
-        let Wanted::Http { method, path } = &refused.what else { return };
-        for ((principal, of_method), patterns) in &mut self.0 {
-            let can_be_peer = match &refused.peer {
-                Peer::Named(name) => name == principal,
-                Peer::WithoutIdentity => false,
-                Peer::Unknown => true,
-            };
-            if can_be_peer && method.as_ref().is_none_or(|method| method == of_method) {
-                patterns.keep_apart(path);
+    /// Does without patterns that could allow what was not seen to be allowed.
+    fn keep_apart(&mut self, observed: &OfWorkload) {
+        let all: BTreeSet<String> = self.0.values().flat_map(Patterns::used).map(str::to_owned).collect();
+        // Of any peer, with this method, or with any.
+        let mut excluded: BTreeMap<Option<&str>, BTreeSet<&str>> = BTreeMap::new();
+        for refused in &observed.refused {
+            // What became of it is not known, but the same was allowed at another time.
+            let is_allowed = |same: Access| observed.allowed.contains_key(&same);
+            let Wanted::Http { method, path } = &refused.what else { continue };
+            match (&refused.peer, method) {
+                (Peer::WithoutIdentity, _) => {}
+                _ if !refused.is_denied && refused.as_access().is_some_and(is_allowed) => {}
+                (Peer::Named(name), Some(method)) => {
+                    if let Some(patterns) = self.0.get_mut(&(name.clone(), method.clone())) {
+                        patterns.keep_apart(path);
+                    }
+                }
+                (_, method) => {
+                    let excluded = excluded.entry(method.as_deref()).or_default();
+                    excluded.extend(all.iter().map(String::as_str).filter(|pattern| paths::matches(pattern, path)));
+                }
+            }
+        }
+        for ((_, method), patterns) in &mut self.0 {
+            for method in [None, Some(method.as_str())] {
+                for pattern in excluded.get(&method).into_iter().flatten() {
+                    patterns.do_without(pattern);
+                }
             }
         }
     }

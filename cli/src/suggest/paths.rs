@@ -66,6 +66,16 @@ impl Patterns {
         self.used.retain(|pattern, _| !matches(pattern, path));
     }
 
+    /// The patterns that are used.
+    pub fn used(&self) -> impl Iterator<Item = &str> {
+        self.used.keys().map(String::as_str)
+    }
+
+    /// Does without this pattern.
+    pub fn do_without(&mut self, pattern: &str) {
+        self.used.remove(pattern);
+    }
+
     /// Does without patterns.
     pub fn keep_all_apart(&mut self) {
         self.used.clear();
@@ -84,7 +94,8 @@ impl Patterns {
 }
 
 /// Whether a pattern matches a path: segment by segment.
-fn matches(pattern: &str, path: &str) -> bool {
+#[must_use]
+pub fn matches(pattern: &str, path: &str) -> bool {
     let (mut pattern, mut path) = (pattern.split('/'), path.split('/'));
     loop {
         match (pattern.next(), path.next()) {
