@@ -407,6 +407,10 @@ fn suggested_policies_do_not_say_more_than_was_seen() {
     let refused = |path: &str, peer: &str| line("GET", path, Some(peer), denied);
     let (policy, notes) = suggest(vec![refused("/admin", FRONTEND), tcp.clone()]);
     assert!(policy.is_empty() && notes.contains("left out: connections of 1 kinds"), "{policy}{notes}");
+    for details in ["jwt_authn_access_denied{Jwt_is_missing}", "ext_authz_denied", "http1.codec_error"] {
+        let (policy, notes) = suggest(vec![line("GET", "/admin", Some(FRONTEND), details), tcp.clone()]);
+        assert!(policy.is_empty() && notes.contains("left out: connections of 1 kinds"), "{policy}{notes}");
+    }
     // The filter gives no reason for closing a connection, but then the client gets nothing.
     let (policy, notes) = suggest(vec![with(tcp, "sent", json!(0))]);
     assert!(policy.is_empty() && notes.contains("does not say whether they were allowed"), "{policy}{notes}");
@@ -436,10 +440,31 @@ fn suggested_policies_do_not_say_more_than_was_seen() {
         let (policy, notes) = suggest(lines.collect());
         assert!(!policy.contains("{*}") && policy.contains("/4"), "{policy}{notes}");
     }
+    // What did not come to the policies, or came from nobody, says nothing about paths.
+    let early = line("GET", "/users/9", None, "http1.codec_error");
+    let plain = with(line("GET", "/users/9", None, denied), "tls", Value::Null);
+    let gone = with(
+        with(line("GET", "/users/9", None, "downstream_remote_disconnect"), "tls", Value::Null),
+        "path",
+        Value::Null,
+    );
+    let (policy, notes) = suggest([users.clone(), vec![early, plain, gone]].concat());
+    assert!(policy.contains("- /users/{*}\n"), "{policy}{notes}");
+    // A policy has at most 512 rules.
+    let peers = (0..600).map(|number| {
+        line(
+            "GET",
+            &format!("/of/p{number}"),
+            Some(&format!("spiffe://cluster.local/ns/default/sa/p{number}")),
+            "via_upstream",
+        )
+    });
+    let (policies, notes) = suggest(peers.collect());
+    assert!(policies.contains("name: allow-x-part-2\n") && policies.contains("- /of/p599\n"), "{notes}");
     // Nobody reads a list of thousands.
     let many = (0..1_500).map(|number| line("GET", &format!("/odd/{number}[1]"), Some(FRONTEND), "via_upstream"));
     let (policy, notes) = suggest([users, many.collect()].concat());
-    assert!(!policy.contains("odd") && notes.contains("GET of 1500 paths from"), "{policy}{notes}");
+    assert!(!policy.contains("odd") && notes.contains("left out: GET of 1500 paths from"), "{policy}{notes}");
 }
 
 #[test]
@@ -488,7 +513,10 @@ fn suggested_policies_are_for_the_workload_that_was_seen() {
         with(line, "start", json!("2026-11-27T10:00:00.000Z"))
     };
     let suggest = |labels: &[Value], more: &[&str]| {
-        let pods: Vec<_> = (1..).zip(labels).map(|(number, labels)| pod(number, labels.clone())).collect();
+        let mut pods: Vec<_> = (1..).zip(labels).map(|(number, labels)| pod(number, labels.clone())).collect();
+        // This one has no address yet.
+        pods.push(pod(99, json!({ "app": "starting", "part": "web" })));
+        pods.last_mut().unwrap()["status"] = json!({ "phase": "Pending" });
         let log = text(&(1..=labels.len()).map(to).collect::<Vec<_>>());
         let folder = Folder::new(&[("log", &log), ("pods.json", &json!({ "items": pods }).to_string())]);
         let output =
@@ -501,6 +529,11 @@ fn suggested_policies_are_for_the_workload_that_was_seen() {
         suggest(&[json!({ "app": "shop", "part": "db" }), json!({ "app": "shop", "part": "web" })], &[]);
     assert!(has(&policies[0], &["/at-1\n", "part: db"]) && !policies[0].contains("/at-2"), "{policies:?}{notes}");
     assert!(has(&policies[1], &["/at-2\n", "part: web"]) && !policies[1].contains("/at-1"), "{policies:?}{notes}");
+    let (policies, notes) = suggest(&[json!({ "app": "starting" })], &[]);
+    assert!(
+        policies.concat().is_empty() && notes.contains("other pods have all these labels too"),
+        "{policies:?}{notes}"
+    );
     // Versions are one workload.
     let (policies, _) =
         suggest(&[json!({ "app": "shop", "version": "1" }), json!({ "app": "shop", "version": "2" })], &[]);
@@ -515,6 +548,16 @@ fn suggested_policies_are_for_the_workload_that_was_seen() {
         "{policies:?}"
     );
     assert!(notes.contains("with k8s-app=dns, because other pods have all these labels too"), "{notes}");
+    // The pods of a job are not the workload, although they have its label.
+    let (policies, notes) = suggest(&[json!({ "app": "shop" }), json!({ "app": "shop", "job-name": "migrate" })], &[]);
+    assert!(
+        policies.concat().is_empty() && notes.contains("other pods have all these labels too"),
+        "{policies:?}{notes}"
+    );
+    // Gateways have policies of another kind.
+    let labels = [json!({ "app": "a" }), json!({ "gateway.networking.k8s.io/gateway-name": "w" })];
+    let (policies, notes) = suggest(&labels, &[]);
+    assert!(policies.len() == 1 && notes.contains("because they are a gateway"), "{policies:?}{notes}");
     // The pods tell that a line is of another workload than the one that is named.
     let labels = [json!({ "app": "a" }), json!({ "app": "b" })];
     let (policies, notes) = suggest(&labels, &["--label", "app=a"]);
@@ -522,33 +565,46 @@ fn suggested_policies_are_for_the_workload_that_was_seen() {
     assert!(notes.contains("1 line, of another workload, as the pods tell"), "{notes}");
 }
 
-/// At a waypoint, a policy is for one service, in the namespace of the service.
+/// At a waypoint, a policy is for one service, in the namespace of the service. The filter chain tells the service, and the
+/// cluster does not: a route can lead to another one.
 #[test]
 fn suggested_policies_at_a_waypoint_are_for_one_service() {
-    let at = |host: &str, path: &str| {
-        let line =
-            with(line("GET", path, None, "route_not_found"), "cluster", json!(format!("inbound-vip|80|http|{host}")));
-        with(line, "tunnel", json!(FRONTEND))
+    let format = FORMAT.replace("\"tunnel\":", "\"chain\":\"%FILTER_CHAIN_NAME%\",\"tunnel\":");
+    let at = |chain: Value, cluster: &str, path: &str| {
+        let line = with(line("GET", path, None, "route_not_found"), "tunnel", json!(FRONTEND));
+        with(with(line, "chain", chain), "cluster", json!(cluster))
     };
+    let host = |host: &str| format!("inbound-vip|80|http|{host}.svc.cluster.local");
+    let routed = host("reviews-v1.prod");
     let lines = [
-        at("reviews.prod.svc.cluster.local", "/reviews"),
-        at("other.prod.svc.cluster.local", "/other"),
-        at("reviews.default.svc.cluster.local", "/another"),
+        at(json!(host("reviews.prod")), &routed, "/reviews"),
+        at(json!(host("other.prod")), &host("reviews.prod"), "/other"),
+        at(json!(host("reviews.default")), &routed, "/another"),
+        at(json!("direct-http"), "encap", "/direct"),
+        at(Value::Null, &host("reviews.prod"), "/unknown"),
+        at(Value::Null, "inbound|80||", "/sidecar"),
     ];
     let folder = Folder::new(&[("log", &text(&lines))]);
-    let all = ["suggest", "log", "--log-format", FORMAT, "--waypoint", "w"];
+    let all = ["suggest", "log", "--log-format", &format];
     let suggest = |more: &[&str]| {
         let output = folder.run_with(&[&all, more].concat(), b"");
         [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap())
     };
-    let [policy, notes] = suggest(&["--service", "prod/reviews"]);
+    let [policy, notes] = suggest(&["--waypoint", "w", "--service", "prod/reviews"]);
+    assert!(policy.contains("namespace: prod\n") && policy.contains("name: reviews\n"), "{policy}{notes}");
+    assert!(policy.contains("- GET\n        paths:\n        - /reviews\n  targetRefs"), "{policy}{notes}");
+    for note in ["3 lines, of another service, or of none", "1 line, of a sidecar", "log %FILTER_CHAIN_NAME%"] {
+        assert!(notes.contains(note), "{notes}");
+    }
+    let [policy, notes] = suggest(&["--waypoint", "w"]);
+    assert!(policy.is_empty() && notes.contains("give --service NAMESPACE/NAME"), "{policy}{notes}");
+    let [policy, notes] = suggest(&["--label", "app=reviews"]);
+    assert!(policy.contains("- /sidecar\n  selector") && notes.contains("5 lines, of a waypoint"), "{policy}{notes}");
+    let [policy, notes] = suggest(&["--gateway", "g"]);
     assert!(
-        policy.contains("namespace: prod\n") && policy.contains("name: reviews\n") && policy.contains("- /reviews\n"),
+        !policy.contains("reviews") && notes.contains("of a waypoint") && notes.contains("of a sidecar"),
         "{policy}{notes}"
     );
-    assert!(!policy.contains("other") && notes.contains("2 lines, of another service"), "{policy}{notes}");
-    let [policy, notes] = suggest(&[]);
-    assert!(policy.is_empty() && notes.contains("give --service NAMESPACE/NAME"), "{policy}{notes}");
 }
 
 /// A decision is of the workload that its line names.
@@ -598,11 +654,10 @@ fn metrics_say_little_and_nothing_more_is_allowed() {
         (&[("request_protocol", "grpc")], "no label `grpc_response_status`"),
         (&[("request_protocol", "")], "no label `request_protocol`"),
         (&[("response_flags", "")], "no label `response_flags`"),
-        (&[("response_code", "302"), ("response_flags", "UAEX")], "an external authorizer"),
+        (&[("response_code", "302"), ("response_flags", "UAEX")], "by an authorizer"),
         (&[("response_code", "429"), ("response_flags", "RL")], "perhaps before the policies"),
         (&[("response_code", "0"), ("response_flags", "DC")], "not answered"),
         (&[("reporter", "waypoint")], "reported by a waypoint"),
-        (&[("destination_workload", "")], "no label `destination_workload`"),
         (&[("source_principal", "spiffe://cluster.local/ns/default/sa/a,b")], "without a principal"),
         (&[("response_code", "403")], "were refused"),
     ] {
@@ -617,6 +672,26 @@ fn metrics_say_little_and_nothing_more_is_allowed() {
     let [policy, notes] = suggest(&[good.clone(), series("good", "shop", &[("response_code", "403")])]);
     assert!(
         policy.is_empty() && notes.contains("sa/good, because some of its requests were refused"),
+        "{policy}{notes}"
+    );
+    // Also under an alias, and in a series that says nothing else.
+    let old = ("source_principal", "spiffe://old/ns/default/sa/good");
+    for changed in [&[old, ("response_code", "403")][..], &[old, ("grpc_response_status", "7"), ("reporter", "")]] {
+        let metrics = json!({ "data": { "result": [good.clone(), series("", "shop", changed)] } }).to_string();
+        let folder = Folder::new(&[("metrics", &metrics)]);
+        let output = folder.run_with(&["suggest", "--metrics", "metrics", "--trust-domain-alias", "old"], b"");
+        assert!(output.stdout.is_empty(), "{changed:?}: {}", String::from_utf8_lossy(&output.stdout));
+    }
+    let [policy, notes] = suggest(&[good.clone(), series("x", "", &[])]);
+    assert!(policy.is_empty() && notes.contains("no label `destination_workload`"), "{policy}{notes}");
+    // Another workload has the label, although nobody was identified there.
+    let [policy, notes] = suggest(&[good, series("x", "db", &[("connection_security_policy", "none")])]);
+    assert!(policy.is_empty() && notes.contains("sa/good, because it called only shop"), "{policy}{notes}");
+    // A policy in the root namespace is for others too.
+    let root = [("destination_workload_namespace", "istio-system")];
+    let [policy, notes] = suggest(&[series("a", "shop", &root), series("b", "shop", &[])]);
+    assert!(
+        !policy.contains("sa/a") && policy.contains("sa/b") && notes.contains("in every namespace"),
         "{policy}{notes}"
     );
     // Two workloads have the label.

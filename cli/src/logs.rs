@@ -18,7 +18,8 @@ use std::path::PathBuf;
 use indicatif::ProgressBar;
 use mesh_authz::engine::Verdict;
 use mesh_authz::identity::SCHEME;
-use mesh_authz::policy::scope::{ServiceName, Workload};
+use mesh_authz::policy::scope::Workload;
+use mesh_authz::policy::waypoint;
 use mesh_authz::policy::{Labels, Traffic};
 use mesh_authz::request::{Address, Attributes, ConnectionText, HeaderValues, Lookup, Metadata, PeerName};
 use rayon::prelude::*;
@@ -28,7 +29,7 @@ use self::input::{Chunk, Input};
 use self::pods::{Pod, Pods};
 use crate::access_log::happened::{DeniedBy, Happened, UNREADABLE};
 use crate::access_log::record::{Format, Record};
-use crate::access_log::request::{Line, LoggedRequest, Needs, Plan, Reading};
+use crate::access_log::request::{Line, LoggedRequest, Needs, Plan, Proxy, Reading};
 use crate::decision_log::{self, DecisionLog, Entry};
 use crate::load::InputError;
 
@@ -70,6 +71,8 @@ pub struct Item<'l> {
     pub happened: Happened,
     /// Whether the peer is inferred from its address.
     pub is_inferred: bool,
+    /// Whether it is certain which service of a waypoint it was for, if that matters.
+    pub is_of_service: bool,
     /// When the request began.
     pub start: Option<Cow<'l, str>>,
     pub line: &'l [u8],
@@ -237,7 +240,12 @@ impl<'r> Source<'r> {
             let lines = found.lines();
             lines.all = lines.all.saturating_add(1);
             match self.item(line, place, lines) {
-                Ok(item) => each(&item, &mut found),
+                Ok(item) => {
+                    if let Happened::NotDecided(why) = item.happened {
+                        found.lines().skip(why, place);
+                    }
+                    each(&item, &mut found);
+                }
                 Err(why) => found.lines().skip(why, place),
             }
         }
@@ -290,14 +298,19 @@ impl<'r> Source<'r> {
 
     /// A line of an access log.
     fn access<'l>(&self, parsed: Line<'l>, line: &'l [u8], place: Place) -> Result<Item<'l>, &'static str> {
-        let Line { mut request, happened, start, namespace, service, .. } = parsed;
-        if let Happened::NotDecided(why) = happened {
-            return Err(why);
+        let Line { mut request, happened, start, namespace, filter_chain, proxy, .. } = parsed;
+        let located = self.find(&mut request, start.as_deref()).and_then(|(workload, is_inferred)| {
+            self.check_namespace(workload, namespace.as_deref())?;
+            self.check_proxy(workload, proxy)?;
+            Ok((workload, is_inferred, self.check_service(filter_chain.as_deref())?))
+        });
+        match (located, happened) {
+            (Err(_), Happened::NotDecided(why)) | (Err(why), _) => Err(why),
+            (Ok((workload, is_inferred, is_of_service)), happened) => {
+                let request = Logged::Access(request);
+                Ok(Item { request, workload, happened, is_inferred, is_of_service, start, line, place })
+            }
         }
-        let (workload, is_inferred) = self.find(&mut request, start.as_deref())?;
-        self.check_namespace(workload, namespace.as_deref())?;
-        self.check_service(workload, service.as_deref())?;
-        Ok(Item { request: Logged::Access(request), workload, happened, is_inferred, start, line, place })
     }
 
     /// A line of the decision log of this project's filter.
@@ -309,16 +322,16 @@ impl<'r> Source<'r> {
         {
             return Err("refused by the filter before the policies");
         }
-        if entry.verdict == Verdict::Deny && entry.unreadable.is_some() {
-            return Err(UNREADABLE);
-        }
         if self.by_address.as_ref().is_some_and(|found| !found.positions.is_empty()) {
             return Err("of the decision log, which has no address of its workload: name the workload");
         }
         self.check_namespace(0, entry.namespace.as_deref())?;
         self.check_labels(entry.labels.as_ref())?;
-        self.check_service(0, entry.service.as_deref())?;
+        self.check_proxy(0, if entry.service.is_some() { Proxy::Waypoint } else { Proxy::Any })?;
+        let filter_chain = entry.service.as_ref().map(|host| format!("inbound-vip|0|http|{host}"));
+        let is_of_service = self.check_service(filter_chain.as_deref())?;
         let happened = match (entry.verdict, &entry.rule) {
+            (Verdict::Deny, _) if entry.unreadable.is_some() => Happened::NotDecided(UNREADABLE),
             (Verdict::Allow, _) => Happened::Allowed,
             (Verdict::Deny, Some((policy, index))) => {
                 let index = usize::try_from(*index).unwrap_or(usize::MAX);
@@ -327,7 +340,7 @@ impl<'r> Source<'r> {
             (Verdict::Deny, None) => Happened::Denied(DeniedBy::NoAllow),
         };
         let request = Logged::Decision(entry.request);
-        Ok(Item { request, workload: 0, happened, is_inferred: false, start: None, line, place })
+        Ok(Item { request, workload: 0, happened, is_inferred: false, is_of_service, start: None, line, place })
     }
 
     /// Whether the workload that options name can be this pod.
@@ -355,18 +368,34 @@ impl<'r> Source<'r> {
         }
     }
 
-    /// This is the host of the service that a request at a waypoint was for. The host of a `ServiceEntry` is not known.
-    fn check_service(&self, workload: usize, host: Option<&str>) -> Result<(), &'static str> {
+    /// Such a proxy can be that of the workload.
+    fn check_proxy(&self, workload: usize, proxy: Proxy) -> Result<(), &'static str> {
         let gateway = self.workloads.get(workload).and_then(|workload| workload.gateway.as_ref());
-        let (Some(gateway), Some(host)) = (gateway.filter(|gateway| gateway.waypoint), host) else { return Ok(()) };
-        let is_of = |service: &ServiceName| {
-            let rest = host.strip_prefix(&service.name).and_then(|rest| rest.strip_prefix('.'));
-            let rest = rest.and_then(|rest| rest.strip_prefix(&service.namespace));
-            service.host.as_deref() == Some(host) || rest.is_some_and(|rest| rest.starts_with(".svc."))
+        match (proxy, gateway) {
+            (Proxy::Sidecar, Some(_)) => Err("of a sidecar"),
+            (Proxy::Waypoint, None) => Err("of a waypoint: name it with --waypoint and --service"),
+            (Proxy::Waypoint, Some(gateway)) if !gateway.waypoint => {
+                Err("of a waypoint: name it with --waypoint and --service")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The request is for a service that is named with the waypoint. Returns whether that is certain.
+    fn check_service(&self, filter_chain: Option<&str>) -> Result<bool, &'static str> {
+        let gateway = self.workloads.first().and_then(|workload| workload.gateway.as_ref());
+        let named = gateway.filter(|gateway| gateway.waypoint && gateway.all_services().next().is_some());
+        let Some(gateway) = named else { return Ok(true) };
+        let Some(filter_chain) = filter_chain else { return Ok(false) };
+        let host = waypoint::host(filter_chain.as_bytes());
+        let is_of = |host: &[u8]| {
+            let is_service = memchr::memmem::find(host, b".svc.").is_some();
+            let mut prefixes = gateway.services.iter().map(waypoint::without_domain);
+            // The hosts of a `ServiceEntry` are not known.
+            prefixes.any(|prefix| host.starts_with(prefix.as_bytes()))
+                || (!is_service && !gateway.service_entries.is_empty())
         };
-        let can_be_of_entry = !gateway.service_entries.is_empty() && !host.contains(".svc.");
-        let is_any = gateway.all_services().next().is_none();
-        if is_any || can_be_of_entry || gateway.services.iter().any(is_of) { Ok(()) } else { Err("of another service") }
+        if host.is_some_and(is_of) { Ok(true) } else { Err("of another service, or of none") }
     }
 
     /// The workload of a request, and whether its peer is inferred.

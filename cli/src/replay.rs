@@ -105,6 +105,9 @@ impl<'r> Replay<'r> {
     /// Decides about a request, and counts what comes of it.
     fn decide(&self, item: &Item<'_>, tally: &mut Tally) {
         let Item { request, workload, happened, place, line, .. } = item;
+        if matches!(happened, Happened::NotDecided(_)) {
+            return;
+        }
         let traffic = request.traffic();
         let seen = &Seen { place: *place, start: item.start.as_deref(), line };
         let Some(Compiled(sets)) = self.compiled.get(*workload) else { return };

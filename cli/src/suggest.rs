@@ -27,15 +27,15 @@ use mesh_authz::request::{Lookup, Request};
 use serde_json::{Map, Value, json};
 
 use self::observed::{Access, OfWorkload, Peer, Refused, Wanted, What};
-use self::paths::Patterns;
+use self::paths::{Patterns, Tree};
 use crate::load::Resources;
 use crate::load::finding::SourceText;
 
 /// What is made of what a workload was seen to allow.
 #[derive(Debug, Default)]
 pub struct Suggestion {
-    /// The policy, as a resource. `None`: nothing can be in it.
-    pub policy: Option<Value>,
+    /// The policies, as resources: several if one cannot have all rules, and none if nothing can be in one.
+    pub policies: Vec<Value>,
     /// How many requests it is made of.
     pub requests: u64,
     /// The patterns that stand for several paths, and for how many.
@@ -46,6 +46,9 @@ pub struct Suggestion {
     pub left_out: Vec<String>,
 }
 
+/// Istio's schema allows no more in one policy.
+const MOST_RULES: usize = 512;
+
 /// A policy does not list more paths than this for one peer and one method.
 const MOST_PATHS: usize = 1_000;
 
@@ -55,26 +58,25 @@ const MOST_PATHS: usize = 1_000;
 /// The policy is not valid, is not for the workload, or would allow what was refused.
 pub fn suggest(name: &str, workload: &Workload, observed: OfWorkload, mesh: &Mesh) -> Result<Suggestion, String> {
     let mut left_out = Vec::new();
-    let (mut observed, unnamed) = Names::new(mesh).of_observed(observed);
+    if observed.not_kept > 0 {
+        left_out.push(format!("{}, because there are too many different ones", requests(observed.not_kept)));
+    }
+    let names = Names::new(mesh);
+    let (mut observed, unnamed) = names.of_observed(observed);
     for (principal, count) in unnamed {
-        left_out.push(format!("{} of {principal}, {}", requests(count), why_not_to_be_named(mesh)));
+        left_out.push(format!("{} of {principal}, {}", requests(count), names.why_none()));
     }
     leave_out_connections(&mut observed, &mut left_out);
     leave_out_contradictions(&mut observed, &mut left_out);
     let mut patterns = AllPatterns::of(&observed);
-    if observed.more_refused {
-        left_out
-            .push("patterns for paths, because more was refused than the lines say, or than can be kept".to_owned());
-        patterns.0.values_mut().for_each(Patterns::keep_all_apart);
-    }
-    patterns.keep_apart(&observed);
+    patterns.keep_apart(&observed, &mut left_out);
     loop {
         leave_out_long_lists(&mut observed, &patterns, &mut left_out);
         if observed.allowed.is_empty() {
             return Ok(Suggestion { left_out, ..Suggestion::default() });
         }
-        let policy = policy(name, workload, &observed, &patterns);
-        let compiled = Compiled::new(&policy, workload, mesh)?;
+        let policies = policies(name, workload, &observed, &patterns);
+        let compiled = Compiled::new(&policies, workload, mesh)?;
         // A wildcard of Envoy does not match every byte.
         let missed: Vec<_> = observed.allowed.keys().filter(|access| !compiled.allows(access)).cloned().collect();
         if !missed.is_empty() {
@@ -96,10 +98,10 @@ pub fn suggest(name: &str, workload: &Workload, observed: OfWorkload, mesh: &Mes
             return Err(format!("it would allow {refused}, which was not seen to be allowed"));
         }
         return Ok(Suggestion {
-            policy: Some(policy),
+            policies,
             requests: observed.allowed.values().fold(0, |sum, count| sum.saturating_add(*count)),
             generalized: patterns.generalized(&observed),
-            refused: observed.refused.iter().filter(|refused| refused.is_denied).count(),
+            refused: observed.refused.iter().filter(|r| r.is_denied && r.as_access().is_some()).count(),
             left_out,
         });
     }
@@ -120,6 +122,13 @@ fn leave_out_connections(observed: &mut OfWorkload, left_out: &mut Vec<String>) 
 /// What was allowed and also refused depends on something that is not in the policy, or the policies have changed.
 fn leave_out_contradictions(observed: &mut OfWorkload, left_out: &mut Vec<String>) {
     const FEW: usize = 10;
+    for peer in &observed.forgotten {
+        let Peer::Named(name) = peer else { continue };
+        if observed.allowed.keys().any(|access| access.principal == *name) {
+            observed.allowed.retain(|access, _| access.principal != *name);
+            left_out.push(format!("all requests of {name}, because more was refused to it than can be kept"));
+        }
+    }
     let refused = observed.refused.iter().filter(|refused| refused.is_denied);
     let mut contradictory = Vec::new();
     for access in refused.filter_map(Refused::as_access) {
@@ -137,30 +146,38 @@ fn leave_out_contradictions(observed: &mut OfWorkload, left_out: &mut Vec<String
 
 /// Nobody reads a policy of thousands of paths.
 fn leave_out_long_lists(observed: &mut OfWorkload, patterns: &AllPatterns, left_out: &mut Vec<String>) {
-    let mut lists: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    let mut lists: BTreeMap<(&str, &str), BTreeSet<&str>> = BTreeMap::new();
     for Access { principal, what } in observed.allowed.keys() {
-        if let What::Http { method, path } = what
-            && patterns.pattern(principal, method, path) == path
-        {
-            let count = lists.entry((principal, method)).or_default();
+        if let What::Http { method, path } = what {
+            lists.entry((principal, method)).or_default().insert(patterns.pattern(principal, method, path));
+        }
+    }
+    let is_pattern = |path: &&&str| path.contains('{');
+    let long = lists.into_iter().filter(|(_, paths)| paths.len() > MOST_PATHS);
+    let long: BTreeMap<(String, String), bool> = long
+        .map(|((principal, method), paths)| {
+            let has_too_many_patterns = paths.iter().filter(is_pattern).count() > MOST_PATHS;
+            ((principal.to_owned(), method.to_owned()), has_too_many_patterns)
+        })
+        .collect();
+    let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    let is_left_out = |Access { principal, what }: &Access| {
+        let What::Http { method, path } = what else { return false };
+        let all = long.get(&(principal.clone(), method.clone()));
+        all.is_some_and(|all| *all || patterns.pattern(principal, method, path) == path)
+    };
+    for access in observed.allowed.keys().filter(|access| is_left_out(access)) {
+        if let What::Http { method, .. } = &access.what {
+            let count = counts.entry((&access.principal, method)).or_default();
             *count = count.saturating_add(1);
         }
     }
-    let long: BTreeMap<(String, String), usize> = lists
-        .into_iter()
-        .filter(|(_, count)| *count > MOST_PATHS)
-        .map(|((principal, method), count)| ((principal.to_owned(), method.to_owned()), count))
-        .collect();
-    observed.allowed.retain(|Access { principal, what }, _| match what {
-        What::Http { method, path } => {
-            let is_long = long.contains_key(&(principal.clone(), method.clone()));
-            !is_long || patterns.pattern(principal, method, path) != path
-        }
-        What::Tcp { .. } => true,
-    });
-    for ((principal, method), count) in long {
-        left_out.push(format!("{method} of {count} paths from {principal}: no pattern stands for them"));
+    for ((principal, method), count) in counts {
+        left_out.push(format!(
+            "{method} of {count} paths from {principal}: a policy would have a list of more than {MOST_PATHS}"
+        ));
     }
+    observed.allowed.retain(|access, _| !is_left_out(access));
 }
 
 /// The patterns of each peer and method.
@@ -184,8 +201,27 @@ impl AllPatterns {
     }
 
     /// Does without patterns that could allow what was not seen to be allowed.
-    fn keep_apart(&mut self, observed: &OfWorkload) {
-        let all: BTreeSet<String> = self.0.values().flat_map(Patterns::used).map(str::to_owned).collect();
+    fn keep_apart(&mut self, observed: &OfWorkload, left_out: &mut Vec<String>) {
+        let is_unknown = |peers: &BTreeSet<Peer>| peers.contains(&Peer::Unknown);
+        let is_any = is_unknown(&observed.without_path) || is_unknown(&observed.forgotten);
+        let mut is_without = false;
+        for ((principal, _), patterns) in &mut self.0 {
+            if is_any || observed.without_path.contains(&Peer::Named(principal.clone())) {
+                is_without |= patterns.used().next().is_some();
+                patterns.keep_all_apart();
+            }
+        }
+        if is_without {
+            left_out.push(
+                "patterns for paths, because requests were refused whose path or peer the line does not say, or too many"
+                    .to_owned(),
+            );
+        }
+        let used: BTreeMap<(String, String), Vec<String>> =
+            self.0.iter().map(|(of, patterns)| (of.clone(), patterns.used().map(str::to_owned).collect())).collect();
+        let trees: BTreeMap<_, Tree> =
+            used.iter().map(|(of, patterns)| (of, Tree::of(patterns.iter().map(String::as_str)))).collect();
+        let all = Tree::of(used.values().flatten().map(String::as_str));
         // Of any peer, with this method, or with any.
         let mut excluded: BTreeMap<Option<&str>, BTreeSet<&str>> = BTreeMap::new();
         for refused in &observed.refused {
@@ -193,17 +229,14 @@ impl AllPatterns {
             let is_allowed = |same: Access| observed.allowed.contains_key(&same);
             let Wanted::Http { method, path } = &refused.what else { continue };
             match (&refused.peer, method) {
-                (Peer::WithoutIdentity, _) => {}
                 _ if !refused.is_denied && refused.as_access().is_some_and(is_allowed) => {}
                 (Peer::Named(name), Some(method)) => {
-                    if let Some(patterns) = self.0.get_mut(&(name.clone(), method.clone())) {
-                        patterns.keep_apart(path);
+                    let of = (name.clone(), method.clone());
+                    if let (Some(tree), Some(patterns)) = (trees.get(&of), self.0.get_mut(&of)) {
+                        tree.matching(path).into_iter().for_each(|pattern| patterns.do_without(pattern));
                     }
                 }
-                (_, method) => {
-                    let excluded = excluded.entry(method.as_deref()).or_default();
-                    excluded.extend(all.iter().map(String::as_str).filter(|pattern| paths::matches(pattern, path)));
-                }
+                (_, method) => excluded.entry(method.as_deref()).or_default().extend(all.matching(path)),
             }
         }
         for ((_, method), patterns) in &mut self.0 {
@@ -259,28 +292,41 @@ fn resources(policy: &Value) -> Resources {
 
 /// How a policy names peers.
 #[derive(Debug)]
-pub struct Names(TrustDomains);
+pub struct Names {
+    trust_domains: TrustDomains,
+    own: String,
+}
 
 impl Names {
     /// In this mesh.
     #[must_use]
     pub fn new(mesh: &Mesh) -> Self {
-        Self(mesh.options().trust_domains)
+        Self { trust_domains: mesh.options().trust_domains, own: mesh.trust_domain.clone() }
     }
 
     /// The name for a principal: in a policy, all trust domains of the mesh mean the same. `None`: it would mean somebody else,
     /// because `cluster.local` stands for the mesh's trust domain.
     #[must_use]
     pub fn of(&self, principal: &str) -> Option<String> {
-        let same = self.0.expand_principal(principal);
+        let same = self.trust_domains.expand_principal(principal);
         same.iter().any(|same| same == principal).then(|| same.into_iter().next()).flatten()
+    }
+
+    /// Why a policy has no name for a principal.
+    #[must_use]
+    pub fn why_none(&self) -> String {
+        let own = &self.own;
+        format!(
+            "because `{LOCAL_TRUST_DOMAIN}` in a policy stands for the mesh's trust domain, which is {own}: see --trust-domain"
+        )
     }
 
     /// Names all peers. Returns also how many requests came from those that have no name.
     fn of_observed(&self, observed: OfWorkload) -> (OfWorkload, BTreeMap<String, u64>) {
         let mut named = OfWorkload {
-            more_refused: observed.more_refused,
             has_requests: observed.has_requests,
+            without_path: self.of_peers(observed.without_path),
+            forgotten: self.of_peers(observed.forgotten),
             ..OfWorkload::default()
         };
         let mut unnamed: BTreeMap<String, u64> = BTreeMap::new();
@@ -292,14 +338,21 @@ impl Names {
             *counted = counted.saturating_add(count);
         }
         for refused in observed.refused {
-            let peer = match refused.peer {
-                // Somebody whom a policy has no name for is nobody whom it allows.
-                Peer::Named(name) => self.of(&name).map_or(Peer::WithoutIdentity, Peer::Named),
-                other => other,
-            };
-            named.refused.insert(Refused { peer, ..refused });
+            named.refused.extend(self.of_peer(refused.peer.clone()).map(|peer| Refused { peer, ..refused }));
         }
         (named, unnamed)
+    }
+
+    /// `None`: a policy has no name for the peer, so that it allows it nothing.
+    fn of_peer(&self, peer: Peer) -> Option<Peer> {
+        match peer {
+            Peer::Named(name) => self.of(&name).map(Peer::Named),
+            Peer::Unknown => Some(Peer::Unknown),
+        }
+    }
+
+    fn of_peers(&self, peers: BTreeSet<Peer>) -> BTreeSet<Peer> {
+        peers.into_iter().filter_map(|peer| self.of_peer(peer)).collect()
     }
 }
 
@@ -309,21 +362,12 @@ pub fn requests(count: u64) -> String {
     if count == 1 { "1 request".to_owned() } else { format!("{count} requests") }
 }
 
-/// Why a policy has no name for a principal.
-#[must_use]
-pub fn why_not_to_be_named(mesh: &Mesh) -> String {
-    let own = &mesh.trust_domain;
-    format!(
-        "because `{LOCAL_TRUST_DOMAIN}` in a policy stands for the mesh's trust domain, which is {own}: see --trust-domain"
-    )
-}
-
-/// A policy of its own, with the engines that decide by it alone.
+/// Policies, with the engines that decide by them alone.
 struct Compiled([Engine; 2]);
 
 impl Compiled {
-    fn new(policy: &Value, workload: &Workload, mesh: &Mesh) -> Result<Self, String> {
-        let resources = resources(policy);
+    fn new(policies: &[Value], workload: &Workload, mesh: &Mesh) -> Result<Self, String> {
+        let resources = resources(&json!({ "apiVersion": "v1", "kind": "List", "items": policies }));
         if let Some(finding) = resources.findings.first() {
             return Err(finding.to_string());
         }
@@ -368,7 +412,7 @@ enum Allowed {
     Tcp { port: u16 },
 }
 
-fn policy(name: &str, workload: &Workload, observed: &OfWorkload, patterns: &AllPatterns) -> Value {
+fn policies(name: &str, workload: &Workload, observed: &OfWorkload, patterns: &AllPatterns) -> Vec<Value> {
     let mut of_peers: BTreeMap<&str, BTreeSet<Allowed>> = BTreeMap::new();
     let mut peers_of: BTreeMap<Allowed, BTreeSet<&str>> = BTreeMap::new();
     for Access { principal, what } in observed.allowed.keys() {
@@ -401,11 +445,15 @@ fn policy(name: &str, workload: &Workload, observed: &OfWorkload, patterns: &All
         .into_iter()
         .map(|(peers, allowed)| json!({ "from": [{ "source": { "principals": peers } }], "to": operations(allowed) }))
         .collect();
-    let mut spec = Map::new();
-    spec.insert("action".to_owned(), json!("ALLOW"));
-    spec.insert("rules".to_owned(), json!(rules));
-    let namespace = target(workload, &mut spec);
-    resource(name, &namespace, &spec)
+    let parts = rules.chunks(MOST_RULES).zip(1_usize..).map(|(rules, number)| {
+        let mut spec = Map::new();
+        spec.insert("action".to_owned(), json!("ALLOW"));
+        spec.insert("rules".to_owned(), json!(rules));
+        let namespace = target(workload, &mut spec);
+        let name = if number == 1 { name.to_owned() } else { format!("{name}-part-{number}") };
+        resource(&name, &namespace, &spec)
+    });
+    parts.collect()
 }
 
 /// The operations of a rule: paths with the same methods are one.

@@ -182,8 +182,10 @@ fn suggested(set: &policy_set::PolicySet, formats: &[Format], log: &Path, allowe
     let Some(observed) = observed.workloads.get(&0) else { return Ok(0) };
     let suggestion =
         suggest("suggested", &set.workload, observed.clone(), &set.mesh).map_err(|why| anyhow::anyhow!(why))?;
-    let Some(policy) = &suggestion.policy else { return Ok(0) };
-    let text = serde_json::to_string_pretty(policy)?;
+    if suggestion.policies.is_empty() {
+        return Ok(0);
+    }
+    let text = json!({ "apiVersion": "v1", "kind": "List", "items": suggestion.policies }).to_string();
     let resources = Resources::of(&Arc::new(SourceText::new(PathBuf::from("suggested.json"), text.clone())));
     ensure!(resources.policies.len() == 1, "{suggestion:#?}");
     let context = LintContext { mesh: set.mesh.clone(), ..LintContext::default() };

@@ -101,6 +101,8 @@ pub enum Tells {
     StartTime,
     /// The cluster that the request was for.
     Cluster,
+    /// The name of the filter chain.
+    FilterChain,
     /// The host that the request was sent to.
     UpstreamHost,
     /// The decision of this project's filter.
@@ -271,6 +273,7 @@ impl Tells {
             ("UPSTREAM_HOST", None) => Self::UpstreamHost,
             ("UPSTREAM_LOCAL_ADDRESS", None) => Self::Word,
             ("UPSTREAM_CLUSTER" | "UPSTREAM_CLUSTER_RAW", None) => Self::Cluster,
+            ("FILTER_CHAIN_NAME", None) => Self::FilterChain,
             ("ACCESS_LOG_TYPE", None) => Self::LogType,
             ("BYTES_RECEIVED", None) => Self::BytesReceived,
             ("BYTES_SENT", None) => Self::BytesSent,
@@ -360,6 +363,7 @@ impl Tells {
             | Self::TlsVersion
             | Self::UpstreamHost
             | Self::Cluster
+            | Self::FilterChain
             | Self::LogType
             | Self::Code
             | Self::CodeDetails

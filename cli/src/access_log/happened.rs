@@ -101,7 +101,7 @@ impl Happened {
     pub fn of(evidence: &Evidence<'_>, traffic: Traffic) -> Self {
         let ends = ["", "NotSet", "DownstreamEnd", "TcpConnectionEnd"];
         if evidence.log_type.is_some_and(|log_type| !ends.contains(&log_type)) {
-            return Self::NotDecided("not written at the end of the request");
+            return Self::NotDecided(NOT_AT_THE_END);
         }
         let details = evidence.details.flatten();
         let decision: Option<Value> = evidence.decision.and_then(|json| serde_json::from_str(json).ok());
@@ -132,7 +132,7 @@ impl Happened {
         let details = evidence.details.flatten().unwrap_or_default();
         let is_one_of = |all: &[&str]| all.iter().any(|beginning| details.starts_with(beginning));
         match details {
-            _ if is_one_of(&BEFORE) => Self::NotDecided("refused by Envoy before the policies"),
+            _ if is_one_of(&BEFORE) => Self::NotDecided(BEFORE_POLICIES),
             _ if details.starts_with("jwt_authn_access_denied") => Self::NotDecided("refused because of its token"),
             _ if details.starts_with("ext_authz_") => Self::NotDecided("refused by an external authorizer"),
             _ if details.starts_with("mesh_authz_") => Self::NotDecided("refused by the filter before the policies"),
@@ -158,6 +158,12 @@ impl Happened {
 
 /// A sidecar also logs what its workload sends.
 pub const SENT: &str = "sent by the workload, not received";
+
+/// Envoy itself did not take the request.
+pub const BEFORE_POLICIES: &str = "refused by Envoy before the policies";
+
+/// There is another line about the same request.
+pub const NOT_AT_THE_END: &str = "not written at the end of the request";
 
 /// The filter assumes the worst about what it cannot read, so that policies do not decide alone.
 pub const UNREADABLE: &str = "denied because the filter could not read an attribute";

@@ -121,6 +121,7 @@ pub struct Plan<'n> {
     upstream: Option<usize>,
     received: Option<usize>,
     sent: Option<usize>,
+    filter_chain: Option<usize>,
     decision: Option<usize>,
     log_type: Option<usize>,
     namespace: Option<usize>,
@@ -217,11 +218,35 @@ impl<'n> Plan<'n> {
             upstream: is(&Tells::UpstreamHost),
             received: is(&Tells::BytesReceived),
             sent: is(&Tells::BytesSent),
+            filter_chain: is(&Tells::FilterChain),
             decision: is(&Tells::Decision),
             log_type: is(&Tells::LogType),
             namespace: is(&Tells::PodNamespace),
             is_json: format.is_json(),
             needs,
+        }
+    }
+}
+
+/// Which kind of Istio's proxies writes such a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proxy {
+    Sidecar,
+    Waypoint,
+    /// The line does not say.
+    Any,
+}
+
+impl Proxy {
+    fn of(cluster: Option<&str>, filter_chain: Option<&str>) -> Self {
+        let is_of_service = |name: &str| name.starts_with("inbound-vip|");
+        match (cluster, filter_chain) {
+            (Some(cluster), _) if cluster.starts_with("inbound|") => Self::Sidecar,
+            (Some(cluster), _) if is_of_service(cluster) || cluster == "encap" => Self::Waypoint,
+            (_, Some(chain)) if is_of_service(chain) || ["direct-http", "direct-tcp"].contains(&chain) => {
+                Self::Waypoint
+            }
+            _ => Self::Any,
         }
     }
 }
@@ -237,8 +262,11 @@ pub struct Line<'l> {
     pub start: Option<Cow<'l, str>>,
     /// The namespace of the workload, if the line has it.
     pub namespace: Option<Cow<'l, str>>,
-    /// The host of the service that a request at a waypoint was for, if the line has it.
-    pub service: Option<Cow<'l, str>>,
+    /// The name of the filter chain, if the line has it. At a waypoint, it tells which service a request was for. The cluster does
+    /// not: a route can lead to that of another service.
+    pub filter_chain: Option<Cow<'l, str>>,
+    /// Which kind of proxy can have written the line.
+    pub proxy: Proxy,
     /// Whether the line can be about a request that the workload has sent.
     pub may_be_outbound: bool,
 }
@@ -323,7 +351,8 @@ impl Plan<'_> {
             happened,
             start: owned(self.start),
             namespace: owned(self.namespace).filter(|namespace| namespace != "-"),
-            service: cluster.and_then(service_of).map(|host| Cow::Owned(host.to_owned())),
+            filter_chain: owned(self.filter_chain),
+            proxy: Proxy::of(cluster, columns.text(self.filter_chain)),
         }
     }
 
@@ -695,11 +724,6 @@ fn is_outbound(cluster: &str) -> bool {
 }
 
 /// Whether Istio's sidecar passes requests on to its workload through the cluster. Its routes change nothing.
-/// The host of the service that a waypoint's cluster is for: `inbound-vip|PORT|SUBSET|HOST`.
-fn service_of(cluster: &str) -> Option<&str> {
-    cluster.strip_prefix("inbound-vip|")?.rsplit('|').next().filter(|host| !host.is_empty())
-}
-
 fn is_inbound(cluster: &str) -> bool {
     cluster.starts_with("inbound|") || cluster.starts_with("InboundPassthroughCluster")
 }

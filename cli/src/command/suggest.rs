@@ -1,6 +1,6 @@
 //! `mesh-authz suggest`: makes policies of the requests in logs that were allowed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 
 use mesh_authz::config::Mesh;
@@ -16,11 +16,12 @@ use super::{Answer, Failure, note};
 use crate::access_log::request::Needs;
 use crate::access_log::settings::Settings;
 use crate::load::Resources;
+use crate::logs::pods::Pods;
 use crate::logs::{Count, Source};
 use crate::render::yaml;
 use crate::suggest::metrics::Metrics;
 use crate::suggest::observed::{Observed, OfWorkload};
-use crate::suggest::{Names, Suggestion, of_peers, requests, suggest, why_not_to_be_named};
+use crate::suggest::{Names, Suggestion, of_peers, requests, suggest};
 
 /// Arguments of `mesh-authz suggest`.
 #[derive(Debug, clap::Args)]
@@ -58,7 +59,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, out: &mut String) -> Result<Answer, Failure> {
     let mesh = arguments.setting.mesh();
     let policies = match &arguments.metrics {
-        Some(file) => of_metrics(&Metrics::read(file)?, arguments, &mesh)?,
+        Some(file) => of_metrics(&Metrics::read(file, &Names::new(&mesh))?, arguments, &mesh)?,
         None => of_logs(arguments, &mesh)?,
     };
     if policies.is_empty() {
@@ -93,16 +94,20 @@ fn of_logs(arguments: &Arguments, mesh: &Mesh) -> Result<Vec<Value>, Failure> {
     progress.finish_and_clear();
     let observed = observed?;
     let mut policies = Vec::new();
-    let mut names = BTreeSet::new();
-    for Target { workload, observed } in targets(&workloads, observed.workloads, by_pods.is_some(), mesh) {
-        let name = unique(&name(&workload), &workload.namespace, &mut names);
+    let mut names = UniqueNames::default();
+    let targets = match by_pods {
+        Some(pods) => targets(pods, &workloads, observed.workloads, mesh),
+        None => workloads.iter().cloned().zip(observed.workloads.into_values()).map(Target::of).collect(),
+    };
+    for Target { workload, observed } in targets {
+        let name = names.unique(&name(&workload), &workload.namespace);
         match suggest(&name, &workload, observed, mesh) {
             Ok(suggestion) => {
                 report(&name, &suggestion);
-                if suggestion.policy.is_some() && workload.gateway.is_none() {
+                if !suggestion.policies.is_empty() && workload.gateway.is_none() {
                     note_root_namespace(&name, &workload.namespace, mesh);
                 }
-                policies.extend(suggestion.policy);
+                policies.extend(suggestion.policies);
             }
             Err(why) => note(&format!("{name}: no valid policy can be made: {why}")),
         }
@@ -126,51 +131,74 @@ struct Target {
     observed: OfWorkload,
 }
 
-/// The workloads that policies are for. Of pods, those are one workload that differ only in their version, or in what each pod has
-/// for itself.
-fn targets(
-    workloads: &[Workload],
-    mut observed: BTreeMap<usize, OfWorkload>,
-    is_by_pods: bool,
-    mesh: &Mesh,
-) -> Vec<Target> {
-    if !is_by_pods {
-        let pairs = workloads.iter().enumerate();
-        return pairs
-            .filter_map(|(at, workload)| Some(Target { workload: workload.clone(), observed: observed.remove(&at)? }))
-            .collect();
+impl Target {
+    fn of((workload, observed): (Workload, OfWorkload)) -> Self {
+        Self { workload, observed }
     }
-    let mut kinds: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+}
+
+/// Pods of one workload: those that differ only in their version, or in what each pod has for itself.
+type Kind<'p> = (&'p str, Vec<(&'p str, &'p str)>);
+
+fn kind<'p>(namespace: &'p str, labels: &'p Labels) -> Kind<'p> {
+    let is_of_job = labels.iter().any(|(key, _)| OF_JOBS.contains(&key.as_str()));
+    let labels = labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    let labels = labels.filter(|(key, _)| !OF_ONE_POD.contains(key) && !OF_JOBS.contains(key));
+    // The pods of a job are others than those that have the same labels otherwise.
+    let mut labels: Vec<_> = labels.chain(is_of_job.then_some((OF_JOBS[0], ""))).collect();
+    labels.sort_unstable();
+    (namespace, labels)
+}
+
+/// The workloads that policies are for, by the labels that select no other pods of the file.
+fn targets(pods: &Pods, workloads: &[Workload], mut observed: BTreeMap<usize, OfWorkload>, mesh: &Mesh) -> Vec<Target> {
+    let mut kinds: BTreeMap<Kind<'_>, Vec<usize>> = BTreeMap::new();
     for (at, workload) in workloads.iter().enumerate() {
-        let labels = workload.labels.iter().flat_map(|labels| labels.iter());
-        let mut labels: Vec<_> = labels.filter(|(key, _)| !OF_ONE_POD.contains(&key.as_str())).cloned().collect();
-        labels.sort();
-        kinds.entry((workload.namespace.as_str(), labels)).or_default().push(at);
+        if let Some(labels) = &workload.labels {
+            kinds.entry(kind(&workload.namespace, labels)).or_default().push(at);
+        }
+    }
+    // All pods by each of their labels: also those that have no address.
+    let mut by_label: HashMap<(&str, &str), BTreeSet<Kind<'_>>> = HashMap::new();
+    for (namespace, labels) in pods.labels() {
+        for (key, value) in labels {
+            by_label.entry((key, value)).or_default().insert(kind(namespace, labels));
+        }
     }
     let mut targets = Vec::new();
-    for ((namespace, labels), members) in &kinds {
+    for (of, members) in &kinds {
+        let (namespace, labels) = of;
         let mut seen: Option<OfWorkload> = None;
         for of_workload in members.iter().filter_map(|at| observed.remove(at)) {
             seen.get_or_insert_default().merge(of_workload);
         }
         let Some(seen) = seen else { continue };
-        let others = || {
-            let others = workloads.iter().enumerate().filter(|(at, _)| !members.contains(at)).map(|(_, other)| other);
-            others.filter(|other| other.namespace == *namespace || *namespace == mesh.root_namespace)
+        let own: Vec<_> = labels.iter().copied().filter(|(key, _)| !OF_JOBS.contains(key)).collect();
+        let is_alone = |selector: &Vec<(&str, &str)>| {
+            let sets = selector.iter().filter_map(|label| by_label.get(label));
+            let smallest = sets.min_by_key(|kinds| kinds.len());
+            smallest.is_some_and(|kinds| {
+                kinds.iter().all(|other| {
+                    let (other_namespace, other_labels) = other;
+                    let is_elsewhere = other_namespace != namespace && *namespace != mesh.root_namespace;
+                    other == of || is_elsewhere || !selector.iter().all(|label| other_labels.contains(label))
+                })
+            })
         };
-        let is_alone = |selector: &Labels| {
-            !selector.is_empty()
-                && !others().any(|other| other.labels.as_ref().is_some_and(|all| all.include(selector)))
-        };
-        let named = NAMES.iter().filter_map(|name| labels.iter().find(|(key, _)| key == name));
-        let named = named.map(|label| Labels::from(vec![label.clone()]));
-        let selector = named.chain([Labels::from(labels.clone())]).find(is_alone);
-        let shown = labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
+        let named = NAMES.iter().filter_map(|name| own.iter().find(|(key, _)| key == name));
+        let selector = named.map(|label| vec![*label]).chain([own.clone()]).find(is_alone);
+        let shown = own.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
         match (selector, members.first().and_then(|at| workloads.get(*at))) {
+            _ if own.iter().any(|(key, _)| *key == GATEWAY) => note(&format!(
+                "left out: the pods in namespace {namespace} with {shown}, because they are a gateway: name it with --gateway, or with \
+                 --waypoint and --service"
+            )),
             (Some(selector), Some(first)) => {
-                targets.push(Target { workload: Workload { labels: Some(selector), ..first.clone() }, observed: seen });
+                let labels = selector.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
+                let workload = Workload { labels: Some(labels.collect()), ..first.clone() };
+                targets.push(Target { workload, observed: seen });
             }
-            _ if labels.is_empty() => note(&format!(
+            _ if own.is_empty() => note(&format!(
                 "left out: pods in namespace {namespace} without labels of their own, because a policy needs labels to select them"
             )),
             _ => note(&format!(
@@ -182,20 +210,27 @@ fn targets(
     targets
 }
 
+/// The label of gateways that Istio has made of a Gateway.
+const GATEWAY: &str = "gateway.networking.k8s.io/gateway-name";
+
+/// Labels of the pods of a job.
+const OF_JOBS: [&str; 5] = [
+    "batch.kubernetes.io/job-name",
+    "batch.kubernetes.io/controller-uid",
+    "batch.kubernetes.io/job-completion-index",
+    "controller-uid",
+    "job-name",
+];
+
 /// The labels by which people select a workload.
 const NAMES: [&str; 3] = ["app", "app.kubernetes.io/name", "k8s-app"];
 
 /// Labels that pods of one workload have in different ways.
-const OF_ONE_POD: [&str; 13] = [
+const OF_ONE_POD: [&str; 8] = [
     "pod-template-hash",
     "controller-revision-hash",
     "statefulset.kubernetes.io/pod-name",
     "apps.kubernetes.io/pod-index",
-    "controller-uid",
-    "batch.kubernetes.io/controller-uid",
-    "job-name",
-    "batch.kubernetes.io/job-name",
-    "batch.kubernetes.io/job-completion-index",
     "version",
     "app.kubernetes.io/version",
     "service.istio.io/canonical-revision",
@@ -208,27 +243,36 @@ fn note_root_namespace(name: &str, namespace: &str, mesh: &Mesh) {
     }
 }
 
-/// A name that no other policy in the namespace has.
-fn unique(name: &str, namespace: &str, names: &mut BTreeSet<(String, String)>) -> String {
-    let mut unique = name.to_owned();
-    let mut number: usize = 1;
-    while !names.insert((namespace.to_owned(), unique.clone())) {
-        number = number.saturating_add(1);
-        unique = format!("{name}-{number}");
+/// Names of policies, each once in a namespace.
+#[derive(Default)]
+struct UniqueNames(HashMap<(String, String), usize>);
+
+impl UniqueNames {
+    fn unique(&mut self, name: &str, namespace: &str) -> String {
+        let of = |name: &str| (namespace.to_owned(), name.to_owned());
+        let mut number = self.0.get(&of(name)).copied().unwrap_or_default();
+        loop {
+            number = number.saturating_add(1);
+            let unique = if number == 1 { name.to_owned() } else { format!("{name}-{number}") };
+            if number == 1 || !self.0.contains_key(&of(&unique)) {
+                self.0.insert(of(&unique), 1);
+                self.0.insert(of(name), number);
+                return unique;
+            }
+        }
     }
-    unique
 }
 
 /// Says what a policy is made of.
 fn report(name: &str, suggestion: &Suggestion) {
-    let Suggestion { policy, requests: count, generalized, refused, left_out } = suggestion;
+    let Suggestion { policies, requests: count, generalized, refused, left_out } = suggestion;
     for why in left_out {
         note(&format!("{name}: left out: {why}"));
     }
     for (pattern, paths) in generalized {
         note(&format!("{name}: {pattern} stands for {paths} paths"));
     }
-    if policy.is_some() {
+    if !policies.is_empty() {
         let still = match refused {
             0 => String::new(),
             1 => ", and not the one that was refused".to_owned(),
@@ -285,31 +329,30 @@ fn of_metrics(metrics: &Metrics, arguments: &Arguments, mesh: &Mesh) -> Result<V
         ));
     }
     let app = labels.as_ref().and_then(|labels| labels.get("app"));
-    let of_mesh = Names::new(mesh);
     let mut policies = Vec::new();
-    let mut names = BTreeSet::new();
+    let mut names = UniqueNames::default();
     let mut is_any_meant = false;
-    for (workload @ (namespace, of_app), peers) in &metrics.peers {
+    for (workload @ (namespace, of_app), principals) in &metrics.peers {
         let is_other = |wanted: Option<&str>, found: &str| wanted.is_some_and(|wanted| wanted != found);
         if is_other(options.namespace.as_deref(), namespace) || is_other(app, of_app) {
             continue;
         }
         is_any_meant = true;
-        let name = unique(&named(of_app), namespace, &mut names);
+        let name = names.unique(&named(of_app), namespace);
         for left_out in metrics.peers_left_out.get(workload).into_iter().flatten() {
             note(&format!("{name}: left out: {left_out}"));
         }
-        let mut principals = BTreeSet::new();
-        for peer in peers {
-            match of_mesh.of(peer) {
-                Some(principal) => _ = principals.insert(principal),
-                None => note(&format!("{name}: left out: {peer}, {}", why_not_to_be_named(mesh))),
-            }
+        let is_same_elsewhere = *namespace == mesh.root_namespace
+            && metrics.peers.keys().any(|(other, app)| other != namespace && app == of_app);
+        if is_same_elsewhere {
+            note(&format!(
+                "{name}: left out: it would be for workloads in every namespace, and others have the same label `app`"
+            ));
         }
-        if principals.is_empty() {
+        if principals.is_empty() || is_same_elsewhere {
             continue;
         }
-        match of_peers(&name, namespace, of_app, &principals) {
+        match of_peers(&name, namespace, of_app, principals) {
             Ok(policy) => {
                 let count = principals.len();
                 let peers = if count == 1 { "1 peer".to_owned() } else { format!("{count} peers") };

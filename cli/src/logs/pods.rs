@@ -21,9 +21,14 @@ pub struct Pod {
     pub since: Option<String>,
 }
 
-/// Pods by address. An address of several pods is not here.
+/// Pods.
 #[derive(Debug, Default)]
-pub struct Pods(HashMap<IpAddr, Option<Pod>>);
+pub struct Pods {
+    /// An address of several pods leads to none.
+    by_address: HashMap<IpAddr, Option<Pod>>,
+    /// The namespaces and the labels of all pods, also of those without an address.
+    labels: Vec<(String, Labels)>,
+}
 
 impl Pods {
     /// Reads what `kubectl get pods -o json` printed.
@@ -46,10 +51,13 @@ impl Pods {
             }
         };
         let mut pods = Self::default();
-        for (pod, address) in
-            items.iter().filter(|item| item.get("kind").is_none_or(|kind| kind == "Pod")).flat_map(pod)
-        {
-            pods.0.entry(address).and_modify(|found| *found = None).or_insert(Some(pod));
+        for item in items.iter().filter(|item| item.get("kind").is_none_or(|kind| kind == "Pod")) {
+            if let Some(namespace) = item.pointer("/metadata/namespace").and_then(Value::as_str) {
+                pods.labels.push((namespace.to_owned(), labels(item)));
+            }
+            for (pod, address) in pod(item) {
+                pods.by_address.entry(address).and_modify(|found| *found = None).or_insert(Some(pod));
+            }
         }
         Ok(pods)
     }
@@ -57,15 +65,25 @@ impl Pods {
     /// The pod that had the address at this time.
     #[must_use]
     pub fn at(&self, address: IpAddr, time: Option<&str>) -> Option<&Pod> {
-        let pod = self.0.get(&address)?.as_ref()?;
+        let pod = self.by_address.get(&address)?.as_ref()?;
         let is_later = |since: &String| time.is_some_and(|time| time >= since.trim_end_matches('Z'));
         pod.since.as_ref().is_none_or(is_later).then_some(pod)
     }
 
+    /// The namespaces and the labels of all pods, also of those without an address for themselves.
+    pub fn labels(&self) -> impl Iterator<Item = (&str, &Labels)> {
+        self.labels.iter().map(|(namespace, labels)| (namespace.as_str(), labels))
+    }
+
     /// All pods that have an address for themselves.
     pub fn all(&self) -> impl Iterator<Item = &Pod> {
-        self.0.values().flatten()
+        self.by_address.values().flatten()
     }
+}
+
+fn labels(item: &Value) -> Labels {
+    let labels = item.pointer("/metadata/labels").and_then(Value::as_object).into_iter().flatten();
+    labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
 }
 
 /// A pod with each of its addresses, if it has them for itself.
@@ -75,12 +93,10 @@ fn pod(item: &Value) -> Vec<(Pod, IpAddr)> {
     let is_on_node = item.pointer("/spec/hostNetwork").and_then(Value::as_bool) == Some(true);
     let has_ended = matches!(text("/status/phase").as_deref(), Some("Succeeded" | "Failed"));
     let Some(namespace) = text("/metadata/namespace").filter(|_| !is_on_node && !has_ended) else { return Vec::new() };
-    let labels = item.pointer("/metadata/labels").and_then(Value::as_object).into_iter().flatten();
-    let labels = labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
     let account = text("/spec/serviceAccountName").or_else(|| text("/spec/serviceAccount"));
     let pod = Pod {
         namespace,
-        labels: labels.collect(),
+        labels: labels(item),
         service_account: account.unwrap_or_else(|| "default".to_owned()),
         since: text("/status/startTime"),
     };

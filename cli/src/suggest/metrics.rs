@@ -9,6 +9,7 @@ use std::path::Path;
 use mesh_authz::identity::SCHEME;
 use serde_json::Value;
 
+use super::Names;
 use super::observed::is_principal;
 use crate::load::{self, InputError};
 
@@ -23,16 +24,6 @@ pub struct Metrics {
     pub peers_left_out: BTreeMap<(String, String), Vec<String>>,
 }
 
-/// What a series says.
-struct Series {
-    /// The namespace and the label `app`.
-    workload: (String, String),
-    /// The name of the Deployment or of something like it. Several can have the same label.
-    name: String,
-    principal: String,
-    is_refused: bool,
-}
-
 /// The flags of responses that come from behind the policies.
 const BEHIND: [&str; 11] = ["-", "UF", "UH", "UO", "URX", "NC", "NR", "UT", "LR", "UR", "UC"];
 
@@ -44,7 +35,7 @@ impl Metrics {
     ///
     /// # Errors
     /// The file cannot be read, or is something else.
-    pub fn read(file: &Path) -> Result<Self, InputError> {
+    pub fn read(file: &Path, of_mesh: &Names) -> Result<Self, InputError> {
         let error = |message: String| InputError { file: file.to_owned(), message };
         let answer: Value = serde_json::from_slice(&load::bytes(file)?).map_err(|found| {
             error(format!("is not JSON: {found}; it must be an answer of Prometheus' /api/v1/query"))
@@ -66,18 +57,23 @@ impl Metrics {
         let mut metrics = Self::default();
         let (mut allowed, mut refused) = (BTreeMap::<_, ByPeer>::new(), BTreeSet::new());
         let mut names: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
+        let mut unnamed: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
         for series in result {
-            match read(series) {
-                Ok(Series { workload, name, principal, is_refused }) => {
-                    names.entry(workload.clone()).or_default().insert(name.clone());
-                    if is_refused {
-                        let count = metrics.left_out.entry("refused, by policies or by the application").or_default();
-                        *count = count.saturating_add(1);
-                        refused.insert((workload, principal));
-                    } else {
-                        allowed.entry(workload).or_default().entry(principal).or_default().insert(name);
-                    }
-                }
+            let label =
+                |name: &str| series.pointer(&format!("/metric/{name}")).and_then(Value::as_str).unwrap_or_default();
+            let workload = (label("destination_workload_namespace").to_owned(), label("destination_app").to_owned());
+            let peer = label("source_principal");
+            let peer = peer.strip_prefix(SCHEME).unwrap_or(peer);
+            let name = Some(label("destination_workload")).filter(|name| !name.is_empty()).unwrap_or("(not named)");
+            names.entry(workload.clone()).or_default().insert(name.to_owned());
+            if is_refused(label) {
+                refused.insert((workload.clone(), of_mesh.of(peer).unwrap_or_default()));
+            }
+            match read(series, label) {
+                Ok(name) => match of_mesh.of(peer) {
+                    Some(peer) => _ = allowed.entry(workload).or_default().entry(peer).or_default().insert(name),
+                    None => unnamed.entry(workload).or_default().push(format!("{peer}, {}", of_mesh.why_none())),
+                },
                 Err(why) => {
                     let count = metrics.left_out.entry(why).or_default();
                     *count = count.saturating_add(1);
@@ -87,6 +83,7 @@ impl Metrics {
         for (workload, peers) in allowed {
             let all = names.remove(&workload).unwrap_or_default();
             let left_out = metrics.peers_left_out.entry(workload.clone()).or_default();
+            left_out.extend(unnamed.remove(&workload).unwrap_or_default());
             let mut kept = BTreeSet::new();
             for (principal, at) in peers {
                 if refused.contains(&(workload.clone(), principal.clone())) {
@@ -108,9 +105,17 @@ impl Metrics {
     }
 }
 
-/// Reads a series. `Err`: why nothing can be made of it.
-fn read(series: &Value) -> Result<Series, &'static str> {
-    let label = |name: &str| series.pointer(&format!("/metric/{name}")).and_then(Value::as_str).unwrap_or_default();
+/// Whether a series counts requests that were refused, by policies, by an external authorizer, or by the application.
+fn is_refused<'s>(label: impl Fn(&str) -> &'s str) -> bool {
+    let is_one_of = |name: &str, values: &[&str]| values.contains(&label(name));
+    // Of gRPC: permission denied, and unauthenticated.
+    is_one_of("response_code", &["401", "403"])
+        || is_one_of("grpc_response_status", &["7", "16"])
+        || label("response_flags").split(',').any(|flag| flag == "UAEX")
+}
+
+/// The workload that a series is about, if the series shows that a peer was allowed something. `Err`: why it does not.
+fn read<'s>(series: &Value, label: impl Fn(&str) -> &'s str + Copy) -> Result<String, &'static str> {
     let values = series.get("values").and_then(Value::as_array).into_iter().flatten().chain(series.get("value"));
     let count = |value: &Value| {
         let value = value.get(1)?;
@@ -128,43 +133,33 @@ fn read(series: &Value) -> Result<Series, &'static str> {
     if label("connection_security_policy") != "mutual_tls" {
         return Err("not over mutual TLS, as far as the label `connection_security_policy` says");
     }
-    let is_refused = match (label("response_code"), label("request_protocol"), label("grpc_response_status")) {
+    if is_refused(label) {
+        return Err("refused, by policies, by an authorizer or by the application");
+    }
+    match (label("response_code"), label("request_protocol"), label("grpc_response_status")) {
         ("", ..) => return Err("there is no label `response_code`: keep it when you sum up"),
         (_, "", _) => return Err("there is no label `request_protocol`: keep it when you sum up"),
+        (_, "grpc", "") => return Err("there is no label `grpc_response_status`: keep it when you sum up"),
         ("0", ..) => return Err("not answered"),
-        (code, "grpc", "") if !["401", "403"].contains(&code) => {
-            return Err("there is no label `grpc_response_status`: keep it when you sum up");
-        }
-        // Of gRPC: permission denied, and unauthenticated.
-        (code, protocol, status) => {
-            ["401", "403"].contains(&code) || (protocol == "grpc" && ["7", "16"].contains(&status))
-        }
-    };
+        _ => {}
+    }
     match label("response_flags") {
         "" => return Err("there is no label `response_flags`: keep it when you sum up"),
-        "UAEX" if !is_refused => return Err("answered by an external authorizer"),
-        flags if !is_refused && !flags.split(',').all(|flag| BEHIND.contains(&flag)) => {
+        flags if !flags.split(',').all(|flag| BEHIND.contains(&flag)) => {
             return Err("answered by Envoy itself, perhaps before the policies");
         }
         _ => {}
     }
-    let name = label("source_principal");
-    let principal = name.strip_prefix(SCHEME).unwrap_or(name);
-    if !is_principal(principal) {
+    let peer = label("source_principal");
+    if !is_principal(peer.strip_prefix(SCHEME).unwrap_or(peer)) {
         return Err("of peers without a principal");
     }
-    let workload = (label("destination_workload_namespace"), label("destination_app"));
-    if workload.0.is_empty() || workload.1.is_empty() || workload.1 == "unknown" {
+    let app = label("destination_app");
+    if label("destination_workload_namespace").is_empty() || app.is_empty() || app == "unknown" {
         return Err("to workloads without a label `app`");
     }
-    let name = label("destination_workload");
-    if name.is_empty() {
-        return Err("there is no label `destination_workload`: keep it when you sum up");
+    match label("destination_workload") {
+        "" => Err("there is no label `destination_workload`: keep it when you sum up"),
+        name => Ok(name.to_owned()),
     }
-    Ok(Series {
-        workload: (workload.0.to_owned(), workload.1.to_owned()),
-        name: name.to_owned(),
-        principal: principal.to_owned(),
-        is_refused,
-    })
 }

@@ -7,7 +7,7 @@ use mesh_authz::identity::SCHEME;
 use mesh_authz::policy::Traffic;
 use mesh_authz::request::{Attributes, Lookup, PeerName, without_query};
 
-use crate::access_log::happened::Happened;
+use crate::access_log::happened::{BEFORE_POLICIES, Happened, NOT_AT_THE_END, SENT};
 use crate::logs::{Collect, Count, Item, Lines, Logged};
 
 /// What logs have, by the position of the workload.
@@ -17,8 +17,7 @@ pub struct Observed {
     pub workloads: BTreeMap<usize, OfWorkload>,
     /// Requests that nothing is made of, by the reason.
     pub left_out: BTreeMap<&'static str, Count>,
-    /// The bytes of all that was seen.
-    size: usize,
+    room: Room,
 }
 
 /// What a workload was seen to allow, and to refuse.
@@ -26,9 +25,14 @@ pub struct Observed {
 pub struct OfWorkload {
     /// How often what was allowed.
     pub allowed: BTreeMap<Access, u64>,
+    /// What was refused to peers with an identity, or perhaps with one.
     pub refused: BTreeSet<Refused>,
-    /// Whether more was refused than is kept: requests without a path, or too many.
-    pub more_refused: bool,
+    /// Peers that were refused requests whose path the line does not say.
+    pub without_path: BTreeSet<Peer>,
+    /// Peers that were refused more than is kept.
+    pub forgotten: BTreeSet<Peer>,
+    /// How many requests were allowed that are not kept.
+    pub not_kept: u64,
     /// Whether it answers requests, also such as are not in a policy.
     pub has_requests: bool,
 }
@@ -63,11 +67,10 @@ pub struct Refused {
     pub is_denied: bool,
 }
 
-/// A peer that was refused.
+/// A peer that was refused, and that can have an identity.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Peer {
     Named(String),
-    WithoutIdentity,
     /// The line does not say.
     Unknown,
 }
@@ -85,13 +88,12 @@ pub enum Wanted {
     },
 }
 
-/// What is kept of different requests is not longer than this, in bytes. What comes then is left out.
-const MOST_BYTES: usize = 100_000_000;
+/// What is kept of different requests that were allowed is not longer than this, in bytes. The same is true for those that were
+/// refused.
+const MOST_BYTES: usize = 50_000_000;
 
 /// What a request takes in addition to its texts.
 const OVERHEAD: usize = 200;
-
-const TOO_MANY: &str = "because there are too many different requests";
 
 impl Access {
     /// The path, if it is about one.
@@ -150,47 +152,60 @@ impl fmt::Display for Access {
 }
 
 impl OfWorkload {
-    /// Adds what was seen of the same workload, as far as there is room, in bytes. Returns how many requests are left out, and how
-    /// many bytes were added.
-    fn add(&mut self, later: Self, room: usize) -> (u64, usize) {
-        let (mut left_out, mut added): (u64, usize) = (0, 0);
+    /// Adds what was seen of the same workload, as far as there is room.
+    fn add(&mut self, later: Self, room: &mut Room) {
         for (access, count) in later.allowed {
-            let size = added.saturating_add(access.size());
             if let Some(known) = self.allowed.get_mut(&access) {
                 *known = known.saturating_add(count);
-            } else if size <= room {
-                added = size;
+            } else if let Some(left) = room.allowed.checked_sub(access.size()) {
+                room.allowed = left;
                 self.allowed.insert(access, count);
             } else {
-                left_out = left_out.saturating_add(count);
+                self.not_kept = self.not_kept.saturating_add(count);
             }
         }
         for refused in later.refused {
-            let size = added.saturating_add(refused.size());
             if self.refused.contains(&refused) {
                 continue;
             }
-            if size <= room {
-                added = size;
+            if let Some(left) = room.refused.checked_sub(refused.size()) {
+                room.refused = left;
                 self.refused.insert(refused);
             } else {
-                self.more_refused = true;
+                self.forgotten.insert(refused.peer);
             }
         }
-        self.more_refused |= later.more_refused;
+        self.without_path.extend(later.without_path);
+        self.forgotten.extend(later.forgotten);
+        self.not_kept = self.not_kept.saturating_add(later.not_kept);
         self.has_requests |= later.has_requests;
-        (left_out, added)
     }
 
     /// Adds what was seen of another workload that a policy does not tell from this one.
     pub fn merge(&mut self, other: Self) {
-        let _there_is_room = self.add(other, usize::MAX);
+        self.add(other, &mut Room { allowed: usize::MAX, refused: usize::MAX });
+    }
+}
+
+/// How many bytes can still be kept.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    allowed: usize,
+    refused: usize,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { allowed: MOST_BYTES, refused: MOST_BYTES }
     }
 }
 
 impl Observed {
     /// Adds a request.
     pub fn add(&mut self, item: &Item<'_>) {
+        if matches!(item.happened, Happened::NotDecided(SENT | NOT_AT_THE_END)) {
+            return;
+        }
         let mut found = OfWorkload { has_requests: item.request.traffic() == Traffic::Http, ..OfWorkload::default() };
         match &item.happened {
             Happened::Allowed => match access(item) {
@@ -198,22 +213,24 @@ impl Observed {
                 Err(why) => self.leave_out(why, item),
             },
             Happened::Denied(_) => found.refuse(item, true),
-            Happened::Unknown | Happened::NotDecided(_) => {
+            Happened::Unknown => {
                 found.refuse(item, false);
-                self.leave_out("of which the line does not say whether they were allowed", item);
+                self.leave_out(
+                    match item.request.traffic() {
+                        Traffic::Http => "of which the line does not say whether they were allowed",
+                        Traffic::Tcp => {
+                            "connections of which the line does not say whether they were allowed: log \
+                             %CONNECTION_TERMINATION_DETAILS%, %BYTES_RECEIVED% and %BYTES_SENT%"
+                        }
+                    },
+                    item,
+                );
             }
+            // It did not come to the policies.
+            Happened::NotDecided(BEFORE_POLICIES) => {}
+            Happened::NotDecided(_) => found.refuse(item, false),
         }
-        if self.take(item.workload, found) > 0 {
-            self.leave_out(TOO_MANY, item);
-        }
-    }
-
-    /// Returns how many requests there is no room for.
-    fn take(&mut self, workload: usize, found: OfWorkload) -> u64 {
-        let room = MOST_BYTES.saturating_sub(self.size);
-        let (left_out, added) = self.workloads.entry(workload).or_default().add(found, room);
-        self.size = self.size.saturating_add(added);
-        left_out
+        self.workloads.entry(item.workload).or_default().add(found, &mut self.room);
     }
 
     fn leave_out(&mut self, why: &'static str, item: &Item<'_>) {
@@ -225,12 +242,13 @@ impl OfWorkload {
     fn refuse(&mut self, item: &Item<'_>, is_denied: bool) {
         let peer = match principal(&item.request) {
             Ok(Some(name)) if !item.is_inferred => Peer::Named(name),
-            Ok(None) => Peer::WithoutIdentity,
+            // No policy that is made here allows it anything.
+            Ok(None) => return,
             _ => Peer::Unknown,
         };
         match wanted(&item.request) {
             Some(what) => _ = self.refused.insert(Refused { peer, what, is_denied }),
-            None => self.more_refused = true,
+            None => _ = self.without_path.insert(peer),
         }
     }
 }
@@ -245,10 +263,7 @@ impl Collect for Observed {
             self.left_out.entry(why).or_default().merge(&count);
         }
         for (position, of_workload) in later.workloads {
-            let left_out = self.take(position, of_workload);
-            if left_out > 0 {
-                self.left_out.entry(TOO_MANY).or_default().merge(&Count { lines: left_out, first: None });
-            }
+            self.workloads.entry(position).or_default().add(of_workload, &mut self.room);
         }
     }
 }
@@ -256,6 +271,9 @@ impl Collect for Observed {
 /// What a policy can be made of. `Err`: why it cannot.
 fn access(item: &Item<'_>) -> Result<Access, &'static str> {
     let what = what(&item.request)?;
+    if !item.is_of_service {
+        return Err("of which the line does not say which service they were for: log %FILTER_CHAIN_NAME%");
+    }
     match principal(&item.request)? {
         None => Err("of peers without an identity"),
         Some(_) if item.is_inferred => Err("of peers that are only inferred from their address"),

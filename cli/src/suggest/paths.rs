@@ -46,11 +46,13 @@ impl Patterns {
         root.generalize();
         root.collect(&mut Vec::new(), &mut patterns.of_paths);
         patterns.of_paths.retain(|path, pattern| path != pattern);
-        for pattern in patterns.of_paths.values() {
-            let count = patterns.used.entry(pattern.clone()).or_default();
-            *count = count.saturating_add(1);
+        let mut paths_of: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (path, pattern) in &patterns.of_paths {
+            paths_of.entry(pattern).or_default().push(path);
         }
-        patterns.used.retain(|pattern, count| *count >= FEW_IDENTIFIERS && is_valid(pattern));
+        let is_used = |(pattern, paths): &(&str, Vec<&str>)| is_shown(pattern, paths) && is_valid(pattern);
+        let used = paths_of.into_iter().filter(is_used).map(|(pattern, paths)| (pattern.to_owned(), paths.len()));
+        patterns.used = used.collect();
         patterns
     }
 
@@ -59,11 +61,6 @@ impl Patterns {
     pub fn pattern<'p>(&'p self, path: &'p str) -> &'p str {
         let pattern = self.of_paths.get(path).filter(|pattern| self.used.contains_key(*pattern));
         pattern.filter(|_| !self.kept.contains(path)).map_or(path, String::as_str)
-    }
-
-    /// Does without the patterns that match this path.
-    pub fn keep_apart(&mut self, path: &str) {
-        self.used.retain(|pattern, _| !matches(pattern, path));
     }
 
     /// The patterns that are used.
@@ -93,17 +90,55 @@ impl Patterns {
     }
 }
 
-/// Whether a pattern matches a path: segment by segment.
-#[must_use]
-pub fn matches(pattern: &str, path: &str) -> bool {
-    let (mut pattern, mut path) = (pattern.split('/'), path.split('/'));
-    loop {
-        match (pattern.next(), path.next()) {
-            (None, None) => return true,
-            (Some(ANY), Some(segment)) if !segment.is_empty() => {}
-            (Some(wanted), Some(segment)) if wanted == segment => {}
-            _ => return false,
+/// Whether many values were seen at each place where the pattern has `{*}`.
+fn is_shown(pattern: &str, paths: &[&str]) -> bool {
+    let places = pattern.split('/').enumerate().filter(|(_, segment)| *segment == ANY).map(|(place, _)| place);
+    places.into_iter().all(|place| {
+        let seen: BTreeSet<&str> = paths.iter().filter_map(|path| path.split('/').nth(place)).collect();
+        let identifiers = seen.iter().filter(|segment| is_identifier(segment)).count();
+        let words = seen.len().saturating_sub(identifiers);
+        (identifiers == 0 || identifiers >= FEW_IDENTIFIERS) && (words == 0 || words >= MANY_WORDS)
+    })
+}
+
+/// Patterns that are found by the paths that match them.
+#[derive(Debug, Default)]
+pub struct Tree<'p> {
+    children: BTreeMap<&'p str, Tree<'p>>,
+    pattern: Option<&'p str>,
+}
+
+impl<'p> Tree<'p> {
+    /// Of these patterns.
+    pub fn of(patterns: impl Iterator<Item = &'p str>) -> Self {
+        let mut root = Self::default();
+        for pattern in patterns {
+            let mut node = &mut root;
+            for segment in pattern.split('/') {
+                node = node.children.entry(segment).or_default();
+            }
+            node.pattern = Some(pattern);
         }
+        root
+    }
+
+    /// The patterns that match this path, segment by segment.
+    #[must_use]
+    pub fn matching(&self, path: &str) -> Vec<&'p str> {
+        let mut nodes = vec![self];
+        for segment in path.split('/') {
+            let is_any = !segment.is_empty() && segment != ANY;
+            let mut next: Vec<&Self> = Vec::new();
+            for node in nodes {
+                next.extend(node.children.get(segment));
+                next.extend(node.children.get(ANY).filter(|_| is_any));
+            }
+            nodes = next;
+            if nodes.is_empty() {
+                break;
+            }
+        }
+        nodes.into_iter().filter_map(|node| node.pattern).collect()
     }
 }
 
@@ -158,9 +193,13 @@ impl Node {
 /// Whether a segment looks like one of many: a number, an identifier in hexadecimal digits, or a long text with digits.
 fn is_identifier(segment: &str) -> bool {
     const LONG: usize = 16;
+    const FEW_DIGITS: usize = 4;
     let digits = segment.bytes().filter(u8::is_ascii_digit).count();
     let is_hexadecimal = segment.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
-    digits > 0 && (digits == segment.len() || (is_hexadecimal && segment.len() >= 8) || segment.len() >= LONG)
+    digits > 0
+        && (digits == segment.len()
+            || (is_hexadecimal && segment.len() >= 8)
+            || (segment.len() >= LONG && digits >= FEW_DIGITS))
 }
 
 #[cfg(test)]
@@ -186,7 +225,9 @@ mod tests {
         assert_eq!(patterns(&["/users/1", "/users/2", "/users/3", "/users/me"]), set(&["/users/{*}", "/users/me"]));
         let deep = ["/u/1/o/10", "/u/1/o/11", "/u/2/o/12", "/u/3/o/13", "/u/1", "/u/2", "/u/3"];
         assert_eq!(patterns(&deep), set(&["/u/{*}/o/{*}", "/u/{*}"]));
-        // One path does not show that it varies.
+        // Each place has to show that it varies.
+        assert_eq!(patterns(&["/u/1/o/10", "/u/1/o/11", "/u/1/o/12", "/u/2", "/u/3"]).len(), 5);
+        assert_eq!(patterns(&["/customer-a-records-v2", "/customer-b-records-v2", "/customer-c-records-v2"]).len(), 3);
         assert_eq!(patterns(&["/u/1/a", "/u/2/b", "/u/3/c"]), set(&["/u/1/a", "/u/2/b", "/u/3/c"]));
         assert_eq!(patterns(&["/", "/a", "/a/", "//a"]), set(&["/", "/a", "/a/", "//a"]));
         let names: Vec<_> = (b'a'..=b'z').map(|letter| format!("/by/{}", char::from(letter))).collect();
@@ -197,11 +238,13 @@ mod tests {
     fn what_would_match_too_much_is_kept_apart() {
         let users = ["/users/1", "/users/2", "/users/3", "/x/1"];
         let mut patterns = all(&users);
-        for other in ["/users/1/secret", "/users/", "/users", "/x/2"] {
-            patterns.keep_apart(other);
+        let tree = Tree::of(["/users/{*}", "/{*}/x", "/users/{*}/x/{*}"].into_iter());
+        for other in ["/users/1/secret", "/users/", "/users", "/x/2", "", "/"] {
+            assert!(tree.matching(other).is_empty(), "{other}");
         }
-        assert_eq!(patterns.pattern("/users/2"), "/users/{*}");
-        patterns.keep_apart("/users/a*b");
+        assert_eq!(tree.matching("/users/a*b"), ["/users/{*}"]);
+        assert_eq!(tree.matching("/users/x"), ["/users/{*}", "/{*}/x"]);
+        patterns.do_without("/users/{*}");
         assert_eq!(patterns.pattern("/users/2"), "/users/2");
         // If fewer are left, they do not show that they vary.
         let mut patterns = all(&users);

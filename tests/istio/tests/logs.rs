@@ -162,8 +162,16 @@ fn the_log_of_a_waypoint_is_replayed_as_it_decided() {
     thread::sleep(Duration::from_secs(1));
     let before = pod.log();
     let statuses = ask();
-    let report = replayed(place, pod, &before, statuses.len(), &[allowed], &["--waypoint", "waypoint"]);
+    let report = replayed(place, pod, &before, statuses.len(), &[allowed.clone()], &["--waypoint", "waypoint"]);
     assert_agrees(&report, &statuses);
+    // The filter chain tells which service a request is for.
+    for (service, is_of_it) in [("cart", true), ("orders", false)] {
+        let workload = ["--waypoint", "waypoint", "--service", service];
+        let report = replayed(place, pod, &before, statuses.len(), &[allowed.clone()], &workload);
+        let left_out = report["notReplayed"].as_array().unwrap().iter();
+        let of_another = left_out.filter(|entry| entry["reason"] == "of another service, or of none").count();
+        assert_eq!((of_another == 0, report["recorded"] != 0), (is_of_it, is_of_it), "{report:#}");
+    }
     // The test can fail: without the filter state, the path of the request that passed is another one.
     assert!(
         pod.log()[before.len()..]
