@@ -146,6 +146,43 @@ fn what_a_line_does_not_say_is_decided_for_every_value() {
     }
 }
 
+/// A header of several lines with commas in them: the lengths tell the lines apart, if they fit.
+#[test]
+fn the_lengths_of_lines_tell_them_apart() {
+    let policy = r#"
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: no-ab, namespace: default }
+spec:
+  action: DENY
+  rules: [{ when: [{ key: "request.headers[x]", values: ["a,b"] }] }]
+"#;
+    let format = FORMAT.replace(
+        "\"tunnel\":",
+        "\"first\":\"%FILTER_STATE(decided.first.x:PLAIN)%\",\"all\":\"%FILTER_STATE(decided.all.x:PLAIN)%\",\"has\":\"%FILTER_STATE(decided.has.x:PLAIN)%\",\"lengths\":\"%DYNAMIC_METADATA(decided:x)%\",\"tunnel\":",
+    );
+    for (lengths, expected) in [
+        (json!("3,1"), [0, 1, 0]),
+        (json!("1,3"), [1, 0, 0]),
+        (json!("1,1,1"), [1, 0, 0]),
+        // These are of something else.
+        (json!("2,2"), [0, 0, 1]),
+        (json!("9,9"), [0, 0, 1]),
+        (json!("x"), [0, 0, 1]),
+        (Value::Null, [0, 0, 1]),
+    ] {
+        let first = if lengths == "3,1" { "a,b" } else { "a" };
+        let line = line("GET", "/", Some(FRONTEND), "via_upstream");
+        let line =
+            [("first", json!(first)), ("all", json!("a,b,c")), ("has", json!("true")), ("lengths", lengths.clone())]
+                .into_iter()
+                .fold(line, |line, (name, value)| with(line, name, value));
+        let folder = Folder::new(&[("policy.yaml", policy), ("log", &text(&[line]))]);
+        let report = folder.replay(&["policy.yaml", "log", "--no-labels", "--log-format", &format]);
+        assert_eq!(counts(&report), expected, "{lengths}: {report:#}");
+    }
+}
+
 #[test]
 fn the_log_is_compared_with_what_the_policies_decide() {
     let lines = [

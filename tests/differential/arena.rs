@@ -186,7 +186,9 @@ fn answers(response: &Response) -> Result<Answers> {
 }
 
 fn connection_manager(set: &PolicySet, log: &str) -> Result<Value> {
-    let mut filters = vec![header_to_metadata(), logged::decided(&HEADERS_LOGGED)?, peer()];
+    let mut filters = vec![header_to_metadata()];
+    filters.extend(logged::decided(&HEADERS_LOGGED)?);
+    filters.push(peer());
     filters.extend(shadows(set)?);
     filters.push(wasm(&set.plugin_config()));
     let mut manager = http_connection_manager(&filters, &[direct_response(200, "passed")]);

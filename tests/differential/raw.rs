@@ -592,7 +592,7 @@ fn listener_of(name: &str, settings: &Settings, resources: &[Value], issuer: &Is
             ] } } }],
         },
     });
-    let filters = [jwt, logged::decided(&headers_logged())?, arena::peer(), arena::wasm(&plugin)];
+    let filters = [vec![jwt], logged::decided(&headers_logged())?, vec![arena::peer(), arena::wasm(&plugin)]].concat();
     let mut manager = http_connection_manager(&filters, &[direct_response(200, "passed")]);
     let config = &mut manager["typed_config"];
     config.as_object_mut().context("an object")?.remove("upgrade_configs");

@@ -109,7 +109,8 @@ pub enum Tells {
     Decision,
     /// A header, by its name in lower case, or a pseudo-header: as it was when the policies were evaluated. A filter in front
     /// of them keeps it in the filter state `decided.path`, `decided.host` or `decided.scheme`; for other headers, `decided.first.NAME` has the
-    /// first line, `decided.all.NAME` has all lines, and `decided.has.NAME` has `true` or `false`.
+    /// first line, `decided.all.NAME` has all lines, and `decided.has.NAME` has `true` or `false`. The dynamic metadata
+    /// `decided:NAME` has the lengths of all lines.
     Decided {
         /// The name.
         name: String,
@@ -141,6 +142,8 @@ pub enum Lines {
     Joined,
     /// Whether there are any.
     Has,
+    /// How long each of them is, with commas between the numbers.
+    Lengths,
 }
 
 /// Why a text is no format string.
@@ -336,6 +339,9 @@ impl Tells {
     fn metadata(path: &str) -> Self {
         let mut parts = path.split(':').map(str::to_owned);
         match parts.next() {
+            Some(filter) if filter == "decided" => {
+                Self::Decided { name: parts.next().unwrap_or_default().to_ascii_lowercase(), lines: Lines::Lengths }
+            }
             Some(filter) => Self::Metadata { filter, keys: parts.collect() },
             None => Self::Nothing,
         }

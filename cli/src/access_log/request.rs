@@ -133,9 +133,9 @@ pub struct Plan<'n> {
 struct HeaderPlan<'n> {
     name: &'n str,
     values: &'n BTreeSet<String>,
-    /// The columns with its first line, with all lines, and with whether there are any: as they were when the policies were
-    /// evaluated.
-    decided: [Option<usize>; 3],
+    /// The columns with its first line, with all lines, with whether there are any, and with their lengths: as they were when the
+    /// policies were evaluated.
+    decided: [Option<usize>; 4],
     /// The same, as they were in the end.
     logged: [Option<usize>; 2],
 }
@@ -174,7 +174,7 @@ impl<'n> Plan<'n> {
         let header_plan = |(name, values): (&'n String, &'n BTreeSet<String>)| HeaderPlan {
             name,
             values,
-            decided: [Lines::First, Lines::Joined, Lines::Has]
+            decided: [Lines::First, Lines::Joined, Lines::Has, Lines::Lengths]
                 .map(|lines| is(&Tells::Decided { name: name.clone(), lines })),
             logged: [Lines::First, Lines::Joined].map(|lines| header(name, lines)),
         };
@@ -632,7 +632,12 @@ fn one_line<'l>(said: &Said<'l>, values: Option<&BTreeSet<String>>) -> Option<Ve
 impl HeaderPlan<'_> {
     /// The lines of the header, in order. `None`: they are not known.
     fn lines<'l>(&self, columns: &Columns<'_, 'l>, change: Change) -> Option<Vec<Cow<'l, [u8]>>> {
-        let [first, joined, has] = self.decided.map(|column| columns.said(column));
+        let [first, joined, has, lengths] = self.decided.map(|column| columns.said(column));
+        if let (Some(Said::Value(joined)), Some(lengths)) = (joined, lengths.and_then(Said::text))
+            && let Some(lines) = lines_of_lengths(joined, lengths)
+        {
+            return Some(lines);
+        }
         match has.and_then(Said::text) {
             Some("false") => return Some(Vec::new()),
             // A hyphen does not stand for none.
@@ -715,6 +720,22 @@ fn lines_of<'l>(first: &Cow<'l, [u8]>, joined: &Cow<'l, [u8]>) -> Option<Vec<Cow
     }
     let second = joined.strip_prefix(&**first)?.strip_prefix(b",")?;
     (!second.contains(&b',')).then(|| vec![first.clone(), Cow::Owned(second.to_vec())])
+}
+
+/// The lines of a header, by all of them with commas between, and by the length of each. `None`: the lengths do not fit.
+fn lines_of_lengths<'l>(joined: &Cow<'l, [u8]>, lengths: &str) -> Option<Vec<Cow<'l, [u8]>>> {
+    let mut rest = Some(&**joined);
+    let mut lines = Vec::new();
+    for length in lengths.split(',') {
+        let (line, after) = rest?.split_at_checked(length.parse().ok()?)?;
+        lines.push(Cow::Owned(line.to_vec()));
+        rest = match after.split_first() {
+            None => None,
+            Some((b',', after)) => Some(after),
+            Some(_) => return None,
+        };
+    }
+    rest.is_none().then_some(lines)
 }
 
 /// Whether a workload sends requests through the cluster.
