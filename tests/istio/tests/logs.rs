@@ -1,14 +1,17 @@
 //! What proxies log in the format of `examples/observability/replay-istio.yaml`, replayed: each request is decided as the proxy
 //! has decided it.
 
-use std::{fs, thread, time::Duration};
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
 
 use mesh_authz_istio::Pod;
 use serde_json::{Value, json};
 use testbed::Request;
 
 use crate::{
-    place::{Place, eventually, mesh_authz, status},
+    place::{PATIENCE, Place, eventually, mesh_authz, status},
     plugin::policy,
     rendered::render,
     tunnel::{self, backend},
@@ -59,6 +62,21 @@ fn replayed(place: &Place, pod: &Pod, before: &str, count: usize, policies: &[Va
     serde_json::from_str(&report).unwrap()
 }
 
+/// Asks until everything is answered as wanted, in time. Returns the log before that.
+fn asked(pod: &Pod, wanted: &[u16], ask: impl Fn() -> Vec<u16>) -> String {
+    let begin = Instant::now();
+    loop {
+        // What is still to come of earlier requests.
+        thread::sleep(Duration::from_secs(1));
+        let before = pod.log();
+        let answers = ask();
+        if answers == wanted {
+            return before;
+        }
+        assert!(begin.elapsed() < PATIENCE, "{answers:?}, and not {wanted:?}");
+    }
+}
+
 /// The report says that so many requests were allowed and denied, and nothing else.
 fn assert_agrees(report: &Value, statuses: &[u16]) {
     let count = |wanted: u16| statuses.iter().filter(|status| **status == wanted).count();
@@ -107,12 +125,9 @@ fn the_log_of_a_sidecar_is_replayed_as_it_decided() {
     place.apply(&native);
     eventually("by Istio itself", &wanted, ask);
     let check = || {
-        // What is still to come of earlier requests.
-        thread::sleep(Duration::from_secs(1));
-        let before = backend.pod.log();
-        let statuses = ask();
-        let report = replayed(place, &backend.pod, &before, statuses.len(), &policies, &["--label", "app=backend"]);
-        assert_agrees(&report, &statuses);
+        let before = asked(&backend.pod, &wanted, ask);
+        let report = replayed(place, &backend.pod, &before, wanted.len(), &policies, &["--label", "app=backend"]);
+        assert_agrees(&report, &wanted);
     };
     check();
     place.kubectl(&["delete", "-f", "-"], &native);
@@ -159,15 +174,13 @@ fn the_log_of_a_waypoint_is_replayed_as_it_decided() {
     let wanted = vec![403, 403, 403, 200, 403, 403, 403, 403];
     place.apply(&allowed.to_string());
     eventually("by Istio itself", &wanted, ask);
-    thread::sleep(Duration::from_secs(1));
-    let before = pod.log();
-    let statuses = ask();
-    let report = replayed(place, pod, &before, statuses.len(), &[allowed.clone()], &["--waypoint", "waypoint"]);
-    assert_agrees(&report, &statuses);
+    let before = asked(pod, &wanted, ask);
+    let report = replayed(place, pod, &before, wanted.len(), &[allowed.clone()], &["--waypoint", "waypoint"]);
+    assert_agrees(&report, &wanted);
     // The filter chain tells which service a request is for.
     for (service, is_of_it) in [("cart", true), ("orders", false)] {
         let workload = ["--waypoint", "waypoint", "--service", service];
-        let report = replayed(place, pod, &before, statuses.len(), &[allowed.clone()], &workload);
+        let report = replayed(place, pod, &before, wanted.len(), &[allowed.clone()], &workload);
         let left_out = report["notReplayed"].as_array().unwrap().iter();
         let of_another = left_out.filter(|entry| entry["reason"] == "of another service, or of none").count();
         assert_eq!((of_another == 0, report["recorded"] != 0), (is_of_it, is_of_it), "{report:#}");
