@@ -110,6 +110,18 @@ const SEVERAL_FORMATS: &str = "which can be of several formats";
 const TOO_LONG: &str = "longer than 16 MiB";
 const MALFORMED: &str = "a decision that is cut or malformed";
 
+/// So many requests.
+#[must_use]
+pub fn requests(count: u64) -> String {
+    if count == 1 { "1 request".to_owned() } else { format!("{count} requests") }
+}
+
+/// So many lines.
+#[must_use]
+pub fn lines(count: u64) -> String {
+    if count == 1 { "1 line".to_owned() } else { format!("{count} lines") }
+}
+
 /// What is made of requests.
 pub trait Collect: Default + Send {
     /// The lines that were read.

@@ -30,6 +30,7 @@ use self::observed::{Access, OfWorkload, Peer, Refused, Wanted, What};
 use self::paths::{Patterns, Tree};
 use crate::load::Resources;
 use crate::load::finding::SourceText;
+use crate::logs::requests;
 
 /// What is made of what a workload was seen to allow.
 #[derive(Debug, Default)]
@@ -354,12 +355,6 @@ impl Names {
     fn of_peers(&self, peers: BTreeSet<Peer>) -> BTreeSet<Peer> {
         peers.into_iter().filter_map(|peer| self.of_peer(peer)).collect()
     }
-}
-
-/// So many requests.
-#[must_use]
-pub fn requests(count: u64) -> String {
-    if count == 1 { "1 request".to_owned() } else { format!("{count} requests") }
 }
 
 /// Policies, with the engines that decide by them alone.

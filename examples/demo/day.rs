@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use testbed::{Client, Request};
 
 use crate::mesh::{Mesh, Ports, project, yaml};
+use crate::stages::Peer;
 
 /// The date in the log.
 const DATE: &str = "2026-11-26";
@@ -41,7 +42,6 @@ const FRONTEND: &str = "cluster.local/ns/default/sa/frontend";
 const NIGHTLY: &str = "cluster.local/ns/reports/sa/nightly";
 const PROMETHEUS: &str = "cluster.local/ns/monitoring/sa/prometheus";
 const STRANGER: &str = "cluster.local/ns/default/sa/stranger";
-const SENDERS: [&str; 4] = [FRONTEND, NIGHTLY, PROMETHEUS, STRANGER];
 
 const HOUR: u64 = 60;
 const DAY: u64 = 24 * HOUR;
@@ -70,8 +70,13 @@ pub fn log(file: &Path) -> Result<()> {
         manager["access_log"] = example["access_log"].clone();
         Ok(())
     })?;
-    let callers = SENDERS.map(|principal| mesh.start_caller(principal).map(|envoy| (principal, envoy)));
-    let callers = callers.into_iter().collect::<Result<Vec<_>>>()?;
+    let (nightly, prometheus) = (mesh.start_caller(NIGHTLY)?, mesh.start_caller(PROMETHEUS)?);
+    let callers = [
+        (FRONTEND, mesh.caller(Peer::Frontend)),
+        (STRANGER, mesh.caller(Peer::Stranger)),
+        (NIGHTLY, &nightly),
+        (PROMETHEUS, &prometheus),
+    ];
 
     let mut plan: Vec<(u64, &Habit)> = Vec::new();
     for habit in &HABITS {

@@ -112,7 +112,8 @@ impl Mesh {
         Ok(format!("curl -i {method}http://{address}{}", request.path))
     }
 
-    fn caller(&self, peer: Peer) -> &Envoy {
+    /// The sidecar of a caller.
+    pub fn caller(&self, peer: Peer) -> &Envoy {
         match peer {
             Peer::Frontend => &self.frontend,
             Peer::Stranger => &self.stranger,

@@ -15,7 +15,7 @@ use crate::access_log::request::Reading;
 use crate::access_log::settings::Settings;
 use crate::logs::input::Input;
 use crate::logs::pods::Pods;
-use crate::logs::{Count, Lines};
+use crate::logs::{Count, Lines, lines};
 
 /// How lines of logs are read.
 #[derive(Debug, clap::Args)]
@@ -174,11 +174,6 @@ pub fn about_lines(all: &Lines, place: impl Fn(&Count) -> Option<String>) -> Vec
 /// Where the first line of a kind is, in parentheses.
 pub fn first(place: Option<String>) -> String {
     place.map(|place| format!(" (first: {place})")).unwrap_or_default()
-}
-
-/// So many lines.
-pub fn lines(count: u64) -> String {
-    if count == 1 { "1 line".to_owned() } else { format!("{count} lines") }
 }
 
 /// A progress bar on standard error, in bytes of the files. There is none if standard error is no terminal.

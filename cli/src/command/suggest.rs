@@ -17,11 +17,11 @@ use crate::access_log::request::Needs;
 use crate::access_log::settings::Settings;
 use crate::load::Resources;
 use crate::logs::pods::Pods;
-use crate::logs::{Count, Source};
+use crate::logs::{Count, Source, requests};
 use crate::render::yaml;
 use crate::suggest::metrics::Metrics;
 use crate::suggest::observed::{Observed, OfWorkload};
-use crate::suggest::{Names, Suggestion, of_peers, requests, suggest};
+use crate::suggest::{Names, Suggestion, of_peers, suggest};
 
 /// Arguments of `mesh-authz suggest`.
 #[derive(Debug, clap::Args)]

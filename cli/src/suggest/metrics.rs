@@ -69,7 +69,7 @@ impl Metrics {
             if is_refused(label) {
                 refused.insert((workload.clone(), of_mesh.of(peer).unwrap_or_default()));
             }
-            match read(series, label) {
+            match read(series, peer, label) {
                 Ok(name) => match of_mesh.of(peer) {
                     Some(peer) => _ = allowed.entry(workload).or_default().entry(peer).or_default().insert(name),
                     None => unnamed.entry(workload).or_default().push(format!("{peer}, {}", of_mesh.why_none())),
@@ -115,7 +115,7 @@ fn is_refused<'s>(label: impl Fn(&str) -> &'s str) -> bool {
 }
 
 /// The workload that a series is about, if the series shows that a peer was allowed something. `Err`: why it does not.
-fn read<'s>(series: &Value, label: impl Fn(&str) -> &'s str + Copy) -> Result<String, &'static str> {
+fn read<'s>(series: &Value, peer: &str, label: impl Fn(&str) -> &'s str + Copy) -> Result<String, &'static str> {
     let values = series.get("values").and_then(Value::as_array).into_iter().flatten().chain(series.get("value"));
     let count = |value: &Value| {
         let value = value.get(1)?;
@@ -150,8 +150,7 @@ fn read<'s>(series: &Value, label: impl Fn(&str) -> &'s str + Copy) -> Result<St
         }
         _ => {}
     }
-    let peer = label("source_principal");
-    if !is_principal(peer.strip_prefix(SCHEME).unwrap_or(peer)) {
+    if !is_principal(peer) {
         return Err("of peers without a principal");
     }
     let app = label("destination_app");

@@ -10,10 +10,10 @@ use crate::access_log::format::{Lines, Tells};
 use crate::access_log::happened::{DeniedBy, SENT};
 use crate::command::diff::output::escaped;
 use crate::command::explain::list;
-use crate::command::log_options::{about_lines, lines};
+use crate::command::log_options::about_lines;
 use crate::command::snippet::{self, printable};
 use crate::explain::Actual;
-use crate::logs::{Count, Source};
+use crate::logs::{Count, Source, lines, requests};
 use crate::replay::tally::{After, Before, Group, Key, Kind, Tally};
 use crate::replay::{Nearest, Replay, Why};
 
@@ -492,10 +492,6 @@ fn after(after: &After) -> String {
 
 fn total(groups: &[(&Key, &Group)]) -> u64 {
     groups.iter().map(|(_, group)| group.count.lines).fold(0, u64::saturating_add)
-}
-
-fn requests(count: u64) -> String {
-    if count == 1 { "1 request".to_owned() } else { format!("{count} requests") }
 }
 
 fn name_in_json(section: &str) -> &str {
