@@ -339,13 +339,16 @@ fn start_registry(settings: &MeshSettings, home: &Path, port: u16) -> Result<Reg
     Ok(Registry { _process: process, address })
 }
 
-/// The access log to replay, as the example has it, with the header `x-tenant`, as its comment says.
+/// The access log to replay, as the example has it, with the header `x-tenant`, as its comment and that of the example for
+/// gateways say.
 fn log_provider() -> Result<Value> {
     let example: Value = serde_saphyr::from_str(include_str!("../../../examples/observability/replay-istio.yaml"))?;
     let mut provider = example["meshConfig"]["extensionProviders"][0].clone();
     let labels = &mut provider["envoyFileAccessLog"]["logFormat"]["labels"];
     labels["x-tenant"] = json!("%REQ(X-TENANT)%");
     labels["x-tenant-lines"] = json!("%CEL(request.headers['x-tenant'])%");
+    labels["x-tenant-first-decided"] = json!("%FILTER_STATE(decided.first.x-tenant:PLAIN)%");
+    labels["x-tenant-lines-decided"] = json!("%FILTER_STATE(decided.all.x-tenant:PLAIN)%");
     Ok(provider)
 }
 

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use testbed::Request;
 
 use crate::{
+    gateway::Gateway,
     place::{PATIENCE, Place, eventually, mesh_authz, status},
     plugin::policy,
     rendered::render,
@@ -191,4 +192,55 @@ fn the_log_of_a_waypoint_is_replayed_as_it_decided() {
             .lines()
             .any(|line| line.contains(r#""decided_path":"/old""#) && line.contains(r#""path":"/""#))
     );
+}
+
+#[test]
+fn the_log_of_a_gateway_is_replayed_as_it_decided() {
+    let gateway = Gateway::named("logged");
+    let Gateway { place, pod, .. } = &gateway;
+    // Behind the policies, the path and a header become others.
+    let filters = json!([
+        { "type": "URLRewrite", "urlRewrite": { "path": { "type": "ReplaceFullPath", "replaceFullPath": "/new" } } },
+        { "type": "RequestHeaderModifier", "requestHeaderModifier": { "set": [{ "name": "x-tenant", "value": "green" }] } },
+    ]);
+    let route = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "HTTPRoute",
+        "metadata": { "name": "shop" },
+        "spec": {
+            "parentRefs": [{ "name": "logged" }],
+            "rules": [{ "filters": filters, "backendRefs": [{ "name": "shop", "port": 8080 }] }],
+        },
+    });
+    place.apply(&route.to_string());
+    let ask = || -> Vec<u16> {
+        let client = pod.client(8080, None);
+        let all = [("/", Some("blue")), ("/", Some("green")), ("/", None), ("/admin", Some("blue"))];
+        let request = |(path, tenant): (&str, Option<&str>)| {
+            let request = Request::get(path).host("shop.example");
+            tenant.map_or(request.clone(), |tenant| request.header("x-tenant", tenant))
+        };
+        all.map(|of| status(&client, &request(of))).into()
+    };
+    log_to_replay(place, pod, || _ = ask());
+    let filter = include_str!("../../../examples/observability/replay-istio-gateways.yaml");
+    place.apply(&filter.replace("name: waypoint", "name: logged"));
+    let rules = json!([{
+        "to": [{ "operation": { "paths": ["/"], "hosts": ["shop.example"] } }],
+        "when": [{ "key": "request.headers[x-tenant]", "values": ["blue"] }],
+    }]);
+    let mut allowed = policy("allowed", "", "ALLOW", rules);
+    allowed["spec"].as_object_mut().unwrap().remove("selector");
+    allowed["spec"]["targetRefs"] =
+        json!([{ "group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "logged" }]);
+    let wanted = vec![200, 403, 403, 403];
+    place.apply(&allowed.to_string());
+    eventually("by Istio itself", &wanted, ask);
+    let before = asked(pod, &wanted, ask);
+    let report = replayed(place, pod, &before, wanted.len(), &[allowed], &["--gateway", "logged"]);
+    assert_agrees(&report, &wanted);
+    // The test can fail: what the route made of the request that passed is denied.
+    let log = pod.log();
+    let passed = log[before.len()..].lines().find(|line| line.contains(r#""code":200"#)).unwrap();
+    assert!(passed.contains(r#""path":"/new""#) && passed.contains(r#""x-tenant":"green""#), "{passed}");
 }
