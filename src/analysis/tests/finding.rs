@@ -292,3 +292,27 @@ fn the_names_of_a_peer_are_found_exactly_if_there_are_some() {
     }
     assert!(found > 100 && nothing > 100, "{found} {nothing}");
 }
+
+/// A name that has to contain many texts is put together from them. That such a name is excluded does not mean that there is none.
+#[test]
+fn another_name_of_a_peer_is_found_if_one_is_excluded() {
+    let any = Part::Any(Bytes::ALL);
+    let wanted = ["a", "b", "c", "d", "e"].map(|text| {
+        let containing = Texts::of([vec![any, Part::Literal(text.as_bytes()), any]]);
+        Values::Texts(Box::new(containing.set()))
+    });
+    let mut excluded: Vec<Vec<u8>> = Vec::new();
+    for _ in 0..10 {
+        let exact = Texts::of(excluded.iter().map(|name| vec![Part::Literal(name)]));
+        let none = Values::Texts(Box::new(exact.set()));
+        let constraint = |is_match| move |values| Constraint { values, is_match, holds_unread: false };
+        let constraints: Vec<_> = wanted.iter().map(constraint(true)).chain([&none].map(constraint(false))).collect();
+        let Some(Value::Names(names)) = find(&Subject::Peer, &constraints, Requests::All) else {
+            panic!("{excluded:?}")
+        };
+        let names: Vec<_> = names.into_iter().map(|(_, name)| name).collect();
+        assert!(wanted.iter().all(|values| names.iter().any(|name| of_texts(values).contains(name))), "{names:?}");
+        assert!(!names.iter().any(|name| excluded.contains(name)), "{names:?}");
+        excluded.extend(names);
+    }
+}

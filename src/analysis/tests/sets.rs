@@ -220,6 +220,9 @@ fn a_set_of_several_automata_has_the_texts_of_each() {
         let (one, two) = (of_letters(&[number]), of_letters(&[number, (number + 1) % COUNT]));
         assert_eq!(finder.find(&[&set, &one], &[]).unwrap(), Some(vec![small, capital]));
         assert_eq!(finder.find(&[&each, &one], &[&set]).unwrap(), None);
+        let others = letters.iter().flatten().filter(|letter| ![small, capital].contains(&letter[0]));
+        let with_others = Texts::of(others.map(|letter| vec![any, Part::Literal(letter), any])).set();
+        assert_eq!(finder.find(&[&set], &[&with_others]).unwrap(), Some(vec![small, capital]));
         let outside = finder.find(&[&two], &[&set, &one]).unwrap().unwrap();
         assert!(two.contains(&outside) && !set.contains(&outside) && !one.contains(&outside), "{}", shown(&outside));
     }

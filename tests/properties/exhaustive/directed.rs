@@ -81,6 +81,21 @@ fn what_follows_from_a_missing_path_is_because_of_the_path() {
 }
 
 #[test]
+fn only_a_connect_has_no_path() {
+    for (method, is_denied) in [("GET", true), ("CONNECT", false), ("*", false)] {
+        let allowed = json!({ "to": [{ "operation": { "notPaths": ["*"], "methods": [method] } }] });
+        assert_eq!(all_are_denied(&[policy("p", "ALLOW", &allowed)], &json!({})), Ok(is_denied), "{method}");
+    }
+}
+
+#[test]
+fn an_issuer_can_be_what_nobody_expects() {
+    // The pair is cut at its last `/`, so that the issuer is the beginning of a URL.
+    let allowed = json!({ "from": [{ "source": { "requestPrincipals": ["https://a"] } }] });
+    assert_eq!(all_are_denied(&[policy("p", "ALLOW", &allowed)], &json!({})), Ok(false));
+}
+
+#[test]
 fn a_pair_is_taken_out_as_a_whole() {
     // The first pair has the issuer of the request and another subject.
     let principals = |values: &[&str]| json!({ "from": [{ "source": { "requestPrincipals": values } }] });
