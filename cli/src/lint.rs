@@ -26,6 +26,7 @@ mod field_among_labels;
 mod foreign_pattern;
 mod host_is_a_url;
 mod host_without_port;
+mod impossible_label;
 mod impossible_value;
 mod keys_in_plaintext;
 mod literal_wildcard;
@@ -90,7 +91,7 @@ use crate::load::{Authentication, LoadedPolicy, Other, Resources, peer_authentic
 use crate::received;
 
 /// All lints, sorted by code.
-pub static CATALOGUE: [&Lint; 51] = [
+pub static CATALOGUE: [&Lint; 52] = [
     &unreachable_allow::LINT,
     &never_matches::LINT,
     &plaintext_slips_past_deny::LINT,
@@ -142,6 +143,7 @@ pub static CATALOGUE: [&Lint; 51] = [
     &several_providers::LINT,
     &provider_fails_open::LINT,
     &allow_on_tcp::LINT,
+    &impossible_label::LINT,
 ];
 
 /// The code of the lint about what is skipped.

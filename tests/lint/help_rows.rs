@@ -341,6 +341,13 @@ pub fn rows() -> Vec<Applied> {
             policy("p", "{ selector: { matchLabels: { app: a } }, action: ALLOW, rules: [{}] }") + &nothing,
             true,
         ),
+        // MA052: write the label without the space.
+        row(
+            "MA052",
+            policy("p", "{ selector: { matchLabels: { app: ' a' } }, rules: [{}] }") + &nothing,
+            policy("p", "{ selector: { matchLabels: { app: a } }, rules: [{}] }") + &nothing,
+            true,
+        ),
         // MA031: leave it out where Istio does not enforce it.
         row("MA031", policy("p", "{ action: CUSTOM, provider: { name: x }, rules: [{}] }") + &all, all.clone(), true),
         // MA030: leave the skipped resource out.

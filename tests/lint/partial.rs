@@ -117,6 +117,46 @@ fn labels_that_have_the_name_of_a_field() {
 }
 
 #[test]
+fn labels_that_no_workload_can_have() {
+    let fires = |key: &str, value: &str| {
+        let (key, value) = (serde_json::json!(key), serde_json::json!(value));
+        let spec = format!("{{ selector: {{ matchLabels: {{ {key}: {value} }} }}, rules: [{{}}] }}");
+        !paths("MA052", &policy("shop/p", &spec), &one_spelling()).is_empty()
+    };
+    let long = |length: usize| "a".repeat(length);
+    for (key, value) in [
+        ("app", "a b"),
+        ("app", " a"),
+        ("app", "-a"),
+        ("app", "a."),
+        ("app", "a/b"),
+        ("app", "caf\u{e9}"),
+        ("a b", "a"),
+        ("-app", "a"),
+        ("Example.com/app", "a"),
+        ("example..com/app", "a"),
+        ("/app", "a"),
+        ("example.com/", "a"),
+        ("a/b/c", "a"),
+        (&long(64), "a"),
+    ] {
+        assert!(fires(key, value), "{key}: {value}");
+    }
+    for (key, value) in [
+        ("app", "a"),
+        ("app", "A_b.c-9"),
+        ("app", &long(63)),
+        ("app", ""),
+        ("App", "a"),
+        ("app.kubernetes.io/name", "a"),
+        ("1-2.x/Y_z", "a"),
+        (&format!("{}.{}/{}", long(63), long(189), long(63)), "a"),
+    ] {
+        assert!(!fires(key, value), "{key}: {value}");
+    }
+}
+
+#[test]
 fn the_help_about_plaintext_is_a_valid_policy() {
     let hint = |source: &str| {
         let text = crate::source("ALLOW", source);

@@ -9,7 +9,7 @@ use mesh_authz::policy::{Action, AuthorizationPolicy, Labels, Target};
 use super::other_resources::{
     Workloads, labels_of_gateways, makes_workloads, selector_path, workloads, workloads_are_known,
 };
-use super::{Check, Input, Lint, Reporter};
+use super::{Check, Input, Lint, Reporter, impossible_label};
 use crate::load::LoadedPolicy;
 
 pub(super) static LINT: Lint = Lint {
@@ -106,6 +106,10 @@ fn selector(
 ) {
     let policy = &resource.policy;
     let Target::Labels(wanted) = &policy.target else { return };
+    // MA052 reports these.
+    if impossible_label::has_one(wanted) {
+        return;
+    }
     let namespace = &policy.name.namespace;
     let everywhere = *namespace == input.context.mesh.root_namespace;
     // The workloads of this namespace are in other files.
@@ -129,7 +133,7 @@ fn selector(
             return;
         }
         let message = "no workload in reach has all of these labels".to_owned();
-        reporter.report(&LINT, resource, path, message, correct(policy, "split the policy, or correct a label."));
+        reporter.report(&LINT, resource, path, message, correct(policy, "split the policy, or correct a label"));
         return;
     };
     let carried = || in_reach().flat_map(|labels| labels.iter());
@@ -151,7 +155,8 @@ fn selector(
 /// The advice to correct a selector. An ALLOW policy on one more workload lets its requests pass there.
 pub(super) fn correct(policy: &AuthorizationPolicy, advice: &str) -> String {
     match policy.action {
-        Action::Allow => format!("{advice} What the policy allows then passes there"),
+        Action::Allow if advice.ends_with('?') => format!("{advice} What the policy allows then passes there"),
+        Action::Allow => format!("{advice}; what the policy allows then passes there"),
         Action::Deny | Action::Audit | Action::Custom => advice.to_owned(),
     }
 }

@@ -109,7 +109,7 @@ fn mistake(input: &Input<'_>, resource: &LoadedPolicy, reference: &TargetReferen
         format!("namespace `{namespace}` has no {noun} `{name}` in the input, so the policy applies to nothing there");
     let hint = match suggestion(name, known.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => format!("write the name of a {noun}, such as `{}`.", known.first()?),
+        None => format!("write the name of a {noun}, such as `{}`", known.first()?),
     };
     Some(Remark::new(message, hint))
 }
@@ -121,13 +121,13 @@ fn class(input: &Input<'_>, namespace: &str, name: &str) -> Option<Remark> {
             format!(
                 "a GatewayClass is obeyed only in the root namespace, `{root}`: in `{namespace}` the policy applies to nothing"
             ),
-            format!("move the policy to `{root}`, and it is for every waypoint; or name a Gateway of `{namespace}`."),
+            format!("move the policy to `{root}`, and it is for every waypoint; or name a Gateway of `{namespace}`"),
         ));
     }
     (name != WAYPOINT_CLASS).then(|| {
         Remark::new(
             format!("only the GatewayClass `{WAYPOINT_CLASS}` can be a target: the policy applies to nothing"),
-            format!("write `{WAYPOINT_CLASS}`, or name a Gateway."),
+            format!("write `{WAYPOINT_CLASS}`, or name a Gateway"),
         )
     })
 }
