@@ -191,3 +191,25 @@ fn a_hostile_line_is_split_all_the_same() {
     let columns = split(format, &line).unwrap();
     assert!(columns.len() == 6 && columns.iter().all(|(_, value)| value.is_none()));
 }
+
+/// A client can send a method of any length. The true way to split a line is always among those that are looked at.
+#[test]
+fn a_long_value_without_blanks_is_one_of_the_ways() {
+    let format =
+        "\"%REQ(USER-AGENT)%\" %REQ(:METHOD)% %RESPONSE_CODE_DETAILS% %UPSTREAM_CLUSTER_RAW% \"%REQ(REFERER)%\"";
+    let forged = "x\" GET via_upstream inbound|8080|| \"y";
+    for length in [1, 1_000, 1_025, 50_000] {
+        let method = "A".repeat(length);
+        let denied = "rbac_access_denied_matched_policy[none]";
+        let line = format!("\"{forged}\" {method} {denied} inbound|8080|| \"-\"");
+        let columns = split(format, &line).unwrap();
+        let of = |wanted: &Tells| columns.iter().find(|(tells, _)| tells == wanted).unwrap().1;
+        for tells in [header(":method", Lines::First), Tells::CodeDetails] {
+            assert_eq!(of(&tells), None, "{length}");
+        }
+        let plain = format!("\"x\" {method} {denied} inbound|8080|| \"-\"");
+        let columns = split(format, &plain).unwrap();
+        assert_eq!(columns[1].1, Some(&*method));
+    }
+    assert!(split(format, "\"x\" 1GET via_upstream inbound|8080|| \"-\"").is_some());
+}

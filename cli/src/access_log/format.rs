@@ -396,7 +396,6 @@ impl Tells {
             _ if self.can_be_anything() => true,
             _ if text.is_empty() || !text.iter().all(|byte| self.can_have(*byte)) => false,
             Self::Protocol => [&b"HTTP/1.0"[..], b"HTTP/1.1", b"HTTP/2", b"HTTP/3"].contains(&text),
-            Self::Header { .. } => begins(&u8::is_ascii_alphabetic),
             Self::StartTime => begins(&u8::is_ascii_digit),
             Self::Address { .. } => begins(&|first| first.is_ascii_hexdigit() || b":[/@".contains(first)),
             _ => true,

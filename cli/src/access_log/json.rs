@@ -5,6 +5,7 @@
 //! no blanks around them.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::Deserialize;
@@ -21,6 +22,8 @@ use super::record::Said;
 pub struct Template {
     root: Node,
     columns: Vec<Operator>,
+    /// All keys of its objects.
+    keys: BTreeSet<String>,
 }
 
 /// A part of a format.
@@ -48,7 +51,11 @@ impl Template {
             Node::Object(_) if columns.is_empty() => {
                 Err(FormatError { at: 0, message: "there is no operator in it, such as %REQ(:METHOD)%".to_owned() })
             }
-            Node::Object(_) => Ok(Self { root, columns }),
+            Node::Object(_) => {
+                let mut keys = BTreeSet::new();
+                collect_keys(format, &mut keys);
+                Ok(Self { root, columns, keys })
+            }
             _ => Err(FormatError { at: 0, message: "a JSON format is an object".to_owned() }),
         }
     }
@@ -66,7 +73,7 @@ impl Template {
         let mut found = Found { said: Vec::new(), lacks: false, is_sorted: true };
         found.said.resize_with(self.columns.len(), || Said::Absent);
         let mut deserializer = serde_json::Deserializer::from_str(line);
-        Reader { node: &self.root, found: &mut found }.deserialize(&mut deserializer).ok()?;
+        Reader { template: self, node: &self.root, found: &mut found }.deserialize(&mut deserializer).ok()?;
         deserializer.end().ok()?;
         if found.lacks && !(omits && self.has_what_is_always_there(&found.said)) {
             return None;
@@ -152,6 +159,7 @@ impl<'l> Found<'l> {
 
 /// Reads a value of a line along with the part of the format that it belongs to.
 struct Reader<'t, 'f, 'l> {
+    template: &'t Template,
     node: &'t Node,
     found: &'f mut Found<'l>,
 }
@@ -202,13 +210,13 @@ impl<'l> Visitor<'l> for Reader<'_, '_, 'l> {
             last = Some(key);
             let Some(((_, node), seen)) = position.ok().and_then(|at| Some((nodes.get(at)?, seen.get_mut(at)?))) else {
                 // Log shippers add keys.
-                map.next_value::<IgnoredAny>()?;
+                map.next_value_seed(Foreign(&self.template.keys))?;
                 continue;
             };
             if std::mem::replace(seen, true) {
                 return Err(A::Error::custom("a key is there twice"));
             }
-            map.next_value_seed(Reader { node, found: &mut *self.found })?;
+            map.next_value_seed(Reader { template: self.template, node, found: &mut *self.found })?;
         }
         self.found.lacks |= seen.contains(&false);
         Ok(())
@@ -217,7 +225,8 @@ impl<'l> Visitor<'l> for Reader<'_, '_, 'l> {
     fn visit_seq<A: SeqAccess<'l>>(self, mut items: A) -> Result<(), A::Error> {
         let Node::List(nodes) = self.node else { return Err(A::Error::custom("a list")) };
         for node in nodes {
-            if items.next_element_seed(Reader { node, found: &mut *self.found })?.is_none() {
+            let reader = Reader { template: self.template, node, found: &mut *self.found };
+            if items.next_element_seed(reader)?.is_none() {
                 // It is not known which one is missing.
                 return Err(A::Error::custom("a list is shorter"));
             }
@@ -226,6 +235,79 @@ impl<'l> Visitor<'l> for Reader<'_, '_, 'l> {
             Some(_) => Err(A::Error::custom("a list is longer")),
             None => Ok(()),
         }
+    }
+}
+
+fn collect_keys(format: &Value, keys: &mut BTreeSet<String>) {
+    match format {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                keys.insert(name.clone());
+                collect_keys(value, keys);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect_keys(item, keys)),
+        _ => {}
+    }
+}
+
+/// A value that the format does not have, without any key that the format has. Where the format is one of text that only looks
+/// like JSON, Envoy escapes nothing: a client can close its own text, write what it likes, and hide the rest of the line in such
+/// a value.
+struct Foreign<'t>(&'t BTreeSet<String>);
+
+impl<'l> DeserializeSeed<'l> for Foreign<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'l>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'l> Visitor<'l> for Foreign<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_map<A: MapAccess<'l>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(Key(key)) = map.next_key()? {
+            if self.0.contains(&*key) {
+                return Err(A::Error::custom("a key is at another place"));
+            }
+            map.next_value_seed(Self(self.0))?;
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'l>>(self, mut items: A) -> Result<(), A::Error> {
+        while items.next_element_seed(Self(self.0))?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        Ok(())
     }
 }
 

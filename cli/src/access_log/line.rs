@@ -156,13 +156,13 @@ impl Splitter {
         // Forward, the ends stay that a way from the beginning leads to. Backward, those from which one leads to the end.
         for (number, operator) in self.columns.iter().enumerate() {
             let starts = self.starts_of(number, first, &ends);
-            ends.get_mut(number)?.retain(|end| reaches(line, &operator.tells, &starts, *end));
+            keep_reached(line, &operator.tells, &starts, ends.get_mut(number)?);
         }
         for (number, operator) in self.columns.iter().enumerate().skip(1).rev() {
             let length = self.literals.get(number)?.len();
             let (before, at) = ends.split_at_mut(number);
             let (before, at) = (before.last_mut()?, at.first()?);
-            before.retain(|end| leads_to(line, &operator.tells, end.saturating_add(length), at));
+            keep_leading(line, &operator.tells, before, length, at);
         }
         let column = |number: usize| {
             let (starts, ends) = (self.starts_of(number, first, &ends), ends.get(number)?);
@@ -224,27 +224,39 @@ fn occurrences(line: &[u8], literal: &[u8], from: usize, to: usize) -> BTreeSet<
     found
 }
 
-/// No value without blanks is longer.
-const LONGEST: usize = 1_024;
-
-/// Whether a value of its kind may lead from one of the starts to the end.
-fn reaches(line: &[u8], tells: &Tells, starts: &BTreeSet<usize>, end: usize) -> bool {
-    if tells.can_be_anything() {
-        return starts.first().is_some_and(|start| *start <= end);
-    }
-    let before = line.get(end.saturating_sub(LONGEST)..end).unwrap_or_default();
-    let length = before.iter().rev().take_while(|byte| can_have(tells, **byte)).count();
-    starts.range(end.saturating_sub(length)..=end).next().is_some()
+/// Keeps those ends that a value of its kind may lead to from one of the starts. Each byte is looked at once.
+fn keep_reached(line: &[u8], tells: &Tells, starts: &BTreeSet<usize>, ends: &mut BTreeSet<usize>) {
+    let Some(first) = starts.first().copied() else { return ends.clear() };
+    // From `since` on, all bytes before `at` can be in the value.
+    let (mut since, mut at) = (first, first);
+    ends.retain(|end| {
+        if !tells.can_be_anything() {
+            for byte in line.get(at..*end).unwrap_or_default() {
+                at = at.saturating_add(1);
+                if !can_have(tells, *byte) {
+                    since = at;
+                }
+            }
+        }
+        since <= *end && starts.range(since..=*end).next().is_some()
+    });
 }
 
-/// Whether a value of its kind may lead from the start to one of the ends.
-fn leads_to(line: &[u8], tells: &Tells, start: usize, ends: &BTreeSet<usize>) -> bool {
-    if tells.can_be_anything() {
-        return ends.last().is_some_and(|end| start <= *end);
-    }
-    let behind = line.get(start..).unwrap_or_default();
-    let length = behind.iter().take(LONGEST).take_while(|byte| can_have(tells, **byte)).count();
-    ends.range(start..=start.saturating_add(length)).next().is_some()
+/// Keeps those ends behind which, and behind a literal of this length, a value of its kind may lead to one of the next ends.
+fn keep_leading(line: &[u8], tells: &Tells, ends: &mut BTreeSet<usize>, length: usize, next: &BTreeSet<usize>) {
+    // All bytes before `at` can be in a value that begins at `start`, or behind it.
+    let mut at = 0;
+    ends.retain(|end| {
+        let start = end.saturating_add(length);
+        if tells.can_be_anything() {
+            return next.last().is_some_and(|next| start <= *next);
+        }
+        at = at.max(start);
+        while line.get(at).is_some_and(|byte| can_have(tells, *byte)) {
+            at = at.saturating_add(1);
+        }
+        next.range(start..=at).next().is_some()
+    });
 }
 
 /// Whether a value of its kind, or `-` for none, can have this byte in it.
