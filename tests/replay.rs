@@ -220,8 +220,11 @@ fn hostile_lines_are_counted_and_named() {
     let twice = good.replace("\"peer\":", &format!("\"peer\":\"{FRONTEND}\",\"peer\":"));
     let decision = r#"{"decision":"ALLOW","reason":"x"}"#;
     let in_agent = with(line("GET", "/none", None, "via_upstream"), "agent", json!(decision)).to_string();
+    // What a client can do where the format is one of text that looks like JSON: the true end of the line is hidden.
+    let hidden =
+        with(serde_json::from_str(&good).unwrap(), "more", json!({ "of": [{ "peer": "spiffe://evil" }] })).to_string();
     let mut log = Vec::new();
-    for line in [&good, cut, &forged, &twice, &in_agent, "\u{0}\u{1}", "{}", "[]", "null", &good] {
+    for line in [&good, cut, &forged, &twice, &in_agent, &hidden, "\u{0}\u{1}", "{}", "[]", "null", &good] {
         log.extend_from_slice(line.as_bytes());
         log.push(b'\n');
     }
@@ -235,8 +238,8 @@ fn hostile_lines_are_counted_and_named() {
     let report = folder.replay(&ARGUMENTS);
     // The two with a forged line in them are denied.
     assert_eq!(counts(&report), [4, 2, 0], "{report:#}");
-    assert_eq!(report["lines"], 15);
-    assert_eq!(skipped(&report, "of another format or cut"), 8, "{report:#}");
+    assert_eq!(report["lines"], 16);
+    assert_eq!(skipped(&report, "of another format or cut"), 9, "{report:#}");
     assert_eq!(skipped(&report, "longer than 16 MiB"), 1);
     // The same from standard input, and compressed.
     let mut compressed = GzEncoder::new(Vec::new(), Compression::fast());
@@ -248,6 +251,134 @@ fn hostile_lines_are_counted_and_named() {
     let output = folder.run_with(&arguments, &log);
     let of_stdin: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(counts(&of_stdin), counts(&report));
+}
+
+/// A stream that is reset, or a connection that breaks, after the policies have decided: Envoy writes why it broke, and no longer
+/// what was decided.
+#[test]
+fn what_broke_was_perhaps_refused() {
+    let format = FORMAT.replace("\"tunnel\":", "\"host\":\"%UPSTREAM_HOST%\",\"tunnel\":");
+    let with_host = |line: Value, host: Value| with(line, "host", host);
+    let user = |number: u8| {
+        with_host(line("GET", &format!("/users/{number}"), Some(FRONTEND), "via_upstream"), json!("10.0.0.1:80"))
+    };
+    let users: Vec<_> = (1..5).map(user).collect();
+    for details in
+        ["http1.codec_error", "http2.remote_reset", "codec_error:The_user_callback_function_failed", "wasm_fail_stream"]
+    {
+        let broken = |host: Value| with_host(line("GET", "/users/9", Some(FRONTEND), details), host);
+        let folder = |line: Value| {
+            Folder::new(&[("policy.yaml", POLICY), ("log", &text(&[users.clone(), vec![line]].concat()))])
+        };
+        let suggest = |folder: &Folder| {
+            let output = folder.run_with(&["suggest", "log", "--label", "app=x", "--log-format", &format], b"");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let policy = suggest(&folder(broken(Value::Null)));
+        assert!(policy.contains("- /users/4\n") && !policy.contains("{*}"), "{details}: {policy}");
+        // It came through to the host, so that it was allowed.
+        let passed = folder(broken(json!("10.0.0.1:80")));
+        let policy = suggest(&passed);
+        assert!(policy.contains("- /users/{*}\n"), "{details}: {policy}");
+        let report = passed.replay(&["policy.yaml", "log", "--no-labels", "--log-format", &format]);
+        assert_eq!((&report["recorded"], report["lost"][0]["count"].as_u64()), (&json!(5), Some(5)), "{report:#}");
+        // Nothing of it was read.
+        let unread = with(with(broken(Value::Null), "method", Value::Null), "path", Value::Null);
+        let policy = suggest(&folder(unread));
+        assert!(policy.contains("- /users/{*}\n") || details == "wasm_fail_stream", "{details}: {policy}");
+    }
+}
+
+/// Where a policy no longer asks a provider, a request that the provider refused passes.
+#[test]
+fn what_an_authorizer_refused_can_be_allowed_now() {
+    let custom = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: { name: ask, namespace: default }\n\
+        spec:\n  action: CUSTOM\n  provider: { name: opa }\n  rules:\n  - to: [{ operation: { paths: [\"/admin\"] } }]\n";
+    let open = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: { name: all, namespace: default }\n\
+        spec:\n  rules: [{}]\n";
+    let [asks, asks_nobody] = [format!("{custom}---\n{open}"), open.to_owned()];
+    let lines =
+        [line("GET", "/", Some(FRONTEND), "via_upstream"), line("GET", "/admin", Some(FRONTEND), "ext_authz_denied")];
+    let folder = Folder::new(&[("asks.yaml", &asks), ("asks-nobody.yaml", &asks_nobody), ("log", &text(&lines))]);
+    let common = ["log", "--no-labels", "--log-format", FORMAT, "--fail-on", "gained"];
+    for (old, new, is_allowed_now) in [
+        ("asks.yaml", Some("asks-nobody.yaml"), true),
+        ("asks.yaml", Some("asks.yaml"), false),
+        // The provider is not one of these policies.
+        ("asks-nobody.yaml", Some("asks-nobody.yaml"), false),
+        ("asks-nobody.yaml", Some("asks.yaml"), false),
+        ("asks.yaml", None, false),
+        ("asks-nobody.yaml", None, true),
+    ] {
+        let then = new.map(|new| vec!["--then", new]).unwrap_or_default();
+        let output = folder.run_with(&[&["replay", old], &common[..], &then].concat(), b"");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(said.contains("An external authorizer refused 1 request"), is_allowed_now, "{old} {new:?}: {said}");
+        assert_eq!(output.status.code(), Some(i32::from(is_allowed_now)), "{old} {new:?}: {said}");
+    }
+}
+
+/// The log says what became of a request where a line is not enough for the old policies.
+#[test]
+fn the_log_tells_what_undecided_policies_did() {
+    let old = POLICY.replace("    to:", "    when: [{ key: \"request.headers[x-tenant]\", values: [\"a\"] }]\n    to:");
+    let new = POLICY.replace("/data", "/other");
+    let replay = |details: &str| {
+        let log = text(&[line("GET", "/data", Some(FRONTEND), details)]);
+        let folder = Folder::new(&[("old.yaml", &old), ("new.yaml", &new), ("log", &log)]);
+        let output = folder.run_with(
+            &[
+                "replay",
+                "old.yaml",
+                "log",
+                "--then",
+                "new.yaml",
+                "--no-labels",
+                "--log-format",
+                FORMAT,
+                "--fail-on",
+                "lost",
+            ],
+            b"",
+        );
+        (String::from_utf8(output.stdout).unwrap(), output.status.code())
+    };
+    let (said, status) = replay("via_upstream");
+    assert!(said.contains("LOST") && !said.contains("UNDECIDED") && status == Some(1), "{said}");
+    let (said, status) = replay("rbac_access_denied_matched_policy[none]");
+    assert!(!said.contains("LOST") && !said.contains("UNDECIDED") && status == Some(0), "{said}");
+    let (said, status) = replay("something_else");
+    assert!(said.contains("UNDECIDED: the lines do not say enough: 1 request\n") && status == Some(1), "{said}");
+}
+
+/// What may be otherwise is no proof that nothing is.
+#[test]
+fn fail_on_fails_if_something_cannot_be_ruled_out() {
+    let lines = [line("GET", "/data", Some(FRONTEND), "via_upstream")];
+    let decision = r#"{"decision":"ALLOW","reason":"an ALLOW policy matches","method":"GET","path":"/data","principal":"spiffe://cluster.local/ns/default/sa/frontend"}"#;
+    let suppressed = decision.replace("\"ALLOW\",", "\"ALLOW\",\"suppressed\":5,");
+    let other = POLICY.replace("/data", "/other");
+    let folder = Folder::new(&[
+        ("policy.yaml", POLICY),
+        ("other.yaml", &other),
+        ("log", &text(&lines)),
+        ("decisions", decision),
+        ("suppressed", &suppressed),
+    ]);
+    for (arguments, is_ruled_out) in [
+        (&["policy.yaml", "log", "--then", "policy.yaml"][..], true),
+        // The old policies are not those of the log.
+        (&["other.yaml", "log", "--then", "other.yaml"], false),
+        (&["policy.yaml", "decisions"], true),
+        (&["policy.yaml", "suppressed"], false),
+    ] {
+        let more = ["--no-labels", "--log-format", FORMAT, "--fail-on", "any"];
+        let output = folder.run_with(&[&["replay"], arguments, &more].concat(), b"");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.success(), is_ruled_out, "{arguments:?}: {said}");
+        let claims = said.contains("decide no request in the logs otherwise") || said.contains("as the log says");
+        assert_eq!(claims, is_ruled_out, "{arguments:?}: {said}");
+    }
 }
 
 /// A client that sends quotes into a text format makes its own lines ambiguous, and no others.
@@ -314,7 +445,7 @@ fn pods_tell_workloads_and_peers() {
     let pod = |name: &str, ip: &str, account: &str, more: Value| {
         let mut pod = json!({
             "kind": "Pod", "metadata": { "name": name, "namespace": "default", "labels": { "app": name } },
-            "spec": { "serviceAccountName": account },
+            "spec": { "serviceAccountName": account, "containers": [] },
             "status": { "phase": "Running", "podIP": ip, "podIPs": [{ "ip": ip }], "startTime": "2026-11-27T00:00:00Z" },
         });
         for (path, value) in more.as_object().unwrap() {
@@ -329,6 +460,7 @@ fn pods_tell_workloads_and_peers() {
         pod("ended", "10.0.0.3", "frontend", json!({ "/status/phase": "Succeeded" })),
         pod("one", "10.0.0.4", "frontend", none()),
         pod("two", "10.0.0.4", "frontend", none()),
+        pod("gateway", "10.0.0.5", "gateway", json!({ "/spec/containers": [{ "args": ["proxy", "router", "--log"] }] })),
     ] });
     let format = r#"{"protocol":"%PROTOCOL%","method":"%REQ(:METHOD)%","path":"%REQ(:PATH)%","from":"%DOWNSTREAM_REMOTE_ADDRESS%","to":"%DOWNSTREAM_LOCAL_ADDRESS%","sni":"%REQUESTED_SERVER_NAME%","start":"%START_TIME%","details":"%RESPONSE_CODE_DETAILS%","cluster":"%UPSTREAM_CLUSTER_RAW%"}"#;
     let policy = POLICY.replace("spec:\n", "spec:\n  selector: { matchLabels: { app: backend } }\n");
@@ -353,6 +485,8 @@ fn pods_tell_workloads_and_peers() {
         (line("10.0.0.2:4000", "10.0.0.9:80", mesh, day), [0, 0, 0]),
         // No policy applies to the frontend.
         (line("10.0.0.1:4000", "10.0.0.2:80", mesh, day), [1, 0, 0]),
+        (line("[::ffff:10.0.0.2]:4000", "[::ffff:10.0.0.1]:80", mesh, day), [1, 0, 0]),
+        (line("10.0.0.2:4000", "10.0.0.5:80", mesh, day), [0, 0, 0]),
     ] {
         let folder = Folder::new(&[
             ("policy.yaml", &policy),
@@ -497,7 +631,13 @@ fn suggested_policies_do_not_say_more_than_was_seen() {
         )
     });
     let (policies, notes) = suggest(peers.collect());
-    assert!(policies.contains("name: allow-x-part-2\n") && policies.contains("- /of/p599\n"), "{notes}");
+    assert!(policies.contains("name: allow-x.part-2\n") && policies.contains("- /of/p599\n"), "{notes}");
+    // An unknown outcome of what was allowed at another time does not stand in the way of a policy.
+    let mut of_many: Vec<_> =
+        (0..1_001).map(|number| line("GET", &format!("/odd/{number}[1]"), Some(FRONTEND), "via_upstream")).collect();
+    of_many.extend([line("GET", "/users/me", Some(FRONTEND), "via_upstream"), left("/users/me")]);
+    let (policy, notes) = suggest([users.clone(), of_many].concat());
+    assert!(policy.contains("- /users/{*}\n"), "{policy}{notes}");
     // Nobody reads a list of thousands.
     let many = (0..1_500).map(|number| line("GET", &format!("/odd/{number}[1]"), Some(FRONTEND), "via_upstream"));
     let (policy, notes) = suggest([users, many.collect()].concat());
@@ -528,6 +668,55 @@ fn suggested_policies_have_names_of_their_own() {
     let output = folder.run_with(&["suggest", "log", "--pods", "pods.json", "--log-format", &format], b"");
     let (policies, notes) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(policies.contains("name: allow-a-b\n") && policies.contains("name: allow-a-b-2\n"), "{policies}{notes}");
+}
+
+/// A name that a workload has cannot be that of the second part of another policy.
+#[test]
+fn parts_of_suggested_policies_have_names_of_their_own() {
+    let pods = json!({ "items": [
+        { "metadata": { "namespace": "default", "labels": { "app": "shop" } }, "status": { "podIP": "10.0.0.1" } },
+        { "metadata": { "namespace": "default", "labels": { "app": "shop.part-2" } }, "status": { "podIP": "10.0.0.2" } },
+        { "metadata": { "namespace": "default", "labels": { "app": "shop-part-2" } }, "status": { "podIP": "10.0.0.3" } },
+    ] });
+    let format = FORMAT.replace("\"tunnel\":", "\"to\":\"%DOWNSTREAM_LOCAL_ADDRESS%\",\"tunnel\":");
+    let to = |address: &str, number: usize| {
+        let peer = format!("spiffe://cluster.local/ns/default/sa/p{number}");
+        with(line("GET", &format!("/{number}"), Some(&peer), "via_upstream"), "to", json!(format!("{address}:80")))
+    };
+    let mut lines: Vec<_> = (0..600).map(|number| to("10.0.0.1", number)).collect();
+    lines.extend([to("10.0.0.2", 0), to("10.0.0.3", 0)]);
+    let folder = Folder::new(&[("log", &text(&lines)), ("pods.json", &pods.to_string())]);
+    let output = folder.run_with(&["suggest", "log", "--pods", "pods.json", "--log-format", &format], b"");
+    let policies = String::from_utf8(output.stdout).unwrap();
+    let names: Vec<_> = policies.lines().filter(|line| line.starts_with("  name: ")).collect();
+    let unique: std::collections::BTreeSet<_> = names.iter().collect();
+    assert_eq!((names.len(), unique.len()), (4, 4), "{names:?}");
+}
+
+/// What was refused where the line does not say by which workload counts for each.
+#[test]
+fn what_was_refused_somewhere_is_suggested_nowhere() {
+    let pods = json!({ "items": [
+        { "metadata": { "namespace": "default", "labels": { "app": "shop" } }, "status": { "podIP": "10.0.0.1" } },
+    ] });
+    let format = FORMAT.replace("\"tunnel\":", "\"to\":\"%DOWNSTREAM_LOCAL_ADDRESS%\",\"tunnel\":");
+    let to =
+        |address: Value, path: &str, details: &str| with(line("GET", path, Some(FRONTEND), details), "to", address);
+    let users = (1..5).map(|number| to(json!("10.0.0.1:80"), &format!("/users/{number}"), "via_upstream"));
+    let users: Vec<_> = users.chain([to(json!("10.0.0.1:80"), "/x", "via_upstream")]).collect();
+    let denied = "rbac_access_denied_matched_policy[none]";
+    let suggest = |line: Value| {
+        let log = text(&[users.clone(), vec![line]].concat());
+        let folder = Folder::new(&[("log", &log), ("pods.json", &pods.to_string())]);
+        let output = folder.run_with(&["suggest", "log", "--pods", "pods.json", "--log-format", &format], b"");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for (address, is_known) in [(json!("10.0.0.9:80"), true), (Value::Null, false)] {
+        let policy = suggest(to(address.clone(), "/users/9", denied));
+        assert_eq!(policy.contains("- /users/{*}\n"), is_known, "{policy}");
+        let policy = suggest(to(address, "/x", denied));
+        assert_eq!(policy.contains("- /x\n"), is_known, "{policy}");
+    }
 }
 
 /// A policy selects the workload that it was made of, and no other pods.
@@ -575,6 +764,13 @@ fn suggested_policies_are_for_the_workload_that_was_seen() {
     let (policies, _) =
         suggest(&[json!({ "app": "shop", "version": "1" }), json!({ "app": "shop", "version": "2" })], &[]);
     assert!(has(&policies[0], &["/at-1\n", "/at-2\n", "matchLabels:\n      app: shop\n"]), "{policies:?}");
+    // So are the two sides of a rollout.
+    let of_rollout = |hash: &str| json!({ "app": "shop", "rollouts-pod-template-hash": hash });
+    let (policies, _) = suggest(&[of_rollout("1"), of_rollout("2")], &[]);
+    assert!(policies.len() == 1 && has(&policies[0], &["/at-1\n", "/at-2\n"]), "{policies:?}");
+    // The policy is for one revision.
+    let (policies, _) = suggest(&[json!({ "app": "shop" })], &["--revision", "canary"]);
+    assert!(has(&policies[0], &["labels:\n    istio.io/rev: canary\n"]), "{policies:?}");
     // No labels select these pods alone.
     let (policies, notes) = suggest(&[json!({ "pod-template-hash": "1" }), json!({ "app": "vault" })], &[]);
     assert!(policies.len() == 1 && has(&policies[0], &["/at-2", "app: vault"]), "{policies:?}");
@@ -608,7 +804,7 @@ fn suggested_policies_are_for_the_workload_that_was_seen() {
 fn suggested_policies_at_a_waypoint_are_for_one_service() {
     let format = FORMAT.replace("\"tunnel\":", "\"chain\":\"%FILTER_CHAIN_NAME%\",\"tunnel\":");
     let at = |chain: Value, cluster: &str, path: &str| {
-        let line = with(line("GET", path, None, "route_not_found"), "tunnel", json!(FRONTEND));
+        let line = with(line("GET", path, None, "via_upstream"), "tunnel", json!(FRONTEND));
         with(with(line, "chain", chain), "cluster", json!(cluster))
     };
     let host = |host: &str| format!("inbound-vip|80|http|{host}.svc.cluster.local");
@@ -620,9 +816,12 @@ fn suggested_policies_at_a_waypoint_are_for_one_service() {
         at(json!("direct-http"), "encap", "/direct"),
         at(Value::Null, &host("reviews.prod"), "/unknown"),
         at(Value::Null, "inbound|80||", "/sidecar"),
+        // A `ServiceEntry` can have this host.
+        at(json!("inbound-vip|80|http|reviews.prod.svc.example.com"), &routed, "/external"),
+        with(at(json!(host("reviews.prod")), &routed, "/missing"), "details", json!("route_not_found")),
     ];
     let folder = Folder::new(&[("log", &text(&lines))]);
-    let all = ["suggest", "log", "--log-format", &format];
+    let all = ["suggest", "log", "--as-logged", "--log-format", &format];
     let suggest = |more: &[&str]| {
         let output = folder.run_with(&[&all, more].concat(), b"");
         [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap())
@@ -630,13 +829,18 @@ fn suggested_policies_at_a_waypoint_are_for_one_service() {
     let [policy, notes] = suggest(&["--waypoint", "w", "--service", "prod/reviews"]);
     assert!(policy.contains("namespace: prod\n") && policy.contains("name: reviews\n"), "{policy}{notes}");
     assert!(policy.contains("- GET\n        paths:\n        - /reviews\n  targetRefs"), "{policy}{notes}");
-    for note in ["3 lines, of another service, or of none", "1 line, of a sidecar", "log %FILTER_CHAIN_NAME%"] {
+    for note in [
+        "3 lines, of another service, or of none",
+        "1 line, of a sidecar",
+        "2 requests, of which the line does not say for certain which service they were for: log %FILTER_CHAIN_NAME%",
+        "1 request, for which there was no route",
+    ] {
         assert!(notes.contains(note), "{notes}");
     }
     let [policy, notes] = suggest(&["--waypoint", "w"]);
     assert!(policy.is_empty() && notes.contains("give --service NAMESPACE/NAME"), "{policy}{notes}");
     let [policy, notes] = suggest(&["--label", "app=reviews"]);
-    assert!(policy.contains("- /sidecar\n  selector") && notes.contains("5 lines, of a waypoint"), "{policy}{notes}");
+    assert!(policy.contains("- /sidecar\n  selector") && notes.contains("7 lines, of a waypoint"), "{policy}{notes}");
     let [policy, notes] = suggest(&["--gateway", "g"]);
     assert!(
         !policy.contains("reviews") && notes.contains("of a waypoint") && notes.contains("of a sidecar"),
@@ -731,6 +935,19 @@ fn metrics_say_little_and_nothing_more_is_allowed() {
         !policy.contains("sa/a") && policy.contains("sa/b") && notes.contains("in every namespace"),
         "{policy}{notes}"
     );
+    let seen_elsewhere = series("b", "shop", &[("connection_security_policy", "none")]);
+    let [policy, notes] = suggest(&[series("a", "shop", &root), seen_elsewhere]);
+    assert!(policy.is_empty() && notes.contains("in every namespace"), "{policy}{notes}");
+    // Each cluster has its own workload.
+    let cluster = |name: &'static str| [("destination_cluster", name)];
+    let [policy, notes] = suggest(&[
+        series("a", "shop", &cluster("east")),
+        series("b", "shop", &cluster("west")),
+        series("c", "shop", &cluster("east")),
+        series("c", "shop", &cluster("west")),
+    ]);
+    assert!(policy.contains("sa/c") && !policy.contains("sa/a") && !policy.contains("sa/b"), "{policy}{notes}");
+    assert!(notes.contains("sa/a, because it called only shop in cluster east"), "{notes}");
     // Two workloads have the label.
     let [policy, notes] = suggest(&[series("a", "web", &[]), series("a", "db", &[]), series("b", "web", &[])]);
     assert!(policy.contains("sa/a") && !policy.contains("sa/b"), "{policy}");

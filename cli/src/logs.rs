@@ -66,13 +66,15 @@ pub enum Logged<'l> {
 #[derive(Debug)]
 pub struct Item<'l> {
     pub request: Logged<'l>,
-    /// The position of the workload.
-    pub workload: usize,
+    /// The position of the workload. `None`: the line does not say, and it can be any.
+    pub workload: Option<usize>,
     pub happened: Happened,
     /// Whether the peer is inferred from its address.
     pub is_inferred: bool,
     /// Whether it is certain which service of a waypoint it was for, if that matters.
     pub is_of_service: bool,
+    /// Whether Envoy found no route for it.
+    pub has_no_route: bool,
     /// When the request began.
     pub start: Option<Cow<'l, str>>,
     pub line: &'l [u8],
@@ -109,6 +111,9 @@ const OTHER_FORMAT: &str = "of another format or cut";
 const SEVERAL_FORMATS: &str = "which can be of several formats";
 const TOO_LONG: &str = "longer than 16 MiB";
 const MALFORMED: &str = "a decision that is cut or malformed";
+
+const OF_NO_WORKLOAD: &str = "of no workload that the pods tell";
+const OF_GATEWAY: &str = "of a gateway: name it with --gateway, or with --waypoint and --service";
 
 /// So many requests.
 #[must_use]
@@ -253,7 +258,9 @@ impl<'r> Source<'r> {
             lines.all = lines.all.saturating_add(1);
             match self.item(line, place, lines) {
                 Ok(item) => {
-                    if let Happened::NotDecided(why) = item.happened {
+                    if item.workload.is_none() {
+                        found.lines().skip(OF_NO_WORKLOAD, place);
+                    } else if let Happened::NotDecided(why) = item.happened {
                         found.lines().skip(why, place);
                     }
                     each(&item, &mut found);
@@ -310,17 +317,20 @@ impl<'r> Source<'r> {
 
     /// A line of an access log.
     fn access<'l>(&self, parsed: Line<'l>, line: &'l [u8], place: Place) -> Result<Item<'l>, &'static str> {
-        let Line { mut request, happened, start, namespace, filter_chain, proxy, .. } = parsed;
+        let Line { mut request, happened, start, namespace, filter_chain, proxy, has_no_route, .. } = parsed;
         let located = self.find(&mut request, start.as_deref()).and_then(|(workload, is_inferred)| {
-            self.check_namespace(workload, namespace.as_deref())?;
-            self.check_proxy(workload, proxy)?;
+            if let Some(workload) = workload {
+                self.check_namespace(workload, namespace.as_deref())?;
+                self.check_proxy(workload, proxy)?;
+            }
             Ok((workload, is_inferred, self.check_service(filter_chain.as_deref())?))
         });
         match (located, happened) {
+            (Err(OF_GATEWAY), _) => Err(OF_GATEWAY),
             (Err(_), Happened::NotDecided(why)) | (Err(why), _) => Err(why),
             (Ok((workload, is_inferred, is_of_service)), happened) => {
                 let request = Logged::Access(request);
-                Ok(Item { request, workload, happened, is_inferred, is_of_service, start, line, place })
+                Ok(Item { request, workload, happened, is_inferred, is_of_service, has_no_route, start, line, place })
             }
         }
     }
@@ -352,7 +362,17 @@ impl<'r> Source<'r> {
             (Verdict::Deny, None) => Happened::Denied(DeniedBy::NoAllow),
         };
         let request = Logged::Decision(entry.request);
-        Ok(Item { request, workload: 0, happened, is_inferred: false, is_of_service, start: None, line, place })
+        Ok(Item {
+            request,
+            workload: Some(0),
+            happened,
+            is_inferred: false,
+            is_of_service,
+            has_no_route: false,
+            start: None,
+            line,
+            place,
+        })
     }
 
     /// Whether the workload that options name can be this pod.
@@ -399,33 +419,53 @@ impl<'r> Source<'r> {
         let named = gateway.filter(|gateway| gateway.waypoint && gateway.all_services().next().is_some());
         let Some(gateway) = named else { return Ok(true) };
         let Some(filter_chain) = filter_chain else { return Ok(false) };
-        let host = waypoint::host(filter_chain.as_bytes());
-        let is_of = |host: &[u8]| {
-            let is_service = memchr::memmem::find(host, b".svc.").is_some();
-            let mut prefixes = gateway.services.iter().map(waypoint::without_domain);
-            // The hosts of a `ServiceEntry` are not known.
-            prefixes.any(|prefix| host.starts_with(prefix.as_bytes()))
-                || (!is_service && !gateway.service_entries.is_empty())
-        };
-        if host.is_some_and(is_of) { Ok(true) } else { Err("of another service, or of none") }
+        let host = waypoint::host(filter_chain.as_bytes()).unwrap_or_default();
+        let domains = gateway.services.iter().filter_map(|service| {
+            let prefix = waypoint::without_domain(service);
+            host.get(..prefix.len()).filter(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))?;
+            host.get(prefix.len()..)
+        });
+        // A `ServiceEntry` can have the host of a Service of another cluster.
+        if let Some(domain) = domains.into_iter().next() {
+            return Ok(domain == b"cluster.local");
+        }
+        // The hosts of a `ServiceEntry` are not known.
+        let is_service = memchr::memmem::find(host, b".svc.").is_some();
+        let is_of = !host.is_empty() && !is_service && !gateway.service_entries.is_empty();
+        if is_of { Ok(true) } else { Err("of another service, or of none") }
     }
 
     /// The workload of a request, and whether its peer is inferred.
-    fn find(&self, request: &mut LoggedRequest<'_>, start: Option<&str>) -> Result<(usize, bool), &'static str> {
-        let Some(ByAddress { pods, trust_domain, positions }) = &self.by_address else { return Ok((0, false)) };
-        let pod = |address: Option<IpAddr>| pods.at(address?, start);
+    fn find(
+        &self,
+        request: &mut LoggedRequest<'_>,
+        start: Option<&str>,
+    ) -> Result<(Option<usize>, bool), &'static str> {
+        let Some(ByAddress { pods, trust_domain, positions }) = &self.by_address else { return Ok((Some(0), false)) };
+        let pod = |address: IpAddr| pods.at(address, start);
+        let local = request.local_address();
         let workload = if positions.is_empty() {
-            let local = pod(request.local_address());
-            if local.is_some_and(|local| !self.is_meant(local)) {
+            if local.and_then(pod).is_some_and(|local| !self.is_meant(local)) {
                 return Err("of another workload, as the pods tell");
             }
-            0
+            Some(0)
+        } else if let Some(local) = local {
+            let pod = match pods.at(local, start) {
+                Some(pod) => pod,
+                None if start.is_none() && pods.at(local, Some(LAST)).is_some() => {
+                    return Err("without its time, so that the pods do not tell its workload: log %START_TIME%");
+                }
+                None => return Err(OF_NO_WORKLOAD),
+            };
+            if pod.is_gateway {
+                return Err(OF_GATEWAY);
+            }
+            Some(*positions.get(&(pod.namespace.as_str(), &pod.labels)).ok_or(OF_NO_WORKLOAD)?)
         } else {
-            let pod = pod(request.local_address()).ok_or("of no workload that the pods tell")?;
-            *positions.get(&(pod.namespace.as_str(), &pod.labels)).ok_or("of no workload that the pods tell")?
+            None
         };
-        let peer =
-            if request.has_unknown_peer() && request.is_from_mesh() { pod(request.peer_address()) } else { None };
+        let is_unknown = request.has_unknown_peer() && request.is_from_mesh();
+        let peer = if is_unknown { request.peer_address().and_then(pod) } else { None };
         if let Some(peer) = peer {
             let (namespace, account) = (&peer.namespace, &peer.service_account);
             request.infer_peer(format!("{SCHEME}{trust_domain}/ns/{namespace}/sa/{account}"));
@@ -433,6 +473,9 @@ impl<'r> Source<'r> {
         Ok((workload, peer.is_some()))
     }
 }
+
+/// Later than every time in a log.
+const LAST: &str = "9999";
 
 /// Reads a line of the decision log. `None`: it is something else. In front of the decision there can only be what Envoy writes
 /// there, or the line is a field of a log shipper: a client can write a decision into other lines.

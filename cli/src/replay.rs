@@ -23,7 +23,7 @@ use mesh_authz::request::Attributes;
 use rayon::prelude::*;
 
 use self::tally::{After, Before, Key, Kind, Peer, Seen, Tally};
-use crate::access_log::happened::{DeniedBy, Happened};
+use crate::access_log::happened::{BY_AUTHORIZER, DeniedBy, Happened};
 use crate::explain::{Explanation, FailedCondition};
 use crate::load::InputError;
 use crate::load::finding::SourceText;
@@ -104,38 +104,40 @@ impl<'r> Replay<'r> {
 
     /// Decides about a request, and counts what comes of it.
     fn decide(&self, item: &Item<'_>, tally: &mut Tally) {
-        let Item { request, workload, happened, place, line, .. } = item;
-        if matches!(happened, Happened::NotDecided(_)) {
-            return;
+        let Item { request, happened, place, line, .. } = item;
+        let Some(workload) = item.workload else { return };
+        match happened {
+            Happened::NotDecided(BY_AUTHORIZER) => return self.decide_without_authorizer(item, tally),
+            Happened::NotDecided(_) => return,
+            Happened::Allowed | Happened::Denied(_) | Happened::Unknown => {}
         }
-        let traffic = request.traffic();
         let seen = &Seen { place: *place, start: item.start.as_deref(), line };
-        let Some(Compiled(sets)) = self.compiled.get(*workload) else { return };
-        let answers = sets.iter().map(|[http, tcp]| {
-            let policies = if traffic == Traffic::Tcp { tcp } else { http };
-            let open = policies.open(request);
-            let after = self.after(&open);
-            (open, after)
-        });
-        let answers: Vec<_> = answers.collect();
+        let answers: Vec<_> = self
+            .open(item)
+            .map(|open| {
+                let after = self.after(&open);
+                (open, after)
+            })
+            .collect();
         let (Some((first_open, first)), Some((last_open, last))) = (answers.first(), answers.last()) else { return };
         let has_two = answers.len() > 1;
         tally.count(last, happened, item.is_inferred);
+        let before = Before::of(happened);
         match (first, last) {
             (After::Undecided, After::Undecided) if has_two && first_open.is_same_as(last_open) => {
                 tally.unchanged.add(seen.place);
             }
             (_, After::Undecided) => tally.needs(last_open.needs(), seen),
-            (After::Undecided, _) => tally.needs(first_open.needs(), seen),
+            (After::Undecided, _) if before == Before::Unknown => tally.needs(first_open.needs(), seen),
             _ => {}
         }
         let mut kinds = Vec::new();
-        let before = Before::of(happened);
         let is_otherwise = before.differs(first);
         if is_by_another_rule(happened, first_open, first) || (has_two && is_otherwise) {
             kinds.push((Kind::Disagreement, before.clone(), first.clone()));
         }
-        let before = if has_two { Before::from(first) } else { before };
+        // The log says what the old policies decided where the line is not enough to say it.
+        let before = if has_two && *first != After::Undecided { Before::from(first) } else { before };
         if before.differs(last) {
             kinds.push((Kind::Change, before, last.clone()));
         } else if matches!(last, After::Deny(_)) && !has_two {
@@ -148,7 +150,29 @@ impl<'r> Replay<'r> {
         let what = what(request);
         for (kind, before, after) in kinds {
             let (what, peer) = (what.clone(), peer.clone());
-            tally.group(Key { kind, workload: *workload, before, after, what, peer }, seen);
+            tally.group(Key { kind, workload, before, after, what, peer }, seen);
+        }
+    }
+
+    /// A request, held against each of the sets.
+    fn open<'i>(&'i self, item: &'i Item<'_>) -> impl Iterator<Item = Open<'i>> {
+        let sets =
+            item.workload.and_then(|workload| self.compiled.get(workload)).into_iter().flat_map(|Compiled(sets)| sets);
+        let is_tcp = item.request.traffic() == Traffic::Tcp;
+        sets.map(move |[http, tcp]| if is_tcp { tcp } else { http }.open(&item.request))
+    }
+
+    /// A request that an authorizer refused passes if the policies no longer ask it.
+    fn decide_without_authorizer(&self, item: &Item<'_>, tally: &mut Tally) {
+        let mut allowed = self.open(item).map(|open| self.after(&open) == After::Allow);
+        let first = allowed.next().unwrap_or_default();
+        // Where the old policies did not ask it either, it is not theirs.
+        let is_new = match allowed.last() {
+            Some(last) => last && !first,
+            None => first,
+        };
+        if is_new {
+            tally.not_asked_about.add(item.place);
         }
     }
 
@@ -231,7 +255,9 @@ fn what(request: &Logged<'_>) -> String {
         Traffic::Tcp => "a TCP connection".to_owned(),
         Traffic::Http => {
             let path = request.shown_path().map_or_else(|| "?".to_owned(), |path| tally::shape(&path));
-            format!("{} {path}", request.shown_method().as_deref().unwrap_or("?"))
+            let method =
+                request.shown_method().map_or_else(|| "?".to_owned(), |method| tally::shortened(method.into_owned()));
+            format!("{method} {path}")
         }
     }
 }

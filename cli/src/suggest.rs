@@ -69,6 +69,7 @@ pub fn suggest(name: &str, workload: &Workload, observed: OfWorkload, mesh: &Mes
     }
     leave_out_connections(&mut observed, &mut left_out);
     leave_out_contradictions(&mut observed, &mut left_out);
+    forget_what_was_allowed_too(&mut observed);
     let mut patterns = AllPatterns::of(&observed);
     patterns.keep_apart(&observed, &mut left_out);
     loop {
@@ -94,8 +95,7 @@ pub fn suggest(name: &str, workload: &Workload, observed: OfWorkload, mesh: &Mes
             continue;
         }
         let mut refused = observed.refused.iter().filter_map(Refused::as_access);
-        if let Some(refused) = refused.find(|access| !observed.allowed.contains_key(access) && compiled.allows(access))
-        {
+        if let Some(refused) = refused.find(|access| compiled.allows(access)) {
             return Err(format!("it would allow {refused}, which was not seen to be allowed"));
         }
         return Ok(Suggestion {
@@ -130,12 +130,26 @@ fn leave_out_contradictions(observed: &mut OfWorkload, left_out: &mut Vec<String
             left_out.push(format!("all requests of {name}, because more was refused to it than can be kept"));
         }
     }
-    let refused = observed.refused.iter().filter(|refused| refused.is_denied);
-    let mut contradictory = Vec::new();
-    for access in refused.filter_map(Refused::as_access) {
-        if observed.allowed.remove(&access).is_some() {
-            contradictory.push(access);
-        }
+    // `None`: perhaps to each of the peers.
+    let refused =
+        observed.refused.iter().filter(|refused| refused.is_denied).map(|Refused { peer, what, .. }| match peer {
+            Peer::Named(name) => (Some(name.as_str()), what.clone()),
+            Peer::Unknown => (None, what.clone()),
+        });
+    let refused: BTreeSet<(Option<&str>, Wanted)> = refused.collect();
+    let was_refused = |Access { principal, what }: &Access| {
+        let wanted = match what {
+            What::Tcp { port } => vec![Wanted::Tcp { port: *port }],
+            What::Http { method, path } => {
+                [Some(method.clone()), None].map(|method| Wanted::Http { method, path: path.clone() }).to_vec()
+            }
+        };
+        let by = |wanted: &Wanted, peer| refused.contains(&(peer, wanted.clone()));
+        wanted.iter().any(|wanted| by(wanted, Some(principal)) || by(wanted, None))
+    };
+    let contradictory: Vec<_> = observed.allowed.keys().filter(|access| was_refused(access)).cloned().collect();
+    for access in &contradictory {
+        observed.allowed.remove(access);
     }
     for access in contradictory.iter().take(FEW) {
         left_out.push(format!("{access}, because that was refused, too"));
@@ -143,6 +157,14 @@ fn leave_out_contradictions(observed: &mut OfWorkload, left_out: &mut Vec<String
     if let Some(more @ 1..) = contradictory.len().checked_sub(FEW) {
         left_out.push(format!("{more} more kinds of requests that were refused, too"));
     }
+}
+
+/// What became of a request is not known, but the same was allowed at another time.
+fn forget_what_was_allowed_too(observed: &mut OfWorkload) {
+    let allowed = &observed.allowed;
+    observed
+        .refused
+        .retain(|refused| refused.is_denied || refused.as_access().is_none_or(|access| !allowed.contains_key(&access)));
 }
 
 /// Nobody reads a policy of thousands of paths.
@@ -218,35 +240,56 @@ impl AllPatterns {
                     .to_owned(),
             );
         }
-        let used: BTreeMap<(String, String), Vec<String>> =
-            self.0.iter().map(|(of, patterns)| (of.clone(), patterns.used().map(str::to_owned).collect())).collect();
-        let trees: BTreeMap<_, Tree> =
-            used.iter().map(|(of, patterns)| (of, Tree::of(patterns.iter().map(String::as_str)))).collect();
-        let all = Tree::of(used.values().flatten().map(String::as_str));
-        // Of any peer, with this method, or with any.
-        let mut excluded: BTreeMap<Option<&str>, BTreeSet<&str>> = BTreeMap::new();
+        let Some(excluded) = self.excluded(observed) else {
+            self.0.values_mut().for_each(Patterns::keep_all_apart);
+            left_out.push("patterns for paths, because there are too many".to_owned());
+            return;
+        };
+        for (of, pattern) in excluded {
+            if let Some(patterns) = self.0.get_mut(&of) {
+                patterns.do_without(&pattern);
+            }
+        }
+    }
+
+    /// The patterns that match what was refused, with the peer and the method that each is for. `None`: to find them takes too
+    /// long.
+    fn excluded(&self, observed: &OfWorkload) -> Option<BTreeSet<((String, String), String)>> {
+        const MOST_SEGMENTS: usize = 50_000;
+        let mut steps = 50_000_000;
+        let used = || self.0.iter().flat_map(|(of, patterns)| patterns.used().map(move |pattern| (of, pattern)));
+        let segments = used().map(|(_, pattern)| pattern.split('/').count()).fold(0, usize::saturating_add);
+        if segments > MOST_SEGMENTS {
+            return None;
+        }
+        let trees: BTreeMap<&(String, String), Tree<'_>> =
+            self.0.iter().map(|(of, patterns)| (of, Tree::of(patterns.used()))).collect();
+        let all = Tree::of(used().map(|(_, pattern)| pattern));
+        let mut of_pattern: BTreeMap<&str, Vec<&(String, String)>> = BTreeMap::new();
+        for (of, pattern) in used() {
+            of_pattern.entry(pattern).or_default().push(of);
+        }
+        let mut excluded = BTreeSet::new();
         for refused in &observed.refused {
-            // What became of it is not known, but the same was allowed at another time.
-            let is_allowed = |same: Access| observed.allowed.contains_key(&same);
             let Wanted::Http { method, path } = &refused.what else { continue };
-            match (&refused.peer, method) {
-                _ if !refused.is_denied && refused.as_access().is_some_and(is_allowed) => {}
-                (Peer::Named(name), Some(method)) => {
-                    let of = (name.clone(), method.clone());
-                    if let (Some(tree), Some(patterns)) = (trees.get(&of), self.0.get_mut(&of)) {
-                        tree.matching(path).into_iter().for_each(|pattern| patterns.do_without(pattern));
-                    }
+            if let (Peer::Named(name), Some(method)) = (&refused.peer, method) {
+                let of = (name.clone(), method.clone());
+                if let Some(tree) = trees.get(&of) {
+                    let patterns = tree.matching(path, &mut steps)?;
+                    excluded.extend(patterns.into_iter().map(|pattern| (of.clone(), pattern.to_owned())));
                 }
-                (_, method) => excluded.entry(method.as_deref()).or_default().extend(all.matching(path)),
+                continue;
+            }
+            // Of any peer, with this method, or with any.
+            for pattern in all.matching(path, &mut steps)? {
+                let users = of_pattern.get(pattern).into_iter().flatten();
+                for of in users.filter(|(_, of)| method.as_ref().is_none_or(|method| method == of)) {
+                    steps = steps.checked_sub(1)?;
+                    excluded.insert(((*of).clone(), pattern.to_owned()));
+                }
             }
         }
-        for ((_, method), patterns) in &mut self.0 {
-            for method in [None, Some(method.as_str())] {
-                for pattern in excluded.get(&method).into_iter().flatten() {
-                    patterns.do_without(pattern);
-                }
-            }
-        }
+        Some(excluded)
     }
 
     /// Lets the path stand for itself. Returns whether it did not.
@@ -274,17 +317,15 @@ impl AllPatterns {
 /// Whether `paths` of a policy can have this value.
 fn is_valid_path(path: &str) -> bool {
     let rules = json!([{ "to": [{ "operation": { "paths": [path] } }] }]);
-    let policy = resource("path", "default", &Map::from_iter([("rules".to_owned(), rules)]));
+    let policy = resource("path", "default", None, &Map::from_iter([("rules".to_owned(), rules)]));
     resources(&policy).findings.is_empty()
 }
 
-fn resource(name: &str, namespace: &str, spec: &Map<String, Value>) -> Value {
-    json!({
-        "apiVersion": "security.istio.io/v1",
-        "kind": "AuthorizationPolicy",
-        "metadata": { "name": name, "namespace": namespace },
-        "spec": spec,
-    })
+/// A policy. `revision`: it is for workloads of this revision of the control plane only.
+fn resource(name: &str, namespace: &str, revision: Option<&str>, spec: &Map<String, Value>) -> Value {
+    let mut metadata = Map::from_iter([("name".to_owned(), json!(name)), ("namespace".to_owned(), json!(namespace))]);
+    metadata.extend(revision.map(|revision| ("labels".to_owned(), json!({ "istio.io/rev": revision }))));
+    json!({ "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "metadata": metadata, "spec": spec })
 }
 
 fn resources(policy: &Value) -> Resources {
@@ -388,12 +429,18 @@ impl Compiled {
 ///
 /// # Errors
 /// It is not valid.
-pub fn of_peers(name: &str, namespace: &str, app: &str, principals: &BTreeSet<String>) -> Result<Value, String> {
+pub fn of_peers(
+    name: &str,
+    namespace: &str,
+    revision: Option<&str>,
+    app: &str,
+    principals: &BTreeSet<String>,
+) -> Result<Value, String> {
     let mut spec = Map::new();
     spec.insert("action".to_owned(), json!("ALLOW"));
     spec.insert("selector".to_owned(), json!({ "matchLabels": { "app": app } }));
     spec.insert("rules".to_owned(), json!([{ "from": [{ "source": { "principals": principals } }] }]));
-    let policy = resource(name, namespace, &spec);
+    let policy = resource(name, namespace, revision, &spec);
     match resources(&policy).findings.first() {
         Some(finding) => Err(finding.to_string()),
         None => Ok(policy),
@@ -445,8 +492,9 @@ fn policies(name: &str, workload: &Workload, observed: &OfWorkload, patterns: &A
         spec.insert("action".to_owned(), json!("ALLOW"));
         spec.insert("rules".to_owned(), json!(rules));
         let namespace = target(workload, &mut spec);
-        let name = if number == 1 { name.to_owned() } else { format!("{name}-part-{number}") };
-        resource(&name, &namespace, &spec)
+        // The name of a workload becomes one without a dot, so that no other policy has this name.
+        let name = if number == 1 { name.to_owned() } else { format!("{name}.part-{number}") };
+        resource(&name, &namespace, workload.revision.as_deref(), &spec)
     });
     parts.collect()
 }

@@ -56,22 +56,18 @@ pub struct Evidence<'l> {
 }
 
 /// What the details of a reply that Envoy gave before any policy begin with.
-const BEFORE: [&str; 14] = [
-    "http1.",
-    "http2.",
-    "http3.",
-    "http.",
+const BEFORE: [&str; 6] = [
     "low_version",
     "missing_host_header",
     "missing_path_rejected",
     "absolute_path_rejected",
     "path_normalization_failed",
     "request_headers_failed_strict_check",
-    "codec_error",
-    "codec_error:",
-    "overload",
-    "wasm_fail_stream",
 ];
+
+/// What the details of a broken stream or connection begin with. Envoy writes them in the place of others, also after the
+/// policies have decided: if the client resets a stream that they denied, for example.
+const BROKEN: [&str; 6] = ["http1.", "http2.", "http3.", "http.", "codec_error", "overload"];
 
 /// What the details of a reply begin with that comes from behind the policies: they allowed the request.
 const BEHIND: [&str; 18] = [
@@ -112,12 +108,15 @@ impl Happened {
             return Self::Denied(by);
         }
         let is_before = details.is_some_and(|details| details.starts_with("mesh_authz_"));
-        if let Some(said) = decision.filter(|_| !is_before).as_ref().and_then(Self::of_filter) {
-            return said;
-        }
+        let said = decision.filter(|_| !is_before).as_ref().and_then(Self::of_filter);
         let has_flag = |wanted: &str| evidence.flags.is_some_and(|flags| flags.split(',').any(|flag| flag == wanted));
-        if has_flag("UAEX") {
-            return Self::NotDecided("refused by an external authorizer");
+        let is_refused_by_authorizer =
+            has_flag("UAEX") || details.is_some_and(|details| details.starts_with("ext_authz_"));
+        match said {
+            // The authorizer is asked behind the filter.
+            Some(Self::Allowed) | None if is_refused_by_authorizer => return Self::NotDecided(BY_AUTHORIZER),
+            Some(said) => return said,
+            None => {}
         }
         match traffic {
             Traffic::Tcp if has_flag("NR") => Self::NotDecided("a connection that no filter chain takes"),
@@ -134,11 +133,11 @@ impl Happened {
         match details {
             _ if is_one_of(&BEFORE) => Self::NotDecided(BEFORE_POLICIES),
             _ if details.starts_with("jwt_authn_access_denied") => Self::NotDecided("refused because of its token"),
-            _ if details.starts_with("ext_authz_") => Self::NotDecided("refused by an external authorizer"),
             _ if details.starts_with("mesh_authz_") => Self::NotDecided("refused by the filter before the policies"),
+            _ if !evidence.has_request_line && is_one_of(&BROKEN) => Self::NotDecided(BEFORE_POLICIES),
             _ if !evidence.has_request_line => Self::NotDecided("a request that was not read to the end"),
             _ if is_one_of(&BEHIND) => Self::Allowed,
-            // The client left. It was allowed if it had come through to the host.
+            // The client left, or the connection broke. It was allowed if it had come through to the host.
             _ if evidence.has_upstream => Self::Allowed,
             _ => Self::Unknown,
         }
@@ -161,6 +160,9 @@ pub const SENT: &str = "sent by the workload, not received";
 
 /// Envoy itself did not take the request.
 pub const BEFORE_POLICIES: &str = "refused by Envoy before the policies";
+
+/// The provider of a CUSTOM policy refused the request, or another authorizer did.
+pub const BY_AUTHORIZER: &str = "refused by an external authorizer";
 
 /// There is another line about the same request.
 pub const NOT_AT_THE_END: &str = "not written at the end of the request";

@@ -269,6 +269,8 @@ pub struct Line<'l> {
     pub proxy: Proxy,
     /// Whether the line can be about a request that the workload has sent.
     pub may_be_outbound: bool,
+    /// Whether Envoy found no route for the request.
+    pub has_no_route: bool,
 }
 
 /// A request, as far as a line has it.
@@ -344,9 +346,14 @@ impl Plan<'_> {
         let is_redirected = details.flatten() == Some("internal_redirect");
         let is_certain = (is_inbound || has_no_route || is_denied) && !is_redirected;
         let change = Change { is_certain, is_denied, is_redirected, reading };
+        let has_no_direction = match columns.said(self.cluster) {
+            None | Some(Said::Unknown) => true,
+            // A sidecar has a route for every request that it receives.
+            Some(said) => said.is_absent() && matches!(happened, Happened::Allowed | Happened::Unknown),
+        };
         Line {
-            may_be_outbound: !reading.is_gateway
-                && columns.said(self.cluster).is_none_or(|said| *said == Said::Unknown),
+            may_be_outbound: !reading.is_gateway && has_no_direction,
+            has_no_route,
             request: self.request(&columns, traffic, change, is_inbound),
             happened,
             start: owned(self.start),

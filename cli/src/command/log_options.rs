@@ -157,9 +157,10 @@ pub fn about_lines(all: &Lines, place: impl Fn(&Count) -> Option<String>) -> Vec
     }
     if all.without_direction.lines > 0 {
         notes.push(format!(
-            "{} without a word on whether the workload received the request or sent it: if a sidecar wrote the log, add \
-             %UPSTREAM_CLUSTER_RAW%",
-            lines(all.without_direction.lines)
+            "{} without a word on whether the workload received the request or sent it{}: if a sidecar wrote the log, it sent \
+             those without a cluster; if the format has no cluster, add %UPSTREAM_CLUSTER_RAW%",
+            lines(all.without_direction.lines),
+            first(place(&all.without_direction))
         ));
     }
     if all.suppressed > 0 {

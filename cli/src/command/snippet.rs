@@ -107,15 +107,20 @@ fn window(line: &str, part: Range<usize>) -> Option<(&str, Range<usize>)> {
     Some((line.get(from..to)?, part.start.saturating_sub(from)..end.saturating_sub(from)))
 }
 
-/// Text from a file, made safe for a terminal: control characters are escaped.
+/// Text from a file, made safe for a terminal: control characters are escaped, and those that change the order of others.
 pub fn printable(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
     for character in text.chars() {
-        if character.is_control() {
+        if character.is_control() || is_about_order(character) {
             printable.extend(character.escape_default());
         } else {
             printable.push(character);
         }
     }
     printable
+}
+
+/// Whether a character changes the order, or the line, in which others are shown.
+fn is_about_order(character: char) -> bool {
+    matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -81,7 +81,7 @@ fn of_logs(arguments: &Arguments, mesh: &Mesh) -> Result<Vec<Value>, Failure> {
     let by_pods = pods.as_ref().filter(|_| !names);
     let workloads = match by_pods {
         Some(pods) => workloads_of(pods, &arguments.setting, &mesh.root_namespace)?,
-        None => vec![one_workload(arguments, mesh)?],
+        None => vec![one_workload(arguments, mesh, pods.is_some())?],
     };
     let needs = Needs::default();
     let reading = arguments.log.reading(workloads.first().filter(|_| by_pods.is_none()));
@@ -99,9 +99,11 @@ fn of_logs(arguments: &Arguments, mesh: &Mesh) -> Result<Vec<Value>, Failure> {
         Some(pods) => targets(pods, &workloads, observed.workloads, mesh),
         None => workloads.iter().cloned().zip(observed.workloads.into_values()).map(Target::of).collect(),
     };
-    for Target { workload, observed } in targets {
+    for Target { workload, observed: mut seen } in targets {
+        // It can have been this workload.
+        seen.merge(observed.refused_somewhere.clone());
         let name = names.unique(&name(&workload), &workload.namespace);
-        match suggest(&name, &workload, observed, mesh) {
+        match suggest(&name, &workload, seen, mesh) {
             Ok(suggestion) => {
                 report(&name, &suggestion);
                 if !suggestion.policies.is_empty() && workload.gateway.is_none() {
@@ -226,8 +228,10 @@ const OF_JOBS: [&str; 5] = [
 const NAMES: [&str; 3] = ["app", "app.kubernetes.io/name", "k8s-app"];
 
 /// Labels that pods of one workload have in different ways.
-const OF_ONE_POD: [&str; 8] = [
+const OF_ONE_POD: [&str; 10] = [
     "pod-template-hash",
+    "rollouts-pod-template-hash",
+    "pod-template-generation",
     "controller-revision-hash",
     "statefulset.kubernetes.io/pod-name",
     "apps.kubernetes.io/pod-index",
@@ -284,13 +288,18 @@ fn report(name: &str, suggestion: &Suggestion) {
 }
 
 /// The workload that options name.
-fn one_workload(arguments: &Arguments, mesh: &Mesh) -> Result<Workload, Failure> {
+fn one_workload(arguments: &Arguments, mesh: &Mesh, has_pods: bool) -> Result<Workload, Failure> {
     let workload = arguments.setting.workload.workload(mesh)?;
     if workload.labels.is_none() && workload.gateway.is_none() {
-        return Err(Failure::unusable(
+        let by_pods = if has_pods {
+            "without --namespace, --pods tells the workloads by their addresses"
+        } else {
+            "--pods tells the workloads by their addresses"
+        };
+        return Err(Failure::Unusable(format!(
             "give the labels of the workload with --label, because a policy without a selector denies to all workloads of the \
-             namespace what it does not allow; --no-labels makes such a policy, and --pods tells the workloads by their addresses",
-        ));
+             namespace what it does not allow; --no-labels makes such a policy, and {by_pods}"
+        )));
     }
     if workload.gateway.as_ref().is_some_and(|gateway| gateway.waypoint && gateway.all_services().next().is_none()) {
         return Err(Failure::unusable(
@@ -343,7 +352,7 @@ fn of_metrics(metrics: &Metrics, arguments: &Arguments, mesh: &Mesh) -> Result<V
             note(&format!("{name}: left out: {left_out}"));
         }
         let is_same_elsewhere = *namespace == mesh.root_namespace
-            && metrics.peers.keys().any(|(other, app)| other != namespace && app == of_app);
+            && metrics.workloads.iter().any(|(other, app)| other != namespace && app == of_app);
         if is_same_elsewhere {
             note(&format!(
                 "{name}: left out: it would be for workloads in every namespace, and others have the same label `app`"
@@ -352,7 +361,7 @@ fn of_metrics(metrics: &Metrics, arguments: &Arguments, mesh: &Mesh) -> Result<V
         if principals.is_empty() || is_same_elsewhere {
             continue;
         }
-        match of_peers(&name, namespace, of_app, principals) {
+        match of_peers(&name, namespace, options.revision.as_deref(), of_app, principals) {
             Ok(policy) => {
                 let count = principals.len();
                 let peers = if count == 1 { "1 peer".to_owned() } else { format!("{count} peers") };

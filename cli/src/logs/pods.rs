@@ -19,6 +19,8 @@ pub struct Pod {
     pub service_account: String,
     /// When it got its addresses, as RFC 3339.
     pub since: Option<String>,
+    /// Whether its proxy is that of a gateway or a waypoint.
+    pub is_gateway: bool,
 }
 
 /// Pods.
@@ -65,7 +67,7 @@ impl Pods {
     /// The pod that had the address at this time.
     #[must_use]
     pub fn at(&self, address: IpAddr, time: Option<&str>) -> Option<&Pod> {
-        let pod = self.by_address.get(&address)?.as_ref()?;
+        let pod = self.by_address.get(&address.to_canonical())?.as_ref()?;
         let is_later = |since: &String| time.is_some_and(|time| time >= since.trim_end_matches('Z'));
         pod.since.as_ref().is_none_or(is_later).then_some(pod)
     }
@@ -99,6 +101,7 @@ fn pod(item: &Value) -> Vec<(Pod, IpAddr)> {
         labels: labels(item),
         service_account: account.unwrap_or_else(|| "default".to_owned()),
         since: text("/status/startTime"),
+        is_gateway: is_gateway(item),
     };
     let several = item.pointer("/status/podIPs").and_then(Value::as_array).into_iter().flatten();
     let mut addresses: Vec<IpAddr> = several.filter_map(|ip| ip.get("ip")?.as_str()?.parse().ok()).collect();
@@ -106,4 +109,12 @@ fn pod(item: &Value) -> Vec<(Pod, IpAddr)> {
     addresses.sort_unstable();
     addresses.dedup();
     addresses.into_iter().map(|address| (pod.clone(), address)).collect()
+}
+
+/// Whether a container runs Istio's agent for a gateway or a waypoint: `proxy router`, `proxy waypoint`.
+fn is_gateway(item: &Value) -> bool {
+    let list =
+        |value: Option<&Value>| value.and_then(Value::as_array).into_iter().flatten().cloned().collect::<Vec<_>>();
+    let is_of_gateway = |container: &Value| matches!(list(container.get("args")).as_slice(), [agent, role, ..] if agent == "proxy" && (role == "router" || role == "waypoint"));
+    list(item.pointer("/spec/containers")).iter().any(is_of_gateway)
 }

@@ -21,6 +21,8 @@ pub struct Tally {
     pub recorded: u64,
     /// What is undecided before and after, and that the change of the policies does not matter for.
     pub unchanged: Count,
+    /// Requests that an authorizer refused, and that the policies allow without asking one.
+    pub not_asked_about: Count,
     /// Requests that are undecided, by the attributes that would decide them.
     pub needs: BTreeMap<Vec<String>, Group>,
     groups: HashMap<Key, Group>,
@@ -220,6 +222,7 @@ impl Collect for Tally {
             *count = count.saturating_add(more);
         }
         self.unchanged.merge(&later.unchanged);
+        self.not_asked_about.merge(&later.not_asked_about);
         for (names, group) in later.needs {
             match self.needs.get_mut(&names) {
                 Some(known) => known.merge(group),
@@ -280,18 +283,24 @@ impl After {
 /// A path without what makes it one of many: numbers, identifiers and long segments become `{}`.
 #[must_use]
 pub fn shape(path: &str) -> String {
-    const LONGEST_SHAPE: usize = 200;
-    let mut shape = path
+    let shape = path
         .split('/')
         .map(|segment| if is_identifier(segment) { "{}" } else { segment })
         .collect::<Vec<_>>()
         .join("/");
-    if shape.len() > LONGEST_SHAPE {
-        let end = shape.char_indices().map(|(at, _)| at).take_while(|at| *at <= LONGEST_SHAPE).last();
-        shape.truncate(end.unwrap_or_default());
-        shape.push('…');
+    shortened(shape)
+}
+
+/// A text without what comes behind its first two hundred bytes.
+#[must_use]
+pub fn shortened(mut text: String) -> String {
+    const LONGEST: usize = 200;
+    if text.len() > LONGEST {
+        let end = text.char_indices().map(|(at, _)| at).take_while(|at| *at <= LONGEST).last();
+        text.truncate(end.unwrap_or_default());
+        text.push('…');
     }
-    shape
+    text
 }
 
 /// Whether a segment of a path looks like one of many.

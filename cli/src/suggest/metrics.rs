@@ -18,6 +18,8 @@ use crate::load::{self, InputError};
 pub struct Metrics {
     /// Principals, by the namespace and the label `app` of the workload.
     pub peers: BTreeMap<(String, String), BTreeSet<String>>,
+    /// All workloads of the series, by the same.
+    pub workloads: BTreeSet<(String, String)>,
     /// How many series are left out, by the reason.
     pub left_out: BTreeMap<&'static str, u64>,
     /// Peers of a workload that are left out, in words.
@@ -65,12 +67,16 @@ impl Metrics {
             let peer = label("source_principal");
             let peer = peer.strip_prefix(SCHEME).unwrap_or(peer);
             let name = Some(label("destination_workload")).filter(|name| !name.is_empty()).unwrap_or("(not named)");
-            names.entry(workload.clone()).or_default().insert(name.to_owned());
+            // Each cluster of the mesh has its own workload with this name.
+            let cluster = label("destination_cluster");
+            let name = if cluster.is_empty() { name.to_owned() } else { format!("{name} in cluster {cluster}") };
+            metrics.workloads.insert(workload.clone());
+            names.entry(workload.clone()).or_default().insert(name.clone());
             if is_refused(label) {
                 refused.insert((workload.clone(), of_mesh.of(peer).unwrap_or_default()));
             }
             match read(series, peer, label) {
-                Ok(name) => match of_mesh.of(peer) {
+                Ok(()) => match of_mesh.of(peer) {
                     Some(peer) => _ = allowed.entry(workload).or_default().entry(peer).or_default().insert(name),
                     None => unnamed.entry(workload).or_default().push(format!("{peer}, {}", of_mesh.why_none())),
                 },
@@ -79,6 +85,9 @@ impl Metrics {
                     *count = count.saturating_add(1);
                 }
             }
+        }
+        for workload in unnamed.keys() {
+            allowed.entry(workload.clone()).or_default();
         }
         for (workload, peers) in allowed {
             let all = names.remove(&workload).unwrap_or_default();
@@ -114,8 +123,8 @@ fn is_refused<'s>(label: impl Fn(&str) -> &'s str) -> bool {
         || label("response_flags").split(',').any(|flag| flag == "UAEX")
 }
 
-/// The workload that a series is about, if the series shows that a peer was allowed something. `Err`: why it does not.
-fn read<'s>(series: &Value, peer: &str, label: impl Fn(&str) -> &'s str + Copy) -> Result<String, &'static str> {
+/// Whether a series shows that a peer was allowed something. `Err`: why it does not.
+fn read<'s>(series: &Value, peer: &str, label: impl Fn(&str) -> &'s str + Copy) -> Result<(), &'static str> {
     let values = series.get("values").and_then(Value::as_array).into_iter().flatten().chain(series.get("value"));
     let count = |value: &Value| {
         let value = value.get(1)?;
@@ -157,8 +166,8 @@ fn read<'s>(series: &Value, peer: &str, label: impl Fn(&str) -> &'s str + Copy) 
     if label("destination_workload_namespace").is_empty() || app.is_empty() || app == "unknown" {
         return Err("to workloads without a label `app`");
     }
-    match label("destination_workload") {
-        "" => Err("there is no label `destination_workload`: keep it when you sum up"),
-        name => Ok(name.to_owned()),
+    if label("destination_workload").is_empty() {
+        return Err("there is no label `destination_workload`: keep it when you sum up");
     }
+    Ok(())
 }

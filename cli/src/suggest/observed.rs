@@ -15,6 +15,8 @@ use crate::logs::{Collect, Count, Item, Lines, Logged};
 pub struct Observed {
     pub lines: Lines,
     pub workloads: BTreeMap<usize, OfWorkload>,
+    /// What was refused where the line does not say by which workload.
+    pub refused_somewhere: OfWorkload,
     /// Requests that nothing is made of, by the reason.
     pub left_out: BTreeMap<&'static str, Count>,
     room: Room,
@@ -206,31 +208,33 @@ impl Observed {
         if matches!(item.happened, Happened::NotDecided(SENT | NOT_AT_THE_END)) {
             return;
         }
-        let mut found = OfWorkload { has_requests: item.request.traffic() == Traffic::Http, ..OfWorkload::default() };
+        let mut found = OfWorkload::default();
+        match &item.happened {
+            // It did not come to the policies.
+            Happened::Allowed | Happened::NotDecided(BEFORE_POLICIES) => {}
+            Happened::Denied(_) => found.refuse(item, true),
+            Happened::Unknown | Happened::NotDecided(_) => found.refuse(item, false),
+        }
+        let Some(workload) = item.workload else { return self.refused_somewhere.add(found, &mut self.room) };
+        found.has_requests = item.request.traffic() == Traffic::Http;
         match &item.happened {
             Happened::Allowed => match access(item) {
                 Ok(access) => _ = found.allowed.insert(access, 1),
                 Err(why) => self.leave_out(why, item),
             },
-            Happened::Denied(_) => found.refuse(item, true),
-            Happened::Unknown => {
-                found.refuse(item, false);
-                self.leave_out(
-                    match item.request.traffic() {
-                        Traffic::Http => "of which the line does not say whether they were allowed",
-                        Traffic::Tcp => {
-                            "connections of which the line does not say whether they were allowed: log \
-                             %CONNECTION_TERMINATION_DETAILS%, %BYTES_RECEIVED% and %BYTES_SENT%"
-                        }
-                    },
-                    item,
-                );
-            }
-            // It did not come to the policies.
-            Happened::NotDecided(BEFORE_POLICIES) => {}
-            Happened::NotDecided(_) => found.refuse(item, false),
+            Happened::Unknown => self.leave_out(
+                match item.request.traffic() {
+                    Traffic::Http => "of which the line does not say whether they were allowed",
+                    Traffic::Tcp => {
+                        "connections of which the line does not say whether they were allowed: log \
+                         %CONNECTION_TERMINATION_DETAILS%, %BYTES_RECEIVED% and %BYTES_SENT%"
+                    }
+                },
+                item,
+            ),
+            Happened::Denied(_) | Happened::NotDecided(_) => {}
         }
-        self.workloads.entry(item.workload).or_default().add(found, &mut self.room);
+        self.workloads.entry(workload).or_default().add(found, &mut self.room);
     }
 
     fn leave_out(&mut self, why: &'static str, item: &Item<'_>) {
@@ -265,14 +269,18 @@ impl Collect for Observed {
         for (position, of_workload) in later.workloads {
             self.workloads.entry(position).or_default().add(of_workload, &mut self.room);
         }
+        self.refused_somewhere.add(later.refused_somewhere, &mut self.room);
     }
 }
 
 /// What a policy can be made of. `Err`: why it cannot.
 fn access(item: &Item<'_>) -> Result<Access, &'static str> {
     let what = what(&item.request)?;
+    if item.has_no_route {
+        return Err("for which there was no route");
+    }
     if !item.is_of_service {
-        return Err("of which the line does not say which service they were for: log %FILTER_CHAIN_NAME%");
+        return Err("of which the line does not say for certain which service they were for: log %FILTER_CHAIN_NAME%");
     }
     match principal(&item.request)? {
         None => Err("of peers without an identity"),

@@ -23,29 +23,15 @@ const MOST_SEGMENTS: usize = 32;
 
 const ANY: &str = "{*}";
 
-/// Paths that begin in the same way.
-#[derive(Debug, Default)]
-struct Node {
-    children: BTreeMap<String, Node>,
-    /// The paths that end here.
-    paths: Vec<String>,
-}
+/// A path, and what comes behind the segments that were looked at. `None`: nothing.
+type Rest<'p> = (&'p str, Option<&'p str>);
 
 impl Patterns {
     /// The patterns of these paths, as far as a policy can have them.
     pub fn of<'p>(paths: impl Iterator<Item = &'p str>, is_valid: impl Fn(&str) -> bool) -> Self {
-        let mut root = Node::default();
-        for path in paths.filter(|path| path.split('/').count() <= MOST_SEGMENTS).collect::<BTreeSet<_>>() {
-            let mut node = &mut root;
-            for segment in path.split('/') {
-                node = node.children.entry(segment.to_owned()).or_default();
-            }
-            node.paths.push(path.to_owned());
-        }
+        let paths: BTreeSet<_> = paths.filter(|path| path.split('/').count() <= MOST_SEGMENTS).collect();
         let mut patterns = Self::default();
-        root.generalize();
-        root.collect(&mut Vec::new(), &mut patterns.of_paths);
-        patterns.of_paths.retain(|path, pattern| path != pattern);
+        generalize(paths.into_iter().map(|path| (path, Some(path))).collect(), &mut Vec::new(), &mut patterns.of_paths);
         let mut paths_of: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for (path, pattern) in &patterns.of_paths {
             paths_of.entry(pattern).or_default().push(path);
@@ -122,12 +108,13 @@ impl<'p> Tree<'p> {
         root
     }
 
-    /// The patterns that match this path, segment by segment.
+    /// The patterns that match this path, segment by segment. `None`: to find them takes more than so many steps.
     #[must_use]
-    pub fn matching(&self, path: &str) -> Vec<&'p str> {
+    pub fn matching(&self, path: &str, steps: &mut usize) -> Option<Vec<&'p str>> {
         let mut nodes = vec![self];
         for segment in path.split('/') {
             let is_any = !segment.is_empty() && segment != ANY;
+            *steps = steps.checked_sub(nodes.len())?;
             let mut next: Vec<&Self> = Vec::new();
             for node in nodes {
                 next.extend(node.children.get(segment));
@@ -138,55 +125,41 @@ impl<'p> Tree<'p> {
                 break;
             }
         }
-        nodes.into_iter().filter_map(|node| node.pattern).collect()
+        Some(nodes.into_iter().filter_map(|node| node.pattern).collect())
     }
 }
 
-impl Node {
-    fn generalize(&mut self) {
-        let (identifiers, words): (Vec<_>, Vec<_>) = self
-            .children
-            .keys()
-            .filter(|segment| !segment.is_empty())
-            .cloned()
-            .partition(|segment| is_identifier(segment));
-        let mut vary = Vec::new();
-        if identifiers.len() >= FEW_IDENTIFIERS {
-            vary.extend(identifiers);
-        }
-        if words.len() >= MANY_WORDS {
-            vary.extend(words);
-        }
-        if !vary.is_empty() {
-            let mut any = Self::default();
-            for segment in vary {
-                if let Some(child) = self.children.remove(&segment) {
-                    any.merge(child);
-                }
+/// Finds the patterns of paths that begin with the same segments. What is kept at one time depends on the number of paths only.
+fn generalize<'p>(paths: Vec<Rest<'p>>, segments: &mut Vec<&'p str>, of_paths: &mut BTreeMap<String, String>) {
+    let mut behind: BTreeMap<&str, Vec<Rest<'p>>> = BTreeMap::new();
+    for (path, rest) in paths {
+        let Some(rest) = rest else {
+            let pattern = segments.join("/");
+            if pattern != path {
+                of_paths.insert(path.to_owned(), pattern);
             }
-            self.children.insert(ANY.to_owned(), any);
-        }
-        for child in self.children.values_mut() {
-            child.generalize();
-        }
+            continue;
+        };
+        let (segment, rest) = rest.split_once('/').map_or((rest, None), |(segment, rest)| (segment, Some(rest)));
+        behind.entry(segment).or_default().push((path, rest));
     }
-
-    fn merge(&mut self, other: Self) {
-        self.paths.extend(other.paths);
-        for (segment, child) in other.children {
-            self.children.entry(segment).or_default().merge(child);
-        }
+    let (identifiers, words): (Vec<_>, Vec<_>) =
+        behind.keys().copied().filter(|segment| !segment.is_empty()).partition(|segment| is_identifier(segment));
+    let mut vary = Vec::new();
+    if identifiers.len() >= FEW_IDENTIFIERS {
+        vary.extend(identifiers);
     }
-
-    fn collect(&self, segments: &mut Vec<String>, of_paths: &mut BTreeMap<String, String>) {
-        for path in &self.paths {
-            of_paths.insert(path.clone(), segments.join("/"));
-        }
-        for (segment, child) in &self.children {
-            segments.push(segment.clone());
-            child.collect(segments, of_paths);
-            segments.pop();
-        }
+    if words.len() >= MANY_WORDS {
+        vary.extend(words);
+    }
+    let any: Vec<_> = vary.into_iter().filter_map(|segment| behind.remove(segment)).flatten().collect();
+    if !any.is_empty() {
+        behind.insert(ANY, any);
+    }
+    for (segment, paths) in behind {
+        segments.push(segment);
+        generalize(paths, segments, of_paths);
+        segments.pop();
     }
 }
 
@@ -240,10 +213,11 @@ mod tests {
         let mut patterns = all(&users);
         let tree = Tree::of(["/users/{*}", "/{*}/x", "/users/{*}/x/{*}"].into_iter());
         for other in ["/users/1/secret", "/users/", "/users", "/x/2", "", "/"] {
-            assert!(tree.matching(other).is_empty(), "{other}");
+            assert_eq!(tree.matching(other, &mut 100), Some(Vec::new()), "{other}");
         }
-        assert_eq!(tree.matching("/users/a*b"), ["/users/{*}"]);
-        assert_eq!(tree.matching("/users/x"), ["/users/{*}", "/{*}/x"]);
+        assert_eq!(tree.matching("/users/a*b", &mut 100).unwrap(), ["/users/{*}"]);
+        assert_eq!(tree.matching("/users/x", &mut 100).unwrap(), ["/users/{*}", "/{*}/x"]);
+        assert_eq!(tree.matching("/users/x", &mut 3), None);
         patterns.do_without("/users/{*}");
         assert_eq!(patterns.pattern("/users/2"), "/users/2");
         // If fewer are left, they do not show that they vary.

@@ -10,7 +10,7 @@ use crate::access_log::format::{Lines, Tells};
 use crate::access_log::happened::{DeniedBy, SENT};
 use crate::command::diff::output::escaped;
 use crate::command::explain::list;
-use crate::command::log_options::about_lines;
+use crate::command::log_options::{about_lines, first};
 use crate::command::snippet::{self, printable};
 use crate::explain::Actual;
 use crate::logs::{Count, Source, lines, requests};
@@ -76,7 +76,18 @@ impl<'r> Report<'r> {
     /// Whether a request can be decided otherwise than before although no group says so.
     pub fn may_have_missed(&self) -> bool {
         let is_not_compared = !self.has_two && self.tally.recorded < self.replayed();
-        !self.tally.needs.is_empty() || is_not_compared || self.tally.lines.unread() > 0 || self.is_nothing_replayed()
+        self.is_not_all_known() || is_not_compared || self.tally.lines.unread() > 0
+    }
+
+    /// Whether there are requests of which nobody knows what the policies decide, or decided.
+    fn is_not_all_known(&self) -> bool {
+        // If the old policies are not those of the log, nobody knows what was in force.
+        let is_of_others = self.has_two && !self.tally.groups(Kind::Disagreement).is_empty();
+        !self.tally.needs.is_empty()
+            || self.is_nothing_replayed()
+            || self.tally.lines.suppressed > 0
+            || self.tally.not_asked_about.lines > 0
+            || is_of_others
     }
 
     fn sections(&self) -> Vec<Section<'r>> {
@@ -138,12 +149,11 @@ impl<'r> Report<'r> {
             }
             out.push('\n');
         }
-        if self.tally.undecided > 0 || !self.tally.needs.is_empty() {
-            let _infallible = writeln!(
-                out,
-                "{BOLD}UNDECIDED{BOLD:#}: the lines do not say enough: {}",
-                requests(self.tally.undecided)
-            );
+        let needs = self.tally.needs.values().map(|group| group.count.lines);
+        let undecided = needs.fold(self.tally.unchanged.lines, u64::saturating_add);
+        if undecided > 0 {
+            let _infallible =
+                writeln!(out, "{BOLD}UNDECIDED{BOLD:#}: the lines do not say enough: {}", requests(undecided));
             for line in self.undecided() {
                 let _infallible = writeln!(out, "  {}", printable(&line));
             }
@@ -414,8 +424,16 @@ impl<'r> Report<'r> {
                     .to_owned(),
             );
         }
-        let is_all_known = self.tally.needs.is_empty() && !self.is_nothing_replayed();
-        let is_same = is_all_known && self.tally.groups(Kind::Change).is_empty();
+        let not_asked = &self.tally.not_asked_about;
+        if not_asked.lines > 0 {
+            notes.push(format!(
+                "An external authorizer refused {}; the {}policies allow that without asking one{}",
+                requests(not_asked.lines),
+                if self.has_two { "new " } else { "" },
+                first(self.place(not_asked))
+            ));
+        }
+        let is_same = !self.is_not_all_known() && self.tally.groups(Kind::Change).is_empty();
         if is_same && self.has_two {
             notes.push("The new policies decide no request in the logs otherwise".to_owned());
         } else if is_same && self.tally.undecided == 0 && self.tally.recorded == self.replayed() {
