@@ -89,6 +89,21 @@ fn only_a_connect_has_no_path() {
 }
 
 #[test]
+fn a_scheme_is_one_of_two() {
+    for (condition, is_denied) in [
+        (json!({ "values": ["ftp"] }), true),
+        (json!({ "notValues": ["http", "https"] }), true),
+        (json!({ "values": ["https"] }), false),
+        (json!({ "notValues": ["http"] }), false),
+    ] {
+        let mut condition = condition;
+        condition["key"] = json!("request.headers[:scheme]");
+        let allowed = json!({ "when": [condition] });
+        assert_eq!(all_are_denied(&[policy("p", "ALLOW", &allowed)], &json!({})), Ok(is_denied), "{allowed}");
+    }
+}
+
+#[test]
 fn an_issuer_can_be_what_nobody_expects() {
     // The pair is cut at its last `/`, so that the issuer is the beginning of a URL.
     let allowed = json!({ "from": [{ "source": { "requestPrincipals": ["https://a"] } }] });
