@@ -315,6 +315,8 @@ fn what_an_authorizer_refused_can_be_allowed_now() {
         let said = String::from_utf8_lossy(&output.stdout);
         assert_eq!(said.contains("An external authorizer refused 1 request"), is_allowed_now, "{old} {new:?}: {said}");
         assert_eq!(output.status.code(), Some(i32::from(is_allowed_now)), "{old} {new:?}: {said}");
+        let report = folder.replay(&[&[old][..], &common[..4], &then].concat());
+        assert_eq!(report["notAskedAbout"]["count"], u64::from(is_allowed_now), "{report:#}");
     }
 }
 

@@ -211,10 +211,13 @@ impl<'r> Report<'r> {
         let skipped =
             skipped.map(|(why, count)| json!({ "reason": why, "count": count.lines, "first": self.place(count) }));
         report.insert("notReplayed".to_owned(), skipped.collect());
-        report.insert(
-            "ambiguous".to_owned(),
-            json!({ "count": self.tally.lines.ambiguous.lines, "first": self.place(&self.tally.lines.ambiguous) }),
-        );
+        for (name, count) in [
+            ("ambiguous", &self.tally.lines.ambiguous),
+            ("withoutDirection", &self.tally.lines.without_direction),
+            ("notAskedAbout", &self.tally.not_asked_about),
+        ] {
+            report.insert(name.to_owned(), json!({ "count": count.lines, "first": self.place(count) }));
+        }
         report.insert("formats".to_owned(), self.source.formats().iter().map(ToString::to_string).collect());
         report.into()
     }
