@@ -194,7 +194,8 @@ fn what_a_provider_is_asked_about_is_not_proved_to_be_allowed() {
         let mut sides = Sides::default();
         let (region, side) = (sides.region(&rules), sides.side(&compiled));
         let proof = prove(&region, &side, expected, &mut Budget::of(FEW_STEPS));
-        assert_eq!(matches!(proof, Ok(Proof::Holds)), holds, "{path} {expected:?}: {proof:?}");
+        let proof = proof.map(|proof| matches!(proof, Proof::Holds));
+        assert_eq!(proof, Ok(holds), "{path} {expected:?}");
     }
 }
 
