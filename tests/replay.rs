@@ -351,6 +351,7 @@ fn the_log_tells_what_undecided_policies_did() {
     assert!(!said.contains("LOST") && !said.contains("UNDECIDED") && status == Some(0), "{said}");
     let (said, status) = replay("something_else");
     assert!(said.contains("UNDECIDED: the lines do not say enough: 1 request\n") && status == Some(1), "{said}");
+    assert!(said.contains("1 needs request.headers[x-tenant] (first: log:1)\n"), "{said}");
 }
 
 /// What may be otherwise is no proof that nothing is.
