@@ -139,10 +139,12 @@ fn what_a_line_does_not_say_is_decided_for_every_value() {
         if expected[2] == 0 {
             continue;
         }
+        let is_about_peer = line["peer"].is_null() || line["peer"].to_string().contains(',');
+        let needed = if is_about_peer { "source.principal" } else { ":path" };
+        assert_eq!(report["needs"][0]["needs"], json!([needed]), "{line}: {report:#}");
         let report = folder.replay(&[&ARGUMENTS[..], &["--as-logged"]].concat());
-        let is_still_open = line["peer"].is_null() || line["peer"].to_string().contains(',');
         let is_redirected = line["details"] == "internal_redirect";
-        assert_eq!(counts(&report)[2] == 1, is_still_open || is_redirected, "{line}");
+        assert_eq!(counts(&report)[2] == 1, is_about_peer || is_redirected, "{line}");
     }
 }
 
