@@ -213,6 +213,20 @@ fn the_log_is_compared_with_what_the_policies_decide() {
     assert_eq!(["gained", "lost", "denied", "disagreements"].map(total), [1, 2, 0, 3], "{report:#}");
 }
 
+/// A group names the rule that denies it, and where the rule stands.
+#[test]
+fn the_rule_that_denies_is_named() {
+    let deny = POLICY.replace("name: gets", "name: no-gets").replace("spec:\n", "spec:\n  action: DENY\n");
+    let folder = Folder::new(&[
+        ("policy.yaml", &format!("{POLICY}---{deny}")),
+        ("log", &text(&[line("GET", "/data", Some(FRONTEND), "via_upstream")])),
+    ]);
+    let report = folder.replay(&ARGUMENTS);
+    let lost = &report["lost"][0];
+    assert!(lost["after"].as_str().unwrap().contains("rule 0 of default/no-gets"), "{report:#}");
+    assert!(lost["place"].as_str().unwrap().starts_with("policy.yaml:"), "{report:#}");
+}
+
 /// Hostile lines: each is counted, and none changes what is said about the others.
 #[test]
 fn hostile_lines_are_counted_and_named() {
