@@ -370,6 +370,44 @@ fn the_log_tells_what_undecided_policies_did() {
     assert!(said.contains("1 needs request.headers[x-tenant] (first: log:1)\n"), "{said}");
 }
 
+/// What is undecided before and after is only the same if both leave the same open.
+#[test]
+fn what_stays_open_must_stay_the_same() {
+    let policy = |name: &str, more: &str, header: &str| {
+        format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{ name: {name}, namespace: default }}\n\
+             spec:\n  {more}\n  rules:\n  - when: [{{ key: \"request.headers[{header}]\", values: [\"a\"] }}]\n---\n"
+        )
+    };
+    let allow = |header: &str| policy("allow", "action: ALLOW", header);
+    let deny = |header: &str| policy("deny", "action: DENY", header);
+    let ask = |provider: &str, header: &str| {
+        policy("ask", &format!("action: CUSTOM\n  provider: {{ name: {provider} }}"), header)
+    };
+    let elsewhere = POLICY.replace("/data", "/elsewhere");
+    let log = text(&[line("GET", "/data", Some(FRONTEND), "something_else")]);
+    for (old, new, is_same) in [
+        (allow("x"), allow("x"), true),
+        (allow("x"), allow("x") + &elsewhere, true),
+        (allow("x"), allow("y"), false),
+        (deny("x"), deny("x"), true),
+        (deny("x"), deny("y"), false),
+        (deny("x"), allow("x"), false),
+        (deny("x"), deny("x") + &allow("y"), false),
+        (ask("one", "x"), ask("one", "x"), true),
+        (ask("one", "x"), ask("one", "y"), false),
+        (ask("one", "x"), ask("two", "x"), false),
+        (ask("one", "x"), deny("x"), false),
+    ] {
+        let folder = Folder::new(&[("old.yaml", &old), ("new.yaml", &new), ("log", &log)]);
+        let common = ["replay", "old.yaml", "log", "--then", "new.yaml", "--no-labels", "--log-format", FORMAT];
+        let output = folder.run_with(&[&common[..], &["--fail-on", "any"]].concat(), b"");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.success(), is_same, "{old}{new}{said}");
+        assert_eq!(said.contains("1 of them are decided alike by both policies"), is_same, "{old}{new}{said}");
+    }
+}
+
 /// What may be otherwise is no proof that nothing is.
 #[test]
 fn fail_on_fails_if_something_cannot_be_ruled_out() {
