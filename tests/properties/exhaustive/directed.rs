@@ -278,6 +278,30 @@ fn an_exception_says_all_that_does_not_hold_for_every_alternative() {
 }
 
 #[test]
+fn an_exception_says_of_a_pair_what_does_not_hold_anyway() {
+    let of = |field: &str, values: &[&str], paths: &[&str]| {
+        let mut rule = json!({ "from": [{ "source": { field: values } }] });
+        if !paths.is_empty() {
+            rule["to"] = json!([{ "operation": { "paths": paths } }]);
+        }
+        rule
+    };
+    let (is, is_not) = ("requestPrincipals", "notRequestPrincipals");
+    for (known, added, expected) in [
+        (of(is, &["i/s"], &[]), of(is, &["i/*"], &[]), "request principal is i/s"),
+        (of(is, &["i/s"], &[]), of(is, &["*/s"], &[]), "request principal is i/s"),
+        (of(is, &["i/s"], &["/a"]), of(is, &["i/s"], &[]), "path is /a"),
+        (of(is_not, &["i/s"], &[]), of(is, &["i/*"], &[]), "request principal is not i/s"),
+        (of(is_not, &["i/s"], &["/a"]), of(is, &["j/*"], &[]), "path is /a"),
+        (of(is_not, &["i/s"], &["/a"]), of(is, &["*/t"], &[]), "path is /a"),
+        (of(is_not, &["i/s"], &["/a"]), of(is_not, &["i/s"], &[]), "path is /a"),
+    ] {
+        let found = exceptions(&[policy("p", "ALLOW", &known)], &policy("q", "ALLOW", &added));
+        assert_eq!(found, [[expected]], "{known} {added}");
+    }
+}
+
+#[test]
 fn exceptions_are_also_said_of_what_nobody_expects() {
     // Only a CONNECT has no path.
     let without_path = json!({ "to": [{ "operation": { "notPaths": ["*"] } }] });
