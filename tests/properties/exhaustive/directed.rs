@@ -30,7 +30,12 @@ fn policy(name: &str, action: &str, rule: &Value) -> AuthorizationPolicy {
 }
 
 fn compiled(policies: &[AuthorizationPolicy]) -> Policies<'_> {
-    Policies::new(&policies.iter().collect::<Vec<_>>(), &options(Combining::DenyOverrides), workload())
+    compiled_at(policies, &workload())
+}
+
+fn compiled_at<'p>(policies: &'p [AuthorizationPolicy], workloads: &Workloads) -> Policies<'p> {
+    let refs: Vec<_> = policies.iter().collect();
+    Policies::new(&refs, &options(Combining::DenyOverrides), workloads.clone())
 }
 
 fn engine_says(policies: &[AuthorizationPolicy], request: &Request) -> Verdict {
@@ -249,8 +254,12 @@ fn what_stays_is_no_cause() {
 
 /// For the rule of a policy that is new: for each exception, what is said of it.
 fn exceptions(old: &[AuthorizationPolicy], added: &AuthorizationPolicy) -> Vec<Vec<String>> {
+    exceptions_at(old, added, &workload())
+}
+
+fn exceptions_at(old: &[AuthorizationPolicy], added: &AuthorizationPolicy, workloads: &Workloads) -> Vec<Vec<String>> {
     let new = [old, std::slice::from_ref(added)].concat();
-    let (before, after) = (compiled(old), compiled(&new));
+    let (before, after) = (compiled_at(old, workloads), compiled_at(&new, workloads));
     let mut sides = Sides::default();
     let (before, after) = (sides.side(&before), sides.side(&after));
     let [cause] = &causes(&before, &after)[..] else { panic!("one rule is new") };
@@ -298,6 +307,39 @@ fn an_exception_says_of_a_pair_what_does_not_hold_anyway() {
     ] {
         let found = exceptions(&[policy("p", "ALLOW", &known)], &policy("q", "ALLOW", &added));
         assert_eq!(found, [[expected]], "{known} {added}");
+    }
+}
+
+#[test]
+fn an_exception_says_which_workloads_it_is_about() {
+    let workloads = Workloads::All { root_namespace: ROOT.to_owned(), revision: None };
+    let placed = |name: &str, namespace: &str, target: &Value| {
+        let mut spec = json!({ "action": "ALLOW", "rules": [{}] });
+        if let Value::Object(target) = target {
+            spec.as_object_mut().unwrap().extend(target.clone());
+        }
+        let mut policy = named(name, spec);
+        policy["metadata"]["namespace"] = json!(namespace);
+        read(&policy)
+    };
+    let labels = json!({ "selector": { "matchLabels": { "app": "x" } } });
+    let target =
+        |group: &str, kind: &str, name: &str| json!({ "targetRefs": [{ "group": group, "kind": kind, "name": name }] });
+    let gateway_api = "gateway.networking.k8s.io";
+    let every_waypoint = target(gateway_api, "GatewayClass", "istio-waypoint");
+    for (namespace, known, added, expected) in [
+        ("a", &Value::Null, &Value::Null, &["namespace of the workload is a"][..]),
+        (ROOT, &labels, &Value::Null, &["label app of the workload is x"]),
+        ("a", &target("", "Service", "s"), &every_waypoint, &["service is Service/a/s"]),
+        (
+            "a",
+            &target(gateway_api, "Gateway", "g"),
+            &every_waypoint,
+            &["namespace of the workload is a", "workload is gateway g or waypoint g"],
+        ),
+    ] {
+        let found = exceptions_at(&[placed("p", namespace, known)], &placed("q", ROOT, added), &workloads);
+        assert_eq!(found, [expected], "{known} {added}");
     }
 }
 
