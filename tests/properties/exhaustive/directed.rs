@@ -287,6 +287,19 @@ fn an_exception_says_all_that_does_not_hold_for_every_alternative() {
 }
 
 #[test]
+fn each_exception_is_said_once() {
+    let paths = |paths: &[&str]| json!({ "to": [{ "operation": { "paths": paths } }] });
+    let known = [
+        policy("a", "ALLOW", &paths(&["/a"])),
+        policy("b", "ALLOW", &paths(&["/b"])),
+        policy("b-again", "ALLOW", &paths(&["/b"])),
+    ];
+    let mut found = exceptions(&known, &policy("q", "ALLOW", &json!({})));
+    found.sort_unstable();
+    assert_eq!(found, [["path is /a"], ["path is /b"]]);
+}
+
+#[test]
 fn an_exception_says_of_a_pair_what_does_not_hold_anyway() {
     let of = |field: &str, values: &[&str], paths: &[&str]| {
         let mut rule = json!({ "from": [{ "source": { field: values } }] });
