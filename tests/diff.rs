@@ -71,6 +71,20 @@ fn a_change_is_said_in_words_and_shown() {
     assert_eq!(gained_and_lost(&json(&old, &old, &[])), [0, 0]);
 }
 
+/// A DENY policy that goes away gives access only to those whom an ALLOW policy lets through, if there is one.
+#[test]
+fn what_a_deny_rule_leaves_to_others_is_said() {
+    let deny = policy("d", "DENY", r#"to: [{ operation: { paths: ["/a"] } }]"#);
+    let gets = policy("g", "ALLOW", r#"to: [{ operation: { methods: ["GET"] } }]"#);
+    let other = policy("e", "DENY", r#"to: [{ operation: { paths: ["/b"] } }]"#);
+    for (stays, is_left) in [(&other, false), (&gets, true)] {
+        let comparison = json(&format!("{deny}---\n{stays}"), stays, &[]);
+        assert_eq!(gained_and_lost(&comparison), [1, 0], "{comparison}");
+        let requests = comparison["gained"][0]["requests"].as_str().unwrap();
+        assert_eq!(requests.contains("as far as ALLOW policies allow it"), is_left, "{requests}");
+    }
+}
+
 #[test]
 fn what_is_written_otherwise_and_means_the_same_is_no_difference() {
     let same = [
