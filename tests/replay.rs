@@ -233,14 +233,17 @@ fn hostile_lines_are_counted_and_named() {
     let good = line("GET", "/data", Some(FRONTEND), "via_upstream").to_string();
     let cut = &good[..good.len() - 10];
     let forged = with(line("GET", "/none", None, "via_upstream"), "agent", json!(format!("\n{good}"))).to_string();
+    let in_agent_of_good = |value: Value| with(serde_json::from_str(&good).unwrap(), "agent", value).to_string();
+    let in_value = in_agent_of_good(json!({ "peer": "spiffe://evil", "agent": "" }));
     let twice = good.replace("\"peer\":", &format!("\"peer\":\"{FRONTEND}\",\"peer\":"));
     let decision = r#"{"decision":"ALLOW","reason":"x"}"#;
     let in_agent = with(line("GET", "/none", None, "via_upstream"), "agent", json!(decision)).to_string();
     // What a client can do where the format is one of text that looks like JSON: the true end of the line is hidden.
     let hidden =
-        with(serde_json::from_str(&good).unwrap(), "more", json!({ "of": [{ "peer": "spiffe://evil" }] })).to_string();
+        with(serde_json::from_str(&good).unwrap(), "more", json!({ "of": [{ "peer": "spiffe://evil", "agent": "" }] }))
+            .to_string();
     let mut log = Vec::new();
-    for line in [&good, cut, &forged, &twice, &in_agent, &hidden, "\u{0}\u{1}", "{}", "[]", "null", &good] {
+    for line in [&good, cut, &forged, &twice, &in_agent, &hidden, &in_value, "\u{0}\u{1}", "{}", "[]", "null", &good] {
         log.extend_from_slice(line.as_bytes());
         log.push(b'\n');
     }
@@ -254,8 +257,8 @@ fn hostile_lines_are_counted_and_named() {
     let report = folder.replay(&ARGUMENTS);
     // The two with a forged line in them are denied.
     assert_eq!(counts(&report), [4, 2, 0], "{report:#}");
-    assert_eq!(report["lines"], 16);
-    assert_eq!(skipped(&report, "of another format or cut"), 9, "{report:#}");
+    assert_eq!(report["lines"], 17);
+    assert_eq!(skipped(&report, "of another format or cut"), 10, "{report:#}");
     assert_eq!(skipped(&report, "longer than 16 MiB"), 1);
     // The same from standard input, and compressed.
     let mut compressed = GzEncoder::new(Vec::new(), Compression::fast());
@@ -313,9 +316,25 @@ fn what_an_authorizer_refused_can_be_allowed_now() {
     let open = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: { name: all, namespace: default }\n\
         spec:\n  rules: [{}]\n";
     let [asks, asks_nobody] = [format!("{custom}---\n{open}"), open.to_owned()];
+    let other = asks.replace("name: opa", "name: other");
+    let sometimes = asks.replace(
+        "  - to: [{ operation: { paths: [\"/admin\"] } }]\n",
+        "  - when: [{ key: \"request.headers[x]\", values: [\"a\"] }]\n",
+    );
+    let refuses_sometimes = sometimes.replace("action: CUSTOM\n  provider: { name: opa }", "action: DENY");
+    let refuses =
+        refuses_sometimes.replace("  - when: [{ key: \"request.headers[x]\", values: [\"a\"] }]\n", "  - {}\n");
     let lines =
         [line("GET", "/", Some(FRONTEND), "via_upstream"), line("GET", "/admin", Some(FRONTEND), "ext_authz_denied")];
-    let folder = Folder::new(&[("asks.yaml", &asks), ("asks-nobody.yaml", &asks_nobody), ("log", &text(&lines))]);
+    let folder = Folder::new(&[
+        ("asks.yaml", &asks),
+        ("asks-nobody.yaml", &asks_nobody),
+        ("other.yaml", &other),
+        ("sometimes.yaml", &sometimes),
+        ("refuses-sometimes.yaml", &refuses_sometimes),
+        ("refuses.yaml", &refuses),
+        ("log", &text(&lines)),
+    ]);
     let common = ["log", "--no-labels", "--log-format", FORMAT, "--fail-on", "gained"];
     for (old, new, is_allowed_now) in [
         ("asks.yaml", Some("asks-nobody.yaml"), true),
@@ -325,12 +344,20 @@ fn what_an_authorizer_refused_can_be_allowed_now() {
         ("asks-nobody.yaml", Some("asks.yaml"), false),
         ("asks.yaml", None, false),
         ("asks-nobody.yaml", None, true),
+        // Another provider can answer otherwise, and so can policies of which a line does not say what they decide.
+        ("asks.yaml", Some("other.yaml"), true),
+        ("asks.yaml", Some("sometimes.yaml"), true),
+        ("sometimes.yaml", Some("asks-nobody.yaml"), true),
+        ("asks.yaml", Some("refuses-sometimes.yaml"), true),
+        ("refuses-sometimes.yaml", None, true),
+        ("asks.yaml", Some("refuses.yaml"), false),
     ] {
         let then = new.map(|new| vec!["--then", new]).unwrap_or_default();
         let output = folder.run_with(&[&["replay", old], &common[..], &then].concat(), b"");
         let said = String::from_utf8_lossy(&output.stdout);
         assert_eq!(said.contains("An external authorizer refused 1 request"), is_allowed_now, "{old} {new:?}: {said}");
-        assert_eq!(output.status.code(), Some(i32::from(is_allowed_now)), "{old} {new:?}: {said}");
+        let is_certain = !said.contains("UNDECIDED");
+        assert!(output.status.code() == Some(i32::from(is_allowed_now)) || !is_certain, "{old} {new:?}: {said}");
         let report = folder.replay(&[&[old][..], &common[..4], &then].concat());
         assert_eq!(report["notAskedAbout"]["count"], u64::from(is_allowed_now), "{report:#}");
     }
@@ -773,6 +800,46 @@ fn what_was_refused_somewhere_is_suggested_nowhere() {
         assert_eq!(policy.contains("- /users/{*}\n"), is_known, "{policy}");
         let policy = suggest(to(address, "/x", denied));
         assert_eq!(policy.contains("- /x\n"), is_known, "{policy}");
+    }
+}
+
+/// A client can make its own lines unreadable, or of several formats. They can be about what was refused.
+#[test]
+fn lines_that_cannot_be_read_forbid_patterns() {
+    let users = (1..5).map(|number| line("GET", &format!("/users/{number}"), Some(FRONTEND), "via_upstream"));
+    let users = text(&users.collect::<Vec<_>>());
+    for (more, has_pattern) in
+        [("", true), ("[2026-11-27 10:00:00.000][1][info] of Envoy itself\n", true), ("{\"cut\":", false)]
+    {
+        let folder = Folder::new(&[("log", &format!("{users}{more}"))]);
+        let output = folder.run_with(&["suggest", "log", "--label", "app=x", "--log-format", FORMAT], b"");
+        let [policy, notes] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        assert_eq!(policy.contains("- /users/{*}\n"), has_pattern, "{policy}{notes}");
+        assert!(policy.contains("- /users/4\n") || has_pattern, "{policy}{notes}");
+    }
+}
+
+/// In a text format, `-` stands for none, and a client can send it as its method.
+#[test]
+fn a_request_whose_method_is_a_dash_was_read() {
+    let format = "%PROTOCOL% %REQ(:METHOD)% \"%REQ(:PATH)%\" %DOWNSTREAM_PEER_URI_SAN% %RESPONSE_CODE_DETAILS% %UPSTREAM_CLUSTER_RAW% %UPSTREAM_HOST%";
+    let policy = POLICY.replace("spec:\n", "spec:\n  action: DENY\n").replace("methods: [\"GET\"], ", "");
+    let log = |method: &str, path: &str, details: &str, host: &str| {
+        format!("HTTP/2 {method} \"{path}\" {FRONTEND} {details} inbound|80|| {host}\n")
+    };
+    for (line, replayed, recorded) in [
+        (log("GET", "/data", "via_upstream", "10.0.0.1:80"), 1, 1),
+        (log("-", "/data", "via_upstream", "10.0.0.1:80"), 1, 1),
+        (log("-", "/data", "http2.remote_reset", "-"), 1, 0),
+        (log("-", "-", "http2.remote_reset", "-"), 0, 0),
+    ] {
+        let folder = Folder::new(&[("policy.yaml", &policy), ("log", &line)]);
+        let report = folder.replay(&["policy.yaml", "log", "--no-labels", "--log-format", format]);
+        assert_eq!(
+            (counts(&report).iter().sum::<u64>(), &report["recorded"]),
+            (replayed, &json!(recorded)),
+            "{line}{report:#}"
+        );
     }
 }
 

@@ -113,6 +113,8 @@ const TOO_LONG: &str = "longer than 16 MiB";
 const MALFORMED: &str = "a decision that is cut or malformed";
 
 const OF_NO_WORKLOAD: &str = "of no workload that the pods tell";
+const WITHOUT_WORKLOAD: &str =
+    "that do not tell their workload: log %DOWNSTREAM_LOCAL_ADDRESS% and %START_TIME%, in a JSON format";
 const OF_GATEWAY: &str = "of a gateway: name it with --gateway, or with --waypoint and --service";
 
 /// So many requests.
@@ -156,7 +158,7 @@ impl Lines {
     /// How many lines were not understood.
     #[must_use]
     pub fn unread(&self) -> u64 {
-        let reasons = [OTHER_FORMAT, SEVERAL_FORMATS, TOO_LONG, MALFORMED];
+        let reasons = [OTHER_FORMAT, SEVERAL_FORMATS, TOO_LONG, MALFORMED, WITHOUT_WORKLOAD];
         let counts = reasons.iter().filter_map(|why| self.skipped.get(why)).map(|count| count.lines);
         counts.fold(0, u64::saturating_add)
     }
@@ -259,7 +261,7 @@ impl<'r> Source<'r> {
             match self.item(line, place, lines) {
                 Ok(item) => {
                     if item.workload.is_none() {
-                        found.lines().skip(OF_NO_WORKLOAD, place);
+                        found.lines().skip(WITHOUT_WORKLOAD, place);
                     } else if let Happened::NotDecided(why) = item.happened {
                         found.lines().skip(why, place);
                     }
@@ -450,17 +452,13 @@ impl<'r> Source<'r> {
             }
             Some(0)
         } else if let Some(local) = local {
-            let pod = match pods.at(local, start) {
-                Some(pod) => pod,
-                None if start.is_none() && pods.at(local, Some(LAST)).is_some() => {
-                    return Err("without its time, so that the pods do not tell its workload: log %START_TIME%");
-                }
+            match pods.at(local, start) {
+                Some(pod) if pod.is_gateway => return Err(OF_GATEWAY),
+                Some(pod) => Some(*positions.get(&(pod.namespace.as_str(), &pod.labels)).ok_or(OF_NO_WORKLOAD)?),
+                // The time is not known, and the pod had the address at some time.
+                None if start.is_none() && pods.at(local, Some(LAST)).is_some() => None,
                 None => return Err(OF_NO_WORKLOAD),
-            };
-            if pod.is_gateway {
-                return Err(OF_GATEWAY);
             }
-            Some(*positions.get(&(pod.namespace.as_str(), &pod.labels)).ok_or(OF_NO_WORKLOAD)?)
         } else {
             None
         };

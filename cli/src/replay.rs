@@ -162,16 +162,20 @@ impl<'r> Replay<'r> {
         sets.map(move |[http, tcp]| if is_tcp { tcp } else { http }.open(&item.request))
     }
 
-    /// A request that an authorizer refused passes if the policies no longer ask it.
+    /// A request that an authorizer refused may pass if the policies do not ask it for sure.
     fn decide_without_authorizer(&self, item: &Item<'_>, tally: &mut Tally) {
-        let mut allowed = self.open(item).map(|open| self.after(&open) == After::Allow);
-        let first = allowed.next().unwrap_or_default();
-        // Where the old policies did not ask it either, it is not theirs.
-        let is_new = match allowed.last() {
-            Some(last) => last && !first,
-            None => first,
+        let opened: Vec<_> = self.open(item).collect();
+        let (Some(first), Some(last)) = (opened.first(), opened.last()) else { return };
+        let may_pass = match (opened.len() > 1, self.after(last)) {
+            (_, After::Deny(_)) => false,
+            (false, After::Allow | After::Undecided) => last.asking().is_empty(),
+            // Where the old policies ask nobody, the authorizer is not theirs.
+            (true, After::Allow | After::Undecided) => {
+                let asks_the_same = !first.asking().is_empty() && first.asking() == last.asking();
+                !asks_the_same && !first.is_same_as(last) && self.after(first) != After::Allow
+            }
         };
-        if is_new {
+        if may_pass {
             tally.not_asked_about.add(item.place);
         }
     }

@@ -236,7 +236,8 @@ impl AllPatterns {
         }
         if is_without {
             left_out.push(
-                "patterns for paths, because requests were refused whose path or peer the line does not say, or too many"
+                "patterns for paths, because requests were refused whose path or peer the line does not say, or too many, or \
+                 because lines cannot be read"
                     .to_owned(),
             );
         }

@@ -203,6 +203,13 @@ impl<'p> Open<'p> {
         self.deny.iter().map(|(rule, _)| &rule.id)
     }
 
+    /// The providers that are asked, whatever is unreadable.
+    #[must_use]
+    pub fn asking(&self) -> Vec<&str> {
+        let asked = self.custom.iter().filter(|(_, rules)| rules.iter().any(|(_, open)| open.is_empty()));
+        asked.map(|(provider, _)| *provider).collect()
+    }
+
     /// Whether both leave the same open, so that both decide alike, whatever is unreadable.
     #[must_use]
     pub fn is_same_as(&self, other: &Open<'_>) -> bool {

@@ -134,11 +134,12 @@ impl Happened {
             _ if is_one_of(&BEFORE) => Self::NotDecided(BEFORE_POLICIES),
             _ if details.starts_with("jwt_authn_access_denied") => Self::NotDecided("refused because of its token"),
             _ if details.starts_with("mesh_authz_") => Self::NotDecided("refused by the filter before the policies"),
+            // It came through to the host.
+            _ if evidence.has_upstream && evidence.has_request_line => Self::Allowed,
             _ if !evidence.has_request_line && is_one_of(&BROKEN) => Self::NotDecided(BEFORE_POLICIES),
             _ if !evidence.has_request_line => Self::NotDecided("a request that was not read to the end"),
             _ if is_one_of(&BEHIND) => Self::Allowed,
-            // The client left, or the connection broke. It was allowed if it had come through to the host.
-            _ if evidence.has_upstream => Self::Allowed,
+            // The client left, or the connection broke.
             _ => Self::Unknown,
         }
     }

@@ -172,9 +172,14 @@ impl<'l> DeserializeSeed<'l> for Reader<'_, '_, 'l> {
         match self.node {
             Node::Object(_) => deserializer.deserialize_map(self),
             Node::List(_) => deserializer.deserialize_seq(self),
-            Node::Constant => deserializer.deserialize_any(IgnoredAny).map(drop),
+            Node::Constant => Foreign(&self.template.keys).deserialize(deserializer),
             Node::Operator(column) => {
-                let said = said(raw(deserializer)?).ok_or_else(|| D::Error::custom("no value"))?;
+                let raw = raw(deserializer)?;
+                if raw.starts_with(['{', '[']) {
+                    let mut value = serde_json::Deserializer::from_str(raw);
+                    Foreign(&self.template.keys).deserialize(&mut value).map_err(D::Error::custom)?;
+                }
+                let said = said(raw).ok_or_else(|| D::Error::custom("no value"))?;
                 self.found.set(*column, said);
                 Ok(())
             }
@@ -251,9 +256,9 @@ fn collect_keys(format: &Value, keys: &mut BTreeSet<String>) {
     }
 }
 
-/// A value that the format does not have, without any key that the format has. Where the format is one of text that only looks
-/// like JSON, Envoy escapes nothing: a client can close its own text, write what it likes, and hide the rest of the line in such
-/// a value.
+/// A value without an object that has several keys of the format. Where the format is one of text that only looks like JSON,
+/// Envoy escapes nothing: a client can close its own text, write what it likes, and hide the rest of the line in such an object.
+/// It has at least the key that it hides, and that of the text in which the client closes the object.
 struct Foreign<'t>(&'t BTreeSet<String>);
 
 impl<'l> DeserializeSeed<'l> for Foreign<'_> {
@@ -272,9 +277,10 @@ impl<'l> Visitor<'l> for Foreign<'_> {
     }
 
     fn visit_map<A: MapAccess<'l>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut is_one_known = false;
         while let Some(Key(key)) = map.next_key()? {
-            if self.0.contains(&*key) {
-                return Err(A::Error::custom("a key is at another place"));
+            if self.0.contains(&*key) && std::mem::replace(&mut is_one_known, true) {
+                return Err(A::Error::custom("keys are at another place"));
             }
             map.next_value_seed(Self(self.0))?;
         }

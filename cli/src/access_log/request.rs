@@ -317,7 +317,11 @@ impl Plan<'_> {
     pub fn line<'l>(&self, record: &Record<'l>, reading: Reading) -> Line<'l> {
         let columns = Columns { record };
         let traffic = self.traffic(&columns);
-        let has_request_line = columns.said(self.method).is_none_or(|said| !said.is_absent());
+        // A method or a path can be `-`, which also stands for none.
+        let paths = [self.decided_path, self.path.map(|(at, _)| at), self.original_or_path.map(|(at, _)| at)];
+        let mut of_request_line =
+            paths.into_iter().chain([self.method]).filter_map(|column| columns.said(column)).peekable();
+        let has_request_line = of_request_line.peek().is_none() || of_request_line.any(|said| !said.is_absent());
         let details = self.details.map(|column| columns.text(Some(column)));
         let evidence = Evidence {
             details,

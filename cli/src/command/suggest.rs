@@ -20,7 +20,7 @@ use crate::logs::pods::Pods;
 use crate::logs::{Count, Source, requests};
 use crate::render::yaml;
 use crate::suggest::metrics::Metrics;
-use crate::suggest::observed::{Observed, OfWorkload};
+use crate::suggest::observed::{Observed, OfWorkload, Peer};
 use crate::suggest::{Names, Suggestion, of_peers, suggest};
 
 /// Arguments of `mesh-authz suggest`.
@@ -100,8 +100,11 @@ fn of_logs(arguments: &Arguments, mesh: &Mesh) -> Result<Vec<Value>, Failure> {
         None => workloads.iter().cloned().zip(observed.workloads.into_values()).map(Target::of).collect(),
     };
     for Target { workload, observed: mut seen } in targets {
-        // It can have been this workload.
+        // It can have been this workload. What a line says that cannot be read is not known at all.
         seen.merge(observed.refused_somewhere.clone());
+        if observed.lines.unread() > 0 {
+            seen.without_path.insert(Peer::Unknown);
+        }
         let name = names.unique(&name(&workload), &workload.namespace);
         match suggest(&name, &workload, seen, mesh) {
             Ok(suggestion) => {

@@ -21,7 +21,7 @@ pub struct Tally {
     pub recorded: u64,
     /// What is undecided before and after, and that the change of the policies does not matter for.
     pub unchanged: Count,
-    /// Requests that an authorizer refused, and that the policies allow without asking one.
+    /// Requests that an authorizer refused, and that the policies may not ask it about.
     pub not_asked_about: Count,
     /// Requests that are undecided, by the attributes that would decide them.
     pub needs: BTreeMap<Vec<String>, Group>,

@@ -7,7 +7,7 @@ use anstyle::{AnsiColor, Style};
 use serde_json::{Map, Value, json};
 
 use crate::access_log::format::{Lines, Tells};
-use crate::access_log::happened::{DeniedBy, SENT};
+use crate::access_log::happened::{DeniedBy, SENT, UNREADABLE};
 use crate::command::diff::output::escaped;
 use crate::command::explain::list;
 use crate::command::log_options::{about_lines, first};
@@ -76,18 +76,16 @@ impl<'r> Report<'r> {
     /// Whether a request can be decided otherwise than before although no group says so.
     pub fn may_have_missed(&self) -> bool {
         let is_not_compared = !self.has_two && self.tally.recorded < self.replayed();
-        self.is_not_all_known() || is_not_compared || self.tally.lines.unread() > 0
-    }
-
-    /// Whether there are requests of which nobody knows what the policies decide, or decided.
-    fn is_not_all_known(&self) -> bool {
         // If the old policies are not those of the log, nobody knows what was in force.
         let is_of_others = self.has_two && !self.tally.groups(Kind::Disagreement).is_empty();
         !self.tally.needs.is_empty()
-            || self.is_nothing_replayed()
-            || self.tally.lines.suppressed > 0
-            || self.tally.not_asked_about.lines > 0
+            || is_not_compared
             || is_of_others
+            || self.is_nothing_replayed()
+            || self.tally.not_asked_about.lines > 0
+            || self.tally.lines.suppressed > 0
+            || self.tally.lines.unread() > 0
+            || self.tally.lines.skipped.contains_key(UNREADABLE)
     }
 
     fn sections(&self) -> Vec<Section<'r>> {
@@ -430,17 +428,19 @@ impl<'r> Report<'r> {
         let not_asked = &self.tally.not_asked_about;
         if not_asked.lines > 0 {
             notes.push(format!(
-                "An external authorizer refused {}; the {}policies allow that without asking one{}",
+                "An external authorizer refused {}, and the {}policies may not ask it any more{}",
                 requests(not_asked.lines),
                 if self.has_two { "new " } else { "" },
                 first(self.place(not_asked))
             ));
         }
-        let is_same = !self.is_not_all_known() && self.tally.groups(Kind::Change).is_empty();
-        if is_same && self.has_two {
-            notes.push("The new policies decide no request in the logs otherwise".to_owned());
-        } else if is_same && self.tally.undecided == 0 && self.tally.recorded == self.replayed() {
-            notes.push("The policies decide every request as the log says".to_owned());
+        if !self.may_have_missed() && self.tally.groups(Kind::Change).is_empty() {
+            let same = if self.has_two {
+                "The new policies decide no request in the logs otherwise"
+            } else {
+                "The policies decide every request as the log says"
+            };
+            notes.push(same.to_owned());
         }
         notes
     }
