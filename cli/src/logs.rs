@@ -19,7 +19,7 @@ use indicatif::ProgressBar;
 use mesh_authz::engine::Verdict;
 use mesh_authz::identity::SCHEME;
 use mesh_authz::policy::scope::Workload;
-use mesh_authz::policy::waypoint;
+use mesh_authz::policy::waypoint::{self, Destination, ServicesByHost};
 use mesh_authz::policy::{Labels, Traffic};
 use mesh_authz::request::{Address, Attributes, ConnectionText, HeaderValues, Lookup, Metadata, PeerName};
 use rayon::prelude::*;
@@ -40,6 +40,8 @@ pub struct Source<'r> {
     plans: Vec<Plan<'r>>,
     reading: Reading,
     workloads: &'r [Workload],
+    /// The services of a waypoint that lines must be about. `None`: they can be about any.
+    services: Option<ServicesByHost>,
     /// Which workload a line is of. `None`: it is of the only one.
     by_address: Option<ByAddress<'r>>,
 }
@@ -115,6 +117,7 @@ const MALFORMED: &str = "a decision that is cut or malformed";
 const OF_NO_WORKLOAD: &str = "of no workload that the pods tell";
 const WITHOUT_WORKLOAD: &str =
     "that do not tell their workload: log %DOWNSTREAM_LOCAL_ADDRESS% and %START_TIME%, in a JSON format";
+const OF_ANOTHER_SERVICE: &str = "of another service, or of none";
 const OF_GATEWAY: &str = "of a gateway: name it with --gateway, or with --waypoint and --service";
 
 /// So many requests.
@@ -155,7 +158,7 @@ impl Lines {
         self.skipped.entry(why).or_default().add(place);
     }
 
-    /// How many lines were not understood.
+    /// How many lines were not understood, or do not tell their workload.
     #[must_use]
     pub fn unread(&self) -> u64 {
         let reasons = [OTHER_FORMAT, SEVERAL_FORMATS, TOO_LONG, MALFORMED, WITHOUT_WORKLOAD];
@@ -180,7 +183,17 @@ impl<'r> Source<'r> {
     #[must_use]
     pub fn new(workloads: &'r [Workload], formats: &'r [Format], needs: &'r Needs, reading: Reading) -> Self {
         let plans = formats.iter().map(|format| Plan::new(format, needs)).collect();
-        Self { formats, plans, reading, workloads, by_address: None }
+        let gateway = workloads.first().and_then(|workload| workload.gateway.as_ref());
+        let named = gateway.filter(|gateway| gateway.waypoint && gateway.all_services().next().is_some());
+        let services = named.cloned().map(|mut gateway| {
+            for service in &mut gateway.services {
+                if service.host.is_none() {
+                    service.host = Some([&waypoint::without_domain(service), CLUSTER_DOMAIN].concat());
+                }
+            }
+            ServicesByHost::new(&gateway).0
+        });
+        Self { formats, plans, reading, workloads, services, by_address: None }
     }
 
     /// Takes the peers of lines to be those pods that have their addresses. `also_workloads`: the workloads as well.
@@ -417,24 +430,24 @@ impl<'r> Source<'r> {
 
     /// The request is for a service that is named with the waypoint. Returns whether that is certain.
     fn check_service(&self, filter_chain: Option<&str>) -> Result<bool, &'static str> {
-        let gateway = self.workloads.first().and_then(|workload| workload.gateway.as_ref());
-        let named = gateway.filter(|gateway| gateway.waypoint && gateway.all_services().next().is_some());
-        let Some(gateway) = named else { return Ok(true) };
-        let Some(filter_chain) = filter_chain else { return Ok(false) };
-        let host = waypoint::host(filter_chain.as_bytes()).unwrap_or_default();
-        let domains = gateway.services.iter().filter_map(|service| {
-            let prefix = waypoint::without_domain(service);
-            host.get(..prefix.len()).filter(|start| start.eq_ignore_ascii_case(prefix.as_bytes()))?;
-            host.get(prefix.len()..)
-        });
-        // A `ServiceEntry` can have the host of a Service of another cluster.
-        if let Some(domain) = domains.into_iter().next() {
-            return Ok(domain == b"cluster.local");
+        let Some(services) = &self.services else { return Ok(true) };
+        let Some(filter_chain) = filter_chain.map(str::as_bytes) else { return Ok(false) };
+        let Some(host) = waypoint::host(filter_chain) else { return Err(OF_ANOTHER_SERVICE) };
+        match services.destination(filter_chain) {
+            Destination::Service(_) => Ok(true),
+            // In another domain: a `ServiceEntry` can have such a host.
+            Destination::Unknown => Ok(false),
+            // The hosts of a `ServiceEntry` are not known.
+            Destination::Other if self.names_service_entry() && memchr::memmem::find(host, b".svc.").is_none() => {
+                Ok(true)
+            }
+            Destination::Other => Err(OF_ANOTHER_SERVICE),
         }
-        // The hosts of a `ServiceEntry` are not known.
-        let is_service = memchr::memmem::find(host, b".svc.").is_some();
-        let is_of = !host.is_empty() && !is_service && !gateway.service_entries.is_empty();
-        if is_of { Ok(true) } else { Err("of another service, or of none") }
+    }
+
+    fn names_service_entry(&self) -> bool {
+        let gateway = self.workloads.first().and_then(|workload| workload.gateway.as_ref());
+        gateway.is_some_and(|gateway| !gateway.service_entries.is_empty())
     }
 
     /// The workload of a request, and whether its peer is inferred.
@@ -452,7 +465,7 @@ impl<'r> Source<'r> {
             }
             Some(0)
         } else if let Some(local) = local {
-            match pods.at(local, start) {
+            match pod(local) {
                 Some(pod) if pod.is_gateway => return Err(OF_GATEWAY),
                 Some(pod) => Some(*positions.get(&(pod.namespace.as_str(), &pod.labels)).ok_or(OF_NO_WORKLOAD)?),
                 // The time is not known, and the pod had the address at some time.
@@ -471,6 +484,9 @@ impl<'r> Source<'r> {
         Ok((workload, peer.is_some()))
     }
 }
+
+/// The domain of a cluster that has no other: the host of its Services ends with it.
+const CLUSTER_DOMAIN: &str = "cluster.local";
 
 /// Later than every time in a log.
 const LAST: &str = "9999";
