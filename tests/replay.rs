@@ -233,8 +233,8 @@ fn hostile_lines_are_counted_and_named() {
     let good = line("GET", "/data", Some(FRONTEND), "via_upstream").to_string();
     let cut = &good[..good.len() - 10];
     let forged = with(line("GET", "/none", None, "via_upstream"), "agent", json!(format!("\n{good}"))).to_string();
-    let in_agent_of_good = |value: Value| with(serde_json::from_str(&good).unwrap(), "agent", value).to_string();
-    let in_value = in_agent_of_good(json!({ "peer": "spiffe://evil", "agent": "" }));
+    let hides = json!({ "peer": "spiffe://evil", "agent": "" });
+    let in_value = with(serde_json::from_str(&good).unwrap(), "agent", hides).to_string();
     let twice = good.replace("\"peer\":", &format!("\"peer\":\"{FRONTEND}\",\"peer\":"));
     let decision = r#"{"decision":"ALLOW","reason":"x"}"#;
     let in_agent = with(line("GET", "/none", None, "via_upstream"), "agent", json!(decision)).to_string();
@@ -356,8 +356,7 @@ fn what_an_authorizer_refused_can_be_allowed_now() {
         let output = folder.run_with(&[&["replay", old], &common[..], &then].concat(), b"");
         let said = String::from_utf8_lossy(&output.stdout);
         assert_eq!(said.contains("An external authorizer refused 1 request"), is_allowed_now, "{old} {new:?}: {said}");
-        let is_certain = !said.contains("UNDECIDED");
-        assert!(output.status.code() == Some(i32::from(is_allowed_now)) || !is_certain, "{old} {new:?}: {said}");
+        assert_eq!(output.status.code(), Some(i32::from(is_allowed_now)), "{old} {new:?}: {said}");
         let report = folder.replay(&[&[old][..], &common[..4], &then].concat());
         assert_eq!(report["notAskedAbout"]["count"], u64::from(is_allowed_now), "{report:#}");
     }

@@ -36,7 +36,7 @@ use crate::replay::{Protected, Replay};
 Exit status:
   0  the logs are replayed; with --fail-on, nothing of that kind is found
   1  the policies are invalid; with --fail-on, something of that kind is found,
-     or cannot be ruled out because a line says too little
+     or cannot be ruled out
   2  wrong usage or unreadable input")]
 pub struct Arguments {
     /// File, folder or pattern with the policies; `-` is standard input.

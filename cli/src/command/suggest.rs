@@ -81,7 +81,7 @@ fn of_logs(arguments: &Arguments, mesh: &Mesh) -> Result<Vec<Value>, Failure> {
     let by_pods = pods.as_ref().filter(|_| !names);
     let workloads = match by_pods {
         Some(pods) => workloads_of(pods, &arguments.setting, &mesh.root_namespace)?,
-        None => vec![one_workload(arguments, mesh, pods.is_some())?],
+        None => vec![one_workload(arguments, mesh)?],
     };
     let needs = Needs::default();
     let reading = arguments.log.reading(workloads.first().filter(|_| by_pods.is_none()));
@@ -291,10 +291,10 @@ fn report(name: &str, suggestion: &Suggestion) {
 }
 
 /// The workload that options name.
-fn one_workload(arguments: &Arguments, mesh: &Mesh, has_pods: bool) -> Result<Workload, Failure> {
+fn one_workload(arguments: &Arguments, mesh: &Mesh) -> Result<Workload, Failure> {
     let workload = arguments.setting.workload.workload(mesh)?;
     if workload.labels.is_none() && workload.gateway.is_none() {
-        let by_pods = if has_pods {
+        let by_pods = if arguments.log.pods.is_some() {
             "without --namespace, --pods tells the workloads by their addresses"
         } else {
             "--pods tells the workloads by their addresses"

@@ -113,8 +113,9 @@ fn pod(item: &Value) -> Vec<(Pod, IpAddr)> {
 
 /// Whether a container runs Istio's agent for a gateway or a waypoint: `proxy router`, `proxy waypoint`.
 fn is_gateway(item: &Value) -> bool {
-    let list =
-        |value: Option<&Value>| value.and_then(Value::as_array).into_iter().flatten().cloned().collect::<Vec<_>>();
-    let is_of_gateway = |container: &Value| matches!(list(container.get("args")).as_slice(), [agent, role, ..] if agent == "proxy" && (role == "router" || role == "waypoint"));
-    list(item.pointer("/spec/containers")).iter().any(is_of_gateway)
+    let mut containers = item.pointer("/spec/containers").and_then(Value::as_array).into_iter().flatten();
+    containers.any(|container| {
+        let argument = |path: &str| container.pointer(path).and_then(Value::as_str);
+        argument("/args/0") == Some("proxy") && matches!(argument("/args/1"), Some("router" | "waypoint"))
+    })
 }

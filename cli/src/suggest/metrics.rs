@@ -70,7 +70,6 @@ impl Metrics {
             // Each cluster of the mesh has its own workload with this name.
             let cluster = label("destination_cluster");
             let name = if cluster.is_empty() { name.to_owned() } else { format!("{name} in cluster {cluster}") };
-            metrics.workloads.insert(workload.clone());
             names.entry(workload.clone()).or_default().insert(name.clone());
             if is_refused(label) {
                 refused.insert((workload.clone(), of_mesh.of(peer).unwrap_or_default()));
@@ -86,6 +85,7 @@ impl Metrics {
                 }
             }
         }
+        metrics.workloads = names.keys().cloned().collect();
         for workload in unnamed.keys() {
             allowed.entry(workload.clone()).or_default();
         }
