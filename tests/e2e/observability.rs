@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
+use mesh_authz::policy::Traffic;
+use mesh_authz_cli::access_log::happened::{Evidence, Happened};
 use mesh_authz_cli::load::yaml;
 use serde_json::{Value, json};
 use testbed::{Http2Request, Request, Response, San};
@@ -653,6 +655,33 @@ fn no_log_has_a_query() {
         }
         assert!(!sidecar.envoy.log().contains("s3cret"));
     }
+}
+
+/// If a client resets a stream that was denied, Envoy logs that, and no longer why it was denied. So such a line does not tell.
+#[test]
+fn the_log_of_a_stream_that_is_reset_does_not_say_that_it_was_denied() {
+    const DETAILS: &str = "http2.remote_reset";
+    let config = json!({ "policies": [below("deny", "DENY", "/closed")] });
+    let log = json!([{
+        "name": "envoy.access_loggers.stdout",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
+            "log_format": { "text_format_source": {
+                "inline_string": "logged: %REQ(:PATH)% %RESPONSE_CODE% %RESPONSE_CODE_DETAILS% %UPSTREAM_HOST%\n",
+            } },
+        },
+    }]);
+    let sidecar = Blueprint::new(&config).setting("access_log", log).start();
+    let mut client = sidecar.client(FRONTEND).connect_http2().unwrap();
+    assert_eq!(client.give_up(&Http2Request::get("/closed/1")).unwrap(), 403);
+    sidecar.envoy.wait_for_log(&format!("logged: /closed/1 403 {DETAILS} -\n"), PATIENCE).unwrap();
+    let evidence = Evidence { details: Some(Some(DETAILS)), has_request_line: true, ..Evidence::default() };
+    assert_eq!(Happened::of(&evidence, Traffic::Http), Happened::Unknown);
+    // One that was allowed has come to a host.
+    assert_eq!(client.give_up(&Http2Request::get("/open")).unwrap(), 200);
+    sidecar.envoy.wait_for_log(&format!("logged: /open 200 {DETAILS} 127.0.0.1:"), PATIENCE).unwrap();
+    let evidence = Evidence { has_upstream: true, ..evidence };
+    assert_eq!(Happened::of(&evidence, Traffic::Http), Happened::Allowed);
 }
 
 #[test]

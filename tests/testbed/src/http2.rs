@@ -103,6 +103,19 @@ impl Http2Connection {
         response
     }
 
+    /// Sends a request, takes no byte of the answer's body, and resets the stream. Returns the status of the answer.
+    pub fn give_up(&mut self, request: &Http2Request) -> Result<u16> {
+        const CANCEL: u32 = 8;
+        // SETTINGS_INITIAL_WINDOW_SIZE is 0.
+        self.write(&frame(kind::SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]))?;
+        let id = self.next_id;
+        self.next_id += 2;
+        self.write(&encode(request, id))?;
+        let response = self.read_response(id, false)?;
+        self.write(&frame(kind::RST_STREAM, 0, id, &CANCEL.to_be_bytes()))?;
+        Ok(response.status)
+    }
+
     /// Sends bytes through the tunnel that the last request has opened by CONNECT, and reads until the peer ends it.
     pub fn tunnel(&mut self, bytes: &[u8]) -> Result<Vec<u8>> {
         let id = self.next_id.checked_sub(2).context("no request has opened a tunnel")?;
