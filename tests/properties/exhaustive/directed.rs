@@ -350,6 +350,7 @@ fn an_exception_says_which_workloads_it_is_about() {
             &every_waypoint,
             &["namespace of the workload is a", "workload is gateway g or waypoint g"],
         ),
+        (ROOT, &every_waypoint, &target(gateway_api, "Gateway", "g"), &["workload is a waypoint"]),
     ] {
         let found = exceptions_at(&[placed("p", namespace, known)], &placed("q", ROOT, added), &workloads);
         assert_eq!(found, [expected], "{known} {added}");
